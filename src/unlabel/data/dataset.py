@@ -1,0 +1,110 @@
+"""The shape that all data takes: decoded pixels, label columns, and whose face it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.errors import LabelMismatch, suggest
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of one split, as bytes, with their labels.
+
+    Args:
+        pixels: uint8 (image, height, width, 3) of the *whole* source, usually memory-mapped.
+        rows: int64 (n,) positions of this split's images in `pixels`. They key all per-sample
+            randomness, so an image is augmented alike in every subset it appears in.
+        target: int8 (n, label): 1 present, 0 absent, -1 unknown.
+        cluster: int64 (n,) identity of each image; images of one identity are not independent.
+            Every image is its own cluster where no identity is known.
+        ids: str (n,) image names, for messages and exports.
+        labels: Names of the target's columns.
+    """
+
+    pixels: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    target: NDArray[np.int8]
+    cluster: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the square images, in pixels."""
+        return int(self.pixels.shape[1])
+
+    def images(self, index: NDArray[np.integer] | slice) -> NDArray[np.uint8]:
+        """Pixels of some positions of this split, uint8 (n, height, width, 3)."""
+        return self.pixels[self.rows[index]]
+
+    def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Dataset":
+        """The images at these positions, sharing the pixels."""
+        return replace(
+            self,
+            rows=self.rows[index],
+            target=self.target[index],
+            cluster=self.cluster[index],
+            ids=self.ids[index],
+        )
+
+    def with_labels(self, labels: Sequence[str]) -> "Dataset":
+        """The same images with these label columns in this order.
+
+        Raises:
+            LabelMismatch: A label has no column here.
+        """
+        for name in labels:
+            if name not in self.labels:
+                raise LabelMismatch(
+                    f"the data has no label column '{name}' among its {len(self.labels)}."
+                    f"{suggest(name, self.labels)} Name columns of the data, or use the data the"
+                    " model was trained on"
+                )
+        columns = [self.labels.index(name) for name in labels]
+        return replace(self, target=self.target[:, columns], labels=tuple(labels))
+
+    def prior(self, column: int) -> float:
+        """Share of present among the known targets of a column, with one imagined image of each kind."""
+        known = self.target[:, column]
+        return float((np.sum(known == 1) + 1) / (np.sum(known >= 0) + 2))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set, split for training and auditing; no identity is in two splits.
+
+    Args:
+        name: The string that `load` reads again, such as ``faces`` or ``folder:PATH``.
+        train: Images a model may be trained on.
+        probe: P, on which the audit's attacks are trained.
+        test: E, on which every reported figure is computed.
+        facts: JSON-plain record of how it was read: ``split_rule``, ``identities`` (known or not),
+            ``counts``, ``ignored_files``, ``skipped_bad``, ``digest`` of pixels and targets ...
+    """
+
+    name: str
+    train: Dataset
+    probe: Dataset
+    test: Dataset
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the label columns."""
+        return self.train.labels
+
+    def with_labels(self, labels: Sequence[str]) -> "Source":
+        """The same source with these label columns in this order."""
+        return replace(
+            self,
+            train=self.train.with_labels(labels),
+            probe=self.probe.with_labels(labels),
+            test=self.test.with_labels(labels),
+        )
