@@ -1,10 +1,9 @@
 """The networks that the command line can train, by name."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unlabel.errors import OptionError, suggest
 
@@ -68,7 +67,7 @@ def build(name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0) -> 
 
     Example:
         >>> sum(weight.numel() for weight in build("small", 10).parameters())
-        271434
+        268930
     """
     if name not in BUILDERS:
         raise OptionError(
@@ -79,9 +78,3 @@ def build(name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BUILDERS[name](outputs, stem)
-
-
-def state_bytes(model: nn.Module) -> int:
-    """Bytes of all weights and buffers."""
-    tensors: list[Any] = list(model.state_dict().values())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))
