@@ -1,7 +1,7 @@
 """How a long job tells where it is. The command line draws bars; Python callers may pass their own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -14,18 +14,13 @@ class Advance(Protocol):
 class Log(Protocol):
     """Receives progress; must not raise."""
 
-    def track(self, stage: str, total: int, unit: str = "") -> "_Tracker":
+    def track(self, stage: str, total: int, unit: str = "") -> AbstractContextManager[Advance]:
         """Opens one stage of ``total`` units of work."""
         ...
 
     def say(self, line: str) -> None:
         """One line for a person."""
         ...
-
-
-class _Tracker(Protocol):
-    def __enter__(self) -> Advance: ...
-    def __exit__(self, *exception: object) -> bool | None: ...
 
 
 class Silent:

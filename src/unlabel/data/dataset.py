@@ -23,6 +23,8 @@ class Dataset:
             Every image is its own cluster where no identity is known.
         ids: str (n,) image names, for messages and exports.
         labels: Names of the target's columns.
+        mean, std: Red, green and blue with which a network wants its input normalised:
+            (pixel / 255 - mean) / std.
     """
 
     pixels: NDArray[np.uint8]
@@ -31,6 +33,8 @@ class Dataset:
     cluster: NDArray[np.int64]
     ids: NDArray[np.str_]
     labels: tuple[str, ...]
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -107,4 +111,13 @@ class Source:
             train=self.train.with_labels(labels),
             probe=self.probe.with_labels(labels),
             test=self.test.with_labels(labels),
+        )
+
+    def normalised(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> "Source":
+        """The same source for a network that wants this normalisation."""
+        return replace(
+            self,
+            train=replace(self.train, mean=mean, std=std),
+            probe=replace(self.probe, mean=mean, std=std),
+            test=replace(self.test, mean=mean, std=std),
         )

@@ -4,9 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
+
+from unlabel import engine
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.engine import Run
+from unlabel.models.head import find_head, tap
 
 PENULTIMATE = "penultimate"
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -20,3 +29,37 @@ class Outputs:
 
     logits: NDArray[np.float32]
     features: Mapping[str, NDArray[np.float32]]
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -> Outputs:
+    """Logits and penultimate features of every image, in one forward pass.
+
+    Args:
+        model: On the run's device; evaluated in eval mode, its mode restored afterwards.
+        data: Images, without augmentation.
+        run: Where; images are shared out over its processes, and every process gets all rows.
+        stage: Name in the progress display.
+
+    Returns:
+        float32 rows in the data's order, equal for any number of processes to rounding.
+    """
+    _, head = find_head(model, len(data.labels))
+    own = np.asarray(run.shard(len(data)), np.int64)
+    logits: list[NDArray[np.float32]] = [np.zeros((0, len(data.labels)), np.float32)]
+    features: list[NDArray[np.float32]] = [np.zeros((0, head.in_features), np.float32)]
+    was_training = model.training
+    model.eval()
+    with tap(head) as seen, run.log.track(stage, len(data), "images") as advance:
+        for start in range(0, len(own), BATCH):
+            batch = batch_of(data, own[start : start + BATCH], run.device)
+            with run.fabric.autocast():
+                scores = model(batch.image)
+            logits.append(scores.float().cpu().numpy())
+            features.append(seen[0].float().cpu().numpy())
+            advance(len(batch.rows) * run.world)
+    model.train(was_training)
+    return Outputs(
+        logits=engine.gather_rows(run, np.concatenate(logits), len(data)),
+        features={PENULTIMATE: engine.gather_rows(run, np.concatenate(features), len(data))},
+    )

@@ -1,0 +1,70 @@
+"""How long and how fast to train, and what a training did: plain data, no torch."""
+
+from dataclasses import dataclass
+from math import ceil, cos, isfinite, pi
+
+from unlabel.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train: SGD with Nesterov momentum on a one-cycle schedule.
+
+    Args:
+        epochs: Passes over the data, > 0; a part of a pass is allowed.
+        lr: Peak learning rate, > 0, reached after a quarter of the steps; then a cosine to 0.
+        momentum: 0 to 1.
+        weight_decay: >= 0, on weights of two or more axes only.
+        augment: Whether to mirror, shift and relight the images.
+    """
+
+    epochs: float = 10.0
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 0, 1e4),
+            ("lr", 0, 10),
+            ("momentum", -1, 1),
+            ("weight_decay", -1, 1),
+        ):
+            value = getattr(self, name)
+            if not (isfinite(value) and low < value < high):
+                raise OptionError(
+                    f"--{name.replace('_', '-')} is {value}; expected a number"
+                    f" between {max(low, 0)} and {high}"
+                )
+
+    def steps(self, images: int, batch_size: int) -> int:
+        """Optimiser steps for this many images, at least 1."""
+        return max(1, ceil(self.epochs * images / batch_size))
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of one step, counted from 0."""
+        warm = max(1.0, 0.25 * steps)
+        if step < warm:
+            return self.lr * (step + 1) / (warm + 1)
+        return self.lr * 0.5 * (1.0 + cos(pi * (step - warm) / max(1.0, steps - warm)))
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training did.
+
+    Args:
+        rows: One ``{"step", "lr", "loss"}`` a step.
+        images_processed: Images that went forward and backward, repeats counted.
+        seconds: Wall clock of the loop in this process, over all resumed parts.
+    """
+
+    rows: tuple[dict[str, float], ...] = ()
+    images_processed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return len(self.rows)
