@@ -35,6 +35,7 @@ class Run:
         batch_size: Images in one optimiser step over all processes, >= 1.
         micro_batch: Images in one forward pass, >= 1. BatchNorm sees this many at a time, whatever the
             number of processes, so that one process computes what two do.
+        processes: How many processes `launch` starts, >= 1.
         log: Receives progress.
     """
 
@@ -42,6 +43,7 @@ class Run:
     seed: int = 0
     batch_size: int = 64
     micro_batch: int = 32
+    processes: int = 1
     log: Log = SILENT
 
     @property
@@ -113,7 +115,7 @@ def start(
         strategy=parallel,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
-    return Run(fabric=fabric, seed=seed, batch_size=batch_size, log=log)
+    return Run(fabric=fabric, seed=seed, batch_size=batch_size, processes=devices, log=log)
 
 
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
@@ -121,10 +123,10 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
 
     The job must return a path and small plain data: large or tensor results can hang between processes.
     """
-    if run.world == 1:
+    if run.processes == 1:
         _deterministic(run.device)
         return job(run, *arguments)
-    threads = max(1, torch.get_num_threads() // run.fabric.strategy.num_processes)  # type: ignore[attr-defined]
+    threads = max(1, torch.get_num_threads() // run.processes)
     entry: Callable[..., Any] = _entry
     return run.fabric.launch(entry, run, threads, job, *arguments)
 

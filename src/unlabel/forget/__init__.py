@@ -1,0 +1,1 @@
+"""Forgetting: score -> select -> edit -> repair. `driver` runs a method; `methods` is the catalogue."""

@@ -1,0 +1,307 @@
+"""The command line: parses, calls `workflow`, prints. Nothing heavy is imported before a command needs it.
+
+Results go to stdout, progress to stderr, and the last line printed is the path written. Exit codes: 0 done,
+2 bad input, 3 an audit failed under ``--fail-on``, 1 a bug.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.config import Env, Toml
+
+from unlabel.errors import OptionError, UnlabelError
+from unlabel.forget.methods import METHODS
+
+PLACE = Group("Where and how")
+NoNegative = Parameter(negative=())
+
+app = App(
+    name="unlabel",
+    help="Make a trained multi-label image classifier forget a label, and prove how far that went.",
+    default_parameter=Parameter(show_env_var=False),
+    config=[Env("UNLABEL_"), Toml("unlabel.toml", search_parents=True)],
+)
+forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
+app.command(forget_app)
+for _name, _method in METHODS.items():
+    forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)
+
+
+@Parameter(name="*", group=PLACE)
+@dataclass(frozen=True)
+class Place:
+    """Options that every computing command shares.
+
+    Args:
+        seed: Key of all randomness.
+        batch_size: Images in one optimiser step.
+        devices: Processes, one a device.
+        accelerator: auto takes a GPU where there is one.
+        precision: 32, or bf16 autocast.
+        quiet: No progress.
+    """
+
+    seed: int = 0
+    batch_size: int = 64
+    devices: int = 1
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32", "bf16"] = "32"
+    quiet: Annotated[bool, NoNegative] = False
+
+    def start(self) -> Any:
+        """The run that these options describe."""
+        from unlabel import engine
+        from unlabel.display import terminal_log
+
+        return engine.start(
+            devices=self.devices,
+            accelerator=self.accelerator,
+            precision=self.precision,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            log=terminal_log(quiet=self.quiet),
+        )
+
+
+DEFAULT_PLACE = Place()
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """Splits a comma-separated list.
+
+    >>> names("Male, Young")
+    ('Male', 'Young')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def command_line() -> str:
+    """What the user typed, for the record."""
+    return shlex.join(["unlabel", *sys.argv[1:]])
+
+
+@app.command
+def train(
+    source: str,
+    *,
+    out: Path,
+    model: Literal["small", "resnet18", "resnet50"] = "small",
+    epochs: float = 10.0,
+    lr: float = 0.1,
+    image_size: int | None = None,
+    labels: str | None = None,
+    without: str | None = None,
+    stem: Literal["imagenet", "small"] = "imagenet",
+    skip_bad: Annotated[bool, NoNegative] = False,
+    force: Annotated[bool, NoNegative] = False,
+    place: Place = DEFAULT_PLACE,
+) -> None:
+    """Train a network on a data source: faces, faces:train=4000, folder:PATH.
+
+    Args:
+        source: Where the data comes from.
+        out: Run folder to write.
+        model: Network.
+        epochs: Passes over the training images.
+        lr: Peak learning rate.
+        image_size: Side of the input in pixels.
+        labels: Label columns to learn, comma-separated; all by default.
+        without: Labels to withhold, comma-separated: makes the Retrain reference.
+        stem: First layer of the ResNets; small is for GPUs.
+        skip_bad: Leave out unreadable images instead of refusing.
+        force: Replace an existing run folder.
+    """
+    from unlabel.recipe import Recipe
+    from unlabel.workflow import train_run
+
+    record = train_run(
+        source,
+        out,
+        place.start(),
+        network=model,
+        stem=stem,
+        recipe=Recipe(epochs=epochs, lr=lr),
+        image_size=image_size,
+        labels=names(labels) or None,
+        without=names(without),
+        skip_bad=skip_bad,
+        force=force,
+        command=command_line(),
+    )
+    rate = record["images_processed"] / max(record["seconds"]["train"], 1e-9)
+    print(
+        f"{model}, {record['total']:,} weights, {len(record['labels'])} labels"
+        f"{', without ' + ', '.join(record['without']) if record['without'] else ''}:"
+        f" {record['steps']:,} steps in {record['seconds']['train']:.1f} s, {rate:,.0f} images/s"
+    )
+    print(out)
+
+
+@app.command
+def audit(
+    run: Path,
+    *,
+    before: Path,
+    reference: str | None = None,
+    data: str | None = None,
+    budget: Literal["quick"] = "quick",
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    fail_on: Literal["never", "fail"] = "never",
+    place: Place = DEFAULT_PLACE,
+) -> None:
+    """Measure how far a run forgot, with attacks that hiding an output cannot pass.
+
+    Args:
+        run: The unlearned run; audit.json is written into it.
+        before: The run it was made from.
+        reference: Runs retrained without the label, comma-separated; three or more for a firm verdict.
+        data: Another data source than the one the run remembers.
+        budget: How much to test.
+        json_: Print the audit as JSON.
+        fail_on: With fail, exit with 3 when a claim FAILs or the audit is invalid.
+    """
+    from unlabel.audit.command import audit_run
+    from unlabel.audit.terminal import lines
+
+    result = audit_run(
+        run,
+        before,
+        [Path(name) for name in names(reference)],
+        place.start(),
+        data=data,
+        budget=budget,
+        command=command_line(),
+    )
+    if json_:
+        print(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        print("\n".join(lines(result)))
+        print(run / "audit.json")
+    failed = not result.valid or any(claim.verdict == "FAIL" for claim in result.claims.values())
+    if fail_on == "fail" and failed:
+        sys.exit(3)
+
+
+@app.command
+def report(run: Path, *, out: Path | None = None) -> None:
+    """Write the audit of a run as one HTML page that opens offline.
+
+    Args:
+        run: A run with an audit.
+        out: File to write; RUN/report.html by default.
+    """
+    from unlabel.report import write_report
+
+    print(write_report(run, out))
+
+
+@app.command
+def show(run: Path, *, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
+    """Show what a run is: labels, how it was made, sizes, ancestors.
+
+    Args:
+        run: A run folder.
+        json_: Print as JSON.
+    """
+    from unlabel.show import describe, table
+
+    facts = describe(run)
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else table(facts))
+    if not json_:
+        print(run)
+
+
+@app.command
+def methods(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
+    """List the ways to forget.
+
+    Args:
+        json_: Print as JSON, with every option's type and default.
+    """
+    from unlabel.show import catalogue
+
+    rows = catalogue()
+    if json_:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        print(f"{row['name']:14s} {row['summary']}")
+        print(f"{'':14s} {row['paper']}")
+
+
+@app.command
+def predict(
+    run: Path,
+    *images: Path,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Print the probability of each label for some images; null for a forgotten label.
+
+    Args:
+        run: A run folder.
+        images: Image files.
+        json_: Print one JSON list.
+    """
+    from unlabel.predict import predict_files
+
+    if not images:
+        raise OptionError("no image was named; expected one or more files: unlabel predict RUN IMAGE...")
+    rows = predict_files(run, images)
+    if json_:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    for row in rows:
+        print(row["image"])
+        for label, probability in row["labels"].items():
+            print(f"  {label:24s} {'forgotten' if probability is None else f'{probability:.3f}'}")
+
+
+@app.command
+def demo(
+    *,
+    out: Path = Path("demo"),
+    force: Annotated[bool, NoNegative] = False,
+    place: Place = DEFAULT_PLACE,
+) -> None:
+    """Train on procedural faces, forget Male, retrain beside it, audit, and write the page. No data needed.
+
+    Args:
+        out: Folder for the four runs and the report.
+        force: Replace the runs of an earlier demo.
+    """
+    from unlabel.demo import run_demo
+
+    print(run_demo(out, place.start(), force=force))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: one line and exit code 2 for a user's mistake, a traceback only for a bug of ours."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(str(error))
+    except UnlabelError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}; free space or fix the rights")
+    except KeyboardInterrupt:
+        print("unlabel: stopped; nothing was half-written", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print("unlabel: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

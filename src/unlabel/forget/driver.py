@@ -1,0 +1,139 @@
+"""One function runs any method, checks that it did something, and removes the output rows."""
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabel import engine
+from unlabel.data.dataset import Dataset
+from unlabel.engine import Run
+from unlabel.errors import EmptySelection, LabelMismatch, OptionError, suggest
+from unlabel.forget.methods import find_method
+from unlabel.forget.pipeline import Outcome
+from unlabel.models.head import find_head, remove_rows
+from unlabel.randomness import uniform
+from unlabel.request import Request
+
+DEFAULT_IMAGES = 2048
+
+
+def forget_labels(
+    model: nn.Module,
+    labels: Sequence[str],
+    data: Dataset,
+    *,
+    method: str = "auto",
+    images: int = DEFAULT_IMAGES,
+    keep_row: bool = False,
+    forgotten: Sequence[str] = (),
+    run: Run | None = None,
+    **options: Any,
+) -> Outcome:
+    """Makes a copy of a model forget some of its labels.
+
+    Every method ends by making the forgotten outputs constant (row weights 0, bias logit of the base
+    rate), so that downstream code keeps its K outputs.
+
+    Args:
+        model: Any network whose last linear layer has one output a label of the data; not changed.
+        labels: Names to forget.
+        data: Training images; a keyed sample of them is used, never all by default.
+        method: A name of `METHODS`.
+        images: Calibration images, 16 or more; fewer are used when there are fewer.
+        keep_row: Leave the forgotten outputs as the method left them.
+        forgotten: Labels that earlier requests removed from this model.
+        run: Where and with which seed; this machine and 0 by default.
+        **options: The method's own.
+
+    Returns:
+        The unlearned model, on the run's device and in eval mode, with the bill.
+
+    Raises:
+        RequestError: The labels do not fit.
+        OptionError: No such method or option, or a value out of range.
+        LabelMismatch: A forgotten label is constant in the data, or nothing is annotated.
+        EmptySelection: The method changed nothing.
+        Diverged: The loss became NaN.
+
+    Example:
+        >>> from unlabel.testing import tiny_world
+        >>> world = tiny_world()
+        >>> outcome = forget_labels(world.model, ["left"], world.data, method="head-removal")
+        >>> outcome.changed, outcome.total
+        (7, 56)
+    """
+    request = Request.make(labels, data.labels, forgotten=forgotten)
+    entry = find_method(method)
+    known = entry.options()
+    for name in options:
+        if name not in known:
+            flags = ", ".join(f"--{option.replace('_', '-')}" for option in known) or "no options"
+            raise OptionError(
+                f"method '{entry.name}' has no option '{name}'; it has {flags}.{suggest(name, known)}"
+            )
+    unlearner = entry.load()(**options)
+    run = run or engine.start()
+    seen = data if entry.data == "train" else calibration(data, images, run.seed)
+    check_columns(seen, request)
+    original = engine.place(copy.deepcopy(model), run).eval()
+    started = time.perf_counter()
+    work = unlearner(original, request, seen, run)
+    _, head = find_head(work.model, len(request.labels))
+    if not keep_row:
+        remove_rows(head, request.masked_columns, [seen.prior(column) for column in request.masked_columns])
+    seconds = {**work.seconds, "total": time.perf_counter() - started}
+    changed, total = count_changed(original, work.model)
+    if changed == 0:
+        raise EmptySelection(
+            f"method '{entry.name}' changed none of {total:,} weights, so nothing can have been forgotten;"
+            " choose another method, or do not keep the output row"
+        )
+    defaults = {name: parameter.default for name, parameter in known.items()}
+    return Outcome(
+        model=work.model.eval(),
+        request=request,
+        method=entry.alias_of or entry.name,
+        options={**defaults, **options},
+        changed=changed,
+        total=total,
+        images_used=len(seen) if work.history.steps or work.images_scored else 0,
+        images_processed=work.history.images_processed + work.images_scored,
+        seconds=seconds,
+        history=work.history,
+    )
+
+
+def calibration(data: Dataset, images: int, seed: int) -> Dataset:
+    """A keyed sample of the training images: which ones depends on the seed and the images alone."""
+    if images < 16:
+        raise OptionError(f"--images is {images}; expected 16 or more")
+    rank = uniform(seed, "calibration", data.rows)
+    return data.take(np.sort(np.argsort(rank, kind="stable")[:images]))
+
+
+def check_columns(data: Dataset, request: Request) -> None:
+    """Refuses a forgotten label of which there is only one kind: there is nothing to forget in it."""
+    for name, column in zip(request.forget, request.columns, strict=True):
+        known = set(np.unique(data.target[:, column]).tolist()) - {-1}
+        if len(known) < 2:
+            found = {0: "absent", 1: "present"}.get(next(iter(known), -1), "unknown")
+            raise LabelMismatch(
+                f"label '{name}' is {found} in all of {len(data):,} images; expected both present and absent"
+                " ones: use more images (--images), or data in which it varies"
+            )
+
+
+def count_changed(before: nn.Module, after: nn.Module) -> tuple[int, int]:
+    """How many numbers among the parameters differ, and how many there are."""
+    reference = dict(before.named_parameters())
+    changed = total = 0
+    with torch.no_grad():
+        for name, parameter in after.named_parameters():
+            changed += int((parameter != reference[name]).sum())
+            total += parameter.numel()
+    return changed, total

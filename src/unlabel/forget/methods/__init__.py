@@ -1,0 +1,104 @@
+"""The catalogue: one line a method. Reading it imports no torch.
+
+A method is one function with keyword-only options that returns an `Unlearner`; its signature is the
+Python API, the flags, the config keys and a row of the report. Adding one is one file and one line. Other
+packages add theirs under the entry-point group ``unlabel.methods``; a name that is taken is refused.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from unlabel.errors import OptionError, suggest
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the catalogue.
+
+    Args:
+        name: As on the command line.
+        summary: One line for a person.
+        paper: Where it comes from.
+        target: ``module:function`` that returns the unlearner.
+        data: ``calibration`` methods see a few training images, ``train`` methods all of them.
+        alias_of: The method that this name stands for now, if it is only a name.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    target: str
+    data: Literal["calibration", "train"] = "calibration"
+    alias_of: str | None = None
+
+    def load(self) -> Callable[..., Any]:
+        """Imports the function; takes seconds the first time."""
+        module, function = self.target.split(":")
+        return getattr(import_module(module), function)
+
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The function's keyword-only parameters."""
+        return dict(inspect.signature(self.load()).parameters)
+
+
+_HERE = "unlabel.forget.methods"
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "auto",
+            "the best method known so far; now: confusion",
+            "this project",
+            f"{_HERE}.confusion:confusion",
+            alias_of="confusion",
+        ),
+        Method(
+            "confusion",
+            "train the features until the original's own reader of the label sees nothing",
+            "this project (frozen-reader confusion)",
+            f"{_HERE}.confusion:confusion",
+        ),
+        Method(
+            "head-removal",
+            "only make the output constant: the trivial baseline, the network still knows",
+            "baseline",
+            f"{_HERE}.baselines:head_removal",
+        ),
+        Method(
+            "fine-tune",
+            "train on the retained labels only and hope the label fades",
+            "baseline (Golatkar et al., CVPR 2020)",
+            f"{_HERE}.baselines:fine_tune",
+        ),
+        Method(
+            "retrain",
+            "train again from the start without the label: the exact reference, at full cost",
+            "reference (Cao & Yang, IEEE S&P 2015)",
+            f"{_HERE}.baselines:retrain",
+            data="train",
+        ),
+    )
+}
+
+
+def find_method(name: str) -> Method:
+    """Looks a method up in the catalogue, then among installed plug-ins.
+
+    Raises:
+        OptionError: No such method, or a plug-in takes a name of the catalogue.
+    """
+    plugins = {point.name: point for point in entry_points(group="unlabel.methods")}
+    clash = sorted({*plugins} & {*METHODS})
+    if clash:
+        raise OptionError(f"a plug-in names its method '{clash[0]}', which unlabel has; rename the plug-in's")
+    if name in METHODS:
+        return METHODS[name]
+    if name in plugins:
+        return Method(name, f"plug-in {plugins[name].value}", "plug-in", plugins[name].value)
+    known = [*METHODS, *plugins]
+    raise OptionError(f"no method '{name}'; expected one of {', '.join(known)}.{suggest(name, known)}")

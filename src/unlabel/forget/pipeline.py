@@ -1,0 +1,160 @@
+"""A method on one screen: score the weights, select some, edit them, repair the rest.
+
+Most methods are one `Pipeline`. Weight pruning is *score by gradient and curvature, select percentiles,
+edit by zero and decay, repair under a clamp*; frozen-reader confusion is *everything, keep, confuse*.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+
+from unlabel.data.dataset import Dataset
+from unlabel.engine import Run
+from unlabel.recipe import History
+from unlabel.request import Request
+
+Named: TypeAlias = dict[str, Tensor]  # parameter name -> tensor of that parameter's shape
+Bands: TypeAlias = dict[str, Tensor]  # the same, int8; 0 = untouched, 1.. = band
+
+Score = Callable[[nn.Module, Request, Dataset, Run], Named]  # >= 0, finite, equal on every process
+Select = Callable[[nn.Module, Named], Bands]  # sees scores, never data
+Rule = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # weight, score, rng -> new weight
+
+
+class Repair(Protocol):
+    """Trains the edited model in place; ``original`` is frozen, in eval mode."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        original: nn.Module,
+        request: Request,
+        data: Dataset,
+        bands: Bands,
+        run: Run,
+    ) -> History: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An unlearned model and what it took.
+
+    Args:
+        model: A new model; the argument model is untouched.
+        request: What was asked.
+        method: Name of the method.
+        options: Its options as used.
+        changed: Numbers among the parameters that differ from the original's.
+        total: Numbers among the parameters.
+        images_used: Different images seen.
+        images_processed: Images that went through the network, repeats counted, scoring included.
+        seconds: Wall clock of each stage.
+        history: The steps of the repair.
+    """
+
+    model: nn.Module
+    request: Request
+    method: str
+    options: dict[str, Any]
+    changed: int
+    total: int
+    images_used: int
+    images_processed: int
+    seconds: dict[str, float]
+    history: History
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an unlearner hands back: the model before its output rows are removed, and what it took."""
+
+    model: nn.Module
+    history: History = field(default_factory=History)
+    images_scored: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Unlearner(Protocol):
+    """Anything that unlearns: sees training data only, and leaves its argument bit-identical."""
+
+    def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work: ...
+
+
+def uniform(model: nn.Module, request: Request, data: Dataset, run: Run) -> Named:
+    """The score of a method that does not rank weights: 1 everywhere, no image seen."""
+    return {name: torch.ones_like(parameter) for name, parameter in model.named_parameters()}
+
+
+def everything(model: nn.Module, scores: Named) -> Bands:
+    """Selects every weight, in band 1."""
+    return {name: torch.ones(score.shape, dtype=torch.int8) for name, score in scores.items()}
+
+
+def keep(weight: Tensor, score: Tensor, rng: torch.Generator) -> Tensor:
+    """Leaves a weight as it is."""
+    return weight
+
+
+def no_repair(
+    model: nn.Module, original: nn.Module, request: Request, data: Dataset, bands: Bands, run: Run
+) -> History:
+    """Trains nothing."""
+    return History()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """An unlearner made of four stages.
+
+    Args:
+        score: Weights -> importance.
+        select: Importance -> bands 0, 1, ...; 0 stays untouched.
+        edit: One rule for each band, the first for band 1.
+        repair: Restores the retained labels, or does the forgetting itself.
+        passes: Forward and backward passes over the data that `score` makes, for the bill.
+    """
+
+    score: Score = uniform
+    select: Select = everything
+    edit: Sequence[Rule] = (keep,)
+    repair: Repair = no_repair
+    passes: int = 0
+
+    def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        clock = time.perf_counter
+        seconds: dict[str, float] = {}
+        edited = copy.deepcopy(model)
+        started = clock()
+        scores = self.score(model, request, data, run)
+        seconds["score"] = clock() - started
+        started = clock()
+        bands = self.select(model, scores)
+        seconds["select"] = clock() - started
+        started = clock()
+        apply_edits(edited, scores, bands, self.edit, run.seed)
+        seconds["edit"] = clock() - started
+        started = clock()
+        history = self.repair(edited, model, request, data, bands, run)
+        seconds["repair"] = clock() - started
+        return Work(edited, history, self.passes * len(data), seconds)
+
+
+@torch.no_grad()
+def apply_edits(model: nn.Module, scores: Named, bands: Bands, rules: Sequence[Rule], seed: int) -> None:
+    """Edits the weights of bands 1, 2, ... by their rules; band 0 stays bit-identical.
+
+    Random rules draw from a generator keyed by the seed and the parameter's name.
+    """
+    for name, parameter in model.named_parameters():
+        for number, rule in enumerate(rules, start=1):
+            if rule is keep or name not in bands:
+                continue
+            chosen = (bands[name] == number).to(parameter.device)
+            rng = torch.Generator(device="cpu").manual_seed(seed * 2**32 + crc32(name.encode()))
+            parameter.copy_(torch.where(chosen, rule(parameter, scores[name], rng), parameter))

@@ -1,0 +1,54 @@
+"""Label probabilities of single image files: decoded as in training, null where a label was forgotten."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unlabel.data.batches import normalise
+from unlabel.data.decoding import Unreadable, decode
+from unlabel.errors import DataError, MissingFiles
+from unlabel.runs import load_run
+
+
+def predict_files(run: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
+    """Probabilities of every label for each image.
+
+    Args:
+        run: A run folder.
+        images: Image files.
+
+    Returns:
+        ``{"image", "labels": {name: probability | None}, "present": {name: bool | None}}`` for each image.
+
+    Raises:
+        MissingFiles: A file is not there.
+        DataError: A file is no readable image.
+    """
+    loaded = load_run(run)
+    config = loaded.config
+    pixels = []
+    for path in images:
+        if not path.is_file():
+            raise MissingFiles(f"no file {path}; expected an image file")
+        try:
+            pixels.append(decode(path.read_bytes(), config.image_size))
+        except Unreadable as error:
+            raise DataError(f"{path} cannot be used: {error}; expected an image such as JPEG") from error
+    with torch.inference_mode():
+        batch = normalise(np.stack(pixels), config.mean, config.std, torch.device("cpu"))
+        probabilities = torch.sigmoid(loaded.model(batch)).double().numpy()
+    rows = []
+    for path, row in zip(images, probabilities, strict=True):
+        known = {
+            name: None if name in config.forgotten else float(value)
+            for name, value in zip(config.labels, row, strict=True)
+        }
+        present = {
+            name: None if value is None else value >= threshold
+            for (name, value), threshold in zip(known.items(), config.thresholds, strict=True)
+        }
+        rows.append({"image": str(path), "labels": known, "present": present})
+    return rows

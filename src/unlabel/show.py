@@ -1,0 +1,85 @@
+"""What is there: a run's facts and the catalogue of methods, as plain data and as text."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from unlabel.forget.methods import METHODS
+from unlabel.runs import MODEL, file_sha256, read_config, read_record
+
+
+def describe(run: Path) -> dict[str, Any]:
+    """A run's labels, origin, bill and sizes; reads no weight.
+
+    Raises:
+        MissingFiles: The folder is no run.
+    """
+    config, record = read_config(run), read_record(run)
+    file = run / MODEL
+    return {
+        "run": str(run),
+        "network": config.network,
+        "labels": list(config.labels),
+        "forgotten": list(config.forgotten),
+        "image_size": config.image_size,
+        "method": record.get("method"),
+        "options": record.get("options"),
+        "seed": record.get("seed"),
+        "parent": record.get("parent"),
+        "data": record.get("data", {}).get("source"),
+        "weights": record.get("total"),
+        "changed": record.get("changed"),
+        "images_used": record.get("images_used"),
+        "images_processed": record.get("images_processed"),
+        "steps": record.get("steps"),
+        "seconds": record.get("seconds"),
+        "bytes": file.stat().st_size if file.is_file() else None,
+        "sha256": file_sha256(file) if file.is_file() else None,
+        "versions": record.get("versions"),
+        "command": record.get("command"),
+        "audited": (run / "audit.json").is_file(),
+    }
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The facts as aligned lines; forgotten labels are marked."""
+    gone = set(facts["forgotten"])
+    shown = dict(facts)
+    shown["labels"] = ", ".join(f"{name} (forgotten)" if name in gone else name for name in facts["labels"])
+    lines = []
+    for key, value in shown.items():
+        if value is None or value == [] or key == "forgotten":
+            continue
+        if isinstance(value, dict):
+            value = "  ".join(f"{name} {_short(item)}" for name, item in value.items())
+        lines.append(f"{key.replace('_', ' '):18s}{_short(value)}")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Every method: name, summary, paper, and its options with type and default."""
+    return [
+        {
+            "name": method.name,
+            "summary": method.summary,
+            "paper": method.paper,
+            "alias_of": method.alias_of,
+            "data": method.data,
+            "options": [
+                {
+                    "name": name.replace("_", "-"),
+                    "type": getattr(parameter.annotation, "__name__", str(parameter.annotation)),
+                    "default": parameter.default,
+                }
+                for name, parameter in method.options().items()
+                if parameter.default is not inspect.Parameter.empty
+            ],
+        }
+        for method in METHODS.values()
+    ]

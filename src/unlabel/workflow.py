@@ -1,0 +1,322 @@
+"""What a command does, with paths: read runs and data, call a room, write a run. Also the Python API's verbs.
+
+The command line only parses and prints; the demo and tests call these functions directly.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from unlabel import engine
+from unlabel.data import constant_labels, load
+from unlabel.data.dataset import Dataset, Source
+from unlabel.engine import Run
+from unlabel.errors import LabelMismatch, OptionError, listing
+from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
+from unlabel.forget.methods import find_method
+from unlabel.forget.methods.baselines import Blueprint
+from unlabel.recipe import Recipe
+from unlabel.request import Request
+from unlabel.runs import (
+    Config,
+    check_output,
+    load_run,
+    read_config,
+    read_record,
+    staged,
+    versions,
+    write_json,
+    write_run,
+)
+from unlabel.training import train
+
+SCHEMA = "unlabel.run/1"
+
+
+def train_run(
+    source: str,
+    out: Path,
+    run: Run,
+    *,
+    network: str = "small",
+    stem: str = "imagenet",
+    recipe: Recipe | None = None,
+    image_size: int | None = None,
+    labels: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    skip_bad: bool = False,
+    force: bool = False,
+    command: str = "",
+) -> Mapping[str, Any]:
+    """Trains a network on a data source and writes a run folder; goes on from a killed attempt.
+
+    Args:
+        source: ``faces`` or ``folder:PATH``; see `data.load`.
+        out: Folder to write; must not exist unless ``force``.
+        run: Where, batch size and seed.
+        network, stem: See `models.build.build`.
+        recipe: Length and rates; `Recipe`'s defaults when None.
+        image_size: Side of the input in pixels; the source's own when None.
+        labels: Label columns to learn, all when None.
+        without: Labels to withhold: the Retrain reference.
+        skip_bad: Leave out unreadable images instead of refusing.
+        force: Replace an existing run folder.
+        command: The command line, for the record.
+
+    Returns:
+        The record that is also in ``unlabel.json``.
+
+    Raises:
+        UnlabelError: As the rooms raise.
+    """
+    recipe = recipe or Recipe()
+    check_output(out, force=force)
+    data = load(source, image_size=image_size, labels=labels, skip_bad=skip_bad, log=run.log)
+    if without:
+        Request.make(without, data.labels)
+    refuse_constant(data.train, without)
+    plan = {
+        "network": network,
+        "stem": stem,
+        "recipe": asdict(recipe),
+        "batch_size": run.batch_size,
+        "micro_batch": run.micro_batch,
+    }
+    config = Config(
+        network=network,
+        stem=stem,
+        labels=data.labels,
+        forgotten=tuple(name for name in data.labels if name in without),
+        image_size=data.train.image_size,
+        mean=data.train.mean,
+        std=data.train.std,
+        thresholds=(0.5,) * len(data.labels),
+    )
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "method": "train",
+        "options": {**plan["recipe"], "network": network, "stem": stem, "without": list(without)},
+        "labels": list(data.labels),
+        "without": list(without),
+        "blueprint": plan,
+        "start": "random",
+        "parent": None,
+        "data": data_record(data),
+        **_where(run, command),
+    }
+    return engine.launch(run, _train_job, data, out, config, record, recipe, force)
+
+
+def _train_job(
+    run: Run,
+    data: Source,
+    out: Path,
+    config: Config,
+    record: dict[str, Any],
+    recipe: Recipe,
+    force: bool,
+) -> dict[str, Any]:
+    checkpoint = _training_folder(out, record, run, force=force) / "checkpoint.pt"
+    started = time.perf_counter()
+    model, history = train(
+        data.train,
+        recipe,
+        run,
+        network=config.network,
+        stem=config.stem,
+        without=config.forgotten,
+        checkpoint=checkpoint,
+    )
+    total = sum(parameter.numel() for parameter in model.parameters())
+    record |= {
+        "changed": total,
+        "total": total,
+        "images_used": len(data.train),
+        "images_processed": history.images_processed,
+        "steps": history.steps,
+        "seconds": {"train": history.seconds, "total": time.perf_counter() - started},
+    }
+    if run.rank == 0:
+        with staged(out, force=force) as folder:
+            write_run(folder, model, config, record, history)
+        shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    return record
+
+
+def _training_folder(out: Path, record: Mapping[str, Any], run: Run, *, force: bool) -> Path:
+    """The hidden folder beside ``out`` that outlives a kill; one of another job is refused."""
+    folder = out.with_name(f".{out.name}.training")
+    same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
+    same["digest"] = record["data"]["digest"]
+    print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+    note = folder / "job.json"
+    if run.rank == 0:
+        if note.is_file():
+            try:
+                found = json.loads(note.read_text("utf-8")).get("job")
+            except ValueError:
+                found = None
+            if found != print_of_job:
+                if not force:
+                    raise OptionError(
+                        f"an unfinished training with other options is in {folder}; finish it with the same"
+                        " options, or discard it with --force"
+                    )
+                shutil.rmtree(folder)
+            elif (folder / "checkpoint.pt").is_file():
+                run.log.say(f"going on with the unfinished training in {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"job": print_of_job})
+    run.fabric.barrier()
+    return folder
+
+
+def forget_run(
+    method: str,
+    parent: Path,
+    labels: Sequence[str],
+    out: Path,
+    run: Run,
+    *,
+    data: str | None = None,
+    images: int = DEFAULT_IMAGES,
+    keep_row: bool = False,
+    skip_bad: bool = False,
+    force: bool = False,
+    command: str = "",
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Makes a run forget labels and writes a new run folder; the parent is only read.
+
+    Args:
+        method: A name of `METHODS`.
+        parent: The run to start from.
+        labels: Names to forget.
+        out: Folder to write.
+        run: Where, batch size and seed.
+        data: Another data source than the one the parent remembers.
+        images, keep_row, **options: See `forget.driver.forget_labels`.
+        skip_bad, force, command: See `train_run`.
+
+    Returns:
+        The record that is also in ``unlabel.json``.
+
+    Raises:
+        UnlabelError: As the rooms raise.
+    """
+    if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
+        raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")
+    check_output(out, force=force)
+    config, record = read_config(parent), read_record(parent)
+    Request.make(labels, config.labels, forgotten=config.forgotten)
+    entry = find_method(method)
+    if entry.name == "retrain":
+        options["blueprint"], run = blueprint_of(record, run)
+    source = source_of(config, record, data, skip_bad=skip_bad, run=run)
+    new: dict[str, Any] = {
+        "schema": SCHEMA,
+        "labels": list(labels),
+        "requested_method": method,
+        "blueprint": record.get("blueprint"),
+        "start": record.get("start", "unknown"),
+        "data": data_record(source),
+        **_where(run, command),
+    }
+    settings = {"images": images, "keep_row": keep_row, **options}
+    return engine.launch(
+        run, _forget_job, entry.name, parent, tuple(labels), source.train, out, new, settings, force
+    )
+
+
+def _forget_job(
+    run: Run,
+    method: str,
+    parent: Path,
+    labels: tuple[str, ...],
+    data: Dataset,
+    out: Path,
+    record: dict[str, Any],
+    settings: dict[str, Any],
+    force: bool,
+) -> dict[str, Any]:
+    loaded = load_run(parent)
+    outcome = forget_labels(
+        loaded.model, labels, data, method=method, forgotten=loaded.config.forgotten, run=run, **settings
+    )
+    options = {key: value for key, value in outcome.options.items() if key != "blueprint"}
+    record |= {
+        "method": outcome.method,
+        "options": {**options, "images": settings["images"], "keep_row": settings["keep_row"]},
+        "parent": {"run": str(parent.absolute()), "sha256": loaded.sha256},
+        "parent_sha256": loaded.sha256,
+        "changed": outcome.changed,
+        "total": outcome.total,
+        "images_used": outcome.images_used,
+        "images_processed": outcome.images_processed,
+        "steps": outcome.history.steps,
+        "seconds": outcome.seconds,
+    }
+    gone = loaded.config.forgotten if settings["keep_row"] else outcome.request.masked
+    if run.rank == 0:
+        with staged(out, force=force) as folder:
+            config = replace(loaded.config, forgotten=gone)
+            write_run(folder, outcome.model, config, record, outcome.history)
+    return record
+
+
+def blueprint_of(record: Mapping[str, Any], run: Run) -> tuple[Blueprint, Run]:
+    """The recorded recipe of a run's first ancestor, and the run with its batch sizes."""
+    plan = record.get("blueprint")
+    if not plan:
+        raise OptionError(
+            "this run has no recorded recipe, so it cannot be retrained the same way; train a reference"
+            " with: unlabel train SOURCE --without LABEL --out RUN"
+        )
+    blueprint = Blueprint(plan["network"], plan["stem"], Recipe(**plan["recipe"]))
+    return blueprint, replace(run, batch_size=plan["batch_size"], micro_batch=plan["micro_batch"])
+
+
+def source_of(
+    config: Config, record: Mapping[str, Any], data: str | None, *, skip_bad: bool, run: Run
+) -> Source:
+    """The data a run remembers, or another given one, in the form its model wants."""
+    name = data or record["data"]["source"]
+    bad = skip_bad or bool(record["data"].get("facts", {}).get("skipped_bad"))
+    source = load(name, image_size=config.image_size, skip_bad=bad, log=run.log)
+    return source.with_labels(config.labels).normalised(config.mean, config.std)
+
+
+def refuse_constant(data: Dataset, without: Sequence[str] = ()) -> None:
+    """Refuses to train on a label of which the training split holds only one kind."""
+    constant = [name for name in constant_labels(data) if name not in without]
+    if constant:
+        raise LabelMismatch(
+            f"{len(constant)} label(s) have one value only in the training images: {listing(constant)};"
+            " expected present and absent ones: choose the others with --labels A,B, or add images"
+        )
+
+
+def data_record(source: Source) -> dict[str, Any]:
+    """What a run remembers of its data: where it is, how it was split, and a digest of its content."""
+    return {
+        "source": source.name,
+        "image_size": source.train.image_size,
+        "digest": source.facts.get("digest"),
+        "facts": dict(source.facts),
+    }
+
+
+def _where(run: Run, command: str) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "device": run.device.type,
+        "precision": run.fabric.strategy.precision.precision,
+        "processes": run.processes,
+        "versions": versions(),
+        "command": command,
+    }
