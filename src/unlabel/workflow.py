@@ -287,8 +287,8 @@ def source_of(
     """The data a run remembers, or another given one, in the form its model wants."""
     name = data or record["data"]["source"]
     bad = skip_bad or bool(record["data"].get("facts", {}).get("skipped_bad"))
-    source = load(name, image_size=config.image_size, skip_bad=bad, log=run.log)
-    return source.with_labels(config.labels).normalised(config.mean, config.std)
+    source = load(name, image_size=config.image_size, labels=config.labels, skip_bad=bad, log=run.log)
+    return source.normalised(config.mean, config.std)
 
 
 def refuse_constant(data: Dataset, without: Sequence[str] = ()) -> None:

@@ -1,0 +1,279 @@
+"""Photos are decoded once, into one uint8 array that every later run maps into memory.
+
+::
+
+    files --sha256--> content key --> images-KEY.npy    the pixels of all readable images
+                                      images-KEY.json   its checksum, and what was wrong with the others
+    names, sizes, times  -->   seen-SIGNATURE.json   the content key again, to skip reading the files
+
+The key covers every file's bytes, the size and the transform; so a copied or touched folder finds its pixels
+after one reading, and a changed file never finds stale ones. Files appear by renaming finished ones: two
+processes that decode the same folder at once both end with a whole file.
+"""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from unlabel.data.decoding import TRANSFORM, Unreadable, decode
+from unlabel.data.parallel import Each, side_by_side
+from unlabel.errors import DataError
+from unlabel.log import SILENT, Log
+
+_CHUNK = 64
+_ABANDONED_SECONDS = 86_400.0
+"""An unfinished file this old was left by a process that was killed."""
+
+_SETTLED_SECONDS = 2.0
+"""A file changed this recently may change again within the file system's clock tick: it is not indexed."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The readable images of a folder.
+
+    Args:
+        pixels: uint8 (readable image, size, size, 3), memory-mapped, in the order of the names.
+        bad: Position among the names -> why that image cannot be read.
+        digest: SHA-256 of the pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    bad: Mapping[int, str]
+    digest: str
+
+
+def cache_folder() -> Path:
+    """The folder that holds decoded images, made if it is missing; it may be deleted at any time.
+
+    ``UNLABEL_CACHE``, else ``unlabel`` in ``XDG_CACHE_HOME``, else ``~/.cache/unlabel``.
+
+    Raises:
+        DataError: It cannot be made.
+    """
+    named = os.environ.get("UNLABEL_CACHE")
+    folder = (
+        Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unlabel"
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    return folder
+
+
+def _unusable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot write decoded images to {folder}: {error.strerror or error};"
+        " make room there, or name another folder in the environment variable UNLABEL_CACHE"
+    )
+
+
+def decoded(
+    folder: Path,
+    files: Mapping[str, os.stat_result],
+    image_size: int,
+    *,
+    workers: int | None = None,
+    log: Log = SILENT,
+) -> Decoded:
+    """The pixels of these files, from the cache or decoded into it.
+
+    Args:
+        folder: The folder that the names are relative to.
+        files: Name -> status of each file, in the order wanted.
+        image_size: Height and width to bring images to, in pixels.
+        workers: Processes that decode; None for one a core, 0 or 1 for none beside this one.
+        log: Receives the progress.
+
+    Raises:
+        DataError: A file cannot be opened, or the cache cannot be written.
+    """
+    cache, names = cache_folder(), list(files)
+    seen = cache / f"seen-{_signature(folder, files, image_size)}.json"
+    settled = time.time() - max((status.st_ctime for status in files.values()), default=0.0)
+    stem = f"images-{len(names)}x{image_size}-"
+    key = _read_json(seen).get("key")
+    found = _find(cache / f"{stem}{key}", len(names), image_size) if isinstance(key, str) else None
+    if found is None:
+        with warnings.catch_warnings(), side_by_side(len(names), workers) as each:
+            warnings.simplefilter("ignore")  # of damaged tags; the damage that matters is recorded
+            if any(
+                cache.glob(f"{stem}*.npy")
+            ):  # perhaps of these very images: reading is a third of decoding
+                key = _key(_hashes(folder, names, each, log), image_size)
+                found = _find(cache / f"{stem}{key}", len(names), image_size)
+            if found is None:
+                key = _build(cache, stem, folder, names, image_size, each, log)
+                found = _find(cache / f"{stem}{key}", len(names), image_size)
+        if found is None:
+            raise DataError(
+                f"the decoded images in {cache} changed as soon as they were written;"
+                " check the disk, or name another folder in UNLABEL_CACHE"
+            )
+        if settled > _SETTLED_SECONDS:
+            with _new_file(cache) as file:
+                file.write(json.dumps({"key": key}).encode())
+                _place(file, seen)
+    return found
+
+
+def _transform(image_size: int) -> bytes:
+    """What was done to the files' bytes; another Pillow may decode a JPEG to other pixels."""
+    return f"{TRANSFORM}/{image_size}/pillow-{PIL.__version__}".encode()
+
+
+def _key(contents: Sequence[bytes], image_size: int) -> str:
+    return sha256(_transform(image_size) + b"".join(contents)).hexdigest()[:32]
+
+
+def _signature(folder: Path, files: Mapping[str, os.stat_result], image_size: int) -> str:
+    """Changes whenever a file may have: the inode's time moves even where the file's own is put back."""
+    digest = sha256(_transform(image_size) + os.fsencode(folder.resolve()))
+    for name, status in files.items():
+        line = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        digest.update(b"\0" + os.fsencode(name) + repr(line).encode())
+    return digest.hexdigest()[:32]
+
+
+def _find(path: Path, images: int, image_size: int) -> Decoded | None:
+    """The cached pixels, if they are there, whole and what was written."""
+    record = _read_json(path.with_suffix(".json"))
+    try:
+        bad = {int(position): str(reason) for position, reason in record["bad"].items()}
+        pixels = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, KeyError, AttributeError):
+        return None
+    if pixels.dtype != np.uint8 or pixels.shape != (images - len(bad), image_size, image_size, 3):
+        return None
+    digest = sha256(pixels).hexdigest()
+    return Decoded(pixels, bad, digest) if digest == record.get("sha256") else None
+
+
+def _hashes(folder: Path, names: Sequence[str], each: Each, log: Log) -> list[bytes]:
+    """SHA-256 of every file."""
+    hashes: list[bytes] = []
+    with log.track("read", len(names), "images") as advance:
+        for part in each(partial(_hash_files, folder), _chunks(names)):
+            hashes += part
+            advance(len(part))
+    return hashes
+
+
+def _build(
+    cache: Path, stem: str, folder: Path, names: Sequence[str], image_size: int, each: Each, log: Log
+) -> str:
+    """Decodes every file; the readable ones end up packed, in order, in a new array file. Returns its key."""
+    bad: dict[int, str] = {}
+    hashes: list[bytes] = []
+    digest, readable = sha256(), 0
+    _sweep(cache)
+    with _new_file(cache) as file, log.track("decode", len(names), "images") as advance:
+        _write_header(file, len(names), image_size)
+        for pixels, part, reasons in each(partial(_decode_files, folder, image_size), _chunks(names)):
+            bad |= {len(hashes) + offset: reason for offset, reason in reasons.items()}
+            hashes += part
+            digest.update(pixels)
+            file.write(pixels)
+            readable += len(pixels)
+            advance(len(part))
+        file.seek(0)
+        _write_header(file, readable, image_size)
+        path = cache / f"{stem}{_key(hashes, image_size)}"
+        with _new_file(cache) as record:  # placed first: a reader that finds the array finds its record too
+            record.write(json.dumps({"sha256": digest.hexdigest(), "bad": bad}).encode())
+            _place(record, path.with_suffix(".json"))
+        _place(file, path.with_suffix(".npy"))
+    return _key(hashes, image_size)
+
+
+def _write_header(file: BinaryIO, images: int, image_size: int) -> None:
+    """An .npy header of one length whatever the count: numpy leaves room for 21 digits."""
+    shape = (images, image_size, image_size, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
+            " remove its row"
+        ) from error
+
+
+def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:
+    return [sha256(_read(folder, name)).digest() for name in names]
+
+
+def _decode_files(
+    folder: Path, image_size: int, names: Sequence[str]
+) -> tuple[NDArray[np.uint8], list[bytes], dict[int, str]]:
+    """Pixels of the readable files, the hash of every file, and what is wrong with the others."""
+    pixels = np.empty((len(names), image_size, image_size, 3), np.uint8)
+    contents: list[bytes] = []
+    bad: dict[int, str] = {}
+    for offset, name in enumerate(names):
+        data = _read(folder, name)
+        contents.append(sha256(data).digest())
+        try:
+            pixels[offset - len(bad)] = decode(data, image_size)
+        except Unreadable as error:
+            bad[offset] = str(error)
+    return pixels[: len(names) - len(bad)], contents, bad
+
+
+def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+
+
+@contextmanager
+def _new_file(folder: Path) -> Iterator[BinaryIO]:
+    """A file under a temporary name, gone afterwards unless it was placed."""
+    try:
+        with NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
+            try:
+                yield cast(BinaryIO, file)
+            finally:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def _sweep(cache: Path) -> None:
+    """Removes what killed processes left."""
+    for path in cache.glob(".new-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
+
+
+def _place(file: BinaryIO, path: Path) -> None:
+    """Gives the finished file its name at once, over any file that had it."""
+    file.close()
+    os.replace(file.name, path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The record, or nothing where it is missing or damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

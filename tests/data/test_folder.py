@@ -1,0 +1,454 @@
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unlabel.data import load
+from unlabel.data.dataset import Dataset, Source
+from unlabel.data.folder import load_folder
+from unlabel.errors import DataError, LabelMismatch, MissingFiles
+from unlabel.log import Silent
+
+IDS = [f"{n:02}.png" for n in range(40)]
+FAIRFACE = Path(__file__).parents[3] / "shared" / "data" / "fairface.zip"
+
+
+class Saying(Silent):
+    """Remembers the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def read(root: Path, **options) -> Source:
+    return load_folder(str(root), image_size=16, workers=0, **options)
+
+
+def splits(source: Source) -> dict[str, Dataset]:
+    return {"train": source.train, "probe": source.probe, "test": source.test}
+
+
+def table(values: list[list[str]], header: list[str] | None = None) -> list[list[str]]:
+    """A small attributes table over the first ids."""
+    header = header or ["image_id", "Male"]
+    return [header, *([name, *row] for name, row in zip(IDS, values, strict=False))]
+
+
+def meta_of(*columns: str, **values: str) -> list[list[str]]:
+    return [
+        ["image_id", *columns],
+        *([name] + [values.get(column, "") for column in columns] for name in IDS),
+    ]
+
+
+# -- what is read
+
+
+def test_targets_follow_the_table(make_folder) -> None:
+    values = [["1", "0", "-1"], ["0", "", "1"]] * 20
+    source = read(make_folder(attributes=table(values, ["image_id", "Male", "Young", "Hat"])))
+    assert source.labels == ("Male", "Young", "Hat")
+    for part in splits(source).values():
+        assert part.target.dtype == np.int8
+        for image_id, row in zip(part.ids, part.target, strict=True):
+            assert row.tolist() == ([0, -1, 1] if int(image_id[:2]) % 2 else [1, 0, -1])
+
+
+def test_pixels_belong_to_their_ids(make_folder) -> None:
+    source = read(make_folder())
+    for part in splits(source).values():
+        for at, image_id in enumerate(part.ids):
+            colour = np.random.default_rng(int(image_id[:2])).integers(0, 256, 3, np.uint8)
+            assert part.images(np.array([at]))[0, 8, 8].tolist() == colour.tolist()
+
+
+def test_splits_share_the_pixels_and_no_image(make_folder) -> None:
+    source = read(make_folder())
+    rows = np.concatenate([part.rows for part in splits(source).values()])
+    assert sorted(rows.tolist()) == list(range(40))
+    assert all(part.pixels is source.train.pixels for part in splits(source).values())
+    assert source.facts["counts"] == {name: len(part) for name, part in splits(source).items()}
+
+
+def test_row_order_and_place_change_nothing(make_folder) -> None:
+    ids = [f"{n:03}.png" for n in range(120)]
+    attributes = [[name, str(n % 2), str(n // 2 % 2)] for n, name in enumerate(ids)]
+    meta = [[name, f"person {n // 2}"] for n, name in enumerate(ids)]
+    found = [
+        read(
+            make_folder(
+                ids=ids,
+                name=name,
+                attributes=[["image_id", "Smiling", "Male"], *attributes[::step]],
+                meta=[["image_id", "identity"], *meta[::step]],
+            )
+        )
+        for name, step in (("here", 1), ("elsewhere", -1))
+    ]
+    assert found[0].facts == found[1].facts
+    for one, two in zip(splits(found[0]).values(), splits(found[1]).values(), strict=True):
+        assert one.ids.tolist() == two.ids.tolist()
+        assert one.cluster.tolist() == two.cluster.tolist()
+        assert (one.target == two.target).all()
+
+
+def test_facts_are_plain_json(make_folder) -> None:
+    facts = read(make_folder()).facts
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_the_digest_tells_contents_apart(make_folder) -> None:
+    digests = {read(make_folder()).facts["digest"]}
+    changed = [[str((n % 3 == 0 and 1) or 0), "1"] for n in range(40)]
+    header = ["image_id", "Smiling", "Male"]
+    digests.add(read(make_folder(name="b", attributes=table(changed, header))).facts["digest"])
+    digests.add(read(make_folder(name="c", ids=IDS[:39])).facts["digest"])
+    split = [[name, ("train", "val", "test")[n % 3]] for n, name in enumerate(IDS)]
+    digests.add(read(make_folder(name="d", meta=[["image_id", "split"], *split])).facts["digest"])
+    assert len(digests) == 4
+    assert read(make_folder(name="e")).facts["digest"] in digests
+
+
+def test_only_the_wanted_columns_are_read(make_folder) -> None:
+    values = [[str(n % 2), "34 years", str(n % 3 // 2)] for n in range(40)]
+    root = make_folder(attributes=table(values, ["image_id", "Male", "age", "Hat"]))
+    source = read(root, labels=["Hat", "Male"])
+    assert source.labels == ("Hat", "Male")
+    with pytest.raises(DataError, match="column 'age': found '34 years'"):
+        read(root)
+
+
+def test_odd_names_pass_through(make_folder) -> None:
+    ids = ["Łódź/a b.png", "<b>&'\".png", "日本/写真.png", "a,b.png", "{x} %s.png", "it's.png", *IDS]
+    header = ["image_id", "<script>", "Größe, cm", "笑顔"]
+    rows = [[name, "1", str(n % 2), "0"] for n, name in enumerate(ids)]
+    source = read(make_folder(ids=ids, attributes=[header, *rows]))
+    assert source.labels == ("<script>", "Größe, cm", "笑顔")
+    assert sorted(name for part in splits(source).values() for name in part.ids) == sorted(ids)
+
+
+def test_a_byte_order_mark_blank_lines_and_spaces_are_harmless(make_folder) -> None:
+    root = make_folder()
+    lines = ["image_id, Male", *(f"{name}, {n % 2}" for n, name in enumerate(IDS)), "", ""]
+    (root / "attributes.csv").write_text("\r\n".join(lines), "utf-8-sig", newline="")
+    assert read(root).labels == ("Male",)
+
+
+def test_an_image_folder_may_be_a_link(make_folder, tmp_path: Path) -> None:
+    root = make_folder()
+    digest = read(root).facts["digest"]
+    (root / "images").rename(tmp_path / "disk")
+    (root / "images").symlink_to(tmp_path / "disk")
+    assert read(root).facts["digest"] == digest
+
+
+def test_files_without_a_row_are_counted_and_ignored(make_folder) -> None:
+    log = Saying()
+    source = read(make_folder(extra={"Thumbs.db": b"x", "spare.jpg": b"y"}), log=log)
+    assert source.facts["ignored_files"] == 2
+    assert source.facts["images"] == 40
+    assert log.lines == ["2 files in images/ have no row in attributes.csv: ignored"]
+
+
+# -- splits and identities
+
+
+def test_without_meta_every_image_is_its_own_cluster(make_folder) -> None:
+    source = read(make_folder())
+    facts = source.facts
+    assert facts["identities"] is False
+    assert facts["clusters"] == 40
+    assert "No identities are known" in facts["identity_note"]
+    assert facts["split_rule"].startswith("no split column: 65 % train")
+
+
+def test_given_splits_are_used_and_other_columns_ignored(make_folder) -> None:
+    given = [("train", "val", "test")[n % 3] for n in range(40)]
+    meta = [
+        ["split", "age", "image_id"],
+        *([split, "old", name] for split, name in zip(given, IDS, strict=True)),
+    ]
+    source = read(make_folder(meta=meta))
+    for name, part in zip(("train", "val", "test"), splits(source).values(), strict=True):
+        assert {given[int(image_id[:2])] for image_id in part.ids} == {name}
+
+
+def test_identities_cluster_and_stay_together(make_folder) -> None:
+    ids = [f"{n:03}.png" for n in range(120)]
+    meta = [["image_id", "identity"], *([name, f"person {n // 2}"] for n, name in enumerate(ids))]
+    source = read(make_folder(ids=ids, meta=meta))
+    assert source.facts["clusters"] == 60
+    assert source.facts["identity_overlap"] == 0
+    assert source.facts["identity_note"] == "No identity is in two splits."
+    clusters = [set(part.cluster.tolist()) for part in splits(source).values()]
+    assert sum(map(len, clusters)) == len(set.union(*clusters)) == 60
+
+
+def test_an_identity_in_two_given_splits_is_told(make_folder) -> None:
+    meta = [["image_id", "split", "identity"]]
+    meta += [[name, ("train", "val", "test")[n % 3], f"p{n}"] for n, name in enumerate(IDS)]
+    meta[1][2] = meta[2][2] = "both"
+    log = Saying()
+    facts = read(make_folder(meta=meta), log=log).facts
+    assert facts["identity_overlap"] == 1
+    assert "1 identities have images in more than one split" in facts["identity_note"]
+    assert log.lines == [facts["identity_note"]]
+
+
+def test_images_of_unknown_identity_are_their_own_cluster(make_folder) -> None:
+    meta = [
+        ["image_id", "identity"],
+        *([name, "" if n < 10 else f"p{n // 2}"] for n, name in enumerate(IDS[:38])),
+    ]
+    facts = read(make_folder(meta=meta)).facts
+    assert facts["clusters"] == 10 + 14 + 2
+    assert facts["identity_note"] == "12 images have no identity: each counts as another person."
+
+
+def test_meta_rows_without_an_image_are_counted_and_ignored(make_folder) -> None:
+    meta = [*meta_of("identity", identity=""), ["gone.jpg", "ann"]]
+    assert read(make_folder(meta=meta)).facts["ignored_meta_rows"] == 1
+
+
+def test_too_few_images_for_three_splits_are_refused(make_folder) -> None:
+    with pytest.raises(DataError, match=r"split has [01] of 4 images, by no split column.*at least 2"):
+        read(make_folder(ids=IDS[:4]))
+
+
+# -- bad images
+
+
+def test_bad_images_are_named_counted_and_refused(make_folder) -> None:
+    root = make_folder()
+    (root / "images" / "03.png").write_bytes(b"hello")
+    (root / "images" / "07.png").write_bytes(b"")
+    said = "2 of 40 images cannot be read ('03.png': not an image, '07.png': empty file); mend them, or"
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        read(root)
+    assert "--skip-bad" in str(caught.value)
+
+
+def test_skipping_bad_images_equals_deleting_them(make_folder) -> None:
+    root = make_folder()
+    for name in ("03.png", "07.png"):
+        (root / "images" / name).write_bytes(b"hello")
+    log = Saying()
+    skipped = read(root, skip_bad=True, log=log)
+    assert skipped.facts["skipped_bad"] == ["03.png", "07.png"]
+    assert log.lines == ["2 images cannot be read: left out ('03.png', '07.png')"]
+    rows = [
+        [name, str(n % 2), str(n // 2 % 2)] for n, name in enumerate(IDS) if name not in ("03.png", "07.png")
+    ]
+    without = make_folder(name="without", attributes=[["image_id", "Smiling", "Male"], *rows])
+    assert skipped.facts["digest"] == read(without).facts["digest"]
+    assert not set(skipped.train.ids) & {"03.png", "07.png"}
+
+
+def test_names_of_many_bad_images_are_capped(make_folder) -> None:
+    ids = [f"{n:03}.png" for n in range(120)]
+    root = make_folder(ids=ids)
+    for name in ids[:30]:
+        (root / "images" / name).write_bytes(b"hello")
+    facts = read(root, skip_bad=True).facts
+    assert facts["skipped_bad_count"] == 30
+    assert facts["skipped_bad"] == ids[:20]
+    with pytest.raises(DataError, match=r"30 of 120 images cannot be read .* and 27 more"):
+        read(root)
+
+
+# -- folders and files that are missing
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFiles, match=re.escape(f"{tmp_path / 'nowhere'} does not exist")):
+        read(tmp_path / "nowhere")
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    with pytest.raises(MissingFiles, match=re.escape("photos.zip is not a folder; unpack it first")):
+        read(tmp_path / "photos.zip")
+
+
+def test_a_missing_table_is_named(make_folder) -> None:
+    root = make_folder()
+    (root / "attributes.csv").unlink()
+    with pytest.raises(MissingFiles, match=re.escape(f"no attributes.csv in {root}")):
+        read(root)
+
+
+def test_a_folder_one_level_up_is_pointed_down(make_folder) -> None:
+    root = make_folder()
+    with pytest.raises(MissingFiles, match=re.escape(f"one level down: folder:{root}")):
+        read(root.parent)
+
+
+def test_missing_images_folder_is_named(make_folder) -> None:
+    root = make_folder()
+    shutil.rmtree(root / "images")
+    with pytest.raises(MissingFiles, match=re.escape(f"no images in {root}")):
+        read(root)
+
+
+def test_rows_without_a_file_are_named_and_counted(make_folder) -> None:
+    root = make_folder()
+    for name in IDS[:5]:
+        (root / "images" / name).unlink()
+    said = r"5 of 40 rows of attributes.csv have no file in .*: '00.png', '01.png', '02.png' and 2 more"
+    with pytest.raises(MissingFiles, match=said):
+        read(root)
+
+
+def test_a_name_without_its_ending_is_recognised(make_folder) -> None:
+    rows = [[name[:2], "1"] for name in IDS]
+    root = make_folder(attributes=[["image_id", "Male"], *rows])
+    with pytest.raises(MissingFiles, match=r"there is '00.png': write the whole name"):
+        read(root)
+
+
+def test_a_folder_in_place_of_an_image_is_no_file(make_folder) -> None:
+    root = make_folder()
+    (root / "images" / "00.png").unlink()
+    (root / "images" / "00.png").mkdir()
+    with pytest.raises(MissingFiles, match=r"'00\.png'"):
+        read(root)
+
+
+def test_a_link_out_of_the_folder_is_refused(make_folder, tmp_path: Path) -> None:
+    root = make_folder()
+    (root / "images" / "05.png").rename(tmp_path / "private.png")
+    (root / "images" / "05.png").symlink_to(tmp_path / "private.png")
+    with pytest.raises(DataError, match=r"name links that lead out of .* \('05.png'\)"):
+        read(root)
+
+
+def test_a_link_inside_the_folder_is_followed(make_folder) -> None:
+    root = make_folder()
+    (root / "images" / "05.png").unlink()
+    (root / "images" / "05.png").symlink_to("04.png")
+    assert read(root).facts["images"] == 40
+
+
+def test_a_linked_folder_is_not_entered(make_folder) -> None:
+    root = make_folder()
+    (root / "images" / "loop").symlink_to(root / "images")
+    assert read(root).facts["images"] == 40
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "/etc/passwd", "a/../b.png", "./a.png", "a//b.png", "", "."]
+)
+def test_an_image_id_that_leads_elsewhere_is_refused(make_folder, name: str) -> None:
+    root = make_folder(attributes=[["image_id", "Male"], [IDS[0], "1"], [name, "0"]])
+    said = f"attributes.csv, line 3: image_id {name!r} is not a plain path inside images/"
+    with pytest.raises(DataError, match=re.escape(said)):
+        read(root)
+
+
+# -- tables that are wrong
+
+
+@pytest.mark.parametrize("value", ["2", "yes", "1.0", "0.5", "nan", "True", "<b>", "1\n0"])
+def test_a_value_that_is_no_target_is_named(make_folder, value: str) -> None:
+    root = make_folder(attributes=table([["1"], ["0"], [value]]))
+    said = f"column 'Male': found {value!r}; expected 1 (present), 0 (absent), -1 or nothing (unknown)"
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        read(root)
+    assert "attributes.csv, line " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "attributes.csv is empty; expected a header"),
+        ("image_id,Male\n", "has a header and no rows"),
+        ("image_id\n00.png\n", "has no label column"),
+        ("name,Male\n00.png,1\n", "has no column 'image_id', found 'name', 'Male'"),
+        ("image_id;Male\n00.png;1\n", "seem to be parted by ';'; save it with commas"),
+        ("image_id\tMale\n00.png\t1\n", r"seem to be parted by '\t'; save it with commas"),
+        ("image_id,Male,Male\n00.png,1,0\n", "has 2 columns 'Male'; name each column once"),
+        ("image_id,Male,\n00.png,1,0\n", "column 3 has the name ''; give every column a name"),
+        ('image_id,"Ma\nle"\n00.png,1\n', r"column 2 has the name 'Ma\nle'"),
+        ("image_id,Male\n00.png,1\n01.png\n", "line 3: found 1 values, expected 2, one a column"),
+        ("image_id,Male\n00.png,1,0\n", "line 2: found 3 values, expected 2, one a column"),
+        ("image_id,Male\n00.png,1\n00.png,0\n", "line 3: image_id '00.png' is there already, on line 2"),
+        ('image_id,Male\n"00.png,1\n', "line 2: unexpected end of data; expected plain CSV"),
+    ],
+)
+def test_a_malformed_table_is_named(make_folder, text: str, said: str) -> None:
+    root = make_folder()
+    (root / "attributes.csv").write_text(text, "utf-8")
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        read(root)
+    assert str(root / "attributes.csv") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_in_another_encoding_is_named(make_folder) -> None:
+    root = make_folder()
+    (root / "attributes.csv").write_bytes("image_id,Größe\n00.png,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"attributes.csv is not UTF-8 text after line 0; save it as UTF-8"):
+        read(root)
+
+
+def test_an_unknown_label_is_refused_with_close_ones(make_folder) -> None:
+    with pytest.raises(LabelMismatch, match=r"no label column 'Smilling' among its 2\. Close: Smiling\."):
+        read(make_folder(), labels=["Male", "Smilling"])
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ([["image_id", "split"], ["00.png", "train"]], "39 of 40 images have no split in"),
+        ([["image_id", "split"], ["00.png", "valid"]], "line 2, column 'split': found 'valid'"),
+        ([["image_id", "Split"], ["00.png", "train"]], "has a column 'Split'; name it 'split'"),
+        ([["image_id", "identity"], ["00.png", "a"], ["00.png", "b"]], "line 3: image_id '00.png' is there"),
+        ([["file", "split"], ["00.png", "train"]], "has no column 'image_id', found 'file', 'split'"),
+        ([["image_id", "split"], ["00.png"]], "line 2: found 1 values, expected 2"),
+    ],
+)
+def test_a_malformed_meta_table_is_named(make_folder, meta: list[list[str]], said: str) -> None:
+    root = make_folder(meta=meta)
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        read(root)
+    assert str(root / "meta.csv") in str(caught.value)
+
+
+def test_the_image_without_a_split_is_named(make_folder) -> None:
+    meta = [["image_id", "split"], *([name, "train"] for name in IDS if name != "17.png")]
+    with pytest.raises(DataError, match=r"1 of 40 images have no split .*\('17.png'\)"):
+        read(make_folder(meta=meta))
+
+
+# -- real photos
+
+
+@pytest.mark.skipif(not FAIRFACE.exists(), reason="FairFace is not on this machine")
+def test_fairface_unpacked_works_at_once(tmp_path: Path, cache: Path) -> None:
+    with zipfile.ZipFile(FAIRFACE) as archive:
+        for table_name in ("attributes.csv", "meta.csv"):
+            archive.extract(f"fairface/{table_name}", tmp_path)
+        root = tmp_path / "fairface"
+        lines = (root / "attributes.csv").read_text().splitlines()[:1] + [
+            line
+            for n, line in enumerate((root / "attributes.csv").read_text().splitlines()[1:])
+            if n % 100 == 0
+        ]
+        (root / "attributes.csv").write_text("\n".join(lines) + "\n")
+        for line in lines[1:]:
+            archive.extract(f"fairface/images/{line.split(',')[0]}", tmp_path)
+    source = load(f"folder:{root}")
+    assert len(source.labels) == 14
+    assert source.facts["images"] == len(lines) - 1
+    assert source.facts["split_rule"].startswith("the split column without test: val is E")
+    assert source.facts["ignored_meta_rows"] == 19_991 - (len(lines) - 1)
+    assert {os.path.basename(name)[:5] for name in source.test.ids} == {"val_0"}
