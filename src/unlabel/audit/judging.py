@@ -1,0 +1,197 @@
+"""From figures with errors to verdicts: margins, one-sided bounds, many tests at once.
+
+PASS needs *every* test within its margin: an intersection-union test, so none is corrected. FAIL needs
+*some* test beyond its margin after Holm's correction. All else is INCONCLUSIVE.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, isfinite
+
+from scipy.stats import norm
+
+from unlabel.audit.statistics import Contrast, Estimate, contrast, holm, mean, seeded
+from unlabel.audit.subject import AuditOptions, Question
+from unlabel.findings import Comparison, Verdict
+from unlabel.models.features import PENULTIMATE
+
+Readings = Mapping[str, Estimate]  # attack -> how well it does on one model and label
+Margin = Callable[[str], float]
+
+OUTPUT_ATTACKS = ("own.adv", "others.adv.lin", "others.adv.gbt")
+FEATURE_ATTACKS = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.lin", "probe.bits.mlp")
+ATTACKS = (*OUTPUT_ATTACKS, *FEATURE_ATTACKS)
+
+IN_WORDS = {
+    "own.adv": "the label's own output",
+    "others.adv.lin": "a linear attack on the other outputs",
+    "others.adv.gbt": "boosted trees on the other outputs",
+    "probe.adv.lin": "a linear probe on the features",
+    "probe.adv.mlp": "a small neural probe on the features",
+    "probe.bits.lin": "a linear probe on the features",
+    "probe.bits.mlp": "a small neural probe on the features",
+}
+
+
+def layer_of(figure: str) -> str | None:
+    """Where a figure is read: features for probes, None for outputs."""
+    return PENULTIMATE if figure.startswith("probe.") else None
+
+
+def unit_of(figure: str) -> str:
+    """Unit of an attack's figure."""
+    return "bits" if "bits" in figure else "adv"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names as they are read aloud.
+
+    >>> joined(["Male", "Bald", "Young"])
+    'Male, Bald and Young'
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One test: a figure of one label (None: the mean over labels) against its margin."""
+
+    label: str | None
+    figure: str
+    contrast: Contrast
+    margin: float
+    verdict: Verdict = "NOT_EVALUATED"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts of a table of tests.
+
+    Args:
+        verdict: Of all labels together.
+        per_label: Of each label.
+        cells: The tests with their verdicts.
+        binding: The test that decided, or came closest to its margin.
+    """
+
+    verdict: Verdict
+    per_label: dict[str, Verdict]
+    cells: tuple[Cell, ...]
+    binding: Cell
+
+    def comparisons(self, options: AuditOptions) -> tuple[Comparison, ...]:
+        """The tests as rows of the report."""
+        return tuple(
+            Comparison(
+                cell.figure,
+                cell.label,
+                cell.contrast.value,
+                cell.contrast.lower(options.level),
+                cell.contrast.upper(options.level),
+                cell.margin,
+                cell.verdict,
+                layer_of(cell.figure),
+            )
+            for cell in self.cells
+        )
+
+
+def excess_cells(
+    model: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    figures: Sequence[str],
+    margin: Margin,
+    *,
+    pooled: bool,
+) -> list[Cell]:
+    """Each attack on each label: the model less the mean of the references (or 0 where there is none).
+
+    Args:
+        model: Readings of the model, by label.
+        references: The same of every reference.
+        figures: Attacks to test.
+        margin: Margin of an attack.
+        pooled: Whether to add, for several labels, the mean over labels as tests of label None.
+    """
+
+    def against(item: Estimate, others: Sequence[Estimate]) -> Contrast:
+        return contrast(item, others) if others else seeded(item, ())
+
+    cells = [
+        Cell(
+            label,
+            figure,
+            against(rows[figure], [other[label][figure] for other in references]),
+            margin(figure),
+        )
+        for label, rows in model.items()
+        for figure in figures
+    ]
+    if pooled and len(model) > 1:
+        for figure in figures:
+            own = mean([rows[figure] for rows in model.values()])
+            others = [mean([rows[figure] for rows in other.values()]) for other in references]
+            cells.append(Cell(None, figure, against(own, others), margin(figure)))
+    return cells
+
+
+def judge(
+    cells: Sequence[Cell], rare: frozenset[str], options: AuditOptions, *, mean_passes: bool = False
+) -> Judgement:
+    """Verdict of every test, every label and all together.
+
+    Args:
+        cells: The tests.
+        rare: Labels with too few images: their tests decide nothing, and keep the whole from passing.
+        options: Level of the tests.
+        mean_passes: With tests of the mean over labels (label None): they alone give the PASS, and a
+            single label can only FAIL the whole. Otherwise every test must pass.
+    """
+    counted = [cell for cell in cells if cell.label not in rare]
+    adjusted = dict(zip(map(id, counted), holm([c.contrast.p_above(c.margin) for c in counted]), strict=True))
+
+    def verdict_of(cell: Cell) -> Verdict:
+        if cell.label in rare:
+            return "INCONCLUSIVE"
+        if adjusted[id(cell)] < options.alpha:
+            return "FAIL"
+        return "PASS" if cell.contrast.upper(options.level) < cell.margin else "INCONCLUSIVE"
+
+    judged = tuple(Cell(c.label, c.figure, c.contrast, c.margin, verdict_of(c)) for c in cells)
+
+    def together(part: Sequence[Cell]) -> Verdict:
+        verdicts = {cell.verdict for cell in part}
+        if "FAIL" in verdicts:
+            return "FAIL"
+        return "PASS" if verdicts == {"PASS"} else "INCONCLUSIVE"
+
+    labels = dict.fromkeys(cell.label for cell in cells if cell.label is not None)
+    per_label = {label: together([c for c in judged if c.label == label]) for label in labels}
+    means = [cell for cell in judged if cell.label is None] if mean_passes else []
+    whole = means or list(judged)
+    verdict = "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else together(whole)
+    if rare and verdict == "PASS":
+        verdict = "INCONCLUSIVE"
+    pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
+        [c for c in whole if c.label not in rare] or list(judged)
+    )
+    binding = max(pool, key=lambda c: (c.contrast.upper(options.level) - c.margin) / c.margin)
+    return Judgement(verdict, per_label, judged, binding)
+
+
+def images_needed(cells: Sequence[Cell], question: Question, options: AuditOptions) -> int | None:
+    """About how many images in E would decide a label's open tests, four times in five.
+
+    None where a figure sits at or beyond its margin: more images would not turn that into a PASS.
+    """
+    n = question.n
+    need = float(n * options.rare / max(question.rarer, 1))
+    reach = float(norm.ppf(options.level) + norm.ppf(0.8))
+    for cell in cells:
+        if cell.label != question.label or cell.verdict != "INCONCLUSIVE":
+            continue
+        room = cell.margin - cell.contrast.value
+        if room <= 0:
+            return None
+        need = max(need, n * (reach * cell.contrast.se / room) ** 2)
+    return ceil(need) if isfinite(need) else None

@@ -1,0 +1,45 @@
+"""Each model reads each set of images once: its outputs are kept on disk, keyed by weights and pixels."""
+
+import hashlib
+import os
+from contextlib import suppress
+from importlib.metadata import version
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from unlabel import engine
+from unlabel.data.cache import cache_folder
+from unlabel.data.dataset import Dataset
+from unlabel.engine import Run
+from unlabel.models.features import PENULTIMATE, Outputs, outputs
+
+
+def cached_outputs(model: nn.Module, data: Dataset, run: Run, key: str, name: str) -> Outputs:
+    """Outputs of a model on a set of images, computed at most once on this machine.
+
+    Args:
+        model: In eval mode.
+        data: Images.
+        run: Where.
+        key: Identifies the weights and the data source's content.
+        name: The model's, for the progress display.
+    """
+    digest = hashlib.sha256()
+    for part in (key, run.device.type, str(run.fabric.strategy.precision.precision), version("torch")):
+        digest.update(part.encode() + b"\0")
+    digest.update(repr((data.image_size, data.mean, data.std)).encode())
+    digest.update("\n".join(data.ids.tolist()).encode())
+    folder = cache_folder() / "outputs"
+    file = folder / f"{digest.hexdigest()}.safetensors"
+    with suppress(SafetensorError, OSError, KeyError):
+        tables = load_file(file)
+        if len(tables["logits"]) == len(tables[PENULTIMATE]) == len(data):
+            return Outputs(tables["logits"], {PENULTIMATE: tables[PENULTIMATE]})
+    result = outputs(engine.place(model, run), data, run, stage=f"read {name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{file.name}.{os.getpid()}"
+    save_file({"logits": result.logits, PENULTIMATE: result.features[PENULTIMATE]}, temporary)
+    os.replace(temporary, file)
+    return result

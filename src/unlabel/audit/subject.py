@@ -1,0 +1,196 @@
+"""What an audit is given: models as tables of outputs, the question asked of them, and the rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.data.dataset import Dataset
+from unlabel.errors import DataError, ModelError, OptionError
+from unlabel.findings import Role
+from unlabel.models.features import PENULTIMATE, Outputs
+
+LEAST_OF_A_KIND = 10  # images of each kind in P and E without which no attack can be fitted and scored
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model as the audit sees it: nothing but what it says about three sets of images.
+
+    Args:
+        run: Its run folder or name.
+        role: Its part in the audit.
+        probe: Outputs on P, where attacks are fitted.
+        test: Outputs on E, where every figure is computed.
+        train: Outputs on training images, T_in: at least 5,000 of them, or all.
+        absent: Labels whose output was removed. Their logits are constants; an output that is called
+            absent but varies is audited like any other.
+        head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
+    """
+
+    run: str
+    role: Role
+    probe: Outputs
+    test: Outputs
+    train: Outputs
+    absent: frozenset[str] = frozenset()
+    head: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Margins, sizes and seed of an audit. All are written into the report.
+
+    Args:
+        alpha: Error rate of every test, 0-0.5.
+        d_chance: Advantage below which an attack counts as a coin (C1, C3).
+        d_reference: Advantage over the retrained models that is tolerated (C2).
+        d_reference_bits: The same for probes in bits (C2).
+        d_erased_bits: Bits below which a probe counts as finding nothing (C3).
+        d_macro: Loss of mean AUC over retained labels that is tolerated (C5).
+        d_worst: Loss of AUC of the worst retained label that is tolerated (C5).
+        d_ece: Rise of the mean calibration error that is tolerated (C5).
+        d_permuted: Advantage on permuted labels above which the audit is invalid.
+        rare: Images of each kind in E below which a label's claims are inconclusive.
+        probe_seeds: Probes averaged for every probe figure, >= 1.
+        folds: Calibration folds of each probe, >= 2.
+        hidden: Hidden units of the MLP probe.
+        epochs: Most passes over P of the MLP probe.
+        trees: Boosting rounds of the tree attack.
+        permutations: Label permutations of the negative control, >= 2.
+        resamples: Bootstrap resamples of the interval of ``own.mi_bits``.
+        raw_image: Whether to run the control on raw pixels.
+        thresholds: Decision threshold (logit) of a label for balanced accuracy; 0 where not named.
+        seed: Seed of folds, probes and resamples, the same for every model.
+    """
+
+    alpha: float = 0.05
+    d_chance: float = 0.10
+    d_reference: float = 0.10
+    d_reference_bits: float = 0.075
+    d_erased_bits: float = 0.05
+    d_macro: float = 0.01
+    d_worst: float = 0.05
+    d_ece: float = 0.02
+    d_permuted: float = 0.05
+    rare: int = 200
+    probe_seeds: int = 5
+    folds: int = 5
+    hidden: int = 64
+    epochs: int = 40
+    trees: int = 200
+    permutations: int = 50
+    resamples: int = 1000
+    raw_image: bool = True
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    budget: str = "quick"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 0.5:
+            raise OptionError(f"alpha is {self.alpha:g}, but must lie between 0 and 0.5; 0.05 is usual")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.startswith("d_") and not value > 0:
+                raise OptionError(f"{item.name} is {value:g}, but a margin must be above 0")
+        least = {"probe_seeds": 1, "folds": 2, "hidden": 1, "epochs": 1, "trees": 1, "permutations": 2}
+        for name, bound in {**least, "resamples": 10, "rare": 0, "seed": 0}.items():
+            if getattr(self, name) < bound:
+                raise OptionError(f"{name} is {getattr(self, name)}, but must be at least {bound}")
+
+    @property
+    def level(self) -> float:
+        """Confidence level of one-sided bounds."""
+        return 1.0 - self.alpha
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-plain copy for the report."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One label to be guessed: its annotations on P, E and T_in (1, 0, or -1 unknown) and identities."""
+
+    label: str
+    column: int
+    probe: NDArray[np.int8]
+    test: NDArray[np.int8]
+    train: NDArray[np.int8]
+    probe_cluster: NDArray[np.int64]
+    test_cluster: NDArray[np.int64]
+    train_cluster: NDArray[np.int64]
+
+    @property
+    def rarer(self) -> int:
+        """Images in E of the rarer kind."""
+        return int(min(np.sum(self.test == 1), np.sum(self.test == 0)))
+
+    @property
+    def n(self) -> int:
+        """Images in E whose annotation is known."""
+        return int(np.sum(self.test >= 0))
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Rows of P whose annotation is known."""
+        return self.probe >= 0
+
+
+def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
+    """The question of one label.
+
+    Raises:
+        DataError: P or E has too few images of one kind for any attack to be fitted or scored.
+    """
+    column = test.labels.index(label)
+    sets = {"P": probe, "E": test, "the training images": train}
+    for name, data in sets.items():
+        for kind, word in ((1, "present"), (0, "absent")):
+            rows = data.target[:, column] == kind
+            identities = len(np.unique(data.cluster[rows]))
+            if int(rows.sum()) < LEAST_OF_A_KIND or (name == "P" and identities < 4):
+                raise DataError(
+                    f"label '{label}' is {word} in {int(rows.sum())} images of {identities} people in {name};"
+                    f" an audit needs at least {LEAST_OF_A_KIND} images of 4 people: add images, or use"
+                    " another split"
+                )
+    return Question(
+        label,
+        column,
+        probe.target[:, column],
+        test.target[:, column],
+        train.target[:, column],
+        probe.cluster,
+        test.cluster,
+        train.cluster,
+    )
+
+
+def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: Dataset) -> None:
+    """Refuses outputs that do not belong to these images.
+
+    Raises:
+        ModelError: An array has the wrong shape, or a logit or feature is not a finite number.
+    """
+    for name, outputs, data in (
+        ("P", subject.probe, probe),
+        ("E", subject.test, test),
+        ("the training images", subject.train, train),
+    ):
+        if outputs.logits.shape != (len(data), labels):
+            raise ModelError(
+                f"the outputs of {subject.run} on {name} have shape {outputs.logits.shape}, expected"
+                f" {(len(data), labels)}; compute them again on these images"
+            )
+        tables = (
+            [outputs.logits] if name.startswith("the") else [outputs.logits, outputs.features[PENULTIMATE]]
+        )
+        for table in tables:
+            if len(table) != len(data) or not np.isfinite(table).all():
+                raise ModelError(
+                    f"the outputs of {subject.run} on {name} are not finite numbers, one row an image; the"
+                    " model may have diverged: forget again with a smaller step"
+                )

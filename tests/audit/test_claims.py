@@ -1,0 +1,308 @@
+"""Verdict rules, from made-up figures whose right answer is plain."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unlabel.audit.claims import claim_disabled, claim_equivalent, claim_erased
+from unlabel.audit.judging import ATTACKS
+from unlabel.audit.outputs import OwnOutput
+from unlabel.audit.subject import AuditOptions, ask
+from unlabel.audit.useful import claim_useful
+from unlabel.audit.utility import Utility
+from unlabel.findings import Claim
+from unlabel.audit.verdicts import HEADLINES, headline, untested_claims
+
+OPTIONS = AuditOptions()
+
+
+@pytest.fixture
+def questions(world):
+    return {name: ask(name, *world.splits) for name in ("Male", "Bald")}
+
+
+@pytest.fixture
+def reading(figure):
+    """Readings of one label: every attack in advantage at one value, in bits at another."""
+
+    def make(adv, bits=None, se=0.01, **named):
+        bits = adv / 2 if bits is None else bits
+        rows = {name: figure(bits if "bits" in name else adv, se) for name in ATTACKS}
+        rows["own.adv"] = figure(0.0, 0.0)
+        return {**rows, **{name.replace("_", "."): figure(value, se) for name, value in named.items()}}
+
+    return make
+
+
+def equivalent(questions, after, references, before, labels=("Male",), positive=0.9, options=OPTIONS):
+    """C2 for the same readings of every label."""
+    positives = positive if isinstance(positive, dict) else dict.fromkeys(labels, positive)
+
+    def rows(item):
+        return item if "Male" in item else dict.fromkeys(labels, item)
+
+    return claim_equivalent(
+        rows(after),
+        [rows(item) for item in references],
+        rows(before),
+        positives,
+        {name: questions[name] for name in labels},
+        options,
+    )
+
+
+def test_equal_to_retrained_passes_where_the_original_would_not(questions, reading):
+    claim, judged, removed = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.9))
+    assert claim.verdict == "PASS"
+    assert not claim.provisional
+    assert claim.per_label == {"Male": "PASS"}
+    assert {cell.figure for cell in judged.cells} == set(ATTACKS)
+    assert removed.verdict == "FAIL"
+    assert "retrained without it" in claim.sentence
+
+
+def test_leaking_less_than_retrained_is_no_failure(questions, reading):
+    assert equivalent(questions, reading(0.0), [reading(0.5)] * 3, reading(0.9))[0].verdict == "PASS"
+
+
+@pytest.mark.parametrize("attack", [name for name in ATTACKS if name != "own.adv"])
+def test_one_attack_beyond_its_margin_is_enough_to_fail(questions, reading, figure, attack):
+    after = {**reading(0.3), attack: figure(0.55, 0.01)}
+    claim, judged, _ = equivalent(questions, after, [reading(0.3)] * 3, reading(0.9))
+    assert claim.verdict == "FAIL"
+    assert claim.binding == attack
+    assert [cell.figure for cell in judged.cells if cell.verdict == "FAIL"] == [attack]
+
+
+def test_an_excess_that_may_be_either_side_of_the_margin_is_inconclusive(questions, reading):
+    claim, _, _ = equivalent(questions, reading(0.39, 0.3), [reading(0.3, 0.3)] * 3, reading(0.9))
+    assert claim.verdict == "INCONCLUSIVE"
+    assert claim.notes["images_needed"]["Male"] > 1500
+
+
+def test_failure_is_corrected_for_the_number_of_attacks(questions, reading, figure):
+    # 0.10 + 1.9 standard errors: beyond 1.64, but not beyond Holm's 2.45 for seven attacks.
+    after = {**reading(0.3), "others.adv.lin": figure(0.3 + 0.1 + 0.019, 0.01)}
+    steady = reading(0.3, se=0.0)
+    claim, judged, _ = equivalent(questions, after, [steady] * 3, reading(0.9))
+    cell = next(cell for cell in judged.cells if cell.figure == "others.adv.lin")
+    assert cell.contrast.lower() > 0.0999
+    assert claim.verdict == "INCONCLUSIVE"
+
+
+def test_a_pass_does_not_count_where_removing_the_output_passes_too(questions, reading):
+    claim, _, removed = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.32))
+    assert removed.verdict == "PASS"
+    assert claim.verdict == "INCONCLUSIVE"
+    assert claim.notes["finding"] == "head removal suffices here"
+    assert claim.per_label == {"Male": "INCONCLUSIVE"}
+
+
+def test_a_pass_does_not_count_where_the_decoy_cannot_be_told(questions, reading):
+    claim, _, removed = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.39, 0.2))
+    assert removed.verdict == "INCONCLUSIVE"
+    assert (claim.verdict, claim.notes["finding"]) == ("INCONCLUSIVE", "cannot discriminate")
+
+
+def test_seed_noise_of_the_references_widens_the_bounds(questions, reading):
+    after, before = reading(0.33, 0.1), reading(0.9)
+    calm = equivalent(questions, after, [reading(0.3, 0.1)] * 3, before)[0]
+    noisy = equivalent(questions, after, [reading(value, 0.1) for value in (0.2, 0.3, 0.4)], before)[0]
+    assert (calm.verdict, noisy.verdict) == ("PASS", "INCONCLUSIVE")
+
+
+@pytest.mark.parametrize(
+    ("count", "verdict", "provisional"),
+    [
+        (0, "NOT_EVALUATED", True),
+        (1, "PASS", True),
+        (2, "PASS", True),
+        (3, "PASS", False),
+    ],
+)
+def test_fewer_than_three_references_are_provisional(questions, reading, count, verdict, provisional):
+    claim = equivalent(questions, reading(0.3), [reading(0.3)] * count, reading(0.9))[0]
+    assert (claim.verdict, claim.provisional) == (verdict, provisional)
+
+
+def test_nothing_to_forget_is_said(questions, reading):
+    claim = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.3), positive=0.05)[0]
+    assert (claim.verdict, claim.notes["finding"]) == ("NOT_EVALUATED", "nothing to forget found")
+
+
+def test_rare_labels_are_inconclusive_even_when_plain(questions, reading):
+    rare = {"Male": replace(questions["Male"], test=np.where(np.arange(1500) < 150, 1, 0).astype(np.int8))}
+    for adv in (0.0, 0.9):
+        claim = equivalent(rare, reading(adv), [reading(0.0)] * 3, reading(0.9))[0]
+        assert claim.verdict == "INCONCLUSIVE"
+        assert claim.notes["rare"] == ["Male"]
+    assert (
+        equivalent(rare, reading(0.0), [reading(0.0)] * 3, reading(0.9))[0].notes["images_needed"]["Male"]
+        == 2000
+    )
+
+
+def test_several_labels_pass_by_their_mean_and_fail_by_any(questions, reading):
+    labels, before = ("Male", "Bald"), reading(0.9)
+    references = [{"Male": reading(0.3), "Bald": reading(0.3)}] * 3
+    level = {"Male": reading(0.38, 0.3), "Bald": reading(0.2, 0.1)}
+    claim, judged, _ = equivalent(questions, level, references, {"Male": before, "Bald": before}, labels)
+    assert claim.verdict == "PASS"
+    assert claim.per_label == {"Male": "INCONCLUSIVE", "Bald": "PASS"}
+    assert {cell.label for cell in judged.cells} == {"Male", "Bald", None}
+    one_bad = {"Male": reading(0.6), "Bald": reading(0.0)}
+    claim, _, _ = equivalent(questions, one_bad, references, {"Male": before, "Bald": before}, labels)
+    assert claim.verdict == "FAIL"
+    assert claim.per_label == {"Male": "FAIL", "Bald": "PASS"}
+
+
+def test_a_label_the_original_never_knew_is_set_aside(questions, reading):
+    both = {"Male": reading(0.3), "Bald": reading(0.0)}
+    before = {"Male": reading(0.9), "Bald": reading(0.0)}
+    claim = equivalent(
+        questions, both, [both] * 3, before, ("Male", "Bald"), positive={"Male": 0.9, "Bald": 0.02}
+    )[0]
+    assert claim.verdict == "PASS"
+    assert claim.per_label == {"Bald": "NOT_EVALUATED", "Male": "PASS"}
+    assert claim.notes["nothing_to_forget"] == ["Bald"]
+
+
+def test_disabled_speaks_of_what_it_found(world, questions):
+    before = world.subject("before")
+    gone = world.subject("after", absent=["Male"])
+    asked = {"Male": questions["Male"]}
+
+    def claim(own, back=None):
+        return claim_disabled({"Male": own}, asked, {"Male": back}, OPTIONS)
+
+    own = OwnOutput.of(before, questions["Male"])
+    assert claim(own).verdict == "FAIL"
+    turned = claim(own.inverted())
+    assert turned.notes["inverted"] == ["Male"]
+    assert "turned round" in turned.sentence
+    back = own.signed(questions["Male"])
+    absent = claim(OwnOutput.of(gone, questions["Male"]), back)
+    assert absent.verdict == "PASS"
+    assert absent.notes["advantage_with_row_put_back"]["Male"] == pytest.approx(back.value)
+    assert "put back" in absent.sentence
+
+
+def test_a_rare_absent_output_is_still_disabled(world, questions):
+    few = replace(questions["Male"], test=np.where(np.arange(1500) < 50, 1, 0).astype(np.int8))
+    gone, before = world.subject("after", absent=["Male"]), world.subject("before")
+    verdicts = [
+        claim_disabled({"Male": OwnOutput.of(item, few)}, {"Male": few}, {}, OPTIONS).verdict
+        for item in (gone, before)
+    ]
+    assert verdicts == ["PASS", "INCONCLUSIVE"]
+
+
+def test_erased_has_two_levels_and_may_be_out_of_reach(questions, reading, figure):
+    asked = {"Male": questions["Male"]}
+
+    def erased(after, references=(), floor=0.0):
+        return claim_erased({"Male": after}, references, {"Male": figure(floor)}, asked, OPTIONS)
+
+    assert erased(reading(0.02, 0.0)).verdict == "PASS"
+    outputs_only = {**reading(0.02, 0.0), "probe.adv.mlp": figure(0.4)}
+    found = erased(outputs_only)
+    assert (found.verdict, found.notes["outputs"], found.notes["embedding"]) == ("FAIL", "PASS", "FAIL")
+    retrained = [{"Male": reading(0.5)}] * 3
+    assert erased(reading(0.5), retrained, floor=0.5).notes["attainable"] is False
+    assert erased(reading(0.5), retrained, floor=0.0).notes["attainable"] is True
+    assert erased(reading(0.5), (), floor=0.5).notes["attainable"] is None
+    assert erased(reading(0.09, 0.04)).verdict == "INCONCLUSIVE"
+
+
+@pytest.fixture
+def utility(figure):
+    """A model whose retained labels all have these figures, but for some."""
+
+    def make(auc=0.9, ece=0.05, **named):
+        names = ("Young", "Smiling", "Hat")
+        return Utility(
+            {
+                name: {"util.auc": figure(named.get(name, auc), 0.001), "util.ece": figure(ece, 0.001)}
+                for name in names
+            }
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict", "binding"),
+    [
+        ({}, "PASS", None),
+        ({"auc": 0.88}, "FAIL", "util.auc.macro"),
+        ({"Hat": 0.80, "auc": 0.95}, "FAIL", "util.auc"),
+        ({"ece": 0.09}, "FAIL", "util.ece.macro"),
+        ({"auc": 0.89}, "INCONCLUSIVE", "util.auc.macro"),
+    ],
+)
+def test_useful_looks_at_the_mean_the_worst_and_the_calibration(utility, changed, verdict, binding):
+    frequent = ("Young", "Smiling", "Hat")
+    base = utility()
+    for references in ([], [base] * 3):
+        found = claim_useful(utility(**changed), base, references, frequent, OPTIONS)
+        assert found.verdict == verdict
+        assert binding in (None, found.binding)
+        assert found.notes["against"] == ("retrained" if references else "original")
+        assert "macro_auc_loss" in found.notes["against_original"]
+
+
+def test_a_label_without_enough_images_is_not_the_worst(utility):
+    base = utility()
+    found = claim_useful(utility(Hat=0.88), base, [base] * 3, ("Young", "Smiling"), OPTIONS)
+    assert found.notes["against_retrained"]["worst_label"]["label"] != "Hat"
+
+
+def claims(c1="PASS", c2="PASS", c5="PASS", c4="NOT_EVALUATED", provisional=False, finding=None):
+    notes = {"finding": finding} if finding else {}
+    return {
+        "C1": Claim(c1, ""),
+        "C2": Claim(c2, "", provisional=provisional, notes=notes),
+        "C3": Claim("FAIL", ""),
+        "C4": Claim(c4, ""),
+        "C5": Claim(c5, "", provisional=provisional),
+        "C6": Claim("NOT_EVALUATED", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("expected", "given"),
+    [
+        ("INVALID AUDIT", {"valid": False, "c1": "FAIL"}),
+        ("NOT UNLEARNED", {"c1": "FAIL", "c2": "FAIL"}),
+        ("DISABLED ONLY", {"c2": "FAIL", "c5": "FAIL"}),
+        ("DISABLED ONLY (provisional)", {"c2": "FAIL", "provisional": True}),
+        ("UNLEARNED BUT HARMFUL", {"c5": "FAIL"}),
+        ("UNLEARNED", {"c4": "PASS"}),
+        (
+            "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED (provisional)",
+            {"c4": "PASS", "provisional": True, "r": 1},
+        ),
+        ("RETRAIN-EQUIVALENT, DURABILITY NOT TESTED", {}),
+        ("RETRAIN-EQUIVALENT, DURABILITY NOT TESTED (provisional)", {"provisional": True, "r": 2}),
+        (
+            "DISABLED, NO REFERENCE",
+            {"c2": "NOT_EVALUATED", "finding": "no reference", "r": 0, "provisional": True},
+        ),
+        ("INCONCLUSIVE", {"c2": "NOT_EVALUATED", "finding": "nothing to forget found"}),
+        ("INCONCLUSIVE", {"c1": "INCONCLUSIVE", "c2": "NOT_EVALUATED", "finding": "no reference", "r": 0}),
+        ("INCONCLUSIVE", {"c2": "INCONCLUSIVE"}),
+        ("INCONCLUSIVE", {"c5": "INCONCLUSIVE"}),
+    ],
+)
+def test_headline_is_the_first_that_fits(expected, given):
+    given = dict(given)
+    valid, count = given.pop("valid", True), given.pop("r", 3)
+    assert headline(claims(**given), valid=valid, references=count) == expected
+    assert expected.removesuffix(" (provisional)") in HEADLINES
+
+
+def test_claims_outside_the_budget_say_so():
+    for claim in untested_claims("quick").values():
+        assert claim.verdict == "NOT_EVALUATED"
+        assert "quick budget does not test" in claim.sentence
