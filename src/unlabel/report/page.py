@@ -1,0 +1,156 @@
+"""The report page: one self-contained HTML file, made from audit.json and nothing else."""
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+
+from unlabel.errors import ModelError, OptionError
+from unlabel.report import numbers, plots, provenance, rows, sentences, views
+from unlabel.report.controls import controls, flat
+from unlabel.report.rows import Json
+
+NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
+LISTS = ("invalid_because", "metrics", "comparisons", "not_tested", "limitations")
+
+
+def render(audit: Mapping[str, Any], *, command: str | None = None) -> str:
+    """The report as HTML text: no script, no outside request, the same bytes for the same input.
+
+    Args:
+        audit: Parsed content of audit.json, as `unlabel.findings.Audit.to_json` gives it.
+        command: The command that makes this page, shown with those that made the models.
+    """
+    audit = {name: [] for name in LISTS} | {"controls": {}, "seconds": {}, "schema": ""} | dict(audit)
+    return _environment().get_template("page.html").render(**_content(audit, command))
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Writes the report of an audited run, whole or not at all, and returns its path.
+
+    Args:
+        run: Folder that holds audit.json.
+        out: File to write; RUN/report.html where it is None.
+
+    Raises:
+        ModelError: There is no audit.json, or it is damaged.
+        OptionError: `out` is a folder.
+    """
+    audit = _read(run)
+    path = run / "report.html" if out is None else out
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}")
+    command = f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
+    try:
+        text = render(audit, command=command)
+    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+        raise ModelError(
+            f"{run / 'audit.json'} is not an audit of this version ({type(error).__name__}: {error});"
+            f" run again: unlabel audit {run} --before BEFORE"
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _read(run: Path) -> dict[str, Any]:
+    path = run / "audit.json"
+    again = f"run again: unlabel audit {run} --before BEFORE"
+    if not path.is_file():
+        raise ModelError(f"no audit.json in {run}; first run: unlabel audit {run} --before BEFORE")
+    try:
+        audit = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({type(error).__name__}); {again}") from error
+    if not isinstance(audit, dict):
+        raise ModelError(f"{path} holds a {type(audit).__name__}, not an audit; {again}")
+    missing = [name for name in NEEDED if name not in audit]
+    if missing:
+        raise ModelError(f"{path} lacks {numbers.names(missing)}; {again}")
+    return audit
+
+
+@cache
+def _environment() -> Environment:
+    folder = Path(__file__).parent / "templates"
+    found = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    found.filters.update(
+        number=numbers.number,
+        signed=lambda value: numbers.number(value, signed=True),
+        count=numbers.count,
+        duration=numbers.duration,
+        percent=numbers.percent,
+        times=numbers.times,
+        reading=sentences.reading,
+        plain=lambda value: numbers.NOTHING if value is None else value,
+    )
+    return found
+
+
+def _content(audit: Json, command: str | None) -> dict[str, Any]:
+    tone, sentence = sentences.finding(audit)
+    targets = rows.targets(audit)
+    scale, marks, chance = plots.dumbbells(audit)
+    groups = [label for label in [*rows.audited(audit), None] if rows.attack_rows(audit, label)]
+    excess = {label: plots.excesses(audit, label) for label in groups}
+    models = audit["models"]
+    references = list(models.get("references") or ())
+    return {
+        "audit": audit,
+        "tone": tone,
+        "sentence": sentence,
+        "eyebrow": views.eyebrow(audit),
+        "summary": sentences.summary(audit),
+        "banners": sentences.banners(audit),
+        "cards": list(views.cards(audit)),
+        "targets": targets,
+        "audited": rows.audited(audit),
+        "verdicts": sentences.VERDICTS,
+        "claims": [views.claim(id_, claim) for id_, claim in sorted(audit["claims"].items())],
+        "attacks": {label: rows.attack_rows(audit, label) for label in groups},
+        "how": rows.how,
+        "units": rows.UNITS,
+        "judge": lambda found: views.judge(audit, found),
+        "extra": views.described(audit),
+        "excess": excess,
+        "excess_axis": plots.excess_axis([mark for marks in excess.values() for mark in marks]),
+        "labels": marks,
+        "label_axis": scale,
+        "chance": chance,
+        "costs": provenance.cost_rows(audit),
+        "references": len(references),
+        "controls": list(controls(audit)),
+        "splits": provenance.splits(audit),
+        "measures": rows.measures(audit),
+        "measure_names": list(rows.MEASURES.values()),
+        "identities": provenance.identities(audit),
+        "made": [
+            (role, model)
+            for role, model in [
+                ("Before", models.get("before")),
+                ("After", models.get("after")),
+                *((f"Retrained {at}", model) for at, model in enumerate(references, 1)),
+            ]
+            if model
+        ],
+        "commands": views.commands(audit, command),
+        "flat": flat,
+        "seconds": provenance.total_seconds,
+        "labelled": (models.get("after") or models.get("before") or {}).get("labels") or [],
+    }

@@ -1,0 +1,244 @@
+"""Rows of the report's tables, read from the parsed audit.json.
+
+A `Reading` is one number of one model; a `Row` sets the readings of one attack (or of one label's
+utility) side by side: before, after, retrained. Tables, images and sentences are views of these rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+Json = Mapping[str, Any]
+
+# What the attacker was given, and what each attack does with it, strongest claims first.
+SITES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "own": (
+        "Its own output",
+        {
+            "own.adv": "how well it ranks the images, in either direction",
+            "own.sadv": "how well it ranks the images; below 0 means turned round",
+            "own.sadv@train": "signed, on images that the model was trained on",
+            "own.sadv@restored": "signed, with the removed output row put back",
+        },
+    ),
+    "others": (
+        "The other outputs",
+        {
+            "others.adv.lin": "logistic regression on the other outputs",
+            "others.adv.gbt": "boosted trees on the other outputs",
+        },
+    ),
+    "probe": (
+        "The inner features",
+        {
+            "probe.adv.lin": "logistic regression on the features",
+            "probe.adv.mlp": "small neural network on the features",
+            "probe.bits.lin": "information a linear reader extracts",
+            "probe.bits.mlp": "information a neural reader extracts",
+        },
+    ),
+}
+ATTACK_NAMES: Mapping[str, str] = {
+    "own.adv": "Own output",
+    "own.sadv": "Own output, signed",
+    "own.sadv@train": "Own output, training images",
+    "own.sadv@restored": "Own output, row put back",
+    "others.adv.lin": "Other outputs, linear",
+    "others.adv.gbt": "Other outputs, trees",
+    "probe.adv.lin": "Features, linear",
+    "probe.adv.mlp": "Features, neural",
+    "probe.bits.lin": "Features, linear, bits",
+    "probe.bits.mlp": "Features, neural, bits",
+    "own.ppr": "Share of images called positive",
+    "own.mi_bits": "Information in the yes or no answer",
+    "floor.adv": "True other labels (floor)",
+}
+UNITS: Mapping[str, str] = {
+    "adv": "0 = chance, 1 = perfect",
+    "bits": "bits; 0 = nothing",
+    "bit": "bits; 0 = nothing",
+    "auc": "AUC; 0.5 = chance, 1 = perfect",
+    "fraction": "share, 0 to 1",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number of one model, or the mean over the references (then `sd` and `models` say how sure)."""
+
+    value: float
+    ci: Sequence[float] | None
+    n: int
+    unit: str
+    sd: float | None = None
+    models: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured thing in the original, the edited and the retrained models."""
+
+    id: str
+    label: str | None
+    layer: str | None
+    before: Reading | None
+    after: Reading | None
+    retrained: Reading | None
+    comparison: Json | None = None
+
+    @property
+    def any(self) -> Reading:
+        """A reading that exists, for the unit and the number of images."""
+        reading = self.after or self.before or self.retrained
+        assert reading is not None
+        return reading
+
+    @property
+    def name(self) -> str:
+        """The attack in two or three words."""
+        name = ATTACK_NAMES.get(self.id, self.id)
+        return name if self.layer in (None, "penultimate") else f"{name}, {self.layer}"
+
+
+def _mean(rows: Sequence[Json]) -> Reading | None:
+    if not rows:
+        return None
+    values = [row["value"] for row in rows]
+    ci = rows[0].get("ci") if len(rows) == 1 else None
+    sd = stdev(values) if len(values) > 1 else None
+    return Reading(fmean(values), ci, rows[0]["n"], rows[0]["unit"], sd, len(values))
+
+
+def row(audit: Json, id_: str, label: str | None = None, layer: str | None = None) -> Row | None:
+    """Everything known of one metric of one label in one layer, or None."""
+    found = [m for m in audit["metrics"] if (m["id"], m.get("label"), m.get("layer")) == (id_, label, layer)]
+    if not found:
+        return _pooled(audit, id_, layer) if label is None else None
+    roles = {
+        role: _mean([m for m in found if m["model"] == role]) for role in ("before", "after", "reference")
+    }
+    return Row(
+        id_,
+        label,
+        layer,
+        roles["before"],
+        roles["after"],
+        roles["reference"],
+        _compared(audit, id_, label, layer),
+    )
+
+
+def _compared(audit: Json, id_: str, label: str | None, layer: str | None) -> Json | None:
+    wanted = (id_, label, layer)
+    return next(
+        (c for c in audit["comparisons"] if (c["id"], c.get("label"), c.get("layer")) == wanted), None
+    )
+
+
+def _pooled(audit: Json, id_: str, layer: str | None) -> Row | None:
+    """The mean over labels, where the audit compared that mean with the references."""
+    comparison = _compared(audit, id_, None, layer)
+    if comparison is None:
+        return None
+    parts = [part for label in audited(audit) if (part := row(audit, id_, label, layer)) is not None]
+
+    def pool(side: str) -> Reading | None:
+        found = [getattr(part, side) for part in parts if getattr(part, side) is not None]
+        return Reading(fmean(r.value for r in found), None, found[0].n, found[0].unit) if found else None
+
+    return Row(id_, None, layer, pool("before"), pool("after"), pool("retrained"), comparison)
+
+
+def _layers(audit: Json, id_: str, label: str | None) -> list[str | None]:
+    listed = [*audit["metrics"], *audit["comparisons"]]
+    return list(dict.fromkeys(m.get("layer") for m in listed if (m["id"], m.get("label")) == (id_, label)))
+
+
+def attack_rows(audit: Json, label: str | None) -> list[tuple[str, list[Row]]]:
+    """Attacks on a label, grouped by what the attacker was given."""
+    groups = []
+    for title, attacks in SITES.values():
+        rows = [
+            found
+            for id_ in attacks
+            for layer in _layers(audit, id_, label)
+            if (found := row(audit, id_, label, layer)) is not None
+        ]
+        if any(found.id == "own.adv" for found in rows):
+            rows = [found for found in rows if found.id != "own.sadv"]
+        if rows:
+            groups.append((title, rows))
+    return groups
+
+
+def how(id_: str) -> str:
+    """What an attack does, for a person."""
+    return next((attacks[id_] for _, attacks in SITES.values() if id_ in attacks), "")
+
+
+def targets(audit: Json) -> list[str]:
+    """The labels that this request forgets."""
+    return list(audit["request"].get("labels", ()))
+
+
+def audited(audit: Json) -> list[str]:
+    """The labels that are attacked: those of this request and those forgotten earlier."""
+    return [*targets(audit), *audit["request"].get("forgotten_earlier", ())]
+
+
+def strongest(audit: Json, side: str) -> Row | None:
+    """The attack with the highest score on a 0-to-1 scale before or after, over all forgotten labels."""
+    rows = [
+        found
+        for label in targets(audit)
+        for _, group in attack_rows(audit, label)
+        for found in group
+        if ".adv" in found.id and getattr(found, side) is not None
+    ]
+    return max(rows, key=lambda found: getattr(found, side).value, default=None)
+
+
+def label_rows(audit: Json) -> list[Row]:
+    """AUC of every label before, after and retrained, the largest loss first.
+
+    A forgotten label's AUC comes from its own output: (1 + signed advantage) / 2.
+    """
+    forgotten = audited(audit)
+    seen = dict.fromkeys([*forgotten, *(m["label"] for m in audit["metrics"] if m["id"] == "util.auc")])
+    rows = []
+    for label in seen:
+        own = row(audit, "own.sadv", label) if label in forgotten else None
+        found = _as_auc(own) if own else row(audit, "util.auc", label)
+        if found is not None:
+            rows.append(found)
+    return sorted(rows, key=lambda found: (-(loss(found) or 0.0), found.label or ""))
+
+
+def loss(found: Row) -> float | None:
+    """Before minus after, where both are known."""
+    return found.before.value - found.after.value if found.before and found.after else None
+
+
+def _as_auc(own: Row) -> Row:
+    def convert(reading: Reading | None) -> Reading | None:
+        if reading is None:
+            return None
+        ci = [(1 + bound) / 2 for bound in reading.ci] if reading.ci else None
+        return Reading((1 + reading.value) / 2, ci, reading.n, "auc")
+
+    return Row("util.auc", own.label, None, convert(own.before), convert(own.after), None)
+
+
+MEASURES: Mapping[str, str] = {
+    "util.ap": "Average precision",
+    "util.bacc": "Balanced accuracy",
+    "util.brier": "Brier score",
+    "util.ece": "Calibration error",
+}
+
+
+def measures(audit: Json) -> list[tuple[str, list[Row | None]]]:
+    """The other measures of every kept label, in the order of `MEASURES`."""
+    kept = dict.fromkeys(m["label"] for m in audit["metrics"] if m["id"] in MEASURES and m.get("label"))
+    return [(label, [row(audit, id_, label) for id_ in MEASURES]) for label in kept]

@@ -1,0 +1,212 @@
+"""What the report says in plain words: the finding, what was attacked, how strong, what was not tested."""
+
+from collections.abc import Mapping
+
+from unlabel.report.numbers import brief, count, give_or_take, names, number, spoken, spread
+from unlabel.report.provenance import split_size
+from unlabel.report.rows import (
+    Json,
+    Reading,
+    attack_rows,
+    audited,
+    how,
+    label_rows,
+    loss,
+    row,
+    strongest,
+    targets,
+)
+
+# headline -> (tone of the page, the finding as a sentence about {labels})
+FINDINGS: Mapping[str, tuple[str, str]] = {
+    "INVALID AUDIT": ("fail", "this audit cannot be relied on, whatever its numbers say about {labels}."),
+    "NOT UNLEARNED": ("fail", "the model still answers for {labels}."),
+    "DISABLED ONLY": (
+        "fail",
+        "{labels} {is_} gone from the output, but more can still be recovered than from a model"
+        " retrained without {it}.",
+    ),
+    "UNLEARNED BUT HARMFUL": (
+        "open",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, but the kept labels"
+        " suffered.",
+    ),
+    "UNLEARNED": (
+        "pass",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it} {stays} so, and the"
+        " kept labels still work.",
+    ),
+    "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": (
+        "pass",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"
+        " still work. Whether that lasts was not tested.",
+    ),
+    "DISABLED, NO REFERENCE": (
+        "open",
+        "without a comparison to retraining, nobody can say how far {labels} {is_} forgotten.",
+    ),
+    "INCONCLUSIVE": ("open", "these measurements do not settle how far {labels} {is_} forgotten."),
+}
+NOTICED = 0.0005  # a change in AUC that three decimals can show
+CLAIMS: Mapping[str, tuple[str, str]] = {
+    "C1": ("Disabled", "The label's own output says nothing about an image."),
+    "C2": ("Retrain-equivalent", "No attack finds more than in a model retrained without the label."),
+    "C3": ("Erased", "No attack finds anything beyond chance."),
+    "C4": ("Durable", "It stays so when the model is compressed or trained further."),
+    "C5": ("Useful", "The kept labels work as well as in a retrained model."),
+    "C6": ("No memorised annotation", "No single training annotation can be read back."),
+}
+VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, word)
+    "PASS": ("pass", "PASS"),
+    "FAIL": ("fail", "FAIL"),
+    "INCONCLUSIVE": ("open", "INCONCLUSIVE"),
+    "NOT_EVALUATED": ("none", "NOT EVALUATED"),
+}
+CONTROLS: Mapping[str, tuple[str, str]] = {
+    "positive": ("The original model", "Attacks must find the label here, or they are too weak."),
+    "permuted": ("Shuffled answers", "Attacks must find nothing where there is nothing."),
+    "bias_shift": ("Decoy: output pushed down", "Always says no, but still ranks. Must fail C1."),
+    "inverted": ("Decoy: output turned round", "Says the opposite of what it knows. Must fail C1."),
+    "head_zero": ("Decoy: output row zeroed", "Only the output is silenced. Must fail C2."),
+    "raw_image": ("The image itself", "What a reader of raw pixels finds, with no model at all."),
+    "random_init": ("An untrained network", "What features give away before any learning."),
+    "floor": ("The true other labels", "What error-free answers on the kept labels give away."),
+}
+
+
+def core(headline: str) -> str:
+    """The fixed headline without what is appended to it.
+
+    >>> core("UNLEARNED (provisional)"), core("DISABLED ONLY, GUARDED (linear, logits)")
+    ('UNLEARNED', 'DISABLED ONLY')
+    """
+    return max((known for known in FINDINGS if headline.startswith(known)), key=len, default="")
+
+
+def finding(audit: Json) -> tuple[str, str]:
+    """Tone (pass, fail or open) and the sentence that follows the headline."""
+    labels = targets(audit)
+    one = len(labels) <= 1
+    tone, sentence = FINDINGS.get(core(audit["headline"]), ("open", "see the claims below for {labels}."))
+    words = {
+        "is_": "is" if one else "are",
+        "it": "it" if one else "them",
+        "stays": "stays" if one else "stay",
+    }
+    return tone, sentence.replace("them stay", "they stay").format(
+        labels=spoken(labels) or "the label", **words
+    )
+
+
+def reading(found: Reading | None, digits: int = 3) -> str:
+    """A number with its interval, or its spread over models."""
+    if found is None:
+        return "—"
+    tail = give_or_take(found.sd, digits) if found.sd is not None else spread(found.ci, found.value, digits)
+    return f"{number(found.value, digits)} {tail}".strip()
+
+
+def summary(audit: Json) -> list[tuple[str, str]]:
+    """Short paragraphs, each with its lead: attacked, how strong, kept labels, not tested."""
+    parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
+    parts += [("What it cost the kept labels.", _kept(audit)), ("What was not tested.", _untested(audit))]
+    return [(lead, text) for lead, text in parts if text]
+
+
+def _attacked(audit: Json) -> str:
+    labels = targets(audit)
+    given = {"The other outputs": "from its other outputs", "The inner features": "from its inner features"}
+    given["Its own output"] = "from the model's own output for it"
+    sites = [given[title] for title, _ in attack_rows(audit, labels[0] if labels else None)]
+    found = strongest(audit, "after") or strongest(audit, "before")
+    if not sites or found is None:
+        return ""
+    learnt = split_size(audit, "P", "probe")
+    return (
+        f"Attackers tried to tell {spoken(labels)} of an image {names(sites)}. They learnt from"
+        f" {count(learnt) if learnt else 'many'} images with known answers, and were scored on"
+        f" {count(found.any.n)} others that neither they nor the model had seen."
+    )
+
+
+def _strength(audit: Json) -> str:
+    before, after = strongest(audit, "before"), strongest(audit, "after")
+    if after is None or after.after is None:
+        return ""
+    of = f" on {brief(after.label)}" if len(targets(audit)) > 1 and after.label else ""
+    text = f"On a scale where 0 is chance and 1 is perfect, the best attack{of} now reaches"
+    text += f" {reading(after.after)} ({how(after.id)})."
+    if before is not None and before.before is not None:
+        text += f" On the original model the best reached {number(before.before.value)}."
+    if after.retrained is not None:
+        models = after.retrained.models
+        who = f"{models} models" if models > 1 else "a model"
+        text += f" The target is what the same attack reaches on {who} retrained without the label:"
+        text += f" {reading(after.retrained)}"
+        text += (
+            f", and {number(after.comparison['margin'])} above it is allowed." if after.comparison else "."
+        )
+    floor = row(audit, "floor.adv", after.label)
+    if floor is not None:
+        text += " Chance is no fair target where labels go together: the true other labels alone, with no"
+        text += f" model, give away {number(floor.any.value)}."
+    return text
+
+
+def _kept(audit: Json) -> str:
+    macro = row(audit, "util.auc.macro")
+    if macro is None or macro.before is None or macro.after is None:
+        return ""
+    change = macro.after.value - macro.before.value
+    moved = f"{'fell' if change < 0 else 'rose'} by {number(abs(change))} to"
+    text = "Their mean quality (AUC; 0.5 = chance, 1 = perfect) "
+    text += f"{moved if abs(change) >= NOTICED else 'stayed at'} {number(macro.after.value)}"
+    if macro.retrained is not None:
+        text += f"; retraining gives {number(macro.retrained.value)}"
+    worst = worst_label(audit)
+    return text + (f". Hardest hit: {brief(worst[0])}, {number(-worst[1], signed=True)}." if worst else ".")
+
+
+def worst_label(audit: Json) -> tuple[str, float] | None:
+    """The kept label that lost most, and how much AUC; None when none lost visibly."""
+    gone = audited(audit)
+    losses = [
+        (found.label, change)
+        for found in label_rows(audit)
+        if found.label and found.label not in gone and (change := loss(found)) is not None
+    ]
+    label, change = max(losses, key=lambda pair: pair[1], default=("", 0.0))
+    return (label, change) if change >= NOTICED else None
+
+
+def _untested(audit: Json) -> str:
+    skipped = [
+        f"{id_} ({CLAIMS.get(id_, (id_, ''))[0].lower()})"
+        for id_, claim in sorted(audit["claims"].items())
+        if claim["verdict"] == "NOT_EVALUATED"
+    ]
+    heads = [text.split(": ")[0].rstrip(".") for text in audit["not_tested"]]
+    listed = "; ".join(head[:1].lower() + head[1:] for head in heads)
+    text = f"{listed[:1].upper()}{listed[1:]}." if listed else ""
+    if skipped:
+        text += f" No verdict is given on {names(skipped)}."
+    return text.strip()
+
+
+def banners(audit: Json) -> list[tuple[str, str, list[str]]]:
+    """Warnings above the numbers: (tone, sentence, reasons)."""
+    found: list[tuple[str, str, list[str]]] = []
+    if not audit["valid"]:
+        text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
+        found.append(("fail", text, list(audit["invalid_because"])))
+    references = len(audit["models"].get("references") or ())
+    if references and any(claim.get("provisional") for claim in audit["claims"].values()):
+        behind = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
+        text = (
+            f"Provisional: only {behind} behind the comparison. Three or more are needed for a firm verdict."
+        )
+        found.append(("open", text, []))
+    if references == 0:
+        text = "No retrained model was given, so nothing here says how far forgetting could go."
+        found.append(("open", text, []))
+    return found

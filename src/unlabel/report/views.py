@@ -1,0 +1,124 @@
+"""Parts of the page as plain values for the template: cards, claims, judgements, commands."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from unlabel.report import numbers, plots, provenance, rows, sentences
+from unlabel.report.rows import Json
+
+
+def eyebrow(audit: Json) -> str:
+    """Network, data and number of images, above the heading."""
+    after = audit["models"].get("after") or {}
+    tested = provenance.split_size(audit, "E", "test")
+    parts = [after.get("network"), audit["data"].get("source"), tested and f"{tested:,} test images"]
+    return " · ".join(["unlabel report", *(str(part) for part in parts if part)])
+
+
+def cards(audit: Json) -> Iterator[dict[str, Any]]:
+    """The four numbers: attack, kept labels, weights, time."""
+    before, after = rows.strongest(audit, "before"), rows.strongest(audit, "after")
+    targets, after_model = rows.targets(audit), audit["models"].get("after") or {}
+    if before and after and before.before and after.after:
+        target = after.retrained
+        scale = plots.Axis(0.0, 1.0, 1.0)
+        notes = ["no retrained model as target"]
+        if target:
+            notes = [f"target, retrained: {sentences.reading(target)}"]
+        notes.append("0 = chance, 1 = perfect")
+        yield {
+            "title": f"{numbers.spoken(targets, 2)}: best attack",
+            "value": f"{numbers.number(before.before.value)} → {numbers.number(after.after.value)}",
+            "notes": notes,
+            "track": [scale.at(s.value) if s else None for s in (before.before, after.after, target)],
+        }
+    macro = rows.row(audit, "util.auc.macro")
+    if macro and macro.before and macro.after:
+        worst = sentences.worst_label(audit)
+        notes = [f"{sentences.reading(macro.retrained)}, retrained"] if macro.retrained else []
+        notes += (
+            [f"worst: {numbers.brief(worst[0])} {numbers.number(-worst[1], signed=True)}"] if worst else []
+        )
+        kept = sum(not mark.forgotten for mark in plots.dumbbells(audit)[1])
+        yield {
+            "title": f"{kept} kept label{'s' * (kept != 1)}: mean AUC",
+            "value": f"{numbers.number(macro.before.value)} → {numbers.number(macro.after.value)}",
+            "notes": notes,
+        }
+    changed, total = after_model.get("changed"), after_model.get("total")
+    if changed is not None and total:
+        yield {
+            "title": "Weights changed",
+            "value": numbers.percent(changed / total),
+            "notes": [f"{numbers.short(changed)} of {numbers.short(total)}"],
+        }
+    time, steps = provenance.cost_rows(audit)[:2]
+    if time.ours is not None:
+        what = "retraining" if audit["models"].get("references") else "training the original"
+        notes = [f"{numbers.count(steps.ours)} optimiser steps"] if steps.ours is not None else []
+        if time.theirs is not None:
+            theirs = numbers.duration(time.theirs)
+            theirs += f", {numbers.count(steps.theirs)} steps" if steps.theirs is not None else ""
+            notes += [f"{what}: {theirs}"]
+        if time.ratio:
+            faster = time.ratio >= 1
+            ratio = time.ratio if faster else 1 / time.ratio
+            notes += [f"{numbers.times(ratio)} {'faster' if faster else 'slower'} than {what}"]
+        yield {"title": "Time to forget", "value": numbers.duration(time.ours), "notes": notes}
+
+
+def claim(id_: str, claim: Json) -> dict[str, Any]:
+    """One claim with its title, verdict, reason and notes."""
+    title, meaning = sentences.CLAIMS.get(id_, (id_, ""))
+    notes = dict(claim.get("notes") or {})
+    texts = []
+    if notes.get("attainable") is False:
+        texts.append("Not attainable here: even retraining leaves more than chance.")
+    if claim.get("provisional") and claim["verdict"] != "NOT_EVALUATED":
+        texts.append("Provisional: fewer than three retrained models.")
+    per_label = claim.get("per_label") or {}
+    return {
+        "id": id_,
+        "title": title,
+        "meaning": meaning,
+        "verdict": claim["verdict"],
+        "sentence": claim["sentence"],
+        "notes": texts,
+        "rule": str(notes.pop("rule", "")),
+        "facts": {"decided by": claim.get("binding"), "budget": claim.get("budget")} | notes if notes else {},
+        "per_label": per_label if len(per_label) > 1 else {},
+    }
+
+
+def judge(audit: Json, row: rows.Row) -> tuple[str, str] | None:
+    """Verdict and its reason for one attack, or None where it is only described."""
+    c = row.comparison
+    if c is not None:
+        excess = (
+            f"{numbers.number(c['diff'], signed=True)}, at most {numbers.number(c['upper'], signed=True)}"
+        )
+        return c["verdict"], f"{excess}; limit {numbers.number(c['margin'])}"
+    if row.id in ("own.adv", "own.sadv", "own.sadv@train") and "C1" in audit["claims"]:
+        claim = audit["claims"]["C1"]
+        verdict = (claim.get("per_label") or {}).get(row.label, claim["verdict"])
+        return verdict, "C1: the output against chance"
+    return None
+
+
+def described(audit: Json) -> list[rows.Row]:
+    """Descriptive figures that no verdict rests on."""
+    found = [
+        rows.row(audit, id_, label)
+        for label in rows.audited(audit)
+        for id_ in ("floor.adv", "own.sadv", "own.ppr", "own.mi_bits")
+    ]
+    return [row for row in found if row is not None]
+
+
+def commands(audit: Json, command: str | None) -> list[str]:
+    """The commands that made the models, the audit and this page, each once."""
+    models = audit["models"]
+    chain = [models.get("before"), *(models.get("references") or ()), models.get("after")]
+    found = [model["command"] for model in chain if model and model.get("command")]
+    found += [text for text in (models.get("command"), command) if text]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,136 @@
+"""The report in headless Chromium, offline: boxes, text sizes, contrast, requests, print."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unlabel.report import render
+
+Make = Callable[..., dict[str, Any]]
+SIZES = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+
+BOXES = """() => [...document.querySelectorAll('.verdict, .side, .card strong, td.v')].map(e => {
+  const b = e.getBoundingClientRect();
+  return {text: e.innerText, left: b.left, right: b.right, width: b.width, height: b.height};
+})"""
+
+# Every element that holds text of its own: its size, and its contrast with the first opaque background.
+TEXTS = """() => {
+  const numbers = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+  const linear = v => v <= 10 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b) + .05;
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const colour = numbers(getComputedStyle(e).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const own = e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+  const seen = e => e.getClientRects().length && !e.closest('.hide, .skip');
+  return [...document.querySelectorAll('body *')].filter(e => own(e) && seen(e)).map(e => {
+    const style = getComputedStyle(e), a = light(numbers(style.color)), b = light(behind(e));
+    return {text: e.textContent.trim().slice(0, 40), size: parseFloat(style.fontSize),
+            contrast: Math.max(a, b) / Math.min(a, b)};
+  });
+}"""
+
+
+@pytest.fixture
+def show(chromium: Any, tmp_path: Path):
+    """Opens an audit's report in an offline window and fails on any request or console error."""
+    contexts = []
+    troubles: list[str] = []
+
+    def open_page(audit: dict[str, Any], width: int = 1280, scheme: str = "light") -> Any:
+        path = tmp_path / "report.html"
+        path.write_text(render(audit), encoding="utf-8")
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        own = path.as_uri()
+        page.on("request", lambda r: None if r.url in (own, "data:,") else troubles.append(r.url))
+        page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: troubles.append(str(e)))
+        page.goto(own)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def check(page: Any, width: int) -> None:
+    """Nothing sticks out, nothing is too small or too faint to read."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = page.evaluate(BOXES)
+    assert boxes
+    for box in boxes:
+        assert box["left"] >= 0, box
+        assert box["right"] <= width, box
+        assert box["width"] > 20, box
+        assert box["height"] > 8, box
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    texts = page.evaluate(TEXTS)
+    assert min(texts, key=lambda t: t["size"])["size"] >= 11, min(texts, key=lambda t: t["size"])
+    assert min(texts, key=lambda t: t["contrast"])["contrast"] >= 4.5, min(texts, key=lambda t: t["contrast"])
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_page_reads_at_every_size_and_in_both_schemes(show: Any, make_audit: Make, width: int, scheme: str):
+    page = show(make_audit(), width, scheme)
+    assert page.locator("h1").inner_text().startswith("RETRAIN-EQUIVALENT, DURABILITY NOT TESTED:")
+    assert page.locator(".chart").nth(1).locator(".r").count() == 10
+    check(page, width)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_hard_audit_still_fits(show: Any, make_audit: Make, width: int):
+    """Forty labels, some with very long names and markup, three forgotten, no valid verdict."""
+    labels = ["W" * 90, "<i>lean</i>", "Wearing_a_very_long_name " * 6, *(f"Label_{at}" for at in range(37))]
+    audit = make_audit(
+        labels=labels, forget=labels[:3], references=1, valid=False, invalid_because=["decoy " + "x" * 120]
+    )
+    for comparison, verdict in zip(
+        audit["comparisons"], ["FAIL", "INCONCLUSIVE", "NOT_EVALUATED"], strict=False
+    ):
+        comparison["verdict"] = verdict
+    page = show(audit, width)
+    assert page.locator("i").count() == 0
+    check(page, width)
+
+
+def test_verdict_has_a_word_and_a_shape(show: Any, make_audit: Make):
+    page = show(make_audit())
+    shapes = page.eval_on_selector_all(
+        "[data-verdict]", "v => v.map(e => [e.innerText.trim(), e.querySelector('use').getAttribute('href')])"
+    )
+    assert {tuple(shape) for shape in shapes} == {
+        ("PASS", "#i-pass"),
+        ("FAIL", "#i-fail"),
+        ("NOT EVALUATED", "#i-none"),
+    }
+
+
+def test_pictures_are_named_and_tables_keep_their_meaning_when_narrow(show: Any, make_audit: Make):
+    page = show(make_audit(), 390)
+    assert page.get_by_role("main").count() == 1
+    assert page.get_by_role("navigation", name="Sections").count() == 1
+    assert page.get_by_role("img", name="Every label's AUC").count() == 1
+    assert page.get_by_role("table", name="Claims and verdicts").get_by_role("rowheader").count() == 6
+    assert page.eval_on_selector_all("svg", "s => s.every(e => e.ariaHidden || e.closest('[role=img]'))")
+
+
+def test_page_prints_with_its_folded_parts(show: Any, make_audit: Make):
+    page = show(make_audit())
+    page.emulate_media(media="print")
+    assert page.locator("[data-testid=labels]").is_visible()
+    pdf = page.pdf(format="A4", print_background=True)
+    assert pdf.startswith(b"%PDF-")
+    assert len(pdf) > 20_000

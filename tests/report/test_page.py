@@ -1,0 +1,215 @@
+"""The report without a browser: what it says, what it never says, and that nothing can break it."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unlabel.errors import ModelError, OptionError
+from unlabel.report import render, write_report
+
+Make = Callable[..., dict[str, Any]]
+VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
+
+
+class Page(HTMLParser):
+    """Tags in order, the text in each marked part, and a check that every tag is closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[tuple[str, str | None]] = []
+        self.texts: dict[str, str] = {}
+        self.rows: dict[str, int] = {}
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            for _, mark in self.open:
+                self.rows[mark or ""] = self.rows.get(mark or "", 0) + 1
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs).get("data-testid")))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        opened, _ = self.open.pop()
+        assert opened == tag, f"<{opened}> closed by </{tag}>"
+
+    def handle_data(self, data: str) -> None:
+        for _, mark in self.open:
+            if mark:
+                self.texts[mark] = self.texts.get(mark, "") + data
+
+
+def test_heading_is_the_headline_in_a_sentence(make_audit: Make):
+    audit = make_audit()
+    heading = " ".join(Page(render(audit)).texts["headline"].split())
+    assert heading.startswith(f"{audit['headline']}: Male is as hard to recover as from a model retrained")
+
+
+def test_every_fixed_headline_has_its_own_sentence(make_audit: Make):
+    headlines = ["INVALID AUDIT", "NOT UNLEARNED", "DISABLED ONLY", "UNLEARNED BUT HARMFUL", "UNLEARNED"]
+    headlines += ["RETRAIN-EQUIVALENT, DURABILITY NOT TESTED", "DISABLED, NO REFERENCE", "INCONCLUSIVE"]
+    sentences = set()
+    for headline in headlines:
+        shown = Page(render(make_audit(headline=f"{headline} (provisional)"))).texts["headline"]
+        assert f"{headline} (provisional):" in shown
+        sentences.add(shown.split(":", 1)[1])
+    assert len(sentences) == len(headlines)
+
+
+def test_tables_have_a_row_for_each_label_claim_and_control(make_audit: Make):
+    rows = Page(render(make_audit())).rows
+    assert rows["labels"] == 1 + 10
+    assert rows["claims"] == 1 + 6
+    assert rows["controls"] == 1 + 8
+    assert rows["models"] == 1 + 5
+
+
+def test_numbers_carry_their_interval_and_count(make_audit: Make):
+    text = " ".join(Page(render(make_audit())).texts["attacks"].split())
+    assert "0.918" in text
+    assert "0.671± 0.015" in text.replace(" ±", "±")
+    assert "+0.029, at most +0.059; limit 0.100" in text
+    assert "n 5,000" in text.replace("\xa0", " ")
+
+
+def test_names_are_escaped_and_may_be_long(make_audit: Make):
+    evil = '<script>alert("x")</script>'
+    labels = [evil, "A" * 200, "a & b", "'; DROP"]
+    text = render(make_audit(labels=labels, forget=labels[:2]))
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") > 3
+    assert Page(text).rows["labels"] == 1 + 4
+
+
+def test_same_audit_gives_the_same_bytes(make_audit: Make):
+    assert render(make_audit(), command="x") == render(json.loads(json.dumps(make_audit())), command="x")
+
+
+@pytest.mark.parametrize("references", [0, 1, 2, 3, 5])
+def test_any_number_of_references(make_audit: Make, references: int):
+    text = render(make_audit(references=references))
+    page = Page(text)
+    assert page.rows["models"] == 1 + 2 + references
+    assert ("Provisional: only" in text) == (references in (1, 2))
+    assert ('id="excess"' in text) == (references > 0)
+    assert ("No retrained model was given" in text) == (references == 0)
+
+
+def test_forty_labels_and_several_forgotten_stay_small(make_audit: Make):
+    labels = [f"Label_{at}" for at in range(40)]
+    text = render(make_audit(labels=labels, forget=labels[:3]))
+    page = Page(text)
+    assert page.rows["labels"] == 1 + 40
+    assert [tag for tag, _ in page.tags].count("figure") == 3 + 1
+    assert len(text.encode()) < 400_000
+    assert "Label_0, Label_1 and Label_2 are as hard to recover" in text
+
+
+def test_invalid_audit_says_so_with_its_reasons(make_audit: Make):
+    audit = make_audit(valid=False, headline="INVALID AUDIT", invalid_because=["decoy inverted passed C1"])
+    text = render(audit)
+    assert "Do not rely on any verdict" in text
+    assert "decoy inverted passed C1" in text
+
+
+def test_what_was_not_tested_gets_no_pass(make_audit: Make):
+    text = render(make_audit())
+    claims = text[text.index('data-testid="claims"') : text.index('id="attacks"')]
+    assert claims.count("NOT EVALUATED") == 2
+    assert re.search(r"C4.{0,300}data-verdict=.NOT_EVALUATED", claims, re.S)
+
+
+def test_excess_is_undefined_where_the_original_knows_no_more_than_retraining(make_audit: Make):
+    audit = make_audit()
+    for metric in audit["metrics"]:
+        if metric["id"] == "others.adv.lin" and metric["model"] == "before":
+            metric["value"] = 0.55
+    text = render(audit)
+    assert "undefined: the original finds no more than retraining, within noise" in text
+
+
+def test_a_decoy_that_was_not_caught_is_shown_as_such(make_audit: Make):
+    audit = make_audit()
+    assert "not caught" not in render(audit)
+    audit["controls"]["decoys"]["Male"]["bias_shift_60"] = "PASS"
+    assert "not caught" in render(audit)
+
+
+def test_page_promises_nothing_legal_and_asks_nothing_of_the_network(make_audit: Make):
+    text = render(make_audit())
+    assert not re.search(r"certified|compliant|<script|javascript:|@import|url\(|https?://", text, re.I)
+    for tag, attributes in Page(text).tags:
+        for name in ("src", "href", "data", "action", "srcset"):
+            target = attributes.get(name)
+            assert target is None or target.startswith("#") or target == "data:,", (tag, target)
+
+
+def test_missing_optional_facts_are_tolerated(make_audit: Make):
+    audit = make_audit(models={}, data={}, options={}, controls={}, metrics=[], comparisons=[])
+    for name in ("not_tested", "limitations", "seconds", "schema"):
+        del audit[name]
+    assert "RETRAIN-EQUIVALENT" in render(audit)
+
+
+def test_report_is_written_beside_the_audit_or_where_asked(make_audit: Make, tmp_path: Path):
+    (tmp_path / "audit.json").write_text(json.dumps(make_audit()), encoding="utf-8")
+    assert write_report(tmp_path) == tmp_path / "report.html"
+    out = tmp_path / "deep" / "page.html"
+    assert write_report(tmp_path, out) == out
+    assert "unlabel report" in out.read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.json", "deep", "report.html"]
+
+
+def test_missing_audit_names_the_command_that_makes_it(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"no audit\.json in .*first run: unlabel audit"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"", b"[1, 2]", b'{"headline": "x"}', b"\xff\xfe{", b'{"headline": NaN}']
+)
+def test_damaged_audit_is_one_line_and_writes_nothing(tmp_path: Path, content: bytes):
+    (tmp_path / "audit.json").write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        write_report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "unlabel audit" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
+
+
+def test_audit_of_wrong_shape_is_one_line_too(make_audit: Make, tmp_path: Path):
+    (tmp_path / "audit.json").write_text(json.dumps(make_audit(metrics=[{"value": 1}])), encoding="utf-8")
+    with pytest.raises(ModelError, match="is not an audit of this version"):
+        write_report(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_report(
+    make_audit: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "audit.json").write_text(json.dumps(make_audit()), encoding="utf-8")
+    (tmp_path / "report.html").write_text("old", encoding="utf-8")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(tmp_path)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_is_no_place_for_the_page(make_audit: Make, tmp_path: Path):
+    (tmp_path / "audit.json").write_text(json.dumps(make_audit()), encoding="utf-8")
+    with pytest.raises(OptionError, match="is a folder"):
+        write_report(tmp_path, tmp_path)
