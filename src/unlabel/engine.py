@@ -155,7 +155,7 @@ def reduce_sums(run: Run, tensors: Sequence[Tensor]) -> None:
     """Replaces each tensor by its sum over all processes, in one collective a dtype."""
     if run.world == 1:
         return
-    for dtype in {tensor.dtype for tensor in tensors}:
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # in one order on every process
         group = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])
         dist.all_reduce(flat)

@@ -25,17 +25,16 @@ class Recipe:
     augment: bool = True
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("epochs", 0, 1e4),
-            ("lr", 0, 10),
-            ("momentum", -1, 1),
-            ("weight_decay", -1, 1),
+        for name, high, zero in (
+            ("epochs", 10_000, False),
+            ("lr", 10, False),
+            ("momentum", 1, True),
+            ("weight_decay", 1, True),
         ):
             value = getattr(self, name)
-            if not (isfinite(value) and low < value < high):
+            if not (isfinite(value) and 0 <= value < high and (zero or value > 0)):
                 raise OptionError(
-                    f"--{name.replace('_', '-')} is {value}; expected a number"
-                    f" between {max(low, 0)} and {high}"
+                    f"--{name.replace('_', '-')} is {value}; expected a number between 0 and {high:,}"
                 )
 
     def steps(self, images: int, batch_size: int) -> int:

@@ -85,7 +85,7 @@ def load_run(path: str | Path) -> Loaded:
         state = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointMismatch(
-            f"{file} cannot be read ({error}); it is damaged or truncated: write the run again, or copy it again"
+            f"{file} cannot be read ({error}); it is damaged or truncated: write or copy the run again"
         ) from error
     expected = model.state_dict()
     wrong = sorted(
@@ -210,7 +210,7 @@ def staged(out: Path, *, force: bool) -> Iterator[Path]:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Writes JSON through a temporary file in the same folder, so that a reader sees old or new, never half."""
+    """Writes JSON atomically: a reader sees the old file or the new one, never half of one."""
     write_text(file, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

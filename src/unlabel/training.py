@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import isfinite
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -176,13 +176,13 @@ def _accumulate(
 ) -> float:
     """Leaves the batch's gradient in the parameters, equal on every process, and returns its mean loss."""
     positions, epoch = _order(step, len(data), run)
-    starts = range(0, len(positions), run.micro_batch)
+    # even parts: a last one of a single image has no variance for BatchNorm to divide by
+    parts = np.array_split(np.arange(len(positions)), ceil(len(positions) / run.micro_batch))
     statistics = _running_statistics(model)
     before = [buffer.clone() for buffer in statistics]
     total = [torch.zeros_like(buffer) for buffer in statistics]
     loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
-    for start in starts[run.rank :: run.world]:
-        part = slice(start, start + run.micro_batch)
+    for part in parts[run.rank :: run.world]:
         batch = batch_of(
             data,
             positions[part],
@@ -190,12 +190,14 @@ def _accumulate(
             seed=run.seed,
             epoch=epoch[part] if recipe.augment else None,
         )
-        torch._foreach_copy_(statistics, before)  # pyright: ignore[reportPrivateImportUsage]
+        for now, value in zip(statistics, before, strict=True):
+            now.copy_(value)
         with run.fabric.autocast():
             losses = objective(model, batch).float()
         (losses.sum() / len(positions)).backward()
         loss_sum += losses.detach().double().sum()
-        torch._foreach_add_(total, statistics)  # pyright: ignore[reportPrivateImportUsage]
+        for sum_, now in zip(total, statistics, strict=True):
+            sum_ += now
     gradients = []
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -203,9 +205,8 @@ def _accumulate(
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
     engine.reduce_sums(run, [*gradients, *total, loss_sum])
-    if statistics:
-        torch._foreach_div_(total, float(len(starts)))  # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_copy_(statistics, total)  # pyright: ignore[reportPrivateImportUsage]
+    for now, sum_ in zip(statistics, total, strict=True):
+        now.copy_(sum_ / len(parts))
     return float(loss_sum) / len(positions)
 
 

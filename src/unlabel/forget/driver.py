@@ -63,9 +63,9 @@ def forget_labels(
     Example:
         >>> from unlabel.testing import tiny_world
         >>> world = tiny_world()
-        >>> outcome = forget_labels(world.model, ["left"], world.data, method="head-removal")
+        >>> outcome = forget_labels(world.model, ["top"], world.data, method="head-removal")
         >>> outcome.changed, outcome.total
-        (7, 56)
+        (17, 2507)
     """
     request = Request.make(labels, data.labels, forgotten=forgotten)
     entry = find_method(method)
