@@ -6,21 +6,17 @@ Results go to stdout, progress to stderr, and the last line printed is the path 
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Toml
 
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.forget.methods import METHODS
-
-PLACE = Group("Where and how")
-NoNegative = Parameter(negative=())
+from unlabel.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
 
 app = App(
     name="unlabel",
@@ -32,59 +28,6 @@ forget_app = App(name="forget", help="Make a run forget labels, by a method of t
 app.command(forget_app)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)
-
-
-@Parameter(name="*", group=PLACE)
-@dataclass(frozen=True)
-class Place:
-    """Options that every computing command shares.
-
-    Args:
-        seed: Key of all randomness.
-        batch_size: Images in one optimiser step.
-        devices: Processes, one a device.
-        accelerator: auto takes a GPU where there is one.
-        precision: 32, or bf16 autocast.
-        quiet: No progress.
-    """
-
-    seed: int = 0
-    batch_size: int = 64
-    devices: int = 1
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["32", "bf16"] = "32"
-    quiet: Annotated[bool, NoNegative] = False
-
-    def start(self) -> Any:
-        """The run that these options describe."""
-        from unlabel import engine
-        from unlabel.display import terminal_log
-
-        return engine.start(
-            devices=self.devices,
-            accelerator=self.accelerator,
-            precision=self.precision,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            log=terminal_log(quiet=self.quiet),
-        )
-
-
-DEFAULT_PLACE = Place()
-
-
-def names(text: str | None) -> tuple[str, ...]:
-    """Splits a comma-separated list.
-
-    >>> names("Male, Young")
-    ('Male', 'Young')
-    """
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
-
-
-def command_line() -> str:
-    """What the user typed, for the record."""
-    return shlex.join(["unlabel", *sys.argv[1:]])
 
 
 @app.command

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from unlabel.cli import DEFAULT_PLACE, NoNegative, Place, command_line, names
 from unlabel.forget.methods import METHODS, Method
+from unlabel.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
 
 OWN = Group("The method's own options")
 

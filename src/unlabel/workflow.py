@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from unlabel import engine
-from unlabel.data import constant_labels, load
+from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
-from unlabel.errors import LabelMismatch, OptionError, listing
+from unlabel.errors import OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
 from unlabel.forget.methods import find_method
-from unlabel.forget.methods.baselines import Blueprint
 from unlabel.recipe import Recipe
+from unlabel.records import blueprint_of, data_record, place_record, refuse_constant, source_of
 from unlabel.request import Request
 from unlabel.runs import (
     Config,
@@ -29,7 +29,6 @@ from unlabel.runs import (
     read_config,
     read_record,
     staged,
-    versions,
     write_json,
     write_run,
 )
@@ -107,7 +106,7 @@ def train_run(
         "start": "random",
         "parent": None,
         "data": data_record(data),
-        **_where(run, command),
+        **place_record(run, command),
     }
     return engine.launch(run, _train_job, data, out, config, record, recipe, force)
 
@@ -225,7 +224,7 @@ def forget_run(
         "blueprint": record.get("blueprint"),
         "start": record.get("start", "unknown"),
         "data": data_record(source),
-        **_where(run, command),
+        **place_record(run, command),
     }
     settings = {"images": images, "keep_row": keep_row, **options}
     return engine.launch(
@@ -267,56 +266,3 @@ def _forget_job(
             config = replace(loaded.config, forgotten=gone)
             write_run(folder, outcome.model, config, record, outcome.history)
     return record
-
-
-def blueprint_of(record: Mapping[str, Any], run: Run) -> tuple[Blueprint, Run]:
-    """The recorded recipe of a run's first ancestor, and the run with its batch sizes."""
-    plan = record.get("blueprint")
-    if not plan:
-        raise OptionError(
-            "this run has no recorded recipe, so it cannot be retrained the same way; train a reference"
-            " with: unlabel train SOURCE --without LABEL --out RUN"
-        )
-    blueprint = Blueprint(plan["network"], plan["stem"], Recipe(**plan["recipe"]))
-    return blueprint, replace(run, batch_size=plan["batch_size"], micro_batch=plan["micro_batch"])
-
-
-def source_of(
-    config: Config, record: Mapping[str, Any], data: str | None, *, skip_bad: bool, run: Run
-) -> Source:
-    """The data a run remembers, or another given one, in the form its model wants."""
-    name = data or record["data"]["source"]
-    bad = skip_bad or bool(record["data"].get("facts", {}).get("skipped_bad"))
-    source = load(name, image_size=config.image_size, labels=config.labels, skip_bad=bad, log=run.log)
-    return source.normalised(config.mean, config.std)
-
-
-def refuse_constant(data: Dataset, without: Sequence[str] = ()) -> None:
-    """Refuses to train on a label of which the training split holds only one kind."""
-    constant = [name for name in constant_labels(data) if name not in without]
-    if constant:
-        raise LabelMismatch(
-            f"{len(constant)} label(s) have one value only in the training images: {listing(constant)};"
-            " expected present and absent ones: choose the others with --labels A,B, or add images"
-        )
-
-
-def data_record(source: Source) -> dict[str, Any]:
-    """What a run remembers of its data: where it is, how it was split, and a digest of its content."""
-    return {
-        "source": source.name,
-        "image_size": source.train.image_size,
-        "digest": source.facts.get("digest"),
-        "facts": dict(source.facts),
-    }
-
-
-def _where(run: Run, command: str) -> dict[str, Any]:
-    return {
-        "seed": run.seed,
-        "device": run.device.type,
-        "precision": run.fabric.strategy.precision.precision,
-        "processes": run.processes,
-        "versions": versions(),
-        "command": command,
-    }

@@ -1,0 +1,1 @@
+"""Networks: built by name, their head found, their features read."""
