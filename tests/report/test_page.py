@@ -66,6 +66,13 @@ def test_every_fixed_headline_has_its_own_sentence(make_audit: Make):
     assert len(sentences) == len(headlines)
 
 
+def test_several_labels_are_spoken_of_in_the_plural(make_audit: Make):
+    audit = make_audit(forget=["Male", "Bald"], headline="UNLEARNED")
+    heading = Page(render(audit)).texts["headline"]
+    assert "Male and Bald are as hard to recover" in heading
+    assert "without them, they stay so" in heading
+
+
 def test_tables_have_a_row_for_each_label_claim_and_control(make_audit: Make):
     rows = Page(render(make_audit())).rows
     assert rows["labels"] == 1 + 10
@@ -110,9 +117,19 @@ def test_forty_labels_and_several_forgotten_stay_small(make_audit: Make):
     text = render(make_audit(labels=labels, forget=labels[:3]))
     page = Page(text)
     assert page.rows["labels"] == 1 + 40
-    assert [tag for tag, _ in page.tags].count("figure") == 3 + 1
+    assert [tag for tag, _ in page.tags].count("figure") == 3 + 1 + 1  # labels, their mean, every label
+    assert "All forgotten labels, mean" in text
     assert len(text.encode()) < 400_000
     assert "Label_0, Label_1 and Label_2 are as hard to recover" in text
+
+
+def test_labels_forgotten_earlier_are_shown_but_not_in_the_heading(make_audit: Make):
+    audit = make_audit(forget=["Male", "Bald"])
+    audit["request"] = {"labels": ["Male"], "forgotten_earlier": ["Bald"]}
+    page = Page(render(audit))
+    assert "Male is as hard" in page.texts["headline"]
+    assert page.texts["labels"].count("(forgotten)") == 2
+    assert "Attacks on Bald" in page.texts["attacks"]
 
 
 def test_invalid_audit_says_so_with_its_reasons(make_audit: Make):
@@ -159,6 +176,10 @@ def test_missing_optional_facts_are_tolerated(make_audit: Make):
     for name in ("not_tested", "limitations", "seconds", "schema"):
         del audit[name]
     assert "RETRAIN-EQUIVALENT" in render(audit)
+    unknown = dict.fromkeys(["method", "seed", "seconds", "steps", "changed", "options", "command", "sha256"])
+    assert "None" not in render(
+        make_audit(models={"before": unknown, "after": unknown, "references": [unknown]})
+    )
 
 
 def test_report_is_written_beside_the_audit_or_where_asked(make_audit: Make, tmp_path: Path):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from unlabel.report.numbers import count, number, spread
+from unlabel.report.numbers import MINUS, count, number, spread
 from unlabel.report.rows import ATTACK_NAMES, Json, audited
 from unlabel.report.sentences import CONTROLS, VERDICTS
 
@@ -103,4 +103,6 @@ def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
         return [(name, ", ".join(str(item) for item in value) or "none")]
     if isinstance(value, bool) or value is None:
         return [(name, {True: "yes", False: "no", None: "none"}[value])]
+    if isinstance(value, float):
+        return [(name, f"{value:.4g}".replace("-", MINUS))]
     return [(name, f"{value:,}" if isinstance(value, int) and abs(value) > 9999 else str(value))]

@@ -33,7 +33,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "UNLEARNED": (
         "pass",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it} {stays} so, and the"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, and the"
         " kept labels still work.",
     ),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": (
@@ -43,7 +43,8 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "DISABLED, NO REFERENCE": (
         "open",
-        "without a comparison to retraining, nobody can say how far {labels} {is_} forgotten.",
+        "the model no longer answers for {labels}, but without a retrained model to compare with, nobody"
+        " can say how far that goes.",
     ),
     "INCONCLUSIVE": ("open", "these measurements do not settle how far {labels} {is_} forgotten."),
 }
@@ -88,14 +89,9 @@ def finding(audit: Json) -> tuple[str, str]:
     labels = targets(audit)
     one = len(labels) <= 1
     tone, sentence = FINDINGS.get(core(audit["headline"]), ("open", "see the claims below for {labels}."))
-    words = {
-        "is_": "is" if one else "are",
-        "it": "it" if one else "them",
-        "stays": "stays" if one else "stay",
-    }
-    return tone, sentence.replace("them stay", "they stay").format(
-        labels=spoken(labels) or "the label", **words
-    )
+    words = {"is_": "is" if one else "are", "it": "it" if one else "them"}
+    words |= {"it_stays": "it stays" if one else "they stay", "labels": spoken(labels) or "the label"}
+    return tone, sentence.format(**words)
 
 
 def reading(found: Reading | None, digits: int = 3) -> str:
