@@ -5,14 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.claims import claim_disabled, claim_equivalent, claim_erased
+from unlabel.audit.disabled import claim_disabled
+from unlabel.audit.equivalent import claim_equivalent
+from unlabel.audit.erased import claim_erased
 from unlabel.audit.judging import ATTACKS
 from unlabel.audit.outputs import OwnOutput
 from unlabel.audit.subject import AuditOptions, ask
 from unlabel.audit.useful import claim_useful
 from unlabel.audit.utility import Utility
-from unlabel.findings import Claim
 from unlabel.audit.verdicts import HEADLINES, headline, untested_claims
+from unlabel.findings import Claim
 
 OPTIONS = AuditOptions()
 
@@ -146,7 +148,7 @@ def test_rare_labels_are_inconclusive_even_when_plain(questions, reading):
 def test_several_labels_pass_by_their_mean_and_fail_by_any(questions, reading):
     labels, before = ("Male", "Bald"), reading(0.9)
     references = [{"Male": reading(0.3), "Bald": reading(0.3)}] * 3
-    level = {"Male": reading(0.38, 0.3), "Bald": reading(0.2, 0.1)}
+    level = {"Male": reading(0.39, 0.15), "Bald": reading(0.2, 0.1)}
     claim, judged, _ = equivalent(questions, level, references, {"Male": before, "Bald": before}, labels)
     assert claim.verdict == "PASS"
     assert claim.per_label == {"Male": "INCONCLUSIVE", "Bald": "PASS"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.claims import disabled
+from unlabel.audit.disabled import disabled
 from unlabel.audit.outputs import (
     OwnOutput,
     _mutual_bits,

@@ -138,7 +138,7 @@ def test_unknown_annotations_are_left_out_of_p(world, male, quick):
     target[::3, 0] = -1
     fewer = ask("Male", replace(world.probe, target=target), world.test, world.train)
     knows = world.subject("before")
-    lost = linear(knows.probe.__class__(knows.probe.logits, knows.probe.features), knows.test, fewer, quick)
+    lost = linear(knows.probe, knows.test, fewer, quick)
     part = of(knows.probe.features[PENULTIMATE][np.arange(1500) % 3 != 0])
     kept = ask("Male", world.probe.take(np.arange(1500) % 3 != 0), world.test, world.train)
     again = linear(part, knows.test, kept, quick)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from unlabel.audit.contrasts import Contrast, contrast, holm, seeded
 from unlabel.audit.statistics import (
-    Contrast,
     Estimate,
     advantage,
     auc,
@@ -14,10 +14,7 @@ from unlabel.audit.statistics import (
     bits,
     brier,
     calibration_error,
-    contrast,
-    holm,
     mean,
-    seeded,
 )
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from unlabel.audit.contrasts import Contrast, seeded
 from unlabel.audit.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.outputs import OwnOutput, guess_linear
 from unlabel.audit.probes import linear
-from unlabel.audit.statistics import Contrast, Estimate, advantage, mean, seeded
+from unlabel.audit.statistics import Estimate, advantage, mean
 from unlabel.audit.subject import AuditOptions, Question, Subject
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
@@ -85,7 +86,7 @@ def raw_images(probe: Dataset, test: Dataset, seed: int) -> tuple[Floats, Floats
     if not np.ptp(x, axis=0).any():
         return np.zeros((len(x), 1)), np.zeros((len(x_test), 1))
     size = min(COMPONENTS, *x.shape)
-    fitted = PCA(size, svd_solver="randomized", iterated_power=2, random_state=seed).fit(x)
+    fitted = PCA(size, svd_solver="randomized", random_state=seed).fit(x)
     return fitted.transform(x), fitted.transform(x_test)
 
 

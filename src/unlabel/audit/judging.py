@@ -10,7 +10,8 @@ from math import ceil, isfinite
 
 from scipy.stats import norm
 
-from unlabel.audit.statistics import Contrast, Estimate, contrast, holm, mean, seeded
+from unlabel.audit.contrasts import Contrast, contrast, holm, seeded
+from unlabel.audit.statistics import Estimate, mean
 from unlabel.audit.subject import AuditOptions, Question
 from unlabel.findings import Comparison, Verdict
 from unlabel.models.features import PENULTIMATE
@@ -50,6 +51,13 @@ def joined(names: Sequence[str]) -> str:
     'Male, Bald and Young'
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def all_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """FAIL where one fails, PASS where all pass."""
+    if "FAIL" in verdicts:
+        return "FAIL"
+    return "PASS" if set(verdicts) == {"PASS"} else "INCONCLUSIVE"
 
 
 @dataclass(frozen=True)
@@ -159,17 +167,15 @@ def judge(
 
     judged = tuple(Cell(c.label, c.figure, c.contrast, c.margin, verdict_of(c)) for c in cells)
 
-    def together(part: Sequence[Cell]) -> Verdict:
-        verdicts = {cell.verdict for cell in part}
-        if "FAIL" in verdicts:
-            return "FAIL"
-        return "PASS" if verdicts == {"PASS"} else "INCONCLUSIVE"
-
     labels = dict.fromkeys(cell.label for cell in cells if cell.label is not None)
-    per_label = {label: together([c for c in judged if c.label == label]) for label in labels}
+    per_label: dict[str, Verdict] = {
+        label: all_of([c.verdict for c in judged if c.label == label]) for label in labels
+    }
     means = [cell for cell in judged if cell.label is None] if mean_passes else []
     whole = means or list(judged)
-    verdict = "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else together(whole)
+    verdict: Verdict = (
+        "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else all_of([cell.verdict for cell in whole])
+    )
     if rare and verdict == "PASS":
         verdict = "INCONCLUSIVE"
     pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (

@@ -154,7 +154,9 @@ def guess_trees(
     if not spread.any():
         return np.zeros(len(x_test))
     trees = HistGradientBoostingClassifier(
-        max_iter=options.trees, early_stopping=False, random_state=options.seed
+        max_iter=options.trees,
+        early_stopping=False,  # pyright: ignore[reportArgumentType]  (taken for a str by its default)
+        random_state=options.seed,
     )
     return trees.fit(x[:, spread], y).decision_function(x_test[:, spread])
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from unlabel.audit.contrasts import Contrast, contrast
 from unlabel.audit.judging import Cell, judge
-from unlabel.audit.statistics import Contrast, Estimate, contrast
+from unlabel.audit.statistics import Estimate
 from unlabel.audit.subject import AuditOptions
 from unlabel.audit.utility import Utility
 from unlabel.findings import Claim

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from unlabel.audit.claims import NO_REFERENCE
+from unlabel.audit.equivalent import NO_REFERENCE
 from unlabel.audit.judging import joined
 from unlabel.audit.subject import AuditOptions
 from unlabel.data.dataset import Dataset

@@ -1,12 +1,10 @@
-"""The claims C1 disabled, C2 retrain-equivalent, C3 erased and C5 useful, each decided from readings."""
+"""The claim C2: no attack learns more from the model than from models retrained without the label."""
 
 from collections.abc import Mapping, Sequence
 
 from unlabel.audit.judging import (
     ATTACKS,
-    FEATURE_ATTACKS,
     IN_WORDS,
-    OUTPUT_ATTACKS,
     Judgement,
     Readings,
     excess_cells,
@@ -15,8 +13,6 @@ from unlabel.audit.judging import (
     judge,
     unit_of,
 )
-from unlabel.audit.outputs import OwnOutput
-from unlabel.audit.statistics import Estimate, mean, seeded
 from unlabel.audit.subject import AuditOptions, Question
 from unlabel.findings import Claim, Verdict
 
@@ -24,86 +20,6 @@ NOTHING = "nothing to forget found"
 NO_REFERENCE = "no reference"
 SUFFICES = "head removal suffices here"
 BLIND = "cannot discriminate"
-
-
-def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdict:
-    """C1 of one label: PASS when the output is a constant, or no better than a coin on E and on T_in."""
-    if own.absent:
-        return "PASS"
-    if question.rarer < options.rare:
-        return "INCONCLUSIVE"
-    signed = (own.signed(question), own.signed_on_train(question))
-    if any(item.absolute().lower(options.level) > options.d_chance for item in signed):
-        return "FAIL"
-    inside = (
-        item.lower(options.level) > -options.d_chance and item.upper(options.level) < options.d_chance
-        for item in signed
-    )
-    return "PASS" if all(inside) else "INCONCLUSIVE"
-
-
-def all_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """FAIL where one fails, PASS where all pass."""
-    if "FAIL" in verdicts:
-        return "FAIL"
-    return "PASS" if set(verdicts) == {"PASS"} else "INCONCLUSIVE"
-
-
-def claim_disabled(
-    owns: Mapping[str, OwnOutput],
-    questions: Mapping[str, Question],
-    put_back: Mapping[str, Estimate | None],
-    options: AuditOptions,
-) -> Claim:
-    """C1: the label's own output says nothing any more."""
-    per_label = {name: disabled(own, questions[name], options) for name, own in owns.items()}
-    verdict = all_of(list(per_label.values()))
-    signed = {
-        name: max(
-            (own.signed(questions[name]), own.signed_on_train(questions[name])),
-            key=lambda item: abs(item.value),
-        )
-        for name, own in owns.items()
-    }
-    absent = [name for name, own in owns.items() if own.absent]
-    inverted = [
-        name
-        for name, own in owns.items()
-        if own.signed(questions[name]).upper(options.level) < -options.d_chance
-    ]
-    back = {name: abs(item.value) for name, item in put_back.items() if item is not None}
-    notes: dict[str, object] = {
-        "rule": f"PASS: the output is a constant, or its advantage lies within +-{options.d_chance:g} on test"
-        f" and on training images; FAIL: its advantage is above {options.d_chance:g} on either",
-        "absent": absent,
-        "inverted": inverted,
-        "advantage_with_row_put_back": back,
-    }
-    worst = max(owns, key=lambda name: abs(signed[name].value))
-    number = f"{abs(signed[worst].value):.2f}"
-    names = joined(list(owns))
-    if verdict == "FAIL":
-        turned = " It is turned round: 'no' now means 'yes'." if worst in inverted else ""
-        sentence = (
-            f"The model's own output for {worst} still tells who has it: advantage {number}, where 0 is a"
-            f" coin and 1 is perfect.{turned}"
-        )
-    elif verdict == "PASS" and len(absent) == len(owns):
-        sentence = f"The model no longer answers for {names}: its output is the same number for every image."
-        if back:
-            most = max(back, key=lambda name: back[name])
-            sentence += (
-                f" With the original's output row for {most} put back, the advantage is {back[most]:.2f}."
-            )
-    elif verdict == "PASS":
-        sentence = (
-            f"The model's own output for {names} is no better than a coin, within {options.d_chance:g}."
-        )
-    else:
-        sentence = (
-            f"There are too few images to tell whether the output for {worst} is a coin (advantage {number})."
-        )
-    return Claim(verdict, sentence, options.budget, binding="own.sadv", per_label=per_label, notes=notes)
 
 
 def margin_of(figure: str, options: AuditOptions) -> float:
@@ -193,7 +109,7 @@ def claim_equivalent(
 
     judged = weigh(chosen(after), [chosen(other) for other in references], rare, options)
     removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options)
-    per_label = {
+    per_label: dict[str, Verdict] = {
         name: "INCONCLUSIVE" if verdict == "PASS" and removed.per_label[name] != "FAIL" else verdict
         for name, verdict in judged.per_label.items()
     }
@@ -263,59 +179,3 @@ def _sentence_equivalent(
         f" ones: {attack} gains {cell.contrast.value:.3f} {unit}, possibly up to {bound:.3f} (margin"
         f" {cell.margin:g})."
     )
-
-
-def claim_erased(
-    after: Mapping[str, Readings],
-    references: Sequence[Mapping[str, Readings]],
-    floors: Mapping[str, Estimate],
-    questions: Mapping[str, Question],
-    options: AuditOptions,
-) -> Claim:
-    """C3: attacks are at chance, on the outputs and on the features.
-
-    Labels go together, so this is often out of reach of any useful model; `attainable` says so.
-    """
-    rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
-
-    def margin(figure: str) -> float:
-        return options.d_erased_bits if unit_of(figure) == "bits" else options.d_chance
-
-    levels = {
-        "outputs": judge(excess_cells(after, (), OUTPUT_ATTACKS, margin, pooled=False), rare, options),
-        "embedding": judge(excess_cells(after, (), FEATURE_ATTACKS, margin, pooled=False), rare, options),
-    }
-    verdict = all_of([level.verdict for level in levels.values()])
-    per_label = {name: all_of([level.per_label[name] for level in levels.values()]) for name in after}
-    attainable: bool | None = None
-    if references:
-        attainable = not any(
-            floors[name].lower(options.level) > options.d_chance
-            and seeded(
-                mean([other[name]["others.adv.gbt"] for other in references]),
-                [other[name]["others.adv.gbt"].value for other in references],
-            ).lower(options.level)
-            > options.d_chance
-            for name in after
-        )
-    binding = next(
-        (level.binding for level in levels.values() if level.verdict == verdict), levels["outputs"].binding
-    )
-    names = joined(list(after))
-    number = f"{binding.contrast.value:.2f} {'bits' if unit_of(binding.figure) == 'bits' else 'advantage'}"
-    sentence = {
-        "PASS": f"No attack does better than a coin on {names}, on the outputs or on the features.",
-        "FAIL": f"{binding.label} can still be told better than by a coin: {IN_WORDS[binding.figure]} reaches"
-        f" {number}.",
-        "INCONCLUSIVE": f"The data cannot decide whether every attack on {names} is a coin.",
-    }[verdict]
-    if attainable is False and verdict != "PASS":
-        sentence += " The retained labels, if answered correctly, give that much away by themselves."
-    notes = {
-        "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
-        f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",
-        "outputs": levels["outputs"].verdict,
-        "embedding": levels["embedding"].verdict,
-        "attainable": attainable,
-    }
-    return Claim(verdict, sentence, options.budget, False, binding.figure, per_label, notes)

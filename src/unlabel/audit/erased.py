@@ -1,0 +1,77 @@
+"""The claim C3: attacks are at chance, on the outputs and on the features."""
+
+from collections.abc import Mapping, Sequence
+
+from unlabel.audit.contrasts import seeded
+from unlabel.audit.judging import (
+    FEATURE_ATTACKS,
+    IN_WORDS,
+    OUTPUT_ATTACKS,
+    Readings,
+    all_of,
+    excess_cells,
+    joined,
+    judge,
+    unit_of,
+)
+from unlabel.audit.statistics import Estimate, mean
+from unlabel.audit.subject import AuditOptions, Question
+from unlabel.findings import Claim, Verdict
+
+
+def claim_erased(
+    after: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    floors: Mapping[str, Estimate],
+    questions: Mapping[str, Question],
+    options: AuditOptions,
+) -> Claim:
+    """C3: attacks are at chance, on the outputs and on the features.
+
+    Labels go together, so this is often out of reach of any useful model; `attainable` says so.
+    """
+    rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+
+    def margin(figure: str) -> float:
+        return options.d_erased_bits if unit_of(figure) == "bits" else options.d_chance
+
+    levels = {
+        "outputs": judge(excess_cells(after, (), OUTPUT_ATTACKS, margin, pooled=False), rare, options),
+        "embedding": judge(excess_cells(after, (), FEATURE_ATTACKS, margin, pooled=False), rare, options),
+    }
+    verdict = all_of([level.verdict for level in levels.values()])
+    per_label: dict[str, Verdict] = {
+        name: all_of([level.per_label[name] for level in levels.values()]) for name in after
+    }
+    attainable: bool | None = None
+    if references:
+        attainable = not any(
+            floors[name].lower(options.level) > options.d_chance
+            and seeded(
+                mean([other[name]["others.adv.gbt"] for other in references]),
+                [other[name]["others.adv.gbt"].value for other in references],
+            ).lower(options.level)
+            > options.d_chance
+            for name in after
+        )
+    binding = next(
+        (level.binding for level in levels.values() if level.verdict == verdict), levels["outputs"].binding
+    )
+    names = joined(list(after))
+    number = f"{binding.contrast.value:.2f} {'bits' if unit_of(binding.figure) == 'bits' else 'advantage'}"
+    sentence = {
+        "PASS": f"No attack does better than a coin on {names}, on the outputs or on the features.",
+        "FAIL": f"{binding.label} can still be told better than by a coin: {IN_WORDS[binding.figure]} reaches"
+        f" {number}.",
+        "INCONCLUSIVE": f"The data cannot decide whether every attack on {names} is a coin.",
+    }[verdict]
+    if attainable is False and verdict != "PASS":
+        sentence += " The retained labels, if answered correctly, give that much away by themselves."
+    notes = {
+        "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
+        f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",
+        "outputs": levels["outputs"].verdict,
+        "embedding": levels["embedding"].verdict,
+        "attainable": attainable,
+    }
+    return Claim(verdict, sentence, options.budget, False, binding.figure, per_label, notes)
