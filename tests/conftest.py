@@ -4,9 +4,11 @@ import ipaddress
 import os
 import shutil
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -37,3 +39,60 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", local)
         yield
+
+
+class Ran(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on stdout."""
+        return self.out.splitlines()[-1]
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Runs ``unlabel ...`` in this process, in a folder of its own; a bug's traceback fails the test."""
+    from unlabel.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Ran:
+        texts = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["unlabel", *texts])
+        code = 0
+        try:
+            main(texts)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        return Ran(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 96 photos of 16 x 16 pixels with the labels top, middle and bottom; only to be read."""
+    from unlabel.testing import tiny_world, write_folder
+
+    return write_folder(tmp_path_factory.mktemp("data") / "photos", tiny_world(images=96).source)
+
+
+@pytest.fixture(scope="session")
+def base(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained on `photos` for one epoch; only to be read."""
+    from unlabel import engine
+    from unlabel.recipe import Recipe
+    from unlabel.workflow import train_run
+
+    out = tmp_path_factory.mktemp("runs") / "base"
+    run = engine.start(accelerator="cpu")
+    train_run(f"folder:{photos}", out, run, recipe=Recipe(epochs=1), image_size=16)
+    return out

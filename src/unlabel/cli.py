@@ -23,6 +23,7 @@ app = App(
     help="Make a trained multi-label image classifier forget a label, and prove how far that went.",
     default_parameter=Parameter(show_env_var=False),
     config=[Env("UNLABEL_"), Toml("unlabel.toml", search_parents=True)],
+    suppress_keyboard_interrupt=False,
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
 app.command(forget_app)
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        _fail(str(error))
+        _fail(f"{'unlabel.toml: ' if 'TOMLDecodeError' in str(error) else ''}{error}")
     except UnlabelError as error:
         _fail(str(error))
     except BrokenPipeError:

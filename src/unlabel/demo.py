@@ -78,9 +78,7 @@ def run_demo(
     return write_report(unlearned, out / "report.html")
 
 
-def _finished(
-    path: Path, expected: dict[str, object], source: str, epochs: float, force: bool
-) -> bool:
+def _finished(path: Path, expected: dict[str, object], source: str, epochs: float, force: bool) -> bool:
     """Whether an earlier demo left this part; something else in its place is refused, not replaced."""
     if not (path / RECORD).is_file() or force:
         return False

@@ -10,6 +10,8 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +19,10 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
-from unlabel.errors import OptionError
+from unlabel import errors
+from unlabel.errors import OptionError, UnlabelError
 from unlabel.log import SILENT, Log
 
 Precision = Literal["32", "bf16"]
@@ -108,6 +112,7 @@ def start(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for name in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # "Terminating process ..."
     parallel = "auto" if devices == 1 else ("ddp" if cuda else "ddp_fork")
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
@@ -121,22 +126,36 @@ def start(
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
     """Runs ``job(run, *arguments)`` on every process and returns what rank 0 returned.
 
-    The job must return a path and small plain data: large or tensor results can hang between processes.
+    The job must return a path and small plain data: large or tensor results can hang between processes. When
+    one process fails, the others are ended; a user's mistake in any of them is raised here as it was there.
     """
     if run.processes == 1:
         _deterministic(run.device)
         return job(run, *arguments)
     threads = max(1, torch.get_num_threads() // run.processes)
     entry: Callable[..., Any] = _entry
-    return run.fabric.launch(entry, run, threads, job, *arguments)
+    with TemporaryDirectory(prefix="unlabel-") as told:
+        try:
+            return run.fabric.launch(entry, run, threads, told, job, *arguments)
+        except ProcessRaisedException:
+            for file in sorted(Path(told).iterdir()):
+                kind, _, message = file.read_text("utf-8").partition("\n")
+                raise getattr(errors, kind, UnlabelError)(message) from None
+            raise
 
 
-def _entry(fabric: Fabric, run: Run, threads: int, job: Callable[..., Any], *arguments: Any) -> Any:
+def _entry(
+    fabric: Fabric, run: Run, threads: int, told: str, job: Callable[..., Any], *arguments: Any
+) -> Any:
     if fabric.device.type == "cpu":
         torch.set_num_threads(threads)
     _deterministic(fabric.device)
     log = run.log if fabric.global_rank == 0 else SILENT
-    return job(replace(run, fabric=fabric, log=log), *arguments)
+    try:
+        return job(replace(run, fabric=fabric, log=log), *arguments)
+    except UnlabelError as error:  # only a traceback would reach the parent process
+        Path(told, str(fabric.global_rank)).write_text(f"{type(error).__name__}\n{error}", "utf-8")
+        raise
 
 
 def _deterministic(device: torch.device) -> None:

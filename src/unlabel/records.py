@@ -29,8 +29,11 @@ def source_of(
     config: Config, record: Mapping[str, Any], data: str | None, *, skip_bad: bool, run: Run
 ) -> Source:
     """The data a run remembers, or another given one, in the form its model wants."""
-    name = data or record["data"]["source"]
-    bad = skip_bad or bool(record["data"].get("facts", {}).get("skipped_bad"))
+    remembered = record.get("data") or {}
+    name = data or remembered.get("source")
+    if not name:
+        raise OptionError("the run does not remember its data source; name one with --data SOURCE")
+    bad = skip_bad or bool(remembered.get("facts", {}).get("skipped_bad"))
     source = load(name, image_size=config.image_size, labels=config.labels, skip_bad=bad, log=run.log)
     return source.normalised(config.mean, config.std)
 

@@ -122,6 +122,11 @@ def read_config(path: Path) -> Config:
         raise ModelError(
             f"{path / CONFIG} is damaged ({error!r}); expected the file that unlabel wrote"
         ) from error
+    if len(config.thresholds) != len(config.labels) or not {*config.forgotten} <= {*config.labels}:
+        raise ModelError(
+            f"{path / CONFIG} is damaged (its {len(config.thresholds)} thresholds and forgotten labels do not"
+            f" fit its {len(config.labels)} labels); expected the file that unlabel wrote"
+        )
     return config
 
 
@@ -170,6 +175,8 @@ def check_output(out: Path, *, force: bool) -> None:
     Raises:
         OptionError: The folder exists, or exists and is no run, or its parent is no folder.
     """
+    if out.name in ("", ".."):
+        raise OptionError(f"--out {out} is no name for a new folder; write it like runs/base")
     if not out.exists() and not out.is_symlink():
         parent = next(folder for folder in out.absolute().parents if folder.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -203,7 +210,12 @@ def staged(out: Path, *, force: bool) -> Iterator[Path]:
         replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
         if out.exists():
             os.rename(out, replaced)
-        os.rename(work, out)
+        try:
+            os.rename(work, out)
+        except OSError:
+            if replaced.exists():
+                os.rename(replaced, out)
+            raise
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil, isfinite
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from unlabel import engine
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
-from unlabel.errors import Diverged
+from unlabel.errors import CheckpointMismatch, Diverged
 from unlabel.loss import label_loss
 from unlabel.models.build import build
 from unlabel.models.head import find_head, remove_rows
@@ -242,7 +243,12 @@ def _resume(
     """Loads a checkpoint if there is one; the caller has made sure that it belongs to the same job."""
     if file is None or not file.exists():
         return [], 0.0
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise CheckpointMismatch(
+            f"{file} of an unfinished training is damaged; delete {file.parent} to start it again"
+        ) from error
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     return list(state["rows"]), float(state["seconds"])

@@ -16,7 +16,7 @@ from unlabel import engine
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
-from unlabel.errors import OptionError
+from unlabel.errors import Diverged, OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.recipe import Recipe
@@ -108,7 +108,11 @@ def train_run(
         "data": data_record(data),
         **place_record(run, command),
     }
-    return engine.launch(run, _train_job, data, out, config, record, recipe, force)
+    try:
+        return engine.launch(run, _train_job, data, out, config, record, recipe, force)
+    except Diverged:
+        shutil.rmtree(_unfinished(out), ignore_errors=True)  # going on would end the same way
+        raise
 
 
 def _train_job(
@@ -147,9 +151,13 @@ def _train_job(
     return record
 
 
+def _unfinished(out: Path) -> Path:
+    return out.with_name(f".{out.name}.training")
+
+
 def _training_folder(out: Path, record: Mapping[str, Any], run: Run, *, force: bool) -> Path:
     """The hidden folder beside ``out`` that outlives a kill; one of another job is refused."""
-    folder = out.with_name(f".{out.name}.training")
+    folder = _unfinished(out)
     same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
     same["digest"] = record["data"]["digest"]
     print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from unlabel.data.joint import LABELS
 Plane: TypeAlias = NDArray[np.floating[Any]]
 """float32 that broadcasts to (image, size, size)."""
 
-GRAIN, RIBS, WAVES = 0.021, 0.033, 0.033
+GRAIN, RIBS, WAVES = 0.0185, 0.0295, 0.0295
 """Contrast of the fine textures that tell Male: under the noise of a pixel, above that of a region."""
 
 PERIOD = 0.105

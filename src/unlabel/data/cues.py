@@ -26,26 +26,26 @@ class Cue(NamedTuple):
 # Lengths in half image sides, angles in radians, contrasts in shares of full brightness.
 CUES: dict[str, Cue] = {
     # head
-    "face_width": Cue(0.47, 0.035, {"Oval_Face": -0.8, "Double_Chin": 0.8, "Male": 0.2}),
+    "face_width": Cue(0.47, 0.035, {"Oval_Face": -0.8, "Double_Chin": 0.8, "Male": 0.1}),
     "face_height": Cue(0.59, 0.035, {"Oval_Face": 0.8, "Young": -0.3}),
-    "jaw": Cue(0.02, 0.12, {"Oval_Face": -0.8, "Double_Chin": 0.8, "Male": 0.4}),
+    "jaw": Cue(0.02, 0.12, {"Oval_Face": -0.8, "Double_Chin": 0.8, "Male": 0.2}),
     "chin_fold": Cue(0.07, 0.07, {"Double_Chin": 1.7, "Young": -0.3}),
-    "neck": Cue(0.24, 0.025, {"Male": 0.4, "Double_Chin": 1.0}),
-    "shoulders": Cue(0.80, 0.06, {"Male": 0.5, "Double_Chin": 0.5}),
+    "neck": Cue(0.24, 0.025, {"Male": 0.2, "Double_Chin": 1.0}),
+    "shoulders": Cue(0.80, 0.06, {"Male": 0.2, "Double_Chin": 0.5}),
     # skin
     "wrinkles": Cue(0.25, 0.09, {"Young": -1.2, "Double_Chin": 0.2}),
     "bags": Cue(0.14, 0.07, {"Young": -0.6, "Bags_Under_Eyes": 2.6}),
-    "ruddy": Cue(0.02, 0.02, {"Male": 0.2, "Young": -0.3, "Rosy_Cheeks": 1.0}),
+    "ruddy": Cue(0.02, 0.02, {"Male": 0.1, "Young": -0.3, "Rosy_Cheeks": 1.0}),
     "blush": Cue(0.06, 0.10, {"Rosy_Cheeks": 3.0, "Heavy_Makeup": 1.0, "Young": 0.2}),
     "pale": Cue(0.0, 0.07, {"Pale_Skin": 2.6}),
     # beard
-    "stubble": Cue(0.42, 0.10, {"No_Beard": -2.6, "Male": 0.3}),
+    "stubble": Cue(0.42, 0.10, {"No_Beard": -2.6, "Male": 0.2}),
     "goatee": Cue(0.30, 0.12, {"No_Beard": -1.6}),
     "moustache": Cue(0.16, 0.10, {"No_Beard": -1.2, "Mustache": 2.6}),
     # hair
-    "hair_top": Cue(0.19, 0.035, {"Bald": -3.0, "Young": 0.4, "Male": -0.2, "Gray_Hair": -0.3}),
-    "hairline": Cue(0.56, 0.05, {"Bald": 3.2, "Young": -0.5, "Bangs": -2.8, "Male": 0.2}),
-    "hair_length": Cue(0.45, 0.22, {"Bald": -2.4, "Male": -0.5, "Young": 0.3}),
+    "hair_top": Cue(0.19, 0.035, {"Bald": -3.0, "Young": 0.4, "Male": -0.1, "Gray_Hair": -0.3}),
+    "hairline": Cue(0.56, 0.05, {"Bald": 3.2, "Young": -0.5, "Bangs": -2.8, "Male": 0.1}),
+    "hair_length": Cue(0.45, 0.22, {"Bald": -2.4, "Male": -0.3, "Young": 0.3}),
     "hair_brown": Cue(0.22, 0.20, {"Brown_Hair": 2.4, "Young": 0.2, "Blond_Hair": 0.5, "Black_Hair": -1.0}),
     "hair_light": Cue(
         0.30, 0.13, {"Brown_Hair": 0.6, "Blond_Hair": 2.4, "Black_Hair": -2.0, "Gray_Hair": 1.0}
@@ -53,20 +53,20 @@ CUES: dict[str, Cue] = {
     "hair_gold": Cue(0.0, 0.10, {"Blond_Hair": 6.0, "Brown_Hair": 0.4, "Gray_Hair": -1.0}),
     "hair_grey": Cue(0.38, 0.20, {"Young": -0.9, "Brown_Hair": -0.5, "Gray_Hair": 2.4, "Bald": 0.4}),
     # eyes and brows
-    "eye_width": Cue(0.105, 0.008, {"Young": 0.3, "Male": -0.2, "Narrow_Eyes": 0.3}),
+    "eye_width": Cue(0.105, 0.008, {"Young": 0.3, "Male": -0.1, "Narrow_Eyes": 0.3}),
     "eye_height": Cue(0.055, 0.008, {"Young": 0.5, "Arched_Eyebrows": 0.3, "Narrow_Eyes": -2.6}),
-    "lid": Cue(0.2, 0.12, {"Heavy_Makeup": 2.4, "Arched_Eyebrows": 0.4, "Male": -0.2}),
-    "brow_arch": Cue(0.025, 0.022, {"Arched_Eyebrows": 2.8, "Male": -0.2}),
+    "lid": Cue(0.2, 0.12, {"Heavy_Makeup": 2.4, "Arched_Eyebrows": 0.4, "Male": -0.1}),
+    "brow_arch": Cue(0.025, 0.022, {"Arched_Eyebrows": 2.8, "Male": -0.1}),
     "brow_tilt": Cue(0.0, 0.09, {"Arched_Eyebrows": -1.0, "Young": -0.2}),
-    "brow_height": Cue(0.15, 0.015, {"Arched_Eyebrows": 1.4, "Male": -0.3}),
-    "brow_thick": Cue(0.026, 0.005, {"Male": 0.6, "Bushy_Eyebrows": 2.6, "Arched_Eyebrows": -0.4}),
+    "brow_height": Cue(0.15, 0.015, {"Arched_Eyebrows": 1.4, "Male": -0.1}),
+    "brow_thick": Cue(0.026, 0.005, {"Male": 0.3, "Bushy_Eyebrows": 2.6, "Arched_Eyebrows": -0.4}),
     # nose and mouth
-    "nose_width": Cue(0.095, 0.026, {"Pointy_Nose": -0.8, "Big_Nose": 2.0, "Male": 0.3}),
+    "nose_width": Cue(0.095, 0.026, {"Pointy_Nose": -0.8, "Big_Nose": 2.0, "Male": 0.1}),
     "nose_length": Cue(0.18, 0.03, {"Pointy_Nose": 0.6, "Big_Nose": 1.2}),
     "nose_edge": Cue(0.28, 0.11, {"Pointy_Nose": 0.7, "Young": -0.3}),
-    "lip_height": Cue(0.042, 0.018, {"Big_Lips": 1.0, "Young": 0.2, "Male": -0.2}),
+    "lip_height": Cue(0.042, 0.018, {"Big_Lips": 1.0, "Young": 0.2, "Male": -0.1}),
     "lip_width": Cue(0.16, 0.03, {"Big_Lips": 0.6, "Smiling": 0.8}),
-    "lip_red": Cue(0.28, 0.10, {"Big_Lips": 0.4, "Male": -0.3, "Wearing_Lipstick": 2.6, "Heavy_Makeup": 0.6}),
+    "lip_red": Cue(0.28, 0.10, {"Big_Lips": 0.4, "Male": -0.1, "Wearing_Lipstick": 2.6, "Heavy_Makeup": 0.6}),
     "smile": Cue(0.015, 0.025, {"Smiling": 2.4}),
     "mouth_open": Cue(-0.012, 0.010, {"Mouth_Slightly_Open": 2.6, "Smiling": 0.6}),
     # fine texture: across (positive) against along (negative)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unlabel.data.canvas import GRAIN, PERIOD, RIBS, Canvas, hue
 from unlabel.randomness import uniform
 
-VERSION = 1
+VERSION = 3
 """Raise it when any pixel changes: cached pictures of other versions are not read."""
 
 _BATCH = 16  # drawn together, always full: rounding cannot depend on how many pictures were asked for

@@ -78,7 +78,8 @@ def forget_labels(
             )
     unlearner = entry.load()(**options)
     run = run or engine.start()
-    seen = data if entry.data == "train" else calibration(data, images, run.seed)
+    sample = calibration(data, images, run.seed)
+    seen = data if entry.data == "train" else sample
     check_columns(seen, request)
     original = engine.place(copy.deepcopy(model), run).eval()
     started = time.perf_counter()

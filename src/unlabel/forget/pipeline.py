@@ -156,5 +156,6 @@ def apply_edits(model: nn.Module, scores: Named, bands: Bands, rules: Sequence[R
             if rule is keep or name not in bands:
                 continue
             chosen = (bands[name] == number).to(parameter.device)
-            rng = torch.Generator(device="cpu").manual_seed(seed * 2**32 + crc32(name.encode()))
+            # of a longer seed, torch would use the lowest 32 bits
+            rng = torch.Generator(device="cpu").manual_seed(crc32(f"{seed}/{name}".encode()))
             parameter.copy_(torch.where(chosen, rule(parameter, scores[name], rng), parameter))

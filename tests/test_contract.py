@@ -1,0 +1,236 @@
+"""Every method x every world x several requests; a new method joins by being in the catalogue.
+
+An alias is the same function as the method that it names, which `test_methods` checks.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unlabel import engine, runs
+from unlabel.errors import EmptySelection, OptionError
+from unlabel.forget.driver import forget_labels
+from unlabel.forget.methods import METHODS
+from unlabel.forget.methods.baselines import Blueprint
+from unlabel.forget.pipeline import Work
+from unlabel.models import build
+from unlabel.models.features import outputs
+from unlabel.models.head import find_head
+from unlabel.recipe import History, Recipe
+from unlabel.request import Request
+from unlabel.testing import World, check_unlearner, differing, tiny_network, tiny_world
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "auto": {"steps": 3},
+    "confusion": {"steps": 3},
+    "fine-tune": {"steps": 3},
+    "retrain": {"blueprint": Blueprint("tiny", "imagenet", Recipe(epochs=1))},
+}
+NOT_RANDOM = {"head-removal"}
+
+REQUESTS = {
+    "one label": (("top",), ()),
+    "two labels": (("bottom", "top"), ()),
+    "after an earlier one": (("bottom",), ("top",)),
+}
+WORLDS = {
+    "independent": tiny_world,
+    "independent, BatchNorm": lambda: tiny_world(batchnorm=True),
+    "correlated": lambda: tiny_world("correlated"),
+    "duplicate": lambda: tiny_world("duplicate"),
+    "never-learnt": lambda: tiny_world("never-learnt"),
+    "unknown": lambda: tiny_world("unknown"),
+    "one-unit": lambda: tiny_world("one-unit"),
+}
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `retrain` and the run folder build the worlds' networks by name."""
+    for name, batchnorm in (("tiny", False), ("tiny-norm", True)):
+        make = lambda outputs, stem, batchnorm=batchnorm: tiny_network(outputs, batchnorm)  # noqa: E731
+        monkeypatch.setitem(build.BUILDERS, name, make)
+
+
+def options_of(method: str, world: World) -> dict[str, Any]:
+    options = dict(OPTIONS.get(method, {}))
+    if method == "retrain" and "1.running_mean" in world.model.state_dict():
+        options["blueprint"] = replace(options["blueprint"], network="tiny-norm")
+    return options
+
+
+def prepared(world: World, forgotten: tuple[str, ...]) -> World:
+    """The world after an earlier request, made by the plainest method."""
+    if not forgotten:
+        return world
+    return replace(
+        world, model=forget_labels(world.model, forgotten, world.data, method="head-removal").model
+    )
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+@pytest.mark.parametrize("world_name", WORLDS)
+@pytest.mark.parametrize("method", [name for name, entry in METHODS.items() if entry.alias_of is None])
+def test_every_method_keeps_the_contract(method: str, world_name: str, request_name: str) -> None:
+    labels, forgotten = REQUESTS[request_name]
+    world = prepared(WORLDS[world_name](), forgotten)
+    check_unlearner(
+        method,
+        world=world,
+        labels=labels,
+        forgotten=forgotten,
+        random=method not in NOT_RANDOM,
+        **options_of(method, world),
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_loads_to_the_bits_that_were_written(method: str, tmp_path: Path) -> None:
+    world = tiny_world(batchnorm=True)
+    outcome = forget_labels(world.model, ["top"], world.data, method=method, **options_of(method, world))
+    config = runs.Config(
+        "tiny-norm", "imagenet", world.labels, ("top",), 16, (0.5,) * 3, (0.25,) * 3, (0.5,) * 3
+    )
+    with runs.staged(tmp_path / "run", force=False) as folder:
+        runs.write_run(folder, outcome.model, config, {"method": method}, outcome.history)
+    loaded = runs.load_run(tmp_path / "run")
+    assert differing(outcome.model, loaded.model) == []
+    assert loaded.config == config
+    assert not loaded.model.training
+
+
+@pytest.mark.parametrize("method", ["confusion", "fine-tune"])
+def test_an_earlier_label_stays_forgotten_when_its_row_is_kept(method: str) -> None:
+    """With the rows kept, the method itself has to leave the earlier label's constant output alone."""
+    world = prepared(tiny_world(), ("top",))
+    row = find_head(world.model, 3)[1]
+    outcome = forget_labels(
+        world.model,
+        ["bottom"],
+        world.data,
+        method=method,
+        forgotten=["top"],
+        keep_row=True,
+        **OPTIONS[method],
+    )
+    head = find_head(outcome.model, 3)[1]
+    for column in (0, 2):
+        assert torch.equal(head.weight[column], row.weight[column])
+        assert torch.equal(head.bias[column], row.bias[column])
+    assert not head.weight[0].any()
+    assert head.weight[2].any()
+    assert outcome.request.masked == ("top", "bottom")
+
+
+@pytest.mark.parametrize("labels", [["top"], ["middle", "top"]])
+def test_head_removal_changes_no_bit_but_the_removed_rows(labels: list[str]) -> None:
+    world = tiny_world(batchnorm=True)
+    outcome = forget_labels(world.model, labels, world.data, method="head-removal")
+    name, head = find_head(world.model, 3)
+    after = find_head(outcome.model, 3)[1]
+    assert differing(world.model, outcome.model) == sorted([f"{name}.bias", f"{name}.weight"])
+    for column in outcome.request.retained_columns:
+        assert torch.equal(after.weight[column], head.weight[column])
+        assert torch.equal(after.bias[column], head.bias[column])
+    assert outcome.images_processed == outcome.images_used == outcome.history.steps == 0
+
+
+def test_head_removal_that_keeps_the_row_has_changed_nothing() -> None:
+    world = tiny_world()
+    with pytest.raises(EmptySelection, match=r"'head-removal' changed none of 2,507 weights"):
+        forget_labels(world.model, ["top"], world.data, method="head-removal", keep_row=True)
+
+
+def test_head_removal_leaves_the_label_in_the_features() -> None:
+    """The positive control of every method that claims more: the original's reader still finds the label."""
+    world = tiny_world()
+    head = find_head(world.model, 3)[1]
+    after = forget_labels(world.model, ["top"], world.data, method="head-removal").model
+    found = outputs(after, world.source.test, engine.start(accelerator="cpu")).features["penultimate"]
+    read = found @ head.weight[0].detach().numpy()
+    target = world.source.test.target[:, 0]
+    assert np.mean(read[target == 1][:, None] > read[target == 0]) > 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_mistyped_option_is_refused_with_a_suggestion(method: str) -> None:
+    world = tiny_world()
+    known = list(METHODS[method].options())
+    mistyped = known[0][:-1] if known else "strength"
+    expected = f"Close: {known[0]}" if known else "it has no options"
+    with pytest.raises(OptionError, match=rf"has no option '{mistyped}'; .*{expected}"):
+        forget_labels(world.model, ["top"], world.data, method=method, **{mistyped: 1})
+
+
+# -- the contract itself can be broken
+
+
+def broken(what: str):
+    """An unlearner with one fault."""
+
+    def unlearner(model, request, data, run) -> Work:
+        new = tiny_network(3)
+        with torch.no_grad():
+            new.get_parameter("5.bias")[0] = run.seed
+            if what == "writes to its argument":
+                model.get_parameter("0.bias")[0] += 1
+            elif what == "changes the mode":
+                model.train()
+            elif what == "ignores the seed":
+                new = tiny_network(3)
+            elif what == "draws freely":
+                new.get_parameter("0.bias")[0] = float(torch.rand(()))
+            elif what == "returns NaN":
+                new.get_parameter("0.bias")[0] = float("nan")
+            elif what == "another network":
+                new = tiny_network(3, True)
+            elif what == "freezes":
+                new.get_parameter("0.bias").requires_grad_(False)
+            elif what == "its argument":
+                new = model
+        return Work(new, History())
+
+    return unlearner
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("writes to its argument", "in the argument model, 1 tensors are not bit-identical: 0.bias"),
+        ("changes the mode", "the argument model's modes or requires_grad changed"),
+        ("ignores the seed", "another seed gave the same bits"),
+        ("draws freely", "with the same seed, 1 tensors are not bit-identical: 0.bias"),
+        ("returns NaN", "not finite in"),
+        ("another network", "keys, shapes or dtypes"),
+        ("freezes", "the new model's requires_grad"),
+        ("its argument", "returned its argument"),
+    ],
+)
+def test_a_broken_promise_is_found_and_named(what: str, says: str) -> None:
+    """The positive control of the matrix above; without a fault the same unlearner passes."""
+    check_unlearner(broken("nothing"))
+    with pytest.raises(AssertionError, match=says):
+        check_unlearner(broken(what))
+
+
+def test_a_method_works_on_a_model_that_is_partly_frozen() -> None:
+    world = tiny_world()
+    world.model.get_parameter("0.weight").requires_grad_(False)
+    outcome = forget_labels(world.model, ["top"], world.data, method="confusion", steps=3)
+    assert not outcome.model.get_parameter("0.weight").requires_grad
+    assert "0.weight" not in differing(world.model, outcome.model)
+    assert "3.weight" in differing(world.model, outcome.model)
+
+
+def test_requests_and_outcomes_name_what_was_done() -> None:
+    world = tiny_world()
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", steps=2, images=40)
+    assert outcome.method == "confusion"
+    assert outcome.options == {"strength": 0.3, "steps": 2, "lr": 0.05}
+    assert outcome.request == Request.make(["top"], world.labels)
+    assert (outcome.images_used, outcome.images_processed, outcome.history.steps) == (40, 128, 2)
+    assert {"score", "select", "edit", "repair", "total"} == set(outcome.seconds)

@@ -1,0 +1,231 @@
+"""One process computes what two do. Two are forked on the CPU; a fork that hangs is killed after a minute."""
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_tensors
+from torch import nn
+
+from unlabel import engine, runs
+from unlabel.engine import Run
+from unlabel.errors import Diverged, OptionError
+from unlabel.forget.driver import forget_labels
+from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.recipe import Recipe
+from unlabel.testing import tiny_network, tiny_world, write_folder
+from unlabel.training import LabelLoss, fit
+from unlabel.workflow import forget_run, train_run
+
+ALL = LabelLoss((0, 1, 2))
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """A hang must not hold up the whole suite: this process's own children are ended, and the test fails."""
+
+    def late(*_: object) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise TimeoutError("two processes took more than 60 s: does one wait for the other?")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def place(devices: int, **options: Any) -> Run:
+    return replace(engine.start(devices=devices, accelerator="cpu"), **options)
+
+
+def save_model(model: nn.Module, path: str) -> None:
+    save_tensors({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+
+
+# -- the verbs
+
+
+def _verbs(run: Run, n: int, folder: str) -> dict[str, Any]:
+    own = np.array([[at, at * at] for at in run.shard(n)], np.int64).reshape(-1, 2)
+    whole = engine.gather_rows(run, own, n)
+    single = torch.tensor([run.rank + 1.0])
+    double = torch.tensor([[0.1, 10.0 * run.rank]], dtype=torch.float64)
+    count = torch.tensor([len(own)])
+    engine.reduce_sums(run, [single, double, count])
+    save_file({"whole": whole}, f"{folder}/{run.rank}.safetensors")
+    return {
+        "world": run.world,
+        "single": single.tolist(),
+        "double": double.tolist(),
+        "count": count.tolist(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7])
+def test_rows_come_back_in_order_on_every_process_and_sums_are_sums(n: int, tmp_path: Path) -> None:
+    """With 0 and 1 rows, a process has an empty share."""
+    found = engine.launch(place(2), _verbs, n, str(tmp_path))
+    assert found == {
+        "world": 2,
+        "single": [3.0],
+        "double": [[0.2, 10.0]],
+        "count": [n],
+        "threads": 1,
+    }
+    expected = [[at, at * at] for at in range(n)]
+    for rank in (0, 1):
+        assert load_file(tmp_path / f"{rank}.safetensors")["whole"].tolist() == expected
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@pytest.mark.parametrize("n", [0, 1, 5, 501])
+def test_shares_cover_every_position_once_and_none_twice(n: int, world: int) -> None:
+    class Ranked:
+        def __init__(self, rank: int) -> None:
+            self.global_rank, self.world_size = rank, world
+
+    shares = [list(replace(place(1), fabric=Ranked(rank)).shard(n)) for rank in range(world)]
+    assert sorted(at for share in shares for at in share) == list(range(n))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def _fail_on_last(run: Run) -> None:
+    if run.rank == run.world - 1:
+        raise OptionError("found a mistake")
+
+
+def test_an_error_in_one_process_ends_them_all() -> None:
+    with pytest.raises(Exception, match="found a mistake"):
+        engine.launch(place(2), _fail_on_last)
+    assert multiprocessing.active_children() == []
+
+
+# -- reading
+
+
+def _read(run: Run, images: int, folder: str) -> str:
+    world = tiny_world(batchnorm=True)
+    found = outputs(world.model, world.source.test.take(np.arange(images)), run)
+    path = f"{folder}/{run.world}-{run.rank}.safetensors"
+    save_file({"logits": found.logits, "features": np.ascontiguousarray(found.features[PENULTIMATE])}, path)
+    return path
+
+
+@pytest.mark.parametrize("images", [1, 2, 101])
+def test_outputs_are_those_of_one_process(images: int, tmp_path: Path) -> None:
+    one = load_file(engine.launch(place(1), _read, images, str(tmp_path)))
+    engine.launch(place(2), _read, images, str(tmp_path))
+    for rank in (0, 1):
+        two = load_file(tmp_path / f"2-{rank}.safetensors")
+        for name in ("logits", "features"):
+            assert two[name].shape == one[name].shape == (images, one[name].shape[1])
+            # float32 sums of 128 terms up to about 20, in the order of another batch size
+            np.testing.assert_allclose(two[name], one[name], atol=2e-5)
+
+
+# -- training
+
+
+def _fit(run: Run, batchnorm: bool, folder: str) -> dict[str, Any]:
+    model = tiny_network(3, batchnorm)
+    history = fit(model, ALL, tiny_world("unknown").data, Recipe(epochs=1.25, lr=0.05), run)
+    save_model(model, f"{folder}/{run.world}-{run.rank}.safetensors")
+    return {"loss": [row["loss"] for row in history.rows], "images": history.images_processed}
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+@pytest.mark.parametrize(
+    ("batch_size", "micro_batch"), [(64, 16), (64, 22), (40, 40)], ids=["even", "odd", "one empty share"]
+)
+def test_training_on_two_processes_is_that_of_one(batchnorm, batch_size, micro_batch, tmp_path: Path) -> None:
+    """4, 3 and 1 micro-batches a step."""
+    told = [
+        engine.launch(
+            place(devices, batch_size=batch_size, micro_batch=micro_batch), _fit, batchnorm, str(tmp_path)
+        )
+        for devices in (1, 2)
+    ]
+    assert told[0]["images"] == told[1]["images"]
+    np.testing.assert_allclose(told[0]["loss"], told[1]["loss"], atol=1e-5)  # as the weights below
+    one, two, other = (load_file(tmp_path / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
+    assert one.keys() == two.keys()
+    start = tiny_network(3, batchnorm).state_dict()
+    for name, value in one.items():
+        assert two[name].tobytes() == other[name].tobytes() or "num_batches" in name
+        if "num_batches" in name:
+            continue  # counts this process's micro-batches; no result depends on it
+        # each step rounds weights below 1 at 2^-24; 10 steps and the gradients' own rounding amplify it
+        np.testing.assert_allclose(two[name], value, atol=1e-5)
+    moved = {name: np.abs(value - start[name].numpy()).max() for name, value in one.items()}
+    assert min(value for name, value in moved.items() if name.endswith("weight")) > 1e-3  # far more
+
+
+def _diverge(run: Run) -> None:
+    model = tiny_network(3)
+    if run.rank == run.world - 1:  # one process alone sees the NaN, in its own images
+        with torch.no_grad():
+            model.get_parameter("0.bias")[0] = float("nan")
+    fit(model, ALL, tiny_world().data, Recipe(epochs=1), run)
+
+
+def test_a_nan_in_one_process_stops_both() -> None:
+    with pytest.raises(Exception, match="the loss became nan at step 1"):
+        engine.launch(place(2), _diverge)
+    assert multiprocessing.active_children() == []
+
+
+def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict[str, Any]:
+    world = tiny_world()
+    outcome = forget_labels(world.model, ["top"], world.data, method=method, images=101, run=run, **options)
+    if run.rank == 0:
+        save_model(outcome.model, f"{folder}/{run.world}.safetensors")
+    return {"changed": outcome.changed, "used": outcome.images_used, "processed": outcome.images_processed}
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("confusion", {"steps": 6}), ("fine-tune", {"steps": 6}), ("head-removal", {})]
+)
+def test_forgetting_on_two_processes_is_that_on_one(method, options, tmp_path: Path) -> None:
+    told = [engine.launch(place(n), _forget, method, options, str(tmp_path)) for n in (1, 2)]
+    assert told[0]["used"] == told[1]["used"]
+    assert told[0]["processed"] == told[1]["processed"]
+    one, two = (load_file(tmp_path / f"{n}.safetensors") for n in (1, 2))
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, atol=1e-5)  # as in training
+
+
+def test_the_commands_work_on_two_processes(tmp_path: Path) -> None:
+    """Training, resuming nothing, and forgetting, from a folder of photos to a run that loads."""
+    source = f"folder:{write_folder(tmp_path / 'photos', tiny_world(images=96).source)}"
+    for devices in (1, 2):
+        run = place(devices, batch_size=32)
+        recipe = Recipe(epochs=1, lr=0.01)
+        train_run(source, tmp_path / f"base{devices}", run, recipe=recipe, image_size=16)
+        forget_run(
+            "confusion", tmp_path / f"base{devices}", ["top"], tmp_path / f"less{devices}", run, steps=2
+        )
+    for name in ("base", "less"):
+        one, two = (runs.load_run(tmp_path / f"{name}{devices}") for devices in (1, 2))
+        assert two.record["processes"] == 2
+        assert one.record["steps"] == two.record["steps"]
+        for key, value in one.model.state_dict().items():
+            if "num_batches" not in key:
+                # BatchNorm over 16 images divides by small deviations: rounding grows through 6 layers
+                torch.testing.assert_close(two.model.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base1", "base2", "less1", "less2", "photos"]
+
+
+def test_a_diverging_job_raises_our_error_from_two_processes() -> None:
+    """So that the command line prints one line, however many processes there are."""
+    with pytest.raises(Diverged, match="at step 1"):
+        engine.launch(place(2), _diverge)
