@@ -23,7 +23,7 @@ def head_removal() -> Unlearner:
     return Pipeline()
 
 
-def fine_tune(*, steps: int = 94, lr: float = 0.05) -> Unlearner:
+def fine_tune(*, steps: int = 188, lr: float = 0.05) -> Unlearner:
     """Trains on the retained labels' true values and hopes that the forgotten one fades.
 
     Nothing pushes the label out: expect little forgetting.
