@@ -262,7 +262,7 @@ def test_the_catalogue_is_listed_for_people_and_as_json(command) -> None:
     assert [row["name"] for row in rows] == list(METHODS)
     assert all({"name", "summary", "paper", "options"} <= set(row) for row in rows)
     strength = next(row for row in rows if row["name"] == "confusion")["options"][0]
-    assert strength == {"name": "strength", "type": "float", "default": 0.3}
+    assert strength == {"name": "strength", "type": "float", "default": 1.0}
     assert all(name in command("methods").out for name in METHODS)
 
 

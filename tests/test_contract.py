@@ -230,7 +230,7 @@ def test_requests_and_outcomes_name_what_was_done() -> None:
     world = tiny_world()
     outcome = forget_labels(world.model, ["top"], world.data, method="auto", steps=2, images=40)
     assert outcome.method == "confusion"
-    assert outcome.options == {"strength": 0.3, "steps": 2, "lr": 0.05}
+    assert outcome.options == {"strength": 1.0, "steps": 2, "lr": 0.05}
     assert outcome.request == Request.make(["top"], world.labels)
     assert (outcome.images_used, outcome.images_processed, outcome.history.steps) == (40, 128, 2)
     assert {"score", "select", "edit", "repair", "total"} == set(outcome.seconds)
