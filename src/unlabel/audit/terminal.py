@@ -23,8 +23,10 @@ def lines(audit: Audit) -> list[str]:
     """
     out = [audit.headline]
     out += [f"  invalid: {reason}" for reason in audit.invalid_because]
-    for label in audit.request["labels"]:
-        out += ["", f"{label:28s} {'before':>8s} {'after':>8s} {'95 % interval':>16s} {'retrained':>10s}"]
+    earlier = list(audit.request["forgotten_earlier"])
+    for label in [*audit.request["labels"], *earlier]:
+        title = f"{label} (earlier)" if label in earlier else label
+        out += ["", f"{title:28s} {'before':>8s} {'after':>8s} {'95 % interval':>16s} {'retrained':>10s}"]
         for name, words in ATTACKS:
             rows = [row for row in audit.metrics if row.id == name and row.label == label]
             if rows:
