@@ -193,6 +193,13 @@ def test_retraining_equals_training_without_the_label_bit_for_bit(
     assert differing(one.model, load_run(base).model) != []
 
 
+def test_a_retrained_output_is_recorded_as_forgotten_even_when_its_row_is_kept(
+    command, base, tmp_path: Path
+) -> None:
+    command("forget", "retrain", base, "--labels", "top", "--out", "again", "--keep-row", "--quiet")
+    assert load_run(tmp_path / "again").config.forgotten == ("top",)
+
+
 def test_requests_accumulate_over_runs(command, base, photos, tmp_path: Path) -> None:
     for parent, label, out in ((base, "top", "one"), ("one", "bottom", "two")):
         ran = command("forget", "fine-tune", parent, "--labels", label, "--out", out, "--steps", 2, "--quiet")

@@ -268,7 +268,8 @@ def _forget_job(
         "steps": outcome.history.steps,
         "seconds": outcome.seconds,
     }
-    gone = loaded.config.forgotten if settings["keep_row"] else outcome.request.masked
+    kept = settings["keep_row"] and method != "retrain"  # a retrained output is a constant from the start
+    gone = loaded.config.forgotten if kept else outcome.request.masked
     if run.rank == 0:
         with staged(out, force=force) as folder:
             config = replace(loaded.config, forgotten=gone)
