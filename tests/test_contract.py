@@ -15,12 +15,11 @@ from unlabel import engine, runs
 from unlabel.errors import EmptySelection, OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS
-from unlabel.forget.methods.baselines import Blueprint
 from unlabel.forget.pipeline import Work
 from unlabel.models import build
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.recipe import History, Recipe
+from unlabel.recipe import Blueprint, History, Recipe
 from unlabel.request import Request
 from unlabel.testing import World, check_unlearner, differing, tiny_network, tiny_world
 

@@ -39,7 +39,8 @@ class Recipe:
 
     def steps(self, images: int, batch_size: int) -> int:
         """Optimiser steps for this many images, at least 1."""
-        return max(1, ceil(self.epochs * images / batch_size))
+        # rounded first: a step count that was turned into epochs must come back as it was
+        return max(1, ceil(round(self.epochs * images / batch_size, 6)))
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of one step, counted from 0."""
@@ -67,3 +68,12 @@ class History:
     def steps(self) -> int:
         """Optimiser steps."""
         return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How the original was trained: what `retrain` repeats."""
+
+    network: str
+    stem: str
+    recipe: Recipe

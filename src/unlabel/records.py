@@ -8,8 +8,7 @@ from unlabel.data import constant_labels, load
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
 from unlabel.errors import LabelMismatch, OptionError, listing
-from unlabel.forget.methods.baselines import Blueprint
-from unlabel.recipe import Recipe
+from unlabel.recipe import Blueprint, Recipe
 from unlabel.runs import Config, versions
 
 

@@ -8,10 +8,10 @@ from unlabel.errors import OptionError
 from unlabel.forget import methods
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS, find_method
-from unlabel.forget.methods.baselines import Blueprint, fine_tune
+from unlabel.forget.methods.baselines import fine_tune
 from unlabel.forget.methods.confusion import confusion
 from unlabel.models.head import find_head
-from unlabel.recipe import Recipe
+from unlabel.recipe import Blueprint, Recipe
 from unlabel.testing import differing, tiny_world
 from unlabel.training import train
 

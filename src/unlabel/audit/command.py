@@ -13,7 +13,6 @@ from unlabel import engine
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.readings import cached_outputs
 from unlabel.audit.subject import AuditOptions, Subject
-from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
@@ -22,6 +21,7 @@ from unlabel.findings import Audit, Role
 from unlabel.models.build import build
 from unlabel.models.head import find_head
 from unlabel.randomness import uniform
+from unlabel.records import source_of
 from unlabel.request import Request
 from unlabel.runs import Loaded, load_run, write_json
 
@@ -74,13 +74,7 @@ def audit_run(
     retrained = [load_run(path) for path in references]
     request = request_of(after, original)
     check_references(after, original, retrained, request)
-    source = load(
-        data or original.record["data"]["source"],
-        image_size=original.config.image_size,
-        labels=original.config.labels,
-        skip_bad=bool(original.record["data"].get("facts", {}).get("skipped_bad")),
-        log=where.log,
-    )
+    source = source_of(original.config, original.record, data, skip_bad=False, run=where)
     sets = sets_of(source, where.seed)
     loaded = [original, after, *retrained]
     roles: list[Role] = ["before", "after", *("reference" for _ in retrained)]

@@ -10,7 +10,7 @@ from unlabel.engine import Run
 from unlabel.errors import OptionError
 from unlabel.forget.pipeline import Pipeline, Unlearner, Work
 from unlabel.forget.repair import Retain
-from unlabel.recipe import Recipe
+from unlabel.recipe import Blueprint
 from unlabel.request import Request
 from unlabel.training import train
 
@@ -38,15 +38,6 @@ def fine_tune(*, steps: int = 188, lr: float = 0.05) -> Unlearner:
     if steps < 1:
         raise OptionError(f"--steps is {steps}; expected 1 or more")
     return Pipeline(repair=Retain(steps=steps, lr=lr))
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """How the original was trained: what `retrain` repeats."""
-
-    network: str
-    stem: str
-    recipe: Recipe
 
 
 def retrain(*, blueprint: Blueprint) -> Unlearner:
