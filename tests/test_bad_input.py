@@ -397,11 +397,14 @@ def test_a_run_whose_data_is_gone(refused, run, photos, tmp_path) -> None:
 # -- work that fails half-way
 
 
+def nan_loss(**options):
+    return lambda logits, target, columns: float("nan") * logits.sum(1)
+
+
 @pytest.fixture
 def diverging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every loss NaN from the first step on."""
-    honest = training.label_loss
-    monkeypatch.setattr(training, "label_loss", lambda *arguments: honest(*arguments) * float("nan"))
+    monkeypatch.setattr(training, "loss_of", nan_loss)
 
 
 def test_a_nan_loss_while_training_leaves_nothing_behind(
@@ -409,7 +412,7 @@ def test_a_nan_loss_while_training_leaves_nothing_behind(
 ) -> None:
     says = ("the loss became nan at step 1 of 1", "lower --lr")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "label_loss", lambda *arguments: float("nan") * arguments[0].sum(1))
+        patch.setattr(training, "loss_of", nan_loss)
         refused("train", f"folder:{photos}", "--out", "run", *TRAIN, "--lr", 9, says=says)
     assert command("train", f"folder:{photos}", "--out", "run", *TRAIN, "--lr", 0.01).code == 0
 

@@ -2,8 +2,9 @@ from math import exp, log1p
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy, one_hot
 
-from unlabel.loss import label_loss
+from unlabel.loss import class_loss, label_loss, log_odds
 
 
 def exact(logits: torch.Tensor, target: torch.Tensor, columns: list[int]) -> torch.Tensor:
@@ -83,3 +84,26 @@ def test_large_logits_stay_finite_and_a_nan_shows() -> None:
     target = torch.tensor([[1], [0]])
     assert label_loss(torch.tensor([[-1e4], [1e4]]), target, [0]).tolist() == [1e4, 1e4]
     assert label_loss(torch.tensor([[float("nan")], [0.0]]), target, [0])[0].isnan()
+
+
+# -- classes
+
+
+def test_a_class_loss_is_the_cross_entropy_among_the_chosen_classes() -> None:
+    """Against torch's own, in float64; an image whose class is masked out contributes nothing."""
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, 5, generator=rng)
+    own = torch.arange(40) % 5
+    found = class_loss(logits, one_hot(own, 5), [0, 2, 4])
+    place = torch.tensor([0, -1, 1, -1, 2])[own]
+    exact = cross_entropy(logits[:, [0, 2, 4]].double(), place, ignore_index=-1, reduction="none")
+    assert torch.allclose(found.double(), exact, atol=1e-6)  # float32 losses below 8 are exact to 5e-7
+    assert not found[place == -1].any()
+    assert not class_loss(logits, torch.full((40, 5), -1), [0, 1]).any()
+
+
+def test_log_odds_are_those_of_the_softmax_and_ignore_a_common_constant() -> None:
+    logits = torch.randn(30, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    prob = logits.softmax(1)
+    assert torch.allclose(log_odds(logits), torch.log(prob / (1 - prob)))
+    assert torch.allclose(log_odds(logits + 3.0), log_odds(logits))

@@ -1,6 +1,6 @@
-"""The one loss primitive: binary cross-entropy of chosen label columns, unknown targets left out."""
+"""The loss of each sample over chosen columns: binary cross-entropy of labels, or softmax of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -38,3 +38,54 @@ def label_loss(
     known = target[:, chosen] >= 0
     loss = bce(logits[:, chosen].float(), target[:, chosen].clamp(min=0).float(), reduction="none")
     return torch.where(known, loss, 0.0).sum(1) / known.sum(1).clamp(min=1)
+
+
+def class_loss(
+    logits: Float[Tensor, "batch label"],
+    target: Int[Tensor, "batch label"],
+    columns: Sequence[int],
+) -> Float[Tensor, " batch"]:
+    r"""Softmax cross-entropy of each sample in nats among the chosen classes.
+
+    .. math:: \ell_i = -\log \frac{e^{z_{iy}}}{\sum_{k \in C} e^{z_{ik}}}
+
+    A sample whose class is unknown or not among the chosen columns contributes 0. So a class that is
+    masked out takes its images with it: what class unlearning calls deleting them.
+
+    Args:
+        logits: Scores before the softmax.
+        target: 1 for the class of the sample, 0 for the others; -1 unknown.
+        columns: The classes that count, at least one.
+
+    Returns:
+        One loss a sample, >= 0.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0, 9.0], [0.0, 0.0, 9.0]])
+        >>> class_loss(logits, torch.tensor([[1, 0, 0], [0, 0, 1]]), [0, 1])
+        tensor([0.6931, 0.0000])
+    """
+    chosen = list(columns)
+    own = target[:, chosen] == 1
+    return torch.where(own, -logits[:, chosen].float().log_softmax(1), 0.0).sum(1)
+
+
+def loss_of(*, exclusive: bool) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
+    """`class_loss` where the labels are exclusive classes, `label_loss` where each stands alone."""
+    return class_loss if exclusive else label_loss
+
+
+def log_odds(logits: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label"]:
+    r"""Log-odds of each class against all others: its sigmoid is the softmax probability.
+
+    .. math:: o_k = z_k - \log \sum_{l \neq k} e^{z_l}
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0, -1.0]])
+        >>> torch.allclose(log_odds(logits).sigmoid(), logits.softmax(1))
+        True
+    """
+    classes = logits.shape[1]
+    others = logits.unsqueeze(1).expand(-1, classes, -1)
+    own = torch.eye(classes, dtype=torch.bool, device=logits.device)
+    return logits - others.masked_fill(own, float("-inf")).logsumexp(2)

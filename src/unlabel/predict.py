@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unlabel.data.batches import normalise
 from unlabel.data.decoding import Unreadable, decode
 from unlabel.errors import DataError, MissingFiles
-from unlabel.runs import load_run
+from unlabel.runs import Config, load_run
 
 
 def predict_files(run: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
@@ -39,16 +40,25 @@ def predict_files(run: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
             raise DataError(f"{path} cannot be used: {error}; expected an image such as JPEG") from error
     with torch.inference_mode():
         batch = normalise(np.stack(pixels), config.mean, config.std, torch.device("cpu"))
-        probabilities = torch.sigmoid(loaded.model(batch)).double().numpy()
+        probabilities = likelihoods(loaded.model(batch).double(), config).numpy()
     rows = []
     for path, row in zip(images, probabilities, strict=True):
         known = {
             name: None if name in config.forgotten else float(value)
             for name, value in zip(config.labels, row, strict=True)
         }
+        best = max(value for value in known.values() if value is not None)
         present = {
-            name: None if value is None else value >= threshold
+            name: None if value is None else value >= (threshold if config.activation == "sigmoid" else best)
             for (name, value), threshold in zip(known.items(), config.thresholds, strict=True)
         }
         rows.append({"image": str(path), "labels": known, "present": present})
     return rows
+
+
+def likelihoods(logits: Tensor, config: Config) -> Tensor:
+    """Probability of each label by itself, or of each class that is not forgotten against the others."""
+    if config.activation == "sigmoid":
+        return torch.sigmoid(logits)
+    gone = [name in config.forgotten for name in config.labels]
+    return logits.masked_fill(torch.tensor(gone), float("-inf")).softmax(1)

@@ -17,6 +17,8 @@ class Request:
         forget: Names to forget now, in the order given.
         labels: All the model's labels, in output order.
         forgotten: Names forgotten by earlier requests on the same model.
+        rows: Positions in the whole source of the images whose annotations of these labels are to be
+            forgotten, and no others: the labels themselves are then retained. Empty for whole columns.
 
     Raises:
         UnknownLabel: A name is not among the labels.
@@ -35,10 +37,16 @@ class Request:
     forget: tuple[str, ...]
     labels: tuple[str, ...]
     forgotten: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
     @classmethod
     def make(
-        cls, forget: Sequence[str], labels: Sequence[str], *, forgotten: Sequence[str] = ()
+        cls,
+        forget: Sequence[str],
+        labels: Sequence[str],
+        *,
+        forgotten: Sequence[str] = (),
+        rows: Sequence[int] = (),
     ) -> "Request":
         """Checks the names and builds the request."""
         names = tuple(forget)
@@ -57,12 +65,12 @@ class Request:
                     f"label '{name}' was forgotten by an earlier request; name another, or start"
                     " again from an ancestor of this run"
                 )
-        if len(set(names) | set(forgotten)) == len(labels):
+        if not rows and len(set(names) | set(forgotten)) == len(labels):
             raise NothingLeft(
                 f"all {len(labels)} labels would be forgotten, but at least one must be retained;"
                 " to stop using the whole model, delete it"
             )
-        return cls(names, tuple(labels), tuple(forgotten))
+        return cls(names, tuple(labels), tuple(forgotten), tuple(sorted({*rows})))
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -71,8 +79,8 @@ class Request:
 
     @property
     def masked(self) -> tuple[str, ...]:
-        """Names forgotten now or earlier, in output order: hidden from every loss and every attack."""
-        gone = {*self.forget, *self.forgotten}
+        """Names forgotten as a whole, now or earlier, in output order: hidden from loss and attacks."""
+        gone = {*(() if self.rows else self.forget), *self.forgotten}
         return tuple(name for name in self.labels if name in gone)
 
     @property

@@ -44,6 +44,7 @@ class Config:
         image_size: Side of the square input, in pixels.
         mean, std: Normalisation of red, green and blue.
         thresholds: Probability from which each label counts as present.
+        activation: ``sigmoid``, each label by itself, or ``softmax``, classes of which one is present.
     """
 
     network: str
@@ -54,6 +55,7 @@ class Config:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     thresholds: tuple[float, ...]
+    activation: str = "sigmoid"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def read_config(path: Path) -> Config:
             mean=_triple(raw["mean"]),
             std=_triple(raw["std"]),
             thresholds=tuple(map(float, raw["thresholds"])),
+            activation=str(raw.get("activation", "sigmoid")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(

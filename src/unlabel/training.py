@@ -24,9 +24,9 @@ from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.errors import CheckpointMismatch, Diverged
-from unlabel.loss import label_loss
+from unlabel.loss import loss_of
 from unlabel.models.build import build
-from unlabel.models.head import find_head, remove_rows
+from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import permutation
 from unlabel.recipe import History, Recipe
 
@@ -38,12 +38,13 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class LabelLoss:
-    """The ordinary objective: `label_loss` of the model's logits over some columns."""
+    """The ordinary objective: the loss of the model's logits over some columns, see `loss.loss_of`."""
 
     columns: tuple[int, ...]
+    exclusive: bool = False
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        return label_loss(model(batch.image), batch.target, self.columns)
+        return loss_of(exclusive=self.exclusive)(model(batch.image), batch.target, self.columns)
 
 
 @dataclass(frozen=True)
@@ -283,8 +284,10 @@ def train(
     columns = [data.labels.index(name) for name in without]
     model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed), run)
     _, head = find_head(model, len(data.labels))
-    remove_rows(head, columns, [data.prior(column) for column in columns])
+    remove_rows(head, columns, [removed_output(data, column) for column in columns])
     kept = tuple(column for column in range(len(data.labels)) if column not in columns)
     hold = PutBack.head_rows(model, len(data.labels), columns)
-    history = fit(model, LabelLoss(kept), data, recipe, run, after_step=hold, checkpoint=checkpoint)
+    history = fit(
+        model, LabelLoss(kept, data.exclusive), data, recipe, run, after_step=hold, checkpoint=checkpoint
+    )
     return model.eval(), history

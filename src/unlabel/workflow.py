@@ -95,6 +95,7 @@ def train_run(
         mean=data.train.mean,
         std=data.train.std,
         thresholds=(0.5,) * len(data.labels),
+        activation="softmax" if data.train.exclusive else "sigmoid",
     )
     record: dict[str, Any] = {
         "schema": SCHEMA,

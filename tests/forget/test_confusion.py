@@ -28,8 +28,8 @@ def test_the_objective_is_the_formula_in_float64(run: Run) -> None:
     """label_loss(retained) + strength * mean_j BCE(w_j h + b_j, t_j), one image after another."""
     world = tiny_world("unknown")
     _, head = find_head(world.model, 3)
-    weight, bias = head.weight[[2, 0]].detach().clone() * 0.7, head.bias[[2, 0]].detach() + 0.2
-    objective = Confusion(weight, bias, torch.tensor([0.5, 0.1]), 0.3, (1,), 3)
+    weight, bias = head.weight.detach().clone() * 0.7, head.bias.detach() + 0.2
+    objective = Confusion(weight, bias, torch.tensor([0.5, 0.1]), 0.3, (2, 0), (1,), exclusive=False)
     batch = batch_of(world.data, range(32), run.device)
     found = objective(world.model, batch).detach().double()
     with torch.no_grad():
@@ -38,8 +38,8 @@ def test_the_objective_is_the_formula_in_float64(run: Run) -> None:
     for at in range(32):
         sign = 1.0 if batch.target[at, 1] == 1 else -1.0
         exact = 0.0 if batch.target[at, 1] == -1 else torch.log1p(torch.exp(-sign * logit[at]))
-        for row, constant, goal in zip(weight.double(), bias.double(), (0.5, 0.1), strict=True):
-            score = row @ hidden[at] + constant
+        for row, goal in ((2, 0.5), (0, 0.1)):
+            score = weight[row].double() @ hidden[at] + bias[row].double()
             loss = goal * torch.log1p(torch.exp(-score)) + (1 - goal) * torch.log1p(torch.exp(score))
             exact = exact + 0.3 * loss / 2
         # float32 logits up to about 20 have steps of 2e-6

@@ -25,6 +25,8 @@ class Dataset:
         labels: Names of the target's columns.
         mean, std: Red, green and blue with which a network wants its input normalised:
             (pixel / 255 - mean) / std.
+        exclusive: Whether the labels are the classes of a single-label problem: at most one is present in
+            an image, and a network answers by a softmax over them.
     """
 
     pixels: NDArray[np.uint8]
@@ -35,6 +37,7 @@ class Dataset:
     labels: tuple[str, ...]
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    exclusive: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,6 +81,15 @@ class Dataset:
         """Share of present among the known targets of a column, with one imagined image of each kind."""
         known = self.target[:, column]
         return float((np.sum(known == 1) + 1) / (np.sum(known >= 0) + 2))
+
+
+def one_hot(target: NDArray[np.int8]) -> bool:
+    """Whether the labels are classes: three or more, exactly one present in every image, none unknown.
+
+    >>> one_hot(np.array([[1, 0, 0], [0, 0, 1]], np.int8)), one_hot(np.array([[1, 0, 1]], np.int8))
+    (True, False)
+    """
+    return target.shape[1] >= 3 and bool(np.all(target >= 0) and np.all(target.sum(1) == 1))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.data.cache import decoded
-from unlabel.data.dataset import Dataset, Source
+from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.splits import PROBE, TEST, TRAIN, assign_splits, check_sizes, cluster_codes, straddling
 from unlabel.data.tables import read_attributes, read_meta
 from unlabel.errors import DataError, MissingFiles, OptionError, listing
@@ -81,11 +81,15 @@ def load_folder(
     kept = np.array([at not in images.bad for at in range(len(ids))])
     codes, identity = codes[kept], [meta.identity[at] for at in np.flatnonzero(kept)]
     rows, cluster = np.arange(len(codes)), cluster_codes(identity)
-    whole = Dataset(images.pixels, rows, target[kept], cluster, np.array(ids)[kept], names)
+    exclusive = one_hot(target[kept])
+    whole = Dataset(
+        images.pixels, rows, target[kept], cluster, np.array(ids)[kept], names, exclusive=exclusive
+    )
     facts = {
         "reader": "folder",
         "image_size": image_size,
         "images": len(whole),
+        "exclusive": exclusive,
         "counts": check_sizes(codes, rule),
         "split_rule": rule,
         **_identity_facts(codes, cluster, identity),
@@ -195,6 +199,8 @@ def _digest(whole: Dataset, codes: NDArray[np.int8], pixels: str) -> str:
 
 def _tell(facts: Mapping[str, Any], log: Log) -> None:
     """One line for each thing that was left out or may surprise."""
+    if facts["exclusive"]:
+        log.say("every image has exactly one label: they are taken for classes, answered by a softmax")
     if facts["ignored_files"]:
         log.say(f"{facts['ignored_files']:,} files in images/ have no row in attributes.csv: ignored")
     if facts["ignored_meta_rows"]:

@@ -15,7 +15,7 @@ from unlabel.engine import Run
 from unlabel.errors import EmptySelection, LabelMismatch, OptionError, suggest
 from unlabel.forget.methods import find_method
 from unlabel.forget.pipeline import Outcome
-from unlabel.models.head import find_head, remove_rows
+from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import uniform
 from unlabel.request import Request
 
@@ -86,7 +86,8 @@ def forget_labels(
     work = unlearner(original, request, seen, run)
     _, head = find_head(work.model, len(request.labels))
     if not keep_row:
-        remove_rows(head, request.masked_columns, [seen.prior(column) for column in request.masked_columns])
+        masked = request.masked_columns
+        remove_rows(head, masked, [removed_output(seen, column) for column in masked])
     seconds = {**work.seconds, "total": time.perf_counter() - started}
     changed, total = count_changed(original, work.model)
     if changed == 0:

@@ -7,21 +7,22 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from unlabel.data.dataset import Dataset
 from unlabel.errors import NoLinearHead
 
 
 def find_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
-    """Name and module of the last linear layer.
+    """Name and module of the last linear layer with one output a label.
 
     "Last" is by the order in which modules are registered, which is the order of use in every network
-    that the command line builds; the width is checked so that another order cannot pass unseen.
+    that the command line builds; `adopt` checks by a forward pass that this layer makes the outputs.
 
     Args:
         model: Any network.
         outputs: Number of labels.
 
     Raises:
-        NoLinearHead: There is no linear layer, or the last one has another number of outputs.
+        NoLinearHead: There is no linear layer, or none has that number of outputs.
 
     Example:
         >>> find_head(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), 3)
@@ -32,7 +33,8 @@ def find_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
         raise NoLinearHead(
             "the model has no linear layer; expected a last linear layer with one output a label"
         )
-    name, head = linear[-1]
+    fitting = [(name, layer) for name, layer in linear if layer.out_features == outputs]
+    name, head = (fitting or linear)[-1]
     if head.out_features != outputs:
         raise NoLinearHead(
             f"the last linear layer '{name}' has {head.out_features} outputs, but there are {outputs}"
@@ -51,20 +53,32 @@ def head_rows(name: str) -> tuple[str, str]:
     return f"{name}.weight", f"{name}.bias"
 
 
-def remove_rows(head: nn.Linear, columns: Sequence[int], priors: Sequence[float]) -> int:
-    """Turns outputs into constants: row weights 0, bias logit(prior). Returns how many numbers changed.
+REMOVED_CLASS = -1e4  # its softmax probability is exactly 0 in every precision
 
-    A constant at the base rate keeps downstream code working and says nothing about the image.
+
+def removed_output(data: Dataset, column: int) -> float:
+    """The constant that stands for a removed output: the logit of the label's base rate.
+
+    It keeps downstream code working and says nothing about the image. A removed *class* is never the
+    answer instead: at its base rate it would still win wherever the other classes are in doubt.
+    """
+    if data.exclusive:
+        return REMOVED_CLASS
+    prior = data.prior(column)
+    return log(prior / (1.0 - prior))
+
+
+def remove_rows(head: nn.Linear, columns: Sequence[int], constants: Sequence[float]) -> int:
+    """Turns outputs into constants: row weights 0, bias the constant. Returns how many numbers changed.
 
     Args:
         head: The last linear layer; changed in place.
         columns: Outputs to remove.
-        priors: Base rate of each, in (0, 1).
+        constants: What each says from now on, such as `removed_output`.
     """
     changed = 0
     with torch.no_grad():
-        for column, prior in zip(columns, priors, strict=True):
-            constant = log(prior / (1.0 - prior))
+        for column, constant in zip(columns, constants, strict=True):
             changed += int((head.weight[column] != 0).sum()) + int(head.bias[column] != constant)
             head.weight[column] = 0.0
             head.bias[column] = constant
