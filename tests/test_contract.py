@@ -27,6 +27,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "auto": {"steps": 3},
     "confusion": {"steps": 3},
     "fine-tune": {"steps": 3},
+    "weight-filtering": {"steps": 3},
+    "weight-pruning": {"steps": 3},
     "retrain": {"blueprint": Blueprint("tiny", "imagenet", Recipe(epochs=1))},
 }
 NOT_RANDOM = {"head-removal"}
@@ -102,7 +104,7 @@ def test_a_run_loads_to_the_bits_that_were_written(method: str, tmp_path: Path) 
     assert not loaded.model.training
 
 
-@pytest.mark.parametrize("method", ["confusion", "fine-tune"])
+@pytest.mark.parametrize("method", ["confusion", "fine-tune", "weight-filtering", "weight-pruning"])
 def test_an_earlier_label_stays_forgotten_when_its_row_is_kept(method: str) -> None:
     """With the rows kept, the method itself has to leave the earlier label's constant output alone."""
     world = prepared(tiny_world(), ("top",))

@@ -18,8 +18,10 @@ from unlabel import engine, runs
 from unlabel.engine import Run
 from unlabel.errors import Diverged, OptionError
 from unlabel.forget.driver import forget_labels
+from unlabel.forget.methods import find_method
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.recipe import Recipe
+from unlabel.request import Request
 from unlabel.testing import tiny_network, tiny_world, write_folder
 from unlabel.training import LabelLoss, fit
 from unlabel.workflow import forget_run, train_run
@@ -193,7 +195,14 @@ def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict
 
 
 @pytest.mark.parametrize(
-    ("method", "options"), [("confusion", {"steps": 6}), ("fine-tune", {"steps": 6}), ("head-removal", {})]
+    ("method", "options"),
+    [
+        ("confusion", {"steps": 6}),
+        ("fine-tune", {"steps": 6}),
+        ("head-removal", {}),
+        ("weight-filtering", {"steps": 6, "replace": "noise"}),
+        ("weight-pruning", {"steps": 6, "as_printed": True}),
+    ],
 )
 def test_forgetting_on_two_processes_is_that_on_one(method, options, tmp_path: Path) -> None:
     told = [engine.launch(place(n), _forget, method, options, str(tmp_path)) for n in (1, 2)]
@@ -202,6 +211,43 @@ def test_forgetting_on_two_processes_is_that_on_one(method, options, tmp_path: P
     one, two = (load_file(tmp_path / f"{n}.safetensors") for n in (1, 2))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, atol=1e-5)  # as in training
+
+
+def _score(run: Run, method: str, options: dict[str, Any], folder: str) -> None:
+    """101 images: the last micro-batch is shorter, and one process has one more."""
+    world = tiny_world(batchnorm=True)
+    unlearner = find_method(method).load()(**options)
+    pipeline = unlearner.once
+    data = world.data.take(np.arange(101))
+    request = Request.make(["top"], world.labels)
+    scores = pipeline.score(world.model, request, data, run)
+    bands = pipeline.select(world.model, scores)
+    kinds = {f"score {name}": value for name, value in scores.items()}
+    kinds |= {f"band {name}": value for name, value in bands.items()}
+    save_tensors(kinds, f"{folder}/{run.world}-{run.rank}.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("weight-filtering", {}),
+        ("weight-filtering", {"solver": "cg", "exact": True}),
+        ("weight-pruning", {}),
+        ("weight-pruning", {"as_printed": True}),
+    ],
+)
+def test_scores_and_selection_on_two_processes_are_those_of_one(method, options, tmp_path: Path) -> None:
+    for n in (1, 2):
+        engine.launch(place(n), _score, method, options, str(tmp_path))
+    one, two, other = (load_file(tmp_path / f"{name}.safetensors") for name in ("1-0", "2-0", "2-1"))
+    assert len(np.unique(np.concatenate([v.ravel() for n, v in one.items() if n.startswith("band")]))) > 1
+    for name, value in one.items():
+        assert two[name].tobytes() == other[name].tobytes()
+        if name.startswith("band"):
+            np.testing.assert_array_equal(two[name], value)
+        else:
+            # sums are float64, so that only the last float32 rounding can differ
+            np.testing.assert_allclose(two[name], value, rtol=1e-5, atol=1e-9)
 
 
 def test_the_commands_work_on_two_processes(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def killed_at(step: int) -> Callable[[nn.Module], None]:
     """After-step hook that stands for Ctrl-C in a given step."""
     done = 0
 
-    def after_step(model: nn.Module) -> None:
+    def after_step(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         nonlocal done
         done += 1
         if done == step:

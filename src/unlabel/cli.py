@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Toml
 
 from unlabel.errors import OptionError, UnlabelError
+from unlabel.exchange import adopt, export
 from unlabel.forget.methods import METHODS
 from unlabel.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
 
@@ -27,6 +28,8 @@ app = App(
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
 app.command(forget_app)
+app.command(adopt)
+app.command(export)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)
 
@@ -94,6 +97,9 @@ def audit(
     *,
     before: Path,
     reference: str | None = None,
+    make_references: int | None = None,
+    epochs: float | None = None,
+    lr: float | None = None,
     data: str | None = None,
     budget: Literal["quick"] = "quick",
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -106,6 +112,9 @@ def audit(
         run: The unlearned run; audit.json is written into it.
         before: The run it was made from.
         reference: Runs retrained without the label, comma-separated; three or more for a firm verdict.
+        make_references: Train so many first, by BEFORE's recipe and beside it; finished ones serve again.
+        epochs: Passes that made BEFORE, for references, where its recipe is not recorded.
+        lr: Peak learning rate that made BEFORE, likewise.
         data: Another data source than the one the run remembers.
         budget: How much to test.
         json_: Print the audit as JSON.
@@ -114,19 +123,21 @@ def audit(
     from unlabel.audit.command import audit_run
     from unlabel.audit.terminal import lines
 
+    where, references, made = place.start(), [Path(name) for name in names(reference)], []
+    if make_references is not None:
+        from unlabel.references import make_references as make
+
+        more = {"given": references, "data": data, "epochs": epochs, "lr": lr, "command": command_line()}
+        made = make(run, before, make_references, where, **more)
+    elif epochs is not None or lr is not None:
+        raise OptionError("--epochs and --lr say how to train references; add --make-references 3")
     result = audit_run(
-        run,
-        before,
-        [Path(name) for name in names(reference)],
-        place.start(),
-        data=data,
-        budget=budget,
-        command=command_line(),
+        run, before, [*references, *made], where, data=data, budget=budget, command=command_line()
     )
     if json_:
         print(json.dumps(result.to_json(), ensure_ascii=False))
     else:
-        print("\n".join(lines(result)))
+        print("\n".join([*(f"reference {path}" for path in made), *lines(result)]))
         print(run / "audit.json")
     failed = not result.valid or any(claim.verdict == "FAIL" for claim in result.claims.values())
     if fail_on == "fail" and failed:

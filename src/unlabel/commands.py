@@ -32,6 +32,7 @@ def _shared(
     data: str | None = None,
     images: int = 2048,
     keep_row: Annotated[bool, NoNegative] = False,
+    rows: Path | None = None,
     skip_bad: Annotated[bool, NoNegative] = False,
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
@@ -45,6 +46,7 @@ def _shared(
         data: Another data source than the one the run remembers.
         images: Calibration images.
         keep_row: Leave the forgotten outputs as the method left them.
+        rows: Table with a column image_id: forget the labels' annotations of these images, keep the labels.
         skip_bad: Leave out unreadable images instead of refusing.
         force: Replace an existing run folder.
     """
@@ -65,13 +67,15 @@ def forget_command(method: Method) -> Callable[..., None]:
         labels = names(given.pop("labels"))
         place: Place = given.pop("place", DEFAULT_PLACE)
         record = forget_run(method.name, run, labels, out, place.start(), command=command_line(), **given)
+        what = f"{record['rows']['count']:,} annotations of " if "rows" in record else ""
         print(
-            f"{record['method']}: forgot {', '.join(record['labels'])};"
+            f"{record['method']}: forgot {what}{', '.join(record['labels'])};"
             f" {record['changed']:,} of {record['total']:,} weights changed,"
             f" {record['steps']} steps on {record['images_used']:,} images,"
             f" {record['seconds']['total']:.1f} s"
         )
-        print(f"how far? unlabel audit {out} --before {run} --reference RETRAINED")
+        if "rows" not in record:
+            print(f"how far? unlabel audit {out} --before {run} --reference RETRAINED")
         print(out)
 
     shared = inspect.signature(_shared)

@@ -231,9 +231,14 @@ def write_json(file: Path, value: Any) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Writes a text file atomically."""
+    write_bytes(file, text.encode("utf-8"))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Writes a file atomically."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(content)
         _sync(temporary)
         os.replace(temporary, file)
     finally:

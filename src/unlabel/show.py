@@ -26,6 +26,7 @@ def describe(run: Path) -> dict[str, Any]:
         "options": record.get("options"),
         "seed": record.get("seed"),
         "parent": record.get("parent"),
+        "adopted_from": (record.get("adopted") or {}).get("weights"),
         "data": record.get("data", {}).get("source"),
         "weights": record.get("total"),
         "changed": record.get("changed"),

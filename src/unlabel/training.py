@@ -31,7 +31,7 @@ from unlabel.randomness import permutation
 from unlabel.recipe import History, Recipe
 
 Objective = Callable[[nn.Module, Batch], Tensor]  # -> one loss a sample, (batch,)
-AfterStep = Callable[[nn.Module], None]
+AfterStep = Callable[[nn.Module, torch.optim.Optimizer], None]
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -71,7 +71,7 @@ class PutBack:
         return cls(parts)
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module) -> None:
+    def __call__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         parameters = dict(model.named_parameters())
         for name, (mask, value) in self.parts.items():
             parameters[name].copy_(torch.where(mask, value, parameters[name]))
@@ -101,7 +101,7 @@ def fit(
         data: Images to train on, at least one.
         recipe: Length and rates.
         run: Where and with which seed.
-        after_step: Called with the model after each step, such as `PutBack`.
+        after_step: Called with the model and the optimiser after each step, such as `PutBack`.
         checkpoint: File to save to about every half minute and to go on from; only rank 0 writes.
         stage: Name in the progress display.
 
@@ -132,7 +132,7 @@ def fit(
                 )
             optimiser.step()
             if after_step is not None:
-                after_step(model)
+                after_step(model, optimiser)
             rows.append({"step": step + 1, "lr": rate, "loss": loss})
             advance(run.batch_size, f"loss {loss:.3f}")
             now = time.perf_counter()

@@ -15,6 +15,7 @@ from typing import Any
 from unlabel import engine
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.tables import read_ids
 from unlabel.engine import Run
 from unlabel.errors import Diverged, OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
@@ -25,6 +26,7 @@ from unlabel.request import Request
 from unlabel.runs import (
     Config,
     check_output,
+    file_sha256,
     load_run,
     read_config,
     read_record,
@@ -35,6 +37,7 @@ from unlabel.runs import (
 from unlabel.training import train
 
 SCHEMA = "unlabel.run/1"
+Triple = tuple[float, float, float]
 
 
 def train_run(
@@ -48,6 +51,7 @@ def train_run(
     image_size: int | None = None,
     labels: Sequence[str] | None = None,
     without: Sequence[str] = (),
+    normalisation: tuple[Triple, Triple] | None = None,
     skip_bad: bool = False,
     force: bool = False,
     command: str = "",
@@ -63,6 +67,7 @@ def train_run(
         image_size: Side of the input in pixels; the source's own when None.
         labels: Label columns to learn, all when None.
         without: Labels to withhold: the Retrain reference.
+        normalisation: Mean and std of red, green and blue; the source's own when None.
         skip_bad: Leave out unreadable images instead of refusing.
         force: Replace an existing run folder.
         command: The command line, for the record.
@@ -76,6 +81,7 @@ def train_run(
     recipe = recipe or Recipe()
     check_output(out, force=force)
     data = load(source, image_size=image_size, labels=labels, skip_bad=skip_bad, log=run.log)
+    data = data.normalised(*normalisation) if normalisation else data
     if without:
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
@@ -125,7 +131,7 @@ def _train_job(
     recipe: Recipe,
     force: bool,
 ) -> dict[str, Any]:
-    checkpoint = _training_folder(out, record, run, force=force) / "checkpoint.pt"
+    checkpoint = _training_folder(out, record, config, run, force=force) / "checkpoint.pt"
     started = time.perf_counter()
     model, history = train(
         data.train,
@@ -156,11 +162,11 @@ def _unfinished(out: Path) -> Path:
     return out.with_name(f".{out.name}.training")
 
 
-def _training_folder(out: Path, record: Mapping[str, Any], run: Run, *, force: bool) -> Path:
+def _training_folder(out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool) -> Path:
     """The hidden folder beside ``out`` that outlives a kill; one of another job is refused."""
     folder = _unfinished(out)
     same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
-    same["digest"] = record["data"]["digest"]
+    same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
     print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
     note = folder / "job.json"
     if run.rank == 0:
@@ -173,7 +179,7 @@ def _training_folder(out: Path, record: Mapping[str, Any], run: Run, *, force: b
                 if not force:
                     raise OptionError(
                         f"an unfinished training with other options is in {folder}; finish it with the same"
-                        " options, or discard it with --force"
+                        " options, discard it with --force, or delete that folder"
                     )
                 shutil.rmtree(folder)
             elif (folder / "checkpoint.pt").is_file():
@@ -194,6 +200,7 @@ def forget_run(
     data: str | None = None,
     images: int = DEFAULT_IMAGES,
     keep_row: bool = False,
+    rows: Path | None = None,
     skip_bad: bool = False,
     force: bool = False,
     command: str = "",
@@ -209,6 +216,7 @@ def forget_run(
         run: Where, batch size and seed.
         data: Another data source than the one the parent remembers.
         images, keep_row, **options: See `forget.driver.forget_labels`.
+        rows: Table of image names: forget the labels' annotations of these images only.
         skip_bad, force, command: See `train_run`.
 
     Returns:
@@ -232,10 +240,14 @@ def forget_run(
         "requested_method": method,
         "blueprint": record.get("blueprint"),
         "start": record.get("start", "unknown"),
+        "adopted": record.get("adopted"),  # the user's own names, though the parent may be deleted
         "data": data_record(source),
         **place_record(run, command),
     }
-    settings = {"images": images, "keep_row": keep_row, **options}
+    listed = read_ids(rows) if rows else ()
+    if rows:
+        new["rows"] = {"file": rows.name, "sha256": file_sha256(rows), "count": len(listed)}
+    settings = {"images": images, "keep_row": keep_row, "rows": listed, **options}
     return engine.launch(
         run, _forget_job, entry.name, parent, tuple(labels), source.train, out, new, settings, force
     )

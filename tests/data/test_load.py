@@ -14,6 +14,9 @@ from unlabel.errors import OptionError
 from unlabel.log import SILENT
 
 
+KNOWN = "faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH, svhn:PATH, mufac:PATH"
+
+
 def test_importing_the_room_loads_no_heavy_library() -> None:
     code = "import sys, unlabel.data; print({'torch', 'PIL', 'scipy', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -57,10 +60,12 @@ def test_faces_get_what_stands_after_the_colon(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("face", "no data source 'face'. Close: faces. Use one of: faces, folder:PATH"),
+        ("face", f"no data source 'face'. Close: faces. Use one of: {KNOWN}"),
         ("Folder:/data", "no data source 'Folder'. Close: folder."),
-        ("celeba", "no data source 'celeba'. Use one of: faces, folder:PATH"),
-        ("", "no data source ''. Use one of: faces, folder:PATH"),
+        ("CelebA:/data", "no data source 'CelebA'. Close: celeba."),
+        ("imagenet", f"no data source 'imagenet'. Use one of: {KNOWN}"),
+        ("", f"no data source ''. Use one of: {KNOWN}"),
+        ("celeba", "found 'celeba:' without a folder; write celeba:PATH"),
         ("folder", "found 'folder:' without a folder; write folder:PATH"),
         ("folder:", "found 'folder:' without a folder; write folder:PATH"),
     ],

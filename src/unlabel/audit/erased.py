@@ -22,13 +22,14 @@ from unlabel.findings import Claim, Verdict
 def claim_erased(
     after: Mapping[str, Readings],
     references: Sequence[Mapping[str, Readings]],
-    floors: Mapping[str, Estimate],
+    floors: Mapping[str, Estimate] | None,
     questions: Mapping[str, Question],
     options: AuditOptions,
 ) -> Claim:
     """C3: attacks are at chance, on the outputs and on the features.
 
-    Labels go together, so this is often out of reach of any useful model; `attainable` says so.
+    Labels go together, so this is often out of reach of any useful model; `attainable` says so. Without
+    `floors` (exclusive classes, which give each other away by their truth), retrained models alone tell.
     """
     rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
 
@@ -46,7 +47,7 @@ def claim_erased(
     attainable: bool | None = None
     if references:
         attainable = not any(
-            floors[name].lower(options.level) > options.d_chance
+            (floors is None or floors[name].lower(options.level) > options.d_chance)
             and seeded(
                 mean([other[name]["others.adv.gbt"] for other in references]),
                 [other[name]["others.adv.gbt"].value for other in references],
@@ -66,7 +67,11 @@ def claim_erased(
         "INCONCLUSIVE": f"The data cannot decide whether every attack on {names} is a coin.",
     }[verdict]
     if attainable is False and verdict != "PASS":
-        sentence += " The retained labels, if answered correctly, give that much away by themselves."
+        sentence += (
+            " Models retrained without it give more than a coin away as well."
+            if floors is None
+            else " The retained labels, if answered correctly, give that much away by themselves."
+        )
     notes = {
         "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
         f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -13,7 +14,7 @@ from unlabel.audit.contrasts import Contrast
 from unlabel.audit.judging import Readings
 from unlabel.audit.outputs import OwnOutput, floor, read_others
 from unlabel.audit.probes import read_features
-from unlabel.audit.statistics import Estimate
+from unlabel.audit.statistics import Estimate, advantage
 from unlabel.audit.subject import AuditOptions, Question, Subject
 from unlabel.data.dataset import Dataset
 from unlabel.log import Log
@@ -30,7 +31,7 @@ class Evidence:
     Args:
         owns: Of each model, by label: its own output.
         readings: Of each model, by label: every attack.
-        floors: By label: what the true retained labels tell.
+        floors: By label: what the true retained labels tell; 0 for exclusive classes, where it is no measure.
         permuted: By label: attacks on the original trained on permuted labels.
         raw: By label: the attack on pixels; empty where not asked for.
         random_init: By label: the probe on an untrained network; empty where not given.
@@ -77,14 +78,21 @@ def gather(
                 s.probe, s.test, q, options
             )
             jobs["others", name, index] = lambda s=subject, q=question: read_others(s, hidden, q, options)
-        jobs["floor", name, 0] = lambda q=question: floor(*truth, q, options)
+        if test.exclusive:
+            silence = np.zeros(len(test))
+            jobs["floor", name, 0] = lambda q=question, s=silence: advantage(s, q.test, q.test_cluster)
+        else:
+            jobs["floor", name, 0] = lambda q=question: floor(*truth, q, options)
         jobs["permuted", name, 0] = lambda q=question: controls.permuted(subjects[0], hidden, q, options)
         if random_init is not None:
             jobs["random", name, 0] = lambda pair=random_init, q=question: controls.read_random_init(
                 pair, q, options
             )
     done = side_by_side(jobs, log)
-    owns = [{name: OwnOutput.of(subject, q) for name, q in questions.items()} for subject in subjects]
+    owns = [
+        {name: OwnOutput.of(subject, q, exclusive=test.exclusive) for name, q in questions.items()}
+        for subject in subjects
+    ]
     readings: list[dict[str, Readings]] = [
         {
             name: {

@@ -3,12 +3,16 @@
 The own output is ranked as it is, in float64: shifting it by -60 hides it from a threshold and from a
 sigmoid, but not from a ranking. The other outputs are shown to a linear model and to boosted trees, with
 the columns of every forgotten label hidden for every model alike.
+
+A class of a softmax is read as its log-odds against all other classes, whose sigmoid is its probability:
+its logit alone has no zero. The attack on the *other* outputs gets their logits, which hold more.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from unlabel.audit.logistic import Floats, Standard, fit_logistic
@@ -17,12 +21,23 @@ from unlabel.audit.subject import AuditOptions, Question, Subject
 from unlabel.models.features import PENULTIMATE
 from unlabel.randomness import uniform
 
+NEVER = -104.0  # log-odds below which a softmax in float32 says exactly 0
+
+
+def log_odds(logits: NDArray[np.floating], column: int) -> Floats:
+    """Log-odds of one class against all others, in float64: (image, class) logits to (image,).
+
+    A removed class, whose logit is -1e4, adds exactly nothing to the others.
+    """
+    exact = np.asarray(logits, np.float64)
+    return exact[:, column] - logsumexp(np.delete(exact, column, axis=1), axis=1)
+
 
 @dataclass(frozen=True)
 class OwnOutput:
-    """One label's own logits on the three sets of images, and whether they say anything at all.
+    """One label's own logits (or log-odds of a class) on the three sets of images.
 
-    ``absent``: the logits are one constant on each set; it is measured, never believed.
+    ``absent``: they are one constant on each set; it is measured, never believed.
     """
 
     probe: Floats
@@ -30,10 +45,20 @@ class OwnOutput:
     train: Floats
 
     @classmethod
-    def of(cls, subject: Subject, question: Question) -> "OwnOutput":
-        """The label's column of a model's logits."""
+    def of(cls, subject: Subject, question: Question, *, exclusive: bool = False) -> "OwnOutput":
+        """The label's column of a model's logits; of exclusive classes, their log-odds.
+
+        A removed class keeps its constant logit: its log-odds vary with the other classes, but it is never
+        the answer. One that is constant and still has a probability answers, by the others' doubt, and is
+        read like any other.
+        """
         tables = (subject.probe.logits, subject.test.logits, subject.train.logits)
-        return cls(*(table[:, question.column].astype(np.float64) for table in tables))
+        raw = cls(*(table[:, question.column].astype(np.float64) for table in tables))
+        if not exclusive:
+            return raw
+        odds = [log_odds(table, question.column) for table in tables]
+        never = max(float(part.max()) for part in odds) < NEVER
+        return raw if raw.absent and never else cls(*odds)
 
     @property
     def absent(self) -> bool:
@@ -68,10 +93,13 @@ class OwnOutput:
         return average((self.test > 0).astype(float), known, question.test_cluster)
 
 
-def restored(subject: Subject, before: Subject, question: Question) -> Estimate | None:
+def restored(
+    subject: Subject, before: Subject, question: Question, *, exclusive: bool = False
+) -> Estimate | None:
     """Signed advantage of the original's output row put back on this model's features.
 
-    Removing a row cannot hide from it. None where a model has no linear head or the sizes differ.
+    Of exclusive classes, the original's whole head is put back and the class read as log-odds. Removing a
+    row cannot hide from it. None where a model has no linear head or the sizes differ.
     """
     if before.head is None or question.label in before.absent:
         return None
@@ -79,6 +107,9 @@ def restored(subject: Subject, before: Subject, question: Question) -> Estimate 
     features = subject.test.features[PENULTIMATE]
     if weights.shape[1] != features.shape[1]:
         return None
+    if exclusive:
+        logits = features.astype(np.float64) @ np.asarray(weights, np.float64).T + bias
+        return advantage(log_odds(logits, question.column), question.test, question.test_cluster)
     score = features.astype(np.float64) @ np.asarray(weights[question.column], np.float64)
     return advantage(score + float(bias[question.column]), question.test, question.test_cluster)
 
@@ -180,6 +211,8 @@ def floor(
     probe: NDArray[np.int8], test: NDArray[np.int8], question: Question, options: AuditOptions
 ) -> Estimate:
     """What the *true* retained labels tell of the forgotten one: no correct model can leak less there.
+
+    Not for exclusive classes: where no other class is true, the forgotten one is, whatever a model says.
 
     Args:
         probe: (image, retained label) truth on P, -1 unknown.

@@ -9,6 +9,7 @@ Nothing here runs a model or reads a file.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from unlabel.audit.outputs import restored
 from unlabel.audit.rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.subject import AuditOptions, Question, Subject, ask, check
 from unlabel.audit.useful import claim_useful
-from unlabel.audit.utility import measurable, read_utility
+from unlabel.audit.utility import answerable, measurable, read_utility
 from unlabel.audit.validity import controls_record, judge_decoys, objections
 from unlabel.audit.verdicts import headline, limitations, not_tested, untested_claims
 from unlabel.data.dataset import Dataset
@@ -48,6 +49,7 @@ def audit_outputs(
     deterministic: bool | None = None,
     facts: Mapping[str, Any] | None = None,
     models: Mapping[str, Any] | None = None,
+    start_known: bool = True,
     log: Log = SILENT,
 ) -> Audit:
     """Audits how far a model has forgotten, from what it and its relatives say about three sets of images.
@@ -68,6 +70,8 @@ def audit_outputs(
         deterministic: Whether a second pass gave equal outputs; None: not checked.
         facts: JSON-plain record of the data, written into the report.
         models: JSON-plain records of before, after and references, written into the report.
+        start_known: Whether the weights are known from which the original's training began; if not, C2
+            stays provisional.
         log: Receives progress.
 
     Returns:
@@ -88,25 +92,38 @@ def audit_outputs(
     for subject in subjects:
         check(subject, len(request.labels), probe, test, train)
     questions = {name: ask(name, probe, test, train) for name in request.masked}
-    names = measurable(test, request.retained)
+    judged_on = answerable(test, request.retained_columns)
+    names = measurable(judged_on, request.retained)
     if not names:
-        raise DataError("no retained label has two present and two absent images in E; add images")
+        raise DataError(
+            "no retained label has two present and two absent images in E; add images, or keep two classes"
+            if test.exclusive
+            else "no retained label has two present and two absent images in E; add images"
+        )
 
     evidence = gather(subjects, questions, request, probe, test, random_init, options, log)
     attacked = time.perf_counter()
 
-    put_back = {name: restored(after, before, question) for name, question in questions.items()}
-    utilities = [read_utility(subject, test, names, options) for subject in subjects]
-    frequent = measurable(test, request.retained, max(options.rare, 2))
+    put_back = {
+        name: restored(after, before, question, exclusive=test.exclusive)
+        for name, question in questions.items()
+    }
+    utilities = [
+        read_utility(subject, judged_on, names, options, request.retained_columns) for subject in subjects
+    ]
+    frequent = measurable(judged_on, request.retained, max(options.rare, 2))
+    floors = None if test.exclusive else evidence.floors
     original, unlearned, *retrained = evidence.readings
     positive = {name: controls.best_attack(original[name], options.level) for name in questions}
     decoy = {name: controls.head_zero(original[name], question) for name, question in questions.items()}
     bounds = {name: bound for name, (_, bound) in positive.items()}
     c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options)
+    if not start_known:
+        c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
     claims = {
         "C1": claim_disabled(evidence.owns[1], questions, put_back, options),
         "C2": c2,
-        "C3": claim_erased(unlearned, retrained, evidence.floors, questions, options),
+        "C3": claim_erased(unlearned, retrained, floors, questions, options),
         "C5": claim_useful(utilities[1], utilities[0], utilities[2:], frequent, options),
         **untested_claims(options.budget),
     }
@@ -135,9 +152,10 @@ def audit_outputs(
         claims=claims,
         metrics=tuple(metrics),
         comparisons=judged.comparisons(options) if judged else (),
-        controls=controls_record(evidence, positive, decoys, questions, options),
+        controls=controls_record(evidence, positive, decoys, questions, options, exclusive=test.exclusive),
         data={
             **(facts or {}),
+            "exclusive": test.exclusive,
             "splits": {
                 key: _counts(data, questions) for key, data in (("P", probe), ("E", test), ("T_in", train))
             },
@@ -147,7 +165,17 @@ def audit_outputs(
         options=options.to_json(),
         models=dict(models or {}),
         not_tested=not_tested(options.budget),
-        limitations=limitations(request, test, train, len(references), raw, left_out, deterministic, options),
+        limitations=limitations(
+            request,
+            test,
+            train,
+            len(references),
+            raw,
+            left_out,
+            deterministic,
+            options,
+            start_known=start_known,
+        ),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )
 

@@ -62,7 +62,8 @@ class AuditOptions:
         permutations: Label permutations of the negative control, >= 2.
         resamples: Bootstrap resamples of the interval of ``own.mi_bits``.
         raw_image: Whether to run the control on raw pixels.
-        thresholds: Decision threshold (logit) of a label for balanced accuracy; 0 where not named.
+        thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
+            not named, 0, or being the most likely of the retained classes.
         seed: Seed of folds, probes and resamples, the same for every model.
     """
 

@@ -11,6 +11,7 @@ from unlabel.audit.subject import AuditOptions, Question
 from unlabel.findings import Verdict
 
 Decoys = dict[str, dict[str, Verdict]]
+EXCLUSIVE = "classes exclude each other: where no other class is true, this one is"
 
 
 def judge_decoys(
@@ -65,8 +66,11 @@ def controls_record(
     decoys: Decoys,
     questions: Mapping[str, Question],
     options: AuditOptions,
+    *,
+    exclusive: bool = False,
 ) -> dict[str, Any]:
-    """The controls as the report holds them, each by label."""
+    """The controls as the report holds them, each by label; the floor is no measure of exclusive classes."""
+    floor = {"not_applicable": EXCLUSIVE} if exclusive else {}
     return {
         "positive": {
             name: {"attack": attack, "lower": bound, "passed": bound >= options.d_chance}
@@ -77,7 +81,7 @@ def controls_record(
             for name, found in evidence.permuted.items()
         },
         "decoys": decoys,
-        "floor": {name: controls.context(item) for name, item in evidence.floors.items()},
+        "floor": {name: {**controls.context(item), **floor} for name, item in evidence.floors.items()},
         "raw_image": {name: controls.context(item) for name, item in evidence.raw.items()},
         "random_init": {name: controls.context(item) for name, item in evidence.random_init.items()},
     }

@@ -85,6 +85,8 @@ def limitations(
     left_out: Sequence[str],
     deterministic: bool | None,
     options: AuditOptions,
+    *,
+    start_known: bool = True,
 ) -> tuple[str, ...]:
     """Plain sentences on how far the figures carry.
 
@@ -97,6 +99,7 @@ def limitations(
         left_out: Retained labels without enough images for a figure.
         deterministic: Whether repeated passes gave equal outputs; None where that was not checked.
         options: The audit's options.
+        start_known: Whether the weights are known from which the original's training began.
     """
     lines = [
         "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
@@ -121,6 +124,18 @@ def limitations(
         lines.append(
             f"Only {references} retrained model{'s' if references > 1 else ''}: three or more are needed to"
             " know how much retraining varies by itself, so verdicts against it are provisional."
+        )
+    if not start_known:
+        lines.append(
+            "From which weights the original's training began is not recorded. If those had seen the label or"
+            " other images, models retrained from random weights are not what perfect forgetting would leave:"
+            " C2 is provisional, however many there are."
+        )
+    if test.exclusive:
+        lines.append(
+            "The labels are classes that exclude each other. The truth of the others gives each away, so"
+            " there is no floor (`floor.adv` is set to 0); retained classes are judged among themselves, on"
+            " images that have one of them."
         )
     if len(train) < TRAINING_IMAGES:
         lines.append(

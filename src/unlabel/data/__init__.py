@@ -1,7 +1,12 @@
-"""Photos and their labels, split for training and auditing: ``load("faces")``, ``load("folder:PATH")``."""
+"""Images and their labels, split for training and auditing.
+
+``load("faces")`` draws them, ``load("folder:PATH")`` reads a folder of photos, and ``load("celeba:PATH")``
+and its like read public data sets where they lie; see `READERS`.
+"""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from unlabel.data.dataset import Dataset, Source
@@ -27,8 +32,10 @@ def load(
     """Reads a data set by its name.
 
     Args:
-        source: ``faces``, ``faces:train=N,labels=20,size=96`` or ``folder:PATH``.
-        image_size: Height and width of the images in pixels, 16 to 512; None for 64, or what the name says.
+        source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``celeba:PATH``,
+            ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH`` or ``mufac:PATH``.
+        image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
+            that small (cifar10, mnist, svhn), or for what the name says.
         labels: Label columns to keep, in this order; None for all.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
@@ -39,9 +46,9 @@ def load(
         DataError: The data cannot be read; its subclasses say why.
 
     Example:
-        >>> load("face")
+        >>> load("face")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        unlabel.errors.OptionError: no data source 'face'. Close: faces. Use one of: faces, folder:PATH
+        unlabel.errors.OptionError: no data source 'face'. Close: faces. Use one of: faces, folder:PATH, ...
     """
     kind, _, spec = source.partition(":")
     if kind not in READERS:
@@ -67,7 +74,8 @@ def _unknown(source: str, kind: str) -> OptionError:
     """What to write instead of a source that is none."""
     if source and os.path.isdir(os.path.expanduser(source)):
         return OptionError(f"found the folder {source!r} as data source; write folder:{source}")
-    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: faces, folder:PATH")
+    known = ", ".join(name if name == "faces" else f"{name}:PATH" for name in READERS)
+    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {known}")
 
 
 def _faces(
@@ -104,7 +112,60 @@ def _folder(
     )
 
 
+def _celeba(
+    spec: str,
+    image_size: int | None,
+    labels: Sequence[str] | None,
+    skip_bad: bool,
+    workers: int | None,
+    log: Log,
+) -> Source:
+    from unlabel.data.celeba import load_celeba
+
+    return load_celeba(
+        spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log
+    )
+
+
+def _mufac(
+    spec: str,
+    image_size: int | None,
+    labels: Sequence[str] | None,
+    skip_bad: bool,
+    workers: int | None,
+    log: Log,
+) -> Source:
+    from unlabel.data.mufac import load_mufac
+
+    return load_mufac(spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log)
+
+
+def _vision(
+    kind: str,
+    spec: str,
+    image_size: int | None,
+    labels: Sequence[str] | None,
+    skip_bad: bool,
+    workers: int | None,
+    log: Log,
+) -> Source:
+    """All images of a part are one file, which is whole or refused: `skip_bad` has nothing to skip."""
+    from unlabel.data.vision import load_vision
+
+    return load_vision(kind, spec, image_size=image_size, labels=labels, workers=workers, log=log)
+
+
 Reader = Callable[[str, int | None, Sequence[str] | None, bool, int | None, Log], Source]
 
-READERS: Mapping[str, Reader] = MappingProxyType({"faces": _faces, "folder": _folder})
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "faces": _faces,
+        "folder": _folder,
+        "celeba": _celeba,
+        "cifar10": partial(_vision, "cifar10"),
+        "mnist": partial(_vision, "mnist"),
+        "svhn": partial(_vision, "svhn"),
+        "mufac": _mufac,
+    }
+)
 """What may stand before the first colon of a source's name; a reader gets what stands after it."""

@@ -15,14 +15,14 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 import PIL
@@ -54,6 +54,10 @@ class Decoded:
     pixels: NDArray[np.uint8]
     bad: Mapping[int, str]
     digest: str
+
+
+Part: TypeAlias = tuple[NDArray[np.uint8], list[bytes], dict[int, str]]
+"""Pixels of the readable images, hashes of the contents, and position -> what is wrong with an image."""
 
 
 def cache_folder() -> Path:
@@ -107,18 +111,17 @@ def decoded(
     settled = time.time() - max((status.st_ctime for status in files.values()), default=0.0)
     stem = f"images-{len(names)}x{image_size}-"
     key = _read_json(seen).get("key")
-    found = _find(cache / f"{stem}{key}", len(names), image_size) if isinstance(key, str) else None
+    found = find_entry(cache / f"{stem}{key}", len(names), image_size) if isinstance(key, str) else None
     if found is None:
         with warnings.catch_warnings(), side_by_side(len(names), workers) as each:
             warnings.simplefilter("ignore")  # of damaged tags; the damage that matters is recorded
-            if any(
-                cache.glob(f"{stem}*.npy")
-            ):  # perhaps of these very images: reading is a third of decoding
-                key = _key(_hashes(folder, names, each, log), image_size)
-                found = _find(cache / f"{stem}{key}", len(names), image_size)
+            if any(cache.glob(f"{stem}*.npy")):  # perhaps of these images: reading is a third of decoding
+                key = content_key(_hashes(folder, names, each, log), image_size)
+                found = find_entry(cache / f"{stem}{key}", len(names), image_size)
             if found is None:
-                key = _build(cache, stem, folder, names, image_size, each, log)
-                found = _find(cache / f"{stem}{key}", len(names), image_size)
+                parts = each(partial(_decode_files, folder, image_size), _chunks(names))
+                key = build_entry(cache, stem, len(names), image_size, parts, log)
+                found = find_entry(cache / f"{stem}{key}", len(names), image_size)
         if found is None:
             raise DataError(
                 f"the decoded images in {cache} changed as soon as they were written;"
@@ -136,7 +139,8 @@ def _transform(image_size: int) -> bytes:
     return f"{TRANSFORM}/{image_size}/pillow-{PIL.__version__}".encode()
 
 
-def _key(contents: Sequence[bytes], image_size: int) -> str:
+def content_key(contents: Sequence[bytes], image_size: int) -> str:
+    """Names an entry by the hashes of what was decoded, the size and the transform."""
     return sha256(_transform(image_size) + b"".join(contents)).hexdigest()[:32]
 
 
@@ -149,8 +153,8 @@ def _signature(folder: Path, files: Mapping[str, os.stat_result], image_size: in
     return digest.hexdigest()[:32]
 
 
-def _find(path: Path, images: int, image_size: int) -> Decoded | None:
-    """The cached pixels, if they are there, whole and what was written."""
+def find_entry(path: Path, images: int, image_size: int) -> Decoded | None:
+    """The cached pixels at a path without its ending, if they are there, whole and what was written."""
     record = _read_json(path.with_suffix(".json"))
     try:
         bad = {int(position): str(reason) for position, reason in record["bad"].items()}
@@ -173,31 +177,48 @@ def _hashes(folder: Path, names: Sequence[str], each: Each, log: Log) -> list[by
     return hashes
 
 
-def _build(
-    cache: Path, stem: str, folder: Path, names: Sequence[str], image_size: int, each: Each, log: Log
+def build_entry(
+    cache: Path,
+    stem: str,
+    images: int,
+    image_size: int,
+    parts: Iterable[Part],
+    log: Log,
+    stage: str = "decode",
 ) -> str:
-    """Decodes every file; the readable ones end up packed, in order, in a new array file. Returns its key."""
+    """Writes the pixels of all parts, packed and in order, into a new entry, and returns its key.
+
+    Args:
+        cache: The folder of the entry.
+        stem: How its files' names begin, before the key.
+        images: How many images the parts are made of, readable or not.
+        image_size: Height and width in pixels.
+        parts: What the images became; see `Part`.
+        log: Receives the progress.
+        stage: What the progress is called.
+    """
     bad: dict[int, str] = {}
     hashes: list[bytes] = []
-    digest, readable = sha256(), 0
+    digest, seen, readable = sha256(), 0, 0
     _sweep(cache)
-    with _new_file(cache) as file, log.track("decode", len(names), "images") as advance:
-        _write_header(file, len(names), image_size)
-        for pixels, part, reasons in each(partial(_decode_files, folder, image_size), _chunks(names)):
-            bad |= {len(hashes) + offset: reason for offset, reason in reasons.items()}
-            hashes += part
-            digest.update(pixels)
-            file.write(pixels)
+    with _new_file(cache) as file, log.track(stage, images, "images") as advance:
+        _write_header(file, images, image_size)
+        for pixels, contents, reasons in parts:
+            bad |= {seen + offset: reason for offset, reason in reasons.items()}
+            hashes += contents
+            digest.update(pixels.data)
+            file.write(pixels.data)
             readable += len(pixels)
-            advance(len(part))
+            seen += len(pixels) + len(reasons)
+            advance(len(pixels) + len(reasons))
         file.seek(0)
         _write_header(file, readable, image_size)
-        path = cache / f"{stem}{_key(hashes, image_size)}"
+        path = cache / f"{stem}{content_key(hashes, image_size)}"
         with _new_file(cache) as record:  # placed first: a reader that finds the array finds its record too
             record.write(json.dumps({"sha256": digest.hexdigest(), "bad": bad}).encode())
             _place(record, path.with_suffix(".json"))
         _place(file, path.with_suffix(".npy"))
-    return _key(hashes, image_size)
+    return content_key(hashes, image_size)
 
 
 def _write_header(file: BinaryIO, images: int, image_size: int) -> None:
@@ -221,9 +242,7 @@ def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:
     return [sha256(_read(folder, name)).digest() for name in names]
 
 
-def _decode_files(
-    folder: Path, image_size: int, names: Sequence[str]
-) -> tuple[NDArray[np.uint8], list[bytes], dict[int, str]]:
+def _decode_files(folder: Path, image_size: int, names: Sequence[str]) -> Part:
     """Pixels of the readable files, the hash of every file, and what is wrong with the others."""
     pixels = np.empty((len(names), image_size, image_size, 3), np.uint8)
     contents: list[bytes] = []

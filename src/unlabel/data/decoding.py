@@ -87,17 +87,30 @@ def _square(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
     pixels = image.convert("RGB")
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
-    if pixels.size != (image_size, image_size):
-        width, height = pixels.size
+    return fit(pixels, image_size)
+
+
+def fit(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
+    """The centre square of an image in memory, resized with antialiasing; unchanged where it has the size.
+
+    Args:
+        image: In mode RGB or L.
+        image_size: Height and width of the result, in pixels, >= 1.
+
+    Returns:
+        uint8 (image_size, image_size, 3), without the last axis for mode L.
+    """
+    if image.size != (image_size, image_size):
+        width, height = image.size
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
-        pixels = pixels.resize(
+        image = image.resize(
             (image_size, image_size),
             Image.Resampling.BICUBIC,
             box=(left, top, left + side, top + side),
             reducing_gap=3.0,
         )
-    return np.array(pixels, np.uint8)
+    return np.array(image, np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:

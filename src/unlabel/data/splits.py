@@ -38,7 +38,11 @@ def hash_fraction(text: str) -> float:
 
 
 def assign_splits(
-    ids: Sequence[str], identity: Sequence[str], given: Sequence[str]
+    ids: Sequence[str],
+    identity: Sequence[str],
+    given: Sequence[str],
+    *,
+    giver: str = "the split column",
 ) -> tuple[NDArray[np.int8], str]:
     """The split of each image, and the rule in words.
 
@@ -52,6 +56,7 @@ def assign_splits(
         ids: Name of each image.
         identity: Identity of each image; empty where unknown.
         given: ``train``, ``val`` or ``test`` for each image, or empty for every image.
+        giver: What gave them, as the rule calls it.
 
     Returns:
         Codes int8 (n,): 0 train, 1 P, 2 E; and the rule as a sentence.
@@ -86,10 +91,10 @@ def assign_splits(
     column = np.array(given)
     if "test" in given and "val" in given:
         codes = np.select([column == "train", column == "val"], [TRAIN, PROBE], TEST)
-        return codes.astype(np.int8), "the split column: test is E, val is P"
+        return codes.astype(np.int8), f"{giver}: test is E, val is P"
     codes = np.select([column != "train", hashed < PROBE_SHARE_OF_TRAIN], [TEST, PROBE], TRAIN)
     measured, absent = ("test", "val") if "test" in given else ("val", "test")
-    rule = f"the split column without {absent}: {measured} is E, and 20 % of train by hash of {by} is P"
+    rule = f"{giver} without {absent}: {measured} is E, and 20 % of train by hash of {by} is P"
     return codes.astype(np.int8), rule
 
 
@@ -124,8 +129,15 @@ def straddling(codes: NDArray[np.int8], cluster: NDArray[np.int64]) -> int:
     return int(np.sum(np.unique(pairs[0], return_counts=True)[1] > 1))
 
 
-def check_sizes(codes: NDArray[np.int8], rule: str) -> dict[str, int]:
+def check_sizes(
+    codes: NDArray[np.int8], rule: str, remedy: str = "add images, or give the splits in meta.csv"
+) -> dict[str, int]:
     """Images in each split by name.
+
+    Args:
+        codes: The split of each image.
+        rule: How they were split, in words, for the message.
+        remedy: What the user can do when a split is too small.
 
     Raises:
         DataError: A split has fewer than 2 images.
@@ -136,7 +148,7 @@ def check_sizes(codes: NDArray[np.int8], rule: str) -> dict[str, int]:
             shown = {"probe": "P (probe)", "test": "E (test)"}.get(name, name)
             raise DataError(
                 f"the {shown} split has {count} of {len(codes):,} images, by {rule};"
-                " each split needs at least 2: add images, or give the splits in meta.csv"
+                f" each split needs at least 2: {remedy}"
             )
     return counts
 

@@ -12,8 +12,8 @@ from torch import nn
 from unlabel import engine
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
-from unlabel.errors import EmptySelection, LabelMismatch, OptionError, suggest
-from unlabel.forget.methods import find_method
+from unlabel.errors import EmptySelection, LabelMismatch, OptionError, listing, suggest
+from unlabel.forget.methods import METHODS, find_method
 from unlabel.forget.pipeline import Outcome
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import uniform
@@ -31,6 +31,7 @@ def forget_labels(
     images: int = DEFAULT_IMAGES,
     keep_row: bool = False,
     forgotten: Sequence[str] = (),
+    rows: Sequence[str] = (),
     run: Run | None = None,
     **options: Any,
 ) -> Outcome:
@@ -47,6 +48,8 @@ def forget_labels(
         images: Calibration images, 16 or more; fewer are used when there are fewer.
         keep_row: Leave the forgotten outputs as the method left them.
         forgotten: Labels that earlier requests removed from this model.
+        rows: Names of training images: forget the labels' annotations of these images only, and keep the
+            labels. Not every method can.
         run: Where and with which seed; this machine and 0 by default.
         **options: The method's own.
 
@@ -67,8 +70,11 @@ def forget_labels(
         >>> outcome.changed, outcome.total
         (17, 2507)
     """
-    request = Request.make(labels, data.labels, forgotten=forgotten)
     entry = find_method(method)
+    if rows and not entry.rows:
+        able = ", ".join(name for name, each in METHODS.items() if each.rows)
+        raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
+    request = Request.make(labels, data.labels, forgotten=forgotten, rows=positions_of(data, rows))
     known = entry.options()
     for name in options:
         if name not in known:
@@ -78,7 +84,7 @@ def forget_labels(
             )
     unlearner = entry.load()(**options)
     run = run or engine.start()
-    sample = calibration(data, images, run.seed)
+    sample = calibration(data, images, run.seed, listed=request.rows)
     seen = data if entry.data == "train" else sample
     check_columns(seen, request)
     original = engine.place(copy.deepcopy(model), run).eval()
@@ -100,7 +106,7 @@ def forget_labels(
         model=work.model.eval(),
         request=request,
         method=entry.alias_of or entry.name,
-        options={**defaults, **options},
+        options={**defaults, **options, **work.settings},
         changed=changed,
         total=total,
         images_used=len(seen) if work.history.steps or work.images_scored else 0,
@@ -110,11 +116,32 @@ def forget_labels(
     )
 
 
-def calibration(data: Dataset, images: int, seed: int) -> Dataset:
-    """A keyed sample of the training images: which ones depends on the seed and the images alone."""
+def positions_of(data: Dataset, names: Sequence[str]) -> tuple[int, ...]:
+    """Positions in the whole source of training images given by name.
+
+    Raises:
+        LabelMismatch: A name is no training image.
+    """
+    place = dict(zip(data.ids.tolist(), data.rows.tolist(), strict=True)) if names else {}
+    unknown = [name for name in names if name not in place]
+    if unknown:
+        raise LabelMismatch(
+            f"{len(unknown)} of {len(names)} names in --rows are not among the {len(data):,} training images:"
+            f" {listing([repr(name) for name in unknown], 3)}; write them as in image_id"
+        )
+    return tuple(place[name] for name in names)
+
+
+def calibration(data: Dataset, images: int, seed: int, *, listed: Sequence[int] = ()) -> Dataset:
+    """A keyed sample of the training images: which ones depends on the seed and the images alone.
+
+    Images that are listed by their position in the whole source are always in it.
+    """
     if images < 16:
         raise OptionError(f"--images is {images}; expected 16 or more")
     rank = uniform(seed, "calibration", data.rows)
+    rank[np.isin(data.rows, np.array(listed, np.int64))] = -1.0
+    images = max(images, len(listed))
     return data.take(np.sort(np.argsort(rank, kind="stable")[:images]))
 
 

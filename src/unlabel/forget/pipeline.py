@@ -6,7 +6,7 @@ edit by zero and decay, repair under a clamp*; frozen-reader confusion is *every
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 from zlib import crc32
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
+from unlabel.forget.gradients import Named
 from unlabel.recipe import History
 from unlabel.request import Request
 
-Named: TypeAlias = dict[str, Tensor]  # parameter name -> tensor of that parameter's shape
 Bands: TypeAlias = dict[str, Tensor]  # the same, int8; 0 = untouched, 1.. = band
 
 Score = Callable[[nn.Module, Request, Dataset, Run], Named]  # >= 0, finite, equal on every process
@@ -78,6 +78,8 @@ class Work:
     history: History = field(default_factory=History)
     images_scored: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Options whose default depends on others, as they were used."""
 
 
 class Unlearner(Protocol):
@@ -117,14 +119,16 @@ class Pipeline:
         select: Importance -> bands 0, 1, ...; 0 stays untouched.
         edit: One rule for each band, the first for band 1.
         repair: Restores the retained labels, or does the forgetting itself.
-        passes: Forward and backward passes over the data that `score` makes, for the bill.
+        passes: Forward passes over the data that `score` makes, for the bill.
+        settings: Options whose default depends on others, for the record.
     """
 
     score: Score = uniform
     select: Select = everything
     edit: Sequence[Rule] = (keep,)
     repair: Repair = no_repair
-    passes: int = 0
+    passes: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         clock = time.perf_counter
@@ -142,7 +146,36 @@ class Pipeline:
         started = clock()
         history = self.repair(edited, model, request, data, bands, run)
         seconds["repair"] = clock() - started
-        return Work(edited, history, self.passes * len(data), seconds)
+        return Work(edited, history, round(self.passes * len(data)), seconds, self.settings)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A pipeline that runs several times, each on what the one before left.
+
+    Args:
+        once: What to repeat.
+        times: How often, >= 1.
+    """
+
+    once: Pipeline
+    times: int
+
+    def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        works = []
+        now = model
+        for _ in range(self.times):
+            works.append(self.once(now, request, data, run))
+            now = works[-1].model.eval()
+        rows = [row for work in works for row in work.history.rows]
+        history = History(
+            tuple({**row, "step": step} for step, row in enumerate(rows, start=1)),
+            sum(work.history.images_processed for work in works),
+            sum(work.history.seconds for work in works),
+        )
+        stages = {stage: sum((work.seconds[stage] for work in works), 0.0) for stage in works[0].seconds}
+        scored = sum(work.images_scored for work in works)
+        return Work(now, history, scored, stages, works[0].settings)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The networks that the command line can train, by name."""
+"""Networks by name: those that the command line can train, and the user's own."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from unlabel.errors import OptionError, suggest
+from unlabel.models.custom import build_custom, is_custom
 
 
 def small(outputs: int) -> nn.Sequential:
@@ -54,7 +55,8 @@ def build(name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0) -> 
     """Builds a network with seeded random weights; the caller's random state is left alone.
 
     Args:
-        name: ``small``, ``resnet18`` or ``resnet50``.
+        name: ``small``, ``resnet18``, ``resnet50``, or the user's own ``package.module:function``, which is
+            only imported when the user has named it; see `models.custom`.
         outputs: Number of labels, >= 1.
         stem: ``imagenet`` (7x7 stride 2 and pooling, for the ResNets) or ``small`` (3x3, stride 1: four
             to sixteen times the arithmetic, for GPUs and images under 100 pixels).
@@ -62,17 +64,19 @@ def build(name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0) -> 
 
     Raises:
         OptionError: No such network or stem.
+        ModelError: The user's own network is not trusted, or cannot be made.
 
     Example:
         >>> sum(weight.numel() for weight in build("small", 10).parameters())
         268930
     """
-    if name not in BUILDERS:
+    if name not in BUILDERS and not is_custom(name):
         raise OptionError(
-            f"no network '{name}'; expected one of {', '.join(BUILDERS)}.{suggest(name, BUILDERS)}"
+            f"no network '{name}'; expected one of {', '.join(BUILDERS)} or package.module:function."
+            f"{suggest(name, BUILDERS)}"
         )
     if stem not in ("imagenet", "small"):
         raise OptionError(f"no stem '{stem}'; expected imagenet or small")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BUILDERS[name](outputs, stem)
+        return BUILDERS[name](outputs, stem) if name in BUILDERS else build_custom(name, outputs)

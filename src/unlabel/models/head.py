@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from unlabel.data.dataset import Dataset
-from unlabel.errors import NoLinearHead
+from unlabel.errors import ModelError, NoLinearHead
+from unlabel.models.custom import one_line
 
 
 def find_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
@@ -46,6 +47,61 @@ def find_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
             " constant held by its bias"
         )
     return name, head
+
+
+@torch.inference_mode()
+def check_head(model: nn.Module, outputs: int, images: Tensor) -> None:
+    """Checks by a forward pass that the head found by name is what makes the model's outputs.
+
+    Args:
+        model: In eval mode, on the images' device.
+        outputs: Number of labels.
+        images: Two or more normalised images, (batch, 3, height, width).
+
+    Raises:
+        ModelError: The model raises, or returns anything but one finite tensor (batch, outputs).
+        NoLinearHead: The outputs are not the head's, or its input is not one row of features an image.
+    """
+    name, head = find_head(model, outputs)
+    passed: list[tuple[Tensor, Tensor]] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        passed.append((inputs[0], output))
+
+    handle = head.register_forward_hook(keep)
+    side = images.shape[-1]
+    try:
+        scores = model(images)
+    except Exception as error:
+        raise ModelError(
+            f"the model raised {one_line(error)} on {len(images)} images of {side} x {side} pixels; give the"
+            " size that it was made for with --image-size"
+        ) from error
+    finally:
+        handle.remove()
+    expected = f"expected one tensor of shape ({len(images)}, {outputs}), the logits of {outputs} labels"
+    if not isinstance(scores, Tensor):
+        raise ModelError(f"the model returned {type(scores).__name__} for {len(images)} images; {expected}")
+    if scores.shape != (len(images), outputs):
+        raise ModelError(
+            f"the model returned a tensor of shape {tuple(scores.shape)} for {len(images)} images; {expected}"
+        )
+    if not bool(torch.isfinite(scores).all()):
+        raise ModelError("the model's outputs are NaN or infinite; check the weights, --mean and --std")
+    if not passed or not torch.equal(passed[-1][1], scores):
+        squashed = passed and any(
+            torch.allclose(scores, made) for made in (passed[-1][1].sigmoid(), passed[-1][1].softmax(-1))
+        )
+        raise NoLinearHead(
+            f"the model's outputs are not those of its last linear layer '{name}'"
+            f"{' but probabilities made from them' if squashed else ''}; expected a model that returns what"
+            " that layer gives, its logits"
+        )
+    if len(passed) != 1 or passed[0][0].ndim != 2:
+        raise NoLinearHead(
+            f"the last linear layer '{name}' is used {len(passed)} times on inputs of shape"
+            f" {tuple(passed[0][0].shape)}; expected once, on one row of features an image"
+        )
 
 
 def head_rows(name: str) -> tuple[str, str]:

@@ -81,6 +81,8 @@ def _lines(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """A control's results as (name, text); the name of a lone result is empty."""
     if not isinstance(found, Mapping):
         yield name, VERDICTS[found][1] if found in VERDICTS else flat(found)[0][1]
+    elif "not_applicable" in found:
+        yield name, f"no measure here: {found['not_applicable']}"
     elif isinstance(found.get("value"), int | float):
         images = f", n {count(found['n'])}" if found.get("n") else ""
         yield name, f"{number(found['value'])} {spread(found.get('ci'), found['value'])}".strip() + images

@@ -122,7 +122,10 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "targets": targets,
         "audited": rows.audited(audit),
         "verdicts": sentences.VERDICTS,
-        "claims": [views.claim(id_, claim) for id_, claim in sorted(audit["claims"].items())],
+        "claims": [
+            views.claim(id_, claim, models.get("reference_cost"))
+            for id_, claim in sorted(audit["claims"].items())
+        ],
         "attacks": {label: rows.attack_rows(audit, label) for label in groups},
         "how": rows.how,
         "units": rows.UNITS,

@@ -142,7 +142,7 @@ def _strength(audit: Json) -> str:
         text += (
             f", and {number(after.comparison['margin'])} above it is allowed." if after.comparison else "."
         )
-    floor = row(audit, "floor.adv", after.label)
+    floor = None if audit["data"].get("exclusive") else row(audit, "floor.adv", after.label)
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {number(floor.any.value)}."
@@ -196,7 +196,11 @@ def banners(audit: Json) -> list[tuple[str, str, list[str]]]:
         text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
         found.append(("fail", text, list(audit["invalid_because"])))
     references = len(audit["models"].get("references") or ())
-    if references and any(claim.get("provisional") for claim in audit["claims"].values()):
+    provisional = any(claim.get("provisional") for claim in audit["claims"].values())
+    if provisional and references >= 3:
+        text = "Provisional: it is not recorded from which weights the original's training began."
+        found.append(("open", text, []))
+    elif provisional and references:
         behind = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
         text = (
             f"Provisional: only {behind} behind the comparison. Three or more are needed for a firm verdict."

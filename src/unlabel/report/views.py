@@ -67,15 +67,22 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
         yield {"title": "Time to forget", "value": numbers.duration(time.ours), "notes": notes}
 
 
-def claim(id_: str, claim: Json) -> dict[str, Any]:
-    """One claim with its title, verdict, reason and notes."""
+def claim(id_: str, claim: Json, cost: Json | None = None) -> dict[str, Any]:
+    """One claim with its title, verdict, reason and notes; `cost` is what lacking references would cost."""
     title, meaning = sentences.CLAIMS.get(id_, (id_, ""))
     notes = dict(claim.get("notes") or {})
     texts = []
     if notes.get("attainable") is False:
         texts.append("Not attainable here: even retraining leaves more than chance.")
     if claim.get("provisional") and claim["verdict"] != "NOT_EVALUATED":
-        texts.append("Provisional: fewer than three retrained models.")
+        unknown = notes.get("start") == "unknown" and notes.get("references", 0) >= 3
+        texts.append(
+            "Provisional: it is not recorded from which weights the original's training began."
+            if unknown
+            else "Provisional: fewer than three retrained models."
+        )
+    if cost and notes.get("finding") == "no reference":
+        texts.append(f"{cost['sentence']}: {cost['command']}")
     per_label = claim.get("per_label") or {}
     return {
         "id": id_,
@@ -107,10 +114,11 @@ def judge(audit: Json, row: rows.Row) -> tuple[str, str] | None:
 
 def described(audit: Json) -> list[rows.Row]:
     """Descriptive figures that no verdict rests on."""
+    floor = () if audit["data"].get("exclusive") else ("floor.adv",)
     found = [
         rows.row(audit, id_, label)
         for label in rows.audited(audit)
-        for id_ in ("floor.adv", "own.sadv", "own.ppr", "own.mi_bits")
+        for id_ in (*floor, "own.sadv", "own.ppr", "own.mi_bits")
     ]
     return [row for row in found if row is not None]
 

@@ -26,6 +26,7 @@ class Method:
         target: ``module:function`` that returns the unlearner.
         data: ``calibration`` methods see a few training images, ``train`` methods all of them.
         alias_of: The method that this name stands for now, if it is only a name.
+        rows: Whether it can forget single annotations and keep the label.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Method:
     target: str
     data: Literal["calibration", "train"] = "calibration"
     alias_of: str | None = None
+    rows: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Imports the function; takes seconds the first time."""
@@ -64,6 +66,20 @@ METHODS: dict[str, Method] = {
             f"{_HERE}.confusion:confusion",
         ),
         Method(
+            "weight-filtering",
+            "reset the weights that matter to the label, then fine-tune under a clamp",
+            "Hossain et al., ECML PKDD 2025, Algorithms 1 and 3",
+            f"{_HERE}.weights:weight_filtering",
+            rows=True,
+        ),
+        Method(
+            "weight-pruning",
+            "zero, shrink or keep weights by importance to the label, then fine-tune under a clamp",
+            "Hossain et al., ECML PKDD 2025, Algorithms 2 and 3",
+            f"{_HERE}.weights:weight_pruning",
+            rows=True,
+        ),
+        Method(
             "head-removal",
             "only make the output constant: the trivial baseline, the network still knows",
             "baseline",
@@ -74,6 +90,7 @@ METHODS: dict[str, Method] = {
             "train on the retained labels only and hope the label fades",
             "baseline (Golatkar et al., CVPR 2020)",
             f"{_HERE}.baselines:fine_tune",
+            rows=True,
         ),
         Method(
             "retrain",
@@ -81,6 +98,7 @@ METHODS: dict[str, Method] = {
             "reference (Cao & Yang, IEEE S&P 2015)",
             f"{_HERE}.baselines:retrain",
             data="train",
+            rows=True,
         ),
     )
 }

@@ -8,6 +8,7 @@ from torch import nn
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.errors import OptionError
+from unlabel.forget.parts import retain_part
 from unlabel.forget.pipeline import Pipeline, Unlearner, Work
 from unlabel.forget.repair import Retain
 from unlabel.recipe import Blueprint
@@ -62,6 +63,11 @@ class Again:
         started = time.perf_counter()
         plan = self.blueprint
         new, history = train(
-            data, plan.recipe, run, network=plan.network, stem=plan.stem, without=request.masked
+            retain_part(data, request).data,
+            plan.recipe,
+            run,
+            network=plan.network,
+            stem=plan.stem,
+            without=request.masked,
         )
         return Work(new, history, 0, {"train": time.perf_counter() - started})

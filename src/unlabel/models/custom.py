@@ -1,0 +1,283 @@
+"""Networks of the user's own, ``package.module:function``: imported only when the user has named them.
+
+A run folder may come from anywhere, and its ``config.json`` names the network. Importing whatever it names
+would run whatever it wants. So a name is imported only when the user of this machine has named it: by
+`adopt`, which writes it with its folder into the file ``trusted-networks`` in the user's configuration folder
+(``UNLABEL_CONFIG``, else ``XDG_CONFIG_HOME/unlabel``, else ``~/.config/unlabel``), or in ``UNLABEL_TRUST``.
+"""
+
+import copy
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlabel.errors import ModelError, OptionError, suggest
+
+TRUSTED = "trusted-networks"
+COUNTS = ("num_classes", "outputs", "num_outputs", "n_classes", "num_labels")
+
+_granted: dict[str, Path | None] = {}  # what this process's user has named, with the folder it was found in
+
+
+def is_custom(name: str) -> bool:
+    """Whether a network's name has the form ``package.module:function``.
+
+    >>> is_custom("nets.small:make"), is_custom("resnet18"), is_custom("a:b:c"), is_custom("os:")
+    (True, False, False, False)
+    """
+    module, _, function = name.partition(":")
+    return function.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def build_custom(name: str, outputs: int) -> nn.Module:
+    """Imports and calls the user's function; the model is a float32 copy on the CPU.
+
+    A parameter named ``num_classes``, ``outputs``, ``num_outputs``, ``n_classes`` or ``num_labels`` gets the
+    number of labels; else the one required parameter; else ``num_classes`` where any keyword is taken; a
+    function without parameters is just called. A class is a function too.
+
+    Args:
+        name: ``package.module:function``.
+        outputs: Number of labels, >= 1.
+
+    Raises:
+        ModelError: The name is not trusted, cannot be imported or called, or makes no ``nn.Module``.
+    """
+    folder = _permitted(name)
+    with _first_on_path(folder):
+        make = _function(name, folder)
+        positional, keywords = _arguments(name, make, outputs)
+        try:
+            model = make(*positional, **keywords)
+        except (Exception, SystemExit) as error:
+            raise ModelError(
+                f"the network '{name}' raised {one_line(error)}; expected a function that returns a"
+                f" torch.nn.Module with {outputs} outputs"
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the network '{name}' returned {type(model).__name__}; expected a torch.nn.Module")
+    try:
+        # a copy: a function may return the same object twice, and a run must not share its weights
+        model = copy.deepcopy(model).to("cpu").float()
+    except Exception as error:
+        raise ModelError(
+            f"the network '{name}' cannot be copied ({one_line(error)}); expected a torch.nn.Module that"
+            " copy.deepcopy copies"
+        ) from error
+    model.register_forward_pre_hook(_plain_memory)
+    return model
+
+
+def grant(name: str) -> Path | None:
+    """Allows a network in this process, because the user has just named it; nothing is imported yet.
+
+    Returns:
+        The folder that its module was found in, the current one first; None for a part of Python itself.
+
+    Raises:
+        OptionError: The name has not the form ``package.module:function``.
+        ModelError: There is no such module.
+    """
+    if not is_custom(name):
+        raise OptionError(f"'{name}' is no network; expected package.module:function")
+    _granted[name] = _locate(name)
+    return _granted[name]
+
+
+def remember(name: str) -> str | None:
+    """Writes a granted network into the user's file of trusted ones, so that later commands may build it.
+
+    Returns:
+        A sentence when the file could not be written; None when it was.
+    """
+    folder = _granted[name]
+    file = config_folder() / TRUSTED
+    entry = {"network": name, "folder": None if folder is None else str(folder)}
+    temporary = file.with_name(f".{TRUSTED}.{os.getpid()}.tmp")
+    try:
+        kept = [line for line, old in _lines(file) if old.get("network") != name]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text("\n".join([*kept, json.dumps(entry, ensure_ascii=False)]) + "\n", "utf-8")
+        os.replace(temporary, file)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        return (
+            f"{file} cannot be written ({error.strerror or error}): let later commands build the network"
+            f" with UNLABEL_TRUST={name} in the environment, in the folder of its module"
+        )
+    return None
+
+
+def config_folder() -> Path:
+    """The user's configuration folder; it may not exist yet."""
+    if own := os.environ.get("UNLABEL_CONFIG"):
+        return Path(own).expanduser().absolute()
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(home).expanduser().absolute() / "unlabel"
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of any exception, without line breaks."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__
+
+
+def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line of the file of trusted networks, and the object it holds; damaged lines trust nothing."""
+    text = ""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        text = file.read_bytes().decode("utf-8", "replace")
+    for line in text.splitlines():
+        value = None
+        with suppress(ValueError):
+            value = json.loads(line)
+        if line.strip():
+            yield line, value if isinstance(value, dict) else {}
+
+
+def _permitted(name: str) -> Path | None:
+    """The folder to import a network from; raises unless the user has named it."""
+    if name in _granted:
+        return _granted[name]
+    entries = []
+    with suppress(OSError):
+        entries = [old for _, old in _lines(config_folder() / TRUSTED) if old.get("network") == name]
+    folder = entries[-1].get("folder") if entries else None
+    found = isinstance(folder, str) and _spec_in(_top(name), folder) is not None
+    if entries and (found or folder is None):
+        return Path(folder) if folder else None
+    if name in [part.strip() for part in os.environ.get("UNLABEL_TRUST", "").split(",")]:
+        return _locate(name)
+    if entries:
+        raise ModelError(
+            f"the network '{name}' was adopted from the folder {folder}, which no longer has its module"
+            f" '{_top(name)}'; put it back, or adopt the model again"
+        )
+    module, _, function = name.partition(":")
+    raise ModelError(
+        f"the run's network is '{name}': building it would import the Python module '{module}' and call"
+        f" '{function}', which nobody has allowed on this machine; if you trust it, put UNLABEL_TRUST={name}"
+        " before the command, or adopt the model yourself"
+    )
+
+
+def _top(name: str) -> str:
+    return name.partition(":")[0].partition(".")[0]
+
+
+def _spec_in(top: str, folder: str) -> ModuleSpec | None:
+    importlib.invalidate_caches()
+    return PathFinder.find_spec(top, [folder])
+
+
+def _locate(name: str) -> Path | None:
+    """The folder a network's top package lies in: the current one first; None for what has no file."""
+    top, here = _top(name), Path.cwd()
+    if _spec_in(top, str(here)) is not None:
+        return here
+    spec = None
+    with suppress(ValueError):  # a module that was made by hand
+        spec = find_spec(top)
+    if spec is None:
+        raise ModelError(
+            f"no Python module '{top}' in {here} or among the installed packages, so there is no network"
+            f" '{name}'; run the command in the folder that holds it, or install it"
+        )
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).absolute().parent
+    return Path(spec.origin).absolute().parent if spec.has_location and spec.origin else None
+
+
+@contextmanager
+def _first_on_path(folder: Path | None) -> Iterator[None]:
+    """Lets Python find modules of a folder: first while the block runs, last afterwards.
+
+    A console script does not have the current folder on its path. Afterwards the folder may hide no module
+    of another's any more, yet what the network imports in its forward pass must still be found.
+    """
+    if folder is None:
+        yield
+        return
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(entry)
+        if entry not in sys.path:
+            sys.path.append(entry)
+
+
+def _function(name: str, folder: Path | None) -> Callable[..., Any]:
+    path, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(path)
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"importing '{path}' from {folder or 'Python'} raised {one_line(error)}; expected a module with"
+            f" the function '{function}'"
+        ) from error
+    make = getattr(module, function, None)
+    if not callable(make):
+        found = "is no function" if hasattr(module, function) else "is not there"
+        raise ModelError(
+            f"'{function}' {found} in the module '{path}'; expected a function that takes the number of"
+            f" labels and returns a torch.nn.Module.{suggest(function, vars(module))}"
+        )
+    return make
+
+
+def _arguments(name: str, make: Callable[..., Any], outputs: int) -> tuple[list[int], dict[str, int]]:
+    """How to tell a function the number of labels; see `build_custom`."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"the network '{name}' has no readable signature; write a Python function around it that takes"
+            " the number of labels"
+        ) from error
+    kind = inspect.Parameter
+    named = [p for p in parameters.values() if p.kind in (kind.POSITIONAL_OR_KEYWORD, kind.KEYWORD_ONLY)]
+    count = next((word for word in COUNTS if word in [p.name for p in named]), None)
+    required = [
+        p
+        for p in parameters.values()
+        if p.default is kind.empty and p.kind not in (kind.VAR_POSITIONAL, kind.VAR_KEYWORD)
+    ]
+    if count is not None and {p.name for p in required} <= {count}:
+        return [], {count: outputs}
+    if count is None and len(required) == 1 and required[0].kind is not kind.KEYWORD_ONLY:
+        return [outputs], {}
+    if count is None and not required:
+        takes_any = any(p.kind is kind.VAR_KEYWORD for p in parameters.values())
+        return [], {"num_classes": outputs} if takes_any else {}
+    raise ModelError(
+        f"the network '{name}' needs {', '.join(p.name for p in required)}, but only the number of labels is"
+        " known; write a function that needs nothing else, such as: def make(num_classes): ..."
+    )
+
+
+def _plain_memory(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Gives a user's network the memory layout that it was written for.
+
+    The engine lays images and weights out channels-last, which is faster. But ``x.view(len(x), -1)`` after a
+    convolution, in many networks, only works in PyTorch's default layout.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.is_contiguous():
+                parameter.data = parameter.data.contiguous()
+    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in inputs)
