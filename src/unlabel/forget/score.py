@@ -65,26 +65,25 @@ class FilteringScore:
         kept, everything = (Task(part.columns, data.exclusive) for part in (retain, whole))
         square = self.gradient == "rms"
         prior = torch.tensor([data.prior(column) for column in request.columns], device=run.device)
-        towards, sensitivity, diagonal, others = measured(
-            model,
-            run,
-            [
-                (forget.data, Moment(partial(label.towards, prior=prior))),
-                (whole.data, Moment(everything.loss, square)),
-                (whole.data, Moment(everything.curvature, True)),
-                (retain.data, Moment(kept.loss, square)),
-            ],
-            exact=self.exact,
-        )
+        wanted = [
+            (forget.data, Moment(partial(label.towards, prior=prior))),
+            (whole.data, Moment(everything.loss, square)),
+            (whole.data, Moment(everything.curvature, True)),
+        ]
+        if self.contrast:
+            wanted.append((retain.data, Moment(kept.loss, square)))
+        towards, sensitivity, diagonal, *others = measured(model, run, wanted, exact=self.exact)
         direction = solve(
             model, whole.data, run, everything.curvature, diagonal, towards, self.damping, self.solver
         )
         driven = influences(model, forget.data, run, label, direction)
         driving = forget.data.take(strongest(driven, self.points))
         (influence,) = moments(model, driving, run, [Moment(label.loss, square)], exact=self.exact)
-        size = [magnitude(each, square) for each in (sensitivity, influence, others)]
-        own, rest = product(size[0], size[1]), product(size[0], size[2])
-        return ranked(model, request, contrast(own, rest) if self.contrast else own, self.layers)
+        steep = magnitude(sensitivity, square)
+        score = product(steep, magnitude(influence, square))
+        for other in others:
+            score = contrast(score, product(steep, magnitude(other, square)))
+        return ranked(model, request, score, self.layers)
 
     def passes(self, iterations: int) -> float:
         """Forward passes over the calibration images: moments, influence of images, influence on weights."""
