@@ -2,7 +2,8 @@
 
 python benchmarks/signs.py RUN [--batches 32]
 
-The exact diagonal is summed one sample and column after another; both use the same first M micro-batches of 32.
+The exact diagonal is summed one sample and column after another; both use the same first M micro-batches
+of 32 images.
 """
 
 import argparse

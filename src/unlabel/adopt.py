@@ -213,8 +213,8 @@ def _adopt_job(
             "image_size": config.image_size,
             "mean": list(config.mean),
             "std": list(config.std),
-            "losses": losses,
         },
+        "normalisation": losses,
         "adopted": {
             "weights": given.file.name,
             "sha256": given.sha256,

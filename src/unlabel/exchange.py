@@ -82,7 +82,7 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         f"{options['network']}, {record['total']:,} weights, {len(labels)} labels, from"
         f" {record['adopted']['weights']}",
         *record["adopted"]["notes"],
-        f"normalisation  {colours}{' (chosen: it has the lowest loss)' if options['losses'] else ''}",
+        f"normalisation  {colours}{' (chosen: it has the lowest loss)' if record['normalisation'] else ''}",
         f"mean AUC       {macro['value']:.3f}  {macro['low']:.3f} to {macro['high']:.3f},"
         f" on {macro['n']:,} images",
     ]
@@ -92,7 +92,7 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
     if len(known) > most:
         found.append(f"  and {len(known) - most} better ones (--json prints all)")
     never = record["without"]
-    for names, fault in (
+    for group, fault in (
         (never, "withheld: the output is a constant"),
         (
             [name for name, row in labels.items() if row is None and name not in never],
@@ -101,8 +101,8 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         (measured["at_chance"], "cannot be told from chance"),
         (measured["inverted"], "upside down: the order of the labels is probably wrong"),
     ):
-        if names:
-            found.append(f"{listing(names)}: {fault}")
+        if group:
+            found.append(f"{listing(group)}: {fault}")
     largest = fidelity["largest_difference"]
     found.append(
         f"fidelity       outputs of the run and of the file itself:"

@@ -23,9 +23,9 @@ Colours = tuple[float, float, float]
 
 NORMALISATIONS: Mapping[str, tuple[Colours, Colours]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "0.5 and 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "unlabel's own 0.5 and 0.25": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-    "0 and 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "mean 0.5, std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "mean 0.5, std 0.25": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    "mean 0, std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 TRIED_IMAGES = 512  # on which a normalisation is chosen, and outputs are compared
 CHANCE = 0.55  # a mean AUC below this is refused, and so is one that cannot be told from 0.5
@@ -54,8 +54,10 @@ def choose_normalisation(
         loss = float(loss_on(scores, target, range(len(data.labels))).double().mean())
         losses[name] = loss if isfinite(loss) else float("inf")
     ranked = sorted(losses, key=lambda name: losses[name])
-    told = ", ".join(f"{losses[name]:.4f} with {name}" for name in ranked)
-    run.log.say(f"--mean and --std are not given; loss on {len(part):,} images: {told}; took {ranked[0]}")
+    told = "; ".join(f"{losses[name]:.4f} with {name}" for name in ranked)
+    run.log.say(
+        f"--mean and --std are not given, so the first was chosen by the loss on {len(part):,} images: {told}"
+    )
     return NORMALISATIONS[ranked[0]], {name: loss for name, loss in losses.items() if isfinite(loss)}
 
 

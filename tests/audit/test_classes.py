@@ -27,7 +27,7 @@ from unlabel.workflow import forget_run, train_run
 
 CLASSES = ("cat", "dog", "frog", "ship")
 FEATURES = 12
-N = 1200
+N = 900
 REMOVED = -1e4
 
 
@@ -137,7 +137,7 @@ def test_retained_classes_are_judged_among_themselves(quick):
     one, two = (read_utility(item, test, CLASSES[1:], quick, [1, 2, 3]) for item in (before, removed))
     for name in CLASSES[1:]:
         for figure, item in one.labels[name].items():
-            assert item.value == two.labels[name][figure].value, "the column of a forgotten class plays no part"
+            assert item.value == two.labels[name][figure].value  # a forgotten class's column plays no part
             assert item.n == int((~cats).sum())
     # the decision is the most likely retained class, unless a threshold is named
     answer = before.test.logits[:, 1:].argmax(1)[~cats] == 0
@@ -153,31 +153,38 @@ def settings():
     return AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
 
 
+@pytest.fixture(scope="module")
+def references():
+    return [subject("reference", 0.3, network=10 + k, absent=["cat"]) for k in range(3)]
+
+
+@pytest.fixture(scope="module")
+def removed(references, settings):
+    """The original without its output for the class, against three references."""
+    return audit(subject("after", absent=["cat"]), references, settings)
+
+
 def audit(after, references, settings):
     request = Request.make(["cat"], CLASSES)
     return audit_outputs(subject("before"), after, references, request, *SPLITS, options=settings)
 
 
-def test_an_audit_of_classes(settings):
-    references = [subject("reference", 0.3, network=10 + k, absent=["cat"]) for k in range(3)]
+def test_a_class_forgotten_like_retrained_is_told_from_one_that_is_hidden(references, removed, settings):
     found = audit(subject("after", 0.3, network=5, absent=["cat"]), references, settings)
     assert found.valid, found.invalid_because
     assert {name: found.claims[name].verdict for name in ("C1", "C2", "C5")} == dict.fromkeys(
         ("C1", "C2", "C5"), "PASS"
     )
     assert found.data["exclusive"] is True
-    removed = audit(subject("after", absent=["cat"]), references, settings)
     assert removed.headline == "DISABLED ONLY"
 
 
-def test_the_floor_of_classes_is_no_measure(settings):
-    references = [subject("reference", 0.3, network=10 + k, absent=["cat"]) for k in range(3)]
-    found = audit(subject("after", absent=["cat"]), references, settings)
-    floor = next(row for row in found.metrics if row.id == "floor.adv")
+def test_the_floor_of_classes_is_no_measure(removed, settings):
+    floor = next(row for row in removed.metrics if row.id == "floor.adv")
     assert (floor.value, floor.ci, floor.n) == (0.0, (0.0, 0.0), N)
-    assert "not_applicable" in found.controls["floor"]["cat"]
-    assert any("no floor" in line for line in found.limitations)
-    assert found.claims["C3"].notes["attainable"] is False  # retrained models alone tell
+    assert "not_applicable" in removed.controls["floor"]["cat"]
+    assert any("no floor" in line for line in removed.limitations)
+    assert removed.claims["C3"].notes["attainable"] is False  # retrained models alone tell
     alone = audit(subject("after", absent=["cat"]), [], settings)
     assert alone.headline == "DISABLED, NO REFERENCE"
     assert alone.claims["C3"].notes["attainable"] is None
@@ -186,7 +193,7 @@ def test_the_floor_of_classes_is_no_measure(settings):
     assert "the truth" not in text
 
 
-def pictures(n: int = 480) -> Source:
+def pictures(n: int = 320) -> Source:
     """Photos of 16 x 16 pixels whose lightest quarter is their class; two of each person."""
     rng = np.random.default_rng(3)
     kind = rng.integers(0, 4, n)
@@ -226,9 +233,7 @@ def test_classes_go_from_training_to_the_page_without_another_flag(method, photo
     assert "C1 PASS" in ran.out
     found = json.loads((tmp_path / "less" / "audit.json").read_text("utf-8"))
     assert found["data"]["exclusive"] is True
-    value = {
-        row["id"]: row["value"] for row in found["metrics"] if row["model"] == "before" and row["ci"] is not None
-    }
+    value = {row["id"]: row["value"] for row in found["metrics"] if row["model"] == "before"}
     assert value["own.adv"] > 0.9
     assert value["util.auc.macro"] > 0.9
     assert found["valid"], found["invalid_because"]

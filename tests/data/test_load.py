@@ -13,7 +13,6 @@ from unlabel.data.folder import load_folder
 from unlabel.errors import OptionError
 from unlabel.log import SILENT
 
-
 KNOWN = "faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH, svhn:PATH, mufac:PATH"
 
 
@@ -60,7 +59,7 @@ def test_faces_get_what_stands_after_the_colon(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("face", f"no data source 'face'. Close: faces. Use one of: {KNOWN}"),
+        ("face", f"no data source 'face'. Close: faces, mufac. Use one of: {KNOWN}"),
         ("Folder:/data", "no data source 'Folder'. Close: folder."),
         ("CelebA:/data", "no data source 'CelebA'. Close: celeba."),
         ("imagenet", f"no data source 'imagenet'. Use one of: {KNOWN}"),

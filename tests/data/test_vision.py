@@ -6,6 +6,7 @@ import pickle
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from unlabel.data.arrays import resized
 from unlabel.data.cifar import read_batch
 from unlabel.data.decoding import decode
 from unlabel.data.digits import read_idx, read_svhn
+from unlabel.data.matlab import read_arrays
 from unlabel.data.splits import hash_fraction
 from unlabel.errors import DataError, LabelMismatch, MissingFiles, OptionError
 
@@ -241,10 +243,11 @@ def python2_batch(pixels: np.ndarray, labels: np.ndarray) -> bytes:
         return b"U" + bytes([len(value)]) + value
 
     array = (
-        b"cnumpy.core.multiarray\n_reconstruct\nq\x08cnumpy\nndarray\nq\x09K\x00\x85" + text(b"b") + b"\x87Rq\x0a"
-        b"(K\x01K" + bytes([len(labels)]) + b"M\x00\x0c\x86cnumpy\ndtype\nq\x0b" + text(b"u1") + b"K\x00K\x01\x87R"
-        b"(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
-        b"T" + struct.pack("<I", len(raw)) + raw + b"tb"
+        b"cnumpy.core.multiarray\n_reconstruct\nq\x08cnumpy\nndarray\nq\x09K\x00\x85" + text(b"b")
+        + b"\x87Rq\x0a(K\x01K" + bytes([len(labels)]) + b"M\x00\x0c\x86"
+        + b"cnumpy\ndtype\nq\x0b" + text(b"u1") + b"K\x00K\x01\x87R"
+        + b"(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        + b"T" + struct.pack("<I", len(raw)) + raw + b"tb"
     )  # fmt: skip
     numbers = b"".join(b"K" + bytes([label]) for label in labels)
     return (
@@ -281,7 +284,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int
         {b"data": Gadget(f"touch {proof}"), b"labels": [Gadget(f"touch {proof}")]}, protocol=protocol
     )
     path.write_bytes(data)
-    with pytest.raises(DataError, match="not a batch of CIFAR-10 .*not run") as caught:
+    with pytest.raises(DataError, match=r"not a batch of CIFAR-10 .*not run") as caught:
         read_batch(path)
     assert str(path) in str(caught.value)
     assert not proof.exists()
@@ -414,7 +417,7 @@ def test_labels_that_do_not_fit_the_images_are_refused(tmp_path: Path) -> None:
         ({"y": np.ones((4, 1))}, "has an X of shape ()"),
         ({"X": np.zeros((4, 32, 32, 3), np.uint8), "y": np.ones((4, 1))}, "expected (32, 32, 3, images)"),
         ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((3, 1))}, "a y of shape (3, 1)"),
-        ({"X": np.zeros((32, 32, 3, 4)), "y": np.ones((4, 1))}, "holds float64"),
+        ({"X": np.zeros((32, 32, 3, 4)), "y": np.ones((4, 1))}, "has an X of float64; expected bytes"),
         ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.zeros((4, 1))}, "has the label 0"),
         ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.full((4, 1), 1.5)}, "has the label 1.5"),
         ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.full((4, 1), "a")}, "expected"),
@@ -432,4 +435,47 @@ def test_a_newer_matlab_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "train_32x32.mat"
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(600))
     with pytest.raises(DataError, match=r"train_32x32\.mat is not a whole MATLAB 5 file"):
+        read_svhn(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_arrays_come_back_as_scipy_writes_them(tmp_path: Path, packed: bool) -> None:
+    arrays = {
+        "a": images(3, 0, 4, 5),
+        "longer_name": np.random.default_rng(1).normal(size=(2, 3)),
+        "b": np.arange(6, dtype=np.int16)[None],
+        "one": np.array([[7]], np.uint8),
+    }
+    path = tmp_path / "arrays.mat"
+    savemat(path, {**arrays, "text": "abc", "cell": np.array([[1], "x"], object)}, do_compression=packed)
+    found = read_arrays(path, [*arrays, "text", "cell", "missing"])
+    assert found.keys() == arrays.keys()
+    for name, values in arrays.items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_changed_byte_of_a_matlab_file_is_survived(tmp_path: Path, packed: bool) -> None:
+    """SciPy's reader ends the whole process for some of these."""
+    path = tmp_path / "train_32x32.mat"
+    pixels = images(1, 0, 32, 32, 3).transpose(1, 2, 3, 0)
+    savemat(path, {"X": pixels, "y": np.array([[3]], np.uint8)}, do_compression=packed)
+    data = path.read_bytes()
+    refused = 0
+    for at in [*range(124, 260), *range(len(data) - 80, len(data))]:
+        for value in (1, 187):
+            path.write_bytes(data[:at] + bytes([value]) + data[at + 1 :])
+            with suppress(DataError):
+                read_svhn(path)
+                continue
+            refused += 1
+    assert refused > 50
+
+
+def test_an_array_that_unpacks_too_far_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "train_32x32.mat"
+    savemat(path, {"X": np.zeros((32, 32, 3, 100), np.uint8), "y": np.ones((100, 1))}, do_compression=True)
+    monkeypatch.setattr("unlabel.data.matlab.MAX_BYTES", 10_000)
+    with pytest.raises(DataError, match="an array unpacks to more than 10,000 bytes"):
         read_svhn(path)

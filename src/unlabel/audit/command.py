@@ -56,6 +56,7 @@ def audit_run(
         ModelError: The runs do not belong together, or not to the data.
         OptionError: One reference is given twice, or is the audited run itself.
     """
+    where = alone(where)
     case = open_case(run, before, references, where, data)
     original, after, retrained, source = case.original, case.after, case.references, case.source
     sets = sets_of(source, where.seed)
@@ -92,6 +93,19 @@ def audit_run(
     )
     write_json(run / "audit.json", result.to_json())
     return result
+
+
+def alone(where: Run) -> Run:
+    """The same place with one process: an audit reads models in its own, whatever its references took."""
+    if where.processes == 1:
+        return where
+    return engine.start(
+        accelerator="cuda" if where.device.type == "cuda" else "cpu",
+        precision="bf16" if str(where.fabric.strategy.precision.precision).startswith("bf16") else "32",
+        seed=where.seed,
+        batch_size=where.batch_size,
+        log=where.log,
+    )
 
 
 def read(loaded: Loaded, role: Role, sets: Sets, where: Run) -> Subject:

@@ -46,9 +46,9 @@ def load(
         DataError: The data cannot be read; its subclasses say why.
 
     Example:
-        >>> load("face")  # doctest: +ELLIPSIS
+        >>> load("CelebA:photos")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        unlabel.errors.OptionError: no data source 'face'. Close: faces. Use one of: faces, folder:PATH, ...
+        unlabel.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, folder:PATH...
     """
     kind, _, spec = source.partition(":")
     if kind not in READERS:

@@ -2,14 +2,14 @@
 
 import gzip
 import math
-import warnings
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.data.matlab import read_arrays
 from unlabel.errors import DataError
 
 MAX_IMAGES = 1_000_000
@@ -75,26 +75,11 @@ def read_svhn(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises:
         DataError: The file cannot be opened or is no such file.
     """
-    from scipy.io import loadmat, whosmat
-
-    try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is not read; the damage that matters is refused
-            shapes = {name: tuple(shape) for name, shape, _ in whosmat(file)}
-            _check_svhn(path, shapes)
-            file.seek(0)
-            content: dict[str, Any] = loadmat(file, variable_names=["X", "y"])
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; copy it again") from error
-    except Exception as error:  # scipy raises anything from TypeError to zlib.error on damage
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{path} is not a whole MATLAB 5 file ({reason}); copy it again") from error
+    content = read_arrays(path, ("X", "y"))
+    _check_svhn(path, {name: array.shape for name, array in content.items()})
     pixels, labels = content["X"], content["y"]
-    _check_svhn(path, {"X": np.shape(pixels), "y": np.shape(labels)})
-    if pixels.dtype != np.uint8 or labels.dtype.kind not in "uif":
-        raise DataError(f"{path} holds {pixels.dtype} and {labels.dtype}; expected bytes and numbers")
+    if pixels.dtype != np.uint8:
+        raise DataError(f"{path} has an X of {pixels.dtype}; expected bytes (uint8)")
     digits = labels.reshape(-1)
     if not np.isin(digits, np.arange(1, 11)).all():
         wrong = digits[~np.isin(digits, np.arange(1, 11))][0]
