@@ -1,0 +1,77 @@
+"""Two requests after one another: do the first label's attacks rise? docs/results/paper-methods.md.
+
+python benchmarks/sequential.py RUN --first Male --then Bald --methods confusion,weight-filtering
+
+Attacks on the first label, fitted on P and measured on E with both outputs hidden: on the original, after the
+first request and after the second. The interval is of the paired difference between the last two.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from unlabel import engine
+from unlabel.audit.outputs import read_others
+from unlabel.audit.probes import read_features
+from unlabel.audit.statistics import Estimate
+from unlabel.audit.subject import AuditOptions, Subject, ask
+from unlabel.data.dataset import Source
+from unlabel.engine import Run
+from unlabel.forget.driver import forget_labels
+from unlabel.models.features import outputs
+from unlabel.records import source_of
+from unlabel.request import Request
+from unlabel.runs import load_run
+
+FIGURES = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.mlp", "others.adv.lin", "others.adv.gbt")
+
+
+def read(model: nn.Module, source: Source, request: Request, run: Run) -> dict[str, Estimate]:
+    """Every attack on the first label."""
+    found = outputs(model, source.probe, run), outputs(model, source.test, run)
+    subject, options = Subject("model", "after", *found, found[1]), AuditOptions(probe_seeds=1)
+    question = ask(request.forgotten[0], source.probe, source.test, source.test)
+    return {
+        **read_features(*found, question, options),
+        **read_others(subject, request.masked_columns, question, options),
+    }
+
+
+def main() -> None:
+    """Prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--first", default="Male")
+    parser.add_argument("--then", default="Bald")
+    parser.add_argument("--methods", default="confusion,weight-filtering,weight-pruning")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    run = engine.start(accelerator="cpu")
+    original = load_run(given.run)
+    source = source_of(original.config, original.record, None, skip_bad=False, run=run)
+    request = Request.make([given.then], source.labels, forgotten=[given.first])
+    print(
+        f"| method | attack on {given.first} | original | after {given.first} | after {given.then} | rise |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    before = read(original.model, source, request, run)
+    for method in given.methods.split(","):
+        one = forget_labels(original.model, [given.first], source.train, method=method, run=run)
+        two = forget_labels(
+            one.model, [given.then], source.train, method=method, forgotten=[given.first], run=run
+        )
+        first, second = (read(outcome.model, source, request, run) for outcome in (one, two))
+        for name in FIGURES:
+            rise = second[name] - first[name]
+            low, high = rise.interval(0.95, -1.0, 1.0)
+            values = " | ".join(f"{each[name].value:.3f}" for each in (before, first, second))
+            print(
+                f"| {method} | {name} | {values} | {rise.value:+.3f} ({low:+.3f} to {high:+.3f}) |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
