@@ -267,14 +267,6 @@ def test_other_number_formats_become_float32_and_the_loss_is_told(dtype, adopt, 
     assert all(torch.equal(value.to(dtype).float(), state[name]) for name, value in given.items())
 
 
-def test_batchnorm_counters_that_an_old_file_does_not_have_are_filled(adopt, files) -> None:
-    model = build("resnet18", 3).eval()
-    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    torch.save(state, files / "weights.pt")
-    ran = adopt("resnet18")  # random weights: refused, but only after they were read
-    assert "near chance" in ran.err or "counters to 0" in ran.out
-
-
 def test_labels_may_be_a_json_list_with_blank_lines_ignored_in_text(adopt, module, files) -> None:
     name = f"{module()}:make"
     (files / "labels.txt").write_text(json.dumps(NAMES))
@@ -425,7 +417,7 @@ def test_a_network_with_random_parts_outside_its_weights(module, refused) -> Non
 
 
 def test_another_name_of_a_network(refused) -> None:
-    for name in ("resnet19", "nets", "a:b:c", "a.py:make"):
+    for name in ("resnet19", "nets", "a:b:c", "a/b.py:make"):
         refused(name, says=(f"no network '{name}'", "resnet18", "package.module:function"))
 
 
@@ -512,7 +504,7 @@ def test_a_settings_folder_that_cannot_be_written_is_told(
     name = f"{module()}:make"
     ran = adopt(name)
     assert ran.code == 0
-    assert f"trusted-networks cannot be written (Not a directory): {'let later'}" in ran.out
+    assert "trusted-networks cannot be written (" in ran.out
     assert f"UNLABEL_TRUST={name}" in ran.out
 
 
@@ -695,10 +687,10 @@ def test_a_model_at_chance_is_refused(module, refused, files) -> None:
 
 
 def test_a_normalisation_that_blinds_the_model_is_refused(module, refused, adopt) -> None:
-    """A network that sees light above the mean only: with a mean of 1 it sees nothing."""
-    name = f"{module(NET.replace('self.conv(x)', 'self.conv(x.clamp(min=-1.5))'))}:make"
-    refused(name, says=("near chance: mean AUC 0.500", "--mean"), mean="1", std="0.001")
-    assert adopt(name).code == 0
+    """The network sees what is lighter than the mean: with a mean of 1 that is nothing."""
+    name = f"{module(NET.replace('self.conv(x)', 'self.conv(x.clamp(min=0) - 2)'))}:make"
+    refused(name, says=("near chance: mean AUC 0.500", "--mean"), mean="1")
+    assert adopt(name, mean="0").code == 0
 
 
 def test_labels_in_the_wrong_order_are_refused_or_named(module, refused, adopt, files) -> None:

@@ -193,9 +193,6 @@ def _adopt_job(
         outputs(model, source.test, run, stage="measure").logits, source.test, without=given.without
     )
     refuse_chance(measured)
-    notes = list(fitted.notes)
-    if is_custom(given.network) and (failed := remember(given.network)):
-        notes.append(failed)
     config = Config(
         network=given.network,
         stem="imagenet",
@@ -222,7 +219,7 @@ def _adopt_job(
             "entered": given.weights.entered,
             "prefix": fitted.prefix,
             "filled": list(fitted.filled),
-            "notes": notes,
+            "notes": list(fitted.notes),
         },
         "auc": measured,
         "changed": changed,
@@ -236,6 +233,8 @@ def _adopt_job(
         again = engine.place(load_run(folder).model, run)
         own, precision = _own(given, fitted, gone, run)
         record["fidelity"] = compare(again, own, source.test, run, precision)
+        if is_custom(given.network) and (failed := remember(given.network)):
+            record["adopted"]["notes"].append(failed)
         record["seconds"] = {"total": time.perf_counter() - started}
         write_json(folder / RECORD, record)
     return record

@@ -50,7 +50,7 @@ def train(
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
-    """Train a network on a data source: faces, faces:train=4000, folder:PATH.
+    """Train a network on a data source: faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH ...
 
     Args:
         source: Where the data comes from.

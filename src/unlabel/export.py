@@ -1,10 +1,11 @@
 """A run leaves the tool: weights under the user's own names, or an ONNX file that carries its labels."""
 
 import json
+import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO, StringIO
@@ -128,10 +129,8 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
     config = loaded.config
     side = config.image_size
     images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
-    loud = StringIO()
     try:
-        with warnings.catch_warnings(), redirect_stdout(loud):
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.onnx.export(
                 loaded.model,
                 (images[:2],),
@@ -144,8 +143,9 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
         assert program is not None, "an exporter that writes no file returns the program"
         written = program.model_proto
     except Exception as error:
+        cause = one_line(error.__cause__ or error)
         raise ModelError(
-            f"the network '{config.network}' cannot be written as ONNX: {one_line(error)}; expected a forward"
+            f"the network '{config.network}' cannot be written as ONNX ({cause[:160]}); expected a forward"
             " pass without Python branches on the images, or export --to state-dict"
         ) from error
     facts = {
@@ -166,6 +166,19 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
         _check_values(content, loaded.model, images),
         f"load it with: onnxruntime.InferenceSession('{file}').run(None, {{'image': images}})",
     ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what torch prints, warns and logs while it traces a network: pages of its inner graphs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _check_values(content: bytes, model: nn.Module, images: torch.Tensor) -> str:

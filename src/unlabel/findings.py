@@ -63,7 +63,7 @@ class Claim:
         verdict: PASS, FAIL, INCONCLUSIVE or NOT_EVALUATED.
         sentence: The reason, for a person.
         budget: The audit budget under which it was decided.
-        provisional: True when fewer than three references stand behind it, or the original's start is unknown.
+        provisional: True with fewer than three references, or where the start of the original is unknown.
         binding: Id of the comparison or metric that decided it, if one did.
         per_label: Verdict of each forgotten label.
         notes: Further plain facts, such as ``finding`` or ``attainable``.

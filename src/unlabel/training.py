@@ -269,6 +269,7 @@ def train(
 
     Trained ``without`` a label, a network is the reference for having forgotten it (*Retrain*): the column
     is left out of the loss, and the output is a constant at the label's base rate from first step to last.
+    Trained without a class, it sees none of that class's images, and never answers with it.
 
     Args:
         data: Training images.
@@ -288,6 +289,12 @@ def train(
     kept = tuple(column for column in range(len(data.labels)) if column not in columns)
     hold = PutBack.head_rows(model, len(data.labels), columns)
     history = fit(
-        model, LabelLoss(kept, data.exclusive), data, recipe, run, after_step=hold, checkpoint=checkpoint
+        model,
+        LabelLoss(kept, data.exclusive),
+        data.answerable(kept),
+        recipe,
+        run,
+        after_step=hold,
+        checkpoint=checkpoint,
     )
     return model.eval(), history

@@ -143,10 +143,11 @@ def _train_job(
         checkpoint=checkpoint,
     )
     total = sum(parameter.numel() for parameter in model.parameters())
+    kept = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
     record |= {
         "changed": total,
         "total": total,
-        "images_used": len(data.train),
+        "images_used": len(data.train.answerable(kept)),
         "images_processed": history.images_processed,
         "steps": history.steps,
         "seconds": {"train": history.seconds, "total": time.perf_counter() - started},

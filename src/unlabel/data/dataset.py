@@ -77,6 +77,14 @@ class Dataset:
         columns = [self.labels.index(name) for name in labels]
         return replace(self, target=self.target[:, columns], labels=tuple(labels))
 
+    def answerable(self, columns: Sequence[int]) -> "Dataset":
+        """Of exclusive classes, the images whose class is among these columns; otherwise all images.
+
+        An image of a class that is masked out has no annotation left: for a network that must never have
+        been shown the class, it is not there. An image always keeps its other *labels*.
+        """
+        return self.take((self.target[:, list(columns)] == 1).any(1)) if self.exclusive else self
+
     def prior(self, column: int) -> float:
         """Share of present among the known targets of a column, with one imagined image of each kind."""
         known = self.target[:, column]

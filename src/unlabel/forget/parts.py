@@ -28,14 +28,17 @@ def forget_part(data: Dataset, request: Request) -> Part:
 
 
 def retain_part(data: Dataset, request: Request) -> Part:
-    """The annotations to keep; of the columns to forget, those of other images than the request's rows."""
+    """The annotations to keep, and the images that have any (see `Dataset.answerable`).
+
+    Of the columns to forget, a request for rows keeps the annotations of all other images.
+    """
     if request.rows:
         target = data.target.copy()
         listed = np.isin(data.rows, np.array(request.rows))
         for column in request.columns:
             target[listed, column] = -1
         data = replace(data, target=target)
-    return Part(data, request.retained_columns)
+    return Part(data.answerable(request.retained_columns), request.retained_columns)
 
 
 def whole_part(data: Dataset, request: Request) -> Part:
