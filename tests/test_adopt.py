@@ -21,6 +21,7 @@ from unlabel.audit.command import random_init
 from unlabel.audit.statistics import auc
 from unlabel.data import load
 from unlabel.errors import ModelError, OptionError
+from unlabel.measure import measure, refuse_chance
 from unlabel.models import custom
 from unlabel.models.build import build
 from unlabel.models.features import outputs
@@ -674,16 +675,27 @@ def test_options_that_cannot_be_used(options, says, module, refused) -> None:
 
 
 def test_a_model_at_chance_is_refused(module, refused, files) -> None:
-    torch.save({name: torch.randn_like(value) for name, value in own_state().items()}, files / "weights.pt")
     state = own_state()
-    torch.manual_seed(0)
-    state["hidden.weight"] = torch.randn_like(state["hidden.weight"])
     torch.save({**state, "fc.weight": torch.zeros(3, 16)}, files / "weights.pt")
     says = (
         "near chance: mean AUC 0.500",
         "--mean, --std, --image-size, the order of the labels, and the data",
     )
     refused(f"{module()}:make", says=says)
+
+
+def test_one_label_that_is_told_by_luck_does_not_let_a_model_in() -> None:
+    """As random weights may do: means above chance, half of the labels not."""
+    data = tiny_world().source.test
+    scores = np.random.default_rng(0).normal(size=data.target.shape).astype(np.float32)
+    scores[:, 0] += 9 * data.target[:, 0]
+    measured = measure(scores, data)
+    assert measured["macro"]["low"] > 0.55
+    assert measured["at_chance"] == ["middle", "bottom"]
+    with pytest.raises(ModelError, match="near chance"):
+        refuse_chance(measured)
+    scores[:, 1] += 9 * data.target[:, 1]
+    refuse_chance(measure(scores, data))
 
 
 def test_a_normalisation_that_blinds_the_model_is_refused(module, refused, adopt) -> None:

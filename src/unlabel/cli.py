@@ -187,8 +187,8 @@ def methods(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = F
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     for row in rows:
-        print(f"{row['name']:14s} {row['summary']}")
-        print(f"{'':14s} {row['paper']}")
+        print(f"{row['name']:18s} {row['summary']}")
+        print(f"{'':18s} {row['paper']}")
 
 
 @app.command

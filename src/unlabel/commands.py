@@ -80,7 +80,12 @@ def forget_command(method: Method) -> Callable[..., None]:
 
     shared = inspect.signature(_shared)
     options = [
-        parameter.replace(annotation=Annotated[parameter.annotation, Parameter(group=OWN)])
+        parameter.replace(
+            annotation=Annotated[
+                parameter.annotation,
+                Parameter(group=OWN, negative=() if parameter.default is False else None),
+            ]
+        )
         for parameter in own.values()
     ]
     signature = shared.replace(parameters=[*shared.parameters.values(), *options])

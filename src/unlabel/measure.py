@@ -28,7 +28,7 @@ NORMALISATIONS: Mapping[str, tuple[Colours, Colours]] = {
     "mean 0, std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 TRIED_IMAGES = 512  # on which a normalisation is chosen, and outputs are compared
-CHANCE = 0.55  # a mean AUC below this is refused, and so is one that cannot be told from 0.5
+CHANCE = 0.55  # mean AUC up to which a model counts as guessing; random weights are not always at 0.5
 INVERTED = 0.40  # an AUC below this says that the column is another label's
 DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
 
@@ -81,7 +81,9 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
 
     Returns:
         ``macro``: ``{"value", "low", "high", "n"}``; ``labels``: the same by name, None where the images
-        are of one kind; ``at_chance`` and ``inverted``: names; ``knows``: whether the mean is above chance.
+        are of one kind; ``median`` over labels; ``at_chance`` and ``inverted``: names; ``knows``: whether
+        the one-sided 95 % lower bound of the mean and the median are above 0.55. Random weights may by luck
+        tell one label well, hence the median.
 
     Raises:
         ModelError: An output is not finite.
@@ -104,6 +106,7 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
             " can be measured; add images, or use another split"
         )
     macro = mean(list(found.values()))
+    middle = float(np.median([item.value for item in found.values()]))
     inverted = [name for name, item in found.items() if item.value < INVERTED and item.interval()[1] < 0.5]
     unsure = [name for name, item in found.items() if item.interval()[0] <= 0.5 and name not in inverted]
     return {
@@ -111,7 +114,8 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
         "labels": {name: _row(found[name]) if name in found else None for name in data.labels},
         "at_chance": unsure,
         "inverted": inverted,
-        "knows": macro.value >= CHANCE and macro.lower() > 0.5,
+        "median": middle,
+        "knows": macro.lower() > CHANCE and middle > CHANCE,
     }
 
 
@@ -127,7 +131,7 @@ def refuse_chance(measured: Mapping[str, Any]) -> None:
         measured: Of `measure`.
 
     Raises:
-        ModelError: The mean AUC is below 0.55, or its one-sided 95 % lower bound is not above 0.5.
+        ModelError: The mean AUC cannot be told from 0.55 or less, or half of the labels are below that.
     """
     if measured["knows"]:
         return
@@ -139,7 +143,8 @@ def refuse_chance(measured: Mapping[str, Any]) -> None:
     )
     raise ModelError(
         f"the model is near chance: mean AUC {macro['value']:.3f}, 95 % interval {macro['low']:.3f} to"
-        f" {macro['high']:.3f}, on {macro['n']:,} images;{order} check --mean, --std, --image-size, the order"
+        f" {macro['high']:.3f}, median {measured['median']:.3f}, on {macro['n']:,} images;"
+        f"{order} check --mean, --std, --image-size, the order"
         " of the labels, and the data"
     )
 
