@@ -24,6 +24,7 @@ def describe(run: Path) -> dict[str, Any]:
         "image_size": config.image_size,
         "method": record.get("method"),
         "options": record.get("options"),
+        "rows": record.get("rows"),
         "seed": record.get("seed"),
         "parent": record.get("parent"),
         "adopted_from": (record.get("adopted") or {}).get("weights"),

@@ -8,7 +8,7 @@ from unlabel import engine
 from unlabel.data.batches import batch_of
 from unlabel.engine import Run
 from unlabel.forget.driver import forget_labels
-from unlabel.forget.repair import Confusion, confused_target
+from unlabel.forget.methods.confusion import Confusion, confused_target
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.testing import differing, tiny_world

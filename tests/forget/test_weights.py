@@ -13,7 +13,7 @@ from unlabel.errors import EmptySelection, LabelMismatch, OptionError
 from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods.weights import weight_filtering, weight_pruning
 from unlabel.forget.pipeline import Repeated
-from unlabel.forget.repair import Retain
+from unlabel.forget.repair import Train, retained_loss
 from unlabel.forget.score import FilteringScore, PruningScore, contrast, product, rankable, weighted
 from unlabel.models.features import outputs
 from unlabel.request import Request
@@ -219,7 +219,7 @@ def test_deleted_annotations_are_seen_by_no_loss_and_their_images_always_by_the_
     models = []
     for data in (world.data, other):
         model = tiny_world().model
-        Retain(4, 0.05)(model, world.model, request, data, {}, run)
+        Train(retained_loss, 4, 0.05)(model, world.model, request, data, {}, run)
         models.append(model)
     assert differing(*models) == []
     found = [

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.forget.edit import spread
-from unlabel.forget.parts import retain_part
 from unlabel.forget.pipeline import Bands, Named
-from unlabel.forget.repair import passes
-from unlabel.recipe import History, Recipe
+from unlabel.forget.repair import brief, held_rows, retained_loss
+from unlabel.recipe import History
 from unlabel.request import Request
-from unlabel.training import LabelLoss, PutBack, fit
 
 Unit = Literal["std", "absolute"]
 
@@ -89,26 +87,9 @@ class Constrained:
         bands: Bands,
         run: Run,
     ) -> History:
-        if self.steps == 0:
-            return History()
-        kept, columns = retain_part(data, request)
-        clamp = self.clamp(model, original, bands)
-        rows = PutBack.head_rows(model, len(request.labels), request.masked_columns)
-
-        def after_step(now: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-            clamp(now, optimiser)
-            rows(now, optimiser)
-
-        recipe = Recipe(epochs=passes(self.steps, len(kept), run.batch_size), lr=self.lr)
-        return fit(
-            model,
-            LabelLoss(columns, data.exclusive),
-            kept,
-            recipe,
-            run,
-            after_step=after_step,
-            stage="repair",
-        )
+        objective, kept = retained_loss(original, request, data, run)
+        after = (self.clamp(model, original, bands), held_rows(model, request))
+        return brief(model, objective, kept, run, steps=self.steps, lr=self.lr, after=after)
 
     def clamp(self, model: nn.Module, original: nn.Module, bands: Bands) -> Clamp:
         """The bounds around the edited model's weights as they are now."""

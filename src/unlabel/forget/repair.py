@@ -1,39 +1,104 @@
-"""Repairs: short trainings on a few calibration images that restore, or that do the forgetting."""
+"""Repairs: short trainings on a few calibration images that restore, or that do the forgetting.
 
+::
+
+    Train(retained_loss, steps, lr)                  fine-tune on what is retained
+    Train(confusing, steps, lr)                      an objective of a method's own
+    Train(relabelled, steps, lr, move="selected")    only selected weights move
+    brief(model, objective, data, run, ...)          one phase of a repair that has several
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch import nn
 
-from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.forget.parts import retain_part
 from unlabel.forget.pipeline import Bands
-from unlabel.loss import log_odds, loss_of
-from unlabel.models.head import find_head, tap
 from unlabel.recipe import History, Recipe
 from unlabel.request import Request
-from unlabel.training import LabelLoss, PutBack, fit
+from unlabel.training import AfterStep, LabelLoss, Objective, PutBack, fit
+
+Move = Literal["all", "selected", "unselected"]
 
 
-def passes(steps: int, images: int, batch_size: int) -> float:
-    """The epochs that make this many steps."""
-    return steps * batch_size / images
+class Aim(NamedTuple):
+    """What a short training minimises, and on which images."""
+
+    objective: Objective
+    data: Dataset
+
+
+Aiming = Callable[[nn.Module, Request, Dataset, Run], Aim]  # from the original model, frozen, in eval mode
+
+
+def brief(
+    model: nn.Module,
+    objective: Objective,
+    data: Dataset,
+    run: Run,
+    *,
+    steps: int,
+    lr: float,
+    after: Sequence[AfterStep] = (),
+    stage: str = "repair",
+) -> History:
+    """Trains a model in place for so many steps of a one-cycle schedule.
+
+    Args:
+        model: Changed in place.
+        objective: One loss a sample.
+        data: Images, as many as there are; they repeat when the steps need more.
+        run: Where, batch size and seed.
+        steps: Optimiser steps, >= 0; 0 changes nothing.
+        lr: Peak learning rate, > 0.
+        after: Called in this order after each step, such as `PutBack` and `clamp.Clamp`.
+        stage: Name in the progress display.
+    """
+    if steps == 0:
+        return History()
+
+    def after_step(now: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        for each in after:
+            each(now, optimiser)
+
+    recipe = Recipe(epochs=steps * run.batch_size / len(data), lr=lr)
+    return fit(model, objective, data, recipe, run, after_step=after_step, stage=stage)
+
+
+def retained_loss(original: nn.Module, request: Request, data: Dataset, run: Run) -> Aim:
+    """The true labels of the retained columns: what every repair should rest on.
+
+    Matching the original's retained outputs instead would bring the label back, since those outputs carry it.
+    """
+    kept, columns = retain_part(data, request)
+    return Aim(LabelLoss(columns, kept.exclusive), kept)
 
 
 @dataclass(frozen=True)
-class Retain:
-    """Fine-tunes all weights on the retained columns; the forgotten output rows stay as they are.
+class Train:
+    """A repair that minimises one objective.
 
     Args:
-        steps: Optimiser steps.
-        lr: Peak learning rate of the one-cycle schedule.
+        aim: What to minimise; called once, with the original.
+        steps: Optimiser steps, >= 0.
+        lr: Peak learning rate of the one-cycle schedule, > 0.
+        move: Which weights may change: all, those in a band, or those in none. The others keep their bits;
+            BatchNorm's running statistics follow the weights in any case.
+        hold_rows: Whether the output rows of the labels to forget stay as they are, too.
+        stage: Name in the progress display.
     """
 
+    aim: Aiming
     steps: int
     lr: float
+    move: Move = "all"
+    hold_rows: bool = True
+    stage: str = "repair"
 
     def __call__(
         self,
@@ -44,88 +109,26 @@ class Retain:
         bands: Bands,
         run: Run,
     ) -> History:
-        kept, columns = retain_part(data, request)
-        recipe = Recipe(epochs=passes(self.steps, len(data), run.batch_size), lr=self.lr)
-        hold = PutBack.head_rows(model, len(request.labels), request.masked_columns)
-        objective = LabelLoss(columns, data.exclusive)
-        return fit(model, objective, kept, recipe, run, after_step=hold, stage="repair")
-
-
-@dataclass(frozen=True)
-class Confuse:
-    """Keeps the retained labels while readers that could see the forgotten ones are made to see nothing.
-
-    The loss of an image is ``label_loss(retained) + strength * mean_j BCE(w_j . h(x) + b_j, t_j)``, with
-    ``h`` the penultimate features and ``(w_j, b_j)`` the *original's* output row for the forgotten label
-    j, frozen: a reader that cannot be satisfied by shrinking the head, so the features have to change.
-    For exclusive classes, the reader is the log-odds of class j under the original's whole head. The
-    target ``t_j`` is 1/2, or the base rate where that is below .2 or above .8: a target of 1/2 would
-    move nearly every image of a rare label. Annotations of the forgotten labels are not used beyond that.
-
-    Args:
-        steps: Optimiser steps.
-        lr: Peak learning rate of the one-cycle schedule.
-        strength: Weight of the confusion term.
-    """
-
-    steps: int
-    lr: float
-    strength: float
-
-    def __call__(
-        self,
-        model: nn.Module,
-        original: nn.Module,
-        request: Request,
-        data: Dataset,
-        bands: Bands,
-        run: Run,
-    ) -> History:
-        _, head = find_head(original, len(request.labels))
-        targets = [confused_target(data.prior(column)) for column in request.columns]
-        objective = Confusion(
-            weight=head.weight.detach().clone(),
-            bias=head.bias.detach().clone(),
-            target=torch.tensor(targets).to(run.device),
-            strength=self.strength,
-            forget=request.columns,
-            retain=request.retained_columns,
-            exclusive=data.exclusive,
+        objective, images = self.aim(original, request, data, run)
+        held = [held_rows(model, request, earlier_only=not self.hold_rows)]
+        if self.move != "all":
+            held.append(held_weights(model, bands, self.move))
+        return brief(
+            model, objective, images, run, steps=self.steps, lr=self.lr, after=held, stage=self.stage
         )
-        recipe = Recipe(epochs=passes(self.steps, len(data), run.batch_size), lr=self.lr)
-        hold = PutBack.head_rows(model, len(request.labels), request.masked_columns)
-        return fit(model, objective, data, recipe, run, after_step=hold, stage="confuse")
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """The objective of `Confuse`."""
-
-    weight: Tensor  # (label, feature) of the original's head
-    bias: Tensor  # (label,)
-    target: Tensor  # (forgotten,)
-    strength: float
-    forget: tuple[int, ...]
-    retain: tuple[int, ...]
-    exclusive: bool
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        _, head = find_head(model, len(self.bias))
-        with tap(head) as seen:
-            logits = model(batch.image)
-        read = list(range(len(self.bias)) if self.exclusive else self.forget)
-        reading = (seen[0] @ self.weight[read].T.to(seen[0].dtype)).float() + self.bias[read]
-        if self.exclusive:  # a class is read against the others: its logit alone has no zero
-            reading = log_odds(reading)[:, list(self.forget)]
-        confusion = bce(reading, self.target.expand_as(reading), reduction="none").mean(1)
-        retained = loss_of(exclusive=self.exclusive)(logits, batch.target, self.retain)
-        return retained + self.strength * confusion
+def held_rows(model: nn.Module, request: Request, *, earlier_only: bool = False) -> PutBack:
+    """Keeps the output rows of forgotten labels as they are now: of all, or of earlier requests only."""
+    masked = [request.labels.index(name) for name in request.forgotten]
+    columns = masked if earlier_only else request.masked_columns
+    return PutBack.head_rows(model, len(request.labels), columns)
 
 
-def confused_target(prior: float) -> float:
-    """1/2, or the base rate of a rare or a nearly universal label.
-
-    >>> confused_target(0.42), confused_target(0.02)
-    (0.5, 0.02)
-    """
-    return 0.5 if 0.2 <= prior <= 0.8 else prior
+def held_weights(model: nn.Module, bands: Bands, move: Move) -> PutBack:
+    """Keeps the weights that may not move where they are now; a parameter without a band is unselected."""
+    parts = {}
+    for name, weight in model.named_parameters():
+        chosen = bands[name].to(weight.device) > 0 if name in bands else torch.zeros_like(weight).bool()
+        parts[name] = (~chosen if move == "selected" else chosen, weight.detach().clone())
+    return PutBack(parts)

@@ -10,7 +10,7 @@ from unlabel.engine import Run
 from unlabel.errors import OptionError
 from unlabel.forget.parts import retain_part
 from unlabel.forget.pipeline import Pipeline, Unlearner, Work
-from unlabel.forget.repair import Retain
+from unlabel.forget.repair import Train, retained_loss
 from unlabel.recipe import Blueprint
 from unlabel.request import Request
 from unlabel.training import train
@@ -38,7 +38,7 @@ def fine_tune(*, steps: int = 188, lr: float = 0.05) -> Unlearner:
     """
     if steps < 1:
         raise OptionError(f"--steps is {steps}; expected 1 or more")
-    return Pipeline(repair=Retain(steps=steps, lr=lr))
+    return Pipeline(repair=Train(retained_loss, steps, lr))
 
 
 def retrain(*, blueprint: Blueprint) -> Unlearner:
