@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from cyclopts.config import Env, Toml
 
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.exchange import adopt, export
+from unlabel.files import advice, visible
 from unlabel.forget.methods import METHODS
 from unlabel.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
 
@@ -238,8 +240,13 @@ def demo(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: one line and exit code 2 for a user's mistake, a traceback only for a bug of ours."""
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8, nor the terminal speak it
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        try:
+            app(arguments, exit_on_error=False, print_error=False)
+        finally:
+            sys.stdout.flush()  # a full disk is found out here, not when Python ends
     except CycloptsError as error:
         _fail(f"{'unlabel.toml: ' if 'TOMLDecodeError' in str(error) else ''}{error}")
     except UnlabelError as error:
@@ -247,14 +254,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        _fail(f"{error.filename or 'file system'}: {error.strerror or error}; free space or fix the rights")
+        if error.filename is None:  # what was printed could not be written, and shall not be tried again
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"{error.filename or 'the output'}: {error.strerror or error}; {advice(error)}")
     except KeyboardInterrupt:
         print("unlabel: stopped; nothing was half-written", file=sys.stderr)
         sys.exit(130)
 
 
 def _fail(message: str) -> None:
-    print("unlabel: " + " ".join(message.split()), file=sys.stderr)
+    print("unlabel: " + visible(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
 
 

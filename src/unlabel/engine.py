@@ -153,8 +153,9 @@ def _entry(
     log = run.log if fabric.global_rank == 0 else SILENT
     try:
         return job(replace(run, fabric=fabric, log=log), *arguments)
-    except UnlabelError as error:  # only a traceback would reach the parent process
-        Path(told, str(fabric.global_rank)).write_text(f"{type(error).__name__}\n{error}", "utf-8")
+    except (UnlabelError, OSError) as error:  # only a traceback would reach the parent process
+        kind = type(error).__name__ if isinstance(error, UnlabelError) else "UnlabelError"
+        Path(told, str(fabric.global_rank)).write_text(f"{kind}\n{error}", "utf-8")
         raise
 
 

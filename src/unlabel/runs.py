@@ -11,11 +11,9 @@
 
 import hashlib
 import json
-import os
 import platform
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,39 +21,47 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from unlabel.errors import CheckpointMismatch, MissingFiles, ModelError, OptionError
+from unlabel.config import Config
+from unlabel.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
+from unlabel.files import (
+    RECORD,
+    check_output,
+    read_json,
+    restore,
+    staged,
+    visible,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from unlabel.models.build import build
-from unlabel.recipe import History
+from unlabel.recipe import History, Recipe
 
-MODEL, CONFIG, RECORD, STEPS = "model.safetensors", "config.json", "unlabel.json", "log.jsonl"
+__all__ = [
+    "CONFIG",
+    "MODEL",
+    "RECORD",
+    "STEPS",
+    "Config",
+    "Loaded",
+    "check_output",
+    "file_sha256",
+    "load_run",
+    "read_config",
+    "read_record",
+    "staged",
+    "versions",
+    "write_bytes",
+    "write_json",
+    "write_run",
+    "write_text",
+]
 
-
-@dataclass(frozen=True)
-class Config:
-    """What a run's model is: enough to build it, feed it and read its outputs.
-
-    Args:
-        network, stem: See `models.build.build`.
-        labels: Output names, in order.
-        forgotten: Labels whose output is removed: a constant, printed as null.
-        image_size: Side of the square input, in pixels.
-        mean, std: Normalisation of red, green and blue.
-        thresholds: Probability from which each label counts as present.
-        activation: ``sigmoid``, each label by itself, or ``softmax``, classes of which one is present.
-    """
-
-    network: str
-    stem: str
-    labels: tuple[str, ...]
-    forgotten: tuple[str, ...]
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    thresholds: tuple[float, ...]
-    activation: str = "sigmoid"
+MODEL, CONFIG, STEPS = "model.safetensors", "config.json", "log.jsonl"
+MOST_IMAGES = 2**20  # in one step
 
 
 @dataclass(frozen=True)
@@ -110,40 +116,110 @@ def read_config(path: Path) -> Config:
     """Reads ``config.json`` of a run folder."""
     raw = _read_json(path, CONFIG)
     try:
-        config = Config(
-            network=str(raw["network"]),
-            stem=str(raw["stem"]),
-            labels=tuple(map(str, raw["labels"])),
-            forgotten=tuple(map(str, raw["forgotten"])),
-            image_size=int(raw["image_size"]),
+        return Config(
+            network=_text(raw["network"]),
+            stem=_text(raw["stem"]),
+            labels=_texts(raw["labels"]),
+            forgotten=_texts(raw["forgotten"]),
+            image_size=_whole(raw["image_size"]),
             mean=_triple(raw["mean"]),
             std=_triple(raw["std"]),
-            thresholds=tuple(map(float, raw["thresholds"])),
-            activation=str(raw.get("activation", "sigmoid")),
+            thresholds=tuple(map(_number, raw["thresholds"])),
+            activation=_text(raw.get("activation", "sigmoid")),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path / CONFIG} is damaged ({error!r}); expected the file that unlabel wrote"
-        ) from error
-    if len(config.thresholds) != len(config.labels) or not {*config.forgotten} <= {*config.labels}:
-        raise ModelError(
-            f"{path / CONFIG} is damaged (its {len(config.thresholds)} thresholds and forgotten labels do not"
-            f" fit its {len(config.labels)} labels); expected the file that unlabel wrote"
-        )
-    return config
+    except (ModelError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _damaged(path / CONFIG, error) from error
 
 
 def read_record(path: Path) -> Mapping[str, Any]:
-    """Reads ``unlabel.json`` of a run folder."""
-    return _read_json(path, RECORD)
+    """Reads ``unlabel.json`` of a run folder; what it holds is printed, so it holds no control characters."""
+    record = _visible(_read_json(path, RECORD))
+    try:
+        _check_record(record)
+    except (UnlabelError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _damaged(path / RECORD, error) from error
+    return record
+
+
+TEXTS = """method start device precision command requested_method data.source data.digest parent.run
+    parent.sha256 blueprint.network blueprint.stem adopted.weights adopted.container adopted.prefix"""
+INTEGERS = """seed steps changed total images_used images_processed processes rows.count
+    blueprint.batch_size blueprint.micro_batch"""
+OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe"
+LISTS = "labels without adopted.filled adopted.notes"
+KINDS = {
+    name: kind
+    for names, kind in ((TEXTS, str), (INTEGERS, int), (OBJECTS, dict), (LISTS, list))
+    for name in names.split()
+}
+"""What stands in a run's record: its kind where it is there at all. Other entries may hold anything."""
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    for name, kind in KINDS.items():
+        outer, _, inner = name.partition(".")
+        value = record.get(outer)
+        value = value.get(inner) if inner and isinstance(value, dict) else None if inner else value
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise TypeError(f"'{name}' is a {type(value).__name__}")
+        if isinstance(value, list):
+            _texts(value)
+    for value in (record.get("seconds") or {}).values():
+        _number(value)
+    if record.get("method") not in (None, "train", "adopt") and "labels" not in record:
+        raise KeyError("labels")
+    if plan := record.get("blueprint"):
+        Recipe(**plan["recipe"])
+        if not all(1 <= plan[name] <= MOST_IMAGES for name in ("batch_size", "micro_batch")):
+            raise ValueError(f"a batch is not of 1 to {MOST_IMAGES:,} images")
+        for name in ("network", "stem"):
+            _text(plan[name])
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {visible(key): _visible(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_visible(item) for item in value]
+    return visible(value) if isinstance(value, str) else value
+
+
+def _damaged(file: Path, error: Exception) -> ModelError:
+    fault = str(error) if isinstance(error, UnlabelError) else repr(error)
+    return ModelError(f"{file} is damaged ({fault[:200]}); expected the file that unlabel wrote")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"found a {type(value).__name__} where text belongs")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"found a {type(value).__name__} where a list of names belongs")
+    return tuple(map(_text, value))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"found a {type(value).__name__} where a number belongs")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"found a {type(value).__name__} where a whole number belongs")
+    return value
 
 
 def _triple(value: Any) -> tuple[float, float, float]:
-    red, green, blue = map(float, value)
+    red, green, blue = map(_number, value)
     return red, green, blue
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
+    restore(path)
     if not path.is_dir():
         raise MissingFiles(
             f"no run folder {path}; expected one written by `unlabel train` or `unlabel forget`"
@@ -152,7 +228,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     if not file.is_file():
         raise MissingFiles(f"{path} is no run folder: it has no {name}; name a folder that unlabel wrote")
     try:
-        value = json.loads(file.read_text("utf-8"))
+        value = read_json(file)
     except ValueError as error:
         raise ModelError(f"{file} is not JSON ({error}); expected the file that unlabel wrote") from error
     if not isinstance(value, dict):
@@ -165,91 +241,12 @@ def write_run(
 ) -> None:
     """Fills a staged folder; see `staged`."""
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    save_file(state, folder / MODEL)
+    # not save_file, which reports a full disk by an error without a number
+    (folder / MODEL).write_bytes(save(state))
     write_json(folder / CONFIG, asdict(config))
-    write_json(folder / RECORD, record)
     with (folder / STEPS).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in history.rows)
-
-
-def check_output(out: Path, *, force: bool) -> None:
-    """Refuses, before any work, an output folder that must not be replaced.
-
-    Raises:
-        OptionError: The folder exists, or exists and is no run, or its parent is no folder.
-    """
-    if out.name in ("", ".."):
-        raise OptionError(f"--out {out} is no name for a new folder; write it like runs/base")
-    if not out.exists() and not out.is_symlink():
-        parent = next(folder for folder in out.absolute().parents if folder.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise OptionError(f"--out {out} cannot be made: {parent} is not a folder one can write to")
-        return
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if not force:
-        raise OptionError(f"--out {out} exists; name a new folder, or replace the run with --force")
-    if not (out / RECORD).is_file():
-        raise OptionError(
-            f"--out {out} exists and is no run folder, so --force will not replace it; name another"
-        )
-
-
-@contextmanager
-def staged(out: Path, *, force: bool) -> Iterator[Path]:
-    """A folder beside ``out`` to fill; it takes ``out``'s place in one rename when the block succeeds.
-
-    When the block raises, or the process dies, ``out`` is as it was before.
-    """
-    check_output(out, force=force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.{os.getpid()}.new")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        for file in work.iterdir():
-            _sync(file)
-        replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
-        if out.exists():
-            os.rename(out, replaced)
-        try:
-            os.rename(work, out)
-        except OSError:
-            if replaced.exists():
-                os.rename(replaced, out)
-            raise
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Writes JSON atomically: a reader sees the old file or the new one, never half of one."""
-    write_text(file, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    write_bytes(file, text.encode("utf-8"))
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Writes a file atomically."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        _sync(temporary)
-        os.replace(temporary, file)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def _sync(file: Path) -> None:
-    """Makes sure that the bytes are on the disk before a rename makes them visible."""
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
+    write_json(folder / RECORD, record)  # last: without it, a folder is no run
 
 
 def file_sha256(file: Path) -> str:

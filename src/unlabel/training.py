@@ -5,11 +5,11 @@ processes, so that one process computes what two do; randomness is keyed by imag
 from its checkpoint to the same bits; weights that must not move are put back after each step.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from math import ceil, isfinite
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +24,7 @@ from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.errors import CheckpointMismatch, Diverged
+from unlabel.files import write_bytes
 from unlabel.loss import loss_of
 from unlabel.models.build import build
 from unlabel.models.head import find_head, remove_rows, removed_output
@@ -227,15 +228,10 @@ def _running_statistics(model: nn.Module) -> list[Tensor]:
 def _save(
     file: Path, model: nn.Module, optimiser: torch.optim.SGD, rows: list[dict[str, float]], seconds: float
 ) -> None:
-    temporary = file.with_suffix(".tmp")
-    state = {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "rows": rows,
-        "seconds": seconds,
-    }
-    torch.save(state, temporary)
-    os.replace(temporary, file)
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    # into memory: into a file, torch reports a full disk as a bug in its own code
+    torch.save({**state, "rows": rows, "seconds": seconds}, buffer := BytesIO())
+    write_bytes(file, buffer.getvalue())
 
 
 def _resume(

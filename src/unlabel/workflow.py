@@ -185,6 +185,8 @@ def _training_folder(out: Path, record: Mapping[str, Any], config: Config, run: 
                 shutil.rmtree(folder)
             elif (folder / "checkpoint.pt").is_file():
                 run.log.say(f"going on with the unfinished training in {folder}")
+        elif folder.exists():
+            shutil.rmtree(folder)  # a kill while it was removed: whose checkpoint is left is not known
         folder.mkdir(parents=True, exist_ok=True)
         write_json(note, {"job": print_of_job})
     run.fabric.barrier()

@@ -1,18 +1,18 @@
 """Each model reads each set of images once: its outputs are kept on disk, keyed by weights and pixels."""
 
 import hashlib
-import os
 from contextlib import suppress
 from importlib.metadata import version
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from torch import nn
 
 from unlabel import engine
-from unlabel.data.cache import cache_folder
+from unlabel.data.cache import cache_folder, unusable
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
+from unlabel.files import write_bytes
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
 
 
@@ -25,6 +25,9 @@ def cached_outputs(model: nn.Module, data: Dataset, run: Run, key: str, name: st
         run: Where.
         key: Identifies the weights and the data source's content.
         name: The model's, for the progress display.
+
+    Raises:
+        DataError: They cannot be kept.
     """
     digest = hashlib.sha256()
     for part in (key, run.device.type, str(run.fabric.strategy.precision.precision), version("torch")):
@@ -38,8 +41,10 @@ def cached_outputs(model: nn.Module, data: Dataset, run: Run, key: str, name: st
         if len(tables["logits"]) == len(tables[PENULTIMATE]) == len(data):
             return Outputs(tables["logits"], {PENULTIMATE: tables[PENULTIMATE]})
     result = outputs(engine.place(model, run), data, run, stage=f"read {name}")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{file.name}.{os.getpid()}"
-    save_file({"logits": result.logits, PENULTIMATE: result.features[PENULTIMATE]}, temporary)
-    os.replace(temporary, file)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = save({"logits": result.logits, PENULTIMATE: result.features[PENULTIMATE]})
+        write_bytes(file, content)
+    except OSError as error:
+        raise unusable(folder, error, "models' outputs") from error
     return result

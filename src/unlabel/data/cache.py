@@ -7,8 +7,7 @@
     names, sizes, times  -->   seen-SIGNATURE.json   the content key again, to skip reading the files
 
 The key covers every file's bytes, the size and the transform; so a copied or touched folder finds its pixels
-after one reading, and a changed file never finds stale ones. Files appear by renaming finished ones: two
-processes that decode the same folder at once both end with a whole file.
+after one reading, and a changed file never finds stale ones. Files appear by renaming finished ones, whole.
 """
 
 import json
@@ -28,7 +27,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from unlabel.data.decoding import TRANSFORM, Unreadable, decode
+from unlabel.data.decoding import MAX_BYTES, TRANSFORM, Unreadable, decode
 from unlabel.data.parallel import Each, side_by_side
 from unlabel.errors import DataError
 from unlabel.log import SILENT, Log
@@ -38,7 +37,7 @@ _ABANDONED_SECONDS = 86_400.0
 """An unfinished file this old was left by a process that was killed."""
 
 _SETTLED_SECONDS = 2.0
-"""A file changed this recently may change again within the file system's clock tick: it is not indexed."""
+"""A file changed this recently may change again within the file system's clock tick: not indexed."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,15 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unusable(folder, error) from error
+        raise unusable(folder, error) from error
+    _sweep(folder)
     return folder
 
 
-def _unusable(folder: Path, error: OSError) -> DataError:
-    return DataError(
-        f"cannot write decoded images to {folder}: {error.strerror or error};"
-        " make room there, or name another folder in the environment variable UNLABEL_CACHE"
-    )
+def unusable(folder: Path, error: OSError, what: str = "decoded images") -> DataError:
+    """What to raise when the cache cannot be written."""
+    advice = "make room there, or name another folder in the environment variable UNLABEL_CACHE"
+    return DataError(f"cannot write {what} to {folder}: {error.strerror or error}; {advice}")
 
 
 def decoded(
@@ -200,7 +199,6 @@ def build_entry(
     bad: dict[int, str] = {}
     hashes: list[bytes] = []
     digest, seen, readable = sha256(), 0, 0
-    _sweep(cache)
     with _new_file(cache) as file, log.track(stage, images, "images") as advance:
         _write_header(file, images, image_size)
         for pixels, contents, reasons in parts:
@@ -229,8 +227,10 @@ def _write_header(file: BinaryIO, images: int, image_size: int) -> None:
 
 
 def _read(folder: Path, name: str) -> bytes:
+    """A file's bytes; of one too large to be used, only as many as tell so."""
     try:
-        return (folder / name).read_bytes()
+        with (folder / name).open("rb") as file:
+            return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
     except OSError as error:
         raise DataError(
             f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
@@ -269,16 +269,17 @@ def _new_file(folder: Path) -> Iterator[BinaryIO]:
             try:
                 yield cast(BinaryIO, file)
             finally:
-                file.close()
+                with suppress(OSError):  # on a full disk, of what is still to be written
+                    file.close()
                 Path(file.name).unlink(missing_ok=True)
     except OSError as error:
-        raise _unusable(folder, error) from error
+        raise unusable(folder, error) from error
 
 
 def _sweep(cache: Path) -> None:
     """Removes what killed processes left."""
     for path in cache.glob(".new-*"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # another process was faster, or it is another user's
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 path.unlink()
 
@@ -293,6 +294,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     """The record, or nothing where it is missing or damaged."""
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -1,6 +1,7 @@
 """One photo file's bytes to one small square of pixels, or the reason why not."""
 
 import io
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,14 @@ TRANSFORM = "rgb-upright-centre-square-bicubic-1"
 MAX_PIXELS = 50_000_000
 """A larger image is refused unread: a small file can unpack to fill the memory."""
 
+MAX_BYTES = 256_000_000
+"""A larger file is refused: 50 million pixels, uncompressed with four channels, have 200 million bytes."""
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "MPO")
 """Formats read inside this process; Pillow would start Ghostscript for some others."""
 
 _DEEP_MODES = ("I", "F")
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,7 +51,8 @@ def decode(data: bytes, image_size: int) -> NDArray[np.uint8]:
         uint8 (image_size, image_size, 3).
 
     Raises:
-        Unreadable: Not an image, truncated, damaged, above 50 million pixels, or deeper than 8 bits.
+        Unreadable: Not an image, truncated, damaged, above 50 million pixels or 256 MB, or deeper than 8
+            bits.
 
     Example:
         >>> file = io.BytesIO()
@@ -56,9 +62,13 @@ def decode(data: bytes, image_size: int) -> NDArray[np.uint8]:
     """
     if not data:
         raise Unreadable("empty file")
+    if len(data) > MAX_BYTES:
+        raise Unreadable(f"more than {MAX_BYTES:,} bytes")
     try:
-        with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
-            return _square(image, image_size)
+        with warnings.catch_warnings():  # of damaged tags and large sizes; what matters is raised
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
+                return _square(image, image_size)
     except Unreadable:
         raise
     except Image.DecompressionBombError as error:
@@ -80,6 +90,8 @@ def _square(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise Unreadable(f"{width:,} x {height:,} pixels, more than {MAX_PIXELS:,}")
+    if (tile := _tile(image)) > MAX_PIXELS:
+        raise Unreadable(f"a tile of {tile:,} pixels, more than {MAX_PIXELS:,}")
     if image.mode.split(";")[0] in _DEEP_MODES:
         raise Unreadable(f"pixels deeper than 8 bits (mode {image.mode}); save it with 8 bits a channel")
     orientation = _orientation(image)
@@ -88,6 +100,12 @@ def _square(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
     return fit(pixels, image_size)
+
+
+def _tile(image: Image.Image) -> int:
+    """Pixels in a tile of a TIFF, which may be far larger than the image and is unpacked whole."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
 
 
 def fit(image: Image.Image, image_size: int) -> NDArray[np.uint8]:

@@ -255,6 +255,9 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
     os.close(handle)
     try:
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        with open(temporary, "r+b") as file:  # a full disk is an error here, and a bus error in a mapping
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
         with log.track("draw", shape[0], "images") as advance, _mapping(shape[0], workers) as each:
             for place, drawn in zip(rows, each(part, rows), strict=True):
                 pixels[place] = drawn

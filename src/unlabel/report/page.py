@@ -1,20 +1,25 @@
 """The report page: one self-contained HTML file, made from audit.json and nothing else."""
 
-import json
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from unlabel.errors import ModelError, OptionError
+from unlabel.files import read_json, write_bytes
 from unlabel.report import numbers, plots, provenance, rows, sentences, views
 from unlabel.report.controls import controls, flat
 from unlabel.report.rows import Json
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
+WRONG = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, StopIteration),
+    *(TypeError, ValueError, TemplateError),
+)
+"""What views of an audit raise where a value in it is of another kind than an audit's."""
+
 LISTS = ("invalid_because", "metrics", "comparisons", "not_tested", "limitations")
 
 
@@ -47,18 +52,14 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     command = f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
     try:
         text = render(audit, command=command)
-    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+    except WRONG as error:
+        fault = f"{type(error).__name__}: {str(error)[:200]}"
         raise ModelError(
-            f"{run / 'audit.json'} is not an audit of this version ({type(error).__name__}: {error});"
+            f"{run / 'audit.json'} is not an audit of this version ({fault});"
             f" run again: unlabel audit {run} --before BEFORE"
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a file's name need not be UTF-8
     return path
 
 
@@ -68,9 +69,9 @@ def _read(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"no audit.json in {run}; first run: unlabel audit {run} --before BEFORE")
     try:
-        audit = json.loads(path.read_text(encoding="utf-8"))
+        audit = read_json(path)
     except (ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({type(error).__name__}); {again}") from error
+        raise ModelError(f"{path} cannot be read as JSON ({error}); {again}") from error
     if not isinstance(audit, dict):
         raise ModelError(f"{path} holds a {type(audit).__name__}, not an audit; {again}")
     missing = [name for name in NEEDED if name not in audit]
