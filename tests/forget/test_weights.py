@@ -52,7 +52,8 @@ def test_the_unit_that_alone_carries_the_label_scores_highest(method: str, label
 def test_removing_the_top_weights_silences_the_label_and_no_other(method: str, run: Run) -> None:
     """Sixteen weights lead from the one filter to the unit, 0.8 % of the layer's 2,048."""
     world = tiny_world("one-unit")
-    share = {"tau": 0.8} if method == "weight-filtering" else {"lower": 0.8, "upper": 0.8, "lam": 0.0}
+    bands = {"tau": 100.0, "lower": 0.8, "upper": 0.8, "lam": 0.0}
+    share = {"tau": 0.8} if method == "weight-filtering" else bands
     options = {"steps": 0, "layers": 1, "keep_row": True, "run": run, **share}
     outcome = forget_labels(world.model, ["top"], world.data, method=method, **options)
     after = outputs(outcome.model, world.source.test, run).logits

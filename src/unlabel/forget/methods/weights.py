@@ -7,19 +7,31 @@ decide; `--as-printed` takes the algorithms to the letter, the defaults are what
 """
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any, Literal
 
 from unlabel.errors import OptionError
 from unlabel.forget.clamp import Constrained, Unit
 from unlabel.forget.edit import Decay, Noise, zero
 from unlabel.forget.influence import CG_ITERATIONS, Solver
+from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Pipeline, Repeated, Unlearner, keep
 from unlabel.forget.score import FilteringScore, Gradient, PruningScore
 from unlabel.forget.select import Direction, Percentiles, Share, Threshold
 
-PRINTED: Mapping[str, Any] = {"direction": "low", "contrast": False, "gradient": "mean", "unit": "absolute"}
-MEASURED: Mapping[str, Any] = {"direction": "high", "contrast": True, "gradient": "rms", "unit": "std"}
+PRINTED: Mapping[str, Any] = {
+    "direction": "low",
+    "contrast": False,
+    "gradient": "mean",
+    "unit": "absolute",
+    "tau": 100.0,
+}
+MEASURED: Mapping[str, Any] = {
+    "direction": "high",
+    "contrast": True,
+    "gradient": "rms",
+    "unit": "std",
+    "tau": 10.0,
+}
 
 
 def weight_filtering(
@@ -28,7 +40,7 @@ def weight_filtering(
     direction: Direction | None = None,
     contrast: bool | None = None,
     gradient: Gradient | None = None,
-    tau: float = 5.0,
+    tau: float = 7.0,
     threshold: float | None = None,
     layers: int | None = None,
     points: float = 50.0,
@@ -38,8 +50,8 @@ def weight_filtering(
     sigma: float = 1.0,
     epsilon: float = 0.1,
     unit: Unit | None = None,
-    steps: int = 64,
-    lr: float = 0.02,
+    steps: int = 188,
+    lr: float = 0.05,
     iterations: int = 1,
     exact: bool = False,
 ) -> Unlearner:
@@ -102,7 +114,7 @@ def weight_pruning(
     gradient: Gradient | None = None,
     alpha: float = 1.0,
     beta: float = 1.0,
-    tau: float = 100.0,
+    tau: float | None = None,
     lower: float = 25.0,
     upper: float = 75.0,
     lam: float = 1.0,
@@ -112,8 +124,8 @@ def weight_pruning(
     epsilon: float = 0.1,
     unit: Unit | None = None,
     alpha_r: float = 0.1,
-    steps: int = 64,
-    lr: float = 0.02,
+    steps: int = 188,
+    lr: float = 0.05,
     iterations: int = 1,
     exact: bool = False,
 ) -> Unlearner:
@@ -125,13 +137,15 @@ def weight_pruning(
     important weights, while the paper's text removes by importance; direction high turns the order round.
 
     Args:
-        as_printed: Algorithm 2 to the letter: direction low, no contrast, mean gradient, absolute epsilon.
+        as_printed: Algorithm 2 to the letter: direction low, no contrast, mean gradient, absolute epsilon,
+            all weights ranked (tau 100).
         direction: Which end is zeroed: low or high. Default: high.
         contrast: Rank against the retained labels' need, which is ours. Default: yes.
         gradient: mean, as printed, or rms. Default: rms.
         alpha: Weight of the gradient, >= 0.
         beta: Weight of the curvature, >= 0.
-        tau: Percentage of the weights that is ranked at all, the most important ones, 0 to 100.
+        tau: Percentage of the weights that is ranked at all, the most important ones, 0 to 100. Default: 10,
+            or 100 as printed.
         lower: Percentile up to which weights are zeroed, 0 to 100.
         upper: Percentile up to which weights are shrunk, lower to 100.
         lam: Rate of the shrinking; importance has a mean of 1, >= 0.
@@ -149,12 +163,12 @@ def weight_pruning(
     References:
         Hossain et al., ECML PKDD 2025, Algorithms 2 and 3. Differs: see `PruningScore` and `Constrained`.
     """
-    used = settled(as_printed, direction=direction, contrast=contrast, gradient=gradient, unit=unit)
+    used = settled(as_printed, direction=direction, contrast=contrast, gradient=gradient, unit=unit, tau=tau)
     for name, value in (("alpha", alpha), ("beta", beta), ("lam", lam)):
         in_range(name, value, 0)
     if alpha == beta == 0:
         raise OptionError("--alpha and --beta are both 0, so every weight scores 0; give one of them")
-    in_range("tau", tau, 0, 100, above=True)
+    in_range("tau", used["tau"], 0, 100, above=True)
     in_range("lower", lower, 0, 100)
     in_range("upper", upper, lower, 100)
     in_range("sigma", sigma, 0, above=True)
@@ -164,7 +178,7 @@ def weight_pruning(
     once = Pipeline(
         score=PruningScore(alpha, beta, used["gradient"], used["contrast"], layers, exact),
         # the middle cut is the paper's tau_m, of which its algorithm makes no use
-        select=Percentiles((lower, (lower + upper) / 2, upper), used["direction"], within=tau),
+        select=Percentiles((lower, (lower + upper) / 2, upper), used["direction"], within=used["tau"]),
         edit=(removed, Decay(lam), Decay(lam), keep),
         repair=Constrained(steps, lr, epsilon, used["unit"], clamped=(1, 2, 3), slow=4, slow_rate=alpha_r),
         passes=1.0,
@@ -187,16 +201,3 @@ def check_training(layers: int | None, epsilon: float, steps: int, lr: float, it
     in_range("steps", steps, 0)
     in_range("lr", lr, 0, 10, above=True)
     in_range("iterations", iterations, 1)
-
-
-def in_range(name: str, value: float, low: float, high: float | None = None, *, above: bool = False) -> None:
-    """Refuses a number outside [low, high], or outside (low, high] with ``above``.
-
-    Raises:
-        OptionError: With the option's name, the value and the range.
-    """
-    if isfinite(value) and (value > low if above else value >= low) and (high is None or value <= high):
-        return
-    least = f"more than {low:g}" if above else f"{low:g} or more"
-    most = "" if high is None else f", {high:g} at most"
-    raise OptionError(f"--{name.replace('_', '-')} is {value:g}; expected {least}{most}")
