@@ -202,6 +202,18 @@ def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict
         ("head-removal", {}),
         ("weight-filtering", {"steps": 6, "replace": "noise"}),
         ("weight-pruning", {"steps": 6, "as_printed": True}),
+        ("l1-sparse", {"steps": 6, "keep_zeros": False}),
+        ("neg-grad", {"steps": 6}),
+        ("neg-grad-plus", {"steps": 6, "alpha": 0.5}),
+        ("random-label", {"steps": 6, "target": "bernoulli_prior"}),
+        ("salun", {"steps": 6, "target": "permute"}),
+        ("ssd", {"alpha": 2.0}),
+        ("bad-teacher", {"steps": 6}),
+        ("cf-k", {"steps": 6, "layers": 2}),
+        ("eu-k", {"steps": 6, "layers": 2}),
+        ("leace-head", {}),
+        ("scrub", {"rounds": 2, "max_steps": 2, "min_steps": 2, "rewind": True}),
+        ("unsir", {"noise": 20, "noise_steps": 5, "impair_steps": 3, "repair_steps": 3}),
     ],
 )
 def test_forgetting_on_two_processes_is_that_on_one(method, options, tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from unlabel.models.head import find_head
 from unlabel.testing import World, tiny_world
 
 
-def auc(score: np.ndarray, target: np.ndarray) -> float:
+def advantage(score: np.ndarray, target: np.ndarray) -> float:
+    """0 is a coin, 1 a perfect attack, also of an inverted score."""
     pairs = score[target == 1][:, None] - score[target == 0][None]
-    return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+    return abs(2 * float(np.mean((pairs > 0) + 0.5 * (pairs == 0))) - 1)
 
 
 def attacks(model, world: World) -> dict[str, float]:
-    """AUC on E of a probe on the features, fitted on P, and of the original's own row put back."""
+    """Advantage on E of a probe on the features, fitted on P, and of the original's own row put back."""
     run = engine.start(accelerator="cpu")
     probe, test = (
         outputs(model, part, run).features["penultimate"] for part in (world.source.probe, world.source.test)
@@ -25,7 +26,7 @@ def attacks(model, world: World) -> dict[str, float]:
     fitted = LogisticRegression(max_iter=1000).fit(probe, world.source.probe.target[:, 0])
     row = find_head(world.model, 3)[1].weight[0].detach().numpy()
     target = world.source.test.target[:, 0]
-    return {"probe": auc(fitted.decision_function(test), target), "row": auc(test @ row, target)}
+    return {"probe": advantage(fitted.decision_function(test), target), "row": advantage(test @ row, target)}
 
 
 @pytest.mark.parametrize(
@@ -38,10 +39,10 @@ def test_a_second_request_does_not_bring_the_first_label_back(method: str, optio
     first = forget_labels(world.model, ["top"], world.data, method=method, **options)
     second = forget_labels(first.model, ["bottom"], world.data, method=method, forgotten=["top"], **options)
     after_one, after_two = attacks(first.model, world), attacks(second.model, world)
-    assert min(before.values()) > 0.95
-    # 128 test images: an AUC of .9 has a standard error of about .03
+    assert min(before.values()) > 0.9
+    # 128 test images: an advantage of .5 has a standard error of about .08, paired about half of that
     for name, value in after_two.items():
-        assert value < after_one[name] + 0.06, (name, before, after_one, after_two)
+        assert value < after_one[name] + 0.08, (name, before, after_one, after_two)
     constants = outputs(second.model, world.source.test, engine.start(accelerator="cpu")).logits
     assert np.ptp(constants[:, 0]) == np.ptp(constants[:, 2]) == 0
     assert np.ptp(constants[:, 1]) > 1

@@ -9,16 +9,19 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.forget.parts import retain_part
 from unlabel.forget.pipeline import Bands
+from unlabel.forget.readers import Readers, fitted
+from unlabel.models.head import find_head, tap
 from unlabel.recipe import History, Recipe
 from unlabel.request import Request
 from unlabel.training import AfterStep, LabelLoss, Objective, PutBack, fit
@@ -27,10 +30,11 @@ Move = Literal["all", "selected", "unselected"]
 
 
 class Aim(NamedTuple):
-    """What a short training minimises, and on which images."""
+    """What a short training minimises, on which images, and how many were read to find that out."""
 
     objective: Objective
     data: Dataset
+    images_read: int = 0
 
 
 Aiming = Callable[[nn.Module, Request, Dataset, Run], Aim]  # from the original model, frozen, in eval mode
@@ -46,6 +50,7 @@ def brief(
     lr: float,
     after: Sequence[AfterStep] = (),
     stage: str = "repair",
+    images_read: int = 0,
 ) -> History:
     """Trains a model in place for so many steps of a one-cycle schedule.
 
@@ -58,6 +63,7 @@ def brief(
         lr: Peak learning rate, > 0.
         after: Called in this order after each step, such as `PutBack` and `clamp.Clamp`.
         stage: Name in the progress display.
+        images_read: Images that went through the network to set the objective, for the bill.
     """
     if steps == 0:
         return History()
@@ -67,7 +73,8 @@ def brief(
             each(now, optimiser)
 
     recipe = Recipe(epochs=steps * run.batch_size / len(data), lr=lr)
-    return fit(model, objective, data, recipe, run, after_step=after_step, stage=stage)
+    history = fit(model, objective, data, recipe, run, after_step=after_step, stage=stage)
+    return replace(history, images_processed=history.images_processed + images_read)
 
 
 def retained_loss(original: nn.Module, request: Request, data: Dataset, run: Run) -> Aim:
@@ -76,7 +83,33 @@ def retained_loss(original: nn.Module, request: Request, data: Dataset, run: Run
     Matching the original's retained outputs instead would bring the label back, since those outputs carry it.
     """
     kept, columns = retain_part(data, request)
-    return Aim(LabelLoss(columns, kept.exclusive), kept)
+    return guarded(Aim(LabelLoss(columns, kept.exclusive), kept), original, request, data, run)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """An objective, and readers of labels forgotten earlier that are kept blind."""
+
+    objective: Objective
+    readers: Readers
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        _, head = find_head(model, batch.target.shape[1])
+        with tap(head) as seen:
+            loss = self.objective(model, batch)
+        return loss + self.readers.blind(seen[0]).mean(1)
+
+
+def guarded(aim: Aim, original: nn.Module, request: Request, data: Dataset, run: Run) -> Aim:
+    """The same aim, which brings back no label that an earlier request removed; see `readers`.
+
+    The annotations of those labels are used to fit the readers, and in no other way.
+    """
+    earlier = tuple(request.labels.index(name) for name in request.forgotten)
+    readers = fitted(original, data, earlier, run) if earlier else None
+    if readers is None:
+        return aim
+    return Aim(Guarded(aim.objective, readers), data, aim.images_read + len(data))
 
 
 @dataclass(frozen=True)
@@ -109,12 +142,20 @@ class Train:
         bands: Bands,
         run: Run,
     ) -> History:
-        objective, images = self.aim(original, request, data, run)
+        objective, images, read = self.aim(original, request, data, run)
         held = [held_rows(model, request, earlier_only=not self.hold_rows)]
         if self.move != "all":
             held.append(held_weights(model, bands, self.move))
         return brief(
-            model, objective, images, run, steps=self.steps, lr=self.lr, after=held, stage=self.stage
+            model,
+            objective,
+            images,
+            run,
+            steps=self.steps,
+            lr=self.lr,
+            after=held,
+            stage=self.stage,
+            images_read=read,
         )
 
 

@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.errors import OptionError
 from unlabel.forget.pipeline import Pipeline, Unlearner
-from unlabel.forget.repair import Aim, Train
+from unlabel.forget.readers import Readers, original_rows
+from unlabel.forget.repair import Aim, Train, guarded
 from unlabel.loss import log_odds, loss_of
 from unlabel.models.head import find_head, tap
 from unlabel.request import Request
@@ -53,54 +52,35 @@ class Confusion:
     of the forgotten labels are used for the base rate in `confused_target` alone.
 
     Args:
-        weight, bias: The original's head, (label, feature) and (label,).
-        target: t_j of each forgotten label.
+        readers: The original's output rows and their targets: of the labels to forget, or of every class.
         strength: Weight of the confusion term.
         forget, retain: Columns.
         exclusive: Whether the columns are classes.
     """
 
-    weight: Tensor
-    bias: Tensor
-    target: Tensor
+    readers: Readers
     strength: float
     forget: tuple[int, ...]
     retain: tuple[int, ...]
     exclusive: bool
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        _, head = find_head(model, len(self.bias))
+        _, head = find_head(model, batch.target.shape[1])
         with tap(head) as seen:
             logits = model(batch.image)
-        read = list(range(len(self.bias)) if self.exclusive else self.forget)
-        reading = (seen[0] @ self.weight[read].T.to(seen[0].dtype)).float() + self.bias[read]
         if self.exclusive:  # a class is read against the others: its logit alone has no zero
-            reading = log_odds(reading)[:, list(self.forget)]
-        confusion = bce(reading, self.target.expand_as(reading), reduction="none").mean(1)
+            rows = self.readers
+            reading = (seen[0] @ rows.weight.T.to(seen[0].dtype)).float() + rows.bias
+            confusion = rows.loss(log_odds(reading))[:, list(self.forget)].mean(1)
+        else:
+            confusion = self.readers.blind(seen[0]).mean(1)
         retained = loss_of(exclusive=self.exclusive)(logits, batch.target, self.retain)
         return retained + self.strength * confusion
 
 
 def confusing(strength: float, original: nn.Module, request: Request, data: Dataset, run: Run) -> Aim:
     """`Confusion` with the original's head as the readers, on all calibration images."""
-    _, head = find_head(original, len(request.labels))
-    targets = [confused_target(data.prior(column)) for column in request.columns]
-    objective = Confusion(
-        weight=head.weight.detach().clone(),
-        bias=head.bias.detach().clone(),
-        target=torch.tensor(targets).to(run.device),
-        strength=strength,
-        forget=request.columns,
-        retain=request.retained_columns,
-        exclusive=data.exclusive,
-    )
-    return Aim(objective, data)
-
-
-def confused_target(prior: float) -> float:
-    """1/2, or the base rate of a rare or a nearly universal label: 1/2 would move nearly every image of it.
-
-    >>> confused_target(0.42), confused_target(0.02)
-    (0.5, 0.02)
-    """
-    return 0.5 if 0.2 <= prior <= 0.8 else prior
+    columns = tuple(range(len(request.labels))) if data.exclusive else request.columns
+    readers = original_rows(original, data, columns, run)
+    objective = Confusion(readers, strength, request.columns, request.retained_columns, data.exclusive)
+    return guarded(Aim(objective, data), original, request, data, run)
