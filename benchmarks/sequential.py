@@ -17,6 +17,7 @@ from unlabel.audit.outputs import read_others
 from unlabel.audit.probes import read_features
 from unlabel.audit.statistics import Estimate
 from unlabel.audit.subject import AuditOptions, Subject, ask
+from unlabel.audit.utility import measurable, read_utility
 from unlabel.data.dataset import Source
 from unlabel.engine import Run
 from unlabel.forget.driver import forget_labels
@@ -25,7 +26,7 @@ from unlabel.records import source_of
 from unlabel.request import Request
 from unlabel.runs import load_run
 
-FIGURES = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.mlp", "others.adv.lin", "others.adv.gbt")
+ATTACKS = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.mlp", "others.adv.lin", "others.adv.gbt")
 
 
 def read(model: nn.Module, source: Source, request: Request, run: Run) -> dict[str, Estimate]:
@@ -33,9 +34,11 @@ def read(model: nn.Module, source: Source, request: Request, run: Run) -> dict[s
     found = outputs(model, source.probe, run), outputs(model, source.test, run)
     subject, options = Subject("model", "after", *found, found[1]), AuditOptions(probe_seeds=1)
     question = ask(request.forgotten[0], source.probe, source.test, source.test)
+    utility = read_utility(subject, source.test, measurable(source.test, request.retained), options)
     return {
         **read_features(*found, question, options),
         **read_others(subject, request.masked_columns, question, options),
+        "retained AUC": utility.macro("util.auc"),
     }
 
 
@@ -63,7 +66,7 @@ def main() -> None:
             one.model, [given.then], source.train, method=method, forgotten=[given.first], run=run
         )
         first, second = (read(outcome.model, source, request, run) for outcome in (one, two))
-        for name in FIGURES:
+        for name in (*ATTACKS, "retained AUC"):
             rise = second[name] - first[name]
             low, high = rise.interval(0.95, -1.0, 1.0)
             values = " | ".join(f"{each[name].value:.3f}" for each in (before, first, second))

@@ -92,15 +92,18 @@ class Guarded:
 
     objective: Objective
     readers: Readers
+    strength: float
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         _, head = find_head(model, batch.target.shape[1])
         with tap(head) as seen:
             loss = self.objective(model, batch)
-        return loss + self.readers.blind(seen[0]).mean(1)
+        return loss + self.strength * self.readers.blind(seen[0]).mean(1)
 
 
-def guarded(aim: Aim, original: nn.Module, request: Request, data: Dataset, run: Run) -> Aim:
+def guarded(
+    aim: Aim, original: nn.Module, request: Request, data: Dataset, run: Run, *, strength: float = 1.0
+) -> Aim:
     """The same aim, which brings back no label that an earlier request removed; see `readers`.
 
     The annotations of those labels are used to fit the readers, and in no other way.
@@ -109,7 +112,7 @@ def guarded(aim: Aim, original: nn.Module, request: Request, data: Dataset, run:
     readers = fitted(original, data, earlier, run) if earlier else None
     if readers is None:
         return aim
-    return Aim(Guarded(aim.objective, readers), data, aim.images_read + len(data))
+    return Aim(Guarded(aim.objective, readers, strength), data, aim.images_read + len(data))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from unlabel.loss import log_odds, loss_of
 from unlabel.models.head import find_head, tap
 from unlabel.request import Request
 
+GUARD = 2.5  # what keeps earlier labels forgotten while the features move this much; at 1 they rose
+
 
 def confusion(*, strength: float = 1.0, steps: int = 188, lr: float = 0.05) -> Unlearner:
     """Trains the features until the original's own reader of the label sees nothing.
@@ -83,4 +85,4 @@ def confusing(strength: float, original: nn.Module, request: Request, data: Data
     columns = tuple(range(len(request.labels))) if data.exclusive else request.columns
     readers = original_rows(original, data, columns, run)
     objective = Confusion(readers, strength, request.columns, request.retained_columns, data.exclusive)
-    return guarded(Aim(objective, data), original, request, data, run)
+    return guarded(Aim(objective, data), original, request, data, run, strength=GUARD * strength)
