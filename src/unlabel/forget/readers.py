@@ -70,13 +70,14 @@ def fitted(model: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) 
     if not known:
         return None
     features = outputs(model, data, run, stage="guard").features[PENULTIMATE].astype(np.float64)
-    scale = features.std(0) + 1e-6  # a dead feature must not be read
+    centre, scale = features.mean(0), features.std(0) + 1e-6  # a dead feature must not be read
     weight, bias = [], []
     for column in known:
         rows = data.target[:, column] >= 0
-        fit = LogisticRegression(C=0.1, max_iter=200).fit(features[rows] / scale, data.target[rows, column])
+        standard = (features[rows] - centre) / scale
+        fit = LogisticRegression(C=0.1, max_iter=5000).fit(standard, data.target[rows, column])
         weight.append(fit.coef_[0] / scale)
-        bias.append(fit.intercept_[0])
+        bias.append(fit.intercept_[0] - weight[-1] @ centre)
     return Readers(
         torch.tensor(np.array(weight), dtype=torch.float32, device=run.device),
         torch.tensor(np.array(bias), dtype=torch.float32, device=run.device),
