@@ -112,12 +112,14 @@ def guarded(
     readers = fitted(original, data, earlier, run) if earlier else None
     if readers is None:
         return aim
-    return Aim(Guarded(aim.objective, readers, strength), data, aim.images_read + len(data))
+    # images of a class forgotten earlier have no retained annotation, but the reader must be blind on them
+    images = data if data.exclusive and not request.rows else aim.data
+    return Aim(Guarded(aim.objective, readers, strength), images, aim.images_read + len(data))
 
 
 @dataclass(frozen=True)
 class Train:
-    """A repair that minimises one objective.
+    """A repair that minimises one objective, and keeps labels forgotten earlier forgotten (`guarded`).
 
     Args:
         aim: What to minimise; called once, with the original.
@@ -145,7 +147,10 @@ class Train:
         bands: Bands,
         run: Run,
     ) -> History:
-        objective, images, read = self.aim(original, request, data, run)
+        aim = self.aim(original, request, data, run)
+        if not isinstance(aim.objective, Guarded):
+            aim = guarded(aim, original, request, data, run)
+        objective, images, read = aim
         held = [held_rows(model, request, earlier_only=not self.hold_rows)]
         if self.move != "all":
             held.append(held_weights(model, bands, self.move))
