@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.forget.gradients import Named
+from unlabel.forget.phases import joined
 from unlabel.recipe import History
 from unlabel.request import Request
 
@@ -167,12 +168,7 @@ class Repeated:
         for _ in range(self.times):
             works.append(self.once(now, request, data, run))
             now = works[-1].model.eval()
-        rows = [row for work in works for row in work.history.rows]
-        history = History(
-            tuple({**row, "step": step} for step, row in enumerate(rows, start=1)),
-            sum(work.history.images_processed for work in works),
-            sum(work.history.seconds for work in works),
-        )
+        history = joined([work.history for work in works])
         stages = {stage: sum((work.seconds[stage] for work in works), 0.0) for stage in works[0].seconds}
         scored = sum(work.images_scored for work in works)
         return Work(now, history, scored, stages, works[0].settings)
