@@ -13,7 +13,9 @@ from unlabel.data.folder import load_folder
 from unlabel.errors import OptionError
 from unlabel.log import SILENT
 
-KNOWN = "faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH, svhn:PATH, mufac:PATH"
+KNOWN = (
+    "faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH, svhn:PATH, mufac:PATH, shapes, ages, digits"
+)
 
 
 def test_importing_the_room_loads_no_heavy_library() -> None:

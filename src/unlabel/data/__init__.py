@@ -1,7 +1,7 @@
 """Images and their labels, split for training and auditing.
 
-``load("faces")`` draws them, ``load("folder:PATH")`` reads a folder of photos, and ``load("celeba:PATH")``
-and its like read public data sets where they lie; see `READERS`.
+``load("faces")``, ``load("shapes")`` and ``load("ages")`` draw them, ``load("folder:PATH")`` reads a folder
+of photos, ``load("celeba:PATH")`` and its like read public data sets where they lie; see `READERS`.
 """
 
 import os
@@ -33,9 +33,10 @@ def load(
 
     Args:
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``celeba:PATH``,
-            ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH`` or ``mufac:PATH``.
+            ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``, ``mufac:PATH``, ``shapes:set=digits``, ``ages``
+            or ``digits``.
         image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
-            that small (cifar10, mnist, svhn), or for what the name says.
+            that small (cifar10, mnist, svhn, shapes, digits), or for what the name says.
         labels: Label columns to keep, in this order; None for all.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
@@ -74,7 +75,7 @@ def _unknown(source: str, kind: str) -> OptionError:
     """What to write instead of a source that is none."""
     if source and os.path.isdir(os.path.expanduser(source)):
         return OptionError(f"found the folder {source!r} as data source; write folder:{source}")
-    known = ", ".join(name if name == "faces" else f"{name}:PATH" for name in READERS)
+    known = ", ".join(name if name in OWN else f"{name}:PATH" for name in READERS)
     return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {known}")
 
 
@@ -90,6 +91,45 @@ def _faces(
     from unlabel.data.faces import load_faces
 
     return load_faces(spec, image_size=image_size, labels=labels, workers=workers, log=log)
+
+
+def _shapes(
+    spec: str,
+    image_size: int | None,
+    labels: Sequence[str] | None,
+    skip_bad: bool,
+    workers: int | None,
+    log: Log,
+) -> Source:
+    from unlabel.data.shapes import load_shapes
+
+    return load_shapes(spec, image_size=image_size, labels=labels, workers=workers, log=log)
+
+
+def _ages(
+    spec: str,
+    image_size: int | None,
+    labels: Sequence[str] | None,
+    skip_bad: bool,
+    workers: int | None,
+    log: Log,
+) -> Source:
+    from unlabel.data.ages import load_ages
+
+    return load_ages(spec, image_size=image_size, labels=labels, workers=workers, log=log)
+
+
+def _digits(
+    spec: str,
+    image_size: int | None,
+    labels: Sequence[str] | None,
+    skip_bad: bool,
+    workers: int | None,
+    log: Log,
+) -> Source:
+    from unlabel.data.eight import load_digits_of_8
+
+    return load_digits_of_8(spec, image_size=image_size, labels=labels, workers=workers, log=log)
 
 
 def _folder(
@@ -166,6 +206,12 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "mnist": partial(_vision, "mnist"),
         "svhn": partial(_vision, "svhn"),
         "mufac": _mufac,
+        "shapes": _shapes,
+        "ages": _ages,
+        "digits": _digits,
     }
 )
 """What may stand before the first colon of a source's name; a reader gets what stands after it."""
+
+OWN = ("faces", "shapes", "ages", "digits")
+"""Readers that need no path: what they read is drawn or comes with a library."""

@@ -3,7 +3,8 @@
 Lengths are in half image sides, so a face can be drawn at any size; edges are one pixel wide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,8 +42,17 @@ class Canvas:
         image: float32 (image, 3, size, size), 0 black to 1 white.
     """
 
-    def __init__(self, seed: int, index: NDArray[np.integer], target: NDArray[np.int8], size: int):
+    def __init__(
+        self,
+        seed: int,
+        index: NDArray[np.integer],
+        target: NDArray[np.int8],
+        size: int,
+        moved: Mapping[str, NDArray[np.floating]] = MappingProxyType({}),
+    ):
         values = {**cues(seed, index, target, LABELS[: target.shape[1]]), **nuisances(seed, index)}
+        for name, amount in moved.items():
+            values[name] = values[name] + amount.astype(np.float32)
         self.v: dict[str, Plane] = {name: value[:, None, None] for name, value in values.items()}
         self.things = {name: bool(values[name].any()) for name in THINGS}
         self.seed, self.index, self.size = seed, index, size

@@ -4,6 +4,9 @@ A face is painted from back to front. Each part is a signed distance in the head
 coverage by `Canvas.cover` and painted over what lies behind.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +19,13 @@ VERSION = 3
 _BATCH = 16  # drawn together, always full: rounding cannot depend on how many pictures were asked for
 
 
-def draw(seed: int, index: NDArray[np.integer], target: NDArray[np.int8], size: int) -> NDArray[np.uint8]:
+def draw(
+    seed: int,
+    index: NDArray[np.integer],
+    target: NDArray[np.int8],
+    size: int,
+    moved: Mapping[str, NDArray[np.floating]] = MappingProxyType({}),
+) -> NDArray[np.uint8]:
     """Draws faces, keyed by (seed, index): the same bytes whatever else is drawn with them.
 
     Args:
@@ -24,6 +33,7 @@ def draw(seed: int, index: NDArray[np.integer], target: NDArray[np.int8], size: 
         index: Image numbers >= 0.
         target: 0 or 1, (image, label), for the first columns of `unlabel.data.joint.LABELS`.
         size: Height and width in pixels, >= 16.
+        moved: Cues of `unlabel.data.cues` by name, and what is added to each face's, (image,).
 
     Returns:
         uint8 (image, size, size, 3).
@@ -35,7 +45,8 @@ def draw(seed: int, index: NDArray[np.integer], target: NDArray[np.int8], size: 
     pictures = np.empty((len(index), size, size, 3), np.uint8)
     for start in range(0, len(index), _BATCH):
         rows = np.resize(np.arange(start, min(start + _BATCH, len(index))), _BATCH)
-        canvas = Canvas(seed, index[rows], target[rows], size)
+        added = {name: amount[rows] for name, amount in moved.items()}
+        canvas = Canvas(seed, index[rows], target[rows], size, added)
         for part in (_background, _hair_behind, _body, _face, _beard, _nose, _mouth, _eyes, _hair_before):
             part(canvas)
         pictures[start : start + _BATCH] = _developed(canvas)[: len(index) - start]

@@ -6,46 +6,34 @@ own range of numbers, so a larger training set keeps every image that a smaller 
 they were. Pixels are drawn once and mapped from the cache afterwards.
 """
 
-import json
-import multiprocessing
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.data.cache import cache_folder
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.drawing import VERSION, draw
-from unlabel.data.joint import LABELS, celeba, sample
-from unlabel.errors import DataError, LabelMismatch, OptionError, suggest
+from unlabel.data.drawn import NOTE, SPLIT_RULE, drawn_pixels, numbers
+from unlabel.data.joint import LABELS, celeba, fitted, independent, sample
+from unlabel.data.spec import Allowed, checked, read_options, short_name
+from unlabel.errors import LabelMismatch
 from unlabel.log import SILENT, Log
-
-APART = 10_000_000
-"""Distance between the first image numbers of train, P and E."""
 
 DRAWN_LABELS = 10
 """The paper's labels are always drawn; fewer only means fewer columns."""
 
-_CHUNK = 128
-_FEW = 1024  # below this many images, starting processes costs more than it saves
-
-_RANGES = {
+_ALLOWED: Mapping[str, Allowed] = {
     "train": (1, 1_000_000),
     "probe": (1, 1_000_000),
     "test": (1, 1_000_000),
     "labels": (1, len(LABELS)),
     "size": (16, 512),
     "seed": (0, 2**31 - 1),
+    "independent": (0, 1),
 }
 
 
@@ -59,6 +47,7 @@ class FacesConfig:
     labels: int = 10
     size: int = 64
     seed: int = 0
+    independent: int = 0
 
     @classmethod
     def parse(cls, spec: str) -> "FacesConfig":
@@ -69,26 +58,13 @@ class FacesConfig:
 
         Example:
             >>> FacesConfig.parse("faces:train=400,size=32")
-            FacesConfig(train=400, probe=5000, test=5000, labels=10, size=32, seed=0)
+            FacesConfig(train=400, probe=5000, test=5000, labels=10, size=32, seed=0, independent=0)
             >>> FacesConfig.parse("faces:trian=400")
             Traceback (most recent call last):
             unlabel.errors.OptionError: faces has no option 'trian'. Close: train. It has train, ...
         """
-        body = spec.removeprefix("faces").removeprefix(":")
-        given: dict[str, int] = {}
-        for item in body.split(",") if body else ():
-            key, _, text = (part.strip() for part in item.partition("="))
-            if key not in _RANGES:
-                raise OptionError(
-                    f"faces has no option {key!r}.{suggest(key, _RANGES)} It has {', '.join(_RANGES)};"
-                    " write faces:train=8000,size=64"
-                )
-            if key in given:
-                raise OptionError(f"{key} is given twice in {spec!r}; give it once")
-            if not (text.isascii() and text.isdigit()):
-                raise OptionError(f"found {key}={text!r} in {spec!r}; expected a whole number")
-            given[key] = _checked(key, int(text))
-        return cls(**given)
+        why = {"labels": f" ({len(LABELS)} labels can be drawn: {LABELS[0]} ... {LABELS[-1]})"}
+        return cls(**read_options("faces", spec, _ALLOWED, "faces:train=8000,size=64", why))
 
     @property
     def name(self) -> str:
@@ -97,20 +73,7 @@ class FacesConfig:
         >>> FacesConfig(seed=3, train=400).name
         'faces:train=400,seed=3'
         """
-        changed = [
-            f"{field.name}={getattr(self, field.name)}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        ]
-        return f"faces:{','.join(changed)}" if changed else "faces"
-
-
-def _checked(key: str, value: int) -> int:
-    low, high = _RANGES[key]
-    if not low <= value <= high:
-        why = f" ({high} labels can be drawn: {LABELS[0]} ... {LABELS[-1]})" if key == "labels" else ""
-        raise OptionError(f"found {key}={value} for faces; expected {low:,} to {high:,}{why}")
-    return value
+        return short_name("faces", self)
 
 
 def load_faces(
@@ -123,10 +86,11 @@ def load_faces(
 ) -> Source:
     """Draws the faces that a string names, or maps them from the cache.
 
-    ``faces:train=N,probe=N,test=N,labels=K,size=S,seed=R``, each part optional: the number of images of
-    each split (8,000, 5,000 and 5,000), the first K of `LABELS` (10), height and width in pixels (64),
-    and the key of all randomness (0). Image i of a split is the same whatever the counts are; its ten
-    first labels are the same whatever K is.
+    ``faces:train=N,probe=N,test=N,labels=K,size=S,seed=R,independent=1``, each part optional: the number of
+    images of each split (8,000, 5,000 and 5,000), the first K of `LABELS` (10), height and width in pixels
+    (64), the key of all randomness (0), and whether each label is drawn by itself, as often as in CelebA but
+    independently of the others (0: labels go together as they do there). Image i of a split is the same
+    whatever the counts are; its ten first labels are the same whatever K is.
 
     Args:
         spec: The string, with or without the leading ``faces:``.
@@ -142,16 +106,21 @@ def load_faces(
     """
     config = FacesConfig.parse(spec)
     if image_size is not None:
-        config = FacesConfig(**{**config.__dict__, "size": _checked("size", image_size)})
+        config = FacesConfig(**{**config.__dict__, "size": checked("faces", "size", image_size, _ALLOWED)})
     names = LABELS[: config.labels]
     _check_names(labels or (), names)
-    starts = {"train": 0, "probe": APART, "test": 2 * APART}
     splits: dict[str, Dataset] = {}
     digests: list[str] = []
-    for split, start in starts.items():
-        index = np.arange(start, start + getattr(config, split))
-        target = sample(config.seed, index, max(config.labels, DRAWN_LABELS))
-        pixels, digest = _pixels(config, split, index, target, workers, log)
+    count = max(config.labels, DRAWN_LABELS)
+    chain = independent(celeba(LABELS[:count]).prevalence) if config.independent else fitted(count)
+    for split, index in numbers(config.__dict__).items():
+        target = sample(config.seed, index, count, chain)
+        key: tuple[Any, ...] = (VERSION, config.seed, split, len(index), config.size, LABELS[:count])
+        key += ("independent",) if config.independent else ()
+        paint = partial(_draw_rows, config, index, target)
+        pixels, digest = drawn_pixels(
+            "faces", split, key, len(index), config.size, paint, workers=workers, log=log
+        )
         rows = np.arange(len(index))
         ids = np.array([f"face_{number:06d}.png" for number in index])
         splits[split] = Dataset(pixels, rows, target[:, : config.labels], index, ids, names)
@@ -175,19 +144,22 @@ def _facts(config: FacesConfig, splits: dict[str, Dataset], digests: list[str]) 
     digest = sha256("".join(digests).encode())
     digest.update(target.tobytes())
     return {
-        "split_rule": f"train, P and E are drawn from numbers starting at 0, {APART:,} and {2 * APART:,}",
+        "split_rule": SPLIT_RULE,
         "identities": False,
-        "identity_note": "drawings of nobody: each image is its own cluster",
+        "identity_note": NOTE,
         "counts": {name: len(part) for name, part in splits.items()},
         "seed": config.seed,
         "drawing_version": VERSION,
-        "phi_error": phi_error(target, LABELS[: config.labels]),
+        "labels_drawn": "independently, each as often as in CelebA" if config.independent else "as in CelebA",
+        "phi_error": phi_error(target, LABELS[: config.labels], independent=bool(config.independent)),
         "digest": digest.hexdigest(),
     }
 
 
-def phi_error(target: NDArray[np.int8], labels: Sequence[str]) -> float:
-    """Largest difference between the phi of two of these columns and CelebA's; constant columns are left out.
+def phi_error(target: NDArray[np.int8], labels: Sequence[str], *, independent: bool = False) -> float:
+    """Largest difference between the phi of two of these columns and CelebA's, or 0 for independent ones.
+
+    Constant columns are left out.
 
     Sampling alone gives about ``3 / sqrt(n)`` among ten labels.
     """
@@ -195,96 +167,11 @@ def phi_error(target: NDArray[np.int8], labels: Sequence[str]) -> float:
     if len(varied) < 2:
         return 0.0
     phi = np.corrcoef(target[:, varied].T)
-    return float(np.abs(phi - celeba([labels[int(k)] for k in varied]).phi).max())
-
-
-def _pixels(
-    config: FacesConfig,
-    split: str,
-    index: NDArray[np.int64],
-    target: NDArray[np.int8],
-    workers: int | None,
-    log: Log,
-) -> tuple[NDArray[np.uint8], str]:
-    """The drawn pixels, memory-mapped, and their SHA-256."""
-    key = (VERSION, config.seed, split, len(index), config.size, LABELS[: target.shape[1]])
-    stem = f"faces-{split}-{sha256(repr(key).encode()).hexdigest()[:24]}"
-    path = cache_folder() / f"{stem}.npy"
-    shape = (len(index), config.size, config.size, 3)
-    found = _find(path, shape)
-    if found is None:
-        try:
-            _build(path, shape, partial(_draw_rows, config, index, target), workers, log)
-        except OSError as error:
-            raise DataError(
-                f"cannot write drawn faces to {path.parent}: {error.strerror or error}; make room there,"
-                " or name another folder in the environment variable UNLABEL_CACHE"
-            ) from error
-        found = _find(path, shape)
-    if found is None:
-        raise DataError(
-            f"{path} changed as soon as it was written; check the disk, or name another folder in the"
-            " environment variable UNLABEL_CACHE"
-        )
-    return found
-
-
-def _find(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], str] | None:
-    """The cached pixels, if they are there, whole and what was drawn."""
-    try:
-        recorded = json.loads(path.with_suffix(".json").read_text())["sha256"]
-        pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError, TypeError):
-        return None
-    if pixels.dtype != np.uint8 or pixels.shape != shape:
-        return None
-    digest = sha256(pixels.data).hexdigest()
-    return (pixels, digest) if digest == recorded else None
+    wanted = np.eye(len(varied)) if independent else celeba([labels[int(k)] for k in varied]).phi
+    return float(np.abs(phi - wanted).max())
 
 
 def _draw_rows(
     config: FacesConfig, index: NDArray[np.int64], target: NDArray[np.int8], rows: slice
 ) -> NDArray[np.uint8]:
     return draw(config.seed, index[rows], target[rows], config.size)
-
-
-def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, log: Log) -> None:
-    """Draws into a temporary file and gives it its name when it is whole."""
-    rows = [slice(start, start + _CHUNK) for start in range(0, shape[0], _CHUNK)]
-    handle, temporary = mkstemp(dir=path.parent, prefix=".new-", suffix=".npy")
-    os.close(handle)
-    try:
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        with open(temporary, "r+b") as file:  # a full disk is an error here, and a bus error in a mapping
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
-        with log.track("draw", shape[0], "images") as advance, _mapping(shape[0], workers) as each:
-            for place, drawn in zip(rows, each(part, rows), strict=True):
-                pixels[place] = drawn
-                advance(len(drawn))
-        digest = sha256(pixels.data).hexdigest()
-        pixels.flush()
-        del pixels
-        # The record goes first: whoever finds the new pixels finds their checksum too.
-        record = Path(temporary).with_suffix(".json")
-        record.write_text(json.dumps({"sha256": digest}))
-        os.replace(record, path.with_suffix(".json"))
-        os.replace(temporary, path)
-    finally:
-        for left in (Path(temporary), Path(temporary).with_suffix(".json")):
-            left.unlink(missing_ok=True)
-
-
-@contextmanager
-def _mapping(images: int, workers: int | None) -> Iterator[Any]:
-    """A `map` over processes, or the built-in one where they would not help or cannot be started."""
-    workers = min(workers if workers is not None else os.cpu_count() or 1, os.cpu_count() or 1)
-    if workers <= 1 or images < _FEW or multiprocessing.current_process().daemon:
-        yield map
-        return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(workers, context) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)

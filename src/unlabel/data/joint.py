@@ -81,6 +81,17 @@ def fitted(count: int) -> Model:
     return Model(np.array(stored["bias"][:count]), weights)
 
 
+def independent(prevalence: NDArray[np.float64]) -> Model:
+    """The chain of labels that know nothing of each other: each is present as often as it is told.
+
+    Example:
+        >>> moments(independent(np.array([0.25, 0.5]))).phi.round(6).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    count = len(prevalence)
+    return Model(np.log(prevalence) - np.log1p(-prevalence), np.zeros((count, count)))
+
+
 def sample(seed: int, index: NDArray[np.integer], count: int, model: Model | None = None) -> NDArray[np.int8]:
     """Labels of some images, keyed by (seed, index).
 

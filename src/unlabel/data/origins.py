@@ -105,3 +105,9 @@ MUFAC = Origin(
     "github.com/ndb796/MachineUnlearning",
     f"those of AI Hub, aihub.or.kr, from whose family photos it is made; {_PERCEIVED}",
 )
+DIGITS = Origin(
+    "Optical Recognition of Handwritten Digits (Alpaydin, Kaynak), its test part",
+    "as it comes with scikit-learn",
+    "archive.ics.uci.edu/dataset/80",
+    "CC BY 4.0",
+)
