@@ -51,10 +51,10 @@ def load_digits_of_8(
     from sklearn.datasets import load_digits
 
     names = chosen_labels(CLASSES, labels, "digits")
-    found = load_digits()
-    grey = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    sixteenths, digits = load_digits(return_X_y=True)
+    grey = np.rint(sixteenths.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     columns = np.array([CLASSES.index(name) for name in names])
-    target = (found.target[:, None] == columns).astype(np.int8)
+    target = (np.asarray(digits)[:, None] == columns).astype(np.int8)
     ids = [f"digit_{number:04d}" for number in range(len(grey))]
     known = Annotations(names, ids, target, [""] * len(ids), [""] * len(ids))
     pixels = resized(grey, image_size or DEFAULT_SIZE, workers=workers, log=log)

@@ -26,7 +26,7 @@ def read_options(
         OptionError: An unknown or repeated key, or a value that is not allowed.
 
     Example:
-        >>> read_options("shapes", "shapes:set=digits,size=48", {"set": ("digits",), "size": (16, 512)}, "")
+        >>> read_options("shapes", "set=digits,size=48", {"set": ("solids", "digits"), "size": (16, 512)}, "")
         {'set': 'digits', 'size': 48}
     """
     body = spec.removeprefix(kind).removeprefix(":")
