@@ -100,15 +100,15 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-plain dictionary, numbers with six significant digits and no NaN or infinity."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Recursively turns tuples into lists and rounds floats; refuses numbers that JSON cannot hold."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, bool) or value is None or isinstance(value, str | int):
         return value
     number = float(value)

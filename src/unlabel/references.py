@@ -82,9 +82,34 @@ def make_references(
             folder of that name holds another run.
         UnlabelError: As `open_case`, `ask` and `train_run` raise.
     """
+    check_count(count)
+    case = open_case(run, before, given, where, data)
+    return train_references(case, count, where, epochs=epochs, lr=lr, command=command)
+
+
+def check_count(count: int) -> None:
+    """Refuses a number of references out of range."""
     if not 1 <= count <= MOST:
         raise OptionError(f"--make-references is {count}; expected 1 to {MOST}")
-    case = open_case(run, before, given, where, data)
+
+
+def train_references(
+    case: Case,
+    count: int,
+    where: Run,
+    *,
+    epochs: float | None = None,
+    lr: float | None = None,
+    command: str = "",
+) -> list[Path]:
+    """The same for a case that is open already, whether or not anything has been unlearned yet.
+
+    Args:
+        case: The original, the labels, the data, and the references that are there.
+        count, where, epochs, lr, command: See `make_references`.
+    """
+    check_count(count)
+    before = case.original.path
     sets = sets_of(case.source, where.seed)
     for label in case.request.masked:
         ask(label, sets.probe, sets.test, sets.train)

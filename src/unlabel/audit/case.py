@@ -2,7 +2,9 @@
 
 ::
 
-    open_case(run, before, references) -> models, request, source      sets_of(source) -> P, E, T_in
+    open_case(run, before, references)         -> models, request, source
+    open_request(labels, before, references)   -> the same, where nothing has been unlearned yet
+    sets_of(source)                            -> P, E, T_in
 """
 
 import hashlib
@@ -39,7 +41,7 @@ class Case:
     """The runs of an audit, read and found to belong together, and their data."""
 
     original: Loaded
-    after: Loaded
+    after: Loaded | None  # None where nothing has been unlearned yet
     references: list[Loaded]
     request: Request
     source: Source  # its labels taken for classes as the models answer, see `as_answered`
@@ -67,16 +69,45 @@ def open_case(run: Path, before: Path, references: Sequence[Path], where: Run, d
     """
     after, original = load_run(run), load_run(before)
     retrained = [load_run(path) for path in references]
-    request = request_of(after, original)
-    check_references(after, original, retrained, request)
+    return _fitting(original, after, retrained, request_of(after, original), where, data)
+
+
+def open_request(
+    labels: Sequence[str], before: Path, references: Sequence[Path], where: Run, data: str | None
+) -> Case:
+    """The case of labels that no run has forgotten yet: what models made in memory are audited against.
+
+    Args:
+        labels: Names to forget.
+        before, references, where, data: See `open_case`.
+
+    Raises:
+        RequestError: The labels do not fit the original's.
+        ModelError: The runs do not belong together, or not to the data.
+        OptionError: One reference is given twice, or is the original.
+    """
+    original, retrained = load_run(before), [load_run(path) for path in references]
+    request = Request.make(labels, original.config.labels, forgotten=original.config.forgotten)
+    return _fitting(original, None, retrained, request, where, data)
+
+
+def _fitting(
+    original: Loaded,
+    after: Loaded | None,
+    retrained: list[Loaded],
+    request: Request,
+    where: Run,
+    data: str | None,
+) -> Case:
+    check_references([item for item in (after, original) if item], retrained, request)
     source = source_of(original.config, original.record, data, skip_bad=False, run=where)
-    for item in (after, *retrained):
+    for item in ([after] if after else []) + retrained:
         if item.config.activation != original.config.activation:
             raise ModelError(
-                f"{item.path} answers by a {item.config.activation}, but {before} by a"
+                f"{item.path} answers by a {item.config.activation}, but {original.path} by a"
                 f" {original.config.activation}; expected runs of one kind"
             )
-    return Case(original, after, retrained, request, as_answered(source, original.config, before))
+    return Case(original, after, retrained, request, as_answered(source, original.config, original.path))
 
 
 def as_answered(source: Source, config: Config, path: Path) -> Source:
@@ -122,9 +153,15 @@ def request_of(after: Loaded, before: Loaded) -> Request:
     return Request.make(new, after.config.labels, forgotten=before.config.forgotten)
 
 
-def check_references(after: Loaded, before: Loaded, references: Sequence[Loaded], request: Request) -> None:
-    """Refuses references that cannot serve: other labels, the same run twice, or the audited one."""
-    seen = {after.sha256: after.path, before.sha256: before.path}
+def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], request: Request) -> None:
+    """Refuses references that cannot serve: other labels, the same run twice, or an audited one.
+
+    Args:
+        audited: The unlearned run and the original, or the original alone.
+        references: Runs said to be retrained without the labels.
+        request: The labels.
+    """
+    seen = {item.sha256: item.path for item in audited}
     for reference in references:
         if reference.sha256 in seen:
             raise OptionError(
@@ -132,8 +169,8 @@ def check_references(after: Loaded, before: Loaded, references: Sequence[Loaded]
                 " models retrained independently, each with its own seed"
             )
         seen[reference.sha256] = reference.path
-        if reference.config.labels != after.config.labels:
-            raise ModelError(f"--reference {reference.path} has other labels than {after.path}")
+        if reference.config.labels != request.labels:
+            raise ModelError(f"--reference {reference.path} has other labels than {audited[0].path}")
         if set(reference.config.forgotten) != set(request.masked):
             raise ModelError(
                 f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"

@@ -1,7 +1,13 @@
-"""An audit of run folders: reads them, runs each model once over the same images, writes ``audit.json``."""
+"""An audit of run folders: reads them, runs each model once over the same images, writes ``audit.json``.
+
+::
+
+    bench(case, where) -> Bench      the original and its references, read once
+    Bench.audit(after)               any number of unlearned models against them
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +15,19 @@ import numpy as np
 import torch
 
 from unlabel import engine
-from unlabel.audit.case import Sets, differences, open_case, overlap, sets_of
+from unlabel.audit.case import Case, Sets, differences, open_case, overlap, sets_of
 from unlabel.audit.cost import reference_cost
+from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.readings import cached_outputs
 from unlabel.audit.subject import AuditOptions, Subject
 from unlabel.data.batches import batch_of
 from unlabel.engine import Run
 from unlabel.findings import Audit, Role
+from unlabel.log import SILENT, Log
 from unlabel.models.build import build
 from unlabel.models.custom import is_custom
+from unlabel.models.features import Outputs, outputs
 from unlabel.models.head import find_head
 from unlabel.runs import Loaded, write_json
 
@@ -58,41 +67,113 @@ def audit_run(
     """
     where = alone(where)
     case = open_case(run, before, references, where, data)
-    original, after, retrained, source = case.original, case.after, case.references, case.source
-    sets = sets_of(source, where.seed)
-    loaded = [original, after, *retrained]
-    roles: list[Role] = ["before", "after", *("reference" for _ in retrained)]
-    subjects = [read(item, role, sets, where) for item, role in zip(loaded, roles, strict=True)]
-    result = audit_outputs(
-        subjects[0],
-        subjects[1],
-        subjects[2:],
-        case.request,
-        sets.probe,
-        sets.test,
-        sets.train,
+    assert case.after is not None
+    shared = bench(case, where)
+    result = shared.audit(
+        read(case.after, "after", shared.sets, where),
         options=options or AuditOptions(budget=budget, seed=where.seed),
-        random_init=random_init(original, sets, where),
-        overlap=overlap(source),
-        deterministic=all(repeats(item, sets, where) for item in (original, after)),
-        facts={
-            "source": source.name,
-            **source.facts,
-            "same_as_training": (original.record.get("data") or {}).get("digest") == sets.digest,
-            "references_differ": differences(original, retrained),
-        },
+        deterministic=repeats(case.after, shared.sets, where),
         models={
-            "before": model_record(original),
-            "after": model_record(after),
-            "references": [model_record(item) for item in retrained],
+            "after": model_record(case.after),
             "command": command,
-            **({} if retrained else {"reference_cost": reference_cost(case, data)}),
+            **({} if case.references else {"reference_cost": reference_cost(case, data)}),
         },
-        start_known=case.start_known,
         log=where.log,
     )
     write_json(run / "audit.json", result.to_json())
     return result
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that audits of one request share: read once, then used for any number of unlearned models.
+
+    Args:
+        case: The runs and their data.
+        sets: P, E and T_in.
+        before: The original's outputs.
+        references: The references' outputs.
+        random_init: Outputs of the original's network before any training.
+        overlap: What the splits share, in a sentence; None: nothing.
+        deterministic: Whether two passes of the original gave equal outputs.
+    """
+
+    case: Case
+    sets: Sets
+    before: Subject
+    references: tuple[Subject, ...]
+    random_init: tuple[Outputs, Outputs]
+    overlap: str | None
+    deterministic: bool
+
+    def audit(
+        self,
+        after: Subject,
+        *,
+        options: AuditOptions,
+        deterministic: bool = True,
+        models: Mapping[str, Any] | None = None,
+        log: Log = SILENT,
+        memory: Memory | None = None,
+    ) -> Audit:
+        """Audits one unlearned model; see `audit_outputs`.
+
+        Args:
+            after: Its outputs on `sets`.
+            options: Margins, sizes and seed.
+            deterministic: Whether two passes of it gave equal outputs.
+            models: What the report says of it, beside the original and the references.
+            log: Receives progress.
+            memory: What attacks on the original and the references found before.
+        """
+        case = self.case
+        digest = (case.original.record.get("data") or {}).get("digest")
+        return audit_outputs(
+            self.before,
+            after,
+            self.references,
+            case.request,
+            self.sets.probe,
+            self.sets.test,
+            self.sets.train,
+            options=options,
+            random_init=self.random_init,
+            overlap=self.overlap,
+            deterministic=self.deterministic and deterministic,
+            facts={
+                "source": case.source.name,
+                **case.source.facts,
+                "same_as_training": digest == self.sets.digest,
+                "references_differ": differences(case.original, case.references),
+            },
+            models={
+                "before": model_record(case.original),
+                "references": [model_record(item) for item in case.references],
+                **(models or {}),
+            },
+            start_known=case.start_known,
+            log=log,
+            memory=memory,
+        )
+
+
+def bench(case: Case, where: Run) -> Bench:
+    """Reads the original and its references, and looks at the splits.
+
+    Args:
+        case: The runs and their data.
+        where: One process; its seed draws T_in and the untrained network.
+    """
+    sets = sets_of(case.source, where.seed)
+    return Bench(
+        case,
+        sets,
+        read(case.original, "before", sets, where),
+        tuple(read(item, "reference", sets, where) for item in case.references),
+        random_init(case.original, sets, where),
+        overlap(case.source),
+        repeats(case.original, sets, where),
+    )
 
 
 def alone(where: Run) -> Run:
@@ -108,20 +189,32 @@ def alone(where: Run) -> Run:
     )
 
 
-def read(loaded: Loaded, role: Role, sets: Sets, where: Run) -> Subject:
-    """One model's outputs on the three sets, from the cache where it has been read before."""
+def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = True) -> Subject:
+    """One model's outputs on the three sets, from the cache where it has been read before.
+
+    Args:
+        loaded: The model.
+        role: Its part in the audit.
+        sets: P, E and T_in.
+        where: One process.
+        cached: Whether its outputs are kept; not worth their space for a model that will not be kept.
+    """
     config = loaded.config
     parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test, sets.train)]
     key = f"{loaded.sha256}/{sets.digest}"
-    outputs = [cached_outputs(loaded.model, part, where, key, loaded.path.name) for part in parts]
+    if cached:
+        said = [cached_outputs(loaded.model, part, where, key, loaded.path.name) for part in parts]
+    else:
+        model = engine.place(loaded.model, where)
+        said = [outputs(model, part, where, stage=f"read {loaded.path.name}") for part in parts]
     _, head = find_head(loaded.model, len(config.labels))
     rows = (head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
     return Subject(
         run=str(loaded.path),
         role=role,
-        probe=outputs[0],
-        test=outputs[1],
-        train=outputs[2],
+        probe=said[0],
+        test=said[1],
+        train=said[2],
         absent=frozenset(config.forgotten),
         head=rows,
     )

@@ -23,6 +23,7 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
         where the recipe is not recorded, then ``per`` is ``pass``), seconds None where nothing tells the
         speed; ``estimated_from``; ``command``; and all of it as a ``sentence`` without the command.
     """
+    assert case.after is not None
     plan = case.original.record.get("blueprint")
     command = ["unlabel", "audit", str(case.after.path), "--before", str(case.original.path)]
     command += ["--data", data] if data else []
@@ -53,6 +54,7 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
 
 def speed(case: Case) -> tuple[float | None, str | None]:
     """Training images a second on the record, and whose: the original's training, or the forgetting's."""
+    assert case.after is not None
     sources: tuple[tuple[Mapping[str, Any], str, str], ...] = (
         (case.original.record, "train", "the original's training"),
         (case.after.record, "repair", "the forgetting's repair"),

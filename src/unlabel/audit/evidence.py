@@ -12,16 +12,18 @@ from threadpoolctl import threadpool_limits
 from unlabel.audit import controls
 from unlabel.audit.contrasts import Contrast
 from unlabel.audit.judging import Readings
+from unlabel.audit.memory import Memory, digest, key_of
 from unlabel.audit.outputs import OwnOutput, floor, read_others
 from unlabel.audit.probes import read_features
 from unlabel.audit.statistics import Estimate, advantage
 from unlabel.audit.subject import AuditOptions, Question, Subject
 from unlabel.data.dataset import Dataset
 from unlabel.log import Log
-from unlabel.models.features import Outputs
+from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.request import Request
 
 Job = Callable[[], Any]
+Place = tuple[str, str, int]  # what is measured, of which label, on which model
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def gather(
     random_init: tuple[Outputs, Outputs] | None,
     options: AuditOptions,
     log: Log,
+    memory: Memory | None = None,
 ) -> Evidence:
     """Runs every attack on every model alike, and the controls.
 
@@ -66,10 +69,12 @@ def gather(
         random_init: Outputs on P and E of an untrained network.
         options: Sizes and seed.
         log: Receives progress.
+        memory: Where attacks on the original and the references are looked up and kept; of the unlearned
+            model, which no other audit has, nothing is.
     """
     hidden, retained = request.masked_columns, list(request.retained_columns)
     truth = probe.target[:, retained], test.target[:, retained]
-    jobs: dict[tuple[str, str, int], Job] = {}
+    jobs: dict[Place, Job] = {}
     if options.raw_image:
         jobs["pictures", "", 0] = lambda: controls.raw_images(probe, test, options.seed)
     for name, question in questions.items():
@@ -80,15 +85,22 @@ def gather(
             jobs["others", name, index] = lambda s=subject, q=question: read_others(s, hidden, q, options)
         if test.exclusive:
             silence = np.zeros(len(test))
-            jobs["floor", name, 0] = lambda q=question, s=silence: advantage(s, q.test, q.test_cluster)
+            jobs["floor", name, 0] = lambda q=question, s=silence: {
+                "floor": advantage(s, q.test, q.test_cluster)
+            }
         else:
-            jobs["floor", name, 0] = lambda q=question: floor(*truth, q, options)
+            jobs["floor", name, 0] = lambda q=question: {"floor": floor(*truth, q, options)}
         jobs["permuted", name, 0] = lambda q=question: controls.permuted(subjects[0], hidden, q, options)
         if random_init is not None:
-            jobs["random", name, 0] = lambda pair=random_init, q=question: controls.read_random_init(
-                pair, q, options
-            )
-    done = side_by_side(jobs, log)
+            jobs["random", name, 0] = lambda pair=random_init, q=question: {
+                "random": controls.read_random_init(pair, q, options)
+            }
+    if memory is None:
+        done = side_by_side(jobs, log)
+    else:
+        fixed = (options.to_json(), hidden, test.exclusive)
+        keys = keys_of(jobs, subjects, questions, truth, random_init, fixed)
+        done = remembered(jobs, keys, memory, log)
     owns = [
         {name: OwnOutput.of(subject, q, exclusive=test.exclusive) for name, q in questions.items()}
         for subject in subjects
@@ -111,11 +123,65 @@ def gather(
     return Evidence(
         owns,
         readings,
-        {name: done["floor", name, 0] for name in questions},
+        {name: done["floor", name, 0]["floor"] for name in questions},
         {name: done["permuted", name, 0] for name in questions},
         raw,
-        {name: done["random", name, 0] for name in questions if random_init is not None},
+        {name: done["random", name, 0]["random"] for name in questions if random_init is not None},
     )
+
+
+def keys_of(
+    jobs: Mapping[Place, Job],
+    subjects: Sequence[Subject],
+    questions: Mapping[str, Question],
+    truth: tuple[Any, Any],
+    random_init: tuple[Outputs, Outputs] | None,
+    fixed: tuple[Any, ...],
+) -> dict[Place, str]:
+    """Key of every job whose finding another audit may need: a hash of all that it reads.
+
+    Args:
+        jobs: All jobs.
+        subjects: The models; on an unlearned one, nothing is worth keeping.
+        questions: The labels.
+        truth: The retained labels on P and E.
+        random_init: Outputs of an untrained network.
+        fixed: Plain values that every job may depend on.
+    """
+    shared = [index for index, subject in enumerate(subjects) if subject.role != "after"]
+    models = {index: (subjects[index].probe, subjects[index].test) for index in shared}
+
+    def tables(pair: tuple[Outputs, Outputs]) -> str:
+        return digest(*(table for part in pair for table in (part.logits, part.features[PENULTIMATE])))
+
+    said = {index: tables(pair) for index, pair in models.items()}
+    asked = {
+        name: digest(q.column, q.probe, q.test, q.probe_cluster, q.test_cluster)
+        for name, q in questions.items()
+    }
+    read: dict[str, str] = {"floor": digest(*truth)}
+    if random_init is not None:
+        read["random"] = tables(random_init)
+    return {
+        (what, name, index): key_of(what, read.get(what) or said[index], asked[name], fixed)
+        for what, name, index in jobs
+        if what != "pictures" and (what in read or index in said)
+    }
+
+
+def remembered(
+    jobs: Mapping[Place, Job], keys: Mapping[Place, str], memory: Memory, log: Log
+) -> dict[Place, Any]:
+    """Runs the jobs whose finding is not in memory, and keeps those that have a key."""
+    found: dict[Place, Any] = {}
+    for place, key in keys.items():
+        if (known := memory.recall(key)) is not None:
+            found[place] = known
+    fresh = side_by_side({place: job for place, job in jobs.items() if place not in found}, log)
+    for place, value in fresh.items():
+        if place in keys:
+            memory.keep(keys[place], value)
+    return found | fresh
 
 
 def side_by_side(jobs: Mapping[Any, Job], log: Log) -> dict[Any, Any]:

@@ -19,6 +19,7 @@ from unlabel.audit.disabled import claim_disabled
 from unlabel.audit.equivalent import claim_equivalent
 from unlabel.audit.erased import claim_erased
 from unlabel.audit.evidence import gather
+from unlabel.audit.memory import Memory
 from unlabel.audit.outputs import restored
 from unlabel.audit.rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.subject import AuditOptions, Question, Subject, ask, check
@@ -51,6 +52,7 @@ def audit_outputs(
     models: Mapping[str, Any] | None = None,
     start_known: bool = True,
     log: Log = SILENT,
+    memory: Memory | None = None,
 ) -> Audit:
     """Audits how far a model has forgotten, from what it and its relatives say about three sets of images.
 
@@ -73,6 +75,7 @@ def audit_outputs(
         start_known: Whether the weights are known from which the original's training began; if not, C2
             stays provisional.
         log: Receives progress.
+        memory: Attacks on the original and the references that earlier audits made; new ones are kept.
 
     Returns:
         The audit; ``to_json()`` is the content of ``audit.json``.
@@ -101,7 +104,7 @@ def audit_outputs(
             else "no retained label has two present and two absent images in E; add images"
         )
 
-    evidence = gather(subjects, questions, request, probe, test, random_init, options, log)
+    evidence = gather(subjects, questions, request, probe, test, random_init, options, log, memory)
     attacked = time.perf_counter()
 
     put_back = {

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from unlabel import engine
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.errors import EmptySelection, LabelMismatch, OptionError, listing, suggest
-from unlabel.forget.methods import METHODS, find_method
+from unlabel.forget.methods import METHODS, Method, find_method
 from unlabel.forget.pipeline import Outcome
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import uniform
@@ -75,13 +75,8 @@ def forget_labels(
         able = ", ".join(name for name, each in METHODS.items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
     request = Request.make(labels, data.labels, forgotten=forgotten, rows=positions_of(data, rows))
+    check_options(entry, options)
     known = entry.options()
-    for name in options:
-        if name not in known:
-            flags = ", ".join(f"--{option.replace('_', '-')}" for option in known) or "no options"
-            raise OptionError(
-                f"method '{entry.name}' has no option '{name}'; it has {flags}.{suggest(name, known)}"
-            )
     unlearner = entry.load()(**options)
     run = run or engine.start()
     sample = calibration(data, images, run.seed, listed=request.rows)
@@ -114,6 +109,21 @@ def forget_labels(
         seconds=seconds,
         history=work.history,
     )
+
+
+def check_options(entry: Method, options: Iterable[str]) -> None:
+    """Refuses an option that a method does not have.
+
+    Raises:
+        OptionError: With the options that it has.
+    """
+    known = entry.options()
+    for name in options:
+        if name not in known:
+            flags = ", ".join(f"--{option.replace('_', '-')}" for option in known) or "no options"
+            raise OptionError(
+                f"method '{entry.name}' has no option '{name}'; it has {flags}.{suggest(name, known)}"
+            )
 
 
 def positions_of(data: Dataset, names: Sequence[str]) -> tuple[int, ...]:

@@ -1,0 +1,90 @@
+"""A job, and the hash of everything that its outcome depends on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from unlabel.audit.case import Case
+from unlabel.audit.subject import AuditOptions
+from unlabel.engine import Run
+from unlabel.errors import OptionError
+from unlabel.findings import plain
+from unlabel.forget.driver import DEFAULT_IMAGES, check_options
+from unlabel.forget.methods import find_method
+from unlabel.runs import versions
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do: a method with its options, from one seed.
+
+    Args:
+        method: A name of the catalogue or of a plug-in.
+        options: Its own options; defaults where not named.
+        seed: Key of the forgetting's randomness, which also draws the calibration images.
+        images: Calibration images, 16 or more.
+    """
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    images: int = DEFAULT_IMAGES
+
+
+def resolved(job: Job) -> Job:
+    """The job with the method that its name stands for, and every option named.
+
+    Raises:
+        OptionError: No such method or option, or a value out of range.
+    """
+    entry = find_method(job.method)
+    given = {name: value for name, value in job.options.items() if name != "blueprint"}
+    check_options(entry, given)
+    defaults = {name: item.default for name, item in entry.options().items() if name != "blueprint"}
+    if entry.name != "retrain":
+        entry.load()(**given)
+    if job.images < 16:
+        raise OptionError(f"--images is {job.images}; expected 16 or more")
+    return replace(job, method=entry.alias_of or entry.name, options={**defaults, **given})
+
+
+def identity_of(case: Case, options: AuditOptions, where: Run) -> dict[str, Any]:
+    """What all cells of one call depend on, as plain data."""
+    original = case.original
+    return plain(
+        {
+            "original": original.sha256,
+            "normalisation": [original.config.mean, original.config.std],
+            "recipe": original.record.get("blueprint"),
+            "start": case.start_known,
+            "labels": list(case.request.forget),
+            "forgotten": list(case.request.forgotten),
+            "references": [item.sha256 for item in case.references],
+            "data": case.source.facts.get("digest"),
+            "splits": [len(part) for part in (case.source.train, case.source.probe, case.source.test)],
+            "audit": options.to_json(),
+            "audit_seed": where.seed,
+            "batch_size": where.batch_size,
+            "micro_batch": where.micro_batch,
+            "device": where.device.type,
+            "precision": str(where.fabric.strategy.precision.precision),
+            "versions": versions(),
+        }
+    )
+
+
+def described(job: Job) -> dict[str, Any]:
+    """The job as plain data, its numbers whole: a setting changed in the seventh digit is another one."""
+    return {"method": job.method, "options": dict(job.options), "seed": job.seed, "images": job.images}
+
+
+def hashed(value: Any) -> str:
+    """A short hash of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def key_of(common: Mapping[str, Any], job: Job) -> str:
+    """The name of a cell's file: a hash of all that it depends on."""
+    return hashed({**common, **described(job)})

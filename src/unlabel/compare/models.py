@@ -1,0 +1,61 @@
+"""The original and the references of a comparison: attacked once, for all cells."""
+
+from typing import Any
+
+from unlabel.audit.command import Bench
+from unlabel.audit.evidence import gather
+from unlabel.audit.memory import Memory
+from unlabel.audit.rows import floor_rows, label_rows
+from unlabel.audit.subject import AuditOptions, ask
+from unlabel.compare.figures import figure_rows, reading
+from unlabel.findings import plain
+from unlabel.log import Log
+from unlabel.runs import Loaded
+
+
+def read_models(bench: Bench, options: AuditOptions, memory: Memory, log: Log) -> dict[str, Any]:
+    """Figures of the original and of every reference, and the floor, as plain data.
+
+    Args:
+        bench: The models' outputs.
+        options: Sizes and seed.
+        memory: Where the attacks are looked up and kept.
+        log: Receives progress.
+
+    Returns:
+        ``before`` and ``references`` (each with ``run``, ``sha256``, ``seed``, ``cost`` and what
+        `figures.reading` gives) and ``floor``.
+    """
+    case, sets = bench.case, bench.sets
+    subjects = [bench.before, *bench.references]
+    probe, test, train = (
+        part.with_labels(case.request.labels) for part in (sets.probe, sets.test, sets.train)
+    )
+    questions = {name: ask(name, probe, test, train) for name in case.request.masked}
+    found = gather(subjects, questions, case.request, probe, test, bench.random_init, options, log, memory)
+    records = []
+    for index, (subject, loaded) in enumerate(zip(subjects, [case.original, *case.references], strict=True)):
+        rows = [
+            row
+            for name, question in questions.items()
+            for row in label_rows(
+                subject, found.owns[index][name], found.readings[index][name], None, question, options
+            )
+        ]
+        read = reading(rows, subject, questions, sets, case.request, options)
+        records.append({"run": str(loaded.path), **identity(loaded), **read})
+    return {
+        "before": records[0],
+        "references": records[1:],
+        "floor": plain(figure_rows(floor_rows(found.floors))),
+    }
+
+
+def identity(loaded: Loaded) -> dict[str, Any]:
+    """Whose figures these are, and what making that model took."""
+    record = loaded.record
+    return {
+        "sha256": loaded.sha256,
+        "seed": record.get("seed"),
+        "cost": {key: record.get(key) for key in ("steps", "images_processed", "images_used", "seconds")},
+    }
