@@ -1,7 +1,7 @@
 """The command line: parses, calls `workflow`, prints. Nothing heavy is imported before a command needs it.
 
 Results go to stdout, progress to stderr, and the last line printed is the path written. Exit codes: 0 done,
-2 bad input, 3 an audit failed under ``--fail-on``, 1 a bug.
+2 bad input, 3 an audit failed under ``--fail-on`` or a run is not as its statement says, 1 a bug.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Toml
 
+from unlabel.attest import keygen, sign, verify
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.exchange import adopt, export
 from unlabel.files import advice, visible
@@ -30,8 +31,8 @@ app = App(
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
 app.command(forget_app)
-app.command(adopt)
-app.command(export)
+for _command in (adopt, export, sign, verify, keygen):
+    app.command(_command)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)
 
@@ -147,32 +148,46 @@ def audit(
 
 
 @app.command
-def report(run: Path, *, out: Path | None = None) -> None:
-    """Write the audit of a run as one HTML page that opens offline.
+def report(run: Path, *, out: Path | None = None, license_: str | None = None) -> None:
+    """Write the audit of a run as one HTML page that opens offline, and the run's model card.
 
     Args:
         run: A run with an audit.
-        out: File to write; RUN/report.html by default.
+        out: HTML file to write; by default RUN/report.html, and the model card RUN/README.md with it.
+        license_: The model's licence, for the model card: an identifier such as apache-2.0.
     """
-    from unlabel.report import write_report
+    from unlabel.report import write_card, write_report
 
+    if out is None:
+        card = write_card(run, license_ or "unknown")
+        print(card or f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one")
+    elif license_ is not None:
+        raise OptionError("--license is for the model card, which is written into RUN only; leave out --out")
     print(write_report(run, out))
 
 
 @app.command
-def show(run: Path, *, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
+def show(
+    run: Path,
+    *,
+    history: Annotated[bool, NoNegative] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
     """Show what a run is: labels, how it was made, sizes, ancestors.
 
     Args:
         run: A run folder.
+        history: Show the chain of runs that it came from instead, back to the original.
         json_: Print as JSON.
     """
-    from unlabel.show import describe, table
+    from unlabel.show import chain, chain_table, describe, table
 
-    facts = describe(run)
-    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else table(facts))
-    if not json_:
-        print(run)
+    facts = chain(run) if history else describe(run)
+    if json_:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    print(chain_table(facts) if history else table(facts))
+    print(run)
 
 
 @app.command

@@ -7,7 +7,7 @@ from unlabel.audit.terminal import lines
 from unlabel.engine import Run
 from unlabel.errors import OptionError
 from unlabel.recipe import Recipe
-from unlabel.report import write_report
+from unlabel.report import write_card, write_report
 from unlabel.runs import RECORD, read_record
 from unlabel.workflow import forget_run, train_run
 
@@ -75,6 +75,7 @@ def run_demo(
     )
     print("\n".join(lines(result)))
     say("5/5  report")
+    write_card(unlearned)
     return write_report(unlearned, out / "report.html")
 
 

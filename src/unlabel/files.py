@@ -235,6 +235,13 @@ def write_bytes(file: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def sweep(file: Path) -> None:
+    """Removes what killed processes left beside a file that they were writing."""
+    for left in _left(file, "tmp"):
+        with suppress(OSError):
+            left.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     """Makes sure that the bytes are on the disk before a rename makes them visible."""
     handle = os.open(path, os.O_RDONLY)

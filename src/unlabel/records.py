@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from unlabel.data import constant_labels, load
@@ -65,4 +66,5 @@ def place_record(run: Run, command: str) -> dict[str, Any]:
         "processes": run.processes,
         "versions": versions(),
         "command": command,
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -141,12 +141,13 @@ def read_record(path: Path) -> Mapping[str, Any]:
     return record
 
 
-TEXTS = """method start device precision command requested_method data.source data.digest parent.run
+TEXTS = """method start device precision command date requested_method data.source data.digest parent.run
     parent.sha256 blueprint.network blueprint.stem adopted.weights adopted.container adopted.prefix"""
 INTEGERS = """seed steps changed total images_used images_processed processes rows.count
     blueprint.batch_size blueprint.micro_batch"""
 OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe"
-LISTS = "labels without adopted.filled adopted.notes"
+LISTS = "labels without ancestors adopted.filled adopted.notes"
+ANCESTOR = {"run": str, "sha256": str, "method": str, "labels": list, "annotations": int, "date": str}
 KINDS = {
     name: kind
     for names, kind in ((TEXTS, str), (INTEGERS, int), (OBJECTS, dict), (LISTS, list))
@@ -162,8 +163,10 @@ def _check_record(record: Mapping[str, Any]) -> None:
         value = value.get(inner) if inner and isinstance(value, dict) else None if inner else value
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             raise TypeError(f"'{name}' is a {type(value).__name__}")
-        if isinstance(value, list):
+        if isinstance(value, list) and name != "ancestors":
             _texts(value)
+    for ancestor in record.get("ancestors") or ():
+        _check_ancestor(ancestor)
     for value in (record.get("seconds") or {}).values():
         _number(value)
     if record.get("method") not in (None, "train", "adopt") and "labels" not in record:
@@ -174,6 +177,17 @@ def _check_record(record: Mapping[str, Any]) -> None:
             raise ValueError(f"a batch is not of 1 to {MOST_IMAGES:,} images")
         for name in ("network", "stem"):
             _text(plan[name])
+
+
+def _check_ancestor(found: Any) -> None:
+    if not isinstance(found, dict) or not {"run", "sha256"} <= set(found):
+        raise TypeError("an ancestor is not described by its run and sha256")
+    for name, kind in ANCESTOR.items():
+        value = found.get(name)
+        known = isinstance(value, kind) and not isinstance(value, bool)
+        if not known and (value is not None or name in ("run", "sha256")):
+            raise TypeError(f"an ancestor's {name} is a {type(value).__name__}")
+    _texts(found.get("labels") or [])
 
 
 def _visible(value: Any) -> Any:

@@ -1,9 +1,11 @@
 """What is there: a run's facts and the catalogue of methods, as plain data and as text."""
 
 import inspect
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from unlabel.ancestry import MADE, history
 from unlabel.forget.methods import METHODS
 from unlabel.runs import MODEL, file_sha256, read_config, read_record
 
@@ -39,8 +41,30 @@ def describe(run: Path) -> dict[str, Any]:
         "sha256": file_sha256(file) if file.is_file() else None,
         "versions": record.get("versions"),
         "command": record.get("command"),
+        "date": record.get("date"),
         "audited": (run / "audit.json").is_file(),
     }
+
+
+def chain(run: Path) -> dict[str, Any]:
+    """The runs that a run came from, itself first: how each was made, and whether it is still as it was.
+
+    Raises:
+        MissingFiles: The folder is no run.
+    """
+    return {"run": str(run), "history": [asdict(step) | {"what": step.what} for step in history(run)]}
+
+
+def chain_table(facts: dict[str, Any]) -> str:
+    """A chain as lines, one a run, the run itself first."""
+    words = {"here": "", "unchanged": "unchanged", "changed": "CHANGED since", "missing": "missing"}
+    rows = facts["history"]
+    found = [
+        f"{row['run']}: {row['what']}; {row['date'] or 'date not recorded'}; weights"
+        f" {(row['recorded'] or row['found'] or 'missing')[:12]} {words[row['state']]}".rstrip()
+        for row in rows
+    ]
+    return "\n".join(found if rows[-1]["method"] in MADE else [*found, "what came before is not recorded"])
 
 
 def table(facts: dict[str, Any]) -> str:

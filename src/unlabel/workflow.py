@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabel import engine
+from unlabel.ancestry import ancestors
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.tables import read_ids
@@ -277,6 +278,7 @@ def _forget_job(
         "options": {**options, "images": settings["images"], "keep_row": settings["keep_row"]},
         "parent": {"run": str(parent.absolute()), "sha256": loaded.sha256},
         "parent_sha256": loaded.sha256,
+        "ancestors": ancestors(parent),
         "changed": outcome.changed,
         "total": outcome.total,
         "images_used": outcome.images_used,

@@ -44,6 +44,7 @@ def audit_run(
     budget: str = "quick",
     command: str = "",
     options: AuditOptions | None = None,
+    write: bool = True,
 ) -> Audit:
     """Audits a run against the one it was made from and its retrained references.
 
@@ -56,6 +57,7 @@ def audit_run(
         budget: ``quick``.
         command: The command line, for the record.
         options: Margins and sizes; the published ones by default.
+        write: Whether to write ``audit.json``; without it the run is only read.
 
     Returns:
         The audit, as written.
@@ -80,7 +82,8 @@ def audit_run(
         },
         log=where.log,
     )
-    write_json(run / "audit.json", result.to_json())
+    if write:
+        write_json(run / "audit.json", result.to_json())
     return result
 
 

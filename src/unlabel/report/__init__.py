@@ -1,5 +1,6 @@
-"""The report page of an audited run: `page` puts it together from `rows`, `sentences` and `plots`."""
+"""The report of an audited run: a page (`page`, from `rows`, `sentences` and `plots`), a card (`card`)."""
 
+from unlabel.report.card import card, write_card
 from unlabel.report.page import render, write_report
 
-__all__ = ["render", "write_report"]
+__all__ = ["card", "render", "write_card", "write_report"]

@@ -11,6 +11,7 @@ from unlabel.errors import ModelError, OptionError
 from unlabel.files import read_json, write_bytes
 from unlabel.report import numbers, plots, provenance, rows, sentences, views
 from unlabel.report.controls import controls, flat
+from unlabel.report.marks import PAGE, marked
 from unlabel.report.rows import Json
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
@@ -45,25 +46,35 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         ModelError: There is no audit.json, or it is damaged.
         OptionError: `out` is a folder.
     """
-    audit = _read(run)
-    path = run / "report.html" if out is None else out
+    audit = read_audit(run)
+    path = run / PAGE if out is None else out
     if path.is_dir():
         raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}")
     command = f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
     try:
         text = render(audit, command=command)
     except WRONG as error:
-        fault = f"{type(error).__name__}: {str(error)[:200]}"
-        raise ModelError(
-            f"{run / 'audit.json'} is not an audit of this version ({fault});"
-            f" run again: unlabel audit {run} --before BEFORE"
-        ) from error
+        raise unreadable(run, error) from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a file's name need not be UTF-8
+    write_bytes(path, marked(text, run / "audit.json"))
     return path
 
 
-def _read(run: Path) -> dict[str, Any]:
+def unreadable(run: Path, error: Exception) -> ModelError:
+    """The error that says so where a view of an audit met another kind of value than an audit holds."""
+    fault = f"{type(error).__name__}: {str(error)[:200]}"
+    return ModelError(
+        f"{run / 'audit.json'} is not an audit of this version ({fault});"
+        f" run again: unlabel audit {run} --before BEFORE"
+    )
+
+
+def read_audit(run: Path) -> dict[str, Any]:
+    """The parsed audit.json of a run, which may come from anyone.
+
+    Raises:
+        ModelError: There is none, it is no JSON object, or a part of it is missing.
+    """
     path = run / "audit.json"
     again = f"run again: unlabel audit {run} --before BEFORE"
     if not path.is_file():

@@ -1,0 +1,232 @@
+"""The model card of an audited run: README.md in the form of Hugging Face, made from audit.json alone.
+
+Names of labels may come from anyone, and both Markdown and YAML give signs a meaning: every text is escaped.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unlabel.errors import OptionError
+from unlabel.files import visible, write_bytes
+from unlabel.report import provenance, rows, sentences
+from unlabel.report.marks import CARD, marked, untouched
+from unlabel.report.numbers import count, duration, percent, spoken
+from unlabel.report.page import LISTS, WRONG, read_audit, unreadable
+from unlabel.report.rows import Json
+
+LICENSE = "unknown"
+TAGS = ("machine-unlearning", "multi-label", "image-classification", "unlabel")
+PERCEIVED = (
+    "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
+    " mistakes and in the categories of their time. They are no facts about a person, and neither are the"
+    " answers of this model."
+)
+NAMES: Mapping[str, str] = {
+    **rows.ATTACK_NAMES,
+    "util.auc.macro": "Kept labels, mean AUC",
+    "util.ece.macro": "Kept labels, mean calibration error",
+}
+NO_LAW = "This card gives measurements. It is no legal opinion, and no verdict in it is a proof."
+
+
+def write_card(run: Path, license_: str = LICENSE) -> Path | None:
+    """Writes the model card of an audited run, whole or not at all.
+
+    Args:
+        run: Folder that holds audit.json.
+        license_: Identifier of the model's licence, such as ``apache-2.0``.
+
+    Returns:
+        Its path; None where a README.md is there that a person wrote or changed: it is kept.
+
+    Raises:
+        ModelError: There is no audit.json, or it is damaged.
+        OptionError: The licence is no identifier.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", license_):
+        raise OptionError(
+            f"--license is {visible(license_)[:40]!r}; expected an identifier: apache-2.0, mit, other"
+        )
+    audit = read_audit(run)
+    try:
+        text = card(audit, license_)
+    except WRONG as error:
+        raise unreadable(run, error) from error
+    path = run / CARD
+    if path.is_symlink() or (path.exists() and not untouched(path)):
+        return None
+    write_bytes(path, marked(text, run / "audit.json"))
+    return path
+
+
+def card(audit: Mapping[str, Any], license_: str = LICENSE) -> str:
+    """The card as Markdown with YAML front matter; the same text for the same audit.
+
+    Args:
+        audit: Parsed content of audit.json.
+        license_: Identifier of the model's licence.
+    """
+    audit = {name: [] for name in LISTS} | dict(audit)
+    return "\n".join([*_front(audit, license_), "", *_body(audit), ""])
+
+
+def _front(audit: Json, license_: str) -> Iterator[str]:
+    """The YAML front matter; its texts are JSON strings, which YAML reads alike."""
+    name = quoted(_name(audit))
+    yield from (
+        "---",
+        f"license: {quoted(license_)}",
+        "library_name: unlabel",
+        "pipeline_tag: image-classification",
+    )
+    yield from ("tags:", *(f"- {tag}" for tag in TAGS))
+    yield from (
+        "model-index:",
+        f"- name: {name}",
+        "  results:",
+        "  - task:",
+        "      type: image-classification",
+    )
+    yield f"      name: {quoted(f'Labels of images, after forgetting {spoken(rows.targets(audit))}')}"
+    source = str(audit["data"].get("source") or "unknown")
+    kind, _, place = source.partition(":")
+    yield from (
+        "    dataset:",
+        f"      type: {quoted(kind)}",
+        f"      name: {quoted(Path(place).name or kind)}",
+    )
+    yield "      split: test"
+    yield "    metrics:"
+    for metric in _results(audit):
+        of = f"{metric['label']}: " if metric["label"] is not None else ""
+        interval = metric.get("ci")
+        spread = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+        yield f"    - type: {quoted(metric['id'])}"
+        yield f"      value: {json.dumps(metric['value'])}"
+        name = NAMES.get(str(metric["id"]), str(metric["id"]))
+        yield f"      name: {quoted(of + name + spread)}"
+    yield "---"
+
+
+def _results(audit: Json) -> list[Json]:
+    """What the audit found of the unlearned model: attacks on forgotten labels, means over the kept ones."""
+    gone = [*rows.audited(audit), None]
+    return [m for m in audit["metrics"] if m["model"] == "after" and m["label"] in gone]
+
+
+def _body(audit: Json) -> Iterator[str]:
+    labels, models = rows.targets(audit), audit["models"]
+    after, earlier = models.get("after") or {}, audit["request"].get("forgotten_earlier") or ()
+    _, sentence = sentences.finding(audit)
+    yield from (f"# {plain(_name(audit))}", "")
+    yield from (f"**{plain(audit['headline'])}**: {plain(sentence)}", "")
+    if not audit["valid"]:
+        yield from ("The audit failed its own checks, and no verdict below can be relied on:", "")
+        yield from (*(f"- {plain(reason)}" for reason in audit["invalid_because"]), "")
+    yield from ("## What was forgotten", "", f"- Labels: {plain(', '.join(labels))}")
+    if earlier:
+        yield f"- Forgotten earlier, and audited again: {plain(', '.join(earlier))}"
+    kept = [name for name in after.get("labels") or () if name not in rows.audited(audit)]
+    yield f"- Kept: {plain(', '.join(kept))}"
+    yield from (f"- By: {plain(str(after.get('method') or 'a method that is not recorded'))}", "")
+    yield from ("## How far", "", *_claims(audit), "", *_attacks(audit))
+    yield from (plain(f"{lead} {text}") + "\n" for lead, text in sentences.summary(audit)[:3])
+    yield from ("## What it cost", "", *_cost(audit), "")
+    yield from ("## What was not tested", "", *(f"- {plain(text)}" for text in audit["not_tested"]), "")
+    yield from ("## About the labels", "", PERCEIVED, "")
+    yield from ("## Limits", "", f"- {NO_LAW}", *(f"- {plain(text)}" for text in audit["limitations"]), "")
+    yield from ("## How it was made", "", *_made(audit), "")
+    yield from (
+        "`report.html` has every figure, `audit.json` the same for machines. Where `statement.dsse.json` lies"
+        " beside them, `unlabel verify` tells whether these files are as they were signed.",
+    )
+
+
+def _name(audit: Json) -> str:
+    network = (audit["models"].get("after") or {}).get("network") or "model"
+    return f"{network} without {spoken(rows.targets(audit))}"
+
+
+def _claims(audit: Json) -> Iterator[str]:
+    yield from ("| claim | verdict | why |", "| --- | --- | --- |")
+    for id_, claim in sorted(audit["claims"].items()):
+        title, _ = sentences.CLAIMS.get(id_, (id_, ""))
+        word = sentences.VERDICTS.get(claim["verdict"], ("", claim["verdict"]))[1]
+        word += " (provisional)" if claim.get("provisional") and claim["verdict"] in ("PASS", "FAIL") else ""
+        yield f"| {plain(id_)} {plain(title)} | {plain(word)} | {plain(claim['sentence'])} |"
+
+
+def _attacks(audit: Json) -> Iterator[str]:
+    for label in rows.audited(audit):
+        found = [row for _, group in rows.attack_rows(audit, label) for row in group]
+        if not found:
+            continue
+        yield from (f"| attack on {plain(label)} | before | after | retrained |", "| --- | --- | --- | --- |")
+        for row in found:
+            cells = (sentences.reading(reading) for reading in (row.before, row.after, row.retrained))
+            yield f"| {plain(row.name)} | {' | '.join(plain(cell) for cell in cells)} |"
+        yield ""
+
+
+def _cost(audit: Json) -> Iterator[str]:
+    after, many = audit["models"].get("after") or {}, audit["models"].get("references")
+    changed, total = after.get("changed"), after.get("total")
+    if changed is not None and total:
+        yield f"- Weights changed: {count(changed)} of {count(total)} ({percent(changed / total)})"
+    other = "retraining" if many else "training the original"
+    for cost in provenance.cost_rows(audit):
+        if cost.ours is not None:
+            show = duration if cost.kind == "time" else count
+            theirs = f"; {other}: {show(cost.theirs)}" if cost.theirs is not None else ""
+            yield f"- {cost.name}: {show(cost.ours)}{theirs}"
+
+
+def _made(audit: Json) -> Iterator[str]:
+    after, before = (audit["models"].get(role) or {} for role in ("after", "before"))
+    yield f"- Weights, sha256: {plain(str(after.get('sha256')))}"
+    yield f"- Made from weights with sha256: {plain(str(before.get('sha256')))}"
+    many = len(audit["models"].get("references") or ())
+    yield f"- Compared with {many or 'no'} model{'s' * (many != 1)} retrained without what was forgotten"
+    versions = after.get("versions") or {}
+    if versions:
+        yield f"- With {plain(', '.join(f'{name} {version}' for name, version in versions.items()))}"
+    commands = [str(item["command"]) for item in (before, after, audit["models"]) if item.get("command")]
+    yield from ("", *fenced(commands))
+
+
+def fenced(lines: Sequence[str]) -> list[str]:
+    """Lines as a code block that no line of them can end.
+
+    >>> fenced(["a", "```", "b"])
+    ['````text', 'a', '```', 'b', '````']
+    """
+    shown = [visible(line) for line in lines]
+    longest = max((len(run) for line in shown for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}text", *shown, fence]
+
+
+def plain(text: str) -> str:
+    r"""Text that Markdown shows as it is: no markup, no HTML, no link, no line break.
+
+    >>> print(plain("Wearing_Hat <b> | [x](http://a.b) *c*"))
+    Wearing_Hat &lt;b&gt; \| \[x\](http\://a.b) \*c\*
+    """
+    text = re.sub(r"[\\`*\[\]{}#|~$^]|!(?=\[)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", visible(text))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r":(?=//)|(?<=www)\.|@", r"\\\g<0>", text, flags=re.IGNORECASE)
+
+
+def quoted(text: str) -> str:
+    r"""Text as a double-quoted scalar of YAML, which is a string of JSON.
+
+    >>> print(quoted('a "b": \n#'))
+    "a \"b\": \\n#"
+    """
+    shown = visible(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return re.sub(
+        "[\ufeff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(shown, ensure_ascii=False)
+    )

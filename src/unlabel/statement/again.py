@@ -1,0 +1,163 @@
+"""Measuring a signed run again: the quick audit by its own record, figure by figure against what is recorded.
+
+A figure agrees when it lies within the 95 % interval that the audit gave it. On the machine and data of the
+audit it is the same number; elsewhere it may differ by rounding, and on other images by what other images do.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from unlabel.ancestry import locate
+from unlabel.errors import ModelError, OptionError
+from unlabel.log import SILENT, Log
+from unlabel.statement.predicate import AUDIT
+
+Json = Mapping[str, Any]
+GROWN = 10
+"""An audit with sizes above this many times the published ones is not repeated: it might not end."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the audit and the same figure measured again.
+
+    Args:
+        id, label, model, layer: Which figure; see `unlabel.findings.Metric`.
+        run: The model, as the audit named it.
+        recorded: Its value in the audit.
+        interval: Its 95 % interval there; None where it had none, then only the same number agrees.
+        again: Its value now; None where it was not measured.
+    """
+
+    id: str
+    label: str | None
+    model: str
+    layer: str | None
+    run: str
+    recorded: float
+    interval: tuple[float, float] | None
+    again: float | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the new value lies in the interval; numbers have six digits in an audit."""
+        if self.again is None:
+            return False
+        low, high = self.interval or (self.recorded, self.recorded)
+        room = 1e-5 * max(abs(low), abs(high), 1e-3)
+        return low - room <= self.again <= high + room
+
+
+def measure_again(
+    run: Path,
+    audit: Json,
+    data: str,
+    *,
+    before: Path | None = None,
+    references: Sequence[Path] = (),
+    log: Log = SILENT,
+) -> dict[str, Any]:
+    """Repeats the quick audit of a run and compares every figure that both have.
+
+    Args:
+        run: The run; nothing is written into it.
+        audit: Its parsed, checked audit.json.
+        data: Data source to read.
+        before: The original, where it is neither where it was nor beside the run.
+        references: The retrained models, likewise.
+        log: Receives progress.
+
+    Returns:
+        ``source``; ``same_images``, whether the data is that of the audit; ``compared``, how many figures;
+        ``outside``, those that lie outside their interval; ``not_repeated``, ids that the quick budget does
+        not measure; ``headline`` of the repeated audit.
+
+    Raises:
+        ModelError: A model of the audit is not at hand with the weights that were audited.
+        UnlabelError: As an audit raises.
+    """
+    from unlabel import engine
+    from unlabel.audit.command import audit_run
+
+    options = _options(audit["options"], run)
+    models = audit["models"]
+    original = _find(models["before"], [before] if before else [], run, "--before")
+    retrained = [_find(model, references, run, "--reference") for model in models["references"]]
+    where = engine.start(seed=options.seed, log=log)
+    result = audit_run(run, original, retrained, where, data=data, options=options, write=False).to_json()
+    names = {
+        str(found): model["run"]
+        for model, found in zip(
+            [models["before"], models["after"], *models["references"]],
+            [original, run, *retrained],
+            strict=True,
+        )
+    }
+    figures = list(_pair(audit["metrics"], result["metrics"], names))
+    repeated = {row["id"] for row in result["metrics"]}
+    compared = [figure for figure in figures if figure.id in repeated]
+    return {
+        "source": data,
+        "same_images": result["data"].get("digest") == audit["data"].get("digest") is not None,
+        "compared": len(compared),
+        "outside": [figure for figure in compared if not figure.agrees],
+        "not_repeated": sorted({figure.id for figure in figures} - repeated),
+        "headline": result["headline"],
+    }
+
+
+def _options(recorded: Json, run: Path) -> Any:
+    """The audit's options, for the quick budget; sizes that would not end are refused."""
+    from unlabel.audit.subject import AuditOptions
+
+    usual = AuditOptions().to_json()
+    known = {item.name for item in fields(AuditOptions)}
+    given: dict[str, Any] = {name: value for name, value in recorded.items() if name in known}
+    given["budget"] = "quick"
+    path = run / AUDIT
+    for name, value in given.items():
+        default = usual[name]
+        same = isinstance(value, int | float if isinstance(default, float) else type(default))
+        if not same or isinstance(value, bool) != isinstance(default, bool):
+            raise ModelError(
+                f"{path} has the option {name} of another kind; expected what `unlabel audit` wrote"
+            )
+        if isinstance(default, int) and name not in ("seed", "rare") and value > GROWN * default:
+            raise ModelError(f"{path} has the option {name} = {value}; expected at most {GROWN * default}")
+        if isinstance(value, dict) and not all(type(item) in (int, float) for item in value.values()):
+            raise ModelError(f"{path} has the option {name} with something else than numbers in it")
+    try:
+        return AuditOptions(**given)
+    except (OptionError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} has options that no audit has: {error}") from error
+
+
+def _find(model: Json, named: Sequence[Path], run: Path, flag: str) -> Path:
+    """The folder of a model with the very weights that were audited."""
+    for path in named:
+        place, _, state = locate(str(path), model["sha256"], path)
+        if place is not None and state == "unchanged":
+            return place
+    place, _, state = locate(model["run"], model["sha256"], run)
+    if place is not None and state == "unchanged":
+        return place
+    there = f"has other weights now ({place})" if place else "is not there"
+    raise ModelError(
+        f"{model['run']}, which the audit compared with, {there}; put it beside {run}, or name it with {flag}"
+    )
+
+
+def _pair(recorded: Sequence[Json], again: Sequence[Json], names: Mapping[str, str]) -> Iterator[Figure]:
+    """Every recorded figure with the one measured again."""
+
+    def key(row: Json, run: str) -> tuple[Any, ...]:
+        return row["id"], row["label"], row["model"], row.get("layer"), run
+
+    values = {key(row, names.get(row["run"], row["run"])): row["value"] for row in again}
+    for row in recorded:
+        place = key(row, row["run"])
+        interval = (row["ci"][0], row["ci"][1]) if row["ci"] else None
+        where = dict(zip(("id", "label", "model", "layer", "run"), place, strict=True))
+        yield Figure(**where, recorded=row["value"], interval=interval, again=values.get(place))

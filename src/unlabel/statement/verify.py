@@ -1,0 +1,177 @@
+"""Whether a run is as its statement says: the signature, every file, the tensors, the audit, what is claimed.
+
+::
+
+    envelope -> signature -> payload -> each file -> schema of the audit, tensors, claims -> [data again]
+
+A check that cannot be made is a failed one. Nothing that the statement says is used as a path.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlabel.errors import MissingFiles, UnlabelError
+from unlabel.files import restore
+from unlabel.statement.canonical import canonical
+from unlabel.statement.contents import STATEMENT, Contents, contents, read_plain
+from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope
+from unlabel.statement.keys import read_public
+from unlabel.statement.predicate import AUDIT, PREDICATE, SCHEMA, SIGNERS_WORD, TYPE, borne_out
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as the statement says.
+
+    Args:
+        kind: ``statement``, ``signature``, ``signer``, ``file``, ``audit``, ``claims`` or ``data``.
+        where: The file, or the part of the statement.
+        what: What is wrong with it.
+    """
+
+    kind: str
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was checked and found.
+
+    Args:
+        statement: The statement's file.
+        problems: All that is wrong; empty where the run is as stated.
+        signature: Whether the signature is valid for the key beside it; None: it could not be read.
+        signer: ``checked`` against a key that was named, or ``not checked``.
+        key_id: Of the key beside the signature.
+        files: How many files the statement lists.
+        predicate: What the statement says, as far as it could be read.
+        data: What measuring again found; None where that was not asked for.
+    """
+
+    statement: Path
+    problems: tuple[Problem, ...]
+    signature: bool | None = None
+    signer: str = "not checked"
+    key_id: str | None = None
+    files: int = 0
+    predicate: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was checked is as stated."""
+        return not self.problems
+
+
+def verify_run(run: Path, key: Path | None = None) -> Verified:
+    """Checks a signed run; changes nothing.
+
+    Args:
+        run: A run folder with a statement.
+        key: The public key of the signer, from a source that you trust; without it, anybody may have signed.
+
+    Raises:
+        MissingFiles: There is no run, or no statement in it.
+        OptionError: The key cannot be used, or a package is missing.
+        ModelError: The folder holds more files than any run.
+    """
+    restore(run)
+    file = run / STATEMENT
+    if not run.is_dir() or not (file.exists() or file.is_symlink()):
+        raise MissingFiles(
+            f"no {STATEMENT} in {run}; expected a run that was signed: unlabel sign {run} --key KEY"
+        )
+    public = read_public(key) if key is not None else None
+    try:
+        opened = open_envelope(read_plain(file, MOST_BYTES))
+    except (ValueError, OSError) as error:
+        return Verified(file, (Problem("statement", STATEMENT, f"cannot be used: {error}"),))
+    problems = []
+    if not opened.valid:
+        problems.append(Problem("signature", STATEMENT, "the signature is not that of this statement"))
+    signer = "not checked"
+    if public is not None:
+        signer = "checked"
+        if key_id(public) != opened.key_id:
+            what = f"signed by the key {opened.key_id}, not by the one that was named, {key_id(public)}"
+            problems.append(Problem("signer", STATEMENT, what))
+    said, faults = _read(opened)
+    problems += faults
+    there = contents(run)
+    if said is None:
+        return Verified(file, tuple(problems), opened.valid, signer, opened.key_id)
+    listed = {item["name"]: item["digest"]["sha256"] for item in said["subject"]}
+    changed = list(_compare(listed, there))
+    problems += changed
+    problems += _claims(run, there, said["predicate"], {problem.where for problem in changed})
+    return Verified(
+        file, tuple(problems), opened.valid, signer, opened.key_id, len(listed), said["predicate"]
+    )
+
+
+def _read(opened: Opened) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """The statement inside an envelope, if its form is right."""
+    try:
+        said = json.loads(opened.payload)
+        if canonical(said) != opened.payload:
+            raise ValueError("it is not written as canonical JSON")
+        _check_form(said)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        fault = str(error)[:200] if isinstance(error, ValueError) else "a part is missing or of another kind"
+        return None, [Problem("statement", "the payload", f"is no statement that unlabel writes: {fault}")]
+    return said, []
+
+
+def _check_form(said: dict[str, Any]) -> None:
+    if (said["_type"], said["predicateType"], said["predicate"]["schema"]) != (TYPE, PREDICATE, SCHEMA):
+        raise ValueError("of another type or version")
+    if set(said) != {"_type", "subject", "predicateType", "predicate"}:
+        raise ValueError("it holds more than a statement does")
+    names = [item["name"] for item in said["subject"]]
+    if names != sorted({*names}) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its files are not in order, or one stands twice")
+    for item in said["subject"]:
+        if set(item) != {"name", "digest"} or set(item["digest"]) != {"sha256"}:
+            raise ValueError("a file is described otherwise")
+        if not re.fullmatch("[0-9a-f]{64}", item["digest"]["sha256"]):
+            raise ValueError("a file's sha256 is none")
+    predicate = said["predicate"]
+    if not isinstance(predicate["tool"]["version"], str) or set(predicate["tool"]) != {"name", "version"}:
+        raise ValueError("the tool is described otherwise")
+    if not isinstance(predicate["signer"], str | None):
+        raise ValueError("the signer is no text")
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", predicate["issued_at"]):
+        raise ValueError("the time is none")
+
+
+def _compare(listed: Mapping[str, str], there: Contents) -> list[Problem]:
+    """Files that are missing, added, changed, or no files."""
+    found = []
+    for name in sorted({*listed, *there.files, *there.refused}):
+        if name in there.refused:
+            found.append(Problem("file", name, there.refused[name]))
+        elif name not in there.files:
+            found.append(Problem("file", name, "is missing"))
+        elif name not in listed:
+            found.append(Problem("file", name, "was added after the signing"))
+        elif listed[name] != there.files[name]:
+            found.append(Problem("file", name, "was changed"))
+    return found
+
+
+def _claims(run: Path, there: Contents, predicate: Mapping[str, Any], changed: set[str]) -> list[Problem]:
+    """Whether the files bear out what the statement claims of them."""
+    try:
+        borne = borne_out(run, there.files)
+    except UnlabelError as error:
+        return [Problem("audit" if AUDIT in str(error) else "claims", "the files", str(error))]
+    stated = {name: value for name, value in predicate.items() if name not in (*SIGNERS_WORD, "schema")}
+    wrong = [name for name in {**stated, **borne} if name not in stated or stated[name] != borne.get(name)]
+    if changed:  # what follows from a changed file is told by its name already
+        wrong = [name for name in wrong if name not in ("models", "audit")]
+    return [Problem("claims", name, "is stated otherwise than the files say") for name in wrong]
