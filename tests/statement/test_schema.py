@@ -1,4 +1,4 @@
-"""The schema of audit.json: what it lets through, and that the small validator says the same as a whole one."""
+"""The schema of audit.json: what it lets through, and that the small validator agrees with a whole one."""
 
 import copy
 import json

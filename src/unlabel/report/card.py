@@ -189,7 +189,7 @@ def _made(audit: Json) -> Iterator[str]:
     yield f"- Weights, sha256: {plain(str(after.get('sha256')))}"
     yield f"- Made from weights with sha256: {plain(str(before.get('sha256')))}"
     many = len(audit["models"].get("references") or ())
-    yield f"- Compared with {many or 'no'} model{'s' * (many != 1)} retrained without what was forgotten"
+    yield f"- Compared with {many or 'no'} model{'s' * (many > 1)} retrained without what was forgotten"
     versions = after.get("versions") or {}
     if versions:
         yield f"- With {plain(', '.join(f'{name} {version}' for name, version in versions.items()))}"

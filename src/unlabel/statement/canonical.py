@@ -15,6 +15,7 @@ MOST_NESTED = 64
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 _ESCAPED = re.compile('["\\\\\x00-\x1f]')
+_HALF = re.compile("[\ud800-\udfff]")
 _PARTS = re.compile(r"(\d+)(?:\.(\d+))?(?:e([+-]\d+))?")
 
 
@@ -57,7 +58,7 @@ def _text(value: Any, depth: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if _HALF.search(text):
         raise ValueError("a text holds half a surrogate pair")
     return '"' + _ESCAPED.sub(_escape, text) + '"'
 

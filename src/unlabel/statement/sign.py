@@ -57,12 +57,12 @@ def sign_run(
         raise ModelError(
             f"{run} cannot be signed: {listing(faults, 3)}; remove it, or put a file in its place"
         )
+    issued_at = issued_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    said = statement(run, there.files, signer=signer, issued_at=issued_at)
     if old := stale(run) if AUDIT in there.files else []:
         raise ModelError(
             f"{listing(old)} in {run} is not of this audit.json; write it again: unlabel report {run}"
         )
-    issued_at = issued_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    said = statement(run, there.files, signer=signer, issued_at=issued_at)
     try:
         content = seal(canonical(said), private)
     except ValueError as error:

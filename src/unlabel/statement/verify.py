@@ -10,17 +10,19 @@ A check that cannot be made is a failed one. Nothing that the statement says is 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unlabel.errors import MissingFiles, UnlabelError
 from unlabel.files import restore
+from unlabel.runs import CONFIG, MODEL, RECORD
 from unlabel.statement.canonical import canonical
-from unlabel.statement.contents import STATEMENT, Contents, contents, read_plain
+from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents, read_plain
 from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope
 from unlabel.statement.keys import read_public
-from unlabel.statement.predicate import AUDIT, PREDICATE, SCHEMA, SIGNERS_WORD, TYPE, borne_out
+from unlabel.statement.predicate import AUDIT, PREDICATE, SCHEMA, SIGNERS_WORD, TYPE, borne_out, read_audit
+from unlabel.statement.tensors import file_tensors_sha256
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def verify_run(run: Path, key: Path | None = None) -> Verified:
     if said is None:
         return Verified(file, tuple(problems), opened.valid, signer, opened.key_id)
     listed = {item["name"]: item["digest"]["sha256"] for item in said["subject"]}
-    changed = list(_compare(listed, there))
+    changed = [_same_tensors(run, problem, said) for problem in _compare(listed, there)]
     problems += changed
     problems += _claims(run, there, said["predicate"], {problem.where for problem in changed})
     return Verified(
@@ -118,6 +120,8 @@ def _read(opened: Opened) -> tuple[dict[str, Any] | None, list[Problem]]:
     """The statement inside an envelope, if its form is right."""
     try:
         said = json.loads(opened.payload)
+        if len(said["subject"]) > MOST_FILES:
+            raise ValueError(f"it lists more than {MOST_FILES:,} files")
         if canonical(said) != opened.payload:
             raise ValueError("it is not written as canonical JSON")
         _check_form(said)
@@ -164,14 +168,32 @@ def _compare(listed: Mapping[str, str], there: Contents) -> list[Problem]:
     return found
 
 
-def _claims(run: Path, there: Contents, predicate: Mapping[str, Any], changed: set[str]) -> list[Problem]:
-    """Whether the files bear out what the statement claims of them."""
+def _same_tensors(run: Path, problem: Problem, said: Mapping[str, Any]) -> Problem:
+    """The problem of a weight file that was only written anew says so."""
+    if (problem.where, problem.what) != (MODEL, "was changed"):
+        return problem
     try:
-        borne = borne_out(run, there.files)
+        stated = said["predicate"]["models"]["run"]["tensors_sha256"]
+        same = stated == file_tensors_sha256(run / MODEL)
+    except (UnlabelError, KeyError, TypeError):
+        return problem
+    return replace(problem, what="was changed, but holds the same tensors") if same else problem
+
+
+def _claims(run: Path, there: Contents, predicate: Mapping[str, Any], changed: set[str]) -> list[Problem]:
+    """Whether the files bear out what the statement claims of them; not asked of files that were changed."""
+    try:
+        if not changed & {RECORD, CONFIG, MODEL}:
+            borne = borne_out(run, there.files)
+        elif AUDIT in changed:
+            read_audit(run, there.files)
+            return []
+        else:
+            return []
     except UnlabelError as error:
         return [Problem("audit" if AUDIT in str(error) else "claims", "the files", str(error))]
+    if AUDIT in changed:
+        return []
     stated = {name: value for name, value in predicate.items() if name not in (*SIGNERS_WORD, "schema")}
     wrong = [name for name in {**stated, **borne} if name not in stated or stated[name] != borne.get(name)]
-    if changed:  # what follows from a changed file is told by its name already
-        wrong = [name for name in wrong if name not in ("models", "audit")]
     return [Problem("claims", name, "is stated otherwise than the files say") for name in wrong]

@@ -1,0 +1,156 @@
+"""Measuring a signed run again: the same figures from the same data, differences listed, nothing written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unlabel.errors import ModelError
+from unlabel.report import write_card, write_report
+from unlabel.runs import file_sha256, write_json
+from unlabel.statement.again import Figure, measure_again
+from unlabel.testing import tiny_world, write_folder
+
+Resign = Callable[[Path], None]
+
+
+def audit_of(run: Path) -> dict[str, Any]:
+    """The parsed audit of a run."""
+    return json.loads((run / "audit.json").read_text("utf-8"))
+
+
+def rewrite(run: Path, resign: Resign, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the audit of a run, and signs that."""
+    audit = audit_of(run)
+    change(audit)
+    write_json(run / "audit.json", audit)
+    write_report(run)
+    write_card(run)
+    resign(run)
+
+
+def test_the_same_images_give_the_same_figures(signed: Path, command) -> None:
+    before = {path: file_sha256(path) for path in signed.iterdir()}
+    ran = command("verify", signed, "--data", f"folder:{signed.parent / 'photos'}", "--quiet")
+    assert ran.code == 0
+    many = len(audit_of(signed)["metrics"])
+    assert f"{many} figures measured again on the same images, 0 outside their interval" in ran.out
+    assert {path: file_sha256(path) for path in signed.iterdir()} == before
+
+
+def test_a_figure_that_was_made_up_is_listed(signed: Path, resign: Resign, command) -> None:
+    def lie(audit: dict[str, Any]) -> None:
+        row = next(r for r in audit["metrics"] if (r["id"], r["model"]) == ("probe.adv.lin", "after"))
+        row.update(value=-0.5, ci=[-0.6, -0.4])
+
+    rewrite(signed, resign, lie)
+    data = f"folder:{signed.parent / 'photos'}"
+    ran = command("verify", signed, "--data", data, "--json")
+    assert ran.code == 3
+    facts = json.loads(ran.out)
+    assert [problem["kind"] for problem in facts["problems"]] == ["data"]
+    (figure,) = facts["data"]["outside"]
+    assert (figure["id"], figure["recorded"], figure["interval"]) == ("probe.adv.lin", -0.5, [-0.6, -0.4])
+    assert figure["again"] > 0
+    shown = command("verify", signed, "--data", data, "--quiet")
+    assert "probe.adv.lin of top (after) is" in shown.out
+    assert "NOT as stated" in shown.out
+
+
+def test_other_images_are_said_to_be_others(signed: Path, tmp_path: Path) -> None:
+    other = write_folder(tmp_path / "others", tiny_world(images=160, seed=9).source)
+    found = measure_again(signed, audit_of(signed), f"folder:{other}")
+    assert found["same_images"] is False
+    assert found["compared"] == len(audit_of(signed)["metrics"])
+
+
+def test_models_are_found_beside_the_run_or_where_they_are_named(
+    signed: Path, tmp_path: Path, command
+) -> None:
+    alone = Path(shutil.copytree(signed, tmp_path / "alone" / "less"))
+    rewritten = {"before": str(tmp_path / "gone" / "base"), "again": str(tmp_path / "gone" / "again")}
+    audit = audit_of(alone)
+    audit["models"]["before"]["run"] = rewritten["before"]
+    audit["models"]["references"][0]["run"] = rewritten["again"]
+    data = f"folder:{signed.parent / 'photos'}"
+    with pytest.raises(ModelError, match=r"gone/base, which the audit compared with, is not there.*--before"):
+        measure_again(alone, audit, data)
+    with pytest.raises(ModelError, match=r"gone/again, .*is not there.*--reference"):
+        measure_again(alone, audit, data, before=signed.parent / "base")
+    wrong = signed.parent / "again"
+    with pytest.raises(ModelError, match="gone/base, which the audit compared with, is not there"):
+        measure_again(alone, audit, data, before=wrong)
+    shutil.copytree(signed.parent / "base", alone.parent / "base")
+    found = measure_again(alone, audit, data, references=[signed.parent / "again"])
+    assert found["outside"]  # the rows still carry the paths that were recorded at first
+    audit["metrics"] = [
+        row | {"run": audit["models"][role]["run"] if role == "before" else row["run"]}
+        for row in audit["metrics"]
+        if (role := row["model"]) != "reference"
+    ]
+    assert measure_again(alone, audit, data, references=[signed.parent / "again"])["outside"] == []
+    shutil.copy(signed / "model.safetensors", alone.parent / "base" / "model.safetensors")
+    with pytest.raises(ModelError, match="has other weights now"):
+        measure_again(alone, audit, data, references=[signed.parent / "again"])
+
+
+def test_figures_that_the_quick_budget_does_not_measure_are_named(signed: Path) -> None:
+    audit = audit_of(signed)
+    audit["metrics"].append(audit["metrics"][0] | {"id": "recover.int4.own"})
+    audit["options"].update(budget="standard", a_later_option=[1])
+    found = measure_again(signed, audit, f"folder:{signed.parent / 'photos'}")
+    assert (found["not_repeated"], found["outside"]) == (["recover.int4.own"], [])
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "a billion trees": {"trees": 10**9},
+    "endless resamples": {"resamples": 10**8},
+    "epochs of text": {"epochs": "ten"},
+    "folds that are true": {"folds": True},
+    "alpha above one half": {"alpha": 0.7},
+    "a negative margin": {"d_chance": -1},
+    "thresholds of text": {"thresholds": {"top": "high"}},
+    "a list": {"hidden": [64]},
+    "a negative seed": {"seed": -1},
+}
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_options_that_no_audit_has_are_refused_before_the_work(what: str, signed: Path) -> None:
+    audit = audit_of(signed)
+    audit["options"] |= OPTIONS[what]
+    with pytest.raises(ModelError, match=r"audit\.json has"):
+        measure_again(signed, audit, "folder:nowhere")
+
+
+def test_measuring_again_needs_data_an_audit_and_files_as_they_were(signed: Path, resign, command) -> None:
+    assert "add --data SOURCE" in command("verify", signed, "--before", signed).err
+    base = signed.parent / "base"
+    resign(base)
+    ran = command("verify", base, "--data", "folder:nowhere")
+    assert (ran.code, "has no audit" in ran.err) == (2, True)
+    assert command("verify", signed, "--data", "folder:nowhere").code == 2
+    (signed / "log.jsonl").write_text("changed")
+    ran = command("verify", signed, "--data", "folder:nowhere")
+    assert ran.code == 3
+    assert "not measured again" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("recorded", "interval", "again", "agrees"),
+    [
+        (0.5, (0.4, 0.6), 0.6, True),
+        (0.5, (0.4, 0.6), 0.6000001, True),  # six digits were written
+        (0.5, (0.4, 0.6), 0.61, False),
+        (0.5, None, 0.5, True),
+        (0.5, None, 0.501, False),
+        (0.0, (0.0, 0.0), 0.0, True),
+        (0.0, (0.0, 0.0), 1e-4, False),
+        (0.5, (0.4, 0.6), None, False),
+    ],
+)
+def test_agreement_is_lying_in_the_interval(recorded, interval, again, agrees) -> None:
+    assert Figure("a", None, "after", None, "run", recorded, interval, again).agrees is agrees
