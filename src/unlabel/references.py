@@ -9,7 +9,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Job:
     def plan(self) -> dict[str, Any]:
         """The recipe as a run folder records it."""
         return {
-            **asdict(self.blueprint),
+            **self.blueprint.to_json(),
             "batch_size": self.place.batch_size,
             "micro_batch": self.place.micro_batch,
         }

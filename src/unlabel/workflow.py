@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def train_run(
     plan = {
         "network": network,
         "stem": stem,
-        "recipe": asdict(recipe),
+        "recipe": recipe.to_json(),
         "batch_size": run.batch_size,
         "micro_batch": run.micro_batch,
     }

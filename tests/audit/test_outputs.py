@@ -8,7 +8,7 @@ import pytest
 from unlabel.audit.disabled import disabled
 from unlabel.audit.outputs import (
     OwnOutput,
-    _mutual_bits,
+    mutual_bits,
     best_cut,
     decision_bits,
     floor,
@@ -152,11 +152,11 @@ def test_the_cut_is_the_best_of_all_cuts_and_knows_its_polarity():
 def test_information_of_two_by_two_tables():
     # Always guessing the majority tells nothing; being wrong 99.9 % of the time tells nearly all.
     big = 1e9
-    assert _mutual_bits(np.array([0.583, 0.417, 0, 0]) * big) == 0.0
-    assert _mutual_bits(np.array([0.0011, 0.9989, 0.9989, 0.0011]) / 2 * big) == pytest.approx(
+    assert mutual_bits(np.array([0.583, 0.417, 0, 0]) * big) == 0.0
+    assert mutual_bits(np.array([0.0011, 0.9989, 0.9989, 0.0011]) / 2 * big) == pytest.approx(
         0.988, abs=1e-3
     )
-    assert _mutual_bits(np.array([0.65, 0.35, 0.35, 0.65]) / 2 * big) == pytest.approx(0.0659, abs=1e-4)
+    assert mutual_bits(np.array([0.65, 0.35, 0.35, 0.65]) / 2 * big) == pytest.approx(0.0659, abs=1e-4)
 
 
 def test_decision_bits_do_not_care_which_way_round(world, male, quick):

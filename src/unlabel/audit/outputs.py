@@ -129,7 +129,7 @@ def best_cut(score: Floats, y: NDArray[np.bool_]) -> tuple[float, bool]:
     return float((ordered[last[place]] + after) / 2), bool(gain[place] >= 0)
 
 
-def _mutual_bits(cells: Floats) -> Floats:
+def mutual_bits(cells: Floats) -> Floats:
     """Mutual information in bits of 2 x 2 tables (..., 4), Miller-Madow corrected, not below 0."""
     table = cells.reshape(*cells.shape[:-1], 2, 2)
     total = table.sum((-1, -2))
@@ -157,8 +157,8 @@ def decision_bits(
     names, code = np.unique(question.test_cluster[used], return_inverse=True)
     counts = np.stack([np.bincount(code, cell == kind, len(names)) for kind in range(4)], axis=1)
     weights = poisson_weights(options.seed, options.resamples, len(names))
-    low, high = np.quantile(_mutual_bits(weights @ counts), [0.025, 0.975])
-    value = float(_mutual_bits(counts.sum(0)))
+    low, high = np.quantile(mutual_bits(weights @ counts), [0.025, 0.975])
+    value = float(mutual_bits(counts.sum(0)))
     return value, (min(float(low), value), max(float(high), value))
 
 

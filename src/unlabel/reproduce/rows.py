@@ -1,0 +1,121 @@
+"""What the pages read from a study's records: the models in a table's order, and their figures by name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unlabel.compare.figures import value_of
+from unlabel.reproduce.numbers import Entry
+from unlabel.reproduce.plan import Made
+from unlabel.reproduce.settings import ORIGINAL, RETRAIN
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Models:
+    """One row of a table: a setting's finished cells, the original alone, or the references.
+
+    Args:
+        name: As the row is called.
+        paper: The paper's name of it; None where it has none.
+        records: One a seed.
+        failed: Cells that came to no end, with why.
+        label: The forgotten label.
+    """
+
+    name: str
+    paper: str | None
+    records: tuple[Record, ...]
+    failed: tuple[str, ...]
+    label: str
+
+    def figure(self, name: str) -> list[float | None]:
+        """A figure of the audit, one a seed, see `compare.figures.value_of`."""
+        label = None if name.startswith("util.") else self.label
+        return [value_of(record, name, label) for record in self.records]
+
+    def accuracy(self, split: str = "E") -> list[float | None]:
+        """Share of right answers over the retained labels: on T_in, P or E."""
+        return [record["also"]["accuracy"][split]["value"] for record in self.records]
+
+    def of_label(self, *path: str) -> list[float | None]:
+        """A measure of the forgotten label, by its place in what a `Reader` found."""
+        return [_inside(record["also"]["labels"][self.label], path) for record in self.records]
+
+    def cost(self, name: str) -> list[float | None]:
+        """Steps, images processed or images used."""
+        return [record["cost"][name] for record in self.records]
+
+    def mean(self, values: Sequence[float | None]) -> float:
+        """Mean over the seeds."""
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known)
+
+    def verdicts(self, claim: str) -> Entry:
+        """How many cells got which verdict: ``3 PASS``, ``2 PASS, 1 FAIL``."""
+        found = [record["claims"][claim]["verdict"] for record in self.records if "claims" in record]
+        order = ("PASS", "INCONCLUSIVE", "FAIL", "NOT_EVALUATED")
+        counted = [f"{found.count(word)} {word}" for word in order if word in found]
+        return ", ".join(counted) or "-"
+
+    def passes(self, claim: str) -> int:
+        """Cells that passed a claim."""
+        return sum(record["claims"][claim]["verdict"] == "PASS" for record in self.records)
+
+
+def _inside(table: Any, path: Sequence[str]) -> float | None:
+    for name in path:
+        if table is None:
+            return None
+        table = table[name]
+    return table
+
+
+def original(made: Made) -> Models:
+    """The model to forget from."""
+    return Models(ORIGINAL, None, (made.original,), (), made.study.label)
+
+
+def retrained(made: Made) -> Models:
+    """The references."""
+    return Models(RETRAIN, RETRAIN, made.retrained, (), made.study.label)
+
+
+def forgotten(made: Made) -> list[Models]:
+    """Every setting, in the study's order."""
+    found = []
+    for setting in made.study.settings:
+        cells = made.cells[setting.name]
+        done = tuple(cell.record for cell in cells if cell.done)
+        failed = tuple(cell.record["error"]["message"] for cell in cells if not cell.done)
+        found.append(Models(setting.name, setting.paper, done, failed, made.study.label))
+    return found
+
+
+def every(made: Made) -> Iterator[Models]:
+    """The original, Retrain, then every setting with at least one finished cell."""
+    yield original(made)
+    yield retrained(made)
+    yield from (models for models in forgotten(made) if models.records)
+
+
+def failures(made: Made) -> list[str]:
+    """A sentence for every setting of which a cell failed."""
+    return [
+        f"{models.name} failed in {len(models.failed)} of {len(models.failed) + len(models.records)} seeds:"
+        f" {models.failed[0]}."
+        for models in forgotten(made)
+        if models.failed
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them.
+
+    >>> listed(["a", "b", "c"]), listed(["a"]), listed([])
+    ('a, b and c', 'a', 'none')
+    """
+    if not names:
+        return "none"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
