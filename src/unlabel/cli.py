@@ -18,6 +18,7 @@ from cyclopts.config import Env, Toml
 from unlabel.attest import keygen, sign, verify
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.exchange import adopt, export
+from unlabel.experiments import reproduce
 from unlabel.files import advice, visible
 from unlabel.forget.methods import METHODS
 from unlabel.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
@@ -31,7 +32,7 @@ app = App(
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
 app.command(forget_app)
-for _command in (adopt, export, sign, verify, keygen):
+for _command in (adopt, export, sign, verify, keygen, reproduce):
     app.command(_command)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)

@@ -8,10 +8,10 @@ import pytest
 from unlabel.audit.disabled import disabled
 from unlabel.audit.outputs import (
     OwnOutput,
-    mutual_bits,
     best_cut,
     decision_bits,
     floor,
+    mutual_bits,
     poisson_weights,
     read_others,
     restored,
@@ -153,9 +153,7 @@ def test_information_of_two_by_two_tables():
     # Always guessing the majority tells nothing; being wrong 99.9 % of the time tells nearly all.
     big = 1e9
     assert mutual_bits(np.array([0.583, 0.417, 0, 0]) * big) == 0.0
-    assert mutual_bits(np.array([0.0011, 0.9989, 0.9989, 0.0011]) / 2 * big) == pytest.approx(
-        0.988, abs=1e-3
-    )
+    assert mutual_bits(np.array([0.0011, 0.9989, 0.9989, 0.0011]) / 2 * big) == pytest.approx(0.988, abs=1e-3)
     assert mutual_bits(np.array([0.65, 0.35, 0.35, 0.65]) / 2 * big) == pytest.approx(0.0659, abs=1e-4)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from unlabel.audit.case import open_request, sets_of
 from unlabel.audit.memory import Memory
 from unlabel.audit.subject import AuditOptions, ask
-from unlabel.compare.figures import value_of
+from unlabel.compare.figures import Also, value_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of, key_of, resolved
 from unlabel.compare.models import read_models
 from unlabel.compare.work import Workroom
@@ -87,6 +87,7 @@ def run_cells(
     options: AuditOptions | None = None,
     force: bool = False,
     keep_models: Path | None = None,
+    also: Also | None = None,
 ) -> Cells:
     """Forgets and audits every job that is not finished yet, and returns all of them.
 
@@ -105,6 +106,7 @@ def run_cells(
             on raw pixels, which no model has a part in.
         force: Compute finished cells again.
         keep_models: Folder in which unlearned models are kept as runs; None: they are dropped.
+        also: Reads more figures of every model, kept under ``also``; cells with another one are other cells.
 
     Raises:
         UnlabelError: A label, method or option is unknown, the runs do not belong together, or there are
@@ -118,13 +120,13 @@ def run_cells(
     sets = sets_of(case.source, where.seed)
     for label in case.request.masked:
         ask(label, *(part.with_labels(case.request.labels) for part in (sets.probe, sets.test, sets.train)))
-    common = identity_of(case, options, where)
+    common = identity_of(case, options, where, also)
     files = [folder / "cells" / f"{key_of(common, job)}.json" for job in jobs]
     shared = folder / "models" / f"{hashed(common)}.json"
-    room = Workroom(case, where, options, Memory(folder / "attacks"), data, keep_models)
+    room = Workroom(case, where, options, Memory(folder / "attacks"), data, keep_models, also)
     models = None if force else kept(shared, SCHEMA)
     if models is None:
-        models = {"schema": SCHEMA, **read_models(room.bench, options, room.memory, where.log)}
+        models = {"schema": SCHEMA, **read_models(room.bench, options, room.memory, where.log, also)}
         write(shared, models)
     done: dict[Path, Mapping[str, Any]] = {}
     for number, (job, file) in enumerate(zip(jobs, files, strict=True), start=1):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,17 @@ from unlabel.request import Request
 ENTROPY_EDGES = tuple(round(0.05 * k, 2) for k in range(21))
 LOGIT_EDGES = tuple(float(k) for k in range(-10, 11))
 ALL_CLASSES = "(all classes)"
+
+
+class Also(Protocol):
+    """More figures of a model than an audit has, read from the same outputs.
+
+    Its text (``repr``) is a part of every key, so it should be a frozen dataclass with a version.
+    """
+
+    def __call__(self, subject: Subject, before: Subject, sets: Sets, request: Request) -> Mapping[str, Any]:
+        """Plain data of one model: the original ``before`` and the references are read, too."""
+        ...
 
 
 def figure_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:

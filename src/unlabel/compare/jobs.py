@@ -8,6 +8,7 @@ from typing import Any
 
 from unlabel.audit.case import Case
 from unlabel.audit.subject import AuditOptions
+from unlabel.compare.figures import Also
 from unlabel.engine import Run
 from unlabel.errors import OptionError
 from unlabel.findings import plain
@@ -50,7 +51,7 @@ def resolved(job: Job) -> Job:
     return replace(job, method=entry.alias_of or entry.name, options={**defaults, **given})
 
 
-def identity_of(case: Case, options: AuditOptions, where: Run) -> dict[str, Any]:
+def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None = None) -> dict[str, Any]:
     """What all cells of one call depend on, as plain data."""
     original = case.original
     return plain(
@@ -71,6 +72,7 @@ def identity_of(case: Case, options: AuditOptions, where: Run) -> dict[str, Any]
             "device": where.device.type,
             "precision": str(where.fabric.strategy.precision.precision),
             "versions": versions(),
+            **({} if also is None else {"also": repr(also)}),
         }
     )
 

@@ -7,13 +7,15 @@ from unlabel.audit.evidence import gather
 from unlabel.audit.memory import Memory
 from unlabel.audit.rows import floor_rows, label_rows
 from unlabel.audit.subject import AuditOptions, ask
-from unlabel.compare.figures import figure_rows, reading
+from unlabel.compare.figures import Also, figure_rows, reading
 from unlabel.findings import plain
 from unlabel.log import Log
 from unlabel.runs import Loaded
 
 
-def read_models(bench: Bench, options: AuditOptions, memory: Memory, log: Log) -> dict[str, Any]:
+def read_models(
+    bench: Bench, options: AuditOptions, memory: Memory, log: Log, also: Also | None = None
+) -> dict[str, Any]:
     """Figures of the original and of every reference, and the floor, as plain data.
 
     Args:
@@ -21,6 +23,7 @@ def read_models(bench: Bench, options: AuditOptions, memory: Memory, log: Log) -
         options: Sizes and seed.
         memory: Where the attacks are looked up and kept.
         log: Receives progress.
+        also: Reads more figures, kept under ``also``.
 
     Returns:
         ``before`` and ``references`` (each with ``run``, ``sha256``, ``seed``, ``cost`` and what
@@ -43,6 +46,8 @@ def read_models(bench: Bench, options: AuditOptions, memory: Memory, log: Log) -
             )
         ]
         read = reading(rows, subject, questions, sets, case.request, options)
+        if also is not None:
+            read["also"] = plain(also(subject, bench.before, sets, case.request))
         records.append({"run": str(loaded.path), **identity(loaded), **read})
     return {
         "before": records[0],

@@ -9,7 +9,7 @@ from unlabel.audit.case import Case
 from unlabel.audit.command import Bench, bench, read, repeats
 from unlabel.audit.memory import Memory
 from unlabel.audit.subject import AuditOptions, ask
-from unlabel.compare.figures import reading
+from unlabel.compare.figures import Also, reading
 from unlabel.compare.jobs import Job
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
@@ -33,6 +33,7 @@ class Workroom:
     memory: Memory
     data: str | None
     keep_models: Path | None
+    also: Also | None = None
 
     @cached_property
     def bench(self) -> Bench:
@@ -73,6 +74,11 @@ class Workroom:
             **reading(rows, after, questions, sets, request, self.options),
             **judged(audit),
             "cost": plain(cost),
+            **(
+                {}
+                if self.also is None
+                else {"also": plain(self.also(after, self.bench.before, sets, request))}
+            ),
         }
 
     def _unlearned(self, job: Job, key: str) -> Loaded:

@@ -13,10 +13,10 @@ COLUMNS = (
 )  # fmt: skip
 
 NOTE = (
-    "Accuracy is over images of the retained classes, answered among these, for every model alike. *Answers the"
-    " class* is how many images of the forgotten class are still called by it; *head put back* the same with the"
-    " original's whole last layer on the model's features. An *advantage* is 0 for a coin and 1 for a perfect"
-    " attack. sd is over seeds."
+    "Accuracy is over images of the retained classes, answered among these, for every model alike. *Answers"
+    " the class* is how many images of the forgotten class are still called by it; *head put back* the same"
+    " with the original's whole last layer on the model's features. An *advantage* is 0 for a coin and 1"
+    " for a perfect attack. sd is over seeds."
 )
 
 
@@ -63,14 +63,14 @@ def findings(made: Made) -> list[str]:
         f"{made.study.label} ({made.source.partition(':')[0]}): Retrain answers {100 * base:.1f} % (sd"
         f" {100 * noise:.1f}) of the rest; better by more than two deviations and half a point:"
         f" {listed(above)}; worse: {listed(below)}.",
-        f"With the original's last layer put back, more than half of the forgotten class's images are called by"
-        f" it again for {listed(ready)}.",
+        "With the original's last layer put back, more than half of the forgotten class's images are"
+        f" called by it again for {listed(ready)}.",
         f"A linear probe finds the class at {known:.3f} in the original and at {aim:.3f} in Retrain,"
         + (
             f" which never saw it; C2 passes with every seed for {listed(passing)}."
             if known - aim > 0.05
-            else " which never saw it: features of the other classes tell it nearly as well, so there is little"
-            " to forget in them."
+            else " which never saw it: features of the other classes tell it nearly as well, so little is"
+            " there to forget."
         ),
     ]
 

@@ -26,8 +26,8 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
         "Correlation: original against decorrelated labels",
         [
             f"The same label is forgotten in two data sets that differ in one thing: in"
-            f" `{together.source}` labels go together as in CelebA, in `{apart.source}` each is drawn by itself"
-            " with the same share, so that by construction no label tells anything of another.",
+            f" `{together.source}` labels go together as in CelebA, in `{apart.source}` each is drawn by"
+            " itself with the same share, so that by construction no label tells anything of another.",
             "Cues of a drawing are moved by several labels in both.",
             f"The paper's study is not at hand: {published()['correlation']['said']}.",
         ],
@@ -91,8 +91,8 @@ def findings(together: Made, apart: Made) -> list[str]:
         )
     aims = [retrained(made).mean(retrained(made).figure("others.adv.lin")) for made in (together, apart)]
     said.append(
-        f"Correlation accounts for {aims[0] - aims[1]:.3f} of the {aims[0]:.3f} that Retrain's other outputs tell:"
-        " that part no method can remove and keep the other labels right."
+        f"Correlation accounts for {aims[0] - aims[1]:.3f} of the {aims[0]:.3f} that Retrain's other"
+        " outputs tell: that part no method can remove and keep the other labels right."
         if aims[0] > aims[1]
         else "Retrain's other outputs tell no less where the labels are apart: what they tell here is not"
         " correlation but what the drawing of several labels shares."

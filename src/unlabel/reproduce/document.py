@@ -1,4 +1,4 @@
-"""A page as plain data, and the Markdown that it renders to: every figure of the page is in the JSON beside it.
+"""A page as plain data, and the Markdown that it renders to: the JSON beside a page holds its every figure.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Figure 2: the entropy of the outputs of original, unlearned and retrained models, and how far apart they are."""
+"""Figure 2: the entropy of the outputs of original, unlearned and retrained models, and its distances."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -83,11 +83,14 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
         [
             Table(
                 "Distance to Retrain (Kolmogorov-Smirnov)",
-                ("model", *(f"{what}, {word}" for _, word in SPLITS for what in ("mean entropy", "distance"))),
+                (
+                    "model",
+                    *(f"{what}, {word}" for _, word in SPLITS for what in ("mean entropy", "distance")),
+                ),
                 rows,
-                "Mean over the three Retrains, sd over unlearning seeds; Retrain's row has the distances between"
-                f" two Retrains. A 95 % interval over images is at most ± {half:.3f} on held-out images (a bound"
-                " that needs no assumption). 0 is the same distribution.",
+                "Mean over the three Retrains, sd over unlearning seeds; Retrain's row has the distances"
+                f" between two Retrains. A 95 % interval over images is at most ± {half:.3f} on held-out"
+                " images (a bound that needs no assumption). 0 is the same distribution.",
             )
         ],
         [picture(item)],
@@ -128,8 +131,8 @@ def findings(made: Made, half: float) -> list[str]:
     near = [name for name, value in apart.items() if value <= max(noise)]
     far = [name for name, value in apart.items() if value > max(noise) + half]
     return [
-        f"Two Retrains differ by {level:.3f} (up to {max(noise):.3f}) from seeds alone; the original, which has"
-        f" forgotten nothing, differs from them by {start:.3f}.",
+        f"Two Retrains differ by {level:.3f} (up to {max(noise):.3f}) from seeds alone; the original, which"
+        f" has forgotten nothing, differs from them by {start:.3f}.",
         f"As near to Retrain as Retrains are to each other: {listed(near)}; further by more than the interval"
         f" over images: {listed(far)}.",
         (

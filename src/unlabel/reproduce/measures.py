@@ -1,4 +1,4 @@
-"""What the paper's pages need of a model beyond an audit: accuracies, attribute inference, membership, entropy.
+"""What the pages need of a model beyond an audit: accuracies, attribute inference, membership, entropy.
 
 ::
 
@@ -65,7 +65,7 @@ def accuracies(said: Outputs, data: Dataset, retained: tuple[int, ...]) -> dict[
     """
     if data.exclusive:
         kept = list(retained)
-        answerable = (data.target[:, kept] == 1).any(1)
+        answerable = data.target[:, kept].max(1) == 1
         answer = np.asarray(kept)[said.logits[:, kept].argmax(1)]
         right = data.target[np.arange(len(data)), answer] == 1
         away = np.abs(answer - data.target.argmax(1))[answerable]

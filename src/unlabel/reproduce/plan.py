@@ -135,7 +135,9 @@ def trainings(study: Study, scale: Scale, cache: Path) -> list[Training]:
     return [
         original,
         *(
-            replace(original, out=folder / f"without-{study.label}-seed{seed}", without=(study.label,), seed=seed)
+            replace(
+                original, out=folder / f"without-{study.label}-seed{seed}", without=(study.label,), seed=seed
+            )
             for seed in scale.retrain_seeds
         ),
     ]

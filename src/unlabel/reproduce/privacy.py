@@ -1,4 +1,4 @@
-"""Attribute inference as in the paper, with the right units, and membership at the level of labels and images."""
+"""Attribute inference as in the paper, in the right units, and membership of labels and of images."""
 
 from collections.abc import Sequence
 from math import log2
@@ -26,10 +26,10 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
     return Content(
         "Privacy: attribute inference and membership",
         [
-            "The paper's attack guesses the forgotten label from what the model still says; its success p is the"
-            " balanced accuracy on held-out images.",
-            "The attacker here is a logistic regression fitted on half of P; its cut and polarity are chosen on"
-            " the other half, and everything is measured on E.",
+            "The paper's attack guesses the forgotten label from what the model still says; its success p"
+            " is the balanced accuracy on held-out images.",
+            "The attacker here is a logistic regression fitted on half of P; its cut and polarity are"
+            " chosen on the other half, and everything is measured on E.",
         ],
         findings(item),
         [
@@ -43,8 +43,8 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
                 [inference_row(models) for models in every(item)],
                 "p is balanced accuracy: 50 % is a coin, and a p below it is turned round by who sees it, so"
                 " abs(2p - 1) is what counts. Bits are the mutual information of guess and truth in the 2 x 2"
-                " table of E: what this attack *proves* to be leaked at least. Mean and sd over seeds; half of a"
-                f" 95 % interval over images is about {_half(item):.3f} on abs(2p - 1).",
+                " table of E: what this attack *proves* to be leaked at least. Mean and sd over seeds; half"
+                f" of a 95 % interval over images is about {_half(item):.3f} on abs(2p - 1).",
             ),
             Table(
                 "What the printed success rates mean",
@@ -57,10 +57,10 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
                 "Membership",
                 ("model", "label level, AUC", "image level, AUC"),
                 [membership_row(models) for models in every(item)],
-                "AUC of telling training images from unseen ones: 0.5 is a coin. Label level: by the loss of a"
-                " linear probe of the forgotten label, fitted on P for every model alike (Retrain has no output"
-                " for it). Image level: by the loss of the retained labels. What is above Retrain was left by"
-                " training on the label.",
+                "AUC of telling training images from unseen ones: 0.5 is a coin. Label level: by the loss"
+                " of a linear probe of the forgotten label, fitted on P for every model alike (Retrain has"
+                " no output for it). Image level: by the loss of the retained labels. What is above Retrain"
+                " was left by training on the label.",
             ),
         ],
         extra={"baselines": figures["success"]["baselines"]},
@@ -119,9 +119,9 @@ def findings(made: Made) -> list[str]:
         over = [m.name for m in methods if m.mean(m.of_label(*path)) > base + 2 * spread_of]
         under = [m.name for m in methods if m.mean(m.of_label(*path)) < base - 2 * spread_of]
         said.append(
-            f"From the {word} the attacker reaches abs(2p - 1) = {known:.3f} on the original and {base:.3f} (sd"
-            f" {spread_of:.3f}) on Retrain: {'not at chance, ' if base > 0.1 else ''}and that, not 0, is what"
-            f" forgetting can reach. More than two deviations above Retrain: {listed(over)}; below:"
+            f"From the {word} the attacker reaches abs(2p - 1) = {known:.3f} on the original and {base:.3f}"
+            f" (sd {spread_of:.3f}) on Retrain: {'not at chance, ' if base > 0.1 else ''}and that, not 0,"
+            f" is what forgetting can reach. More than two deviations above Retrain: {listed(over)}; below:"
             f" {listed(under)}."
         )
     p = {m.name: m.mean(m.of_label("inference", "outputs", "p")) for m in methods}
@@ -136,8 +136,8 @@ def findings(made: Made) -> list[str]:
     base, deviation = reference.mean(reference.of_label(*label)), _sd(reference, label)
     remembered = [m.name for m in methods if m.mean(m.of_label(*label)) > base + max(2 * deviation, 0.02)]
     said.append(
-        f"Label-level membership is {first.mean(first.of_label(*label)):.3f} on the original and {base:.3f} on"
-        f" Retrain; above Retrain by more than two deviations and .02: {listed(remembered)}."
+        f"Label-level membership is {first.mean(first.of_label(*label)):.3f} on the original and {base:.3f}"
+        f" on Retrain; above Retrain by more than two deviations and .02: {listed(remembered)}."
     )
     return [*said, *failures(made)]
 

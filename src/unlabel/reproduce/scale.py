@@ -1,4 +1,4 @@
-"""The sizes at which the paper's pages are made: data, networks, lengths, seeds. The code is the same for all.
+"""The sizes at which the paper's pages are made: data, networks, lengths, seeds. All share one code.
 
 ``small`` runs on two cores without any data: each of the paper's sets has a stand-in. ``full`` is the
 published setting, for whoever has the data and a GPU.
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from unlabel.errors import OptionError
 from unlabel.recipe import Recipe
 
 
@@ -71,7 +70,7 @@ TEN = (
 """The paper's labels; Male is what it calls Gender."""
 
 THREE = ("Male", "Arched_Eyebrows", "Bald")
-"""Forgotten one at a time in table 4: a frequent, a local and a rare label. The paper's three are not named."""
+"""Forgotten one at a time in table 4: a frequent, a local and a rare label."""
 
 
 def drawn_tasks(train: int, probe: int, test: int, size: int, small: int) -> dict[str, Task]:
@@ -95,9 +94,7 @@ def drawn_tasks(train: int, probe: int, test: int, size: int, small: int) -> dic
             ("age_3",),
         ),
         "cifar10": Task("CIFAR-10", f"shapes:{counts}", "drawn shapes of ten classes", None, ("star",)),
-        "mnist": Task(
-            "MNIST", "digits", "the 1,797 digits that come with scikit-learn", None, ("digit_3",)
-        ),
+        "mnist": Task("MNIST", "digits", "the 1,797 digits that come with scikit-learn", None, ("digit_3",)),
         "svhn": Task(
             "SVHN", f"shapes:set=digits,{counts}", "drawn digits between neighbours", None, ("digit_3",)
         ),

@@ -25,7 +25,7 @@ class Setting:
 RETRAIN, ORIGINAL = "Retrain", "original"
 
 PRINTED_RATE = 0.02
-"""Peak learning rate of the fine-tuning as printed: the paper gives none, see docs/results/paper-methods.md."""
+"""Peak learning rate of fine-tuning as printed, where the paper gives none: docs/results/paper-methods.md."""
 
 PRINTED_TAU = 50.0
 """Percentage that WF as printed resets: below it nothing shows, see docs/results/paper-methods.md."""
@@ -45,12 +45,12 @@ def wp_printed(steps: int, *, tau: float = 100.0, epsilon: float = 0.1, name: st
 
 def wf_ours(steps: int) -> Setting:
     """Weight filtering, corrected: the critical weights, by contrast."""
-    return Setting("WF, ours", "weight-filtering", {"steps": steps}, "WF")
+    return Setting("WF corrected", "weight-filtering", {"steps": steps}, "WF")
 
 
 def wp_ours(steps: int) -> Setting:
     """Weight pruning, corrected."""
-    return Setting("WP, ours", "weight-pruning", {"steps": steps}, "WP")
+    return Setting("WP corrected", "weight-pruning", {"steps": steps}, "WP")
 
 
 def paper_methods(steps: int) -> tuple[Setting, ...]:

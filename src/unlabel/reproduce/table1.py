@@ -45,8 +45,8 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
             f"{said[0].upper()}{said[1:]}; so its table has no figure that ours could stand beside.",
             "Here tau is a percentage: of the weights that WF resets from the low end, of those that WP ranks"
             " at all; epsilon is in units of the weights, as printed.",
-            "One is moved while the other stays, and both methods are as printed; the corrected ones are below"
-            " for comparison.",
+            "One is moved while the other stays, and both methods are as printed; the corrected ones are"
+            " below for comparison.",
         ],
         findings(item),
         [

@@ -1,4 +1,4 @@
-"""Table 2: utility and forgetting of every method on the multi-label task, the forgotten label being Gender."""
+"""Table 2: utility and forgetting of every method on the multi-label task; Gender is forgotten."""
 
 from collections.abc import Sequence
 

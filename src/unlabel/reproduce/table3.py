@@ -25,7 +25,8 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
     return Content(
         "Table 3: age groups",
         [
-            f"The group {item.study.label} of ordered age groups is forgotten; the network answers by a softmax.",
+            f"The group {item.study.label} of ordered age groups is forgotten; the network answers by a"
+            " softmax.",
             "An image of the forgotten group has no right answer left; the nearest ones are"
             f" {' and '.join(near)}.",
             f"The paper's table is not at hand: {published()['table3']['said']}.",
@@ -62,9 +63,7 @@ def _distance(models: Models) -> Entry:
 
 
 def _shares(models: Models, near: Sequence[str]) -> list[float]:
-    return [
-        sum(record["also"]["answers"][models.label][name] for name in near) for record in models.records
-    ]
+    return [sum(record["also"]["answers"][models.label][name] for name in near) for record in models.records]
 
 
 def _near(models: Models, near: Sequence[str]) -> Entry:
@@ -74,11 +73,13 @@ def _near(models: Models, near: Sequence[str]) -> Entry:
 def findings(made: Made) -> list[str]:
     """What the numbers say, by rules."""
     near = neighbours(made)
-    first, reference = (sum(v) / len(v) for v in (_shares(original(made), near), _shares(retrained(made), near)))
+    first, reference = (
+        sum(v) / len(v) for v in (_shares(original(made), near), _shares(retrained(made), near))
+    )
     return [
         *classes.findings(made),
-        f"Of the forgotten group's images {100 * first:.0f} % go to a neighbouring group where the original may"
-        f" not answer with the group itself, and {100 * reference:.0f} % where Retrain never could: an ordered"
-        " class that is forgotten is answered by its neighbours, in both.",
+        f"Of the forgotten group's images {100 * first:.0f} % go to a neighbouring group where the original"
+        f" may not answer with the group itself, and {100 * reference:.0f} % where Retrain never could: an"
+        " ordered class that is forgotten is answered by its neighbours, in both.",
         *failures(made),
     ]

@@ -31,9 +31,9 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
             + " (frequent, local and rare; the paper's three are not at hand).",
             "The first table of each shows what is left of the other labels, the second what the forgotten"
             " label's output does.",
-            "In the second, *put back* means the original's output row on the unlearned features: the output as"
-            " a method leaves it before the row is made constant, exactly so for methods that leave the row"
-            " alone, as all of these do.",
+            "In the second, *put back* means the original's output row on the unlearned features: the"
+            " output as a method leaves it before the row is made constant, exactly so for methods that"
+            " leave the row alone, as all of these do.",
         ],
         findings(made),
         tables,
@@ -112,8 +112,9 @@ def findings(made: Sequence[Made]) -> list[str]:
     """What the numbers say, by rules."""
     printed = published()["table4"]
     said = [
-        f"The paper reports the forgotten label's accuracy as {shown(printed['forgotten_accuracy']['WP'], 2)} %"
-        f" after WP and {shown(printed['forgotten_accuracy']['WF'], 2)} % after WF."
+        "The paper reports the forgotten label's accuracy as"
+        f" {shown(printed['forgotten_accuracy']['WP'], 2)} % after WP and"
+        f" {shown(printed['forgotten_accuracy']['WF'], 2)} % after WF."
     ]
     lowest = []
     for item in made:
@@ -124,8 +125,9 @@ def findings(made: Sequence[Made]) -> list[str]:
         inverted = _inverted(item)
         said.append(
             f"For {item.study.label} the removed output is right for {100 * min(own):.1f} to"
-            f" {100 * max(own):.1f} %, as one answer for everybody is ({_constant(item):.1f} %); put back, the"
-            f" lowest method still has {100 * min(back):.1f} %; the original inverted has {inverted:.1f} %."
+            f" {100 * max(own):.1f} %, as one answer for everybody is ({_constant(item):.1f} %); put back,"
+            f" the lowest method still has {100 * min(back):.1f} %; the original inverted has"
+            f" {inverted:.1f} %."
         )
     top = max(printed["forgotten_accuracy"]["WF"])
     said.append(

@@ -79,6 +79,8 @@ def findings(made: Sequence[Made], titles: dict[str, str]) -> list[str]:
 def _order(made: Made) -> list[tuple[str, float]]:
     """The printed methods by their accuracy here, best first."""
     rows: list[Models] = [retrained(made), *forgotten(made)]
-    chosen = [m for m in rows if m.records and m.name in ("Retrain", "WF as printed", "WP as printed", "SalUn")]
+    chosen = [
+        m for m in rows if m.records and m.name in ("Retrain", "WF as printed", "WP as printed", "SalUn")
+    ]
     found = [(m.paper or m.name, m.mean(m.accuracy())) for m in chosen]
     return sorted(found, key=lambda pair: pair[1], reverse=True)

@@ -1,0 +1,65 @@
+"""All nine pages, made once at a size that only shows that they can be made: figures mean nothing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from unlabel import engine
+from unlabel.files import read_json
+from unlabel.recipe import Recipe
+from unlabel.reproduce.pages import PAGES, Request, make_page
+from unlabel.reproduce.scale import TEN, Scale, Task, drawn_tasks
+
+DRAWN = drawn_tasks(train=160, probe=120, test=120, size=16, small=16)
+
+
+def tiny_task(name: str, task: Task) -> Task:
+    """A label that is frequent enough for the few images there are."""
+    forget = ("Male", "Young", "Arched_Eyebrows") if task.labels == TEN else task.forget
+    size = 16 if name in ("cifar10", "mnist", "svhn") else task.image_size
+    return replace(task, forget=forget if name != "decorrelated" else ("Male",), image_size=size)
+
+
+TINY = Scale(
+    "tiny",
+    networks=(("small", "imagenet"),),
+    recipe=Recipe(epochs=1),
+    batch_size=32,
+    tasks=MappingProxyType({name: tiny_task(name, task) for name, task in DRAWN.items()}),
+    unlearning_seeds=(11,),
+    retrain_seeds=(1, 2),
+    images=64,
+    steps=12,
+    audit=MappingProxyType(
+        {
+            "probe_seeds": 1, "trees": 3, "resamples": 20, "permutations": 2, "folds": 2, "epochs": 2,
+            "raw_image": False,
+        }
+    ),
+    rounds=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs and cells of all pages; only to be added to."""
+    return tmp_path_factory.mktemp("reproduce")
+
+
+@pytest.fixture(scope="session")
+def pages(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The Markdown of every page."""
+    out, run = tmp_path_factory.mktemp("pages"), engine.start(accelerator="cpu")
+    return {
+        name: make_page(Request(name, TINY, out, cache, f"unlabel reproduce {name}"), run) for name in PAGES
+    }
+
+
+@pytest.fixture(scope="session")
+def contents(pages: Mapping[str, Path]) -> Mapping[str, dict[str, Any]]:
+    """The JSON beside every page."""
+    return {name: read_json(path.with_suffix(".json")) for name, path in pages.items()}
