@@ -62,3 +62,16 @@ def test_a_step_count_turned_into_epochs_comes_back_as_it_was() -> None:
     for images in range(16, 2100, 7):
         for steps in (1, 3, 94, 188):
             assert Recipe(epochs=steps * 64 / images).steps(images, 64) == steps
+
+
+def test_a_constant_schedule_keeps_its_rate_and_is_recorded() -> None:
+    recipe = Recipe(lr=0.01, schedule="constant")
+    assert {recipe.rate(step, 7) for step in range(7)} == {0.01}
+    assert Recipe(**recipe.to_json()) == recipe
+    with pytest.raises(OptionError, match="expected one-cycle or constant"):
+        Recipe(schedule="cosine")  # type: ignore[arg-type]
+
+
+def test_the_ordinary_schedule_is_recorded_as_before_there_were_two() -> None:
+    assert "schedule" not in Recipe().to_json()
+    assert Recipe(**Recipe().to_json()) == Recipe()

@@ -8,14 +8,14 @@ from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.published import published
 from unlabel.reproduce.rows import Models, every, failures, forgotten, listed, original, retrained
 from unlabel.reproduce.scale import Scale
-from unlabel.reproduce.settings import AUTO, paper_methods
+from unlabel.reproduce.settings import auto, paper_methods
 
 SHOWN = (("others.adv.lin", "others, linear"), ("probe.adv.lin", "linear probe"))
 
 
 def studies(scale: Scale) -> list[Study]:
     """Male of both data sets by the paper's methods and ours."""
-    methods = (*paper_methods(scale.steps), AUTO)
+    methods = (*paper_methods(scale.steps), auto(scale.auto))
     return [Study(task, "Male", methods) for task in ("celeba", "decorrelated")]
 
 

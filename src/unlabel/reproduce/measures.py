@@ -18,6 +18,7 @@ from scipy.special import expit
 from unlabel.audit.case import Sets
 from unlabel.audit.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.outputs import NEVER, best_cut, log_odds, mutual_bits
+from unlabel.audit.probes import folds
 from unlabel.audit.statistics import Estimate, auc, average, balanced_accuracy
 from unlabel.audit.subject import Question, Subject, ask
 from unlabel.data.dataset import Dataset
@@ -61,6 +62,8 @@ def answer_of(logits: NDArray[np.floating], column: int, *, exclusive: bool) -> 
 def accuracies(said: Outputs, data: Dataset, retained: tuple[int, ...]) -> dict[str, Any]:
     """Accuracy over the retained labels: of each label at a half, or of the answer among retained classes.
 
+    Beside each label's stands what one answer for everybody would have.
+
     Of exclusive classes only images of a retained class have a right answer; the others are left out.
     """
     if data.exclusive:
@@ -74,15 +77,18 @@ def accuracies(said: Outputs, data: Dataset, retained: tuple[int, ...]) -> dict[
             "labels": {},
             "distance": float(away.mean()),  # in classes, where their order means something
         }
-    each = {}
-    for column in retained:
-        target = data.target[:, column]
-        right = (said.logits[:, column] > 0) == (target == 1)
-        each[data.labels[column]] = float(np.mean(right[target >= 0]))
+    each = {
+        data.labels[column]: own_accuracy(said.logits[:, column], data.target[:, column])
+        for column in retained
+    }
     known = data.target[:, list(retained)] >= 0
     right = ((said.logits[:, list(retained)] > 0) == (data.target[:, list(retained)] == 1)) & known
     shares = right.sum(1) / np.maximum(known.sum(1), 1)
-    return {**_with_interval(average(shares, known.any(1), data.cluster)), "labels": each}
+    return {
+        **_with_interval(average(shares, np.asarray(known.any(1)), data.cluster)),
+        "labels": {name: found["accuracy"] for name, found in each.items()},
+        "constant": {name: found["constant"] for name, found in each.items()},
+    }
 
 
 def answers(said: Outputs, data: Dataset, request: Request) -> dict[str, dict[str, float]]:
@@ -102,6 +108,7 @@ def inference(
     """The paper's attribute inference: a classifier of the label, judged by its balanced accuracy p.
 
     It is fitted on one half of P, its cut and polarity are chosen on the other half, and it is scored on E.
+    The halves share no identity, have the label equally often, and are the same for every model.
 
     Args:
         on_probe: What the attacker sees of each image of P, (image, column).
@@ -113,8 +120,10 @@ def inference(
         round); ``bits``: mutual information of guess and truth in the 2 x 2 table of E, Miller-Madow
         corrected: what this attack proves to be leaked at least; ``n``.
     """
-    y, known = question.probe == 1, np.flatnonzero(question.known)
-    fitted, chosen = known[::2], known[1::2]
+    known = np.flatnonzero(question.known)
+    y, cluster = question.probe == 1, question.probe_cluster[known]
+    half = folds(y[known], cluster, 2, 0, "inference") == 0
+    fitted, chosen = known[half], known[~half]
     standard = Standard.of(on_probe[fitted])
     model = fit_logistic(standard(on_probe[fitted]), y[fitted], PENALTY)
     cut, above = best_cut(model.decision_function(standard(on_probe[chosen])), y[chosen])

@@ -39,6 +39,11 @@ class Models:
         """Share of right answers over the retained labels: on T_in, P or E."""
         return [record["also"]["accuracy"][split]["value"] for record in self.records]
 
+    def constant(self, name: str | None = None) -> float:
+        """Accuracy on E of one answer for everybody: of one retained label, or the mean over all."""
+        shares = self.records[0]["also"]["accuracy"]["E"]["constant"]
+        return shares[name] if name else sum(shares.values()) / len(shares)
+
     def of_label(self, *path: str) -> list[float | None]:
         """A measure of the forgotten label, by its place in what a `Reader` found."""
         return [_inside(record["also"]["labels"][self.label], path) for record in self.records]

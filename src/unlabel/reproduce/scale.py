@@ -48,6 +48,7 @@ class Scale:
         steps: Optimiser steps of every method's repair, the equal budget.
         audit: Sizes of the audit that differ from ``unlabel audit``.
         rounds: Repetitions of the timed page.
+        auto: Options of this project's own method; none outside tests: to need none is what it is for.
     """
 
     name: str
@@ -58,9 +59,10 @@ class Scale:
     unlearning_seeds: tuple[int, ...] = (11, 12, 13)
     retrain_seeds: tuple[int, ...] = (1, 2, 3)
     images: int = 1024
-    steps: int = 96
+    steps: int = 64
     audit: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 3
+    auto: Mapping[str, Any] = field(default_factory=dict)
 
 
 TEN = (

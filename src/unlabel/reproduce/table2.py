@@ -8,14 +8,14 @@ from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import Models, every, failures, forgotten, listed, original, retrained
 from unlabel.reproduce.scale import Scale
-from unlabel.reproduce.settings import AUTO, baselines, confusion, paper_methods
+from unlabel.reproduce.settings import auto, baselines, confusion, paper_methods
 
 MARGIN = 0.10  # of C2, on an advantage
 
 
 def studies(scale: Scale) -> list[Study]:
     """Male of the ten labels, all methods, on every network of the scale."""
-    methods = (*paper_methods(scale.steps), *baselines(scale.steps), confusion(scale.steps), AUTO)
+    methods = (*paper_methods(scale.steps), *baselines(scale.steps), confusion(scale.steps), auto(scale.auto))
     return [Study("celeba", "Male", methods, network) for network in range(len(scale.networks))]
 
 
@@ -44,7 +44,10 @@ def table(made: Made, scale: Scale) -> Table:
     return Table(
         f"{scale.networks[made.study.network][0]}, {made.study.label} forgotten",
         columns,
-        [row(models, retrain) for models in every(made)],
+        [
+            [*["one answer for everybody", "-", "-"], percent([original(made).constant()]), *["-"] * 10],
+            *(row(models, retrain) for models in every(made)),
+        ],
         "An *advantage* is 0 for a coin and 1 for a perfect attack: the original's output row put back on the"
         " model's features, a linear reader of the other outputs, a linear probe of the features. sd is over"
         " seeds. C2 (no attack learns more than from Retrain) and C5 (the rest works as well) are the audit's"
@@ -77,7 +80,7 @@ def row(models: Models, retrain_images: float) -> list[Entry]:
 def findings(made: Made) -> list[str]:
     """What the numbers say, by rules."""
     first, reference, methods = original(made), retrained(made), [m for m in forgotten(made) if m.records]
-    base = reference.mean(reference.accuracy())
+    base, guess = reference.mean(reference.accuracy()), 100 * first.constant()
     noise = max(_deviation(reference), 1e-9)
     above = [m.name for m in methods if m.mean(m.accuracy()) > base + 2 * noise]
     below = [m.name for m in methods if m.mean(m.accuracy()) < base - 2 * noise]
@@ -88,7 +91,8 @@ def findings(made: Made) -> list[str]:
     both = [m.name for m in methods if m.passes("C2") == m.passes("C5") == len(m.records)]
     printed = published()["table2"]["retained_accuracy_test"]
     said = [
-        f"Retrain keeps {100 * base:.1f} % (sd {100 * noise:.1f}) of the retained answers right;"
+        f"Retrain keeps {100 * base:.1f} % (sd {100 * noise:.1f}) of the retained answers right, where one"
+        f" answer for everybody would have {guess:.1f} %;"
         f" more than two deviations above it: {listed(above)}; below: {listed(below)}.",
         f"The paper prints WP {printed['WP']} and WF {printed['WF']} above its Retrain's"
         f" {printed['Retrain']}: " + ordering(methods, base),

@@ -9,12 +9,12 @@ from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.published import published
 from unlabel.reproduce.rows import Models, failures, original, retrained
 from unlabel.reproduce.scale import Scale
-from unlabel.reproduce.settings import AUTO, baselines, paper_methods
+from unlabel.reproduce.settings import auto, baselines, paper_methods
 
 
 def studies(scale: Scale) -> list[Study]:
     """The middle group, by every method."""
-    methods = (*paper_methods(scale.steps), *baselines(scale.steps), AUTO)
+    methods = (*paper_methods(scale.steps), *baselines(scale.steps), auto(scale.auto))
     return [Study("mufac", label, methods) for label in scale.tasks["mufac"].forget]
 
 

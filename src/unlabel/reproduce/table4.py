@@ -48,12 +48,20 @@ def _kept(made: Made) -> Table:
         ("model", "mean accuracy, %", "mean AUC", *(f"{name}, % / AUC" for name in names)),
         [
             [
-                models.name,
-                percent(models.accuracy()),
-                spread(models.figure("util.auc.macro"), 4),
-                *(_both(models, name) for name in names),
-            ]
-            for models in every(made)
+                "one answer for everybody",
+                percent([original(made).constant()]),
+                "-",
+                *(f"{100 * original(made).constant(name):.1f} / 0.500" for name in names),
+            ],
+            *(
+                [
+                    models.name,
+                    percent(models.accuracy()),
+                    spread(models.figure("util.auc.macro"), 4),
+                    *(_both(models, name) for name in names),
+                ]
+                for models in every(made)
+            ),
         ],
     )
 

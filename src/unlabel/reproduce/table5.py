@@ -9,7 +9,7 @@ from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import Models, every, failures, forgotten, retrained
 from unlabel.reproduce.scale import Scale
-from unlabel.reproduce.settings import AUTO, baselines, paper_methods
+from unlabel.reproduce.settings import auto, baselines, paper_methods
 
 SETS = ("cifar10", "mnist", "svhn")
 
@@ -17,7 +17,7 @@ SETS = ("cifar10", "mnist", "svhn")
 def studies(scale: Scale) -> list[Study]:
     """One class of each set, by the paper's methods, its best baseline and ours."""
     salun = [setting for setting in baselines(scale.steps) if setting.name == "SalUn"]
-    methods = (*paper_methods(scale.steps), *salun, AUTO)
+    methods = (*paper_methods(scale.steps), *salun, auto(scale.auto))
     return [Study(task, scale.tasks[task].forget[0], methods) for task in SETS]
 
 

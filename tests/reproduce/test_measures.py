@@ -1,0 +1,132 @@
+"""Oracles of the pages' own figures, and of the sentences that rules make from them."""
+
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from unlabel.audit.subject import Question
+from unlabel.data.dataset import Dataset
+from unlabel.models.features import Outputs
+from unlabel.reproduce import figure2, table4
+from unlabel.reproduce.measures import (
+    BINS,
+    accuracies,
+    answer_of,
+    entropy_counts,
+    inference,
+    membership,
+    own_accuracy,
+)
+from unlabel.reproduce.plan import Made, Study
+from unlabel.reproduce.privacy import printed_rows
+from unlabel.reproduce.settings import Setting
+
+
+def question(y: np.ndarray) -> Question:
+    """A label that P, E and the training images carry alike."""
+    target, cluster = y.astype(np.int8), np.arange(len(y))
+    return Question("a", 0, target, target, target, cluster, cluster, cluster)
+
+
+@pytest.mark.parametrize(("sign", "p"), [(1.0, 1.0), (-1.0, 1.0), (0.0, 0.5)])
+def test_attribute_inference_finds_what_is_there_whatever_its_sign(sign: float, p: float) -> None:
+    y = np.arange(400) % 2
+    noise = np.random.default_rng(0).normal(size=(400, 1))
+    seen = sign * 20 * (y[:, None] - 0.5) + noise
+    found = inference(seen, seen, question(y))
+    assert found["p"] == pytest.approx(p, abs=0.06)  # three standard errors of 200 images a kind
+    assert found["advantage"] == pytest.approx(abs(2 * found["p"] - 1))
+    # 0 is perfect in the Miller-Madow corrected bits: 1 - 1 / (2 n ln 2)
+    assert found["bits"] == pytest.approx(1.0 if p == 1.0 else 0.0, abs=0.01)
+
+
+def test_what_the_papers_success_rates_are_worth() -> None:
+    rows = {row[0]: row for row in printed_rows()}
+    entropy = -0.65 * log2(0.65) - 0.35 * log2(0.35)
+    assert rows["65.0"][3]["value"] == pytest.approx(1 - entropy, abs=1e-12)
+    assert rows["65.0"][3]["value"] == pytest.approx(0.0659, abs=1e-4)
+    assert rows["46.0"][3]["value"] == pytest.approx(0.0046, abs=1e-4)
+    assert rows["46.0"][2]["value"] == pytest.approx(0.08)
+
+
+def test_membership_is_a_half_for_equal_losses_and_one_for_remembered_images() -> None:
+    equal = membership(np.ones(50), np.ones(60))
+    assert equal["value"] == 0.5
+    assert membership(np.zeros(50), np.ones(60))["value"] == 1.0
+    assert membership(np.ones(50), np.zeros(60))["value"] == 0.0
+
+
+def test_entropy_is_counted_per_image_over_the_retained_labels() -> None:
+    logits = np.array([[0.0, 0.0, 99.0], [800.0, -800.0, 0.0]], np.float32)
+    counts = entropy_counts(Outputs(logits, {}), (0, 1))
+    assert (counts[-1], counts[0], sum(counts)) == (1, 1, 2)
+
+
+def test_accuracy_is_over_known_targets_and_classes_answer_among_the_retained() -> None:
+    target = np.array([[1, 0, -1], [0, 1, 1]], np.int8)
+    logits = np.array([[5.0, 5.0, 5.0], [-5.0, 5.0, -5.0]], np.float32)
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    data = Dataset(pixels, np.arange(2), target, np.arange(2), np.array(["a", "b"]), ("x", "y", "z"))
+    found = accuracies(Outputs(logits, {}), data, (0, 1, 2))
+    assert found["value"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert found["labels"] == {"x": 1.0, "y": 0.5, "z": 0.0}
+    assert found["constant"] == {"x": 0.5, "y": 0.5, "z": 1.0}
+    one = np.array([[1, 0, 0], [0, 0, 1]], np.int8)
+    classes = Dataset(**{**data.__dict__, "target": one, "exclusive": True})
+    said = accuracies(Outputs(np.array([[1.0, 9.0, 2.0], [1.0, 9.0, 2.0]], np.float32), {}), classes, (0, 2))
+    assert (said["value"], said["distance"], said["n"]) == (0.5, 1.0, 2)
+
+
+def test_a_removed_class_is_read_by_its_constant_and_a_living_one_by_its_log_odds() -> None:
+    logits = np.array([[1.0, -1e4, 2.0], [3.0, -1e4, 0.0]])
+    assert np.ptp(answer_of(logits, 1, exclusive=True)) == 0.0
+    np.testing.assert_allclose(answer_of(logits[:, [0, 2]], 0, exclusive=True), [-1.0, 3.0])
+
+
+def test_the_distance_is_kolmogorovs_and_the_band_holds() -> None:
+    draw = np.random.default_rng(1)
+    first, second = draw.integers(0, BINS, 500), draw.integers(0, BINS // 2, 700)
+    counted = [np.bincount(values, minlength=BINS).astype(float) for values in (first, second)]
+    assert figure2.distance(*counted) == pytest.approx(ks_2samp(first, second).statistic)
+    # both samples from one distribution: the distance stays inside the band in at least 95 %
+    apart = [ks_2samp(draw.integers(0, BINS, 300), draw.integers(0, BINS, 300)).statistic for _ in range(100)]
+    assert np.mean(np.array(apart) <= figure2.band(300, 300)) >= 0.95
+
+
+def record(accuracy: float, put_back: float, probe: float) -> dict[str, Any]:
+    """As much of a cell as table 4's sentences read."""
+    own = {"accuracy": accuracy, "inverted": 1 - accuracy, "constant": 0.6, "advantage": 0.9}
+    back = {"accuracy": put_back, "inverted": 1 - put_back, "advantage": 0.9}
+    return {
+        "figures": [{"id": "probe.adv.lin", "label": "a", "value": probe}],
+        "also": {"labels": {"a": {"own": own, "put_back": back}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("back", "said"),
+    [(0.9, "No model here comes near 0.34 %"), (0.001, "The lowest accuracy here is 0.10 %")],
+)
+def test_a_sentence_follows_its_numbers(back: float, said: str) -> None:
+    class Cell:
+        done, record = True, record(0.6, back, 0.8)
+
+    study = Study("celeba", "a", (Setting("WF as printed", "weight-filtering"),))
+    made = Made(
+        study, "faces", {}, Path("original"), record(0.95, 0.95, 0.9), (record(0.6, 0.6, 0.5),),
+        {"WF as printed": (Cell(),)},  # type: ignore[dict-item]
+    )  # fmt: skip
+    sentences = " ".join(table4.findings([made]))
+    assert said in sentences
+    assert "original 0.900, Retrain 0.500, WF as printed 0.800" in sentences
+    assert "the original inverted has 5.0 %" in sentences
+
+
+def test_accuracy_near_zero_is_an_inverted_label() -> None:
+    logit = np.array([-1.0, -1.0, 1.0, 1.0])
+    found = own_accuracy(logit, np.array([1, 1, 0, 0], np.int8))
+    assert (found["accuracy"], found["inverted"]) == (0.0, 1.0)

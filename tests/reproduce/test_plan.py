@@ -1,0 +1,97 @@
+"""Claims about what would be computed, at the published size too, and about bad input."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unlabel import engine
+from unlabel.errors import OptionError
+from unlabel.files import read_json
+from unlabel.reproduce import table2, table4, table5
+from unlabel.reproduce.pages import PAGES, Request, make_page, plan_lines, request
+from unlabel.reproduce.plan import planned, with_data
+from unlabel.reproduce.scale import FULL, SMALL, Scale
+
+
+def test_the_full_plan_is_the_published_setting(tmp_path: Path) -> None:
+    scale = with_data(FULL, ["celeba:photos"])
+    lines = planned(table2.studies(scale), scale, tmp_path)
+    trainings = [line for line in lines if line.startswith("train")]
+    assert [line.split()[1] for line in trainings] == ["resnet18"] * 4 + ["resnet50"] * 4
+    assert all(
+        "on celeba:photos" in line and "50 epochs of constant at 0.01, batch 64" in line for line in trainings
+    )
+    assert sum("without Male" in line for line in trainings) == 6
+    recipe = FULL.recipe
+    assert (recipe.momentum, recipe.weight_decay, recipe.rate(0, 100), recipe.rate(99, 100)) == (
+        0.9, 5e-4, 0.01, 0.01,
+    )  # fmt: skip
+    assert FULL.tasks["celeba"].labels is not None
+    assert len(FULL.tasks["celeba"].labels) == 10
+
+
+def test_the_small_plan_needs_no_data_and_trains_each_model_once(tmp_path: Path) -> None:
+    lines = planned(table4.studies(SMALL), SMALL, tmp_path)
+    trainings = [line for line in lines if line.startswith("train")]
+    assert len(trainings) == len(set(trainings)) == 1 + 3 * 3
+    assert all("faces:train=4000" in line and "8 epochs" in line for line in trainings)
+    assert len({study.task for study in table5.studies(SMALL)}) == 3
+
+
+def test_a_dry_run_says_what_is_there(pages: Any, tiny: Scale, cache: Path, tmp_path: Path) -> None:
+    wanted = Request("table2", tiny, tmp_path, cache, "")
+    lines = plan_lines(wanted)
+    assert all(line.endswith("is there already") for line in lines if line.startswith("train"))
+    assert not (tmp_path / "table2.md").exists()
+
+
+def test_own_data_takes_a_stand_ins_place(tmp_path: Path) -> None:
+    scale = with_data(SMALL, ["mnist:digits", "celeba=folder:photos,odd=1"])
+    assert scale.tasks["mnist"].source == "mnist:digits"
+    assert scale.tasks["celeba"].source == "folder:photos,odd=1"
+    assert scale.tasks["celeba"].stands_for == ""
+    assert scale.tasks["svhn"] == SMALL.tasks["svhn"]
+    shown = request("table2", scale="small", data=["celeba=folder:/home/me/photos"], out=None, cache=tmp_path)
+    assert shown.command == "unlabel reproduce table2 --scale small --data celeba=folder:PATH"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (["celebA:photos"], "Close: celeba"),
+        (["folder:photos"], "belongs to no data set of the paper"),
+        (["celeba:a", "celeba:b"], "twice"),
+        (["celeba="], "without a source"),
+    ],
+)
+def test_data_that_belongs_nowhere_is_refused(data: list[str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        with_data(SMALL, data)
+
+
+def test_the_full_size_asks_for_its_data(tmp_path: Path) -> None:
+    wanted = request("table5", scale="full", data=["cifar10:a"], out=tmp_path, cache=tmp_path)
+    with pytest.raises(OptionError, match="needs MNIST: add --data mnist:PATH"):
+        make_page(wanted, engine.start(accelerator="cpu"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_cells_are_kept_with_the_version_of_what_reads_them(pages: Any, cache: Path) -> None:
+    cells = [read_json(path) for path in (cache / "cells").iterdir()]
+    assert {cell["identity"]["also"] for cell in cells} == {"Reader(version=1)"}
+    assert all(cell["also"]["labels"] for cell in cells if cell["outcome"] == "done")
+
+
+def test_the_command_plans_and_refuses(command: Any) -> None:
+    done = command("reproduce", "figure2", "--dry-run")
+    assert done.code == 0
+    assert done.out.count("train small on faces") == 4
+    wrong = command("reproduce", "tabel2")
+    assert (wrong.code, "table2" in wrong.err) == (2, True)
+    missing = command("reproduce", "table3", "--scale", "full", "--dry-run")
+    assert missing.code == 2
+    assert "needs MUFAC" in missing.err
+    assert sorted(PAGES) == sorted(
+        ["table1", "table2", "table3", "table4", "table5", "figure2", "figure3", "privacy", "correlation"]
+    )
