@@ -29,6 +29,9 @@ from unlabel.cli import main
 from unlabel.errors import MissingFiles, UnlabelError
 from unlabel.recipe import Recipe
 from unlabel.runs import MODEL, RECORD, STEPS, file_sha256, load_run
+from unlabel.statement import sign_run
+from unlabel.statement.contents import STATEMENT
+from unlabel.statement.keys import write_keys
 from unlabel.workflow import forget_run, train_run
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "test.half-written")
@@ -311,6 +314,18 @@ def test_a_report_killed_at_every_change(world: World, audited) -> None:
         shutil.copytree(audited[0], here / "less")
 
     assert check_every_kill_of_a_file(world, cli("report", "less"), "less/report.html", prepare) >= 3
+
+
+def test_a_signing_killed_at_every_change(world: World, audited, tmp_path: Path) -> None:
+    key, _ = write_keys(tmp_path / "key")
+
+    def prepare(here: Path) -> None:
+        shutil.copytree(audited[0], here / "less")
+
+    def job() -> object:
+        return sign_run(Path("less"), key, force=True, issued_at="2026-11-24T18:00:00Z")
+
+    assert check_every_kill_of_a_file(world, job, f"less/{STATEMENT}", prepare) >= 3
 
 
 def test_an_export_killed_at_every_change(world: World) -> None:

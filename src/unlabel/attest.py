@@ -116,14 +116,12 @@ def _measured(
 
 def _outside(figure: dict[str, Any]) -> str:
     """One figure that does not agree, in words."""
-    label = f" of {figure['label']}" if figure["label"] is not None else ""
+    what = figure["id"] + (f" after {figure['transform']}" if figure["transform"] is not None else "")
+    what += (f" of {figure['label']}" if figure["label"] is not None else "") + f" ({figure['model']})"
     if figure["again"] is None:
-        return f"{figure['id']}{label} ({figure['model']}) was not measured this time"
+        return f"{what} was not measured this time"
     low, high = figure["interval"] or (figure["recorded"], figure["recorded"])
-    return (
-        f"{figure['id']}{label} ({figure['model']}) is {figure['again']:.4g} now; recorded"
-        f" {figure['recorded']:.4g}, {low:.4g} to {high:.4g}"
-    )
+    return f"{what} is {figure['again']:.4g} now; recorded {figure['recorded']:.4g}, {low:.4g} to {high:.4g}"
 
 
 def lines(found: "Verified") -> Iterator[str]:

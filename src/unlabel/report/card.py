@@ -114,7 +114,8 @@ def _front(audit: Json, license_: str) -> Iterator[str]:
 def _results(audit: Json) -> list[Json]:
     """What the audit found of the unlearned model: attacks on forgotten labels, means over the kept ones."""
     gone = [*rows.audited(audit), None]
-    return [m for m in audit["metrics"] if m["model"] == "after" and m["label"] in gone]
+    found = [m for m in audit["metrics"] if m["model"] == "after" and m["label"] in gone]
+    return [m for m in found if m.get("transform") is None]  # of the model as it is
 
 
 def _body(audit: Json) -> Iterator[str]:

@@ -24,7 +24,7 @@ class Figure:
     """One figure of the audit and the same figure measured again.
 
     Args:
-        id, label, model, layer: Which figure; see `unlabel.findings.Metric`.
+        id, label, model, layer, transform: Which figure; see `unlabel.findings.Metric`.
         run: The model, as the audit named it.
         recorded: Its value in the audit.
         interval: Its 95 % interval there; None where it had none, then only the same number agrees.
@@ -35,10 +35,16 @@ class Figure:
     label: str | None
     model: str
     layer: str | None
+    transform: str | None
     run: str
     recorded: float
     interval: tuple[float, float] | None
     again: float | None
+
+    @property
+    def name(self) -> str:
+        """Its id, and the transform that it was read after."""
+        return self.id if self.transform is None else f"{self.id} after {self.transform}"
 
     @property
     def agrees(self) -> bool:
@@ -96,14 +102,14 @@ def measure_again(
         )
     }
     figures = list(_pair(audit["metrics"], result["metrics"], names))
-    repeated = {row["id"] for row in result["metrics"]}
-    compared = [figure for figure in figures if figure.id in repeated]
+    repeated = {(row["id"], row.get("transform")) for row in result["metrics"]}
+    compared = [figure for figure in figures if (figure.id, figure.transform) in repeated]
     return {
         "source": data,
         "same_images": result["data"].get("digest") == audit["data"].get("digest") is not None,
         "compared": len(compared),
         "outside": [figure for figure in compared if not figure.agrees],
-        "not_repeated": sorted({figure.id for figure in figures} - repeated),
+        "not_repeated": sorted({figure.name for figure in figures} - {figure.name for figure in compared}),
         "headline": result["headline"],
     }
 
@@ -117,8 +123,14 @@ def _options(recorded: Json, run: Path) -> Any:
     given: dict[str, Any] = {name: value for name, value in recorded.items() if name in known}
     given["budget"] = "quick"
     path = run / AUDIT
-    for name, value in given.items():
+    for name, value in list(given.items()):
         default = usual[name]
+        if isinstance(default, list | tuple):
+            sizes = isinstance(value, list) and len(value) <= GROWN and all(type(n) is int for n in value)
+            if not sizes or not all(0 < n <= GROWN * max(default) for n in value):
+                raise ModelError(f"{path} has the option {name} with sizes that no audit has")
+            given[name] = tuple(value)
+            continue
         same = isinstance(value, int | float if isinstance(default, float) else type(default))
         if not same or isinstance(value, bool) != isinstance(default, bool):
             raise ModelError(
@@ -153,11 +165,11 @@ def _pair(recorded: Sequence[Json], again: Sequence[Json], names: Mapping[str, s
     """Every recorded figure with the one measured again."""
 
     def key(row: Json, run: str) -> tuple[Any, ...]:
-        return row["id"], row["label"], row["model"], row.get("layer"), run
+        return row["id"], row["label"], row["model"], row.get("layer"), row.get("transform"), run
 
     values = {key(row, names.get(row["run"], row["run"])): row["value"] for row in again}
     for row in recorded:
         place = key(row, row["run"])
         interval = (row["ci"][0], row["ci"][1]) if row["ci"] else None
-        where = dict(zip(("id", "label", "model", "layer", "run"), place, strict=True))
+        where = dict(zip(("id", "label", "model", "layer", "transform", "run"), place, strict=True))
         yield Figure(**where, recorded=row["value"], interval=interval, again=values.get(place))
