@@ -11,6 +11,7 @@ from unlabel import engine
 from unlabel.ancestry import MOST, history
 from unlabel.errors import ModelError
 from unlabel.runs import file_sha256, read_record, write_json
+from unlabel.show import chain, chain_table
 from unlabel.workflow import forget_run
 
 
@@ -79,6 +80,8 @@ def test_an_ancestor_with_other_weights_is_said_to_be_changed(line: Path) -> Non
     recorded = file_sha256(line / "one" / "model.safetensors")
     shutil.copy(line / "base" / "model.safetensors", line / "one" / "model.safetensors")
     change(line / "one", method="confusion", labels=["bottom"])  # and what it says now does not count
+    now = file_sha256(line / "base" / "model.safetensors")
+    assert f"{recorded[:12]}, CHANGED since: {now[:12]}" in chain_table(chain(line / "two"))
     assert told(line / "two") == [WHOLE[0], ("one", WHOLE[1][1], "changed"), WHOLE[2]]
     assert history(line / "two")[1].recorded == recorded != history(line / "two")[1].found
 

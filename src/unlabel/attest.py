@@ -132,7 +132,7 @@ def lines(found: "Verified") -> Iterator[str]:
     checked = "signer not checked: name the signer's public key with --key"
     if found.signer == "checked":
         checked = "NOT by the key that was named" if "signer" in wrong else "by the key that was named"
-    yield f"signature        {words[found.signature]}{', ' + checked if found.signature is not None else ''}"
+    yield f"signature        {words[found.signature]}{', ' + checked if found.signature else ''}"
     if found.key_id:
         yield f"key              {found.key_id}"
     if said:

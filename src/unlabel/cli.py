@@ -160,7 +160,7 @@ def report(run: Path, *, out: Path | None = None, license_: str | None = None) -
     from unlabel.report import write_card, write_report
 
     if out is None:
-        card = write_card(run, license_ or "unknown")
+        card = write_card(run, license_)
         print(card or f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one")
     elif license_ is not None:
         raise OptionError("--license is for the model card, which is written into RUN only; leave out --out")

@@ -1,7 +1,11 @@
 """Canonical JSON, against the examples of RFC 8785."""
 
 import json
+import random
+import shutil
 import struct
+import subprocess
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -102,6 +106,24 @@ def test_deep_nesting_is_refused() -> None:
 text = st.text(st.characters(exclude_categories=["Cs"]))
 size = 2**53 - 1  # a larger float is written as a whole number that does not read back as a float
 scalar = st.none() | st.booleans() | st.integers(-size, size) | st.floats(-size, size) | text
+
+
+def test_numbers_are_written_as_an_ecmascript_engine_writes_them() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no ECMAScript engine: node is not installed")
+    draw = random.Random(0)
+    drawn = [bits(draw.randbytes(8).hex()) for _ in range(10_000)]
+    drawn += [draw.uniform(-1, 1) * 10.0 ** draw.randint(-12, 26) for _ in range(10_000)]
+    drawn += [float(f"{draw.uniform(-1, 1):.6g}") for _ in range(5_000)]
+    drawn = [value for value in drawn if isfinite(value)]
+    code = "const b=require('fs').readFileSync(0); for (let i = 0; i < b.length; i += 8)"
+    code += "console.log(JSON.stringify(b.readDoubleBE(i)))"
+    sent = b"".join(struct.pack(">d", value) for value in drawn)
+    done = subprocess.run([node, "-e", code], input=sent, capture_output=True, check=True)
+    assert done.stdout.decode().split() == [number(value) for value in drawn]
+
+
 plain = st.recursive(
     scalar,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),

@@ -18,6 +18,7 @@ from unlabel.report.page import LISTS, WRONG, read_audit, unreadable
 from unlabel.report.rows import Json
 
 LICENSE = "unknown"
+LICENCES = r"[a-z0-9][a-z0-9.+-]{0,63}"  # identifiers of the hub and of SPDX, in small letters
 TAGS = ("machine-unlearning", "multi-label", "image-classification", "unlabel")
 PERCEIVED = (
     "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
@@ -32,12 +33,13 @@ NAMES: Mapping[str, str] = {
 NO_LAW = "This card gives measurements. It is no legal opinion, and no verdict in it is a proof."
 
 
-def write_card(run: Path, license_: str = LICENSE) -> Path | None:
+def write_card(run: Path, license_: str | None = None) -> Path | None:
     """Writes the model card of an audited run, whole or not at all.
 
     Args:
         run: Folder that holds audit.json.
-        license_: Identifier of the model's licence, such as ``apache-2.0``.
+        license_: Identifier of the model's licence, such as ``apache-2.0``; when None, that of the card which
+            is there, else ``unknown``.
 
     Returns:
         Its path; None where a README.md is there that a person wrote or changed: it is kept.
@@ -46,7 +48,11 @@ def write_card(run: Path, license_: str = LICENSE) -> Path | None:
         ModelError: There is no audit.json, or it is damaged.
         OptionError: The licence is no identifier.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", license_):
+    path = run / CARD
+    kept = path.is_symlink() or (path.exists() and not untouched(path))
+    if license_ is None:
+        license_ = LICENSE if kept else _named(path)
+    if not re.fullmatch(LICENCES, license_):
         raise OptionError(
             f"--license is {visible(license_)[:40]!r}; expected an identifier: apache-2.0, mit, other"
         )
@@ -55,11 +61,17 @@ def write_card(run: Path, license_: str = LICENSE) -> Path | None:
         text = card(audit, license_)
     except WRONG as error:
         raise unreadable(run, error) from error
-    path = run / CARD
-    if path.is_symlink() or (path.exists() and not untouched(path)):
+    if kept:
         return None
     write_bytes(path, marked(text, run / "audit.json"))
     return path
+
+
+def _named(path: Path) -> str:
+    """The licence that an earlier card names."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    found = re.match(r'---\nlicense: "([^"\n]+)"\n', text)
+    return found[1] if found else LICENSE
 
 
 def card(audit: Mapping[str, Any], license_: str = LICENSE) -> str:

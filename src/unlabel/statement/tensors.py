@@ -15,13 +15,13 @@ import math
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
 
 from unlabel.errors import CheckpointMismatch
 from unlabel.statement.canonical import canonical
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BYTES: Mapping[str, int] = {
     kind: size
@@ -50,7 +50,7 @@ MOST_HEADER = 25_000_000  # bytes of names, shapes and places
 _CHUNK = 2**20
 
 
-def tensors_sha256(tensors: Mapping[str, "Tensor"]) -> str:
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Hex digest of tensors in memory, such as a state dict.
 
     Raises:
@@ -71,17 +71,11 @@ def tensors_sha256(tensors: Mapping[str, "Tensor"]) -> str:
         if kind is None:
             raise CheckpointMismatch(f"'{name}' is of {value.dtype}; expected a format that safetensors has")
         digest.update(_title(name, kind, list(value.shape)))
-        raw = value.reshape(-1).view(dtype=_uint8()).numpy()
+        raw = value.reshape(-1).view(torch.uint8).numpy()
         if sys.byteorder == "big":
             raw = raw.reshape(-1, BYTES[kind])[:, ::-1]
         digest.update(raw.tobytes())
     return digest.hexdigest()
-
-
-def _uint8() -> Any:
-    import torch  # only here: hashing a file needs no torch, which takes seconds to load
-
-    return torch.uint8
 
 
 def file_tensors_sha256(file: Path) -> str:
