@@ -96,3 +96,23 @@ def base(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = engine.start(accelerator="cpu")
     train_run(f"folder:{photos}", out, run, recipe=Recipe(epochs=1), image_size=16)
     return out
+
+
+BROWSER = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A running Chromium of the system. Without one: skipped, but failed where CI is set."""
+    path = os.environ.get("UNLABEL_CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        reason = "no Chromium; install Debian's package chromium, or name the program in UNLABEL_CHROMIUM"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[*BROWSER, "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()

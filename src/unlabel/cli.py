@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Toml
 
 from unlabel.attest import keygen, sign, verify
+from unlabel.comparison import compare
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.exchange import adopt, export
 from unlabel.experiments import reproduce
@@ -32,7 +33,7 @@ app = App(
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
 app.command(forget_app)
-for _command in (adopt, export, sign, verify, keygen, reproduce):
+for _command in (adopt, export, compare, sign, verify, keygen, reproduce):
     app.command(_command)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)

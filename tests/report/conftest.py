@@ -1,8 +1,6 @@
-"""An audit with known contents, and a Chromium, for the tests of the page."""
+"""An audit with known contents, for the tests of the page."""
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -189,24 +187,6 @@ def audit(
     return content | changes
 
 
-BROWSER = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A running Chromium of the system. Without one: skipped, but failed where CI is set."""
-    path = os.environ.get("UNLABEL_CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        reason = "no Chromium; install Debian's package chromium, or name the program in UNLABEL_CHROMIUM"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=[*BROWSER, "--disable-background-networking"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

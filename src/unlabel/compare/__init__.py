@@ -5,7 +5,8 @@
     plan.py     which jobs: methods x seeds under one budget     search.py   settings chosen on P alone
     jobs.py     a job and its key                                work.py     forget, audit
     cells.py    finished jobs, one small file each               models.py   the original and the references
-    table.py    cells -> rows, JSON, CSV, terminal               page.py     the same as one HTML page
+    table.py    cells -> rows of plain data, the JSON            sheet.py    CSV, terminal
+    page.py     the same as one HTML page                        planes.py   where its marks stand
 """
 
 from importlib import import_module

@@ -57,7 +57,7 @@ class Workroom:
 
     def _audited(self, job: Job, key: str) -> dict[str, Any]:
         sets, request = self.bench.sets, self.case.request
-        made = self._unlearned(job, key)
+        made = self.unlearned(job, key)
         after = read(made, "after", sets, self.where, cached=False)
         steady = repeats(made, sets, self.where)
         audit = self.bench.audit(
@@ -81,7 +81,7 @@ class Workroom:
             ),
         }
 
-    def _unlearned(self, job: Job, key: str) -> Loaded:
+    def unlearned(self, job: Job, key: str) -> Loaded:
         """The unlearned model: as a run folder where models are kept, else in memory alone."""
         case, run = self.case, self.where.with_seed(job.seed)
         settings = {"images": job.images, **job.options}

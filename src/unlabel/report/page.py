@@ -32,7 +32,7 @@ def render(audit: Mapping[str, Any], *, command: str | None = None) -> str:
         command: The command that makes this page, shown with those that made the models.
     """
     audit = {name: [] for name in LISTS} | {"controls": {}, "seconds": {}, "schema": ""} | dict(audit)
-    return _environment().get_template("page.html").render(**_content(audit, command))
+    return environment().get_template("page.html").render(**_content(audit, command))
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -92,10 +92,10 @@ def read_audit(run: Path) -> dict[str, Any]:
 
 
 @cache
-def _environment() -> Environment:
-    folder = Path(__file__).parent / "templates"
+def environment(*folders: Path) -> Environment:
+    """Templates of this room, and of other rooms' folders, with the filters that all pages share."""
     found = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -110,6 +110,7 @@ def _environment() -> Environment:
         percent=numbers.percent,
         times=numbers.times,
         reading=sentences.reading,
+        zip=zip,
         plain=lambda value: numbers.NOTHING if value is None else value,
     )
     return found

@@ -1,0 +1,117 @@
+"""``unlabel compare``: plans, runs the cells, writes the table and the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unlabel.audit.case import open_request
+from unlabel.compare.cells import run_cells
+from unlabel.compare.jobs import Job
+from unlabel.compare.page import render
+from unlabel.compare.plan import Budget, chosen, spend
+from unlabel.compare.search import check_search, search
+from unlabel.compare.sheet import csv_text
+from unlabel.compare.table import table
+from unlabel.engine import Run
+from unlabel.errors import OptionError
+from unlabel.files import write_json, write_text
+from unlabel.forget.driver import DEFAULT_IMAGES
+from unlabel.references import train_references
+
+MOST_SEEDS = 100
+FILES = ("compare.json", "compare.csv", "compare.html")
+
+
+def compare_run(
+    original: Path,
+    labels: Sequence[str],
+    methods: Sequence[str],
+    out: Path,
+    where: Run,
+    *,
+    seeds: int = 3,
+    budget_steps: int = 188,
+    references: Sequence[Path] = (),
+    make_references: int | None = None,
+    images: int = DEFAULT_IMAGES,
+    settings: int = 0,
+    data: str | None = None,
+    force: bool = False,
+    keep_models: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Compares methods under one budget and writes ``compare.json``, ``compare.csv`` and ``compare.html``.
+
+    Args:
+        original: The run to forget from.
+        labels: Names to forget.
+        methods: Names of the catalogue, or ``all``.
+        out: Folder of the comparison; finished cells in it are used again.
+        where: One process; its seed is the audit's and the first of the forgetting's.
+        seeds: Forgetting seeds of each method, 1 to 100.
+        budget_steps: Optimiser steps that each method may take, >= 1; images follow, see `Budget`.
+        references: Runs retrained without the labels.
+        make_references: Train so many first, beside the original, 1 to 20.
+        images: Calibration images, 16 or more.
+        settings: Settings of each method to try on P first; 0: its defaults.
+        data: Another data source than the one the original remembers.
+        force: Compute finished cells again.
+        keep_models: Keep the unlearned models in ``out/runs``.
+        command: The command line, for the record.
+
+    Returns:
+        The content of ``compare.json``.
+
+    Raises:
+        UnlabelError: Something in the request does not fit; before anything is computed.
+    """
+    names = chosen(methods)
+    for what, value, most in (("--seeds", seeds, MOST_SEEDS), ("--budget-steps", budget_steps, 10**9)):
+        if not 1 <= value <= most:
+            raise OptionError(f"{what} is {value}; expected 1 to {most:,}")
+    check_search(settings)
+    if out.exists() and not out.is_dir():
+        raise OptionError(f"--out {out} is a file; name a folder")
+    if where.processes != 1:
+        raise OptionError(f"--devices is {where.processes}; a comparison runs in one process: leave it out")
+    case = open_request(labels, original, references, where, data)
+    if make_references is not None:
+        made = train_references(case, make_references, where, command=command)
+        references = [*references, *made]
+    if not references:
+        raise OptionError(
+            "a comparison needs models retrained without the labels: name them with --reference A,B,C, or"
+            " train them with --make-references 3"
+        )
+    budget = Budget(
+        budget_steps,
+        where.batch_size,
+        min(images, len(case.source.train)),
+        len(case.request.forget),
+        bool(case.request.forgotten),
+    )
+    plain_jobs = [spend(Job(name, {}, where.seed, images), budget) for name in names]
+    found = None
+    if settings:
+        found, plain_jobs = search(
+            original, labels, plain_jobs, references, where, out, budget, settings, data=data, force=force
+        )
+    jobs = [
+        Job(job.method, job.options, where.seed + k, job.images) for job in plain_jobs for k in range(seeds)
+    ]
+    cells = run_cells(
+        original,
+        labels,
+        jobs,
+        references,
+        where,
+        out,
+        data=data,
+        force=force,
+        keep_models=out / "runs" if keep_models else None,
+    )
+    result = table(cells, budget, search=found, command=command, original=str(original))
+    write_json(out / "compare.json", result)
+    write_text(out / "compare.csv", csv_text(result))
+    write_text(out / "compare.html", render(result))
+    return result

@@ -1,0 +1,164 @@
+"""The comparison as one HTML page in the manner of the report, made from compare.json and nothing else."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unlabel.compare.planes import costs, numbered, scatter
+from unlabel.compare.table import CLAIMS, FIGURES
+from unlabel.report.numbers import NOTHING, give_or_take, names, number, percent, spoken
+from unlabel.report.page import environment
+
+WORDS = {"C1": "disabled", "C2": "retrain-equivalent", "C3": "erased", "C5": "useful"}
+Json = Mapping[str, Any]
+
+
+def render(found: Json) -> str:
+    """The page as HTML text: no script, no outside request, the same bytes for the same input.
+
+    Args:
+        found: Content of compare.json, as `table.table` gives it.
+    """
+    shared = environment(Path(__file__).parent / "templates")
+    return shared.get_template("compare.html").render(**_content(found))
+
+
+def _content(found: Json) -> dict[str, Any]:
+    tone, sentence = verdict_of(found)
+    return {
+        "found": found,
+        "tone": tone,
+        "sentence": sentence,
+        "cards": cards(found),
+        "numbers": numbered(found),
+        "scatter": scatter(found),
+        "costs": costs(found),
+        "claims": WORDS,
+        "judged": judged,
+        "figures": FIGURES,
+        "mean": mean,
+        "whole": lambda item: NOTHING if item is None else f"{item['mean']:,.0f}",
+        "share": percent,
+        "settings": settings,
+        "spoken": spoken,
+    }
+
+
+def passing(found: Json) -> list[Json]:
+    """Methods that end in every seed, and pass C1, C2 and C5 in each."""
+    return [
+        row
+        for row in found["methods"]
+        if row["done"] == len(row["seeds"])
+        and all(row["verdicts"][claim].get("PASS", 0) == row["done"] for claim in ("C1", "C2", "C5"))
+    ]
+
+
+def verdict_of(found: Json) -> tuple[str, str]:
+    """Tone of the page, and what the comparison came to in a sentence."""
+    good, labels = passing(found), spoken(found["labels"])
+    seeds = len(found["budget"]["seeds"])
+    each = f"in {f'each of {seeds} seeds' if seeds > 1 else 'the one seed tried'}"
+    if good:
+        best = names([row["method"] for row in good])
+        forget, keep = ("forgets", "keeps") if len(good) == 1 else ("forget", "keep")
+        return "pass", f"{best} {forget} {labels} as retraining does and {keep} the other labels, {each}."
+    if any(row["verdicts"]["C2"].get("PASS") for row in found["methods"]):
+        return "open", (
+            f"no method forgets {labels} as retraining does and keeps the other labels {each}; some do one of"
+            " the two, or both in some seeds."
+        )
+    return "fail", f"within this budget, no method forgets {labels} as retraining does."
+
+
+def cards(found: Json) -> list[dict[str, Any]]:
+    """Four numbers: how many pass, the closest, the cheapest, and retraining."""
+    good, rows = passing(found), [row for row in found["methods"] if row["excess"]]
+    seeds = len(found["budget"]["seeds"])
+    out = [
+        {
+            "title": "Pass C1, C2 and C5 in every seed",
+            "value": f"{len(good)} of {len(found['methods'])}",
+            "notes": [
+                f"{seeds} seed{'s' * (seeds != 1)} a method",
+                f"{len(found['retrain']['runs'])} retrained models",
+            ],
+        }
+    ]
+    if rows:
+        closest = min(rows, key=lambda row: row["excess"]["mean"])
+        loss = closest["loss"]["mean"] if closest["loss"] else None
+        out.append(
+            {
+                "title": "Closest to retraining",
+                "value": closest["method"],
+                "notes": [
+                    f"excess {mean(closest['excess'], 2)} margins",
+                    f"{number(loss)} of mean AUC lost" if loss is not None else "",
+                ],
+            }
+        )
+    cheap = [row for row in good if row["cost"]["images_to_retrain"] is not None]
+    if cheap:
+        least = min(cheap, key=lambda row: row["cost"]["images_to_retrain"])
+        share = least["cost"]["images_to_retrain"]
+        out.append(
+            {
+                "title": "Cheapest that passes",
+                "value": least["method"],
+                "notes": [f"{percent(share)} of retraining's images"],
+            }
+        )
+    cost = found["retrain"]["cost"]
+    if cost["images"]:
+        allowed = found["budget"]["images"] / cost["images"]["mean"]
+        out.append(
+            {
+                "title": "Each method may process",
+                "value": f"{found['budget']['images']:,} images",
+                "notes": [
+                    f"{percent(allowed)} of one retraining",
+                    f"{found['budget']['steps']:,} optimiser steps",
+                ],
+            }
+        )
+    return out
+
+
+def judged(row: Json, claim: str) -> tuple[str, str]:
+    """Shape and words of one claim over a method's seeds.
+
+    >>> judged({"verdicts": {"C2": {"PASS": 2, "FAIL": 1}}, "done": 3}, "C2")
+    ('open', '2/3 pass')
+    """
+    counts, done = row["verdicts"][claim], row["done"]
+    passed = counts.get("PASS", 0)
+    kinds = {key for key, count in counts.items() if count}
+    kind = (
+        {"PASS": "pass", "FAIL": "fail", "NOT_EVALUATED": "none"}.get(next(iter(kinds)), "open")
+        if len(kinds) == 1
+        else "open"
+    )
+    return ("none", "none ended") if not done else (kind, f"{passed}/{done} pass")
+
+
+def mean(item: Json | None, digits: int = 3) -> str:
+    """A mean over seeds with its deviation.
+
+    >>> mean({"mean": 0.5, "sd": 0.01, "values": []}), mean(None)
+    ('0.500 ± 0.010', '—')
+    """
+    if item is None:
+        return NOTHING
+    text = number(item["mean"], digits)
+    return text if item["sd"] is None else f"{text} {give_or_take(item['sd'], digits)}"
+
+
+def settings(options: Json) -> str:
+    """Options in a line."""
+    return (
+        ", ".join(f"{name} {value}" for name, value in options.items() if value is not None) or "no options"
+    )
+
+
+assert set(WORDS) == set(CLAIMS)
