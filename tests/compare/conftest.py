@@ -176,12 +176,22 @@ def make_comparison() -> Make:
 def fifteen() -> list[CellResult]:
     """Fifteen methods of three seeds: crowded, far apart, without cost, without end, over the budget."""
     plan = {
-        "confusion": (0.63, 0.006, 12_032), "weight-filtering": (0.71, 0.012, 12_030), "weight-pruning": (0.74, 0.013, 12_028),
-        "bad-teacher": (0.80, 0.004, 12_000), "cf-k": (0.86, 0.001, 12_032), "eu-k": (0.84, 0.031, 12_032),
-        "l1-sparse": (0.87, 0.002, 12_032), "leace-head": (0.895, 0.003, 2_048), "neg-grad": (0.70, 0.055, 12_032),
-        "neg-grad-plus": (0.78, 0.009, 12_032), "random-label": (0.68, 0.004, 12_032), "salun": (0.71, 0.011, 12_000),
-        "scrub": (0.79, 0.006, 12_000), "ssd": (0.88, 0.02, 2_048), "head-removal": (0.9, -0.005, 0),
-    }  # fmt: skip
+        "confusion": (0.63, 0.006, 12_032),
+        "weight-filtering": (0.71, 0.012, 12_030),
+        "weight-pruning": (0.74, 0.013, 12_028),
+        "bad-teacher": (0.80, 0.004, 12_000),
+        "cf-k": (0.86, 0.001, 12_032),
+        "eu-k": (0.84, 0.031, 12_032),
+        "l1-sparse": (0.87, 0.002, 12_032),
+        "leace-head": (0.895, 0.003, 2_048),
+        "neg-grad": (0.70, 0.055, 12_032),
+        "neg-grad-plus": (0.78, 0.009, 12_032),
+        "random-label": (0.68, 0.004, 12_032),
+        "salun": (0.71, 0.011, 12_000),
+        "scrub": (0.79, 0.006, 12_000),
+        "ssd": (0.88, 0.02, 2_048),
+        "head-removal": (0.9, -0.005, 0),
+    }
     found = [
         cell(name, seed, knows + 0.015 * (seed - 1), loss + 0.001 * (seed - 1), images)
         for name, (knows, loss, images) in plan.items()
@@ -192,3 +202,9 @@ def fifteen() -> list[CellResult]:
         cell("unsir", 1, 0, 0, 0, error="the loss became NaN at step 3"),
     ]
     return [*found, cell("unsir", 2, 0.72, 0.02, 15_000)]
+
+
+@pytest.fixture
+def make_cell() -> Callable[..., CellResult]:
+    """`cell`, for the tests."""
+    return cell

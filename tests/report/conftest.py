@@ -187,8 +187,6 @@ def audit(
     return content | changes
 
 
-
-
 @pytest.fixture
 def make_audit() -> Callable[..., dict[str, Any]]:
     """Builds the parsed audit.json of a made-up run: labels, forgotten labels, number of references."""

@@ -75,14 +75,6 @@ def compare_run(
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; a comparison runs in one process: leave it out")
     case = open_request(labels, original, references, where, data)
-    if make_references is not None:
-        made = train_references(case, make_references, where, command=command)
-        references = [*references, *made]
-    if not references:
-        raise OptionError(
-            "a comparison needs models retrained without the labels: name them with --reference A,B,C, or"
-            " train them with --make-references 3"
-        )
     budget = Budget(
         budget_steps,
         where.batch_size,
@@ -91,6 +83,14 @@ def compare_run(
         bool(case.request.forgotten),
     )
     plain_jobs = [spend(Job(name, {}, where.seed, images), budget) for name in names]
+    if make_references is not None:
+        made = train_references(case, make_references, where, command=command)
+        references = [*references, *made]
+    if not references:
+        raise OptionError(
+            "a comparison needs models retrained without the labels: name them with --reference A,B,C, or"
+            " train them with --make-references 3"
+        )
     found = None
     if settings:
         found, plain_jobs = search(

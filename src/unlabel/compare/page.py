@@ -6,7 +6,7 @@ from typing import Any
 
 from unlabel.compare.planes import costs, numbered, scatter
 from unlabel.compare.table import CLAIMS, FIGURES
-from unlabel.report.numbers import NOTHING, give_or_take, names, number, percent, spoken
+from unlabel.report.numbers import NOTHING, brief, give_or_take, names, number, percent, spoken
 from unlabel.report.page import environment
 
 WORDS = {"C1": "disabled", "C2": "retrain-equivalent", "C3": "erased", "C5": "useful"}
@@ -91,7 +91,7 @@ def cards(found: Json) -> list[dict[str, Any]]:
         out.append(
             {
                 "title": "Closest to retraining",
-                "value": closest["method"],
+                "value": brief(closest["method"]),
                 "notes": [
                     f"excess {mean(closest['excess'], 2)} margins",
                     f"{number(loss)} of mean AUC lost" if loss is not None else "",
@@ -105,7 +105,7 @@ def cards(found: Json) -> list[dict[str, Any]]:
         out.append(
             {
                 "title": "Cheapest that passes",
-                "value": least["method"],
+                "value": brief(least["method"]),
                 "notes": [f"{percent(share)} of retraining's images"],
             }
         )
@@ -139,7 +139,7 @@ def judged(row: Json, claim: str) -> tuple[str, str]:
         if len(kinds) == 1
         else "open"
     )
-    return ("none", "none ended") if not done else (kind, f"{passed}/{done} pass")
+    return ("none", "none") if not done else (kind, f"{passed}/{done} pass")
 
 
 def mean(item: Json | None, digits: int = 3) -> str:

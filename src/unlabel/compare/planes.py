@@ -79,7 +79,10 @@ class LogAxis:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Positions and texts of the powers."""
-        powers = [(self.at(10.0**power), short(10**power).replace(".0", "")) for power in range(self.low, self.high + 1)]
+        powers = [
+            (self.at(10.0**power), short(10**power).replace(".0", ""))
+            for power in range(self.low, self.high + 1)
+        ]
         return ([(4.0, "0")] if self.zero else []) + powers
 
 

@@ -1,0 +1,150 @@
+"""The page of a comparison: what it says, what it never says, and that nothing can break it."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from unlabel.compare.page import render
+from unlabel.compare.planes import HEIGHT, SIDE, TAG, costs, scatter
+
+VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
+
+
+class Page(HTMLParser):
+    """Rows and text of each marked part, all tags, and a check that every tag is closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[tuple[str, str | None]] = []
+        self.rows: dict[str | None, int] = {}
+        self.texts: dict[str | None, str] = {}
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for _, mark in self.open:
+            self.rows[mark] = self.rows.get(mark, 0) + (tag == "tr")
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs).get("data-testid")))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        opened, _ = self.open.pop()
+        assert opened == tag, f"<{opened}> closed by </{tag}>"
+
+    def handle_data(self, data: str) -> None:
+        for _, mark in self.open:
+            self.texts[mark] = self.texts.get(mark, "") + data
+
+
+def test_every_method_is_in_every_table(make_comparison, fifteen) -> None:
+    page = Page(render(make_comparison(fifteen)))
+    assert page.rows["verdicts"] == 1 + 16
+    assert page.rows["trade"] == page.rows["cost"] == 1 + 1 + 16
+    assert page.rows["figures"] == 1 + 2 + 16
+    assert "script" not in page.tags
+    text = page.texts["verdicts"]
+    assert "1 failed: Diverged: the loss became NaN at step 3" in text
+    assert "234 steps where 188 are allowed" in text
+    assert "2/3 pass" in text
+
+
+def test_the_heading_says_who_passes(make_comparison, make_cell) -> None:
+    def heading(*cells):
+        return " ".join(Page(render(make_comparison(cells))).texts["headline"].split())
+
+    good = [make_cell("confusion", seed, 0.6, 0.0, 64) for seed in range(3)]
+    also = [make_cell("ssd", seed, 0.6, 0.0, 64) for seed in range(3)]
+    bad = [make_cell("fine-tune", seed, 0.9, 0.0, 64) for seed in range(3)]
+    harmful = [make_cell("neg-grad", seed, 0.6, 0.1, 64) for seed in range(3)]
+    failed = [make_cell("scrub", 0, 0, 0, 0, error="NaN"), make_cell("scrub", 1, 0.6, 0.0, 64)]
+    assert "confusion forgets Male as retraining does and keeps the other labels, in each of 3 seeds." in (
+        heading(*good, *bad)
+    )
+    assert "confusion and ssd forget Male as retraining does and keep" in heading(*good, *also)
+    assert "no method forgets Male as retraining does and keeps the other labels" in heading(*harmful, *bad)
+    assert "within this budget, no method forgets Male" in heading(*bad)
+    assert "confusion forgets" in heading(*good, *failed)
+    assert "scrub" not in heading(*good, *failed)
+
+
+def test_names_are_escaped_and_may_be_long(make_comparison, make_cell) -> None:
+    evil = '<script>alert("x")</script>' + "y" * 90
+    cells = [make_cell(evil, 0, 0.6, 0.0, 64, label=evil), make_cell("b", 0, 0, 0, 0, error=evil)]
+    text = render(make_comparison(cells, label=evil, command=evil))
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") > 5
+    Page(text)
+
+
+def test_the_same_comparison_gives_the_same_bytes(make_comparison, fifteen) -> None:
+    found = make_comparison(fifteen)
+    assert render(found) == render(json.loads(json.dumps(found)))
+    assert len(render(found).encode()) < 120_000
+
+
+def test_nothing_that_ended_is_still_a_page(make_comparison, make_cell) -> None:
+    text = render(make_comparison([make_cell("scrub", 0, 0, 0, 0, error="NaN")]))
+    assert "none" in Page(text).texts["verdicts"]
+    assert "plane" not in re.sub(r"<style>.*</style>", "", text, flags=re.S)
+
+
+@pytest.mark.parametrize("references", [1, 2, 5])
+def test_any_number_of_references(make_comparison, fifteen, references) -> None:
+    text = render(make_comparison(fifteen, references=references))
+    assert ("each against the others</span>" in text) == (references > 1)
+
+
+def test_the_search_is_told(make_comparison, make_cell) -> None:
+    tries = [
+        {"setting": {}, "excess": 2.0, "loss": 0.001, "images_processed": 640, "error": None},
+        {
+            "setting": {"strength": 3.0},
+            "excess": None,
+            "loss": None,
+            "images_processed": 0,
+            "error": "Diverged: x",
+        },
+    ]
+    search = {"rule": "the smallest", "tried": 2, "steps": 20, "images_processed": 640, "seconds": 1.0,
+              "methods": {"ssd": {"tries": tries, "chosen": 0}}, "sentence": "tried 2"}  # fmt: skip
+    page = Page(render(make_comparison([make_cell("ssd", 0, 0.6, 0.0, 64)], search=search)))
+    assert page.rows["search"] == 1 + 2
+    assert "Diverged: x" in page.texts["search"]
+    assert "strength 3.0" in page.texts["search"]
+
+
+def test_marks_stand_where_the_numbers_say(make_comparison, make_cell) -> None:
+    cells = [make_cell("a", seed, 0.6 + 0.1 * seed, 0.01 * seed, 100 * 10**seed) for seed in range(3)]
+    plane = scatter(make_comparison([*cells, make_cell("b", 0, 0.6, 0.0, 0)]))
+    assert plane is not None
+    (a, b) = plane.marks
+    assert (a.x, a.y) == (plane.horizontal.at(0.01), plane.down(1.0))
+    assert a.across == (plane.horizontal.at(0.0), plane.horizontal.at(0.02))
+    assert a.upright == (plane.down(2.0), plane.down(0.0))
+    assert (b.across, b.upright) == (None, None)
+    assert plane.retrain is not None
+    assert plane.retrain.x == plane.horizontal.at(0.0)
+    cost = costs(make_comparison([*cells, make_cell("b", 0, 0.6, 0.0, 0)]))
+    assert cost is not None
+    assert cost.marks[1].x == cost.horizontal.at(0) < cost.horizontal.at(100) < cost.marks[0].x
+    assert [mark.row["front"] for mark in cost.marks] == [False, True]
+
+
+def test_numbers_of_a_crowd_do_not_cover_each_other(make_comparison, fifteen) -> None:
+    for plane in (scatter(make_comparison(fifteen)), costs(make_comparison(fifteen))):
+        assert plane is not None
+        at = [(SIDE * m.x / 100 + m.tag[0], HEIGHT * m.y / 100 + m.tag[1]) for m in plane.marks]
+        close = [
+            (one, two)
+            for one in range(len(at))
+            for two in range(one)
+            if abs(at[one][0] - at[two][0]) < TAG[0] and abs(at[one][1] - at[two][1]) < TAG[1]
+        ]
+        assert close == []
