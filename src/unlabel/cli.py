@@ -51,6 +51,8 @@ def train(
     labels: str | None = None,
     without: str | None = None,
     stem: Literal["imagenet", "small"] = "imagenet",
+    canaries: int | None = None,
+    canary_labels: str | None = None,
     skip_bad: Annotated[bool, NoNegative] = False,
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
@@ -67,12 +69,18 @@ def train(
         labels: Label columns to learn, comma-separated; all by default.
         without: Labels to withhold, comma-separated: makes the Retrain reference.
         stem: First layer of the ResNets; small is for GPUs.
+        canaries: Images whose annotation of a label is drawn by a coin, for the audit's C6; 2000 are advised.
+        canary_labels: The labels drawn by a coin, comma-separated; by default the most evenly spread one.
         skip_bad: Leave out unreadable images instead of refusing.
         force: Replace an existing run folder.
     """
+    from unlabel.data.canaries import CanaryPlan
     from unlabel.recipe import Recipe
     from unlabel.workflow import train_run
 
+    if canary_labels is not None and canaries is None:
+        raise OptionError("--canary-labels names labels, but --canaries does not say how many; add it")
+    planted = None if canaries is None else CanaryPlan(canaries, names(canary_labels), place.seed)
     record = train_run(
         source,
         out,
@@ -83,6 +91,7 @@ def train(
         image_size=image_size,
         labels=names(labels) or None,
         without=names(without),
+        canaries=planted,
         skip_bad=skip_bad,
         force=force,
         command=command_line(),
@@ -93,6 +102,9 @@ def train(
         f"{', without ' + ', '.join(record['without']) if record['without'] else ''}:"
         f" {record['steps']:,} steps in {record['seconds']['train']:.1f} s, {rate:,.0f} images/s"
     )
+    if planted:
+        known = record["data"]["facts"]["canaries"]
+        print(f"{known['count']:,} annotations each of {', '.join(known['labels'])} were drawn by a coin")
     print(out)
 
 
@@ -106,7 +118,7 @@ def audit(
     epochs: float | None = None,
     lr: float | None = None,
     data: str | None = None,
-    budget: Literal["quick"] = "quick",
+    budget: Literal["quick", "standard", "full"] = "quick",
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_on: Literal["never", "fail"] = "never",
     place: Place = DEFAULT_PLACE,
@@ -121,7 +133,7 @@ def audit(
         epochs: Passes that made BEFORE, for references, where its recipe is not recorded.
         lr: Peak learning rate that made BEFORE, likewise.
         data: Another data source than the one the run remembers.
-        budget: How much to test.
+        budget: quick, under a minute; standard adds durability and more attacks; full relearns by training.
         json_: Print the audit as JSON.
         fail_on: With fail, exit with 3 when a claim FAILs or the audit is invalid.
     """

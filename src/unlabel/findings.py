@@ -24,6 +24,7 @@ class Metric:
         n: Images behind it.
         unit: ``adv`` (-1..1 or 0..1), ``bits``, ``auc``, ``fraction`` ...
         layer: Where in the model it was read, or None for outputs.
+        transform: What was done to the model's weights before, or None where nothing was.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Metric:
     n: int
     unit: str
     layer: str | None = None
+    transform: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Comparison:
     """One attack on one label, set against the retrained references.
 
     ``diff`` = value after - mean of the references; ``lower`` and ``upper`` are one-sided 95 % bounds of
-    it, with the references' seed noise included where there are two or more.
+    it, with the references' seed noise included where there are two or more. With a ``transform``, ``diff``
+    is what that transform of the weights brought back: value after it less value before.
     """
 
     id: str
@@ -53,6 +56,7 @@ class Comparison:
     margin: float
     verdict: Verdict
     layer: str | None = None
+    transform: str | None = None
 
 
 @dataclass(frozen=True)

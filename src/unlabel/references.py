@@ -16,10 +16,11 @@ from typing import Any
 
 from unlabel.audit.case import Case, open_case, sets_of
 from unlabel.audit.subject import ask
+from unlabel.data.canaries import CanaryPlan
 from unlabel.engine import Run
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.recipe import Blueprint, Recipe
-from unlabel.records import blueprint_of
+from unlabel.records import blueprint_of, canaries_of
 from unlabel.runs import RECORD, read_config, read_record
 from unlabel.workflow import train_run
 
@@ -148,9 +149,16 @@ def _train(job: Job, case: Case, command: str) -> None:
         labels=config.labels,
         without=case.request.masked,
         normalisation=(config.mean, config.std),
+        canaries=_canaries(case),
         skip_bad=bool((remembered.get("facts") or {}).get("skipped_bad")),
         command=command,
     )
+
+
+def _canaries(case: Case) -> CanaryPlan | None:
+    """The original's canaries: planted in retained labels, they are part of its recipe."""
+    known = case.source.facts.get("canaries")
+    return CanaryPlan(known["count"], tuple(known["labels"]), known["seed"]) if known else None
 
 
 def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) -> tuple[Blueprint, Run]:
@@ -247,6 +255,7 @@ def is_finished(job: Job, case: Case) -> bool:
         "recipe": record.get("blueprint") == job.plan,
         "seed": record.get("seed") == job.place.seed,
         "data": (record.get("data") or {}).get("digest") == case.source.facts.get("digest"),
+        "canaries": canaries_of(record) == (case.source.facts.get("canaries") or {}),
         "network, labels or input": all(getattr(config, name) == getattr(wanted, name) for name in SHAPE),
     }
     other = [name for name, equal in same.items() if not equal]

@@ -6,6 +6,7 @@
         config.json         network, labels in output order, which are forgotten, image size, normalisation
         unlabel.json        how it was made: method, options, seed, versions, parent, seconds, steps
         log.jsonl           one row an optimiser step
+        canaries.json       which training annotations were drawn by a coin, where some were
         audit.json, report.html   added by `unlabel audit` and `unlabel report`
 """
 
@@ -41,6 +42,7 @@ from unlabel.models.build import build
 from unlabel.recipe import History, Recipe
 
 __all__ = [
+    "CANARIES",
     "CONFIG",
     "MODEL",
     "RECORD",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 MODEL, CONFIG, STEPS = "model.safetensors", "config.json", "log.jsonl"
+CANARIES = "canaries.json"
 MOST_IMAGES = 2**20  # in one step
 
 

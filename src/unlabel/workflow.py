@@ -15,6 +15,7 @@ from typing import Any
 from unlabel import engine
 from unlabel.ancestry import ancestors
 from unlabel.data import load
+from unlabel.data.canaries import CanaryPlan, manifest, plant
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.tables import read_ids
 from unlabel.engine import Run
@@ -25,6 +26,7 @@ from unlabel.recipe import Recipe
 from unlabel.records import blueprint_of, data_record, place_record, refuse_constant, source_of
 from unlabel.request import Request
 from unlabel.runs import (
+    CANARIES,
     Config,
     check_output,
     file_sha256,
@@ -53,6 +55,7 @@ def train_run(
     labels: Sequence[str] | None = None,
     without: Sequence[str] = (),
     normalisation: tuple[Triple, Triple] | None = None,
+    canaries: CanaryPlan | None = None,
     skip_bad: bool = False,
     force: bool = False,
     command: str = "",
@@ -69,6 +72,7 @@ def train_run(
         labels: Label columns to learn, all when None.
         without: Labels to withhold: the Retrain reference.
         normalisation: Mean and std of red, green and blue; the source's own when None.
+        canaries: Annotations to draw by a coin before training; the run folder then holds their list.
         skip_bad: Leave out unreadable images instead of refusing.
         force: Replace an existing run folder.
         command: The command line, for the record.
@@ -86,6 +90,8 @@ def train_run(
     if without:
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
+    data, planting = plant(data, canaries) if canaries else (data, {})
+    listed = manifest(data.train, planting, canaries.seed) if canaries else None
     plan = {
         "network": network,
         "stem": stem,
@@ -117,7 +123,7 @@ def train_run(
         **place_record(run, command),
     }
     try:
-        return engine.launch(run, _train_job, data, out, config, record, recipe, force)
+        return engine.launch(run, _train_job, data, out, config, record, recipe, force, listed)
     except Diverged:
         shutil.rmtree(_unfinished(out), ignore_errors=True)  # going on would end the same way
         raise
@@ -131,6 +137,7 @@ def _train_job(
     record: dict[str, Any],
     recipe: Recipe,
     force: bool,
+    canaries: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     checkpoint = _training_folder(out, record, config, run, force=force) / "checkpoint.pt"
     started = time.perf_counter()
@@ -155,6 +162,8 @@ def _train_job(
     }
     if run.rank == 0:
         with staged(out, force=force) as folder:
+            if canaries:
+                write_json(folder / CANARIES, canaries)
             write_run(folder, model, config, record, history)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
     return record
@@ -169,6 +178,8 @@ def _training_folder(out: Path, record: Mapping[str, Any], config: Config, run: 
     folder = _unfinished(out)
     same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
     same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
+    if canaries := record["data"]["facts"].get("canaries"):
+        same["canaries"] = canaries
     print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
     note = folder / "job.json"
     if run.rank == 0:

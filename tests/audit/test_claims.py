@@ -281,10 +281,9 @@ def claims(c1="PASS", c2="PASS", c5="PASS", c4="NOT_EVALUATED", provisional=Fals
         ("DISABLED ONLY (provisional)", {"c2": "FAIL", "provisional": True}),
         ("UNLEARNED BUT HARMFUL", {"c5": "FAIL"}),
         ("UNLEARNED", {"c4": "PASS"}),
-        (
-            "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED (provisional)",
-            {"c4": "PASS", "provisional": True, "r": 1},
-        ),
+        ("RETRAIN-EQUIVALENT, DURABILITY OPEN (provisional)", {"c4": "PASS", "provisional": True, "r": 1}),
+        ("RETRAIN-EQUIVALENT, DURABILITY OPEN", {"c4": "INCONCLUSIVE"}),
+        ("RETRAIN-EQUIVALENT, NOT DURABLE", {"c4": "FAIL"}),
         ("RETRAIN-EQUIVALENT, DURABILITY NOT TESTED", {}),
         ("RETRAIN-EQUIVALENT, DURABILITY NOT TESTED (provisional)", {"provisional": True, "r": 2}),
         (

@@ -9,18 +9,20 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
 from unlabel.errors import ModelError, NothingToForget, OptionError
+from unlabel.files import read_json
 from unlabel.randomness import uniform
-from unlabel.records import source_of
+from unlabel.records import planted_source
 from unlabel.request import Request
-from unlabel.runs import Config, Loaded, load_run
+from unlabel.runs import CANARIES, Config, Loaded, load_run
 
 TRAIN_IMAGES = 5000  # T_in: enough for an interval of .02 on an advantage of 0
 MADE, ADOPTED = "train", "adopt"  # methods that forget nothing
@@ -45,6 +47,7 @@ class Case:
     references: list[Loaded]
     request: Request
     source: Source  # its labels taken for classes as the models answer, see `as_answered`
+    planting: Planting = field(default_factory=dict)  # canaries in the annotations of its training images
 
     @property
     def start_known(self) -> bool:
@@ -100,14 +103,33 @@ def _fitting(
     data: str | None,
 ) -> Case:
     check_references([item for item in (after, original) if item], retrained, request)
-    source = source_of(original.config, original.record, data, skip_bad=False, run=where)
+    source, planting = planted_source(original.config, original.record, data, skip_bad=False, run=where)
+    check_manifest(original.path, source)
     for item in ([after] if after else []) + retrained:
         if item.config.activation != original.config.activation:
             raise ModelError(
                 f"{item.path} answers by a {item.config.activation}, but {original.path} by a"
                 f" {original.config.activation}; expected runs of one kind"
             )
-    return Case(original, after, retrained, request, as_answered(source, original.config, original.path))
+    answered = as_answered(source, original.config, original.path)
+    return Case(original, after, retrained, request, answered, planting)
+
+
+def check_manifest(before: Path, source: Source) -> None:
+    """Compares the list of canaries in the original's folder, where it has one, with what is planted.
+
+    Raises:
+        ModelError: They are not the same.
+    """
+    file, known = before / CANARIES, source.facts.get("canaries")
+    if not known or not file.is_file():
+        return
+    try:
+        found = digest(read_json(file))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{file} is damaged ({error}); expected the file that unlabel wrote") from error
+    if found != known["sha256"]:
+        raise ModelError(f"{file} does not list the canaries that {before} was trained with; restore the file")
 
 
 def as_answered(source: Source, config: Config, path: Path) -> Source:
@@ -134,8 +156,8 @@ def request_of(after: Loaded, before: Loaded) -> Request:
         count = rows.get("count") if isinstance(rows, dict) else None
         raise NothingToForget(
             f"{after.path} keeps its labels: it forgot {f'{count:,} ' if count else ''}single annotations of"
-            f" {', '.join(after.record['labels'])}, which C6 judges by canaries, and no budget has C6 yet;"
-            " audit a run that forgot a whole label"
+            f" {', '.join(after.record['labels'])}, but an audit asks about whole labels (C6 reads single"
+            " annotations of a label that was forgotten); audit a run that forgot a whole label"
         )
     if after.config.labels != before.config.labels:
         raise ModelError(
@@ -196,10 +218,14 @@ def _digest(loaded: Loaded) -> str | None:
     return (loaded.record.get("data") or {}).get("digest")
 
 
-def sets_of(source: Source, seed: int) -> Sets:
-    """P, E and a keyed sample of the training images."""
-    rank = uniform(seed, "audit/train", source.train.rows)
-    train = source.train.take(np.sort(np.argsort(rank, kind="stable")[:TRAIN_IMAGES]))
+def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets:
+    """P, E and a keyed sample of the training images; images with a canary are not in it."""
+    whole = np.ones(len(source.train), bool)
+    for item in (planting or {}).values():
+        whole[item.positions] = False
+    honest = source.train.take(whole)
+    rank = uniform(seed, "audit/train", honest.rows)
+    train = honest.take(np.sort(np.argsort(rank, kind="stable")[:TRAIN_IMAGES]))
     return Sets(source.probe, source.test, train, str(source.facts.get("digest")))
 
 

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from unlabel import engine
+from unlabel.audit.alteration import alter, calibration_images
 from unlabel.audit.case import Case, Sets, differences, open_case, overlap, sets_of
 from unlabel.audit.cost import reference_cost
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.readings import cached_outputs
-from unlabel.audit.subject import AuditOptions, Subject
+from unlabel.audit.subject import Altered, AuditOptions, Canaries, Subject
 from unlabel.data.batches import batch_of
 from unlabel.engine import Run
 from unlabel.findings import Audit, Role
@@ -54,7 +55,7 @@ def audit_run(
         references: Runs retrained without the labels, any number.
         where: Device and seed.
         data: Another data source than the one the original remembers.
-        budget: ``quick``.
+        budget: ``quick``, ``standard`` or ``full``.
         command: The command line, for the record.
         options: Margins and sizes; the published ones by default.
         write: Whether to write ``audit.json``; without it the run is only read.
@@ -71,9 +72,12 @@ def audit_run(
     case = open_case(run, before, references, where, data)
     assert case.after is not None
     shared = bench(case, where)
+    after = read(case.after, "after", shared.sets, where)
+    settings = options or AuditOptions(budget=budget, seed=where.seed)
     result = shared.audit(
-        read(case.after, "after", shared.sets, where),
-        options=options or AuditOptions(budget=budget, seed=where.seed),
+        after,
+        options=settings,
+        used=None if settings.budget == "quick" else use_on(shared, case.after, after, where),
         deterministic=repeats(case.after, shared.sets, where),
         models={
             "after": model_record(case.after),
@@ -85,6 +89,36 @@ def audit_run(
     if write:
         write_json(run / "audit.json", result.to_json())
     return result
+
+
+@dataclass(frozen=True)
+class Used:
+    """What only the larger budgets read: models after transforms of their weights, and canaries."""
+
+    altered: Sequence[Altered] = ()
+    canaries: Sequence[Canaries] = ()
+
+
+def use_on(shared: "Bench", loaded: Loaded, after: Subject, where: Run) -> Used:
+    """Reads the unlearned model and the references after each transform, and every model on the canaries.
+
+    Args:
+        shared: The original and the references.
+        loaded: The unlearned model.
+        after: Its outputs.
+        where: One process.
+    """
+    case, sets = shared.case, shared.sets
+    models = [loaded, *case.references]
+    altered = alter(
+        models,
+        [after, *shared.references],
+        sets,
+        calibration_images(case.source, where.seed),
+        case.request,
+        where,
+    )
+    return Used(altered, read_canaries([case.original, *models], case, sets, where))
 
 
 @dataclass(frozen=True)
@@ -118,6 +152,7 @@ class Bench:
         models: Mapping[str, Any] | None = None,
         log: Log = SILENT,
         memory: Memory | None = None,
+        used: Used | None = None,
     ) -> Audit:
         """Audits one unlearned model; see `audit_outputs`.
 
@@ -128,8 +163,9 @@ class Bench:
             models: What the report says of it, beside the original and the references.
             log: Receives progress.
             memory: What attacks on the original and the references found before.
+            used: What a larger budget reads; needed for any but quick.
         """
-        case = self.case
+        case, used = self.case, used or Used()
         digest = (case.original.record.get("data") or {}).get("digest")
         return audit_outputs(
             self.before,
@@ -140,6 +176,8 @@ class Bench:
             self.sets.test,
             self.sets.train,
             options=options,
+            altered=used.altered,
+            canaries=used.canaries,
             random_init=self.random_init,
             overlap=self.overlap,
             deterministic=self.deterministic and deterministic,
@@ -167,7 +205,7 @@ def bench(case: Case, where: Run) -> Bench:
         case: The runs and their data.
         where: One process; its seed draws T_in and the untrained network.
     """
-    sets = sets_of(case.source, where.seed)
+    sets = sets_of(case.source, where.seed, case.planting)
     return Bench(
         case,
         sets,
@@ -221,6 +259,22 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
         absent=frozenset(config.forgotten),
         head=rows,
     )
+
+
+def read_canaries(loaded: Sequence[Loaded], case: Case, sets: Sets, where: Run) -> list[Canaries]:
+    """What every model says of the canaries of each forgotten label."""
+    found = []
+    for name in case.request.masked:
+        if (item := case.planting.get(name)) is None:
+            continue
+        said = {}
+        for model in loaded:
+            images = case.source.train.take(item.positions)
+            images = replace(images, mean=model.config.mean, std=model.config.std)
+            key = f"{model.sha256}/{sets.digest}"
+            said[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
+        found.append(Canaries(name, item.planted, item.true, said))
+    return found
 
 
 def random_init(original: Loaded, sets: Sets, where: Run) -> Any:

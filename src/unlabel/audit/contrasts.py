@@ -43,16 +43,25 @@ def contrast(model: Estimate, references: Sequence[Estimate]) -> Contrast:
 
 def seeded(estimate: Estimate, values: Sequence[float]) -> Contrast:
     """An estimate that contains the mean of `values`, whose spread over seeds is added to its error."""
-    degrees = max(estimate.groups - 1, 1)
-    images = estimate.se**2
-    if len(values) < 2:
-        return Contrast(estimate.value, float(np.sqrt(images)), degrees)
-    seeds = float(np.var(values, ddof=1)) / len(values)
-    total = images + seeds
+    parts = [(estimate.se**2, max(estimate.groups - 1, 1))]
+    if len(values) > 1:
+        parts.append((float(np.var(values, ddof=1)) / len(values), len(values) - 1))
+    return combined(estimate.value, parts)
+
+
+def combined(value: float, parts: Sequence[tuple[float, int]]) -> Contrast:
+    """A number whose error has independent parts, each a variance with its degrees of freedom.
+
+    The parts add up; Satterthwaite's formula gives the degrees of freedom of their sum.
+
+    >>> combined(0.1, [(0.0004, 999), (0.0004, 2)]).df.__round__(2)
+    7.98
+    """
+    total = sum(variance for variance, _ in parts)
     if total == 0.0:
-        return Contrast(estimate.value, 0.0, degrees)
-    df = total**2 / (images**2 / degrees + seeds**2 / (len(values) - 1))
-    return Contrast(estimate.value, float(np.sqrt(total)), df)
+        return Contrast(value, 0.0, parts[0][1])
+    df = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
+    return Contrast(value, float(np.sqrt(total)), df)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

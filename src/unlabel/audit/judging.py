@@ -5,7 +5,7 @@ PASS needs *every* test within its margin: an intersection-union test, so none i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isfinite
 
 from scipy.stats import norm
@@ -36,11 +36,13 @@ IN_WORDS = {
 
 def layer_of(figure: str) -> str | None:
     """Where a figure is read: features for probes, None for outputs."""
-    return PENULTIMATE if figure.startswith("probe.") else None
+    return PENULTIMATE if figure.startswith(("probe.", "few.", "recover.probe.")) else None
 
 
 def unit_of(figure: str) -> str:
     """Unit of an attack's figure."""
+    if ".auc" in figure:
+        return "auc"
     return "bits" if "bits" in figure else "adv"
 
 
@@ -62,13 +64,16 @@ def all_of(verdicts: Sequence[Verdict]) -> Verdict:
 
 @dataclass(frozen=True)
 class Cell:
-    """One test: a figure of one label (None: the mean over labels) against its margin."""
+    """One test: a figure of one label (None: the mean over labels), perhaps after a transform of the
+    weights, against its margin.
+    """
 
     label: str | None
     figure: str
     contrast: Contrast
     margin: float
     verdict: Verdict = "NOT_EVALUATED"
+    transform: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class Judgement:
                 cell.margin,
                 cell.verdict,
                 layer_of(cell.figure),
+                cell.transform,
             )
             for cell in self.cells
         )
@@ -165,7 +171,7 @@ def judge(
             return "FAIL"
         return "PASS" if cell.contrast.upper(options.level) < cell.margin else "INCONCLUSIVE"
 
-    judged = tuple(Cell(c.label, c.figure, c.contrast, c.margin, verdict_of(c)) for c in cells)
+    judged = tuple(replace(cell, verdict=verdict_of(cell)) for cell in cells)
 
     labels = dict.fromkeys(cell.label for cell in cells if cell.label is not None)
     per_label: dict[str, Verdict] = {

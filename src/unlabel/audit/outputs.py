@@ -57,7 +57,7 @@ class OwnOutput:
         if not exclusive:
             return raw
         odds = [log_odds(table, question.column) for table in tables]
-        never = max(float(part.max()) for part in odds) < NEVER
+        never = max(float(part.max()) for part in odds if len(part)) < NEVER
         return raw if raw.absent and never else cls(*odds)
 
     @property
@@ -192,6 +192,15 @@ def guess_trees(
     return trees.fit(x[:, spread], y).decision_function(x_test[:, spread])
 
 
+def read_others_linear(subject: Subject, hidden: tuple[int, ...], question: Question) -> Estimate:
+    """What a linear attack reads from the columns outside `hidden`: its advantage on E."""
+    shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
+    known = question.known
+    x, y = subject.probe.logits[known][:, shown], question.probe[known] == 1
+    score = guess_linear(x, y, subject.test.logits[:, shown])
+    return advantage(score, question.test, question.test_cluster)
+
+
 def read_others(
     subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions
 ) -> dict[str, Estimate]:
@@ -200,10 +209,10 @@ def read_others(
     known = question.known
     x, y = subject.probe.logits[known][:, shown], question.probe[known] == 1
     x_test = subject.test.logits[:, shown]
-    target, cluster = question.test, question.test_cluster
+    trees = guess_trees(x, y, x_test, options)
     return {
-        "others.adv.lin": advantage(guess_linear(x, y, x_test), target, cluster),
-        "others.adv.gbt": advantage(guess_trees(x, y, x_test, options), target, cluster),
+        "others.adv.lin": read_others_linear(subject, hidden, question),
+        "others.adv.gbt": advantage(trees, question.test, question.test_cluster),
     }
 
 

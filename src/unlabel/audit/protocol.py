@@ -3,6 +3,7 @@
 ::
 
     subjects (tables of outputs) -> evidence: model x label x attack, controls -> C1 C2 C3 C5 -> headline
+                                 -> further (standard, full): after transforms, few-shot -> C4, C6
 
 Nothing here runs a model or reads a file.
 """
@@ -15,14 +16,17 @@ from typing import Any
 import numpy as np
 
 from unlabel.audit import controls
+from unlabel.audit.canaries import attack_canaries, canary_rows, claim_canaries
 from unlabel.audit.disabled import claim_disabled
+from unlabel.audit.durable import claim_durable
 from unlabel.audit.equivalent import claim_equivalent
 from unlabel.audit.erased import claim_erased
 from unlabel.audit.evidence import gather
+from unlabel.audit.further import further_rows, gather_further
 from unlabel.audit.memory import Memory
 from unlabel.audit.outputs import restored
 from unlabel.audit.rows import floor_rows, label_rows, utility_rows
-from unlabel.audit.subject import AuditOptions, Question, Subject, ask, check
+from unlabel.audit.subject import Altered, AuditOptions, Canaries, Question, Subject, ask, check, check_altered
 from unlabel.audit.useful import claim_useful
 from unlabel.audit.utility import answerable, measurable, read_utility
 from unlabel.audit.validity import controls_record, judge_decoys, objections
@@ -45,6 +49,8 @@ def audit_outputs(
     train: Dataset,
     *,
     options: AuditOptions | None = None,
+    altered: Sequence[Altered] = (),
+    canaries: Sequence[Canaries] = (),
     random_init: tuple[Outputs, Outputs] | None = None,
     overlap: str | None = None,
     deterministic: bool | None = None,
@@ -67,6 +73,9 @@ def audit_outputs(
         test: E, the same columns; no identity in common with P or the training images.
         train: T_in, the images behind `Subject.train`.
         options: Margins, sizes and seed.
+        altered: The unlearned and the retrained models after each transform of their weights, for the
+            standard and the full budget: C4 is only as wide as these.
+        canaries: Planted annotations of forgotten labels, for the same budgets: what C6 is judged by.
         random_init: Outputs on P and E of the network before any training, for a control.
         overlap: What images or identities the splits share, in a sentence; None: none.
         deterministic: Whether a second pass gave equal outputs; None: not checked.
@@ -83,7 +92,7 @@ def audit_outputs(
     Raises:
         DataError: A split has too few images of a kind, or no retained label can be measured.
         ModelError: Outputs that do not fit the images or are not finite.
-        OptionError: A Subject's role is not the one it is passed as.
+        OptionError: A Subject's role is not the one it is passed as, or there is nothing to judge C4 by.
     """
     started = time.perf_counter()
     options = options or AuditOptions()
@@ -123,13 +132,28 @@ def audit_outputs(
     c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options)
     if not start_known:
         c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
-    claims = {
+    claims = untested_claims(options.budget) | {
         "C1": claim_disabled(evidence.owns[1], questions, put_back, options),
         "C2": c2,
         "C3": claim_erased(unlearned, retrained, floors, questions, options),
         "C5": claim_useful(utilities[1], utilities[0], utilities[2:], frequent, options),
-        **untested_claims(options.budget),
     }
+    more, comparisons = [], list(judged.comparisons(options)) if judged else []
+    if options.budget != "quick":
+        check_altered(altered, subjects, probe, test)
+        further = gather_further(
+            subjects, altered, questions, request.masked_columns, options, log, exclusive=test.exclusive
+        )
+        claims["C4"], recovered = claim_durable(further.recovery, unlearned, retrained, questions, options)
+        comparisons += recovered.comparisons(options)
+        guesses = [
+            guess
+            for item in canaries
+            for guess in attack_canaries(item, subjects, questions[item.label], options)
+        ]
+        planted = {item.label: len(item.planted) for item in canaries}
+        claims["C6"] = claim_canaries(guesses, planted, list(questions), options)
+        more = [*further_rows(further, subjects), *canary_rows(guesses, options)]
     claims = dict(sorted(claims.items()))
     decoys = judge_decoys(evidence, questions, removed, options)
     invalid = objections(evidence, decoys, questions, overlap, deterministic, options)
@@ -153,8 +177,8 @@ def audit_outputs(
             "retained": list(request.retained),
         },
         claims=claims,
-        metrics=tuple(metrics),
-        comparisons=judged.comparisons(options) if judged else (),
+        metrics=(*metrics, *more),
+        comparisons=tuple(comparisons),
         controls=controls_record(evidence, positive, decoys, questions, options, exclusive=test.exclusive),
         data={
             **(facts or {}),
@@ -167,7 +191,7 @@ def audit_outputs(
         },
         options=options.to_json(),
         models=dict(models or {}),
-        not_tested=not_tested(options.budget),
+        not_tested=not_tested(claims, options.budget),
         limitations=limitations(
             request,
             test,

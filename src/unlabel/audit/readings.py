@@ -1,6 +1,7 @@
 """Each model reads each set of images once: its outputs are kept on disk, keyed by weights and pixels."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -16,11 +17,13 @@ from unlabel.files import write_bytes
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
 
 
-def cached_outputs(model: nn.Module, data: Dataset, run: Run, key: str, name: str) -> Outputs:
+def cached_outputs(
+    model: nn.Module | Callable[[], nn.Module | None], data: Dataset, run: Run, key: str, name: str
+) -> Outputs:
     """Outputs of a model on a set of images, computed at most once on this machine.
 
     Args:
-        model: In eval mode.
+        model: In eval mode; or what makes it, called only where its outputs are not kept yet.
         data: Images.
         run: Where.
         key: Identifies the weights and the data source's content.
@@ -40,7 +43,9 @@ def cached_outputs(model: nn.Module, data: Dataset, run: Run, key: str, name: st
         tables = load_file(file)
         if len(tables["logits"]) == len(tables[PENULTIMATE]) == len(data):
             return Outputs(tables["logits"], {PENULTIMATE: tables[PENULTIMATE]})
-    result = outputs(engine.place(model, run), data, run, stage=f"read {name}")
+    made = model if isinstance(model, nn.Module) else model()
+    assert made is not None, "only what is there is read"
+    result = outputs(engine.place(made, run), data, run, stage=f"read {name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = save({"logits": result.logits, PENULTIMATE: result.features[PENULTIMATE]})

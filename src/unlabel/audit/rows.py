@@ -18,6 +18,7 @@ def row(
     unit: str,
     low: float = 0.0,
     high: float = 1.0,
+    transform: str | None = None,
 ) -> Metric:
     """An estimate as a row, its 95 % interval cut to the range the figure can have."""
     return Metric(
@@ -30,6 +31,7 @@ def row(
         item.n,
         unit,
         layer_of(figure),
+        transform,
     )
 
 

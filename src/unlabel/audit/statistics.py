@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import rankdata
+from scipy.stats import beta, rankdata
 from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
@@ -244,3 +244,14 @@ def calibration_error(
     influence = np.zeros(len(target))
     influence[used] = np.sign(centre)[code] * (gap - centre[code]) / len(prob)
     return Estimate(float(np.abs(total).sum() / len(prob)), influence, cluster, used)
+
+
+def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact one-sided lower and upper bounds of a probability, each at this level.
+
+    >>> [round(bound, 3) for bound in clopper_pearson(178, 200)]
+    [0.847, 0.924]
+    """
+    low = 0.0 if hits == 0 else float(beta.ppf(1 - level, hits, n - hits + 1))
+    high = 1.0 if hits == n else float(beta.ppf(level, hits + 1, n - hits))
+    return low, high

@@ -1,6 +1,6 @@
 """What an audit is given: models as tables of outputs, the question asked of them, and the rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ from unlabel.errors import DataError, ModelError, OptionError
 from unlabel.findings import Role
 from unlabel.models.features import PENULTIMATE, Outputs
 
+BUDGETS = ("quick", "standard", "full")
 LEAST_OF_A_KIND = 10  # images of each kind in P and E without which no attack can be fitted and scored
 
 
@@ -40,6 +41,31 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Altered:
+    """A model as the audit sees it after a transform of its weights: outputs on P and E, none on T_in."""
+
+    transform: str
+    subject: Subject
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Training images whose annotation of one label was drawn by a coin, and what each model says of them.
+
+    Args:
+        label: The label.
+        planted: int8 (canary,) what training was told.
+        true: int8 (canary,) what the data says, which an attacker with the picture may well know.
+        outputs: By run, outputs on these images; of the original and the unlearned model at least.
+    """
+
+    label: str
+    planted: NDArray[np.int8]
+    true: NDArray[np.int8]
+    outputs: Mapping[str, Outputs]
+
+
+@dataclass(frozen=True)
 class AuditOptions:
     """Margins, sizes and seed of an audit. All are written into the report.
 
@@ -52,7 +78,11 @@ class AuditOptions:
         d_macro: Loss of mean AUC over retained labels that is tolerated (C5).
         d_worst: Loss of AUC of the worst retained label that is tolerated (C5).
         d_ece: Rise of the mean calibration error that is tolerated (C5).
+        d_recover: Advantage, or bits, that a transform of the weights may bring back (C4).
+        d_few: AUC by which a probe on few annotated images may exceed one on the retrained models (C4).
         d_permuted: Advantage on permuted labels above which the audit is invalid.
+        d_canary: Share of canaries told right from which on annotations count as memorised (C6), 0.5-1.
+        canaries: Canaries of a label below which C6 gives no PASS.
         rare: Images of each kind in E below which a label's claims are inconclusive.
         probe_seeds: Probes averaged for every probe figure, >= 1.
         folds: Calibration folds of each probe, >= 2.
@@ -61,10 +91,14 @@ class AuditOptions:
         trees: Boosting rounds of the tree attack.
         permutations: Label permutations of the negative control, >= 2.
         resamples: Bootstrap resamples of the interval of ``own.mi_bits``.
+        few: Numbers of annotated images of the few-shot probes; the full budget adds 1,024.
+        few_judged: Least of them that C4 judges.
+        draws: Draws of every few-shot probe, >= 2.
         raw_image: Whether to run the control on raw pixels.
         thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
             not named, 0, or being the most likely of the retained classes.
         seed: Seed of folds, probes and resamples, the same for every model.
+        budget: How much is tested: quick, standard or full.
     """
 
     alpha: float = 0.05
@@ -75,7 +109,11 @@ class AuditOptions:
     d_macro: float = 0.01
     d_worst: float = 0.05
     d_ece: float = 0.02
+    d_recover: float = 0.05
+    d_few: float = 0.03
     d_permuted: float = 0.05
+    d_canary: float = 0.55
+    canaries: int = 1000
     rare: int = 200
     probe_seeds: int = 5
     folds: int = 5
@@ -84,6 +122,9 @@ class AuditOptions:
     trees: int = 200
     permutations: int = 50
     resamples: int = 1000
+    few: tuple[int, ...] = (16, 64, 256)
+    few_judged: int = 64
+    draws: int = 50
     raw_image: bool = True
     thresholds: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
@@ -97,9 +138,17 @@ class AuditOptions:
             if item.name.startswith("d_") and not value > 0:
                 raise OptionError(f"{item.name} is {value:g}, but a margin must be above 0")
         least = {"probe_seeds": 1, "folds": 2, "hidden": 1, "epochs": 1, "trees": 1, "permutations": 2}
-        for name, bound in {**least, "resamples": 10, "rare": 0, "seed": 0}.items():
+        for name, bound in {**least, "resamples": 10, "rare": 0, "seed": 0, "draws": 2}.items():
             if getattr(self, name) < bound:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be at least {bound}")
+
+        if self.budget not in BUDGETS:
+            raise OptionError(f"no budget '{self.budget}'; expected one of {', '.join(BUDGETS)}")
+
+    @property
+    def few_sizes(self) -> tuple[int, ...]:
+        """Numbers of annotated images of the few-shot probes under this budget."""
+        return (*self.few, 1024) if self.budget == "full" else self.few
 
     @property
     def level(self) -> float:
@@ -195,3 +244,35 @@ def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: D
                     f"the outputs of {subject.run} on {name} are not finite numbers, one row an image; the"
                     " model may have diverged: forget again with a smaller step"
                 )
+
+
+def check_altered(
+    altered: Sequence[Altered], subjects: Sequence[Subject], probe: Dataset, test: Dataset
+) -> None:
+    """Refuses transformed models that cannot serve a test of durability.
+
+    Raises:
+        OptionError: The unlearned model was not transformed, or a transformed model is not in the audit.
+        ModelError: Outputs that do not fit the images or are not finite.
+    """
+    after = subjects[1].run
+    if not any(item.subject.run == after for item in altered):
+        raise OptionError(
+            f"a budget beyond quick tests {after} after transforms of its weights; pass them as altered="
+        )
+    known = {subject.run for subject in subjects[1:]}
+    labels = subjects[1].test.logits.shape[1]
+    for item in altered:
+        if item.subject.run not in known:
+            raise OptionError(f"{item.subject.run}, transformed by {item.transform}, is not in this audit")
+        for name, outputs, data in (("P", item.subject.probe, probe), ("E", item.subject.test, test)):
+            for table in (outputs.logits, outputs.features[PENULTIMATE]):
+                if (
+                    len(table) != len(data)
+                    or not np.isfinite(table).all()
+                    or outputs.logits.shape[1] != labels
+                ):
+                    raise ModelError(
+                        f"after {item.transform}, the outputs of {item.subject.run} on {name} are not finite"
+                        f" numbers of {labels} labels, one row an image; compute them again on these images"
+                    )

@@ -13,6 +13,8 @@ ATTACKS = (
     ("probe.adv.mlp", "the features, MLP probe"),
     ("probe.bits.lin", "the features, linear, bits"),
     ("probe.bits.mlp", "the features, MLP, bits"),
+    ("few.auc@64", "AUC from 64 annotated images"),
+    ("few.auc@256", "AUC from 256"),
 )
 FLOOR = "floor.adv"
 

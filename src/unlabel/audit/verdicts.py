@@ -17,6 +17,8 @@ HEADLINES = (
     "DISABLED ONLY",
     "UNLEARNED BUT HARMFUL",
     "UNLEARNED",
+    "RETRAIN-EQUIVALENT, NOT DURABLE",
+    "RETRAIN-EQUIVALENT, DURABILITY OPEN",
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED",
     "DISABLED, NO REFERENCE",
     "INCONCLUSIVE",
@@ -44,6 +46,8 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
         (passed("C1") and verdict["C2"] == "FAIL", ("C1", "C2")),
         (passed("C2") and verdict["C5"] == "FAIL", ("C2", "C5")),
         (passed("C1", "C2", "C4", "C5") and references >= 3, ("C1", "C2", "C4", "C5")),
+        (passed("C1", "C2", "C5") and verdict["C4"] == "FAIL", ("C1", "C2", "C4", "C5")),
+        (passed("C1", "C2", "C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
         (passed("C1", "C2", "C5"), ("C1", "C2", "C5")),
         (passed("C1") and no_reference, ("C1",)),
         (True, ()),
@@ -54,7 +58,7 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
 
 
 def untested_claims(budget: str) -> dict[str, Claim]:
-    """C4 and C6, which this budget leaves open."""
+    """C4 and C6, as they stand where a budget leaves them open."""
     sentences = {
         "C4": f"The {budget} budget does not test whether the label comes back when the model is trained"
         " further, pruned or quantised.",
@@ -63,17 +67,24 @@ def untested_claims(budget: str) -> dict[str, Claim]:
     return {name: Claim("NOT_EVALUATED", text, budget) for name, text in sentences.items()}
 
 
-def not_tested(budget: str) -> tuple[str, ...]:
+def not_tested(claims: Mapping[str, Claim], budget: str) -> tuple[str, ...]:
     """What no figure of this audit speaks about."""
-    return (
-        "Durability: whether pruning, quantising or further training brings the label back"
-        f" ({budget} budget).",
-        "Relearning: how few labelled images teach the label again.",
-        "Membership: whether it can be told that a person's image was trained on.",
-        "Canaries: whether single training annotations are remembered.",
-        "Layers before the last features, and attackers who read or change the weights.",
-        "Whether the other labels now work less well for people with, or without, the forgotten label.",
-    )
+    lines = []
+    if budget == "quick":
+        lines += [
+            "Durability: whether pruning, quantising or further training brings the label back"
+            f" ({budget} budget).",
+            "Relearning: how few labelled images teach the label again.",
+            "Membership: whether it can be told that a person's image was trained on.",
+        ]
+    if claims["C6"].verdict == "NOT_EVALUATED":
+        lines.append("Canaries: whether single training annotations are remembered.")
+    lines.append("Layers before the last features, and attackers who read or change the weights.")
+    if budget == "quick":
+        lines.append(
+            "Whether the other labels now work less well for people with, or without, the forgotten label."
+        )
+    return tuple(lines)
 
 
 def limitations(

@@ -143,6 +143,7 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "how": rows.how,
         "units": rows.UNITS,
         "judge": lambda found: views.judge(audit, found),
+        "further": rows.further(audit),
         "extra": views.described(audit),
         "excess": excess,
         "excess_axis": plots.excess_axis([mark for marks in excess.values() for mark in marks]),

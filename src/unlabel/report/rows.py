@@ -86,6 +86,7 @@ class Row:
     after: Reading | None
     retrained: Reading | None
     comparison: Json | None = None
+    transform: str | None = None
 
     @property
     def any(self) -> Reading:
@@ -97,8 +98,9 @@ class Row:
     @property
     def name(self) -> str:
         """The attack in two or three words."""
-        name = ATTACK_NAMES.get(self.id, self.id)
-        return name if self.layer in (None, "penultimate") else f"{name}, {self.layer}"
+        name = ATTACK_NAMES.get(self.id.removeprefix("recover."), self.id)
+        name = name if self.layer in (None, "penultimate") else f"{name}, {self.layer}"
+        return f"{name}, after {self.transform}" if self.transform else name
 
 
 def _mean(rows: Sequence[Json]) -> Reading | None:
@@ -110,9 +112,16 @@ def _mean(rows: Sequence[Json]) -> Reading | None:
     return Reading(fmean(values), ci, rows[0]["n"], rows[0]["unit"], sd, len(values))
 
 
-def row(audit: Json, id_: str, label: str | None = None, layer: str | None = None) -> Row | None:
-    """Everything known of one metric of one label in one layer, or None."""
-    found = [m for m in audit["metrics"] if (m["id"], m.get("label"), m.get("layer")) == (id_, label, layer)]
+def row(
+    audit: Json,
+    id_: str,
+    label: str | None = None,
+    layer: str | None = None,
+    transform: str | None = None,
+) -> Row | None:
+    """Everything known of one metric of one label in one layer, after one transform or none, or None."""
+    key = (id_, label, layer, transform)
+    found = [m for m in audit["metrics"] if _key(m) == key]
     if not found:
         return _pooled(audit, id_, layer) if label is None else None
     roles = {
@@ -125,20 +134,19 @@ def row(audit: Json, id_: str, label: str | None = None, layer: str | None = Non
         roles["before"],
         roles["after"],
         roles["reference"],
-        _compared(audit, id_, label, layer),
+        next((c for c in audit["comparisons"] if _key(c) == key), None),
+        transform,
     )
 
 
-def _compared(audit: Json, id_: str, label: str | None, layer: str | None) -> Json | None:
-    wanted = (id_, label, layer)
-    return next(
-        (c for c in audit["comparisons"] if (c["id"], c.get("label"), c.get("layer")) == wanted), None
-    )
+def _key(item: Json) -> tuple[str, str | None, str | None, str | None]:
+    """What a metric and its comparison have in common."""
+    return item["id"], item.get("label"), item.get("layer"), item.get("transform")
 
 
 def _pooled(audit: Json, id_: str, layer: str | None) -> Row | None:
     """The mean over labels, where the audit compared that mean with the references."""
-    comparison = _compared(audit, id_, None, layer)
+    comparison = next((c for c in audit["comparisons"] if _key(c) == (id_, None, layer, None)), None)
     if comparison is None:
         return None
     parts = [part for label in audited(audit) if (part := row(audit, id_, label, layer)) is not None]
@@ -167,6 +175,24 @@ def attack_rows(audit: Json, label: str | None) -> list[tuple[str, list[Row]]]:
         ]
         if any(found.id == "own.adv" for found in rows):
             rows = [found for found in rows if found.id != "own.sadv"]
+        if rows:
+            groups.append((title, rows))
+    return groups
+
+
+FURTHER: Mapping[str, str] = {  # beginnings of ids that the larger budgets add
+    "recover": "Durability",
+    "few": "Relearning from few annotated images",
+    "canary": "Planted annotations that are remembered",
+}
+
+
+def further(audit: Json) -> list[tuple[str, list[Row]]]:
+    """Figures of the larger budgets, by kind, each as plain rows."""
+    groups = []
+    for start, title in FURTHER.items():
+        keys = dict.fromkeys(_key(m) for m in audit["metrics"] if m["id"].split(".")[0] == start)
+        rows = [found for key in keys if (found := row(audit, *key)) is not None]
         if rows:
             groups.append((title, rows))
     return groups

@@ -36,6 +36,16 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, and the"
         " kept labels still work.",
     ),
+    "RETRAIN-EQUIVALENT, NOT DURABLE": (
+        "fail",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, but not for long: when the"
+        " model is compressed or used on, more comes back.",
+    ),
+    "RETRAIN-EQUIVALENT, DURABILITY OPEN": (
+        "open",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"
+        " still work. Whether that lasts could not be decided.",
+    ),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": (
         "pass",
         "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"

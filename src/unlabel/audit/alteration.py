@@ -1,0 +1,74 @@
+"""Models read again after each transform: the only part of the durability test that holds a model."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
+
+import numpy as np
+
+from unlabel.audit.case import Sets
+from unlabel.audit.readings import cached_outputs
+from unlabel.audit.subject import Altered, Subject
+from unlabel.audit.transforms import TRANSFORMS, Use
+from unlabel.data.dataset import Dataset, Source
+from unlabel.engine import Run
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.randomness import uniform
+from unlabel.request import Request
+from unlabel.runs import Loaded
+
+CALIBRATION = 2048  # images that recalibrate BatchNorm or train on
+
+
+def calibration_images(source: Source, seed: int, leave_out: Sequence[int] = ()) -> Dataset:
+    """A keyed sample of the training images, drawn anew: not the one that the method was given.
+
+    Args:
+        source: The data.
+        seed: Its key.
+        leave_out: Positions in the whole source of images that may not be drawn.
+    """
+    train = source.train
+    rank = uniform(seed, "audit/calibration", train.rows)
+    rank[np.isin(train.rows, np.asarray(leave_out, np.int64))] = 2.0
+    order = np.argsort(rank, kind="stable")
+    return train.take(np.sort(order[: min(CALIBRATION, int(np.sum(rank < 1.0)))]))
+
+
+def alter(
+    loaded: Sequence[Loaded],
+    subjects: Sequence[Subject],
+    sets: Sets,
+    calibration: Dataset,
+    request: Request,
+    where: Run,
+) -> list[Altered]:
+    """Reads every model after every transform that changes it, on P and E.
+
+    Args:
+        loaded: The models.
+        subjects: The same, as they were read untouched.
+        sets: P and E.
+        calibration: Images for the transforms that need some.
+        request: What was forgotten.
+        where: Device, batch size and seed.
+    """
+    found: list[Altered] = []
+    for item, subject in zip(loaded, subjects, strict=True):
+        config = item.config
+        data, probe, test = (
+            replace(part, mean=config.mean, std=config.std) for part in (calibration, sets.probe, sets.test)
+        )
+        use = Use(data, request.retained_columns, request.masked_columns)
+        for name, transform in TRANSFORMS.items():
+            make = cache(partial(transform, item.model, use, where))
+            if name == "bn" and make() is None:
+                continue
+            sizes = f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}"
+            key = f"{item.sha256}/{sets.digest}/{name}/{sizes}"
+            probed, tested = (
+                cached_outputs(make, part, where, key, f"{item.path.name} ({name})") for part in (probe, test)
+            )
+            nothing = Outputs(probed.logits[:0], {PENULTIMATE: probed.features[PENULTIMATE][:0]})
+            found.append(Altered(name, replace(subject, probe=probed, test=tested, train=nothing)))
+    return found

@@ -1,0 +1,94 @@
+"""How few annotated images teach the label again: probes on small samples, the same ones for every model.
+
+Pretrained features relearn fast, so the speed means nothing by itself. What counts is the difference to the
+retrained models, paired by draw and by image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.audit.contrasts import Contrast, combined
+from unlabel.audit.logistic import Standard, fit_logistic
+from unlabel.audit.statistics import Estimate, auc, mean
+from unlabel.audit.subject import AuditOptions, Question
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.randomness import uniform
+
+
+@dataclass(frozen=True)
+class Relearnt:
+    """AUC on E after learning from few annotated images: the mean over draws, and each draw's own."""
+
+    mean: Estimate
+    draws: tuple[float, ...]
+
+
+def samples(question: Question, n: int, options: AuditOptions) -> list[NDArray[np.int64]]:
+    """Positions in P of each draw: half of them present, keyed by label, draw and position alone.
+
+    Returns:
+        ``options.draws`` arrays (n,); none where P has fewer than n / 2 images of a kind.
+    """
+    kinds = [np.flatnonzero(question.probe == kind) for kind in (1, 0)]
+    if min(map(len, kinds)) < n // 2:
+        return []
+    found = []
+    for draw in range(options.draws):
+        rank = uniform(options.seed, f"audit/few/{n}", question.column, draw, np.arange(len(question.probe)))
+        found.append(np.concatenate([kind[np.argsort(rank[kind])[: n // 2]] for kind in kinds]))
+    return found
+
+
+def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOptions) -> dict[int, Relearnt]:
+    """Logistic probes on the last features, fitted to few images of P and scored on E.
+
+    The features are standardised by all of P, which needs no annotation.
+
+    Args:
+        probe: Outputs on P.
+        test: Outputs on E.
+        question: The label.
+        options: Sizes, draws and seed.
+
+    Returns:
+        By number of images, those for which P has enough.
+    """
+    standard = Standard.of(probe.features[PENULTIMATE])
+    x, x_test = standard(probe.features[PENULTIMATE]), standard(test.features[PENULTIMATE])
+    found = {}
+    for n in options.few_sizes:
+        areas = [
+            auc(
+                fit_logistic(x[rows], question.probe[rows] == 1).decision_function(x_test),
+                question.test,
+                question.test_cluster,
+            )
+            for rows in samples(question, n, options)
+        ]
+        if areas:
+            found[n] = Relearnt(mean(areas), tuple(area.value for area in areas))
+    return found
+
+
+def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
+    """How much better a model relearns than the mean of the retrained ones.
+
+    Three independent parts make its error: the images of E, summed by person; the draws, by the spread of the
+    paired difference over them; and, from two on, the references' seeds. That P itself is a sample is not in
+    it: the draws stand for few-shot samples from these images.
+    """
+    other = mean([reference.mean for reference in references])
+    excess = after.mean - other
+    differences = np.array(after.draws) - np.mean([reference.draws for reference in references], axis=0)
+    draws = len(differences)
+    parts = [
+        (excess.se**2, max(excess.groups - 1, 1)),
+        (float(np.var(differences, ddof=1)) / draws, draws - 1),
+    ]
+    if len(references) > 1:
+        spread = float(np.var([reference.mean.value for reference in references], ddof=1))
+        parts.append((spread / len(references), len(references) - 1))
+    return combined(excess.value, parts)
