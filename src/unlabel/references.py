@@ -111,7 +111,7 @@ def train_references(
     """
     check_count(count)
     before = case.original.path
-    sets = sets_of(case.source, where.seed)
+    sets = sets_of(case.source, where.seed, case.planting)
     for label in case.request.masked:
         ask(label, sets.probe, sets.test, sets.train)
     if case.original.config.activation == "sigmoid" and case.source.facts.get("exclusive"):

@@ -15,7 +15,7 @@ from typing import Any
 from unlabel import engine
 from unlabel.ancestry import ancestors
 from unlabel.data import load
-from unlabel.data.canaries import CanaryPlan, manifest, plant
+from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.tables import read_ids
 from unlabel.engine import Run
@@ -78,10 +78,7 @@ def train_run(
         command: The command line, for the record.
 
     Returns:
-        The record that is also in ``unlabel.json``.
-
-    Raises:
-        UnlabelError: As the rooms raise.
+        The record that is also in ``unlabel.json``. As the rooms, it may raise any `UnlabelError`.
     """
     recipe = recipe or Recipe()
     check_output(out, force=force)
@@ -90,8 +87,7 @@ def train_run(
     if without:
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
-    data, planting = plant(data, canaries) if canaries else (data, {})
-    listed = manifest(data.train, planting, canaries.seed) if canaries else None
+    data, listed = planted(data, canaries)
     plan = {
         "network": network,
         "stem": stem,
@@ -178,8 +174,7 @@ def _training_folder(out: Path, record: Mapping[str, Any], config: Config, run: 
     folder = _unfinished(out)
     same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
     same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
-    if canaries := record["data"]["facts"].get("canaries"):
-        same["canaries"] = canaries
+    same["canaries"] = record["data"]["facts"].get("canaries")
     print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
     note = folder / "job.json"
     if run.rank == 0:

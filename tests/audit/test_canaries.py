@@ -9,6 +9,7 @@ import pytest
 
 from unlabel import engine
 from unlabel.audit import AuditOptions
+from unlabel.audit.alteration import read_canaries
 from unlabel.audit.canaries import (
     Guesses,
     attack_canaries,
@@ -20,7 +21,7 @@ from unlabel.audit.canaries import (
     told_right,
 )
 from unlabel.audit.case import open_case, sets_of
-from unlabel.audit.command import audit_run, read_canaries
+from unlabel.audit.command import audit_run
 from unlabel.audit.statistics import clopper_pearson
 from unlabel.audit.subject import Canaries, ask
 from unlabel.data.canaries import CanaryPlan

@@ -1,14 +1,17 @@
-"""Models read again after each transform: the only part of the durability test that holds a model."""
+"""What only the larger budgets read: models after each transform of their weights, and models on canaries.
+
+The one part of those tests that holds a model: what it makes are tables.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
 
-from unlabel.audit.case import Sets
+from unlabel.audit.case import Case, Sets
 from unlabel.audit.readings import cached_outputs
-from unlabel.audit.subject import Altered, Subject
+from unlabel.audit.subject import Altered, Canaries, Subject
 from unlabel.audit.transforms import TRANSFORMS, Use
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
@@ -18,6 +21,32 @@ from unlabel.request import Request
 from unlabel.runs import Loaded
 
 CALIBRATION = 2048  # images that recalibrate BatchNorm or train on
+
+
+@dataclass(frozen=True)
+class Used:
+    """What `use_on` reads."""
+
+    altered: Sequence[Altered] = ()
+    canaries: Sequence[Canaries] = ()
+
+
+def use_on(case: Case, sets: Sets, subjects: Sequence[Subject], where: Run) -> Used:
+    """Reads the unlearned model and the references after each transform, and every model on the canaries.
+
+    Args:
+        case: The runs and their data.
+        sets: P and E.
+        subjects: Outputs of the unlearned model and the references, untouched.
+        where: One process.
+    """
+    assert case.after is not None
+    models = [case.after, *case.references]
+    calibration = calibration_images(case.source, where.seed)
+    return Used(
+        alter(models, subjects, sets, calibration, case.request, where),
+        read_canaries([case.original, *models], case, sets, where),
+    )
 
 
 def calibration_images(source: Source, seed: int, leave_out: Sequence[int] = ()) -> Dataset:
@@ -71,4 +100,20 @@ def alter(
             )
             nothing = Outputs(probed.logits[:0], {PENULTIMATE: probed.features[PENULTIMATE][:0]})
             found.append(Altered(name, replace(subject, probe=probed, test=tested, train=nothing)))
+    return found
+
+
+def read_canaries(loaded: Sequence[Loaded], case: Case, sets: Sets, where: Run) -> list[Canaries]:
+    """What every model says of the canaries of each forgotten label."""
+    found = []
+    for name in case.request.masked:
+        if (item := case.planting.get(name)) is None:
+            continue
+        said = {}
+        for model in loaded:
+            images = case.source.train.take(item.positions)
+            images = replace(images, mean=model.config.mean, std=model.config.std)
+            key = f"{model.sha256}/{sets.digest}"
+            said[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
+        found.append(Canaries(name, item.planted, item.true, said))
     return found

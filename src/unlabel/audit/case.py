@@ -129,7 +129,9 @@ def check_manifest(before: Path, source: Source) -> None:
     except (ValueError, TypeError) as error:
         raise ModelError(f"{file} is damaged ({error}); expected the file that unlabel wrote") from error
     if found != known["sha256"]:
-        raise ModelError(f"{file} does not list the canaries that {before} was trained with; restore the file")
+        raise ModelError(
+            f"{file} does not list the canaries that {before} was trained with; restore the file"
+        )
 
 
 def as_answered(source: Source, config: Config, path: Path) -> Source:

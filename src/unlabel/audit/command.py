@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from unlabel import engine
-from unlabel.audit.alteration import alter, calibration_images
+from unlabel.audit.alteration import Used, use_on
 from unlabel.audit.case import Case, Sets, differences, open_case, overlap, sets_of
 from unlabel.audit.cost import reference_cost
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.readings import cached_outputs
-from unlabel.audit.subject import Altered, AuditOptions, Canaries, Subject
+from unlabel.audit.subject import AuditOptions, Subject
 from unlabel.data.batches import batch_of
 from unlabel.engine import Run
 from unlabel.findings import Audit, Role
@@ -77,7 +77,9 @@ def audit_run(
     result = shared.audit(
         after,
         options=settings,
-        used=None if settings.budget == "quick" else use_on(shared, case.after, after, where),
+        used=None
+        if settings.budget == "quick"
+        else use_on(case, shared.sets, [after, *shared.references], where),
         deterministic=repeats(case.after, shared.sets, where),
         models={
             "after": model_record(case.after),
@@ -89,36 +91,6 @@ def audit_run(
     if write:
         write_json(run / "audit.json", result.to_json())
     return result
-
-
-@dataclass(frozen=True)
-class Used:
-    """What only the larger budgets read: models after transforms of their weights, and canaries."""
-
-    altered: Sequence[Altered] = ()
-    canaries: Sequence[Canaries] = ()
-
-
-def use_on(shared: "Bench", loaded: Loaded, after: Subject, where: Run) -> Used:
-    """Reads the unlearned model and the references after each transform, and every model on the canaries.
-
-    Args:
-        shared: The original and the references.
-        loaded: The unlearned model.
-        after: Its outputs.
-        where: One process.
-    """
-    case, sets = shared.case, shared.sets
-    models = [loaded, *case.references]
-    altered = alter(
-        models,
-        [after, *shared.references],
-        sets,
-        calibration_images(case.source, where.seed),
-        case.request,
-        where,
-    )
-    return Used(altered, read_canaries([case.original, *models], case, sets, where))
 
 
 @dataclass(frozen=True)
@@ -259,22 +231,6 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
         absent=frozenset(config.forgotten),
         head=rows,
     )
-
-
-def read_canaries(loaded: Sequence[Loaded], case: Case, sets: Sets, where: Run) -> list[Canaries]:
-    """What every model says of the canaries of each forgotten label."""
-    found = []
-    for name in case.request.masked:
-        if (item := case.planting.get(name)) is None:
-            continue
-        said = {}
-        for model in loaded:
-            images = case.source.train.take(item.positions)
-            images = replace(images, mean=model.config.mean, std=model.config.std)
-            key = f"{model.sha256}/{sets.digest}"
-            said[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
-        found.append(Canaries(name, item.planted, item.true, said))
-    return found
 
 
 def random_init(original: Loaded, sets: Sets, where: Run) -> Any:

@@ -26,7 +26,16 @@ from unlabel.audit.further import further_rows, gather_further
 from unlabel.audit.memory import Memory
 from unlabel.audit.outputs import restored
 from unlabel.audit.rows import floor_rows, label_rows, utility_rows
-from unlabel.audit.subject import Altered, AuditOptions, Canaries, Question, Subject, ask, check, check_altered
+from unlabel.audit.subject import (
+    Altered,
+    AuditOptions,
+    Canaries,
+    Question,
+    Subject,
+    ask,
+    check,
+    check_altered,
+)
 from unlabel.audit.useful import claim_useful
 from unlabel.audit.utility import answerable, measurable, read_utility
 from unlabel.audit.validity import controls_record, judge_decoys, objections

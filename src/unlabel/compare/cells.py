@@ -117,7 +117,7 @@ def run_cells(
     options = options or AuditOptions(seed=where.seed, raw_image=False)
     jobs = [resolved(job) for job in jobs]
     case = open_request(labels, original, references, where, data)
-    sets = sets_of(case.source, where.seed)
+    sets = sets_of(case.source, where.seed, case.planting)
     for label in case.request.masked:
         ask(label, *(part.with_labels(case.request.labels) for part in (sets.probe, sets.test, sets.train)))
     common = identity_of(case, options, where, also)

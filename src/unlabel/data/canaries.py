@@ -100,6 +100,14 @@ def plant(source: Source, plan: CanaryPlan) -> tuple[Source, Planting]:
     return changed, found
 
 
+def planted(source: Source, plan: CanaryPlan | None) -> tuple[Source, dict[str, Any] | None]:
+    """The source with its canaries and their list, or as it is and None where none are asked for."""
+    if plan is None:
+        return source, None
+    changed, found = plant(source, plan)
+    return changed, manifest(source.train, found, plan.seed)
+
+
 def most_balanced(data: Dataset) -> str:
     """The label that nearest to half of the images have; the first of equals."""
     return min(data.labels, key=lambda name: abs(data.prior(data.labels.index(name)) - 0.5))
