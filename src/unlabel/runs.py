@@ -254,15 +254,22 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 
 
 def write_run(
-    folder: Path, model: nn.Module, config: Config, record: Mapping[str, Any], history: History
+    folder: Path,
+    model: nn.Module,
+    config: Config,
+    record: Mapping[str, Any],
+    history: History,
+    canaries: Mapping[str, Any] | None = None,
 ) -> None:
-    """Fills a staged folder; see `staged`."""
+    """Fills a staged folder; see `staged`. The list of canaries is written where there is one."""
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     # not save_file, which reports a full disk by an error without a number
     (folder / MODEL).write_bytes(save(state))
     write_json(folder / CONFIG, asdict(config))
     with (folder / STEPS).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in history.rows)
+    if canaries:
+        write_json(folder / CANARIES, canaries)
     write_json(folder / RECORD, record)  # last: without it, a folder is no run
 
 

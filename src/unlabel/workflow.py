@@ -26,7 +26,6 @@ from unlabel.recipe import Recipe
 from unlabel.records import blueprint_of, data_record, place_record, refuse_constant, source_of
 from unlabel.request import Request
 from unlabel.runs import (
-    CANARIES,
     Config,
     check_output,
     file_sha256,
@@ -74,11 +73,13 @@ def train_run(
         normalisation: Mean and std of red, green and blue; the source's own when None.
         canaries: Annotations to draw by a coin before training; the run folder then holds their list.
         skip_bad: Leave out unreadable images instead of refusing.
-        force: Replace an existing run folder.
-        command: The command line, for the record.
+        force, command: Replace an existing run folder; the command line, for the record.
 
     Returns:
-        The record that is also in ``unlabel.json``. As the rooms, it may raise any `UnlabelError`.
+        The record that is also in ``unlabel.json``.
+
+    Raises:
+        UnlabelError: As the rooms raise.
     """
     recipe = recipe or Recipe()
     check_output(out, force=force)
@@ -158,9 +159,7 @@ def _train_job(
     }
     if run.rank == 0:
         with staged(out, force=force) as folder:
-            if canaries:
-                write_json(folder / CANARIES, canaries)
-            write_run(folder, model, config, record, history)
+            write_run(folder, model, config, record, history, canaries)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
     return record
 

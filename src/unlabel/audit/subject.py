@@ -148,7 +148,7 @@ class AuditOptions:
     @property
     def few_sizes(self) -> tuple[int, ...]:
         """Numbers of annotated images of the few-shot probes under this budget."""
-        return (*self.few, 1024) if self.budget == "full" else self.few
+        return (*self.few, 1024) if self.budget == "full" else tuple(self.few)
 
     @property
     def level(self) -> float:
@@ -157,7 +157,8 @@ class AuditOptions:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-plain copy for the report."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True)
