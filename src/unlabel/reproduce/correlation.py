@@ -91,8 +91,8 @@ def findings(together: Made, apart: Made) -> list[str]:
         )
     aims = [retrained(made).mean(retrained(made).figure("others.adv.lin")) for made in (together, apart)]
     said.append(
-        f"Correlation accounts for {aims[0] - aims[1]:.3f} of the {aims[0]:.3f} that Retrain's other"
-        " outputs tell: that part no method can remove and keep the other labels right."
+        f"Correlation accounts for {aims[0] - aims[1]:.3f} of the {aims[0]:.3f} that Retrain's other outputs"
+        " tell: a model that answers the other labels right tells that much without knowing this one."
         if aims[0] > aims[1]
         else "Retrain's other outputs tell no less where the labels are apart: what they tell here is not"
         " correlation but what the drawing of several labels shares."

@@ -23,6 +23,9 @@ from unlabel.reproduce.table2 import studies as table2_studies
 from unlabel.runs import load_run
 from unlabel.training import train
 
+QUIET = 1.5
+"""Load average up to which the machine counts as quiet; this process is 1 of it."""
+
 
 class Timed:
     """Measurements of one method, one a round."""
@@ -50,7 +53,7 @@ def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
     """Measures, and writes the page."""
     found, loads = measured(made[0], scale, where)
     retrain = found[0]
-    calm = max(loads) < 1.5 * max(1, len(os.sched_getaffinity(0)) / 2) if loads else True
+    calm = max(loads) < QUIET
     return Content(
         "Figure 3: run time",
         [
@@ -59,8 +62,9 @@ def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
             " and auditing.",
             "A round measures all of them, so that a disturbance of the machine touches a ratio's both"
             " sides.",
-            f"The machine's load was {min(loads):.1f} to {max(loads):.1f} processes at the start of each"
-            f" measurement{'' if calm else ', which is not quiet: read the ratios, not the seconds'}.",
+            f"The load average was {min(loads):.1f} to {max(loads):.1f} at the start of the measurements,"
+            " of which this process is"
+            f" 1{'' if calm else ': the machine was not quiet, so read ratios, not seconds'}.",
         ],
         findings(found),
         [

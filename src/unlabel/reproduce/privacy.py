@@ -126,11 +126,12 @@ def findings(made: Made) -> list[str]:
         )
     p = {m.name: m.mean(m.of_label("inference", "outputs", "p")) for m in methods}
     printed = published()["privacy"]["success"]
+    aim = reference.mean(reference.of_label("inference", "outputs", "p"))
     said.append(
         f"The paper reports {printed['WP']:.0f} % for WP and {printed['Retrain']} % for Retrain; here WP as"
         f" printed leaves {100 * p['WP as printed']:.1f} % and Retrain"
-        f" {100 * reference.mean(reference.of_label('inference', 'outputs', 'p')):.1f} %, since the retained"
-        " labels give the forgotten one away in both."
+        f" {100 * aim:.1f} %"
+        + (", since the retained labels give the forgotten one away in both." if aim > 0.55 else ".")
     )
     label = ("membership", "value")
     base, deviation = reference.mean(reference.of_label(*label)), _sd(reference, label)

@@ -37,21 +37,24 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
 def table(made: Made, scale: Scale) -> Table:
     """One network's rows."""
     columns = (
-        "model", "accuracy train", "P", "E, %", "AUC on E", "row put back", "others, linear", "linear probe",
-        "MLP, bits", "C2", "C5", "steps", "x fewer images", "paper's accuracy, %",
+        "model", "accuracy train, %", "P, %", "E, %", "AUC on E", "own output, %", "row put back",
+        "others, linear", "linear probe", "MLP, bits", "C2", "C5", "steps", "x fewer images",
+        "paper's accuracy, %",
     )  # fmt: skip
     retrain = retrained(made).mean(retrained(made).cost("images_processed"))
     return Table(
         f"{scale.networks[made.study.network][0]}, {made.study.label} forgotten",
         columns,
         [
-            [*["one answer for everybody", "-", "-"], percent([original(made).constant()]), *["-"] * 10],
+            [*["one answer for everybody", "-", "-"], percent([original(made).constant()]), *["-"] * 11],
             *(row(models, retrain) for models in every(made)),
         ],
         "An *advantage* is 0 for a coin and 1 for a perfect attack: the original's output row put back on the"
         " model's features, a linear reader of the other outputs, a linear probe of the features. sd is over"
         " seeds. C2 (no attack learns more than from Retrain) and C5 (the rest works as well) are the audit's"
-        " verdicts. The model's own output for the label is a constant in every row but the original's.",
+        " verdicts. *own output* is the accuracy of the model's output for the forgotten label, which is"
+        " one constant in every row but the original's: one answer for everybody is right for"
+        f" {_guess(made):.1f} %.",
     )
 
 
@@ -65,6 +68,7 @@ def row(models: Models, retrain_images: float) -> list[Entry]:
         percent(models.accuracy("P")),
         percent(models.accuracy("E")),
         spread(models.figure("util.auc.macro"), 4),
+        percent(models.of_label("own", "accuracy")),
         spread(models.of_label("put_back", "advantage")) if models.name != "Retrain" else "-",
         spread(models.figure("others.adv.lin")),
         spread(models.figure("probe.adv.lin")),
@@ -108,6 +112,10 @@ def findings(made: Made) -> list[str]:
             + (" leaves the features exactly as they were." if same else " changes the probe.")
         )
     return [*said, *failures(made)]
+
+
+def _guess(made: Made) -> float:
+    return 100 * made.original["also"]["labels"][made.study.label]["own"]["constant"]
 
 
 def ordering(methods: Sequence[Models], base: float) -> str:
