@@ -135,7 +135,7 @@ def tiny_network(outputs: int, batchnorm: bool = False, *, seed: int = 0) -> nn.
 
 @lru_cache(maxsize=32)
 def _world(kind: Kind, images: int, batchnorm: bool, seed: int) -> World:
-    source = _source(kind, images, seed)
+    source = pictures(kind, images, seed)
     if kind == "one-unit":
         return World(kind, source, _one_unit().eval())
     run = engine.start(accelerator="cpu", seed=seed)
@@ -144,7 +144,8 @@ def _world(kind: Kind, images: int, batchnorm: bool, seed: int) -> World:
     return World(kind, source, model.eval())
 
 
-def _source(kind: Kind, images: int, seed: int) -> Source:
+def pictures(kind: Kind, images: int, seed: int, contrast: float = 80.0) -> Source:
+    """The images of `tiny_world`, and how much lighter a band is where its label is present, 0-255."""
     labels = _LABELS.get(kind, ("top", "middle", "bottom"))
     index = np.arange(images)
     truth = (uniform(seed, "world/label", index[:, None], np.arange(len(labels))) < 0.5).astype(np.int8)
@@ -159,7 +160,7 @@ def _source(kind: Kind, images: int, seed: int) -> Source:
     )
     for column, name in enumerate(labels):
         if name in _BANDS:
-            picture[:, _BANDS[name]] += 80.0 * truth[:, column, None, None, None]
+            picture[:, _BANDS[name]] += contrast * truth[:, column, None, None, None]
     target = truth.copy()
     if kind == "unknown":
         target[uniform(seed, "world/unknown", index[:, None], np.arange(len(labels))) < 0.2] = -1
@@ -178,7 +179,7 @@ def _source(kind: Kind, images: int, seed: int) -> Source:
         "reader": "tiny_world",
         "identities": True,
         "split_rule": "by position",
-        "digest": f"{kind}-{seed}",
+        "digest": f"{kind}-{seed}-{contrast:g}",
     }
     return Source(f"tiny:{kind}", train, probe, test, facts)
 

@@ -6,6 +6,10 @@
     tiny_world("duplicate")         a label with a twin: forgetting one alone cannot work
     tiny_world("never-learnt")      a label that is in no pixel: nothing to forget
     check_unlearner(my_method())    what every method promises, checked on such a world
+
+Beside this module: `stage`, an audit waiting for a model; `cheats`, models that only look as if they had
+forgotten; `planted`, tables that hold an exactly known number of bits; `crowd` and `trials`, how often
+the audit's rules are right where the truth is known.
 """
 
 import copy

@@ -1,0 +1,167 @@
+"""Cheats: ways to look as if a label were forgotten. The audit has to catch them.
+
+::
+
+    CHEATS["feature_norm"].sentence               what it fakes
+    stage().audit(CHEATS["feature_norm"].make(stage().source)).claims["C2"].verdict         FAIL
+    OPEN                                          cheats that pass today, and what would stop them
+
+A cheat is a function of the audited data that returns an `Unlearner`: it may know everything the auditor
+has, and it hands over a model. The first three are the decoys of every audit. docs/cheats.md invites more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from unlabel.data.dataset import Source
+from unlabel.forget.pipeline import Unlearner
+from unlabel.testing.cheats.answers import (
+    bias_shift,
+    head_zero,
+    inverted,
+    least_digit,
+    one_logit,
+    scaled,
+    squashed,
+)
+from unlabel.testing.cheats.disguise import Disguised, Insight, Known, removed
+from unlabel.testing.cheats.features import (
+    distilled,
+    feature_norm,
+    int8_undoes,
+    noisy_layer,
+    rare_units,
+)
+from unlabel.testing.cheats.memory import memorised_answers, memorised_features, miscalibrated
+
+__all__ = ["CHEATS", "OPEN", "Cheat", "Disguised", "Insight", "Known", "OpenCheat", "removed"]
+
+Make = Callable[[Source], Unlearner]
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """A cheat that the audit must catch.
+
+    Args:
+        make: From the audited data to the unlearner.
+        sentence: What it fakes.
+        claim: The claim that must FAIL.
+        figure: The figure by which it must.
+    """
+
+    make: Make
+    sentence: str
+    claim: Literal["C1", "C2", "C4"]
+    figure: str
+
+
+@dataclass(frozen=True)
+class OpenCheat:
+    """A cheat that passes today.
+
+    Args:
+        make: From the data that the cheat knows to the unlearner.
+        sentence: What it fakes.
+        remedy: What stops it, outside the audit.
+    """
+
+    make: Make
+    sentence: str
+    remedy: str
+
+
+CHEATS: dict[str, Cheat] = {
+    "head_zero": Cheat(
+        head_zero,
+        "The output is gone; everything that made it is still there.",
+        "C2",
+        "probe.adv.lin",
+    ),
+    "bias_shift": Cheat(
+        bias_shift,
+        "The output says 'absent' to everyone; its order still tells who is who.",
+        "C1",
+        "own.sadv",
+    ),
+    "inverted": Cheat(
+        inverted,
+        "The output is wrong for nearly everyone, which is as good as being right.",
+        "C1",
+        "own.sadv",
+    ),
+    "scaled": Cheat(
+        scaled,
+        "The output is one half for everyone, to six digits.",
+        "C1",
+        "own.sadv",
+    ),
+    "squashed": Cheat(
+        squashed,
+        "A temperature and a tanh press the output into a sliver; its order is kept.",
+        "C1",
+        "own.sadv",
+    ),
+    "noisy_layer": Cheat(
+        noisy_layer,
+        "A layer was shaken, which looks like work and can be read all the same.",
+        "C2",
+        "probe.adv.lin",
+    ),
+    "distilled": Cheat(
+        distilled,
+        "No weight of the original is left, its outputs look clean; a student has learnt its features.",
+        "C2",
+        "probe.adv.lin",
+    ),
+    "feature_norm": Cheat(
+        feature_norm,
+        "No line finds the label; features are long where it is present and short where it is not.",
+        "C2",
+        "probe.adv.mlp",
+    ),
+    "rare_units": Cheat(
+        rare_units,
+        "The label is written into units that are silent for nearly every image.",
+        "C2",
+        "probe.adv.lin",
+    ),
+    "miscalibrated": Cheat(
+        miscalibrated,
+        "Features mislead the probabilities of every probe, so that it gains 0 bits; the order is there.",
+        "C2",
+        "probe.adv.lin",
+    ),
+    "one_logit": Cheat(
+        one_logit,
+        "Features are clean; the output of a retained label carries the forgotten one.",
+        "C2",
+        "others.adv.gbt",
+    ),
+    "memorised_answers": Cheat(
+        memorised_answers,
+        "The images of P and E are known by heart and get no answer; all others do.",
+        "C1",
+        "own.sadv@train",
+    ),
+    "int8_undoes": Cheat(
+        int8_undoes,
+        "Weights cancel each other exactly, until they are stored in 8 bits.",
+        "C4",
+        "int8",
+    ),
+}
+
+OPEN: dict[str, OpenCheat] = {
+    "memorised_features": OpenCheat(
+        memorised_features,
+        "The features of P and E alone are clean; the model knows these images by heart.",
+        "Audit on images that whoever made the model has never seen.",
+    ),
+    "least_digit": OpenCheat(
+        least_digit,
+        "A retained output is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
+        "Give out outputs rounded to what they are good for, such as two digits.",
+    ),
+}

@@ -1,0 +1,158 @@
+"""A place to try to fool the audit: images, a model that knows a label, and models that never did.
+
+::
+
+    found = stage().audit(my_cheat)                 # any `Unlearner`
+    found.headline, found.claims["C2"].verdict
+
+Nothing is trained here: the networks are wired by hand so that it is known what each one holds. A whole audit
+takes about two seconds.
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabel import engine
+from unlabel.audit import AuditOptions, Subject, audit_outputs
+from unlabel.audit.logistic import Standard, fit_logistic
+from unlabel.data.dataset import Dataset, Source
+from unlabel.engine import Run
+from unlabel.findings import Audit, Role
+from unlabel.forget.pipeline import Unlearner, Work
+from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.head import find_head
+from unlabel.request import Request
+from unlabel.testing.cheats.disguise import removed
+from unlabel.worlds import SIZE, pictures, tiny_network
+
+IMAGES = 1000  # in P, in E and in T_in
+CONTRAST = 20.0  # twice the spread of the light from person to person: the label can be missed
+LIFT = 4.0  # keeps every unit above 0, where a ReLU is a straight line
+OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An audit waiting for its model.
+
+    Args:
+        source: Images whose labels are top, middle and bottom; bottom equals top in 85 %.
+        request: Forget top.
+        original: Knows all three; its last hidden layer has 16 units, of which one holds top.
+        before: The original as the audit reads it.
+        references: Three models made the same way without ever seeing top, as the audit reads them.
+        run: Where.
+    """
+
+    source: Source
+    request: Request
+    original: nn.Module
+    before: Subject
+    references: tuple[Subject, ...]
+    run: Run
+
+    def forget(self, unlearner: Unlearner) -> nn.Module:
+        """What an unlearner makes of the original; it sees a copy and the training images."""
+        return unlearner(copy.deepcopy(self.original), self.request, self.source.train, self.run).model.eval()
+
+    def audit(self, unlearner: Unlearner, options: AuditOptions = OPTIONS) -> Audit:
+        """The audit of what an unlearner makes of the original."""
+        after = read(self.forget(unlearner), "after", self.source, self.run)
+        parts = _splits(self.source)
+        return audit_outputs(
+            self.before, after, self.references, self.request, *parts, options=options, deterministic=True
+        )
+
+
+@lru_cache(maxsize=4)
+def stage(seed: int = 0) -> Stage:
+    """The stage, built once.
+
+    Example:
+        >>> found = stage().audit(honest(seed=9))
+        >>> found.claims["C1"].verdict, found.claims["C2"].verdict, found.claims["C5"].verdict
+        ('PASS', 'PASS', 'PASS')
+    """
+    source = pictures("correlated", 4 * IMAGES, seed, CONTRAST)
+    run = engine.start(accelerator="cpu", seed=seed)
+    request = Request.make(["top"], source.labels)
+    original = network(source, request, run, seed=100, knows=True)
+    before = read(original, "before", source, run)
+    others = [network(source, request, run, seed=101 + k, knows=False) for k in range(3)]
+    references = tuple(read(model, "reference", source, run) for model in others)
+    return Stage(source, request, original, before, references, run)
+
+
+def honest(*, seed: int) -> Unlearner:
+    """Forgets by starting again: a network that never saw the label, from another seed. Not a cheat."""
+
+    def retrain(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        source = Source("", data, data, data)
+        return Work(network(source, request, run, seed=seed, knows=False))
+
+    return retrain
+
+
+def network(source: Source, request: Request, run: Run, *, seed: int, knows: bool) -> nn.Module:
+    """A network of which it is known what each unit holds, and whose head is fitted on the training images.
+
+    Units 0, 1 and 2 read the lightness of the top (or nothing, where it is not known), of the middle and of
+    the bottom; the other 13 read textures that no label has. All outputs are logistic regressions on them;
+    without knowledge of the label, its own is a constant.
+
+    Args:
+        source: The images.
+        request: Names the label's column.
+        run: Where.
+        seed: Key of the textures and of how the units mix them.
+        knows: Whether one unit holds the forgotten label.
+    """
+    model = tiny_network(len(source.labels), seed=seed)
+    convolution, hidden, head = (getattr(model, name) for name in ("0", "3", "5"))
+    rng = torch.Generator().manual_seed(seed)
+    side = SIZE // 4
+    with torch.no_grad():
+        texture = torch.randn(convolution.weight.shape, generator=rng) / 8
+        # a row of a patch may cross from one band into the next; a texture sums to 0 along each
+        convolution.weight.copy_(texture - texture.mean((1, 3), keepdim=True))
+        convolution.weight[0] = 1 / 48
+        convolution.bias.fill_(LIFT)
+        mixed = torch.randn(hidden.weight.shape, generator=rng) / 10
+        wiring = mixed.view(-1, convolution.out_channels, side, side)
+        wiring[:, 0] = 0.0
+        for unit, row in ((0, 0), (1, 2), (2, 3)):
+            if knows or unit:
+                wiring[unit] = 0.0
+                wiring[unit, 0, row] = 4.0 / side
+        hidden.weight.copy_(wiring.flatten(1))
+        hidden.bias.copy_(2 * LIFT - LIFT * hidden.weight.sum(1))
+    seen = outputs(model, source.train, run)
+    table = seen.features[PENULTIMATE]
+    standard = Standard.of(table)
+    assert len(standard.keep) == table.shape[1], "no unit is constant"
+    with torch.no_grad():
+        for column in range(len(source.labels)):
+            fitted = fit_logistic(standard(table), source.train.target[:, column] == 1)
+            weight = fitted.coef_[0] / standard.scale
+            head.weight[column] = torch.from_numpy(weight.astype(np.float32))
+            head.bias[column] = float(np.ravel(fitted.intercept_)[0] - weight @ standard.centre)
+    if not knows:
+        removed(model, request, source.train)
+    return model.eval()
+
+
+def read(model: nn.Module, role: Role, source: Source, run: Run) -> Subject:
+    """A model as the audit reads it: its outputs on P, E and T_in, and its head."""
+    probe, test, train = (outputs(model, data, run) for data in _splits(source))
+    _, head = find_head(model, len(source.labels))
+    rows = (head.weight.detach().numpy(), head.bias.detach().numpy())
+    return Subject(role, role, probe, test, train, frozenset(), rows)
+
+
+def _splits(source: Source) -> tuple[Dataset, Dataset, Dataset]:
+    return source.probe, source.test, source.train.take(np.arange(IMAGES))

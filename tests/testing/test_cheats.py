@@ -1,0 +1,189 @@
+"""Every cheat is caught by the claim that should catch it, where an honest model passes that claim."""
+
+import copy
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unlabel.audit.probes import linear
+from unlabel.audit.statistics import advantage
+from unlabel.audit.subject import ask
+from unlabel.testing.cheats import CHEATS, OPEN, Insight
+from unlabel.testing.stage import OPTIONS, honest, network, read, stage
+
+PAGE = Path(__file__).parents[2] / "docs" / "cheats.md"
+NOW = sorted(name for name, cheat in CHEATS.items() if cheat.claim in ("C1", "C2"))
+
+
+@cache
+def audited(name):
+    """The audit of a cheat, or of the honest model."""
+    if name == "honest":
+        return stage().audit(honest(seed=9))
+    return stage().audit((CHEATS.get(name) or OPEN[name]).make(stage().source))
+
+
+def figures(found):
+    """Values of the unlearned model's figures on the forgotten label."""
+    return {row.id: row.value for row in found.metrics if row.model == "after" and row.label == "top"}
+
+
+def test_the_honest_model_passes_every_claim_that_a_cheat_must_fail():
+    found = audited("honest")
+    assert found.valid, found.invalid_because
+    assert found.headline == "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED"
+    assert {found.claims[name].verdict for name in ("C1", "C2", "C5")} == {"PASS"}
+    for figure in (cheat.figure for cheat in CHEATS.values() if cheat.claim == "C2"):
+        assert next(row.verdict for row in found.comparisons if row.id == figure) == "PASS"
+
+
+@pytest.mark.parametrize("name", NOW)
+def test_a_cheat_fails_the_claim_that_should_catch_it(name):
+    cheat, found = CHEATS[name], audited(name)
+    assert found.valid, found.invalid_because
+    assert found.claims[cheat.claim].verdict == "FAIL"
+    assert found.headline == {"C1": "NOT UNLEARNED", "C2": "DISABLED ONLY"}[cheat.claim]
+    if cheat.claim == "C1":
+        assert abs(figures(found)[cheat.figure]) > 0.9
+    else:
+        assert cheat.figure in [row.id for row in found.comparisons if row.verdict == "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "blind"),
+    [
+        ("feature_norm", ("probe.adv.lin", "probe.bits.lin", "own.adv")),
+        ("one_logit", ("probe.adv.lin", "probe.adv.mlp", "probe.bits.lin", "probe.bits.mlp", "own.adv")),
+        ("miscalibrated", ("probe.bits.lin", "probe.bits.mlp", "others.adv.lin", "others.adv.gbt")),
+        ("memorised_answers", ("own.adv", "probe.adv.lin", "probe.adv.mlp", "others.adv.gbt")),
+    ],
+)
+def test_some_cheats_would_not_fail_but_for_one_kind_of_figure(name, blind):
+    rows = {row.id: row.verdict for row in audited(name).comparisons}
+    assert "FAIL" not in {rows[figure] for figure in blind}
+
+
+def test_a_cheat_that_misleads_probabilities_reads_as_zero_bits():
+    seen = figures(audited("miscalibrated"))
+    assert seen["probe.bits.lin"] == seen["probe.bits.mlp"] == 0.0
+    assert min(seen["probe.adv.lin"], seen["probe.adv.mlp"]) > 0.8
+
+
+def test_accuracy_would_have_been_fooled():
+    # at a threshold of one half: every image "absent", nearly every answer wrong, a coin
+    place = stage()
+    truth = place.source.test.target[:, 0] == 1
+    right = {}
+    for name in ("bias_shift", "inverted"):
+        model = place.forget(CHEATS[name].make(place.source))
+        logits = read(model, "after", place.source, place.run).test.logits[:, 0]
+        right[name] = float(np.mean((logits > 0) == truth))
+    assert right["bias_shift"] == pytest.approx(1 - truth.mean())
+    assert right["inverted"] < 0.15
+
+
+def rounded(model, how):
+    """The model as its weights would be stored: 8 bits with a scale for each output channel, or float16."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in other.parameters():
+            if how == "fp16":
+                weight.copy_(weight.half())
+            elif weight.ndim > 1:
+                step = (
+                    weight.flatten(1).abs().amax(1).clamp(min=1e-12).view(-1, *[1] * (weight.ndim - 1)) / 127
+                )
+                weight.copy_((weight / step).round() * step)
+    return other
+
+
+def test_eight_bits_bring_back_what_cancelling_weights_hid():
+    place = stage()
+    question = ask("top", place.source.probe, place.source.test, place.source.train)
+
+    def probed(model):
+        seen = read(model, "after", place.source, place.run)
+        return linear(seen.probe, seen.test, question, OPTIONS).estimates(question)[0].value
+
+    hidden = place.forget(CHEATS["int8_undoes"].make(place.source))
+    clean = place.forget(honest(seed=9))
+    assert audited("int8_undoes").claims["C2"].verdict == "PASS"
+    assert probed(rounded(hidden, "int8")) - probed(hidden) > 0.2
+    assert probed(rounded(hidden, "fp16")) == pytest.approx(probed(hidden), abs=0.01)
+    assert probed(rounded(clean, "int8")) == pytest.approx(probed(clean), abs=0.02)
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_an_open_cheat_passes_today_though_it_knows_the_label(name):
+    """When this fails because a cheat is caught, it belongs into CHEATS, and docs/cheats.md has good news."""
+    found = audited(name)
+    assert found.valid
+    assert {found.claims[claim].verdict for claim in ("C1", "C2", "C5")} == {"PASS"}
+
+
+def test_images_that_the_cheat_never_saw_catch_it():
+    found = stage().audit(OPEN["memorised_features"].make(stage(seed=1).source))
+    assert found.claims["C2"].verdict == "FAIL"
+
+
+def test_a_reader_of_the_last_digit_knows_the_label_until_outputs_are_rounded():
+    place = stage()
+    model = place.forget(OPEN["least_digit"].make(place.source))
+    logits = read(model, "after", place.source, place.run).test.logits[:, 1].astype(np.float64)
+    test = place.source.test
+
+    def read_digit(values):
+        odd = np.round(values * 1000).astype(int) % 2
+        return advantage(1.0 - odd, test.target[:, 0], test.cluster).value
+
+    assert read_digit(logits) > 0.7
+    assert abs(read_digit(np.round(logits, 2))) < 0.1
+
+
+def test_clean_features_still_hold_what_retained_labels_tell():
+    place = stage()
+    insight = Insight.of(place.original, place.request, place.source.train, place.run)
+    kept = np.corrcoef(place.source.test.target[:, 0], place.source.test.target[:, 2])[0, 1]
+    table = torch.from_numpy(place.before.test.features["penultimate"])
+    bottom = place.source.test.target[:, 2]
+    away = insight.clean(table).numpy()
+    gap = away[place.source.test.target[:, 0] == 1].mean(0) - away[place.source.test.target[:, 0] == 0].mean(
+        0
+    )
+    due = kept * (away[bottom == 1].mean(0) - away[bottom == 0].mean(0))
+    # standard errors of a difference of two means of 500 images
+    assert np.abs(gap - due).max() < 4 * float(table.std(0).max()) * np.sqrt(2 / 500)
+
+
+def test_the_stage_holds_what_it_says():
+    place = stage()
+    blind = network(place.source, place.request, place.run, seed=101, knows=False)
+    unit = [
+        read(model, "after", place.source, place.run).test.features["penultimate"][:, 0]
+        for model in (place.original, blind)
+    ]
+    top, who = place.source.test.target[:, 0], place.source.test.cluster
+    assert advantage(unit[0], top, who).value > 0.8
+    assert abs(advantage(unit[1], top, who).value) < 0.1
+    assert (
+        min(float(part.features["penultimate"].min()) for part in (place.before.probe, place.before.test)) > 0
+    )
+
+
+def test_the_example_on_the_page_runs_and_is_caught():
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    names: dict[str, object] = {}
+    exec(code[1], names)
+    assert names["found"].claims["C2"].verdict == "FAIL"
+
+
+def test_the_page_names_every_cheat():
+    text = PAGE.read_text("utf-8")
+    for name, cheat in {**CHEATS, **OPEN}.items():
+        assert f"`{name}`" in text
+        assert cheat.sentence.rstrip(".") in text
