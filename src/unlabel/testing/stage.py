@@ -20,6 +20,7 @@ from torch import nn
 from unlabel import engine
 from unlabel.audit import AuditOptions, Subject, audit_outputs
 from unlabel.audit.logistic import Standard, fit_logistic
+from unlabel.audit.memory import Memory
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
 from unlabel.findings import Audit, Role
@@ -47,6 +48,7 @@ class Stage:
         before: The original as the audit reads it.
         references: Three models made the same way without ever seeing top, as the audit reads them.
         run: Where.
+        memory: What attacks found on the original and the references: each audit after the first is quicker.
     """
 
     source: Source
@@ -55,6 +57,7 @@ class Stage:
     before: Subject
     references: tuple[Subject, ...]
     run: Run
+    memory: Memory
 
     def forget(self, unlearner: Unlearner) -> nn.Module:
         """What an unlearner makes of the original; it sees a copy and the training images."""
@@ -65,7 +68,14 @@ class Stage:
         after = read(self.forget(unlearner), "after", self.source, self.run)
         parts = _splits(self.source)
         return audit_outputs(
-            self.before, after, self.references, self.request, *parts, options=options, deterministic=True
+            self.before,
+            after,
+            self.references,
+            self.request,
+            *parts,
+            options=options,
+            deterministic=True,
+            memory=self.memory,
         )
 
 
@@ -85,7 +95,7 @@ def stage(seed: int = 0) -> Stage:
     before = read(original, "before", source, run)
     others = [network(source, request, run, seed=101 + k, knows=False) for k in range(3)]
     references = tuple(read(model, "reference", source, run) for model in others)
-    return Stage(source, request, original, before, references, run)
+    return Stage(source, request, original, before, references, run, Memory())
 
 
 def honest(*, seed: int) -> Unlearner:
