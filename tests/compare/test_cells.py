@@ -239,7 +239,7 @@ def test_a_mistake_in_a_job_is_refused_before_anything_is_computed(
     assert not (tmp_path / "out").exists()
 
 
-def test_runs_that_do_not_fit_are_refused(made, compare, forgets, tmp_path) -> None:
+def test_runs_that_do_not_fit_are_refused(made, compare, forgets, tiny, tmp_path) -> None:
     with pytest.raises(UnknownLabel, match=r"no label 'tip'.*Close: top"):
         compare(SHORT, labels=("tip",))
     with pytest.raises(OptionError, match="has the same weights as"):
@@ -248,6 +248,8 @@ def test_runs_that_do_not_fit_are_refused(made, compare, forgets, tmp_path) -> N
         compare(SHORT, labels=("middle",))
     with pytest.raises(OptionError, match="--devices is 2"):
         compare(SHORT, where=engine.start(accelerator="cpu", devices=2))
+    with pytest.raises(OptionError, match="budget is standard; cells"):
+        compare(SHORT, options=replace(tiny, budget="standard"))
     with pytest.raises(LabelMismatch, match="no label column"):
         compare(SHORT, data=f"folder:{other_labels(tmp_path)}")
     assert not forgets

@@ -115,6 +115,8 @@ def run_cells(
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; cells are computed in one process: leave it out")
     options = options or AuditOptions(seed=where.seed, raw_image=False)
+    if options.budget != "quick":
+        raise OptionError(f"the audit's budget is {options.budget}; cells are audited by the quick one alone")
     jobs = [resolved(job) for job in jobs]
     case = open_request(labels, original, references, where, data)
     sets = sets_of(case.source, where.seed, case.planting)
