@@ -1,7 +1,7 @@
 """Every cheat is caught by the claim that should catch it, where an honest model passes that claim."""
 
-import copy
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel.audit.probes import linear
 from unlabel.audit.statistics import advantage
-from unlabel.audit.subject import ask
 from unlabel.testing.cheats import CHEATS, OPEN, Insight
 from unlabel.testing.stage import OPTIONS, honest, network, read, stage
 
@@ -86,35 +84,16 @@ def test_accuracy_would_have_been_fooled():
     assert right["inverted"] < 0.15
 
 
-def rounded(model, how):
-    """The model as its weights would be stored: 8 bits with a scale for each output channel, or float16."""
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        for weight in other.parameters():
-            if how == "fp16":
-                weight.copy_(weight.half())
-            elif weight.ndim > 1:
-                step = (
-                    weight.flatten(1).abs().amax(1).clamp(min=1e-12).view(-1, *[1] * (weight.ndim - 1)) / 127
-                )
-                weight.copy_((weight / step).round() * step)
-    return other
-
-
 def test_eight_bits_bring_back_what_cancelling_weights_hid():
-    place = stage()
-    question = ask("top", place.source.probe, place.source.test, place.source.train)
-
-    def probed(model):
-        seen = read(model, "after", place.source, place.run)
-        return linear(seen.probe, seen.test, question, OPTIONS).estimates(question)[0].value
-
-    hidden = place.forget(CHEATS["int8_undoes"].make(place.source))
-    clean = place.forget(honest(seed=9))
-    assert audited("int8_undoes").claims["C2"].verdict == "PASS"
-    assert probed(rounded(hidden, "int8")) - probed(hidden) > 0.2
-    assert probed(rounded(hidden, "fp16")) == pytest.approx(probed(hidden), abs=0.01)
-    assert probed(rounded(clean, "int8")) == pytest.approx(probed(clean), abs=0.02)
+    cheat, further = CHEATS["int8_undoes"], replace(OPTIONS, budget="standard", draws=10)
+    assert {audited("int8_undoes").claims[name].verdict for name in ("C1", "C2", "C5")} == {"PASS"}
+    found = stage().audit(cheat.make(stage().source), further)
+    assert (found.claims[cheat.claim].verdict, cheat.claim) == ("FAIL", "C4")
+    assert found.headline == "RETRAIN-EQUIVALENT, NOT DURABLE"
+    assert {row.transform for row in found.comparisons if row.verdict == "FAIL"} == {cheat.figure}
+    clean = stage().audit(honest(seed=9), further)
+    assert clean.claims["C4"].verdict == "PASS"
+    assert clean.headline == "UNLEARNED"
 
 
 @pytest.mark.parametrize("name", OPEN)

@@ -10,7 +10,7 @@ takes about two seconds.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +21,8 @@ from unlabel import engine
 from unlabel.audit import AuditOptions, Subject, audit_outputs
 from unlabel.audit.logistic import Standard, fit_logistic
 from unlabel.audit.memory import Memory
+from unlabel.audit.subject import Altered
+from unlabel.audit.transforms import TRANSFORMS, Use
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
 from unlabel.findings import Audit, Role
@@ -64,9 +66,14 @@ class Stage:
         return unlearner(copy.deepcopy(self.original), self.request, self.source.train, self.run).model.eval()
 
     def audit(self, unlearner: Unlearner, options: AuditOptions = OPTIONS) -> Audit:
-        """The audit of what an unlearner makes of the original."""
-        after = read(self.forget(unlearner), "after", self.source, self.run)
+        """The audit of what an unlearner makes of the original.
+
+        Beyond the quick budget, the new model is also read as `altered` gives it, for C4.
+        """
+        model = self.forget(unlearner)
+        after = read(model, "after", self.source, self.run)
         parts = _splits(self.source)
+        altered = [] if options.budget == "quick" else self.altered(model)
         return audit_outputs(
             self.before,
             after,
@@ -74,9 +81,23 @@ class Stage:
             self.request,
             *parts,
             options=options,
+            altered=altered,
             deterministic=True,
             memory=self.memory,
         )
+
+    def altered(self, model: nn.Module) -> list[Altered]:
+        """A model as the audit reads it after every transform that changes it, but for further training.
+
+        Hand-wired networks have never been trained: one pass would teach any of them, honest or not, to read
+        the top for the bottom, which goes with it.
+        """
+        use = Use(self.source.train, self.request.retained_columns, self.request.masked_columns)
+        found = []
+        for name, transform in TRANSFORMS.items():
+            if name != "retain_ft" and (changed := transform(model, use, self.run)) is not None:
+                found.append(Altered(name, read(changed, "after", self.source, self.run)))
+        return found
 
 
 @lru_cache(maxsize=4)
@@ -94,7 +115,9 @@ def stage(seed: int = 0) -> Stage:
     original = network(source, request, run, seed=100, knows=True)
     before = read(original, "before", source, run)
     others = [network(source, request, run, seed=101 + k, knows=False) for k in range(3)]
-    references = tuple(read(model, "reference", source, run) for model in others)
+    references = tuple(
+        replace(read(model, "reference", source, run), run=f"reference {k}") for k, model in enumerate(others)
+    )
     return Stage(source, request, original, before, references, run, Memory())
 
 
