@@ -32,8 +32,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
-app.command(forget_app)
-for _command in (adopt, export, compare, sign, verify, keygen, reproduce):
+for _command in (forget_app, adopt, export, compare, sign, verify, keygen, reproduce):
     app.command(_command)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)
