@@ -17,10 +17,12 @@ from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.random_label import random_label, relabelling
 from unlabel.forget.targets import Replacement, class_targets, label_targets
 from unlabel.models.features import outputs
+from unlabel.recipe import Recipe
 from unlabel.request import Request
 from unlabel.testing import tiny_network, tiny_world
+from unlabel.training import LabelLoss, fit
 
-KINDS = get_args(Replacement)
+KINDS = [kind for kind in get_args(Replacement) if kind != "nearest"]  # which is for classes
 SAMPLED = ["bernoulli_half", "bernoulli_prior", "permute"]
 
 
@@ -108,6 +110,61 @@ def test_an_image_of_a_forgotten_class_gets_retained_classes_and_no_other_image_
         assert found[own].mean(0)[2:] == pytest.approx(share, abs=0.17)
     else:
         assert found[own][:, 2:] == pytest.approx(np.tile(share, (own.sum(), 1)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "forgotten", "expected"),
+    [
+        (["age_3"], [], {3: [2, 4]}),
+        (["age_0"], [], {0: [1]}),
+        (["age_5"], [], {5: [4]}),
+        (["age_3"], ["age_2"], {3: [4]}),  # not the one that was forgotten before
+        (["age_2", "age_3"], [], {2: [1], 3: [4]}),
+        (["age_4", "age_5"], [], {4: [3], 5: [3]}),
+    ],
+)
+def test_an_age_group_becomes_the_nearest_one_that_is_retained(labels, forgotten, expected) -> None:
+    rows = np.arange(60)
+    ages = tuple(f"age_{number}" for number in range(6))
+    target = np.eye(6, dtype=np.int8)[rows % 6]
+    data = Dataset(np.zeros((1, 2, 2, 3), np.uint8), rows, target, rows, rows.astype(str), ages)
+    found = class_targets(data, Request.make(labels, ages, forgotten=forgotten), "nearest", 0)
+    for age in range(6):
+        row = np.zeros(6)
+        row[expected.get(age, [])] = 1 / len(expected.get(age, [1]))
+        assert (found[rows % 6 == age] == row).all()
+
+
+def test_nearest_is_refused_for_labels_which_have_no_order(run: Run) -> None:
+    world = tiny_world()
+    for method in ("random-label", "salun"):
+        with pytest.raises(OptionError, match="--target is nearest, which needs exclusive classes"):
+            forget_labels(world.model, ["top"], world.data, method=method, target="nearest", steps=1, run=run)
+
+
+@pytest.mark.parametrize("method", ["random-label", "salun"])
+def test_ordered_classes_are_reassigned_by_training(method: str, run: Run) -> None:
+    """Brightness in four steps: the images of the second come to be answered by its neighbours only."""
+    data, model = ages(), tiny_network(4, batchnorm=True, seed=1)
+    fit(model, LabelLoss((0, 1, 2, 3), exclusive=True), data, Recipe(epochs=20, lr=0.03), run)
+    before = outputs(model.eval(), data, run).logits.argmax(1)
+    options = {"method": method, "target": "nearest", "steps": 100, "lr": 0.05, "run": run}
+    after = outputs(forget_labels(model, ["second"], data, **options).model, data, run).logits.argmax(1)
+    own = data.target[:, 1] == 1
+    assert np.mean(before[own] == 1) > 0.9
+    assert set(after[own]) <= {0, 2}
+    assert np.mean(after[~own] == data.target[~own].argmax(1)) > 0.9
+
+
+def ages() -> Dataset:
+    """Pictures of four lightnesses."""
+    rng = np.random.default_rng(0)
+    own = np.arange(256) % 4
+    pixels = np.clip(20 + 70 * own[:, None, None, None] + 5 * rng.normal(size=(256, 16, 16, 3)), 0, 255)
+    rows = np.arange(256)
+    target = np.eye(4, dtype=np.int8)[own]
+    labels = ("first", "second", "third", "fourth")
+    return Dataset(pixels.astype(np.uint8), rows, target, rows, rows.astype(str), labels, exclusive=True)
 
 
 @pytest.mark.parametrize("kind", ["permute", "flip"])

@@ -8,6 +8,7 @@
     bernoulli_prior    0 or 1, a coin with the base rate
     permute            the annotation of another image: the set's annotations, shuffled
     flip               the opposite: inverts the label, and an inverted reader knows it as well as before
+    nearest            of classes in an order, such as ages: the nearest one that is retained
 
 Nothing is drawn twice: a replacement belongs to its image, keyed by seed, image and column, whatever the
 number of processes or visits. In expectation a coin gives the gradient of its soft target, which has less
@@ -15,7 +16,8 @@ noise.
 
 For exclusive classes the image of a forgotten class gets a distribution over the retained ones: uniform for
 ``half``, their base rates for ``prior``, and one class drawn from either for the coins. ``permute`` and
-``flip`` have no counterpart there.
+``flip`` have no counterpart there, and ``nearest`` has none for labels. The order of classes is that of the
+columns; of two that are equally near, each gets half.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,9 @@ from unlabel.forget.parts import whole_part
 from unlabel.randomness import uniform
 from unlabel.request import Request
 
-Replacement: TypeAlias = Literal["half", "prior", "bernoulli_half", "bernoulli_prior", "permute", "flip"]
+Replacement: TypeAlias = Literal[
+    "half", "prior", "bernoulli_half", "bernoulli_prior", "permute", "flip", "nearest"
+]
 
 _STREAM = "targets"
 
@@ -93,7 +97,7 @@ def replaced(data: Dataset, request: Request, kind: Replacement, run: Run) -> Re
     """The replacements of a request's annotations on these images.
 
     Raises:
-        OptionError: ``permute`` or ``flip`` for exclusive classes.
+        OptionError: ``permute`` or ``flip`` for exclusive classes, ``nearest`` for labels.
     """
     order = np.argsort(data.rows, kind="stable")
     if data.exclusive:
@@ -116,7 +120,15 @@ def label_targets(
     """Replacements of label annotations, (image, column); -1 where nothing was annotated.
 
     What was never annotated cannot be forgotten: such an entry is in no loss, whatever the kind.
+
+    Raises:
+        OptionError: ``nearest``.
     """
+    if kind == "nearest":
+        raise OptionError(
+            "--target is nearest, which needs exclusive classes in an order, such as ages; for labels"
+            " expected half, prior, bernoulli_half, bernoulli_prior, permute or flip"
+        )
     found = np.empty((len(data), len(columns)))
     for place, column in enumerate(columns):
         own = data.target[:, column]
@@ -144,10 +156,18 @@ def class_targets(data: Dataset, request: Request, kind: Replacement, seed: int)
     """
     if kind in ("permute", "flip"):
         raise OptionError(
-            f"--target is {kind}, which exclusive classes do not have; expected half, prior, bernoulli_half"
-            " or bernoulli_prior"
+            f"--target is {kind}, which exclusive classes do not have; expected half, prior, bernoulli_half,"
+            " bernoulli_prior or nearest"
         )
     left = np.array(request.retained_columns)
+    if kind == "nearest":
+        found = np.zeros(data.target.shape)
+        for column in request.columns:
+            far = np.abs(left - column)
+            near = left[far == far.min()]
+            own = np.flatnonzero(data.target[:, column] == 1)
+            found[own[:, None], near] = 1 / len(near)
+        return found
     share = np.array([data.prior(column) for column in left])
     share = share / share.sum() if kind in ("prior", "bernoulli_prior") else np.full(len(left), 1 / len(left))
     found = np.zeros(data.target.shape)

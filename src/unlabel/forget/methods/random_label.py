@@ -31,9 +31,10 @@ def random_label(
     schedule on few images; implementations train for 3 epochs of Adam at 1e-4 on the whole set.
 
     Args:
-        target: What replaces an annotation: half, prior, bernoulli_half, bernoulli_prior, permute or flip.
-            Drawn ones are drawn once an image. flip inverts the label and so forgets nothing; it is there to
-            show that. For classes: a retained class instead; permute and flip are refused.
+        target: What replaces an annotation: half, prior, bernoulli_half, bernoulli_prior, permute, flip or
+            nearest. Drawn ones are drawn once an image. flip inverts the label and so forgets nothing; it is
+            there to show that. For classes: a retained class instead, permute and flip are refused; nearest
+            is for classes in an order, such as ages: the nearest retained one.
         weight: Weight of the replaced annotations, > 0.
         steps: Optimiser steps, >= 1.
         lr: Peak learning rate, > 0.

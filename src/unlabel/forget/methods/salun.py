@@ -39,8 +39,8 @@ def salun(
 
     Args:
         ratio: Share of the parameters that may move, above 0, 1 at most.
-        target: What replaces an annotation: half, prior, bernoulli_half, bernoulli_prior, permute or flip;
-            see random-label. The paper draws: bernoulli_half.
+        target: What replaces an annotation: half, prior, bernoulli_half, bernoulli_prior, permute, flip or
+            nearest; see random-label. The paper draws: bernoulli_half.
         weight: Weight of the replaced annotations, > 0.
         steps: Optimiser steps, >= 1.
         lr: Peak learning rate, > 0.
