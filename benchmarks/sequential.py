@@ -1,6 +1,7 @@
 """Two requests after one another: do the first label's attacks rise? docs/results/paper-methods.md.
 
 python benchmarks/sequential.py RUN --first Male --then Bald --methods confusion,weight-filtering
+python benchmarks/sequential.py RUN --start confusion --methods scrub,bad-teacher [--unguarded]
 
 Attacks on the first label, fitted on P and measured on E with both outputs hidden: on the original, after the
 first request and after the second. The interval is of the paired difference between the last two.
@@ -20,6 +21,7 @@ from unlabel.audit.subject import AuditOptions, Subject, ask
 from unlabel.audit.utility import measurable, read_utility
 from unlabel.data.dataset import Source
 from unlabel.engine import Run
+from unlabel.forget import repair
 from unlabel.forget.driver import forget_labels
 from unlabel.models.features import outputs
 from unlabel.records import source_of
@@ -49,7 +51,11 @@ def main() -> None:
     parser.add_argument("--first", default="Male")
     parser.add_argument("--then", default="Bald")
     parser.add_argument("--methods", default="confusion,weight-filtering,weight-pruning")
+    parser.add_argument("--start", help="method of the first request; the same by default")
+    parser.add_argument("--unguarded", action="store_true", help="do not keep the first label forgotten")
     given = parser.parse_args()
+    if given.unguarded:
+        repair.fitted = lambda *_: None
     torch.set_num_threads(1)
     run = engine.start(accelerator="cpu")
     original = load_run(given.run)
@@ -61,7 +67,8 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     before = read(original.model, source, request, run)
     for method in given.methods.split(","):
-        one = forget_labels(original.model, [given.first], source.train, method=method, run=run)
+        start = given.start or method
+        one = forget_labels(original.model, [given.first], source.train, method=start, run=run)
         two = forget_labels(
             one.model, [given.then], source.train, method=method, forgotten=[given.first], run=run
         )

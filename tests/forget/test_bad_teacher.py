@@ -12,13 +12,15 @@ from unlabel import engine
 from unlabel.data.batches import batch_of
 from unlabel.engine import Run
 from unlabel.errors import OptionError
-from unlabel.forget.distill import Constant, Network, base_rates, bernoulli_kl, class_kl, untaught
+from unlabel.forget.distill import Constant, Network, Remembered, base_rates, bernoulli_kl, class_kl, untaught
 from unlabel.forget.driver import forget_labels
-from unlabel.forget.methods.bad_teacher import TwoTeachers, bad_teacher
+from unlabel.forget.methods.bad_teacher import TwoTeachers, _two_teachers, bad_teacher
 from unlabel.forget.ranking import aucs
 from unlabel.models.build import build
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.passes import count_passes
+from unlabel.request import Request
 from unlabel.testing import check_unlearner, differing, tiny_world
 
 
@@ -122,6 +124,36 @@ def test_the_random_teacher_shares_no_weight_and_knows_nothing(network: str, run
     assert differing(untaught(model, 1).model, teacher.model) != []
 
 
+def test_a_remembered_teacher_is_asked_once_about_each_image_as_it_is(run: Run) -> None:
+    """In whatever order and augmentation the images come, and of a part of the source."""
+    world = tiny_world()
+    data = world.data.take(np.array([7, 3, 60, 31, 12, 200, 90]))
+    teacher = Remembered.of(Network(world.model), data, run.device)
+    with torch.no_grad():
+        expected = world.model(batch_of(data, range(7), run.device).image)
+    asked = []
+    for positions, epoch in (([2, 0, 5], 3), ([5, 1, 1, 2], 8), ([4, 3, 6, 0], None), ([6, 5], 1)):
+        with count_passes(3) as seen:
+            found = teacher(batch_of(data, positions, run.device, seed=1, epoch=epoch))
+        asked.append(seen.forward)
+        # the same image in batches of another size: rounding
+        assert torch.allclose(found, expected[positions], atol=1e-5)
+    assert asked == [3, 2, 3, 0]  # one image twice in a batch is asked about twice there
+
+
+def test_the_good_teacher_sees_the_very_images_that_the_student_sees(run: Run) -> None:
+    """At the start the student is the good teacher: on equal images the retained labels cost nothing."""
+    world = tiny_world()
+    request = Request.make(["top"], world.labels)
+    for bad in ("random_init", "prior"):
+        aim = _two_teachers(bad, 1.0, 1.0, world.model, request, world.data, run)
+        batch = batch_of(world.data, range(24), run.device, seed=0, epoch=2)
+        assert isinstance(aim.objective, TwoTeachers)
+        kept = replace(aim.objective, strength=0.0)(world.model, batch)
+        assert float(kept.abs().max().detach()) < 1e-6
+        assert float(aim.objective(world.model, batch).min().detach()) > 0.0
+
+
 def test_a_teacher_leaves_no_gradient_and_its_mode(run: Run) -> None:
     world = tiny_world(batchnorm=True)
     before = copy.deepcopy(world.model)
@@ -142,7 +174,8 @@ def test_the_label_loses_its_output_and_the_others_keep_theirs(labels: list[str]
     for column in outcome.request.columns:
         assert np.std(after[:, column]) < 0.2 * np.std(before[:, column])
     assert min(aucs(after, test, outcome.request.retained_columns)) > 0.9
-    assert outcome.images_processed == 96 * 64 * (3 if bad == "random_init" else 2)
+    # the random network is asked once about each of the 256 images
+    assert outcome.images_processed == 96 * 64 * 2 + (256 if bad == "random_init" else 0)
 
 
 def test_no_annotation_is_used_but_for_base_rates() -> None:

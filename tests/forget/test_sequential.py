@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from unlabel import engine
+from unlabel.forget import repair
 from unlabel.forget.driver import forget_labels
+from unlabel.forget.readers import fitted
 from unlabel.forget.repair import Guarded, Train, retained_loss
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
@@ -50,6 +53,36 @@ def test_a_second_request_does_not_bring_the_first_label_back(method: str, optio
     constants = outputs(second.model, world.source.test, engine.start(accelerator="cpu")).logits
     assert np.ptp(constants[:, 0]) == np.ptp(constants[:, 2]) == 0
     assert np.ptp(constants[:, 1]) > 1
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("bad-teacher", {"steps": 60}),
+        ("scrub", {}),
+        ("scrub", {"min_steps": 0, "max_steps": 20}),  # the max pass by itself
+        ("unsir", {"impair_steps": 60, "repair_steps": 0, "noise_steps": 2}),  # the impairing by itself
+        ("random-label", {}),
+        ("cf-k", {}),
+    ],
+)
+def test_every_repair_keeps_the_reader_of_an_earlier_label_blind(
+    method: str, options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier label is all in the features here: what blinds its reader is the guard and nothing else."""
+    world = tiny_world()
+    run = engine.start(accelerator="cpu")
+    first = forget_labels(world.model, ["top"], world.data, method="head-removal", run=run).model
+    readers = fitted(first, world.data, (0,), run)
+    assert readers is not None
+    found = []
+    for guard in (fitted, lambda *_: None):
+        monkeypatch.setattr(repair, "fitted", guard)
+        settings = {"method": method, "forgotten": ["top"], "run": run, **options}
+        second = forget_labels(first, ["bottom"], world.data, **settings).model
+        features = outputs(second, world.data, run).features["penultimate"]
+        found.append(float(readers.blind(torch.from_numpy(features)).mean()))
+    assert found[0] < 0.72 < found[1]  # blind is log 2 = .693; before the request it is 1.79
 
 
 def test_the_guard_of_an_earlier_label_sees_no_deleted_annotation() -> None:

@@ -8,15 +8,16 @@ about it. Only the classes of a single-label problem are compared by their softm
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log
+from math import log, nan
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from unlabel.data.batches import Batch
+from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.fresh import reinitialise
 
@@ -86,9 +87,45 @@ class Network:
 
     model: nn.Module
 
-    @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        return self.model(batch.image).float()
+        with torch.inference_mode():
+            logits = self.model(batch.image).float()
+        return logits.clone()  # an ordinary tensor, which a loss may keep
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A teacher that is asked about each image once, as the image is without augmentation.
+
+    For a teacher whose answer belongs to the image and need not follow its mirrored or shifted copies. What
+    it said is kept, so that a second visit costs nothing.
+
+    Args:
+        network: The teacher.
+        data: All images that it may be asked about.
+        answers: (image, label), NaN where it was not asked yet; filled in place.
+        order: Positions of the images, ascending by their place in the source.
+    """
+
+    network: Network
+    data: Dataset
+    answers: Tensor
+    order: Tensor
+
+    @classmethod
+    def of(cls, network: Network, data: Dataset, device: torch.device) -> "Remembered":
+        """With nothing asked yet."""
+        order = torch.from_numpy(np.argsort(data.rows, kind="stable")).to(device)
+        return cls(network, data, torch.full((len(data), len(data.labels)), nan, device=device), order)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        rows = torch.from_numpy(self.data.rows).to(batch.rows.device)[self.order]
+        place = self.order[torch.searchsorted(rows, batch.rows)]
+        new = place[self.answers[place, 0].isnan()]
+        if len(new):
+            asked = batch_of(self.data, new.cpu().numpy(), batch.rows.device)
+            self.answers[new] = self.network(asked)
+        return self.answers[place]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The bad teacher: the forgotten labels are learnt from a network that knows nothing."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import torch
@@ -10,10 +9,19 @@ from torch import Tensor, nn
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
-from unlabel.forget.distill import Constant, Network, Teacher, base_rates, bernoulli_kl, class_kl, untaught
+from unlabel.forget.distill import (
+    Constant,
+    Network,
+    Remembered,
+    Teacher,
+    base_rates,
+    bernoulli_kl,
+    class_kl,
+    untaught,
+)
 from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
-from unlabel.forget.repair import Aim, Train
+from unlabel.forget.repair import Aim, brief, guarded, held_rows
 from unlabel.recipe import History
 from unlabel.request import Request
 
@@ -39,7 +47,9 @@ def bad_teacher(
 
     Differs from the paper: it chooses the teacher by image, here it is chosen by entry, since every image
     carries every label; of exclusive classes it is chosen by image, with the softmax, as there. No softmax
-    across labels. One short one-cycle schedule of SGD stands for an epoch of Adam at 1e-4.
+    across labels. One short one-cycle schedule of SGD stands for an epoch of Adam at 1e-4. The original sees
+    the very images that the student sees, augmented alike; the random network is asked about each image once,
+    not augmented, since all that it knows is nothing.
 
     Args:
         bad: random_init, the same network with new random weights; or prior, the labels' base rates.
@@ -82,7 +92,8 @@ class TwoTeachers:
     exclusive: bool
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        student, good, bad = model(batch.image), self.good(batch), self.bad(batch)
+        # the student last: what its backward pass needs is then still in the cache
+        good, bad, student = self.good(batch), self.bad(batch), model(batch.image)
         gone, kept = list(self.forget), list(self.retain)
         if self.exclusive:
             live = [*gone, *kept]
@@ -90,9 +101,10 @@ class TwoTeachers:
             teacher = torch.where(own[:, None], bad, good)
             found = class_kl(student[:, live], teacher[:, live], self.temperature)
             return torch.where(own, self.strength * found, found)
-        forgotten = bernoulli_kl(student[:, gone], bad[:, gone], self.temperature).sum(1)
-        retained = bernoulli_kl(student[:, kept], good[:, kept], self.temperature).sum(1)
-        return (self.strength * forgotten + retained) / (len(gone) + len(kept))
+        live = [*gone, *kept]
+        teacher = torch.cat([bad[:, gone], good[:, kept]], 1)
+        found = bernoulli_kl(student[:, live], teacher, self.temperature)
+        return (self.strength * found[:, : len(gone)].sum(1) + found[:, len(gone) :].sum(1)) / len(live)
 
 
 @dataclass(frozen=True)
@@ -114,11 +126,27 @@ class Distilled:
         bands: Bands,
         run: Run,
     ) -> History:
-        aim = partial(_two_teachers, self.bad, self.strength, self.temperature)
-        train = Train(aim, self.steps, self.lr, hold_rows=False, stage="distil")
-        history = train(model, original, request, data, bands, run)
-        networks = 3 if self.bad == "random_init" else 2
-        return replace(history, images_processed=networks * history.images_processed)
+        objective, images, read = guarded(
+            _two_teachers(self.bad, self.strength, self.temperature, original, request, data, run),
+            original,
+            request,
+            data,
+            run,
+        )
+        history = brief(
+            model,
+            objective,
+            images,
+            run,
+            steps=self.steps,
+            lr=self.lr,
+            after=[held_rows(model, request, earlier_only=True)],
+            stage="distil",
+            images_read=read,
+        )
+        taught = self.steps * run.batch_size
+        taught += min(taught, len(images)) if self.bad == "random_init" else 0
+        return replace(history, images_processed=history.images_processed + taught)
 
 
 def _two_teachers(
@@ -130,9 +158,9 @@ def _two_teachers(
     data: Dataset,
     run: Run,
 ) -> Aim:
-    nothing = (
-        untaught(original, run.seed) if bad == "random_init" else Constant(base_rates(data).to(run.device))
-    )
+    nothing: Teacher = Constant(base_rates(data).to(run.device))
+    if bad == "random_init":
+        nothing = Remembered.of(untaught(original, run.seed), data, run.device)
     forget, retain = request.columns, request.retained_columns
     objective = TwoTeachers(Network(original), nothing, forget, retain, strength, temperature, data.exclusive)
     return Aim(objective, data)

@@ -18,7 +18,7 @@ from unlabel.forget.parts import forget_part, retain_part
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.ranking import aucs
-from unlabel.forget.repair import brief, held_rows
+from unlabel.forget.repair import Aim, Guarded, brief, guarded, held_rows
 from unlabel.forget.tasks import Task
 from unlabel.loss import loss_of
 from unlabel.models.features import outputs
@@ -54,7 +54,7 @@ def scrub(
     at chance for each image; each pass is a short one-cycle schedule of SGD on the calibration images, where
     the paper runs Adam at 5e-4 for 10 epochs; rewinding compares with chance, the paper with its validation
     error. A class of a softmax is pushed by its log-odds, on its own images; the others are drawn by the
-    softmax over them.
+    softmax over them. The teacher sees the very images that the student sees, augmented alike.
 
     Args:
         rounds: Rounds, >= 1.
@@ -110,8 +110,9 @@ class Away:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         read = Task(self.columns, self.exclusive, alone=True).scores
         chosen = list(self.columns)
-        now = read(model(batch.image).float())[:, chosen]
+        # the student last: what its backward pass needs is then still in the cache
         then = read(self.teacher(batch))[:, chosen]
+        now = read(model(batch.image).float())[:, chosen]
         side = torch.where(then >= self.chance, 1.0, -1.0)
         left = (now - self.chance).abs()
         held = self.chance + side * left.minimum((then - self.chance).abs())
@@ -137,11 +138,11 @@ class Near:
     exclusive: bool
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        answer = self.teacher(batch) if self.alpha > 0 else None
         logits = model(batch.image)
         true = self.gamma * loss_of(exclusive=self.exclusive)(logits, batch.target, self.columns)
-        if self.alpha == 0:
+        if answer is None:
             return true
-        answer = self.teacher(batch)
         return true + self.alpha * divergence(
             logits, answer, self.columns, self.temperature, exclusive=self.exclusive
         )
@@ -169,6 +170,10 @@ class Scrub:
         chance = torch.tensor([_log_odds(data.prior(column)) for column in columns]).to(run.device)
         away = Away(teacher, columns, chance, self.temperature, data.exclusive)
         near = Near(teacher, retained, self.gamma, self.alpha, self.temperature, data.exclusive)
+        # what earlier requests removed must not come back, in either pass
+        near, kept, read = guarded(Aim(near, kept), model, request, data, run)
+        if isinstance(near, Guarded):
+            away = Guarded(away, near.readers, near.strength)
         passes: list[History] = []
         taught = 0
         best, chosen, state = float("inf"), self.rounds, student.state_dict()
@@ -206,7 +211,7 @@ class Scrub:
                     best, chosen, state = found, number, copy.deepcopy(student.state_dict())
         if self.rewind:
             student.load_state_dict(state)
-        history = joined(passes, others=taught)
+        history = joined(passes, others=taught + read)
         return Work(
             student,
             history,
