@@ -212,6 +212,7 @@ def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict
         ("cf-k", {"steps": 6, "layers": 2}),
         ("eu-k", {"steps": 6, "layers": 2}),
         ("leace-head", {}),
+        ("leace-layer", {}),
         ("scrub", {"rounds": 2, "max_steps": 2, "min_steps": 2, "rewind": True}),
         ("unsir", {"noise": 20, "noise_steps": 5, "impair_steps": 3, "repair_steps": 3}),
     ],

@@ -20,6 +20,7 @@ from unlabel.errors import LabelMismatch, MissingFiles, OptionError, listing
 from unlabel.measure import Colours, choose_normalisation, compare, measure, refuse_chance
 from unlabel.models.build import build
 from unlabel.models.custom import grant, is_custom, remember
+from unlabel.models.eraser import insert_empty, rank_in, rank_of
 from unlabel.models.features import outputs
 from unlabel.models.head import check_head, find_head, remove_rows, removed_output
 from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
@@ -105,9 +106,7 @@ def adopt_run(
     given = Given(network, weights, file_sha256(weights), read, names, never, normalisation)
     if is_custom(network):
         grant(network)  # naming it here is what makes it trusted
-    fit_weights(
-        given.weights, build(network, len(names)), len(names), weights.name
-    )  # before any image is read
+    fit_weights(given.weights, _network(given), len(names), weights.name)  # before any image is read
     source = load(data, image_size=image_size, labels=names, skip_bad=skip_bad, log=run.log)
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -175,7 +174,7 @@ def _adopt_job(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     names = given.labels
-    model = build(given.network, len(names))
+    model = _network(given)
     fitted = fit_weights(given.weights, model, len(names), given.file.name)
     for note in fitted.notes:
         run.log.say(note)
@@ -203,6 +202,7 @@ def _adopt_job(
         std=source.test.std,
         thresholds=(0.5,) * len(names),
         activation="softmax" if source.test.exclusive else "sigmoid",
+        eraser=rank_of(model),
     )
     record |= {
         "options": {
@@ -240,6 +240,13 @@ def _adopt_job(
     return record
 
 
+def _network(given: Given, *, seed: int = 0) -> nn.Module:
+    """The user's network with random weights, and the erasing layer that an exported run's weights hold."""
+    model = build(given.network, len(given.labels), seed=seed)
+    insert_empty(model, len(given.labels), rank_in(given.weights.tensors))
+    return model
+
+
 def _remove(model: nn.Module, given: Given, constants: Sequence[float]) -> int:
     """Makes the outputs of labels that the model never saw constants; returns how many numbers changed."""
     _, head = find_head(model, len(given.labels))
@@ -251,8 +258,10 @@ def _own(given: Given, fitted: Fitted, gone: Sequence[float], run: Run) -> tuple
 
     It is built with another seed than the run's: what is random and not among the weights shows.
     """
-    model = build(given.network, len(given.labels), seed=1)
-    exact = any(value.dtype == torch.float64 for value in fitted.exact.values())
+    model = _network(given, seed=1)
+    exact = any(
+        value.dtype == torch.float64 != fitted.state[name].dtype for name, value in fitted.exact.items()
+    )
     if exact:
         model.double().load_state_dict(fitted.exact)
     else:

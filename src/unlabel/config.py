@@ -11,6 +11,7 @@ from unlabel.files import visible
 SIZES = (16, 512)  # sides of images that can be read, in pixels
 MOST_LABELS = 50_000  # more than any collection has; a hostile file must not fill the memory
 LONGEST_LABEL = 500
+MOST_DIRECTIONS = 4096  # in an erasing layer
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Config:
         mean, std: Normalisation of red, green and blue; ``std`` > 0.
         thresholds: Probability from which each label counts as present.
         activation: ``sigmoid``, each label by itself, or ``softmax``, classes of which one is present.
+        eraser: Rank of the layer before the head that takes directions out of the features, 0 to 4,096; 0
+            for none. See `models.eraser`.
+        erased: Labels that it takes out, where that is known.
 
     Raises:
         ModelError: A value is out of range: refused before a run is trained as after it was copied.
@@ -39,6 +43,8 @@ class Config:
     std: tuple[float, float, float]
     thresholds: tuple[float, ...]
     activation: str = "sigmoid"
+    eraser: int = 0
+    erased: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if fault := next((words for words, holds in self._faults() if holds), None):
@@ -73,6 +79,14 @@ class Config:
         yield (
             f"activation {self.activation[:20]!r}; expected sigmoid or softmax",
             self.activation not in ("sigmoid", "softmax"),
+        )
+        yield (
+            f"eraser {self.eraser}; expected 0 to {MOST_DIRECTIONS:,}",
+            not 0 <= self.eraser <= MOST_DIRECTIONS,
+        )
+        yield (
+            "erased labels that are not among its labels, or no layer that erases them",
+            not {*self.erased} <= {*self.labels} or (bool(self.erased) and not self.eraser),
         )
         yield (
             f"network {self.network[:40]!r}; expected a name",

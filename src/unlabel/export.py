@@ -20,6 +20,7 @@ from torch import nn
 
 from unlabel.errors import ModelError, OptionError
 from unlabel.models.custom import is_custom, one_line
+from unlabel.models.eraser import erasing
 from unlabel.runs import Config, Loaded, load_run, write_bytes
 
 Format = Literal["state-dict", "onnx"]
@@ -117,9 +118,20 @@ def _state_dict(loaded: Loaded, adopted: Mapping[str, Any], file: Path) -> tuple
     made = f"{function} of {module}" if is_custom(config.network) else config.network
     stem = " with unlabel's small stem" if config.stem == "small" and "resnet" in config.network else ""
     names = f", whose names begin with '{prefix}'" if prefix else ""
+    layer = sorted(erasing(loaded.model))
+    notes = (
+        [
+            f"it holds a layer that the network does not have, {layer[0].rpartition('.')[0]}: before the"
+            " head, x becomes x - (x @ into.T - level) @ out.T; without it the label is in the features"
+            " and in the other outputs, so no file without it is written"
+        ]
+        if layer
+        else []
+    )
     return content, [
+        *notes,
         f"load it with: model.load_state_dict({call}); model is {made}{stem}, with"
-        f" {len(config.labels)} outputs{names}"
+        f" {len(config.labels)} outputs{names}",
     ]
 
 

@@ -39,6 +39,7 @@ from unlabel.files import (
     write_text,
 )
 from unlabel.models.build import build
+from unlabel.models.eraser import insert_empty
 from unlabel.recipe import History, Recipe
 
 __all__ = [
@@ -89,6 +90,7 @@ def load_run(path: str | Path) -> Loaded:
     path = Path(path)
     config, record = read_config(path), read_record(path)
     model = build(config.network, len(config.labels), stem=config.stem)
+    insert_empty(model, len(config.labels), config.eraser, config.erased)
     file = path / MODEL
     if not file.is_file():
         raise MissingFiles(f"{file} is missing; expected a run folder written by `unlabel train` or `forget`")
@@ -129,6 +131,8 @@ def read_config(path: Path) -> Config:
             std=_triple(raw["std"]),
             thresholds=tuple(map(_number, raw["thresholds"])),
             activation=_text(raw.get("activation", "sigmoid")),
+            eraser=_whole(raw.get("eraser", 0)),
+            erased=_texts(raw.get("erased", [])),
         )
     except (ModelError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise _damaged(path / CONFIG, error) from error

@@ -22,6 +22,7 @@ from unlabel.engine import Run
 from unlabel.errors import Diverged, OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
 from unlabel.forget.methods import find_method
+from unlabel.models.eraser import eraser_of
 from unlabel.recipe import Recipe
 from unlabel.records import blueprint_of, data_record, place_record, refuse_constant, source_of
 from unlabel.request import Request
@@ -295,6 +296,8 @@ def _forget_job(
     gone = loaded.config.forgotten if kept else outcome.request.masked
     if run.rank == 0:
         with staged(out, force=force) as folder:
-            config = replace(loaded.config, forgotten=gone)
+            layer = eraser_of(outcome.model)
+            kind = {"eraser": layer.rank, "erased": layer.labels} if layer else {"eraser": 0, "erased": ()}
+            config = replace(loaded.config, forgotten=gone, **kind)
             write_run(folder, outcome.model, config, record, outcome.history)
     return record

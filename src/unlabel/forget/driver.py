@@ -14,7 +14,9 @@ from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.errors import EmptySelection, LabelMismatch, OptionError, listing, suggest
 from unlabel.forget.methods import METHODS, Method, find_method
+from unlabel.forget.methods.leace_layer import erase_again
 from unlabel.forget.pipeline import Outcome
+from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import uniform
 from unlabel.request import Request
@@ -85,6 +87,7 @@ def forget_labels(
     original = engine.place(copy.deepcopy(model), run).eval()
     started = time.perf_counter()
     work = unlearner(original, request, seen, run)
+    again = erase_again(work.model, original, request, seen, run)
     _, head = find_head(work.model, len(request.labels))
     if not keep_row:
         masked = request.masked_columns
@@ -101,11 +104,11 @@ def forget_labels(
         model=work.model.eval(),
         request=request,
         method=entry.alias_of or entry.name,
-        options={**defaults, **options, **work.settings},
+        options={**defaults, **options, **work.settings, **({"erased_again": again} if again else {})},
         changed=changed,
         total=total,
         images_used=len(seen) if work.history.steps or work.images_scored else 0,
-        images_processed=work.history.images_processed + work.images_scored,
+        images_processed=work.history.images_processed + work.images_scored + (len(seen) if again else 0),
         seconds=seconds,
         history=work.history,
     )
@@ -168,11 +171,13 @@ def check_columns(data: Dataset, request: Request) -> None:
 
 
 def count_changed(before: nn.Module, after: nn.Module) -> tuple[int, int]:
-    """How many numbers among the parameters differ, and how many there are."""
-    reference = dict(before.named_parameters())
+    """How many numbers differ, and how many there are, among parameters and in an erasing layer."""
+    reference, new = ({**dict(model.named_parameters()), **erasing(model)} for model in (before, after))
     changed = total = 0
     with torch.no_grad():
-        for name, parameter in after.named_parameters():
-            changed += int((parameter != reference[name]).sum())
-            total += parameter.numel()
+        for name, value in new.items():
+            old = reference.get(name)
+            same = old is not None and old.shape == value.shape
+            changed += int((value != old).sum()) if same else value.numel()
+            total += value.numel()
     return changed, total

@@ -27,6 +27,7 @@ from unlabel.errors import NothingLeft, NothingToForget, OptionError, listing
 from unlabel.forget.driver import DEFAULT_IMAGES, calibration, forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.pipeline import Outcome, Unlearner
+from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, removed_output
 from unlabel.request import Request
 from unlabel.worlds import SIZE, Kind, World, tiny_network, tiny_world, write_folder
@@ -48,9 +49,10 @@ def check_unlearner(
 
     Of the unlearner: the argument model stays bit-identical, with its modes and ``requires_grad``; the same
     seed gives the same bits, and another seed others where the method is random; the result is finite, with
-    the keys, shapes and dtypes of the original, ``requires_grad`` kept, and survives safetensors. Of a
-    method named in the catalogue, further, run by `forget_labels`: every forgotten output is a constant at
-    the base rate, what changed is counted right, and all labels, none, or an unknown option are refused.
+    the keys, shapes and dtypes of the original (and those of an erasing layer, where it adds one),
+    ``requires_grad`` kept, and survives safetensors. Of a method named in the catalogue, further, run by
+    `forget_labels`: every forgotten output is a constant at the base rate, what changed is counted right, and
+    all labels, none, or an unknown option are refused.
 
     Args:
         method: A name of the catalogue or of an installed plug-in, or an unlearner.
@@ -92,7 +94,11 @@ def _unlearn(unlearner: Unlearner, world: World, request: Request, run: Run) -> 
     _require_same(before, _state(model), "in the argument model")
     _require(_looks(model) == looks, "the argument model's modes or requires_grad changed")
     after = _state(found)
-    shapes = [{name: (v.shape, v.dtype) for name, v in state.items()} for state in (before, after)]
+    layers = {*erasing(model), *erasing(found)}
+    shapes = [
+        {name: (v.shape, v.dtype) for name, v in state.items() if name not in layers}
+        for state in (before, after)
+    ]
     _require(shapes[0] == shapes[1], "the new model's keys, shapes or dtypes are not the original's")
     unusable = [name for name, value in after.items() if not torch.isfinite(value.float()).all()]
     _require(not unusable, f"the new model is not finite in {unusable}")
@@ -114,8 +120,8 @@ def _check_driver(method: str, world: World, request: Request, run: Run, options
     outcome = forget(request.forget)
     _require_same(before, _state(given), "in the model given to forget_labels")
     _require(_looks(given) == looks, "forget_labels changed modes or requires_grad of the model given")
-    after = dict(outcome.model.named_parameters())
-    counts = [(int((before[name] != after[name]).sum()), after[name].numel()) for name in after]
+    after = {**dict(outcome.model.named_parameters()), **erasing(outcome.model)}
+    counts = [(_differences(before.get(name), value), value.numel()) for name, value in after.items()]
     changed, total = (sum(column) for column in zip(*counts, strict=True))
     _require(outcome.changed == changed > 0, f"changed is {outcome.changed}, but {changed} numbers differ")
     _require(outcome.total == total, f"total is {outcome.total}, but there are {total} numbers")
@@ -138,6 +144,12 @@ def _check_driver(method: str, world: World, request: Request, run: Run, options
         raise AssertionError(
             f"labels {list(names)} and options {more} were not refused with {error.__name__}"
         )
+
+
+def _differences(before: Tensor | None, after: Tensor) -> int:
+    if before is None or before.shape != after.shape:
+        return after.numel()
+    return int((before != after).sum())
 
 
 def _check_removed(outcome: Outcome, seen: Dataset) -> None:

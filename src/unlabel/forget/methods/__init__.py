@@ -107,9 +107,15 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "leace-head",
-            "hide the label from linear readers of what the head reads; the features keep it",
+            "hide the label from linear readers of the outputs; the features keep it",
             "LEACE (Belrose et al., NeurIPS 2023), folded into the head",
             f"{_HERE}.leace:leace_head",
+        ),
+        Method(
+            "leace-layer",
+            "add a layer that hides the label from linear readers of the features; the network keeps it",
+            "LEACE (Belrose et al., NeurIPS 2023), as a layer before the head",
+            f"{_HERE}.leace_layer:leace_layer",
         ),
         Method(
             "neg-grad",
