@@ -61,7 +61,7 @@ def test_a_second_request_does_not_bring_the_first_label_back(method: str, optio
         ("bad-teacher", {"steps": 60}),
         ("scrub", {}),
         ("scrub", {"min_steps": 0, "max_steps": 20}),  # the max pass by itself
-        ("unsir", {"impair_steps": 60, "repair_steps": 0, "noise_steps": 2}),  # the impairing by itself
+        ("unsir", {}),
         ("random-label", {}),
         ("cf-k", {}),
     ],

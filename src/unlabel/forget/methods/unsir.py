@@ -15,7 +15,7 @@ from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.parts import retain_part
 from unlabel.forget.phases import joined, norms, phase, still
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
-from unlabel.forget.repair import Guarded, brief, held_rows, retained_loss
+from unlabel.forget.repair import brief, held_rows, retained_loss
 from unlabel.forget.tasks import Task
 from unlabel.loss import loss_of
 from unlabel.randomness import normal, uniform
@@ -195,9 +195,6 @@ class Unsir:
         images, target = self.banks.learn(original, request, data, run)
         kept, retain = retain_part(data, request)
         wrong = Impair(images, target, request.columns, retain, self.strength, data.exclusive, run.seed)
-        right, shown, read = retained_loss(original, request, data, run)
-        if isinstance(right, Guarded):  # what earlier requests removed must not come back while impairing
-            wrong = Guarded(wrong, right.readers, right.strength)
         held = held_rows(model, request, earlier_only=True)
         with still(norms(model)):
             impaired = brief(
@@ -210,11 +207,13 @@ class Unsir:
                 after=[held],
                 stage="impair",
             )
+        # what earlier requests removed is kept away from here on: impairing with the guard diverged
+        right, kept, read = retained_loss(original, request, data, run)
         held = held_rows(model, request)
         repaired = brief(
             model,
             right,
-            shown,
+            kept,
             phase(run, "unsir/repair"),
             steps=self.repair_steps,
             lr=self.lr,
