@@ -52,6 +52,22 @@ def test_every_command_of_a_page_is_one_that_the_program_has(page: Path) -> None
         assert flags <= known, f"{page.name}: {sorted(flags - known)} in: {line}"
 
 
+def test_the_table_of_methods_is_that_of_the_catalogue() -> None:
+    lines = (ROOT / "docs" / "methods.md").read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == list(METHODS)
+    for name, idea, differs, sees, when in rows:
+        method = METHODS[name.strip("`")]
+        if method.alias_of is None:
+            assert idea == method.summary
+            assert ("all training images" in sees) == (method.data == "train")
+            assert sees.endswith("rows") == method.rows
+        assert differs
+        assert when
+    described = "\n".join(lines[: next(at for at, line in enumerate(lines) if line.startswith("| name"))])
+    assert {name for name in METHODS if f"`{name}`" not in described} <= {"auto"}
+
+
 @pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=names([*PAGES, *SOURCES]))
 def test_no_page_or_source_names_this_machine_or_promises_too_much(path: Path) -> None:
     text = path.read_text("utf-8")
