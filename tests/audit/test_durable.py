@@ -143,17 +143,22 @@ def test_a_label_that_hides_below_eight_bits_is_caught(run):
     ]
     questions = {"top": ask("top", *parts)}
     before = replace(after, role="before", run="before")
-    found = gather_further([before, after], altered, questions, (0,), OPTIONS, SILENT, exclusive=False)
-    readings = gather_further(
-        [before, after], [Altered("none", after)], questions, (0,), OPTIONS, SILENT, exclusive=False
-    ).recovery.after["none"]
+
+    def measure(altered):
+        request = Request.make(["top"], source.labels)
+        return gather_further(
+            [before, after], altered, questions, request, source.test, source.train, OPTIONS, SILENT
+        ).recovery
+
+    found = measure(altered)
+    readings = measure([Altered("none", after)]).after["none"]
     assert readings["top"]["probe.adv.mlp"].value < 0.15  # no quick attack finds it
-    claim, judged = claim_durable(found.recovery, readings, [], questions, OPTIONS)
+    claim, judged = claim_durable(found, readings, [], questions, OPTIONS)
     assert claim.verdict == "FAIL"
     assert {cell.transform for cell in judged.cells if cell.verdict == "FAIL"} == {"int8"}
     assert claim.notes["recoveries"]["int8"]["top"]["gain"] > 0.5
     assert "8 bits" in claim.sentence
-    only = Recovery({"fp16": found.recovery.after["fp16"]}, [], found.recovery.few)
+    only = Recovery({"fp16": found.after["fp16"]}, [], found.few)
     claim, _ = claim_durable(only, readings, [], questions, OPTIONS)
     assert (claim.verdict, claim.notes["finding"]) == ("NOT_EVALUATED", "no reference")
 

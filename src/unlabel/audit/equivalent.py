@@ -13,6 +13,7 @@ from unlabel.audit.judging import (
     judge,
     unit_of,
 )
+from unlabel.audit.membership import LABEL
 from unlabel.audit.subject import AuditOptions, Question
 from unlabel.findings import Claim, Verdict
 
@@ -23,7 +24,9 @@ BLIND = "cannot discriminate"
 
 
 def margin_of(figure: str, options: AuditOptions) -> float:
-    """C2's margin of an attack, in its own unit."""
+    """C2's margin of an attack, in its own unit; an advantage is twice an AUC."""
+    if unit_of(figure) == "auc":
+        return options.d_reference / 2
     return options.d_reference_bits if unit_of(figure) == "bits" else options.d_reference
 
 
@@ -34,7 +37,9 @@ def weigh(
     options: AuditOptions,
 ) -> Judgement:
     """Every attack on a model against the mean of the retrained ones."""
-    cells = excess_cells(model, references, ATTACKS, lambda figure: margin_of(figure, options), pooled=True)
+    measured = next(iter(model.values()))
+    figures = [figure for figure in (*ATTACKS, LABEL) if figure in measured]
+    cells = excess_cells(model, references, figures, lambda figure: margin_of(figure, options), pooled=True)
     return judge(cells, rare, options, mean_passes=True)
 
 
@@ -146,7 +151,7 @@ def _sentence_equivalent(
     options: AuditOptions,
 ) -> str:
     cell = judged.binding
-    unit = "bits" if unit_of(cell.figure) == "bits" else "advantage"
+    unit = {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
     attack, of = IN_WORDS[cell.figure], cell.label or names
     bound = cell.contrast.upper(options.level)
     if verdict == "PASS":

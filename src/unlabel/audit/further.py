@@ -4,16 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unlabel.audit.distances import distance_rows
 from unlabel.audit.durable import FEW, RECOVERED, Recovery
 from unlabel.audit.evidence import Job, side_by_side
+from unlabel.audit.groups import group_rows
+from unlabel.audit.inference import attribute_inference, code_rows
 from unlabel.audit.judging import Readings, unit_of
+from unlabel.audit.membership import Membership, label_membership, membership_rows, sample_membership
 from unlabel.audit.outputs import OwnOutput, read_others_linear
 from unlabel.audit.probes import read_features
 from unlabel.audit.relearn import few_shot
 from unlabel.audit.rows import row
+from unlabel.audit.statistics import Estimate
 from unlabel.audit.subject import Altered, AuditOptions, Question, Subject
+from unlabel.data.dataset import Dataset
 from unlabel.findings import Metric
 from unlabel.log import Log
+from unlabel.request import Request
 
 
 @dataclass(frozen=True)
@@ -22,17 +29,20 @@ class Further:
 
     altered: Mapping[tuple[str, str], Mapping[str, Readings]]  # (transform, run) -> label -> attack
     recovery: Recovery
+    labels: Sequence[Mapping[str, Estimate]]  # of each model: label-level membership, by label
+    samples: Sequence[Membership]  # of each model: sample-level membership
+    described: Sequence[Metric]  # figures that no verdict rests on
 
 
 def gather_further(
     subjects: Sequence[Subject],
     altered: Sequence[Altered],
     questions: Mapping[str, Question],
-    hidden: tuple[int, ...],
+    request: Request,
+    test: Dataset,
+    train: Dataset,
     options: AuditOptions,
     log: Log,
-    *,
-    exclusive: bool,
 ) -> Further:
     """Runs every further test on every model alike.
 
@@ -40,21 +50,31 @@ def gather_further(
         subjects: The models, the original first and the unlearned one second.
         altered: Unlearned and retrained models after each transform.
         questions: The labels to be guessed.
-        hidden: Columns hidden from attacks on other outputs.
+        request: Which columns are hidden from attacks on other outputs, and which are retained.
+        test: E.
+        train: T_in.
         options: Sizes and seed.
         log: Receives progress.
-        exclusive: Whether the labels are classes.
     """
+    hidden, kept = request.masked_columns, request.retained_columns
     jobs: dict[Any, Job] = {}
     for name, question in questions.items():
         for item in altered:
             jobs["altered", name, item.transform, item.subject.run] = lambda s=item.subject, q=question: (
-                reread(s, hidden, q, options, exclusive=exclusive)
+                reread(s, hidden, q, options, exclusive=test.exclusive)
             )
         for subject in subjects:
             jobs["few", name, subject.run] = lambda s=subject, q=question: few_shot(
                 s.probe, s.test, q, options
             )
+            jobs["label", name, subject.run] = lambda s=subject, q=question: label_membership(s, q, options)
+            jobs["aia", name, subject.run] = lambda s=subject, q=question: attribute_inference(s, hidden, q)
+            if options.budget == "full":
+                jobs["mdl", name, subject.run] = lambda s=subject, q=question: code_rows(s, q, options)
+    for subject in subjects:
+        jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, kept)
+    jobs["groups", "", ""] = lambda: group_rows(subjects, test, request.retained, questions)
+    jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, kept)
     done = side_by_side(jobs, log)
     changed = {
         (item.transform, item.subject.run): {
@@ -71,7 +91,22 @@ def gather_further(
         [of(subject) for subject in subjects[2:]],
         {name: [done["few", name, subject.run] for subject in subjects] for name in questions},
     )
-    return Further(changed, recovery)
+    samples = [done["sample", "", subject.run] for subject in subjects]
+    described = [
+        metric
+        for place, found in done.items()
+        if place[0] in ("aia", "mdl", "groups", "distances")
+        for metric in found
+    ]
+    for subject, found in zip(subjects, samples, strict=True):
+        described += membership_rows(subject, found)
+    return Further(
+        changed,
+        recovery,
+        [{name: done["label", name, subject.run] for name in questions} for subject in subjects],
+        samples,
+        sorted(described, key=lambda item: (item.id, item.label or "")),
+    )
 
 
 def reread(
@@ -100,4 +135,4 @@ def further_rows(further: Further, subjects: Sequence[Subject]) -> list[Metric]:
     for label, models in further.recovery.few.items():
         for subject, sizes in zip(subjects, models, strict=True):
             rows += [row(f"{FEW}{n}", label, subject, found.mean, "auc") for n, found in sizes.items()]
-    return rows
+    return [*rows, *further.described]

@@ -31,12 +31,14 @@ IN_WORDS = {
     "probe.adv.mlp": "a small neural probe on the features",
     "probe.bits.lin": "a linear probe on the features",
     "probe.bits.mlp": "a small neural probe on the features",
+    "mia.label.auc": "a probe's certainty of training annotations",
 }
 
 
 def layer_of(figure: str) -> str | None:
     """Where a figure is read: features for probes, None for outputs."""
-    return PENULTIMATE if figure.startswith(("probe.", "few.", "recover.probe.")) else None
+    inner = ("probe.", "few.", "recover.probe.", "mia.label.")
+    return PENULTIMATE if figure.startswith(inner) else None
 
 
 def unit_of(figure: str) -> str:

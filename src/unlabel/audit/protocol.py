@@ -23,6 +23,7 @@ from unlabel.audit.equivalent import claim_equivalent
 from unlabel.audit.erased import claim_erased
 from unlabel.audit.evidence import gather
 from unlabel.audit.further import further_rows, gather_further
+from unlabel.audit.membership import LABEL
 from unlabel.audit.memory import Memory
 from unlabel.audit.outputs import restored
 from unlabel.audit.rows import floor_rows, label_rows, utility_rows
@@ -123,6 +124,13 @@ def audit_outputs(
         )
 
     evidence = gather(subjects, questions, request, probe, test, random_init, options, log, memory)
+    further = None
+    if options.budget != "quick":
+        check_altered(altered, subjects, probe, test)
+        further = gather_further(subjects, altered, questions, request, test, train, options, log)
+        for readings, found in zip(evidence.readings, further.labels, strict=True):
+            for name, item in found.items():
+                readings[name] = {**readings[name], LABEL: item}
     attacked = time.perf_counter()
 
     put_back = {
@@ -145,14 +153,17 @@ def audit_outputs(
         "C1": claim_disabled(evidence.owns[1], questions, put_back, options),
         "C2": c2,
         "C3": claim_erased(unlearned, retrained, floors, questions, options),
-        "C5": claim_useful(utilities[1], utilities[0], utilities[2:], frequent, options),
+        "C5": claim_useful(
+            utilities[1],
+            utilities[0],
+            utilities[2:],
+            frequent,
+            options,
+            [item.auc for item in further.samples] if further else (),
+        ),
     }
     more, comparisons = [], list(judged.comparisons(options)) if judged else []
-    if options.budget != "quick":
-        check_altered(altered, subjects, probe, test)
-        further = gather_further(
-            subjects, altered, questions, request.masked_columns, options, log, exclusive=test.exclusive
-        )
+    if further is not None:
         claims["C4"], recovered = claim_durable(further.recovery, unlearned, retrained, questions, options)
         comparisons += recovered.comparisons(options)
         guesses = [

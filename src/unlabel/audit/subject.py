@@ -80,6 +80,7 @@ class AuditOptions:
         d_ece: Rise of the mean calibration error that is tolerated (C5).
         d_recover: Advantage, or bits, that a transform of the weights may bring back (C4).
         d_few: AUC by which a probe on few annotated images may exceed one on the retrained models (C4).
+        d_member: Rise of the AUC of sample-level membership that is tolerated (C5).
         d_permuted: Advantage on permuted labels above which the audit is invalid.
         d_canary: Share of canaries told right from which on annotations count as memorised (C6), 0.5-1.
         canaries: Canaries of a label below which C6 gives no PASS.
@@ -111,6 +112,7 @@ class AuditOptions:
     d_ece: float = 0.02
     d_recover: float = 0.05
     d_few: float = 0.03
+    d_member: float = 0.02
     d_permuted: float = 0.05
     d_canary: float = 0.55
     canaries: int = 1000

@@ -15,6 +15,7 @@ ATTACKS = (
     ("probe.bits.mlp", "the features, MLP, bits"),
     ("few.auc@64", "AUC from 64 annotated images"),
     ("few.auc@256", "AUC from 256"),
+    ("mia.label.auc", "membership by annotation, AUC"),
 )
 FLOOR = "floor.adv"
 

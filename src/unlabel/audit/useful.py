@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from unlabel.audit.contrasts import Contrast, contrast
 from unlabel.audit.judging import Cell, judge
+from unlabel.audit.membership import SAMPLE
 from unlabel.audit.statistics import Estimate
 from unlabel.audit.subject import AuditOptions
 from unlabel.audit.utility import Utility
@@ -19,9 +20,16 @@ def _loss(after: Estimate, references: Sequence[Estimate]) -> Contrast:
 
 
 def losses(
-    after: Utility, references: Sequence[Utility], frequent: tuple[str, ...], options: AuditOptions
+    after: Utility,
+    references: Sequence[Utility],
+    frequent: tuple[str, ...],
+    options: AuditOptions,
+    membership: Sequence[Estimate] = (),
 ) -> list[Cell]:
-    """C5's tests: loss of mean AUC, of each frequent label's AUC, rise of the mean calibration error."""
+    """C5's tests: loss of mean AUC, of each frequent label's AUC, rise of the mean calibration error.
+
+    And, where it was measured (the model's own first, then the references'), of sample-level membership.
+    """
     macro = _loss(after.macro("util.auc"), [other.macro("util.auc") for other in references])
     rise = contrast(after.macro("util.ece"), [other.macro("util.ece") for other in references])
     return [
@@ -36,6 +44,11 @@ def losses(
             for name in frequent
         ),
         Cell(None, ECE, rise, options.d_ece),
+        *(
+            [Cell(None, SAMPLE, contrast(membership[0], membership[1:]), options.d_member)]
+            if membership
+            else []
+        ),
     ]
 
 
@@ -50,6 +63,9 @@ def _table(cells: Sequence[Cell], level: float) -> dict[str, object]:
         "macro_auc_loss": plain(next(cell for cell in cells if cell.figure == MACRO)),
         "ece_rise": plain(next(cell for cell in cells if cell.figure == ECE)),
     }
+    for cell in cells:
+        if cell.figure == SAMPLE:
+            table["membership_rise"] = plain(cell)
     if labels:
         worst = max(labels, key=lambda cell: cell.contrast.upper(level))
         table["worst_label"] = {"label": worst.label, **plain(worst)}
@@ -62,6 +78,7 @@ def claim_useful(
     references: Sequence[Utility],
     frequent: tuple[str, ...],
     options: AuditOptions,
+    membership: Sequence[Estimate] = (),
 ) -> Claim:
     """C5: retained labels lose no more than the margins, against retrained models or, without, the original.
 
@@ -71,16 +88,22 @@ def claim_useful(
         references: Of the retrained models.
         frequent: Retained labels with enough images of each kind in E to be judged one by one.
         options: Margins.
+        membership: Sample-level membership of the original, the unlearned and the retrained models, where it
+            was measured.
     """
     against = list(references) or [before]
     whom = "models retrained without the label" if references else "the original"
-    judged = judge(losses(after, against, frequent, options), frozenset(), options)
+    seen = [membership[1], *(membership[2:] or membership[:1])] if membership else []
+    judged = judge(losses(after, against, frequent, options, seen), frozenset(), options)
     cells = judged.cells
     notes: dict[str, object] = {
         "rule": f"PASS: mean AUC falls by less than {options.d_macro:g}, no frequent label's AUC by"
-        f" {options.d_worst:g} or more, mean calibration error rises by less than {options.d_ece:g}",
+        f" {options.d_worst:g} or more, mean calibration error rises by less than {options.d_ece:g}"
+        + (f", membership of training images by less than {options.d_member:g} AUC" if membership else ""),
         "against": "retrained" if references else "original",
-        "against_original": _table(losses(after, [before], frequent, options), options.level),
+        "against_original": _table(
+            losses(after, [before], frequent, options, membership[1::-1]), options.level
+        ),
         "judged_labels": list(frequent),
     }
     if references:
@@ -101,7 +124,11 @@ def claim_useful(
 
 def _failed(cells: Sequence[Cell]) -> str:
     """What failed, in words."""
-    words = {MACRO: "the mean AUC", ECE: "the calibration of the probabilities"}
+    words = {
+        MACRO: "the mean AUC",
+        ECE: "the calibration of the probabilities",
+        SAMPLE: "that training images can be told from others",
+    }
     return " and ".join(
         words.get(cell.figure, f"the AUC of {cell.label}") for cell in cells if cell.verdict == "FAIL"
     )

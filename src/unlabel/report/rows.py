@@ -183,6 +183,12 @@ def attack_rows(audit: Json, label: str | None) -> list[tuple[str, list[Row]]]:
 FURTHER: Mapping[str, str] = {  # beginnings of ids that the larger budgets add
     "recover": "Durability",
     "few": "Relearning from few annotated images",
+    "mia": "Membership",
+    "paper_aia": "Attribute inference as papers report it",
+    "fair": "Kept labels among people with, less those without, the forgotten label",
+    "dist": "Distances to retrained models",
+    "mdl": "Length of the code that the label needs",
+    "relearn": "Relearning by further training",
     "canary": "Planted annotations that are remembered",
 }
 
