@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Toml
 
 from unlabel.attest import keygen, sign, verify
-from unlabel.comparison import compare
+from unlabel.comparison import compare, report
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.exchange import adopt, export
 from unlabel.experiments import reproduce
@@ -32,7 +32,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
-for _command in (forget_app, adopt, export, compare, sign, verify, keygen, reproduce):
+for _command in (forget_app, adopt, export, compare, report, sign, verify, keygen, reproduce):
     app.command(_command)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)
@@ -158,25 +158,6 @@ def audit(
     failed = not result.valid or any(claim.verdict == "FAIL" for claim in result.claims.values())
     if fail_on == "fail" and failed:
         sys.exit(3)
-
-
-@app.command
-def report(run: Path, *, out: Path | None = None, license_: str | None = None) -> None:
-    """Write the audit of a run as one HTML page that opens offline, and the run's model card.
-
-    Args:
-        run: A run with an audit.
-        out: HTML file to write; by default RUN/report.html, and the model card RUN/README.md with it.
-        license_: The model's licence, for the model card: an identifier such as apache-2.0.
-    """
-    from unlabel.report import write_card, write_report
-
-    if out is None:
-        card = write_card(run, license_)
-        print(card or f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one")
-    elif license_ is not None:
-        raise OptionError("--license is for the model card, which is written into RUN only; leave out --out")
-    print(write_report(run, out))
 
 
 @app.command

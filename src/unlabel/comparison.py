@@ -1,4 +1,4 @@
-"""``unlabel compare``: the flags; `unlabel.compare` does the work."""
+"""``unlabel compare`` and ``unlabel report``: the flags of the commands that end in a page."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unlabel.errors import OptionError
 from unlabel.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
 
 
@@ -70,3 +71,26 @@ def compare(
         return
     print("\n".join(lines(found)))
     print(out / "compare.html")
+
+
+def report(run: Path, *, out: Path | None = None, license_: str | None = None) -> None:
+    """Write the audit of a run as one HTML page that opens offline, and the run's model card.
+
+    Args:
+        run: A run with an audit; or the folder of a comparison, whose page is written again.
+        out: HTML file to write; by default RUN/report.html, and the model card RUN/README.md with it.
+        license_: The model's licence, for the model card: an identifier such as apache-2.0.
+    """
+    from unlabel.compare.command import JSON, write_page
+    from unlabel.report import write_card, write_report
+
+    compared = (run / JSON).is_file() and not (run / "audit.json").is_file()
+    if license_ is not None and (compared or out is not None):
+        raise OptionError("--license is for the model card, which is written into RUN only; leave out --out")
+    if compared:
+        print(write_page(run, out))
+        return
+    if out is None:
+        card = write_card(run, license_)
+        print(card or f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one")
+    print(write_report(run, out))

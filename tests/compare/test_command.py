@@ -15,6 +15,7 @@ from unlabel.compare import search as search_module
 from unlabel.compare import work
 from unlabel.compare.grid import MOST, SETTINGS, settings_of
 from unlabel.compare.jobs import Job, resolved
+from unlabel.compare.page import render
 from unlabel.compare.plan import Budget, spend
 from unlabel.compare.search import search
 from unlabel.compare.sheet import csv_text
@@ -93,6 +94,30 @@ def test_it_resumes_and_grows(run, forgets, tmp_path: Path) -> None:
     run("--methods", "confusion", "--seeds", 1, "--budget-steps", 9)
     run("--methods", "confusion", "--seeds", 1, "--force")
     assert forgets == {"confusion": 4, "ssd": 2}
+
+
+def test_the_page_is_written_again_from_its_data(command, make_comparison, fifteen, tmp_path: Path) -> None:
+    folder = tmp_path / "cmp"
+    folder.mkdir()
+    found = make_comparison(fifteen)
+    (folder / "compare.json").write_text(json.dumps(found))
+    ran = command("report", "cmp")
+    assert (ran.code, ran.last) == (0, "cmp/compare.html")
+    assert (folder / "compare.html").read_text("utf-8") == render(found)
+    assert command("report", "cmp", "--out", "other/page.html").last == "other/page.html"
+    assert command("report", "cmp", "--license", "mit").code == 2
+    for damage in (
+        "",
+        "[]",
+        "{}",
+        json.dumps({**found, "methods": 3}),
+        json.dumps({**found, "budget": None}),
+    ):
+        (folder / "compare.json").write_text(damage)
+        ran = command("report", "cmp")
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert "is not a comparison of this version" in ran.err
+    assert (folder / "compare.html").read_text("utf-8") == render(found)
 
 
 def test_errors_of_a_cell_are_shown_and_the_others_go_on(run, monkeypatch) -> None:

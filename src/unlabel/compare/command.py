@@ -13,13 +13,14 @@ from unlabel.compare.search import check_search, search
 from unlabel.compare.sheet import csv_text
 from unlabel.compare.table import table
 from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.files import write_json, write_text
+from unlabel.errors import ModelError, OptionError
+from unlabel.files import read_json, write_json, write_text
 from unlabel.forget.driver import DEFAULT_IMAGES
 from unlabel.references import train_references
+from unlabel.report.page import WRONG
 
 MOST_SEEDS = 100
-FILES = ("compare.json", "compare.csv", "compare.html")
+JSON, CSV, PAGE = "compare.json", "compare.csv", "compare.html"
 
 
 def compare_run(
@@ -111,7 +112,33 @@ def compare_run(
         keep_models=out / "runs" if keep_models else None,
     )
     result = table(cells, budget, search=found, command=command, original=str(original))
-    write_json(out / "compare.json", result)
-    write_text(out / "compare.csv", csv_text(result))
-    write_text(out / "compare.html", render(result))
+    write_json(out / JSON, result)
+    write_text(out / CSV, csv_text(result))
+    write_text(out / PAGE, render(result))
     return result
+
+
+def write_page(folder: Path, out: Path | None = None) -> Path:
+    """Writes the page of a comparison again, from its ``compare.json``, and returns its path.
+
+    Args:
+        folder: Of the comparison.
+        out: File to write; FOLDER/compare.html where it is None.
+
+    Raises:
+        ModelError: The file is damaged.
+        OptionError: `out` is a folder.
+    """
+    path = folder / PAGE if out is None else out
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / PAGE}")
+    try:
+        text = render(read_json(folder / JSON))
+    except (OSError, *WRONG) as error:
+        fault = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ModelError(
+            f"{folder / JSON} is not a comparison of this version ({fault}); run again: unlabel compare"
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return path
