@@ -129,6 +129,7 @@ def bill(job: Job, budget: Budget) -> tuple[int, int]:
         steps = pushes + options["rounds"] * options["min_steps"]
         taught = steps if options["alpha"] > 0 else pushes
         read += options["rounds"] * budget.images if options["rewind"] else 0
+        read += budget.images if budget.guarded else 0
         return steps, (steps + taught) * batch + read
     if job.method == "unsir":
         steps = options["impair_steps"] + options["repair_steps"]
@@ -136,9 +137,10 @@ def bill(job: Job, budget: Budget) -> tuple[int, int]:
         read += budget.images if budget.guarded else 0
         return steps, (steps + options["impair_steps"]) * batch + noise + read
     if job.method == "bad-teacher":
-        networks = 3 if options["bad"] == "random_init" else 2
-        guard = networks * budget.images if budget.guarded else 0
-        return options["steps"], networks * options["steps"] * batch + guard
+        shown = options["steps"] * batch
+        asked = min(shown, budget.images) if options["bad"] == "random_init" else 0
+        guard = budget.images if budget.guarded else 0
+        return options["steps"], 2 * shown + asked + guard
     times = options.get("iterations", 1)
     steps = options.get("steps", 0) * times
     read += times * budget.images if budget.guarded and steps else 0
@@ -147,7 +149,7 @@ def bill(job: Job, budget: Budget) -> tuple[int, int]:
 
 def passes(job: Job) -> float:
     """Passes over the calibration images before the first step, as the method's pipeline names them."""
-    if job.method == "leace-head":
+    if job.method in ("leace-head", "leace-layer"):
         return 1.0
     unlearner = find_method(job.method).load()(**job.options)
     once, times = getattr(unlearner, "once", unlearner), getattr(unlearner, "times", 1)
