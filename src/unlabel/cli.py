@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Toml
 
 from unlabel.attest import keygen, sign, verify
+from unlabel.auditing import audit
 from unlabel.comparison import compare, report
 from unlabel.errors import OptionError, UnlabelError
 from unlabel.exchange import adopt, export
@@ -32,7 +33,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
-for _command in (forget_app, adopt, export, compare, report, sign, verify, keygen, reproduce):
+for _command in (forget_app, adopt, export, audit, compare, report, sign, verify, keygen, reproduce):
     app.command(_command)
 for _name, _method in METHODS.items():
     forget_app.command(f"unlabel.commands:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary)
@@ -105,59 +106,6 @@ def train(
         known = record["data"]["facts"]["canaries"]
         print(f"{known['count']:,} annotations each of {', '.join(known['labels'])} were drawn by a coin")
     print(out)
-
-
-@app.command
-def audit(
-    run: Path,
-    *,
-    before: Path,
-    reference: str | None = None,
-    make_references: int | None = None,
-    epochs: float | None = None,
-    lr: float | None = None,
-    data: str | None = None,
-    budget: Literal["quick", "standard", "full"] = "quick",
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    fail_on: Literal["never", "fail"] = "never",
-    place: Place = DEFAULT_PLACE,
-) -> None:
-    """Measure how far a run forgot, with attacks that hiding an output cannot pass.
-
-    Args:
-        run: The unlearned run; audit.json is written into it.
-        before: The run it was made from.
-        reference: Runs retrained without the label, comma-separated; three or more for a firm verdict.
-        make_references: Train so many first, by BEFORE's recipe and beside it; finished ones serve again.
-        epochs: Passes that made BEFORE, for references, where its recipe is not recorded.
-        lr: Peak learning rate that made BEFORE, likewise.
-        data: Another data source than the one the run remembers.
-        budget: quick, under a minute; standard adds durability and more attacks; full relearns by training.
-        json_: Print the audit as JSON.
-        fail_on: With fail, exit with 3 when a claim FAILs or the audit is invalid.
-    """
-    from unlabel.audit.command import audit_run
-    from unlabel.audit.terminal import lines
-
-    where, references, made = place.start(), [Path(name) for name in names(reference)], []
-    if make_references is not None:
-        from unlabel.references import make_references as make
-
-        more = {"given": references, "data": data, "epochs": epochs, "lr": lr, "command": command_line()}
-        made = make(run, before, make_references, where, **more)
-    elif epochs is not None or lr is not None:
-        raise OptionError("--epochs and --lr say how to train references; add --make-references 3")
-    result = audit_run(
-        run, before, [*references, *made], where, data=data, budget=budget, command=command_line()
-    )
-    if json_:
-        print(json.dumps(result.to_json(), ensure_ascii=False))
-    else:
-        print("\n".join([*(f"reference {path}" for path in made), *lines(result)]))
-        print(run / "audit.json")
-    failed = not result.valid or any(claim.verdict == "FAIL" for claim in result.claims.values())
-    if fail_on == "fail" and failed:
-        sys.exit(3)
 
 
 @app.command

@@ -77,10 +77,7 @@ def train_run(
         force, command: Replace an existing run folder; the command line, for the record.
 
     Returns:
-        The record that is also in ``unlabel.json``.
-
-    Raises:
-        UnlabelError: As the rooms raise.
+        The record that is also in ``unlabel.json``. It raises as the rooms do.
     """
     recipe = recipe or Recipe()
     check_output(out, force=force)

@@ -52,13 +52,23 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
     }
 
 
+def reference_seconds(case: Case) -> tuple[float | None, float | None, str | None]:
+    """Seconds of one reference, training images a second, and whose: None where the record does not tell."""
+    plan = case.original.record.get("blueprint")
+    rate, basis = speed(case)
+    if not plan or not rate:
+        return None, rate, basis
+    steps = Recipe(**plan["recipe"]).steps(len(case.source.train), plan["batch_size"])
+    return steps * plan["batch_size"] / rate, rate, basis
+
+
 def speed(case: Case) -> tuple[float | None, str | None]:
     """Training images a second on the record, and whose: the original's training, or the forgetting's."""
-    assert case.after is not None
+    later: Mapping[str, Any] = case.after.record if case.after else {}
     sources: tuple[tuple[Mapping[str, Any], str, str], ...] = (
         (case.original.record, "train", "the original's training"),
-        (case.after.record, "repair", "the forgetting's repair"),
-        (case.after.record, "train", "the forgetting's training"),
+        (later, "repair", "the forgetting's repair"),
+        (later, "train", "the forgetting's training"),
     )
     for record, stage, whose in sources:
         images, seconds = record.get("images_processed"), (record.get("seconds") or {}).get(stage)

@@ -1,0 +1,188 @@
+"""What an audit could decide, before anything is trained or attacked: images, references and seconds.
+
+From the label's counts alone. A standard error of an advantage is at most what it is at chance,
+``2 sqrt((N + 1) / (12 p (1 - p) N^2))`` for N images of which a share p have the label; the number of images
+follows from the margin, an error rate of 5 % and a power of 80 %, if nothing is left to find.
+"""
+
+from collections.abc import Mapping
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm, t
+
+from unlabel.audit.case import Case, sets_of
+from unlabel.audit.cost import duration, reference_seconds
+from unlabel.audit.durable import TRANSFORMS
+from unlabel.audit.subject import AuditOptions
+from unlabel.data.dataset import Dataset
+
+SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
+SHARED = 0.8  # correlation of two models' figures on the same images
+WITHIN = 0.5  # correlation of two images of one person
+ATTACKS = 5.0  # seconds of one core for all quick attacks on one model and label at 5,000 + 5,000 images
+FORWARD = 3.0  # a forward pass is so many times quicker than a training step
+WANTED = 3
+ADVISED = 2000  # canaries
+ASSUMED = (
+    f"power 0.8 and nothing left to find; seeds of retrained models spread {SEED_SPREAD:g} in advantage; two"
+    f" models' figures on the same images correlate {SHARED:g}, two images of one person {WITHIN:g}"
+)
+
+
+def images_for(margin: float, share: float, *, both_sides: bool = False, factor: float = 1.0) -> int:
+    """Images that bring an advantage of 0 within a margin, one-sided or on both sides.
+
+    Args:
+        margin: In advantage.
+        share: Share of the images that have the label, above 0 and below 1.
+        both_sides: Whether the advantage must be shown to lie above ``-margin`` as well.
+        factor: What the variance is multiplied by: people with several images, differences of models.
+
+    >>> [images_for(margin, 0.5, both_sides=True) for margin in (0.10, 0.05)]
+    [1143, 4568]
+    """
+    reach = norm.ppf(0.95) + norm.ppf(0.9 if both_sides else 0.8)
+    rate = factor * (reach / margin) ** 2 / (3 * share * (1 - share))
+    return ceil((rate + sqrt(rate**2 + 4 * rate)) / 2)  # N^2 = rate (N + 1)
+
+
+def design_effect(data: Dataset) -> float:
+    """How much less images of one person tell than images of as many people."""
+    people = len(np.unique(data.cluster))
+    return 1.0 + WITHIN * (len(data) / people - 1.0)
+
+
+def references_for(margin: float) -> int:
+    """Fewest references, from three on, whose spread leaves half of a margin to the images."""
+    count = WANTED
+    while t.ppf(0.95, count - 1) * SEED_SPREAD / sqrt(count) > margin / 2:
+        count += 1
+    return count
+
+
+def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
+    """What each claim needs and what there is, by label.
+
+    Args:
+        case: The runs and their data; the unlearned run may be missing.
+        options: Margins.
+        seed: Draws T_in.
+
+    Returns:
+        ``labels``: by name, what E holds and, by claim, ``images``, ``references`` and ``canaries`` that it
+        needs and whether there are as many; ``seconds`` of reading, references and attacks; ``assumed``, in a
+        sentence.
+    """
+    sets = sets_of(case.source, seed, case.planting)
+    columns = {name: case.request.labels.index(name) for name in case.request.masked}
+    kept = max(len(case.request.retained), 1)
+    test = sets.test.with_labels(case.request.labels)
+    labels = {
+        name: label_plan(test.target[:, column], design_effect(test), case, name, kept, options)
+        for name, column in columns.items()
+    }
+    wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
+    return {
+        "labels": labels,
+        "references": {"given": len(case.references), "needed": wanted},
+        "seconds": seconds_of(case, sets, len(columns), max(wanted, len(case.references))),
+        "assumed": ASSUMED,
+    }
+
+
+def label_plan(
+    target: np.ndarray, effect: float, case: Case, name: str, kept: int, options: AuditOptions
+) -> dict[str, Any]:
+    """What each claim of one label needs, and whether it is there."""
+    n, present = int(np.sum(target >= 0)), int(np.sum(target == 1))
+    rarer = min(present, n - present)
+    share = min(max(present / max(n, 1), 1e-4), 1 - 1e-4)
+    common = ceil(options.rare / min(share, 1 - share))
+    between = effect * (1 + 1 / WANTED)  # a model less the mean of three
+    paired = between * (1 - SHARED)
+    macro = paired / kept
+    needed = {
+        "C1": (images_for(options.d_chance, share, both_sides=True, factor=effect), 0),
+        "C2": (
+            images_for(options.d_reference / 2, share, factor=paired),
+            references_for(options.d_reference),
+        ),
+        "C3": (images_for(options.d_chance, share, factor=effect), 0),
+        "C4": (
+            max(
+                images_for(options.d_recover, share, factor=2 * effect * (1 - SHARED)),
+                images_for(2 * options.d_few, share, factor=paired),
+            ),
+            references_for(2 * options.d_few),
+        ),
+        "C5": (images_for(2 * options.d_macro, 0.5, factor=macro), 1),
+    }
+    claims = {
+        claim: {
+            "images": max(images, common if claim != "C5" else 0),
+            "references": references,
+            "enough": n >= max(images, common if claim != "C5" else 0) and len(case.references) >= references,
+        }
+        for claim, (images, references) in needed.items()
+    }
+    planted = len(case.planting[name].planted) if name in case.planting else 0
+    claims["C6"] = {
+        "images": 0,
+        "references": 0,
+        "canaries": planted,
+        "canaries_needed": ADVISED,
+        "enough": planted >= ADVISED,
+    }
+    return {"images": n, "present": present, "rarer": rarer, "claims": claims}
+
+
+def seconds_of(case: Case, sets: Any, labels: int, references: int) -> dict[str, Any]:
+    """Seconds of one core: references still to train, models to read, attacks; None without a known speed."""
+    each, rate, basis = reference_seconds(case)
+    models = references + 2
+    images = len(sets.probe) + len(sets.test)
+    size = images / 10_000
+    more = len(TRANSFORMS) * (references + 1)
+    reading = {
+        "quick": models * (images + len(sets.train)),
+        "standard": models * (images + len(sets.train)) + more * images,
+    }
+    attacks = {
+        "quick": ATTACKS * size * labels * models,
+        "standard": ATTACKS * size * labels * (2 * models + 0.6 * more),
+    }
+    missing = max(references - len(case.references), 0)
+    return {
+        "references": None if each is None else each * missing,
+        "reading": {name: None if rate is None else n / (FORWARD * rate) for name, n in reading.items()},
+        "attacks": attacks,
+        "estimated_from": basis,
+    }
+
+
+def lines(plan: Mapping[str, Any]) -> list[str]:
+    """The plan for a terminal."""
+    out = []
+    for name, item in plan["labels"].items():
+        out.append(f"{name}: {item['present']:,} of {item['images']:,} test images have it")
+        for claim, need in item["claims"].items():
+            if claim == "C6":
+                what = f"{need['canaries_needed']:,} canaries, {need['canaries']:,} are planted"
+            else:
+                what = f"{need['images']:,} test images"
+                if need["references"]:
+                    given = plan["references"]["given"]
+                    what += f", {need['references']} retrained models ({given} given)"
+            out.append(f"  {claim} {'enough' if need['enough'] else 'lacks ':6s} needs {what}")
+    seconds = plan["seconds"]
+    if seconds["references"]:
+        out.append(f"references to train: about {duration(seconds['references'])}")
+    for budget, attacks in seconds["attacks"].items():
+        reading = seconds["reading"][budget]
+        known = f"reading about {duration(reading)}, " if reading is not None else ""
+        out.append(f"{budget}: {known}attacks about {duration(attacks)} of one core")
+    if seconds["estimated_from"]:
+        out.append(f"speeds from {seconds['estimated_from']}")
+    return [*out, f"assumed: {plan['assumed']}"]

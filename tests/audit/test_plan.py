@@ -1,0 +1,54 @@
+"""The plan of an audit: its numbers follow from counts, and reading it costs no attack."""
+
+import json
+
+import pytest
+from scipy.stats import norm
+
+from unlabel import engine
+from unlabel.audit.case import open_request
+from unlabel.audit.plan import design_effect, images_for, plan_audit, references_for
+from unlabel.audit.subject import AuditOptions
+from unlabel.testing import tiny_world
+
+
+def test_published_sizes_come_out():
+    # two-sided equivalence at power .8, a label that half have: 571, 2,284 and 14,275 of each kind
+    for margin, kind in ((0.10, 571), (0.05, 2284), (0.02, 14275)):
+        assert images_for(margin, 0.5, both_sides=True) == pytest.approx(2 * kind, rel=2e-3)
+
+
+def test_the_planned_size_has_the_error_that_it_promises():
+    for share in (0.5, 0.1):
+        n = images_for(0.05, share)
+        error = 2 * ((n + 1) / (12 * share * (1 - share) * n**2)) ** 0.5
+        assert (norm.ppf(0.95) + norm.ppf(0.8)) * error == pytest.approx(0.05, rel=1e-3)
+
+
+def test_rare_labels_people_and_small_margins_cost_images_and_references():
+    assert images_for(0.1, 0.02) > 10 * images_for(0.1, 0.5)
+    assert images_for(0.1, 0.5, factor=4.0) == pytest.approx(4 * images_for(0.1, 0.5), rel=0.01)
+    assert design_effect(tiny_world().source.test) == 1.5  # two images of each person
+    assert references_for(0.10) == 3
+    assert references_for(0.03) > 3
+
+
+def test_a_plan_is_made_before_anything_is_forgotten(base):
+    case = open_request(["top"], base, [], engine.start(accelerator="cpu"), None)
+    plan = plan_audit(case, AuditOptions(), 0)
+    claims = plan["labels"]["top"]["claims"]
+    assert set(claims) == {"C1", "C2", "C3", "C4", "C5", "C6"}
+    assert not any(claim["enough"] for claim in claims.values())  # 24 images of E
+    assert plan["references"] == {"given": 0, "needed": max(claim["references"] for claim in claims.values())}
+    assert plan["seconds"]["references"] > 0
+    assert plan["seconds"]["reading"]["standard"] > plan["seconds"]["reading"]["quick"]
+
+
+def test_the_command_prints_the_plan(command, base):
+    ran = command("audit", base, "--plan", "--labels", "top", "--quiet")
+    assert ran.code == 0
+    assert "C4 lacks" in ran.out
+    ran = command("audit", base, "--plan", "--labels", "top", "--json", "--quiet")
+    assert json.loads(ran.out)["labels"]["top"]["images"] == 24
+    assert "needs either" in command("audit", base, "--plan").err
+    assert "--before BEFORE" in command("audit", base).err
