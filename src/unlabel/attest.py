@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unlabel.errors import OptionError
+from unlabel.errors import OptionError, listing
 from unlabel.files import visible
 from unlabel.options import NoNegative, names
 
@@ -148,7 +148,7 @@ def lines(found: "Verified") -> Iterator[str]:
             f" {len(found.data['outside'])} outside their interval"
         )
         if found.data["not_repeated"]:
-            yield f"not repeated     {', '.join(found.data['not_repeated'])}"
+            yield f"not repeated     {listing(found.data['not_repeated'])}: not in the quick budget"
     for problem in found.problems[:MOST_LINES]:
         where = "" if problem.kind == "data" else f"{problem.where}: "
         yield f"{problem.kind:16s} {where}{problem.what}"

@@ -205,8 +205,15 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "models": lambda said: said["predicate"]["models"]["run"].update(tensors_sha256="0" * 64),
     "audit": lambda said: said["predicate"].update(audit=None),
     "method": lambda said: said["predicate"].pop("method"),
+    "nothing": lambda said: said["predicate"].update(nothing=None),
     "certificate": lambda said: said["predicate"].update(certificate="compliant"),
 }
+
+
+def test_false_written_as_zero_is_another_statement(signed: Path) -> None:
+    assert payload(signed)["predicate"]["claims"]["C1"]["provisional"] is False
+    forge(signed, lambda said: said["predicate"]["claims"]["C1"].update(provisional=0), signed.parent / "ada")
+    assert list(wrong(signed)) == ["claims"]
 
 
 @pytest.mark.parametrize("what", LIES)
@@ -261,6 +268,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
     "a time that is none": inner(issued_at="yesterday"),
     "a time that is a number": inner(issued_at=5),
     "a tool that is text": inner(tool="unlabel"),
+    "another tool": inner(tool={"name": "a notary", "version": "1"}),
     "claims that are text": inner(claims="PASS"),
     "models that are a number": inner(models=1),
     "an audit elsewhere": inner(audit={"file": "../audit.json", "schema": "x", "sha256": "0" * 64}),

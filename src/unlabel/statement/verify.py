@@ -145,7 +145,8 @@ def _check_form(said: dict[str, Any]) -> None:
         if not re.fullmatch("[0-9a-f]{64}", item["digest"]["sha256"]):
             raise ValueError("a file's sha256 is none")
     predicate = said["predicate"]
-    if not isinstance(predicate["tool"]["version"], str) or set(predicate["tool"]) != {"name", "version"}:
+    tool = predicate["tool"]
+    if set(tool) != {"name", "version"} or tool["name"] != "unlabel" or not isinstance(tool["version"], str):
         raise ValueError("the tool is described otherwise")
     if not isinstance(predicate["signer"], str | None):
         raise ValueError("the signer is no text")
@@ -195,5 +196,10 @@ def _claims(run: Path, there: Contents, predicate: Mapping[str, Any], changed: s
     if AUDIT in changed:
         return []
     stated = {name: value for name, value in predicate.items() if name not in (*SIGNERS_WORD, "schema")}
-    wrong = [name for name in {**stated, **borne} if name not in stated or stated[name] != borne.get(name)]
+    # as they are written: to Python, 0 is False and a name with nothing is like no name
+    wrong = [name for name in {**stated, **borne} if _written(stated, name) != _written(borne, name)]
     return [Problem("claims", name, "is stated otherwise than the files say") for name in wrong]
+
+
+def _written(values: Mapping[str, Any], name: str) -> bytes | None:
+    return canonical(values[name]) if name in values else None
