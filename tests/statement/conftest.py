@@ -43,6 +43,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def small() -> AuditOptions:
+    """The sizes of the audit of ``less``."""
+    return SMALL
+
+
+@pytest.fixture
 def here(made: Path, tmp_path: Path) -> Path:
     """A copy of `made` that a test may change; ``less`` is not signed yet."""
     return Path(shutil.copytree(made, tmp_path / "here"))

@@ -3,12 +3,16 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from unlabel import engine
+from unlabel.audit.command import audit_run
+from unlabel.audit.subject import AuditOptions
 from unlabel.statement.schema import audit_faults, audit_schema, check
 
 Change = Callable[[dict[str, Any]], object]
@@ -32,6 +36,18 @@ def test_what_unlabel_audit_writes_fits(audit: dict[str, Any], whole: Draft20201
     whole.validate(audit)
     assert len(audit["metrics"]) > 40
     assert audit["comparisons"]
+
+
+def test_what_the_standard_budget_adds_fits_too(here: Path, small: AuditOptions, whole) -> None:
+    """About three seconds: the transforms train and read two models more than once."""
+    few: dict[str, Any] = {"few": (16,), "few_judged": 16, "draws": 2}
+    options = replace(small, budget="standard", **few)
+    run = engine.start(accelerator="cpu", seed=4)
+    found = audit_run(here / "less", here / "base", [here / "again"], run, options=options, write=False)
+    audit = json.loads(json.dumps(found.to_json()))
+    assert audit_faults(audit) == []
+    whole.validate(audit)
+    assert {row["transform"] for row in audit["metrics"]} > {None, "int8"}
 
 
 def test_the_ids_of_metrics_are_open(audit: dict[str, Any]) -> None:
