@@ -77,6 +77,8 @@ def not_tested(claims: Mapping[str, Claim], budget: str) -> tuple[str, ...]:
             "Relearning: how few labelled images teach the label again.",
             "Membership: whether it can be told that a person's image was trained on.",
         ]
+    else:
+        lines.append("Relearning by training the whole model on annotated images.")
     if claims["C6"].verdict == "NOT_EVALUATED":
         lines.append("Canaries: whether single training annotations are remembered.")
     lines.append("Layers before the last features, and attackers who read or change the weights.")
