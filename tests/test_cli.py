@@ -26,7 +26,7 @@ RECORDED = {
     "seed",
     "versions",
 }
-FEW_STEPS = {"confusion": ["--steps", "3"], "auto": ["--steps", "3"], "fine-tune": ["--steps", "3"]}
+FEW_STEPS = {"confusion": ["--steps", "3"], "fine-tune": ["--steps", "3"]}
 
 
 def record_of(run: Path) -> dict:

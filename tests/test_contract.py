@@ -26,7 +26,6 @@ from unlabel.request import Request
 from unlabel.testing import World, check_unlearner, differing, tiny_network, tiny_world
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "auto": {"steps": 3},
     "confusion": {"steps": 3},
     "fine-tune": {"steps": 3},
     "weight-filtering": {"steps": 3},
@@ -307,9 +306,9 @@ def test_a_method_works_on_a_model_that_is_partly_frozen(method: str) -> None:
 
 def test_requests_and_outcomes_name_what_was_done() -> None:
     world = tiny_world()
-    outcome = forget_labels(world.model, ["top"], world.data, method="auto", steps=2, images=40)
-    assert outcome.method == "confusion"
-    assert outcome.options == {"strength": 1.0, "steps": 2, "lr": 0.05}
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", images=80)
+    assert outcome.method == "erasure"
+    assert outcome.options == {"strength": 0.5, "rounds": 3, "anchor": 1.0}
     assert outcome.request == Request.make(["top"], world.labels)
-    assert (outcome.images_used, outcome.images_processed, outcome.history.steps) == (40, 128, 2)
-    assert {"score", "select", "edit", "repair", "total"} == set(outcome.seconds)
+    assert (outcome.images_used, outcome.images_processed, outcome.history.steps) == (80, 82, 0)
+    assert {"edit", "refit", "total"} == set(outcome.seconds)

@@ -106,9 +106,9 @@ def test_finished_cells_are_found_again(compare, forgets) -> None:
 
 
 def test_an_alias_and_a_named_default_are_the_same_cell(compare, forgets) -> None:
-    cells = compare(SHORT, Job("auto", {"steps": 4}), Job("confusion", {"steps": 4, "strength": 1.0})).cells
+    cells = compare(Job("auto"), Job("erasure", {"strength": 0.5})).cells
     assert len({cell.file for cell in cells}) == 1
-    assert forgets == {"confusion": 1}
+    assert forgets == {"erasure": 1}
 
 
 def test_a_kill_loses_the_running_cell_at_most(compare, monkeypatch, tmp_path) -> None:
@@ -343,5 +343,5 @@ def one_hot_photos(folder: Path) -> Path:
 
 def test_a_job_names_every_option() -> None:
     job = resolved(Job("auto"))
-    assert job.method == "confusion"
-    assert set(job.options) == {"strength", "steps", "lr"}
+    assert job.method == "erasure"
+    assert set(job.options) == {"strength", "rounds", "anchor"}

@@ -29,8 +29,8 @@ def test_a_catalogue_entry_loads_and_its_options_are_keyword_only(name: str) -> 
 
 
 def test_an_alias_is_the_method_that_it_names() -> None:
-    assert METHODS["auto"].alias_of == "confusion"
-    assert METHODS["auto"].load() is METHODS["confusion"].load()
+    assert METHODS["auto"].alias_of == "erasure"
+    assert METHODS["auto"].load() is METHODS["erasure"].load()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ SETTINGS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"lr": 0.1},
         {"strength": 3.0, "lr": 0.02},
     ),
+    "erasure": ({"strength": 0.25}, {"strength": 1.0}, {"strength": 0.1}, {"rounds": 2}, {"anchor": 3.0}),
     "weight-filtering": ({"tau": 3.0}, {"tau": 15.0}, {"lr": 0.02}, {"epsilon": 0.3}, {"direction": "low"}),
     "weight-pruning": ({"tau": 5.0}, {"tau": 20.0}, {"lr": 0.02}, {"epsilon": 0.3}, {"direction": "low"}),
     "bad-teacher": (

@@ -12,6 +12,7 @@ from typing import Any
 from unlabel.compare.jobs import Job, resolved
 from unlabel.errors import OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES
+from unlabel.forget.final import LOOK
 from unlabel.forget.methods import METHODS, find_method
 
 LEAST = 1  # optimiser steps that a method takes where its scores alone use the budget up
@@ -141,6 +142,8 @@ def bill(job: Job, budget: Budget) -> tuple[int, int]:
         asked = min(shown, budget.images) if options["bad"] == "random_init" else 0
         guard = budget.images if budget.guarded else 0
         return options["steps"], 2 * shown + asked + guard
+    if job.method == "erasure":
+        return 0, budget.images + LOOK
     times = options.get("iterations", 1)
     steps = options.get("steps", 0) * times
     read += times * budget.images if budget.guarded and steps else 0

@@ -54,16 +54,22 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             "auto",
-            "the best method known so far; now: confusion",
+            "the best method known so far; now: erasure",
             "this project",
-            f"{_HERE}.confusion:confusion",
-            alias_of="confusion",
+            f"{_HERE}.erasure:erasure",
+            alias_of="erasure",
         ),
         Method(
             "confusion",
             "train the features until the original's own reader of the label sees nothing",
             "this project (frozen-reader confusion)",
             f"{_HERE}.confusion:confusion",
+        ),
+        Method(
+            "erasure",
+            "rewrite the layer that makes the features, in closed form, so that the label is gone from them",
+            "this project (least-change erasure)",
+            f"{_HERE}.erasure:erasure",
         ),
         Method(
             "weight-filtering",

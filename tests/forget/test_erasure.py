@@ -1,0 +1,192 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from unlabel import engine
+from unlabel.data.dataset import Dataset
+from unlabel.engine import Run
+from unlabel.errors import MethodError, OptionError
+from unlabel.forget.driver import forget_labels
+from unlabel.forget.final import Reading
+from unlabel.forget.methods.erasure import erasure, least_change, ridge
+from unlabel.forget.refit import refit
+from unlabel.forget.residual import residuals
+from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.testing import differing, tiny_world
+
+
+@pytest.fixture
+def run() -> Run:
+    return engine.start(accelerator="cpu")
+
+
+def reader(features: np.ndarray, target: np.ndarray) -> float:
+    """AUC of a linear reader fitted to half of the images, on the other half."""
+    half = len(target) // 2
+    x = np.column_stack([features.astype(float), np.ones(len(features))])
+    weight = np.linalg.solve(x[:half].T @ x[:half] + 1e-3 * np.eye(x.shape[1]), x[:half].T @ target[:half])
+    score, truth = x[half:] @ weight, target[half:]
+    pairs = score[truth == 1][:, None] - score[truth == 0][None]
+    return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+
+
+def auc(score: np.ndarray, target: np.ndarray) -> float:
+    pairs = score[target == 1][:, None] - score[target == 0][None]
+    return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_the_label_is_gone_from_the_features_and_the_others_stay(run: Run, batchnorm: bool) -> None:
+    world = tiny_world(batchnorm=batchnorm)
+    test = world.source.test
+    outcome = forget_labels(world.model, ["top"], world.data, method="erasure")
+    before, after = (outputs(model, test, run) for model in (world.model, outcome.model))
+    assert reader(before.features[PENULTIMATE], test.target[:, 0]) > 0.9
+    assert reader(after.features[PENULTIMATE], test.target[:, 0]) < 0.7
+    for retained in (1, 2):
+        assert auc(after.logits[:, retained], test.target[:, retained]) > 0.9
+
+
+def test_only_the_last_layer_and_the_output_rows_change() -> None:
+    world = tiny_world(batchnorm=True)
+    outcome = forget_labels(world.model, ["top"], world.data, method="erasure")
+    assert outcome.history.steps == 0
+    layers = {name.split(".")[0] for name in differing(world.model, outcome.model)}
+    numbers = sorted({name.split(".")[0] for name in world.model.state_dict()}, key=int)
+    assert layers == set(numbers[-2:])
+
+
+def test_nothing_is_taken_of_what_the_retained_annotations_tell() -> None:
+    """A residual is uncorrelated with every retained annotation, whatever the strength."""
+    data = correlated(400)
+    found = residuals(data, [0], [1, 2], np.random.default_rng(1).normal(size=(400, 2)), 0.5)[:, 0]
+    raw = np.corrcoef(data.target[:, 0], data.target[:, 1])[0, 1]
+    assert abs(raw) > 0.3
+    for column in (1, 2):
+        assert abs(np.corrcoef(found, data.target[:, column])[0, 1]) < 0.01  # shrunk by one image of 400
+
+
+def test_strength_sets_how_much_of_the_logits_say_is_spared() -> None:
+    """At 0 the residual is uncorrelated with the logits, at infinity it is that of the annotations alone."""
+    data = correlated(400)
+    rng = np.random.default_rng(0)
+    logits = np.column_stack([data.target[:, 0] + rng.normal(size=400), rng.normal(size=400)])
+    spared, half, none = (residuals(data, [0], [1, 2], logits, strength)[:, 0] for strength in (0, 0.5, 1e9))
+    blind = residuals(data, [0], [1, 2], np.zeros_like(logits), 0.5)[:, 0]
+    seen = [abs(np.corrcoef(found, logits[:, 0])[0, 1]) for found in (spared, half, none)]
+    assert seen[0] < 0.01 < seen[1] < seen[2]
+    np.testing.assert_allclose(none, blind, atol=1e-6)
+
+
+def test_an_unknown_annotation_moves_nothing() -> None:
+    data = correlated(100)
+    target = data.target.copy()
+    target[:30, 0] = -1
+    found = residuals(replace(data, target=target), [0], [1, 2], np.zeros((100, 2)), 0.5)[:, 0]
+    assert not found[:30].any()
+    alone = residuals(data.take(np.arange(30, 100)), [0], [1, 2], np.zeros((70, 2)), 0.5)[:, 0]
+    correlation = np.corrcoef(found[30:], alone)[0, 1]
+    assert correlation > 0.999  # the retained averages are of all images here, of 70 there
+
+
+def test_the_edit_is_the_least_change_that_leaves_no_covariance() -> None:
+    """Where the features are linear in what the layer reads, the edit is LEACE, here computed slowly."""
+    rng = np.random.default_rng(0)
+    patches = rng.normal(size=(4000, 6))
+    weight = rng.normal(size=(5, 6))
+    features = patches @ weight.T
+    target = (features @ rng.normal(size=5) + rng.normal(size=4000) > 0).astype(float)
+    residual = (target - target.mean())[:, None]
+    gain = np.array([1.0, 2.0, 0.5, 1.0, -1.0])
+    change = least_change(Reading(features, patches, patches.mean(0), gain), residual)
+    moved = (patches - patches.mean(0)) @ change.T * gain
+    hidden = features - features.mean(0)
+    spread = hidden.T @ hidden / 4000
+    spread += 1e-2 * np.trace(spread) / 5 * np.eye(5)
+    covariance = hidden.T @ residual[:, 0] / 4000
+    inverse = np.linalg.inv(spread)
+    leace = -np.outer(hidden @ inverse @ covariance, covariance) / (covariance @ inverse @ covariance)
+    np.testing.assert_allclose(moved, leace, atol=0.02 * np.abs(leace).max())  # the ridge penalty
+    left = (hidden + moved).T @ residual[:, 0] / 4000
+    assert np.linalg.norm(left) < 0.05 * np.linalg.norm(covariance)
+
+
+def test_the_penalty_is_that_of_the_least_leave_one_out_error() -> None:
+    """Leaving images out one by one, with each penalty, gives the same choice."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 20)), rng.normal(size=(30, 1))
+    y += x[:, :1]
+    unit = (x**2).sum() / 20
+    errors, fits = [], []
+    for penalty in np.logspace(-3, 1, 9) * unit:
+
+        def solve(rows: np.ndarray, penalty: float = penalty) -> np.ndarray:
+            return np.linalg.solve(x[rows].T @ x[rows] + penalty * np.eye(20), x[rows].T @ y[rows])
+
+        misses = [y[i] - x[i] @ solve(np.arange(30) != i) for i in range(30)]
+        errors.append(np.sum(np.square(misses)))
+        fits.append(solve(np.arange(30) >= 0))
+    assert 0 < np.argmin(errors) < 8
+    np.testing.assert_allclose(ridge(x, y), fits[int(np.argmin(errors))], atol=1e-10)
+
+
+@pytest.mark.parametrize("anchor", [0.1, 1.0, 1e4])
+def test_a_refitted_row_is_the_minimum_of_its_formula(anchor: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)) + 1.0
+    y = (rng.random(200) < expit(x @ [1.0, -1.0, 0.0, 0.5])).astype(float)
+    old, bias = np.array([0.2, 0.1, -0.3, 0.0]), 0.4
+    weight, offset = refit(x, y, old, bias, anchor)
+    hidden = x - x.mean(0)
+    spread = hidden.T @ hidden / 200
+    spread += 1e-3 * np.trace(spread) / 4 * np.eye(4)
+
+    def loss(row: np.ndarray) -> float:
+        z = x @ row[:4] + row[4]
+        return np.mean(np.logaddexp(0, z) - y * z) + anchor / 2 * (row[:4] - old) @ spread @ (row[:4] - old)
+
+    best = minimize(loss, np.append(old, bias), method="BFGS", options={"gtol": 1e-8})
+    np.testing.assert_allclose(np.append(weight, offset), best.x, atol=1e-4)  # finite differences of BFGS
+    assert np.mean(expit(x @ weight + offset)) == pytest.approx(y.mean(), abs=1e-6)
+    if anchor == 1e4:
+        np.testing.assert_allclose(weight, old, atol=1e-3)
+
+
+def test_an_earlier_label_is_erased_again(run: Run) -> None:
+    """Its output has gone, but not its annotations: the edit for another label takes it out, too."""
+    world = tiny_world()
+    test = world.source.test
+    outcome = forget_labels(world.model, ["bottom"], world.data, method="erasure", forgotten=["top"])
+    after = outputs(outcome.model, test, run).features[PENULTIMATE]
+    assert reader(outputs(world.model, test, run).features[PENULTIMATE], test.target[:, 0]) > 0.9
+    assert reader(after, test.target[:, 0]) < 0.85  # two labels at once, a few dozen images each
+
+
+def test_without_an_anchor_the_retained_rows_keep_their_bits() -> None:
+    world = tiny_world(batchnorm=True)
+    for anchor in (0.0, 1.0):
+        model = forget_labels(world.model, ["top"], world.data, method="erasure", anchor=anchor).model
+        rows = [[*model.modules()][-1].weight[1:], [*world.model.modules()][-1].weight[1:]]
+        assert torch.equal(*rows) == (anchor == 0)
+
+
+def test_bad_numbers_are_refused() -> None:
+    for options in ({"strength": 0.0}, {"strength": float("nan")}, {"rounds": 0}, {"anchor": -1.0}):
+        with pytest.raises(OptionError, match=f"--{next(iter(options))} is"):
+            erasure(**options)
+    world = tiny_world()
+    with pytest.raises(MethodError, match=r"4 parts of 16 images or more, but there are 40"):
+        forget_labels(world.model, ["top"], world.data, method="erasure", images=40)
+
+
+def correlated(count: int) -> Dataset:
+    """Three labels, the second an echo of the first."""
+    rng = np.random.default_rng(0)
+    first = rng.random(count) < 0.5
+    second = np.where(rng.random(count) < 0.3, rng.random(count) < 0.5, first)
+    target = np.column_stack([first, second, rng.random(count) < 0.4]).astype(np.int8)
+    return replace(tiny_world().data.take(np.zeros(count, int)), target=target)
