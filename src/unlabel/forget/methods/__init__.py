@@ -60,16 +60,16 @@ METHODS: dict[str, Method] = {
             alias_of="erasure",
         ),
         Method(
-            "confusion",
-            "train the features until the original's own reader of the label sees nothing",
-            "this project (frozen-reader confusion)",
-            f"{_HERE}.confusion:confusion",
-        ),
-        Method(
             "erasure",
             "rewrite the layer that makes the features, in closed form, so that the label is gone from them",
             "this project (least-change erasure)",
             f"{_HERE}.erasure:erasure",
+        ),
+        Method(
+            "confusion",
+            "train the features until the original's own reader of the label sees nothing",
+            "this project (frozen-reader confusion)",
+            f"{_HERE}.confusion:confusion",
         ),
         Method(
             "weight-filtering",
