@@ -68,7 +68,7 @@ def main() -> None:
     request = Request.make([given.label], original.config.labels)
     coin = uniform(0, "benchmark/half", source.probe.cluster) < 0.5
     halves = source.probe.take(np.flatnonzero(coin)), source.probe.take(np.flatnonzero(~coin))
-    print(f"| setting | {' | '.join(COLUMNS)} | retained AUC | seconds: score, repair |")
+    print(f"| setting | {' | '.join(COLUMNS)} | retained AUC | seconds |")
     print("| --- " * (len(COLUMNS) + 3) + "|")
     show("original", read(original.model, halves, request, run))
     references = [load_run(path).model for path in given.reference.split(",") if path]
@@ -87,7 +87,7 @@ def main() -> None:
         except UnlabelError as error:
             print(f"| {line.strip()} | {error} |", flush=True)
             continue
-        stages = ", ".join(f"{outcome.seconds[name]:.1f}" for name in ("score", "repair"))
+        stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in outcome.seconds.items())
         show(line.strip(), read(outcome.model, halves, request, run), stages)
 
 

@@ -87,6 +87,17 @@ def test_a_change_moves_the_features_as_predicted(run: Run, last: str) -> None:
     assert not left.any()
 
 
+def test_an_activation_may_work_in_place(run: Run) -> None:
+    data = tiny_world().data
+    readings = []
+    for inplace in (False, True):
+        model = smooth("conv")
+        model.insert(3, nn.Hardswish(inplace=inplace))
+        readings.append(read_layer(model.eval(), model[2], data, run))
+    for name in ("features", "patches", "plain", "gain"):
+        np.testing.assert_array_equal(*(getattr(reading, name) for reading in readings))
+
+
 def test_a_norm_in_training_sees_what_it_sees_in_use(run: Run) -> None:
     """The running mean moves as much as the mean of what the layer gives: a later training starts level."""
     data, model = tiny_world().data, smooth("norm")

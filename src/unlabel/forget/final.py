@@ -111,7 +111,7 @@ def read_layer(model: nn.Module, layer: Layer, data: Dataset, run: Run) -> Readi
 
     def catch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         caught[:] = [(inputs[0].detach(), output.detach().requires_grad_())]
-        return caught[0][1]
+        return caught[0][1].clone()  # an activation may work in place, which a leaf does not allow
 
     size = layer.weight[0].numel()
     features = [np.zeros((0, head.in_features), np.float32)]
