@@ -13,7 +13,7 @@ from unlabel.reproduce.settings import PRINTED_TAU, Setting, wf_ours, wf_printed
 
 EPSILON = 0.1  # where tau is swept
 WF_TAUS, WP_TAUS = (20.0, PRINTED_TAU, 80.0), (25.0, 50.0, 100.0)
-EPSILONS = (0.0, EPSILON, 1.0)
+EPSILONS = (0.0, 0.01, EPSILON)
 
 
 def swept(steps: int) -> tuple[Setting, ...]:
