@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from unlabel.audit.subject import Question
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
 from unlabel.reproduce import figure2, table4
@@ -17,31 +16,11 @@ from unlabel.reproduce.measures import (
     accuracies,
     answer_of,
     entropy_counts,
-    inference,
-    membership,
     own_accuracy,
 )
 from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.privacy import printed_rows
 from unlabel.reproduce.settings import Setting
-
-
-def question(y: np.ndarray) -> Question:
-    """A label that P, E and the training images carry alike."""
-    target, cluster = y.astype(np.int8), np.arange(len(y))
-    return Question("a", 0, target, target, target, cluster, cluster, cluster)
-
-
-@pytest.mark.parametrize(("sign", "p"), [(1.0, 1.0), (-1.0, 1.0), (0.0, 0.5)])
-def test_attribute_inference_finds_what_is_there_whatever_its_sign(sign: float, p: float) -> None:
-    y = np.arange(400) % 2
-    noise = np.random.default_rng(0).normal(size=(400, 1))
-    seen = sign * 20 * (y[:, None] - 0.5) + noise
-    found = inference(seen, seen, question(y))
-    assert found["p"] == pytest.approx(p, abs=0.06)  # three standard errors of 200 images a kind
-    assert found["advantage"] == pytest.approx(abs(2 * found["p"] - 1))
-    # 0 is perfect in the Miller-Madow corrected bits: 1 - 1 / (2 n ln 2)
-    assert found["bits"] == pytest.approx(1.0 if p == 1.0 else 0.0, abs=0.01)
 
 
 def test_what_the_papers_success_rates_are_worth() -> None:
@@ -51,13 +30,6 @@ def test_what_the_papers_success_rates_are_worth() -> None:
     assert rows["65.0"][3]["value"] == pytest.approx(0.0659, abs=1e-4)
     assert rows["46.0"][3]["value"] == pytest.approx(0.0046, abs=1e-4)
     assert rows["46.0"][2]["value"] == pytest.approx(0.08)
-
-
-def test_membership_is_a_half_for_equal_losses_and_one_for_remembered_images() -> None:
-    equal = membership(np.ones(50), np.ones(60))
-    assert equal["value"] == 0.5
-    assert membership(np.zeros(50), np.ones(60))["value"] == 1.0
-    assert membership(np.ones(50), np.zeros(60))["value"] == 0.0
 
 
 def test_entropy_is_counted_per_image_over_the_retained_labels() -> None:

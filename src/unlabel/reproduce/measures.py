@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from unlabel.audit.case import Sets
-from unlabel.audit.logistic import Floats, Standard, fit_logistic
-from unlabel.audit.outputs import NEVER, best_cut, log_odds, mutual_bits
-from unlabel.audit.probes import folds
-from unlabel.audit.statistics import Estimate, auc, average, balanced_accuracy
-from unlabel.audit.subject import Question, Subject, ask
+from unlabel.audit.distances import entropy
+from unlabel.audit.inference import attribute_inference
+from unlabel.audit.logistic import Floats
+from unlabel.audit.membership import label_membership, sample_membership
+from unlabel.audit.outputs import NEVER, log_odds
+from unlabel.audit.statistics import Estimate, auc, average
+from unlabel.audit.subject import AuditOptions, Question, Subject, ask
 from unlabel.data.dataset import Dataset
+from unlabel.findings import Metric
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.request import Request
 
 BINS = 400  # of entropy, in 0 to 1: a distance between two distributions is exact to a bin's share
-PENALTY = 0.1  # C of the attribute attack's logistic regression, for every model alike
 
 
 def own_accuracy(logit: NDArray[np.floating], target: NDArray[np.int8]) -> dict[str, float]:
@@ -102,65 +104,9 @@ def answers(said: Outputs, data: Dataset, request: Request) -> dict[str, dict[st
     return found
 
 
-def inference(
-    on_probe: NDArray[np.floating], on_test: NDArray[np.floating], question: Question
-) -> dict[str, Any]:
-    """The paper's attribute inference: a classifier of the label, judged by its balanced accuracy p.
-
-    It is fitted on one half of P, its cut and polarity are chosen on the other half, and it is scored on E.
-    The halves share no identity, have the label equally often, and are the same for every model.
-
-    Args:
-        on_probe: What the attacker sees of each image of P, (image, column).
-        on_test: The same of E.
-        question: The label.
-
-    Returns:
-        ``p`` with ``ci``; ``advantage`` = abs(2p - 1) with ``advantage_ci`` (a p below a half is turned
-        round); ``bits``: mutual information of guess and truth in the 2 x 2 table of E, Miller-Madow
-        corrected: what this attack proves to be leaked at least; ``n``.
-    """
-    known = np.flatnonzero(question.known)
-    y, cluster = question.probe == 1, question.probe_cluster[known]
-    half = folds(y[known], cluster, 2, 0, "inference") == 0
-    fitted, chosen = known[half], known[~half]
-    standard = Standard.of(on_probe[fitted])
-    model = fit_logistic(standard(on_probe[fitted]), y[fitted], PENALTY)
-    cut, above = best_cut(model.decision_function(standard(on_probe[chosen])), y[chosen])
-    said = (model.decision_function(standard(on_test)) > cut) == above
-    p = balanced_accuracy(said, question.test, question.test_cluster)
-    twice = p.affine(2.0, -1.0).absolute()
-    used = question.test >= 0
-    cell = 2 * said[used].astype(int) + (question.test[used] == 1)
-    bits = float(mutual_bits(np.bincount(cell, minlength=4).astype(np.float64)))
-    low, high = twice.interval(0.95, -1.0, 1.0)
-    return {
-        "p": p.value,
-        "ci": p.interval(0.95, 0.0, 1.0),
-        "advantage": twice.value,
-        "advantage_ci": (max(0.0, low), high),
-        "bits": bits,
-        "n": p.n,
-    }
-
-
-def membership(train_loss: Floats, test_loss: Floats) -> dict[str, Any]:
-    """AUC of telling training images from unseen ones by a loss: a half is a coin, above: training is lower.
-
-    Args:
-        train_loss: Loss of training images, (image,).
-        test_loss: Loss of images of E, (image,).
-    """
-    score = -np.concatenate([train_loss, test_loss])
-    target = np.repeat(np.array([1, 0], np.int8), [len(train_loss), len(test_loss)])
-    return _with_interval(auc(score, target, np.arange(len(score))))
-
-
 def entropy_counts(said: Outputs, retained: tuple[int, ...]) -> list[int]:
     """Images by the mean entropy of their retained outputs, in bits, in `BINS` equal bins from 0 to 1."""
-    logit = said.logits[:, list(retained)].astype(np.float64)
-    log_yes, log_no = -np.logaddexp(0.0, -logit), -np.logaddexp(0.0, logit)
-    bits = -(expit(logit) * log_yes + expit(-logit) * log_no).mean(1) / np.log(2.0)
+    bits = entropy(expit(said.logits[:, list(retained)].astype(np.float64))).mean(1)
     return np.histogram(np.clip(bits, 0.0, 1.0), BINS, (0.0, 1.0))[0].tolist()
 
 
@@ -187,10 +133,12 @@ class Reader:
         return {
             "accuracy": {name: accuracies(said, data, retained) for name, (said, data) in splits.items()},
             "labels": {
-                name: read_label(subject, before, ask(name, probe, test, train), retained, test.exclusive)
+                name: read_label(
+                    subject, before, ask(name, probe, test, train), request.masked_columns, test.exclusive
+                )
                 for name in request.masked
             },
-            "membership": _sample_membership(subject, train, test, retained),
+            "membership": _with_interval(sample_membership(subject, train, test, retained).auc),
             "answers": answers(subject.test, test, request) if test.exclusive else None,
             "entropy": {
                 name: None if data.exclusive else entropy_counts(said, retained)
@@ -201,7 +149,7 @@ class Reader:
 
 
 def read_label(
-    subject: Subject, before: Subject, question: Question, retained: tuple[int, ...], exclusive: bool
+    subject: Subject, before: Subject, question: Question, hidden: tuple[int, ...], exclusive: bool
 ) -> dict[str, Any]:
     """Measures of one forgotten label: its output as it is and put back, attribute inference, membership."""
     column, features = question.column, subject.test.features[PENULTIMATE]
@@ -222,52 +170,26 @@ def read_label(
         sign = auc(logit, question.test, question.test_cluster).affine(2.0, -1.0)
         return {**found, "advantage": sign.value, "advantage_ci": sign.interval(0.95, -1.0, 1.0)}
 
-    others = list(retained)
+    attacks = {row.id: row for row in attribute_inference(subject, hidden, question)}
     return {
         "own": own(logits),
         "put_back": own(put_back),
-        "inference": {
-            "outputs": inference(subject.probe.logits[:, others], subject.test.logits[:, others], question),
-            "features": inference(subject.probe.features[PENULTIMATE], features, question),
-        },
-        "membership": _label_membership(subject, question),
+        "inference": {view: _attack(attacks, f"paper_aia.{view}") for view in ("outputs", "features")},
+        "membership": _with_interval(label_membership(subject, question, AuditOptions())),
     }
 
 
-def _label_membership(subject: Subject, question: Question) -> dict[str, Any]:
-    """Whether a probe of the features is surer of training images' annotations than of unseen ones.
-
-    Retrain has no output for the label, so the loss is that of a linear probe fitted on P, for every model.
-    """
-    known = question.known
-    standard = Standard.of(subject.probe.features[PENULTIMATE][known])
-    model = fit_logistic(
-        standard(subject.probe.features[PENULTIMATE][known]), question.probe[known] == 1, PENALTY
-    )
-
-    def loss(said: Outputs, target: NDArray[np.int8]) -> Floats:
-        used = target >= 0
-        score = model.decision_function(standard(said.features[PENULTIMATE][used]))
-        return np.logaddexp(0.0, np.where(target[used] == 1, -score, score))
-
-    return membership(loss(subject.train, question.train), loss(subject.test, question.test))
-
-
-def _sample_membership(
-    subject: Subject, train: Dataset, test: Dataset, retained: tuple[int, ...]
-) -> dict[str, Any]:
-    """The same by the loss of the retained labels, or of the answer among retained classes."""
-    kept = list(retained)
-
-    def loss(said: Outputs, data: Dataset) -> Floats:
-        logit, target = said.logits[:, kept].astype(np.float64), data.target[:, kept]
-        if data.exclusive:
-            there = (target == 1).any(1)
-            own = logit[there][target[there] == 1]
-            return np.logaddexp.reduce(logit[there], axis=1) - own
-        return np.where(target >= 0, np.logaddexp(0.0, np.where(target == 1, -logit, logit)), 0.0).sum(1)
-
-    return membership(loss(subject.train, train), loss(subject.test, test))
+def _attack(rows: Mapping[str, Metric], name: str) -> dict[str, Any]:
+    """One attack's balanced accuracy p, abs(2p - 1) and bits."""
+    p, advantage = rows[name], rows[f"{name}.adv"]
+    return {
+        "p": p.value,
+        "ci": p.ci,
+        "advantage": advantage.value,
+        "advantage_ci": advantage.ci,
+        "bits": rows[f"{name}.bits"].value,
+        "n": p.n,
+    }
 
 
 def _with_interval(item: Estimate) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Attribute inference as in the paper, in the right units, and membership of labels and of images."""
 
 from collections.abc import Sequence
-from math import log2
 
+from unlabel.audit.inference import balanced_bits
 from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import Entry, percent, spread
 from unlabel.reproduce.plan import Made, Study
@@ -28,8 +28,8 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
         [
             "The paper's attack guesses the forgotten label from what the model still says; its success p"
             " is the balanced accuracy on held-out images.",
-            "The attacker here is a logistic regression fitted on half of P; its cut and polarity are"
-            " chosen on the other half, and everything is measured on E.",
+            "The attacker here is a logistic regression; it, its cut and its direction are chosen on P,"
+            " and everything is measured on E.",
         ],
         findings(item),
         [
@@ -42,9 +42,9 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
                 ),
                 [inference_row(models) for models in every(item)],
                 "p is balanced accuracy: 50 % is a coin, and a p below it is turned round by who sees it, so"
-                " abs(2p - 1) is what counts. Bits are the mutual information of guess and truth in the 2 x 2"
-                " table of E: what this attack *proves* to be leaked at least. Mean and sd over seeds; half"
-                f" of a 95 % interval over images is about {_half(item):.3f} on abs(2p - 1).",
+                " abs(2p - 1) is what counts. Bits are what these yes-or-no guesses tell of a label that half"
+                " of the images have: what this attack *proves* to be leaked, at least. Mean and sd over"
+                f" seeds; half of a 95 % interval over images is about {_half(item):.3f} on abs(2p - 1).",
             ),
             Table(
                 "What the printed success rates mean",
@@ -89,7 +89,7 @@ def printed_rows() -> list[list[Entry]]:
     for name, p in figures["success"].items():
         for value in p if isinstance(p, list) else [p]:
             share = value / 100
-            bits = 1 + share * log2(share) + (1 - share) * log2(1 - share)
+            bits = balanced_bits(share, 1 - share)
             rows.append(
                 [
                     shown(value),
