@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from unlabel.reproduce.document import Table
-from unlabel.reproduce.numbers import Entry, percent, spread, whole
+from unlabel.reproduce.numbers import Entry, deviation, percent, spread, whole
 from unlabel.reproduce.plan import Made
 from unlabel.reproduce.rows import Models, every, forgotten, listed, original, retrained
 
@@ -52,7 +52,7 @@ def _row(models: Models, retrain_images: float) -> list[Entry]:
 def findings(made: Made) -> list[str]:
     """What the numbers of one data set say, by rules."""
     first, reference, methods = original(made), retrained(made), [m for m in forgotten(made) if m.records]
-    base, noise = reference.mean(reference.accuracy()), deviation(reference)
+    base, noise = reference.mean(reference.accuracy()), deviation(reference.accuracy())
     below = [m.name for m in methods if m.mean(m.accuracy()) < base - max(2 * noise, 0.005)]
     above = [m.name for m in methods if m.mean(m.accuracy()) > base + max(2 * noise, 0.005)]
     known, aim = (m.mean(m.figure("probe.adv.lin")) for m in (first, reference))
@@ -73,9 +73,3 @@ def findings(made: Made) -> list[str]:
             " there to forget."
         ),
     ]
-
-
-def deviation(models: Models) -> float:
-    """Deviation of the accuracy over seeds; 0 for one."""
-    entry = spread(models.accuracy())
-    return 0.0 if isinstance(entry, str) else float(entry.get("sd", 0.0))

@@ -35,6 +35,16 @@ def percent(values: Iterable[float | None], digits: int = 1) -> Entry:
     return spread([None if value is None else 100 * value for value in values], digits)
 
 
+def deviation(values: Iterable[float | None]) -> float:
+    """Standard deviation over seeds; 0 where there is one.
+
+    >>> round(deviation([0.9, 0.94]), 3), deviation([0.5])
+    (0.028, 0.0)
+    """
+    known = [value for value in values if value is not None]
+    return stdev(known) if len(known) > 1 else 0.0
+
+
 def interval(value: float, ci: Iterable[float], digits: int = 3) -> Entry:
     """A value with its 95 % interval over images.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from unlabel.audit.inference import balanced_bits
 from unlabel.reproduce.document import Content, Table
-from unlabel.reproduce.numbers import Entry, percent, spread
+from unlabel.reproduce.numbers import Entry, deviation, percent, spread
 from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import Models, every, failures, forgotten, listed, original, retrained
@@ -115,7 +115,7 @@ def findings(made: Made) -> list[str]:
     for view, word in VIEWS:
         path = ("inference", view, "advantage")
         base, known = reference.mean(reference.of_label(*path)), first.mean(first.of_label(*path))
-        spread_of = _sd(reference, path)
+        spread_of = deviation(reference.of_label(*path))
         over = [m.name for m in methods if m.mean(m.of_label(*path)) > base + 2 * spread_of]
         under = [m.name for m in methods if m.mean(m.of_label(*path)) < base - 2 * spread_of]
         said.append(
@@ -134,18 +134,13 @@ def findings(made: Made) -> list[str]:
         + (", since the retained labels give the forgotten one away in both." if aim > 0.55 else ".")
     )
     label = ("membership", "value")
-    base, deviation = reference.mean(reference.of_label(*label)), _sd(reference, label)
-    remembered = [m.name for m in methods if m.mean(m.of_label(*label)) > base + max(2 * deviation, 0.02)]
+    base, noise = reference.mean(reference.of_label(*label)), deviation(reference.of_label(*label))
+    remembered = [m.name for m in methods if m.mean(m.of_label(*label)) > base + max(2 * noise, 0.02)]
     said.append(
         f"Label-level membership is {first.mean(first.of_label(*label)):.3f} on the original and {base:.3f}"
         f" on Retrain; above Retrain by more than two deviations and .02: {listed(remembered)}."
     )
     return [*said, *failures(made)]
-
-
-def _sd(models: Models, path: Sequence[str]) -> float:
-    entry = spread(models.of_label(*path))
-    return 0.0 if isinstance(entry, str) else float(entry.get("sd", 0.0))
 
 
 def _half(made: Made) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from unlabel.reproduce import classes
 from unlabel.reproduce.document import Content, Table
-from unlabel.reproduce.numbers import Entry, percent
+from unlabel.reproduce.numbers import Entry, deviation, percent
 from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import Models, every, failures, forgotten, retrained
@@ -68,9 +68,12 @@ def findings(made: Sequence[Made], titles: dict[str, str]) -> list[str]:
         said += [f"{titles[item.study.task]}'s place: " + line for line in classes.findings(item)[:1]]
         said += classes.findings(item)[1:]
         printed = published()["table5"]["test_accuracy"][titles[item.study.task]]
+        order = _order(item)
+        spread_of, noise = order[0][1] - order[-1][1], deviation(retrained(item).accuracy())
         said.append(
             f"The paper's order is {' > '.join(sorted(printed, key=printed.__getitem__, reverse=True))}; here"
-            f" {' > '.join(name for name, _ in _order(item))}."
+            f" {' > '.join(name for name, _ in order)}, all within {100 * spread_of:.1f} points, where"
+            f" Retrain's own sd is {100 * noise:.1f}."
         )
         said += failures(item)
     return said
