@@ -56,15 +56,15 @@ def findings(made: Made) -> list[str]:
     below = [m.name for m in methods if m.mean(m.accuracy()) < base - max(2 * noise, 0.005)]
     above = [m.name for m in methods if m.mean(m.accuracy()) > base + max(2 * noise, 0.005)]
     known, aim = (m.mean(m.figure("probe.adv.lin")) for m in (first, reference))
-    back = {m.name: m.mean(m.of_label("put_back", "answered")) for m in methods}
-    ready = [name for name, share in back.items() if share > 0.5]
+    own = first.mean(first.of_label("own", "answered"))
+    ready = [m.name for m in methods if m.mean(m.of_label("put_back", "answered")) >= 0.9 * own]
     passing = [m.name for m in methods if m.passes("C2") == len(m.records)]
     return [
         f"{made.study.label} ({made.source.partition(':')[0]}): Retrain answers {100 * base:.1f} % (sd"
         f" {100 * noise:.1f}) of the rest; better by more than two deviations and half a point:"
         f" {listed(above)}; worse: {listed(below)}.",
-        "With the original's last layer put back, more than half of the forgotten class's images are"
-        f" called by it again for {listed(ready)}.",
+        f"The original calls {100 * own:.0f} % of the class's images by it; with its last layer put back, at"
+        f" least nine tenths as many are so called again for {listed(ready)}.",
         f"A linear probe finds the class at {known:.3f} in the original and at {aim:.3f} in Retrain,"
         + (
             f" which never saw it; C2 passes with every seed for {listed(passing)}."
