@@ -326,5 +326,7 @@ def test_a_larger_budget_needs_transformed_models_that_fit(world):
     cut = replace(after, probe=after.test, test=replace(after.test, logits=after.test.logits[:, :3]))
     with pytest.raises(ModelError, match="after int8"):
         ask_with([Altered("int8", cut)])
+    with pytest.raises(OptionError, match=r"few is \[16\], but one size must be at least few_judged, 64"):
+        AuditOptions(few=(16,))
     with pytest.raises(OptionError, match="no budget 'slow'"):
         AuditOptions(budget="slow")

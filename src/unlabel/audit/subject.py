@@ -143,7 +143,11 @@ class AuditOptions:
         for name, bound in {**least, "resamples": 10, "rare": 0, "seed": 0, "draws": 2}.items():
             if getattr(self, name) < bound:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be at least {bound}")
-
+        if max(self.few, default=0) < self.few_judged:
+            raise OptionError(
+                f"few is {list(self.few)}, but one size must be at least few_judged, {self.few_judged}:"
+                " C4 would judge none"
+            )
         if self.budget not in BUDGETS:
             raise OptionError(f"no budget '{self.budget}'; expected one of {', '.join(BUDGETS)}")
 
