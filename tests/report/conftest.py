@@ -187,6 +187,110 @@ def audit(
     return content | changes
 
 
+TRANSFORMS = ["fp16", "int8", "int4", "prune20", "prune50", "bn", "retain_ft"]
+
+
+def rows_of(
+    id_: str, label: str | None, values: Any, unit: str, half: float = 0.012, **more: Any
+) -> list[Any]:
+    """A figure of the original, the edited and three retrained models; None leaves a model out."""
+    runs = [("before", "runs/base"), ("after", "runs/no-male")]
+    runs += [("reference", f"runs/retrain-{seed}") for seed in range(3)]
+    return [
+        {
+            "id": id_,
+            "label": label,
+            "model": role,
+            "run": run,
+            "value": value,
+            "ci": [value - half, value + half],
+        }
+        | {"n": 5000, "unit": unit, "layer": None, "transform": None}
+        | more
+        for (role, run), value in zip(runs, values, strict=True)
+        if value is not None
+    ]
+
+
+def further(content: dict[str, Any]) -> dict[str, Any]:
+    """The same audit under the standard budget: durability, canaries, membership, groups, distances."""
+    metrics, comparisons = content["metrics"], content["comparisons"]
+    kept = [
+        label for label in content["models"]["after"]["labels"] if label not in content["request"]["labels"]
+    ]
+    for label in content["request"]["labels"]:
+        for at, transform in enumerate(TRANSFORMS):
+            for id_, ((_, plain, retrained), unit, layer, _) in ATTACKS.items():
+                if id_ == "others.adv.gbt":
+                    continue
+                gain = 0.007 * at - 0.01
+                values = [None, plain + gain, *(retrained + gain / 2 + 0.006 * seed for seed in (-1, 0, 1))]
+                where = {"layer": layer, "transform": transform}
+                metrics += rows_of(f"recover.{id_}", label, values, unit, **where)
+                bounds = {"diff": gain, "lower": gain - 0.012, "upper": gain + 0.012, "margin": 0.05}
+                comparisons.append(
+                    {"id": f"recover.{id_}", "label": label, "verdict": "PASS"} | bounds | where
+                )
+        for at, n in enumerate((16, 64, 256)):
+            values = [
+                0.86 + 0.03 * at,
+                0.71 + 0.02 * at,
+                *(0.7 + 0.02 * at + 0.004 * seed for seed in range(3)),
+            ]
+            metrics += rows_of(f"few.auc@{n}", label, values, "auc", layer="penultimate")
+            if n >= 64:
+                bounds = {"diff": 0.006, "lower": -0.009, "upper": 0.021, "margin": 0.03}
+                where = {"layer": "penultimate", "transform": None}
+                comparisons.append({"id": f"few.auc@{n}", "label": label, "verdict": "PASS"} | bounds | where)
+        for attack in ("own", "probe"):
+            metrics += rows_of(
+                f"canary.{attack}.acc", label, [0.571, 0.504, None, None, None], "fraction", 0.03
+            )
+            metrics += rows_of(f"canary.{attack}.eps_lb", label, [0.16, 0.0, None, None, None], "nats", 0.0)
+        metrics += rows_of(
+            "mia.label.auc", label, [0.538, 0.507, 0.503, 0.505, 0.501], "auc", layer="penultimate"
+        )
+        bounds = {"diff": 0.004, "lower": -0.011, "upper": 0.019, "margin": 0.05}
+        where = {"layer": "penultimate", "transform": None}
+        comparisons.append({"id": "mia.label.auc", "label": label, "verdict": "PASS"} | bounds | where)
+        for kind in ("outputs", "features"):
+            for end, unit in (("", "fraction"), (".adv", "adv"), (".bits", "bits")):
+                metrics += rows_of(f"paper_aia.{kind}{end}", label, [0.8, 0.7, 0.7, 0.69, 0.71], unit)
+        for at, other in enumerate(kept):
+            for figure, unit in (("tpr_gap", "fraction"), ("fpr_gap", "fraction"), ("auc_gap", "auc")):
+                gap = 0.04 * (at % 7) - 0.12
+                values = [gap, gap * 1.2 + 0.01, gap, gap + 0.01, gap - 0.01]
+                metrics += rows_of(f"fair.{figure}@{label}", other, values, unit, 0.03)
+    metrics += rows_of("mia.sample.auc", None, [0.534, 0.521, 0.522, 0.52, 0.524], "auc")
+    metrics += rows_of("mia.sample.tpr@1%", None, [0.016, 0.012, 0.012, 0.013, 0.011], "fraction", 0.004)
+    metrics += rows_of("dist.js", None, [0.03, 0.021, 0.02, 0.021, 0.019], "bits")
+    metrics += rows_of("dist.ks.loss@test", None, [0.03, 0.021, 0.02, 0.021, 0.019], "fraction")
+    few = {str(n): {"excess": 0.006, "upper": 0.021} for n in (16, 64, 256)}
+    names = dict.fromkeys(content["request"]["labels"])
+    notes = {"draws": 50, "few_shot": dict.fromkeys(names, few)}
+    durable = {
+        "verdict": "PASS",
+        "sentence": "No change brings it back.",
+        "budget": "standard",
+        "notes": notes,
+    }
+    coins = {"canaries": dict.fromkeys(names, 2000)}
+    planted = {
+        "verdict": "PASS",
+        "sentence": "0.504 of 1,000 are told right.",
+        "budget": "standard",
+        "notes": coins,
+    }
+    content["claims"] |= {"C4": durable, "C6": planted}
+    return content | {"headline": "UNLEARNED", "not_tested": ["layers before the last features"]}
+
+
+@pytest.fixture
+def make_standard() -> Callable[..., dict[str, Any]]:
+    """Builds the parsed audit.json of a made-up run under the standard budget, three references."""
+    return lambda *args, **more: further(audit(*args, **more))
+
+
 @pytest.fixture
 def make_audit() -> Callable[..., dict[str, Any]]:
     """Builds the parsed audit.json of a made-up run: labels, forgotten labels, number of references."""

@@ -9,7 +9,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from unlabel.errors import ModelError, OptionError
 from unlabel.files import read_json, write_bytes
-from unlabel.report import numbers, plots, provenance, rows, sentences, views
+from unlabel.report import (
+    durability,
+    groups,
+    memory,
+    numbers,
+    plots,
+    provenance,
+    rows,
+    sentences,
+    views,
+    words,
+)
 from unlabel.report.controls import controls, flat
 from unlabel.report.marks import PAGE, marked
 from unlabel.report.rows import Json
@@ -120,14 +131,16 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
     tone, sentence = sentences.finding(audit)
     targets = rows.targets(audit)
     scale, marks, chance = plots.dumbbells(audit)
-    groups = [label for label in [*rows.audited(audit), None] if rows.attack_rows(audit, label)]
-    excess = {label: plots.excesses(audit, label) for label in groups}
+    attacked = [label for label in [*rows.audited(audit), None] if rows.attack_rows(audit, label)]
+    excess = {label: plots.excesses(audit, label) for label in attacked}
     models = audit["models"]
     references = list(models.get("references") or ())
     return {
         "audit": audit,
         "tone": tone,
-        "sentence": sentence,
+        "sentence": sentence
+        if sentence.startswith(numbers.spoken(targets) or " ")
+        else sentence[:1].upper() + sentence[1:],
         "eyebrow": views.eyebrow(audit),
         "summary": sentences.summary(audit),
         "banners": sentences.banners(audit),
@@ -139,11 +152,21 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
             views.claim(id_, claim, models.get("reference_cost"))
             for id_, claim in sorted(audit["claims"].items())
         ],
-        "attacks": {label: rows.attack_rows(audit, label) for label in groups},
+        "attacks": {label: rows.attack_rows(audit, label) for label in attacked},
         "how": rows.how,
         "units": rows.UNITS,
         "judge": lambda found: views.judge(audit, found),
+        "durability": durability.sections(audit),
+        "lasting": durability.lasting(audit),
+        "noted": ((audit["claims"].get("C4") or {}).get("notes") or {}),
+        "canaries": memory.canaries(audit),
+        "membership": memory.membership(audit),
+        "remembered": lambda found: memory.verdict(audit, found),
+        "groups": groups.groups(audit),
+        "gap_names": list(groups.GAPS.values()),
         "further": rows.further(audit),
+        "definition": words.definition,
+        "defined": words.defined(audit),
         "extra": views.described(audit),
         "excess": excess,
         "excess_axis": plots.excess_axis([mark for marks in excess.values() for mark in marks]),

@@ -53,6 +53,27 @@ ATTACK_NAMES: Mapping[str, str] = {
     "own.ppr": "Share of images called positive",
     "own.mi_bits": "Information in the yes or no answer",
     "floor.adv": "True other labels (floor)",
+    "canary.own.acc": "Coins told right, own output",
+    "canary.probe.acc": "Coins told right, features",
+    "canary.own.eps_lb": "Label privacy lost, own output",
+    "canary.probe.eps_lb": "Label privacy lost, features",
+    "mia.label.auc": "By certainty of the annotation",
+    "mia.sample.auc": "By loss on the kept labels",
+    "mia.sample.tpr@1%": "By that loss, 1 % false alarms",
+    "paper_aia.outputs": "Guesses from the other outputs",
+    "paper_aia.outputs.adv": "The same, advantage",
+    "paper_aia.outputs.bits": "The same, bits",
+    "paper_aia.features": "Guesses from the features",
+    "paper_aia.features.adv": "The same, advantage (features)",
+    "paper_aia.features.bits": "The same, bits (features)",
+    "dist.js": "Answers, divergence",
+    "dist.js_ratio": "Answers, in units of retrained models",
+    "dist.agree": "Images with equal answers",
+    "dist.ks.loss@test": "Loss, test images",
+    "dist.ks.loss@train": "Loss, training images",
+    "dist.ks.entropy@test": "Entropy, test images",
+    "dist.ks.entropy@train": "Entropy, training images",
+    "mdl.compression": "Code is shorter by",
 }
 UNITS: Mapping[str, str] = {
     "adv": "0 = chance, 1 = perfect",
@@ -60,6 +81,8 @@ UNITS: Mapping[str, str] = {
     "bit": "bits; 0 = nothing",
     "auc": "AUC; 0.5 = chance, 1 = perfect",
     "fraction": "share, 0 to 1",
+    "nats": "nats; 0 = nothing",
+    "ratio": "ratio",
 }
 
 
@@ -180,16 +203,13 @@ def attack_rows(audit: Json, label: str | None) -> list[tuple[str, list[Row]]]:
     return groups
 
 
-FURTHER: Mapping[str, str] = {  # beginnings of ids that the larger budgets add
-    "recover": "Durability",
-    "few": "Relearning from few annotated images",
-    "mia": "Membership",
+FURTHER: Mapping[
+    str, str
+] = {  # beginnings of ids that the larger budgets add and no section of its own shows
     "paper_aia": "Attribute inference as papers report it",
-    "fair": "Kept labels among people with, less those without, the forgotten label",
     "dist": "Distances to retrained models",
     "mdl": "Length of the code that the label needs",
     "relearn": "Relearning by further training",
-    "canary": "Planted annotations that are remembered",
 }
 
 

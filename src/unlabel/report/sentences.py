@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from unlabel.report.durability import lasting
 from unlabel.report.numbers import brief, count, give_or_take, names, number, spoken, spread
 from unlabel.report.provenance import split_size
 from unlabel.report.rows import (
@@ -113,8 +114,9 @@ def reading(found: Reading | None, digits: int = 3) -> str:
 
 
 def summary(audit: Json) -> list[tuple[str, str]]:
-    """Short paragraphs, each with its lead: attacked, how strong, kept labels, not tested."""
+    """Short paragraphs, each with its lead: attacked, how strong, for how long, kept labels, not tested."""
     parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
+    parts += [("Whether it lasts.", lasting(audit))]
     parts += [("What it cost the kept labels.", _kept(audit)), ("What was not tested.", _untested(audit))]
     return [(lead, text) for lead, text in parts if text]
 

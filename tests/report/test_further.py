@@ -1,0 +1,126 @@
+"""What the page says of the larger budgets: durability, memory, groups, and what every figure is."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unlabel.report import durability, groups, memory, render, rows, words
+from unlabel.report.sentences import summary
+
+Make = Callable[..., dict[str, Any]]
+CLAIMS = Path(__file__).parents[2] / "docs" / "claims.md"
+
+
+def lines(text: str, testid: str) -> int:
+    table = text[text.index(f'data-testid="{testid}"') :]
+    return table[: table.index("</table>")].count("<tr")
+
+
+def test_every_kind_of_figure_has_its_section_and_table(make_standard: Make):
+    text = render(make_standard())
+    assert {name: lines(text, name) for name in ("gains", "few", "canaries", "membership", "groups")} == {
+        "gains": 1 + 7 + 7 * 6,
+        "few": 1 + 3,
+        "canaries": 1 + 4,
+        "membership": 1 + 3,
+        "groups": 1 + 9,
+    }
+    for name in ("durable", "memory", "groups", "further", "words"):
+        assert f'<section id="{name}"' in text
+        assert name == "further" or f'href="#{name}"' in text
+
+
+def test_a_quick_audit_shows_no_section_of_what_it_did_not_test(make_audit: Make):
+    text = render(make_audit())
+    assert not re.search(r'id="(durable|memory|groups|further)"', text)
+    assert durability.lasting(make_audit()) == ""
+
+
+def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard: Make):
+    audit = make_standard()
+    worst = next(
+        c for c in audit["comparisons"] if (c["id"], c.get("transform")) == ("recover.probe.bits.lin", "int8")
+    )
+    worst.update(diff=0.21, lower=0.18, upper=0.24, verdict="FAIL")
+    shown = durability.closest(durability.gains(audit, "Male"))
+    assert [item.transform for item in shown] == list(durability.TRANSFORMS)
+    assert next(item for item in shown if item.transform == "int8").judged is worst
+    said = dict(summary(audit))["Whether it lasts."]
+    assert "changed in 7 ways" in said
+    assert "+0.210, at most +0.240, after storing it in 8 bits (0.050 is allowed)" in said
+    assert "256 annotated images tells Male with an AUC of 0.750 on this model, 0.920 on the original" in said
+
+
+def test_what_retrained_models_gain_is_the_mean_over_them_and_unknown_without(make_standard: Make):
+    audit = make_standard()
+    found = {item.row.id: item for item in durability.gains(audit, "Male")["int4"]}
+    assert found["recover.probe.adv.lin"].retrained == pytest.approx(0.002)  # 0.613 less 0.611
+    audit["metrics"] = [m for m in audit["metrics"] if m["model"] != "reference"]
+    assert {item.retrained for item in durability.gains(audit, "Male")["int4"]} == {None}
+
+
+def test_the_curve_stands_where_its_figures_are(make_standard: Make):
+    few = durability.curve(make_standard(), "Male")
+    assert few is not None
+    assert few.sizes == [16, 64, 256]
+    assert [c.get("margin") for c in few.known] == [None, 0.03, 0.03]
+    point = few.series["after"][1]
+    assert point.x == 50.0
+    assert point.y == pytest.approx(100 - few.scale.at(0.73))
+    assert point.low > point.y > point.high  # percent from the top
+
+
+def test_canaries_and_membership_are_two_sentences_each(make_standard: Make):
+    audit = make_standard()
+    coins, members = memory.canaries(audit), memory.membership(audit)
+    assert coins is not None
+    assert members is not None
+    assert "a coin drew the annotations of 2,000 images" in coins["text"]
+    assert "a share of 0.504 ± 0.030 (original: 0.571)" in coins["text"]
+    assert "AUC of 0.521 ± 0.012, on retrained models 0.522" in members["text"]
+    assert "AUC of 0.507 ± 0.012, on retrained models 0.503" in members["text"]
+    judged = {row.id: memory.verdict(audit, row) for row in members["rows"]}
+    assert judged["mia.label.auc"] == ("PASS", "C2: +0.004, at most +0.019; limit 0.050")
+    assert judged["mia.sample.auc"] is None
+
+
+def test_the_widest_gap_is_named_and_the_picture_stays_small(make_standard: Make):
+    labels = [f"Label_{at}" for at in range(40)]
+    (found,) = groups.groups(make_standard(labels=labels, forget=labels[:1]))
+    assert len(found["table"]) == 39
+    assert len(found["marks"]) == groups.MOST_SHOWN
+    assert found["left_out"] == 39 - groups.MOST_SHOWN
+    changes = [abs(mark.loss) for mark in found["marks"]]
+    assert changes == sorted(changes, reverse=True)
+    assert "from +0.120 to +0.154; retrained models have +0.120" in found["text"]
+
+
+def test_forty_labels_under_the_standard_budget_stay_small_and_the_same(make_standard: Make):
+    labels = [f"Label_{at}" for at in range(40)]
+    text = render(make_standard(labels=labels, forget=labels[:3]))
+    assert len(text.encode()) < 400_000
+    assert text == render(make_standard(labels=labels, forget=labels[:3]))
+
+
+def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard: Make):
+    """The names are those of docs/claims.md, so that a new figure without a definition is noticed."""
+    table = CLAIMS.read_text("utf-8").split("## Metrics")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    full, unknown, names = "", [], re.findall(r"`([^`]+)`", " ".join(cells))
+    for name in names:
+        name = name.replace("*", "own.adv").replace("LABEL", "Male")
+        if name[0] not in "@.":
+            full = name
+        endings = [f"{full.split('@')[0]}{name}", f"{full.rpartition('.')[0]}{name}"]
+        if not any(words.definition(id_) for id_ in (endings if name != full else [full])):
+            unknown.append(name)
+    assert len(names) > 30
+    assert unknown == []
+    audit = make_standard()
+    assert all(text for _, text in words.defined(audit))
+    shown = [found for _, group in rows.further(audit) for found in group]
+    assert shown
+    assert [found.id for found in shown if found.name == found.id] == []
