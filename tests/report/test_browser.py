@@ -83,12 +83,12 @@ def test_page_of_the_standard_budget_reads_too(show: Any, make_standard: Make, w
     assert all(box["left"] >= 0 and box["right"] <= width for box in texts)
 
 
-@pytest.mark.skipif("UNLABEL_AXE" not in os.environ, reason="name axe.min.js in UNLABEL_AXE (see decision 9)")
+@pytest.mark.skipif("AXE_JS" not in os.environ, reason="name axe.min.js in AXE_JS (see decision 9)")
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
 def test_axe_finds_no_violation(show: Any, make_standard: Make, width: int, scheme: str):
     page = show(make_standard(forget=["Male", "Bald"]), width, scheme)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    page.evaluate(Path(os.environ["UNLABEL_AXE"]).read_text("utf-8"))
+    page.evaluate(Path(os.environ["AXE_JS"]).read_text("utf-8"))
     found = page.evaluate("axe.run(document)")
     assert len(found["passes"]) > 30
     assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]] == []
