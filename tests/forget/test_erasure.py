@@ -179,8 +179,8 @@ def test_bad_numbers_are_refused() -> None:
         with pytest.raises(OptionError, match=f"--{next(iter(options))} is"):
             erasure(**options)
     world = tiny_world()
-    with pytest.raises(MethodError, match=r"4 parts of 16 images or more, but there are 40"):
-        forget_labels(world.model, ["top"], world.data, method="erasure", images=40)
+    with pytest.raises(MethodError, match=r"4 parts of 8 images or more, but there are 24"):
+        forget_labels(world.model, ["top"], world.data, method="erasure", images=24)
 
 
 def correlated(count: int) -> Dataset:

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 SHRINK = 1e-2  # of the features' mean variance, added to each: 128 features and some 500 images
 PENALTIES = np.logspace(-3, 1, 9)  # of the ridge regression, in units of the mean squared patch entry
 NOTHING = 1e-9  # a direction this much shorter than the longest is rounding
-FEWEST = 16  # images a round
+FEWEST = 8  # images a round
 
 
 def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> Unlearner:
