@@ -10,6 +10,7 @@ import torch
 
 from unlabel.cli import names
 from unlabel.forget.methods import METHODS
+from unlabel.models.eraser import erasing
 from unlabel.runs import file_sha256, load_run
 from unlabel.testing import differing, tiny_world
 
@@ -160,8 +161,10 @@ def test_forgetting_writes_a_run_and_leaves_its_parent_alone(method, command, ba
     loaded = load_run(out)
     assert loaded.config.forgotten == ("top",)
     old, new = (dict(run.model.named_parameters()) for run in (load_run(base), loaded))
-    assert record["changed"] == sum(int((old[name] != new[name]).sum()) for name in old)
-    assert record["total"] == sum(value.numel() for value in new.values())
+    added = sum(value.numel() for value in erasing(loaded.model).values())  # by leace-layer
+    assert record["changed"] == sum(int((old[name] != new[name]).sum()) for name in old) + added
+    assert record["total"] == sum(value.numel() for value in new.values()) + added
+    assert bool(added) == (method == "leace-layer")
 
     shown = json.loads(command("show", out, "--json").out)
     assert (shown["forgotten"], shown["method"], shown["data"]) == (
