@@ -10,7 +10,9 @@ import pytest
 
 from unlabel import engine
 from unlabel.compare.work import Workroom
-from unlabel.reproduce import plan
+from unlabel.errors import Diverged
+from unlabel.files import read_json
+from unlabel.reproduce import figure3, plan
 from unlabel.reproduce.document import render
 from unlabel.reproduce.pages import PAGES, Request, make_page
 from unlabel.reproduce.published import published
@@ -137,3 +139,20 @@ def test_time_is_measured_for_every_method_and_told_with_the_load(contents: Cont
     assert list(rows) == ["Retrain", *list(column(contents["table2"], 0, "steps"))[3:]]
     assert all(entry["value"] >= 0 for entry in rows.values())
     assert len(page["extra"]["load"]) == len(rows)
+
+
+def test_a_method_that_fails_is_told_and_not_timed(
+    cache: Path, tiny: Scale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: Mapping[str, Path]
+) -> None:
+    honest = figure3.forget_labels
+
+    def forget(*given: Any, method: str, **options: Any) -> Any:
+        if method == "unsir":
+            raise Diverged("the loss became nan at step 1 of 2")
+        return honest(*given, method=method, **options)
+
+    monkeypatch.setattr(figure3, "forget_labels", forget)
+    wanted = Request("figure3", tiny, tmp_path, cache, "unlabel reproduce figure3")
+    page = read_json(make_page(wanted, engine.start(accelerator="cpu")).with_suffix(".json"))
+    assert "UNSIR" not in column(page, 0, "seconds")
+    assert "UNSIR is not timed: it failed in round 1: the loss became nan at step 1 of 2." in page["findings"]

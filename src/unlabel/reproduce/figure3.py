@@ -10,6 +10,7 @@ import numpy as np
 from unlabel.data import load
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
+from unlabel.errors import MethodError
 from unlabel.forget.driver import forget_labels
 from unlabel.reproduce.document import Content, Picture, Table
 from unlabel.reproduce.numbers import Entry, spread, whole
@@ -51,7 +52,7 @@ def studies(scale: Scale) -> list[Study]:
 
 def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
     """Measures, and writes the page."""
-    found, loads = measured(made[0], scale, where)
+    found, loads, failed = measured(made[0], scale, where)
     retrain = found[0]
     calm = max(loads) < QUIET
     return Content(
@@ -66,7 +67,7 @@ def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
             " of which this process is"
             f" 1{'' if calm else ': the machine was not quiet, so read ratios, not seconds'}.",
         ],
-        findings(found),
+        [*findings(found), *(f"{name} is not timed: it failed in {why}." for name, why in failed.items())],
         [
             Table(
                 "Seconds, steps and images",
@@ -78,12 +79,12 @@ def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
             )
         ],
         [picture(found)],
-        {"load": loads},
+        {"load": loads, "failed": failed},
     )  # fmt: skip
 
 
-def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[float]]:
-    """Retrain first, then the methods, each once a round; and the machine's load before each."""
+def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[float], dict[str, str]]:
+    """Retrain first, then the methods, each once a round; the machine's load before each; what failed."""
     settings = table2_studies(scale)[0].settings
     loaded = load_run(made.folder)
     source = load(
@@ -92,6 +93,7 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
     data = source.normalised(loaded.config.mean, loaded.config.std).train
     found = [Timed(None), *(Timed(setting) for setting in settings)]
     loads: list[float] = []
+    failed: dict[str, str] = {}
     _warm_up(data, scale, where)
     for number in range(scale.rounds):
         where.log.say(f"round {number + 1}/{scale.rounds}")
@@ -102,17 +104,21 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
         found[0].add(history.seconds, history.steps, history.images_processed)
         for setting, item in zip(settings, found[1:], strict=True):
             loads.append(os.getloadavg()[0])
-            outcome = forget_labels(
-                loaded.model,
-                [made.study.label],
-                data,
-                method=setting.method,
-                images=scale.images,
-                run=where.with_seed(scale.unlearning_seeds[number % len(scale.unlearning_seeds)]),
-                **setting.options,
-            )
+            try:
+                outcome = forget_labels(
+                    loaded.model,
+                    [made.study.label],
+                    data,
+                    method=setting.method,
+                    images=scale.images,
+                    run=where.with_seed(scale.unlearning_seeds[number % len(scale.unlearning_seeds)]),
+                    **setting.options,
+                )
+            except MethodError as error:  # a training that diverged has no length to be timed
+                failed[item.name] = f"round {number + 1}: {error}"
+                continue
             item.add(outcome.seconds["total"], outcome.history.steps, outcome.images_processed)
-    return found, loads
+    return [item for item in found if item.name not in failed], loads, failed
 
 
 def _warm_up(data: Dataset, scale: Scale, where: Run) -> None:
