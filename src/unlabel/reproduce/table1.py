@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import fmean
 
 from unlabel.reproduce.document import Content, Table
-from unlabel.reproduce.numbers import percent, spread
+from unlabel.reproduce.numbers import deviation, percent, spread
 from unlabel.reproduce.plan import Made, Study
 from unlabel.reproduce.published import published
 from unlabel.reproduce.rows import Models, failures, forgotten, original, retrained
@@ -54,7 +55,7 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
                 "Sweep, Male forgotten",
                 (
                     "setting", "accuracy on E, %", "AUC on E", "row put back", "linear probe", "MLP, bits",
-                    "weights changed, %", "C2", "C5",
+                    "C2", "C5",
                 ),
                 [_row(models) for models in (original(item), retrained(item), *forgotten(item))],
                 "An *advantage* is 0 for a coin and 1 for a perfect attack. Mean and sd over seeds.",
@@ -64,11 +65,6 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
 
 
 def _row(models: Models) -> list:
-    changed = [
-        record["cost"]["changed"] / record["cost"]["total"]
-        for record in models.records
-        if "changed" in record["cost"]
-    ]
     return [
         models.name,
         percent(models.accuracy()),
@@ -76,7 +72,6 @@ def _row(models: Models) -> list:
         spread(models.of_label("put_back", "advantage")) if models.name != "Retrain" else "-",
         spread(models.figure("probe.adv.lin")),
         spread(models.figure("probe.bits.mlp")),
-        percent(changed),
         models.verdicts("C2"),
         models.verdicts("C5"),
     ]
@@ -98,12 +93,12 @@ def findings(made: Made) -> list[str]:
             known = [item for item in models if item is not None]
             if len(known) < len(models):
                 continue
-            probe = [item.mean(item.figure("probe.adv.lin")) for item in known]
-            right = [100 * item.mean(item.accuracy()) for item in known]
+            probe = [_known(item.figure("probe.adv.lin")) for item in known]
+            right = [_known(item.accuracy(), 100) for item in known]
             said.append(
-                f"{short}: from {word} {ends[0]:g} to {ends[-1]:g} the linear probe goes from {probe[0]:.3f}"
-                f" to {probe[-1]:.3f} ({_trend(probe)}) and the retained accuracy from {right[0]:.1f} to"
-                f" {right[-1]:.1f} % ({_trend(right)})."
+                f"{short}, {word} from {ends[0]:g} to {ends[-1]:g}: the linear probe from"
+                f" {fmean(probe[0]):.3f} to {fmean(probe[-1]):.3f} ({_trend(probe)}), the retained accuracy"
+                f" from {fmean(right[0]):.1f} to {fmean(right[-1]):.1f} % ({_trend(right)})."
             )
     swept_rows = [models for name, models in rows.items() if ", tau" in name]
     best = min(swept_rows, key=lambda models: models.mean(models.figure("probe.adv.lin")))
@@ -116,8 +111,16 @@ def findings(made: Made) -> list[str]:
     return [*said, *failures(made)]
 
 
-def _trend(values: Sequence[float]) -> str:
-    steps = [after - before for before, after in pairwise(values)]
+def _known(values: Sequence[float | None], scale: float = 1.0) -> list[float]:
+    return [scale * value for value in values if value is not None]
+
+
+def _trend(values: Sequence[Sequence[float]]) -> str:
+    """Where means over seeds go, if they go further than two deviations of the seeds."""
+    means = [fmean(seeds) for seeds in values]
+    if max(means) - min(means) <= 2 * max(deviation(seeds) for seeds in values):
+        return "no further than seeds do"
+    steps = [after - before for before, after in pairwise(means)]
     if all(step > 0 for step in steps):
         return "rising"
     return "falling" if all(step < 0 for step in steps) else "not in one direction"
