@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_EVALUATED"]
 Role = Literal["before", "after", "reference"]
+Against = Literal["retrained", "itself"]
 
 SCHEMA = "unlabel.audit/1"
 
@@ -44,8 +45,10 @@ class Comparison:
     """One attack on one label, set against the retrained references.
 
     ``diff`` = value after - mean of the references; ``lower`` and ``upper`` are one-sided 95 % bounds of
-    it, with the references' seed noise included where there are two or more. With a ``transform``, ``diff``
-    is what that transform of the weights brought back: value after it less value before.
+    it, with the references' seed noise included where there are two or more. With a ``transform``, both are
+    read after that transform of the weights; or, ``against`` itself, ``diff`` is what the transform brought
+    back: value after it less value before. Of these two the one nearer to a PASS stands here, with bounds of
+    97.5 % where it was chosen.
     """
 
     id: str
@@ -57,6 +60,7 @@ class Comparison:
     verdict: Verdict
     layer: str | None = None
     transform: str | None = None
+    against: Against = "retrained"
 
 
 @dataclass(frozen=True)

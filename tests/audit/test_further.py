@@ -8,9 +8,9 @@ from scipy.special import expit
 
 from unlabel.audit import AuditOptions
 from unlabel.audit.distances import agreement, distance_rows, jensen_shannon
-from unlabel.audit.equivalent import margin_of
 from unlabel.audit.groups import gaps, group_rows
 from unlabel.audit.inference import attribute_inference, balanced_bits, code_length
+from unlabel.audit.judging import reference_margin
 from unlabel.audit.membership import (
     LABEL,
     label_membership,
@@ -54,7 +54,7 @@ def test_a_model_without_memory_cannot_be_told_on(world, question):
 def test_features_that_remember_an_annotation_give_the_training_image_away(world, question):
     found = label_membership(overfitted(world, world.subject("after", 0.3), [0], 3.0), question, OPTIONS)
     assert found.lower() > 0.6
-    assert margin_of(LABEL, OPTIONS) == OPTIONS.d_reference / 2
+    assert reference_margin(LABEL, OPTIONS) == OPTIONS.d_reference / 2
 
 
 def test_small_losses_on_training_images_give_them_away(world):

@@ -50,7 +50,7 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
     assert next(item for item in shown if item.transform == "int8").judged is worst
     said = dict(summary(audit))["Whether it lasts."]
     assert "changed in 7 ways" in said
-    assert "+0.210, at most +0.240, after storing it in 8 bits (0.050 is allowed)" in said
+    assert "+0.210, at most +0.240, more after storing it in 8 bits than before (0.050 is allowed)" in said
     assert "256 annotated images tells Male with an AUC of 0.750 on this model, 0.920 on the original" in said
 
 

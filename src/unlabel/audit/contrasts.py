@@ -14,12 +14,14 @@ class Contrast:
     """A model against the mean of several references, images' and seeds' errors together.
 
     ``se^2 = se_images^2 + s^2 / R`` where ``s`` is the spread of the R references' own values, with
-    Satterthwaite's degrees of freedom. With one reference only the images' error is known.
+    Satterthwaite's degrees of freedom. With one reference only the images' error is known. ``fixed`` is the
+    part of ``se^2`` that more images would not make smaller: seeds and draws.
     """
 
     value: float
     se: float
     df: float
+    fixed: float = 0.0
 
     def lower(self, level: float = 0.95) -> float:
         """One-sided lower bound."""
@@ -52,7 +54,8 @@ def seeded(estimate: Estimate, values: Sequence[float]) -> Contrast:
 def combined(value: float, parts: Sequence[tuple[float, int]]) -> Contrast:
     """A number whose error has independent parts, each a variance with its degrees of freedom.
 
-    The parts add up; Satterthwaite's formula gives the degrees of freedom of their sum.
+    The parts add up; Satterthwaite's formula gives the degrees of freedom of their sum. The first part is the
+    images', which alone shrinks with their number.
 
     >>> combined(0.1, [(0.0004, 999), (0.0004, 2)]).df.__round__(2)
     7.98
@@ -61,7 +64,7 @@ def combined(value: float, parts: Sequence[tuple[float, int]]) -> Contrast:
     if total == 0.0:
         return Contrast(value, 0.0, parts[0][1])
     df = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
-    return Contrast(value, float(np.sqrt(total)), df)
+    return Contrast(value, float(np.sqrt(total)), df, sum(variance for variance, _ in parts[1:]))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from unlabel.audit.judging import all_of, joined
+from unlabel.audit.contrasts import seeded
+from unlabel.audit.deciding import Need, needs, notes_of
+from unlabel.audit.judging import Cell, all_of, joined
 from unlabel.audit.outputs import OwnOutput
 from unlabel.audit.statistics import Estimate
 from unlabel.audit.subject import AuditOptions, Question
@@ -23,6 +25,13 @@ def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdi
         for item in signed
     )
     return "PASS" if all(inside) else "INCONCLUSIVE"
+
+
+def _need(own: OwnOutput, question: Question, options: AuditOptions) -> Need:
+    """Images of E that would decide a label's own output."""
+    signed = seeded(own.signed(question).absolute(), ())
+    cell = Cell(question.label, "own.adv", signed, options.d_chance, "INCONCLUSIVE")
+    return needs([cell], {question.label: question}, 0, options)[question.label]
 
 
 def claim_disabled(
@@ -57,6 +66,12 @@ def claim_disabled(
         "inverted": inverted,
         "advantage_with_row_put_back": back,
     }
+    need = {
+        name: _need(own, questions[name], options)
+        for name, own in owns.items()
+        if per_label[name] == "INCONCLUSIVE"
+    }
+    notes |= notes_of(need) if need else {}
     worst = max(owns, key=lambda name: abs(signed[name].value))
     number = f"{abs(signed[worst].value):.2f}"
     names = joined(list(owns))
@@ -78,7 +93,9 @@ def claim_disabled(
             f"The model's own output for {names} is no better than a coin, within {options.d_chance:g}."
         )
     else:
+        worst = max(need, key=lambda name: abs(signed[name].value))
         sentence = (
-            f"There are too few images to tell whether the output for {worst} is a coin (advantage {number})."
+            f"There are too few images to tell whether the output for {worst} is a coin (advantage"
+            f" {abs(signed[worst].value):.2f}){need[worst].words()}."
         )
     return Claim(verdict, sentence, options.budget, binding="own.sadv", per_label=per_label, notes=notes)

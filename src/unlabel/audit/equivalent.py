@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+from unlabel.audit.deciding import Need, needs, notes_of, too_rare
 from unlabel.audit.judging import (
     ATTACKS,
     IN_WORDS,
     Judgement,
     Readings,
     excess_cells,
-    images_needed,
     joined,
     judge,
+    reference_margin,
     unit_of,
 )
 from unlabel.audit.membership import LABEL
@@ -23,13 +24,6 @@ SUFFICES = "head removal suffices here"
 BLIND = "cannot discriminate"
 
 
-def margin_of(figure: str, options: AuditOptions) -> float:
-    """C2's margin of an attack, in its own unit; an advantage is twice an AUC."""
-    if unit_of(figure) == "auc":
-        return options.d_reference / 2
-    return options.d_reference_bits if unit_of(figure) == "bits" else options.d_reference
-
-
 def weigh(
     model: Mapping[str, Readings],
     references: Sequence[Mapping[str, Readings]],
@@ -39,7 +33,9 @@ def weigh(
     """Every attack on a model against the mean of the retrained ones."""
     measured = next(iter(model.values()))
     figures = [figure for figure in (*ATTACKS, LABEL) if figure in measured]
-    cells = excess_cells(model, references, figures, lambda figure: margin_of(figure, options), pooled=True)
+    cells = excess_cells(
+        model, references, figures, lambda figure: reference_margin(figure, options), pooled=True
+    )
     return judge(cells, rare, options, mean_passes=True)
 
 
@@ -129,13 +125,12 @@ def claim_equivalent(
     if verdict == "PASS" and removed.verdict != "FAIL":
         verdict = "INCONCLUSIVE"
         notes["finding"] = SUFFICES if removed.verdict == "PASS" else BLIND
+    need: dict[str, Need] = {}
     if "INCONCLUSIVE" in (verdict, *per_label.values()):
-        notes["images_needed"] = {
-            name: images_needed(judged.cells, questions[name], options)
-            for name, each in per_label.items()
-            if each == "INCONCLUSIVE"
-        }
-    sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, options)
+        open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
+        need = needs(judged.cells, open_, len(references), options)
+        notes |= notes_of(need)
+    sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
     claim = Claim(
         verdict, sentence, options.budget, provisional, judged.binding.figure, {**known, **per_label}, notes
     )
@@ -148,12 +143,13 @@ def _sentence_equivalent(
     notes: Mapping[str, object],
     names: str,
     rare: frozenset[str],
+    need: Mapping[str, Need],
     options: AuditOptions,
 ) -> str:
     cell = judged.binding
     unit = {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
     attack, of = IN_WORDS[cell.figure], cell.label or names
-    bound = cell.contrast.upper(options.level)
+    bound = cell.upper(options)
     if verdict == "PASS":
         return (
             f"No attack learns more about {names} from this model than from models retrained without it,"
@@ -176,11 +172,10 @@ def _sentence_equivalent(
             " would fail, so the pass does not count."
         )
     if rare:
-        return (
-            f"Fewer than {options.rare} test images have, or lack, {joined(sorted(rare))}: too few to decide."
-        )
+        return too_rare(rare, need, options)
+    more = need[cell.label].words() if cell.label and cell.label in need else ""
     return (
         f"The data cannot decide whether more about {of} can be learnt from this model than from retrained"
         f" ones: {attack} gains {cell.contrast.value:.3f} {unit}, possibly up to {bound:.3f} (margin"
-        f" {cell.margin:g})."
+        f" {cell.margin:g}){more}."
     )

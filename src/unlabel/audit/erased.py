@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from unlabel.audit.contrasts import seeded
+from unlabel.audit.deciding import needs, notes_of, too_rare, worded
 from unlabel.audit.judging import (
     FEATURE_ATTACKS,
     IN_WORDS,
@@ -72,11 +73,17 @@ def claim_erased(
             if floors is None
             else " The retained labels, if answered correctly, give that much away by themselves."
         )
+    open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
+    cells = [cell for level in levels.values() for cell in level.cells]
+    need = needs(cells, open_, 0, options)
+    if verdict == "INCONCLUSIVE":
+        sentence = too_rare(rare, need, options) if rare else worded(sentence, need)
     notes = {
         "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
         f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",
         "outputs": levels["outputs"].verdict,
         "embedding": levels["embedding"].verdict,
         "attainable": attainable,
+        **(notes_of(need) if need else {}),
     }
     return Claim(verdict, sentence, options.budget, False, binding.figure, per_label, notes)

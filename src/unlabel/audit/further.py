@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlabel.audit.distances import distance_rows
-from unlabel.audit.durable import FEW, RECOVERED, Recovery
 from unlabel.audit.evidence import Job, side_by_side
 from unlabel.audit.groups import group_rows
 from unlabel.audit.inference import attribute_inference, code_rows
@@ -13,6 +12,7 @@ from unlabel.audit.judging import Readings, unit_of
 from unlabel.audit.membership import Membership, label_membership, membership_rows, sample_membership
 from unlabel.audit.outputs import OwnOutput, read_others_linear
 from unlabel.audit.probes import read_features
+from unlabel.audit.recovery import FEW, RECOVERED, Recovery
 from unlabel.audit.relearn import few_shot
 from unlabel.audit.rows import row
 from unlabel.audit.statistics import Estimate

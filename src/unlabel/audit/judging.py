@@ -6,14 +6,11 @@ PASS needs *every* test within its margin: an intersection-union test, so none i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, isfinite
-
-from scipy.stats import norm
 
 from unlabel.audit.contrasts import Contrast, contrast, holm, seeded
 from unlabel.audit.statistics import Estimate, mean
-from unlabel.audit.subject import AuditOptions, Question
-from unlabel.findings import Comparison, Verdict
+from unlabel.audit.subject import AuditOptions
+from unlabel.findings import Against, Comparison, Verdict
 from unlabel.models.features import PENULTIMATE
 
 Readings = Mapping[str, Estimate]  # attack -> how well it does on one model and label
@@ -48,6 +45,13 @@ def unit_of(figure: str) -> str:
     return "bits" if "bits" in figure else "adv"
 
 
+def reference_margin(figure: str, options: AuditOptions) -> float:
+    """C2's margin of an attack, in its own unit; an advantage is twice an AUC."""
+    if unit_of(figure) == "auc":
+        return options.d_reference / 2
+    return options.d_reference_bits if unit_of(figure) == "bits" else options.d_reference
+
+
 def joined(names: Sequence[str]) -> str:
     """Names as they are read aloud.
 
@@ -68,6 +72,17 @@ def all_of(verdicts: Sequence[Verdict]) -> Verdict:
 class Cell:
     """One test: a figure of one label (None: the mean over labels), perhaps after a transform of the
     weights, against its margin.
+
+    Args:
+        label: The label.
+        figure: The attack.
+        contrast: The model against what it is compared with.
+        margin: What is tolerated.
+        verdict: Of this test.
+        transform: What was done to the weights before.
+        against: Whether the figure is compared with retrained models, or with the model before the transform.
+        chosen_of: Comparisons that this one was chosen from, as the one nearest to a PASS. Each has its part
+            of the error rate, so that the choice is paid for.
     """
 
     label: str | None
@@ -76,6 +91,24 @@ class Cell:
     margin: float
     verdict: Verdict = "NOT_EVALUATED"
     transform: str | None = None
+    against: Against = "retrained"
+    chosen_of: int = 1
+
+    def lower(self, options: AuditOptions) -> float:
+        """One-sided lower bound."""
+        return self.contrast.lower(self.level(options))
+
+    def upper(self, options: AuditOptions) -> float:
+        """One-sided upper bound."""
+        return self.contrast.upper(self.level(options))
+
+    def level(self, options: AuditOptions) -> float:
+        """Confidence level of its bounds."""
+        return 1.0 - options.alpha / self.chosen_of
+
+    def distance(self, options: AuditOptions) -> float:
+        """How far its upper bound is above the margin, in margins; below 0 it passes."""
+        return (self.upper(options) - self.margin) / self.margin
 
 
 @dataclass(frozen=True)
@@ -101,12 +134,13 @@ class Judgement:
                 cell.figure,
                 cell.label,
                 cell.contrast.value,
-                cell.contrast.lower(options.level),
-                cell.contrast.upper(options.level),
+                cell.lower(options),
+                cell.upper(options),
                 cell.margin,
                 cell.verdict,
                 layer_of(cell.figure),
                 cell.transform,
+                cell.against,
             )
             for cell in self.cells
         )
@@ -171,7 +205,7 @@ def judge(
             return "INCONCLUSIVE"
         if adjusted[id(cell)] < options.alpha:
             return "FAIL"
-        return "PASS" if cell.contrast.upper(options.level) < cell.margin else "INCONCLUSIVE"
+        return "PASS" if cell.upper(options) < cell.margin else "INCONCLUSIVE"
 
     judged = tuple(replace(cell, verdict=verdict_of(cell)) for cell in cells)
 
@@ -189,23 +223,5 @@ def judge(
     pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
         [c for c in whole if c.label not in rare] or list(judged)
     )
-    binding = max(pool, key=lambda c: (c.contrast.upper(options.level) - c.margin) / c.margin)
+    binding = max(pool, key=lambda c: c.distance(options))
     return Judgement(verdict, per_label, judged, binding)
-
-
-def images_needed(cells: Sequence[Cell], question: Question, options: AuditOptions) -> int | None:
-    """About how many images in E would decide a label's open tests, four times in five.
-
-    None where a figure sits at or beyond its margin: more images would not turn that into a PASS.
-    """
-    n = question.n
-    need = float(n * options.rare / max(question.rarer, 1))
-    reach = float(norm.ppf(options.level) + norm.ppf(0.8))
-    for cell in cells:
-        if cell.label != question.label or cell.verdict != "INCONCLUSIVE":
-            continue
-        room = cell.margin - cell.contrast.value
-        if room <= 0:
-            return None
-        need = max(need, n * (reach * cell.contrast.se / room) ** 2)
-    return ceil(need) if isfinite(need) else None

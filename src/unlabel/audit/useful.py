@@ -1,8 +1,10 @@
 """The claim C5: the labels that stay still work, measured against retrained models or the original."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from unlabel.audit.contrasts import Contrast, contrast
+from unlabel.audit.deciding import need_of, notes_of, worded
 from unlabel.audit.judging import Cell, judge
 from unlabel.audit.membership import SAMPLE
 from unlabel.audit.statistics import Estimate
@@ -16,7 +18,7 @@ MACRO, WORST, ECE = "util.auc.macro", "util.auc", "util.ece.macro"
 def _loss(after: Estimate, references: Sequence[Estimate]) -> Contrast:
     """How much lower the model is than the references."""
     gain = contrast(after, references)
-    return Contrast(-gain.value, gain.se, gain.df)
+    return replace(gain, value=-gain.value)
 
 
 def losses(
@@ -118,6 +120,10 @@ def claim_useful(
         "INCONCLUSIVE": f"The data cannot decide whether the other labels work as well as in {whom}:"
         f" {change}.",
     }[judged.verdict]
+    if judged.verdict == "INCONCLUSIVE":
+        open_ = {"retained": need_of(cells, after.macro(WORST).n, len(references), options)}
+        notes |= notes_of(open_)
+        sentence = worded(sentence, open_)
     provisional = 0 < len(references) < 3
     return Claim(judged.verdict, sentence, options.budget, provisional, judged.binding.figure, {}, notes)
 

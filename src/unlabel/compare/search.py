@@ -17,8 +17,7 @@ import numpy as np
 
 from unlabel import engine
 from unlabel.audit.case import Case, open_request
-from unlabel.audit.equivalent import margin_of
-from unlabel.audit.judging import ATTACKS
+from unlabel.audit.judging import ATTACKS, reference_margin
 from unlabel.audit.memory import Memory
 from unlabel.audit.outputs import OwnOutput, read_others
 from unlabel.audit.probes import read_features
@@ -174,7 +173,7 @@ class Hall:
             if isinstance(error, OSError):
                 raise
             return {**nothing, "error": f"{type(error).__name__}: {error}"}
-        over = {name: (attacks[name] - goal[name]) / margin_of(name, self.options) for name in ATTACKS}
+        over = {name: (attacks[name] - goal[name]) / reference_margin(name, self.options) for name in ATTACKS}
         return plain(
             {
                 "error": None,

@@ -23,7 +23,10 @@ RECOVER, FEW = "recover.", "few.auc@"
 
 @dataclass(frozen=True)
 class Gain:
-    """What one change of the model brought back for one attack: the figure after it less the one before."""
+    """What one change brought back for one attack: more than before it, or than on retrained models.
+
+    ``retrained`` is what it brought back on retrained models, where this model is compared with itself.
+    """
 
     transform: str
     row: Row
@@ -45,6 +48,21 @@ class Gain:
         """The attack, without the change."""
         return self.row.name.split(", after ")[0]
 
+    @property
+    def distance(self) -> float:
+        """How far its upper bound is above its margin, in margins."""
+        return (self.judged["upper"] - self.judged["margin"]) / self.judged["margin"]
+
+    @property
+    def than(self) -> str:
+        """What it is compared with."""
+        return "before it" if against_itself(self.judged) else "retrained, after it"
+
+
+def against_itself(comparison: Json) -> bool:
+    """Whether a comparison is with the model before the change; audits without the word had no other."""
+    return comparison.get("against", "itself") == "itself"
+
 
 def gains(audit: Json, label: str) -> dict[str, list[Gain]]:
     """By transform, the gain of every attack on a label that was judged."""
@@ -58,16 +76,15 @@ def gains(audit: Json, label: str) -> dict[str, list[Gain]]:
             continue
         plain = row(audit, c["id"].removeprefix(RECOVER), label, c.get("layer"))
         both = (changed.retrained, plain.retrained if plain else None)
-        retrained = both[0].value - both[1].value if both[0] and both[1] else None
+        itself = against_itself(c)
+        retrained = both[0].value - both[1].value if itself and both[0] and both[1] else None
         found.setdefault(transform, []).append(Gain(transform, changed, retrained))
     return found
 
 
 def closest(found: Mapping[str, Sequence[Gain]]) -> list[Gain]:
     """Of each transform, the attack that came closest to its margin."""
-    return [
-        max(items, key=lambda item: item.judged["upper"] - item.judged["margin"]) for items in found.values()
-    ]
+    return [max(items, key=lambda item: item.distance) for items in found.values()]
 
 
 def gain_axis(shown: Sequence[Gain]) -> Axis:
@@ -178,15 +195,16 @@ def lasting(audit: Json) -> str:
     every = [item for items in each.values() for item in items]
     text = ""
     if every:
-        worst = max(every, key=lambda item: item.judged["upper"] - item.judged["margin"])
+        worst = max(every, key=lambda item: item.distance)
         ways = len({item.transform for item in every})
         spoken_ = TRANSFORMS.get(worst.transform, ("", worst.transform))[1]
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"
-            f" attacked again: the attack that came closest to its limit changed by"
+            f" attacked again: the attack that came closest to its limit tells"
             f" {number(worst.judged['diff'], signed=True)}, at most"
-            f" {number(worst.judged['upper'], signed=True)}, after"
-            f" {spoken_} ({number(worst.judged['margin'])} is allowed)."
+            f" {number(worst.judged['upper'], signed=True)}, more after {spoken_} than"
+            f" {'before' if against_itself(worst.judged) else 'it does on retrained models after the same'}"
+            f" ({number(worst.judged['margin'])} is allowed)."
         )
     return f"{text} {_relearnt(audit)}".strip()
 
