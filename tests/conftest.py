@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test reads a clock. By default an example that takes 200 ms fails, and so do the first examples if they
+# take a second to draw: on a busy machine, reading Unicode's tables for the first one did.
+settings.register_profile(
+    "no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before torch is imported: it reads the number of threads once."""
+    settings.load_profile("no-clock")
     for name in [name for name in os.environ if name.startswith("UNLABEL_")]:
         del os.environ[name]
     os.environ["OMP_NUM_THREADS"] = "1"  # and a fork after more threads have run can hang
@@ -116,3 +124,58 @@ def chromium() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def window(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens a page's text offline, ``window(text, width, scheme)``; any request or console error fails."""
+    contexts, troubles = [], []
+
+    def open_page(text: str, width: int = 1280, scheme: str = "light") -> Any:
+        path = tmp_path / "page.html"
+        path.write_text(text, encoding="utf-8")
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        own = path.as_uri()
+        page.on("request", lambda r: None if r.url in (own, "data:,") else troubles.append(r.url))
+        page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: troubles.append(str(e)))
+        page.goto(own)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+BOXES = """selector => [...document.querySelectorAll(selector)].map(e => {
+  const b = e.getBoundingClientRect();
+  return {text: e.innerText, left: b.left, right: b.right, width: b.width, height: b.height};
+})"""
+
+
+@pytest.fixture(scope="session")
+def readable() -> Callable[[Any, int, str], None]:
+    """Asserts that nothing sticks out of a page, that what a selector finds has a size, and legible text."""
+    measure = (Path(__file__).parent / "texts.js").read_text("utf-8")
+
+    def check(page: Any, width: int, selector: str) -> None:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        boxes = page.evaluate(BOXES, selector)
+        assert boxes
+        for box in boxes:
+            assert box["left"] >= 0, box
+            assert box["right"] <= width, box
+            assert box["width"] > 8, box
+            assert box["height"] > 8, box
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        texts = page.evaluate(measure)
+        assert texts["smallest"]["size"] >= 11, texts["smallest"]
+        assert texts["faintest"]["contrast"] >= 4.5, texts["faintest"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    return check
