@@ -25,6 +25,7 @@ from unlabel.audit.subject import AuditOptions
 from unlabel.files import write_json, write_text
 from unlabel.testing.planted import plant
 from unlabel.testing.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
+from unlabel.testing.trials_durable import durable_at
 from unlabel.testing.truth import columns
 
 ONE = AuditOptions(probe_seeds=1)
@@ -132,6 +133,11 @@ def parts(repetitions: int) -> dict[str, Callable[[], dict[str, Any]]]:
         jobs[f"C5/{n}"] = lambda n=n: verdicts(
             few, lambda s: useful_at(s, images=n, losses=times(0.01), references=REFERENCES)
         )
+        for name, margin, shot in (("C4", 0.1, False), ("C4few", 0.03, True)):
+            jobs[f"{name}/{n}"] = lambda n=n, margin=margin, shot=shot: verdicts(
+                few,
+                lambda s: durable_at(s, images=n, excesses=times(margin), references=REFERENCES, few=shot),
+            )
     for kind in PLANTS:
         shape, adv, prior, follow, n, options = kind
         name = f"estimate/{shape}/{adv:g}/{prior:g}/{follow:g}/{n}/{options.probe_seeds}"

@@ -6,7 +6,11 @@ from typing import Any
 
 from scipy.stats import beta
 
-MARGINS = {"C1": 0.1, "C2": 0.1, "C3": 0.1, "C5": 0.01}
+from unlabel.audit.durable import TRANSFORMS
+from unlabel.audit.recovery import RECOVERED
+from unlabel.testing.trials_durable import LESS
+
+MARGINS = {"C1": 0.1, "C2": 0.1, "C3": 0.1, "C4": 0.1, "C4few": 0.03, "C5": 0.01}
 PANELS = (
     ("C1", None, "C1 disabled"),
     ("C2", 3, "C2 like retrained, 3 references"),
@@ -14,7 +18,11 @@ PANELS = (
     ("C3", None, "C3 erased"),
     ("C2", 5, "C2 like retrained, 5 references"),
     ("C5", 5, "C5 useful, 5 references"),
+    ("C4", 3, "C4 after a transform, 3 ref."),
+    ("C4", 5, "C4 after a transform, 5 ref."),
+    ("C4few", 3, "C4 few annotations, 3 ref."),
 )
+NAMES = {"C4": "C4, after a transform", "C4few": "C4, few annotations"}
 WIDE, HIGH, LEFT, TOP, GAP_X, GAP_Y = 230, 150, 56, 74, 60, 86
 SIZES = (1500, 5000)
 SHAPES = {"line": "a line", "xor": "the sign of a product", "norm": "the spread"}
@@ -72,7 +80,7 @@ def power_table(done: dict[str, Any]) -> str:
                 " / ".join(f"{100 * share(rows[step], v):.0f}" for v in ("PASS", "INCONCLUSIVE", "FAIL"))
                 for step in steps
             ]
-            lines.append(f"| {claim} | {n:,} | {references or '-'} | {' | '.join(cells)} |")
+            lines.append(f"| {NAMES.get(claim, claim)} | {n:,} | {references or '-'} | {' | '.join(cells)} |")
     head = "| claim | images | references | " + " | ".join(f"{step:g} margin" for step in steps) + " |"
     return table(head, lines)
 
@@ -87,8 +95,8 @@ def error_table(done: dict[str, Any]) -> str:
             wrong = percent(rows[None], "FAIL") if None in rows else percent(rows[0.0], "FAIL")
             passes, fails = (percent(rows[1.0], verdict) for verdict in ("PASS", "FAIL"))
             lines.append(
-                f"| {claim} | {n:,} | {references or '-'} | {retrained} | {wrong} | {passes} | {fails} |"
-                f" {sum(rows[1.0].values())} |"
+                f"| {NAMES.get(claim, claim)} | {n:,} | {references or '-'} | {retrained} | {wrong} | {passes} |"
+                f" {fails} | {sum(rows[1.0].values())} |"
             )
     return table(
         "| claim | images | references | Retrain passes | Retrain (C1, C3: nothing) fails |"
@@ -199,15 +207,20 @@ def page(done: dict[str, Any]) -> str:
             half_many=100 * half[5000],
             c1=100 * share(rows_of(done, "C1", 1500, None)[0.0], "PASS"),
             c2=100 * share(rows_of(done, "C2", 1500, 3)[None], "PASS"),
+            c4_tests=len(TRANSFORMS) * len(RECOVERED) + len(LESS),
+            c4=100 * share(rows_of(done, "C4", 5000, 3)[None], "PASS"),
+            c4_five=100 * share(rows_of(done, "C4", 5000, 5)[None], "PASS"),
+            c4_fail=100 * share(rows_of(done, "C4", 5000, 5)[1.5], "FAIL"),
+            few_fail=100 * share(rows_of(done, "C4few", 5000, 5)[1.5], "FAIL"),
             c2_many=100 * share(rows_of(done, "C2", 5000, 3)[None], "PASS"),
         )
     )
 
 
 def picture(done: dict[str, Any]) -> str:
-    """The power curves as SVG: three by two panels, light or dark as the reader's page is."""
+    """The power curves as SVG: three by three panels, light or dark as the reader's page is."""
     width = LEFT + 3 * WIDE + 2 * GAP_X + 24
-    height = TOP + 2 * HIGH + GAP_Y + 60
+    height = TOP + 3 * HIGH + 2 * GAP_Y + 60
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
         f' viewBox="0 0 {width} {height}" role="img" aria-labelledby="t">',

@@ -48,7 +48,18 @@ def test_the_command_prints_the_plan(command, base):
     ran = command("audit", base, "--plan", "--labels", "top", "--quiet")
     assert ran.code == 0
     assert "C4 lacks" in ran.out
+    assert "images of E and P have it" in ran.out
     ran = command("audit", base, "--plan", "--labels", "top", "--json", "--quiet")
-    assert json.loads(ran.out)["labels"]["top"]["images"] == 24
+    top = json.loads(ran.out)["labels"]["top"]
+    assert top["crossed"]  # 24 images of E are few: the 24 of P are judged as well
+    assert top["images"] == 48
     assert "needs either" in command("audit", base, "--plan").err
     assert "--before BEFORE" in command("audit", base).err
+
+
+def test_judging_both_sets_is_planned_with_larger_errors_and_without_c5(base):
+    case = open_request(["top"], base, [], engine.start(accelerator="cpu"), None)
+    both, alone = (plan_audit(case, AuditOptions(cross_fit=way), 0)["labels"]["top"] for way in (True, False))
+    assert (both["images"], alone["images"]) == (48, 24)
+    assert both["claims"]["C2"]["images"] > alone["claims"]["C2"]["images"]
+    assert both["claims"]["C5"] == alone["claims"]["C5"]

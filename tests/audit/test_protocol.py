@@ -203,7 +203,7 @@ def test_retrained_against_retrained_passes_in_nine_of_ten_and_head_removal_fail
             passed += weigh({"Male": models[k]}, others, frozenset(), options).verdict == "PASS"
             total += 1
         original = read(world, world.subject("before", 1.0), question, options)
-        decoy = {"Male": head_zero(original, question)}
+        decoy = {"Male": head_zero(original)}
         assert weigh(decoy, [{"Male": item} for item in models[:3]], frozenset(), options).verdict == "FAIL"
     assert passed / total >= 0.90, f"{passed} of {total}"
 

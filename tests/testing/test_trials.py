@@ -7,6 +7,7 @@ from scipy.stats import binom
 from unlabel.audit.subject import AuditOptions
 from unlabel.testing.planted import plant
 from unlabel.testing.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
+from unlabel.testing.trials_durable import durable_at
 from unlabel.testing.truth import columns
 
 QUICK = AuditOptions(probe_seeds=1, trees=60)
@@ -75,3 +76,16 @@ def test_a_model_far_beyond_a_margin_fails_and_one_at_it_rarely_passes():
     assert far["C1"] > 0.9 * trials
     assert far["C3"] > 0.9 * trials
     assert far["C5"] > 0.8 * (trials // 4)
+
+
+@pytest.mark.parametrize(("few", "margin"), [(False, 0.1), (True, 0.03)])
+def test_c4_never_fails_a_retrained_model_nor_passes_what_comes_back(few, margin):
+    trials, passed, alarms, found = 20, 0, 0, 0
+    for seed in range(trials):
+        verdicts = durable_at(seed, images=2000, excesses=(margin, 3 * margin), references=(4,), few=few)
+        passed += verdicts[4, margin] == "PASS"
+        alarms += verdicts[4, None] == "FAIL"
+        found += verdicts[4, 3 * margin] == "FAIL"
+    assert passed <= most(trials, 0.05)
+    assert alarms == 0
+    assert found >= trials - 1

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from unlabel.audit import controls
 from unlabel.audit.contrasts import Contrast
+from unlabel.audit.crossing import both
 from unlabel.audit.judging import Readings
 from unlabel.audit.memory import Memory, digest, key_of
 from unlabel.audit.outputs import OwnOutput, floor, read_others
@@ -79,10 +80,12 @@ def gather(
         jobs["pictures", "", 0] = lambda: controls.raw_images(probe, test, options.seed)
     for name, question in questions.items():
         for index, subject in enumerate(subjects):
-            jobs["features", name, index] = lambda s=subject, q=question: read_features(
-                s.probe, s.test, q, options
+            jobs["features", name, index] = lambda s=subject, q=question: both(
+                lambda s, q: read_features(s.probe, s.test, q, options), s, q
             )
-            jobs["others", name, index] = lambda s=subject, q=question: read_others(s, hidden, q, options)
+            jobs["others", name, index] = lambda s=subject, q=question: both(
+                lambda s, q: read_others(s, hidden, q, options), s, q
+            )
         if test.exclusive:
             silence = np.zeros(len(test))
             jobs["floor", name, 0] = lambda q=question, s=silence: {
@@ -156,7 +159,7 @@ def keys_of(
 
     said = {index: tables(pair) for index, pair in models.items()}
     asked = {
-        name: digest(q.column, q.probe, q.test, q.probe_cluster, q.test_cluster)
+        name: digest(q.column, q.probe, q.test, q.probe_cluster, q.test_cluster, q.crossed)
         for name, q in questions.items()
     }
     read: dict[str, str] = {"floor": digest(*truth)}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unlabel.audit.crossing import both
 from unlabel.audit.distances import distance_rows
 from unlabel.audit.evidence import Job, side_by_side
 from unlabel.audit.groups import group_rows
@@ -111,14 +112,17 @@ def gather_further(
 
 def reread(
     subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions, *, exclusive: bool
-) -> dict[str, Any]:
+) -> Readings:
     """The attacks of `RECOVERED` on a model that was changed."""
+
+    def fitted(model: Subject, asked: Question) -> Readings:
+        return {
+            "others.adv.lin": read_others_linear(model, hidden, asked),
+            **read_features(model.probe, model.test, asked, options),
+        }
+
     own = OwnOutput.of(subject, question, exclusive=exclusive)
-    return {
-        "own.adv": own.signed(question).absolute(),
-        "others.adv.lin": read_others_linear(subject, hidden, question),
-        **read_features(subject.probe, subject.test, question, options),
-    }
+    return {"own.adv": own.signed(question).absolute(), **both(fitted, subject, question)}
 
 
 def further_rows(further: Further, subjects: Sequence[Subject]) -> list[Metric]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from unlabel.audit.crossing import pooled
 from unlabel.audit.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.statistics import Estimate, advantage, average
 from unlabel.audit.subject import AuditOptions, Question, Subject
@@ -80,8 +81,11 @@ class OwnOutput:
         return OwnOutput(-self.probe, -self.test, -self.train)
 
     def signed(self, question: Question) -> Estimate:
-        """Signed advantage on E."""
-        return advantage(self.test, question.test, question.test_cluster)
+        """Signed advantage on E; on E and P where the question is crossed."""
+        on_test = advantage(self.test, question.test, question.test_cluster)
+        if not question.crossed:
+            return on_test
+        return pooled(on_test, advantage(self.probe, question.probe, question.probe_cluster), question)
 
     def signed_on_train(self, question: Question) -> Estimate:
         """Signed advantage on training images, against the annotations trained on."""

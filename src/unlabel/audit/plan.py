@@ -14,6 +14,7 @@ from scipy.stats import norm, t
 
 from unlabel.audit.case import Case, sets_of
 from unlabel.audit.cost import duration, reference_seconds
+from unlabel.audit.crossing import TOGETHER
 from unlabel.audit.durable import TRANSFORMS
 from unlabel.audit.subject import AuditOptions
 from unlabel.data.dataset import Dataset
@@ -78,52 +79,77 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     sets = sets_of(case.source, seed, case.planting)
     columns = {name: case.request.labels.index(name) for name in case.request.masked}
     kept = max(len(case.request.retained), 1)
-    test = sets.test.with_labels(case.request.labels)
+    test, probe = (part.with_labels(case.request.labels) for part in (sets.test, sets.probe))
+    on_test = {name: test.target[:, column] for name, column in columns.items()}
+    crossed = options.cross_fit and any(rarer(target) < options.rare for target in on_test.values())
+    judged = {
+        name: np.concatenate([target, probe.target[:, columns[name]]]) if crossed else target
+        for name, target in on_test.items()
+    }
+    effect = design_effect(test)
     labels = {
-        name: label_plan(test.target[:, column], design_effect(test), case, name, kept, options)
-        for name, column in columns.items()
+        name: label_plan(target, effect, case, name, kept, options, alone=on_test[name] if crossed else None)
+        for name, target in judged.items()
     }
     wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
     return {
         "labels": labels,
         "references": {"given": len(case.references), "needed": wanted},
-        "seconds": seconds_of(case, sets, len(columns), max(wanted, len(case.references))),
+        "seconds": seconds_of(case, sets, (1 + crossed) * len(columns), max(wanted, len(case.references))),
         "assumed": ASSUMED,
     }
 
 
+def rarer(target: np.ndarray) -> int:
+    """Images of the kind of which there are fewer."""
+    return int(min(np.sum(target == 1), np.sum(target == 0)))
+
+
 def label_plan(
-    target: np.ndarray, effect: float, case: Case, name: str, kept: int, options: AuditOptions
+    target: np.ndarray,
+    effect: float,
+    case: Case,
+    name: str,
+    kept: int,
+    options: AuditOptions,
+    *,
+    alone: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """What each claim of one label needs, and whether it is there."""
+    """What each claim of one label needs, and whether it is there.
+
+    Where E and P are both judged (see `unlabel.audit.crossing`), `target` is of both and `alone` of E, which
+    is all that C5 has.
+    """
     n, present = int(np.sum(target >= 0)), int(np.sum(target == 1))
-    rarer = min(present, n - present)
     share = min(max(present / max(n, 1), 1e-4), 1 - 1e-4)
     common = ceil(options.rare / min(share, 1 - share))
     between = effect * (1 + 1 / WANTED)  # a model less the mean of three
     paired = between * (1 - SHARED)
+    fitted = 1.0 if alone is None else TOGETHER**2
     macro = paired / kept
     needed = {
         "C1": (images_for(options.d_chance, share, both_sides=True, factor=effect), 0),
         "C2": (
-            images_for(options.d_reference / 2, share, factor=paired),
+            images_for(options.d_reference / 2, share, factor=fitted * paired),
             references_for(options.d_reference),
         ),
-        "C3": (images_for(options.d_chance, share, factor=effect), 0),
+        "C3": (images_for(options.d_chance, share, factor=fitted * effect), 0),
         "C4": (
             max(
-                images_for(options.d_recover, share, factor=2 * effect * (1 - SHARED)),
+                images_for(options.d_recover, share, factor=fitted * 2 * effect * (1 - SHARED)),
                 images_for(2 * options.d_few, share, factor=paired),
             ),
             references_for(2 * options.d_few),
         ),
         "C5": (images_for(2 * options.d_macro, 0.5, factor=macro), 1),
     }
+    fewest = {claim: 0 if claim == "C5" else common for claim in needed}
+    there = {claim: int(np.sum(alone >= 0)) if claim == "C5" and alone is not None else n for claim in needed}
     claims = {
         claim: {
-            "images": max(images, common if claim != "C5" else 0),
+            "images": max(images, fewest[claim]),
             "references": references,
-            "enough": n >= max(images, common if claim != "C5" else 0) and len(case.references) >= references,
+            "enough": there[claim] >= max(images, fewest[claim]) and len(case.references) >= references,
         }
         for claim, (images, references) in needed.items()
     }
@@ -135,7 +161,8 @@ def label_plan(
         "canaries_needed": ADVISED,
         "enough": planted >= ADVISED,
     }
-    return {"images": n, "present": present, "rarer": rarer, "claims": claims}
+    fewer = min(present, n - present)
+    return {"images": n, "present": present, "rarer": fewer, "crossed": alone is not None, "claims": claims}
 
 
 def seconds_of(case: Case, sets: Any, labels: int, references: int) -> dict[str, Any]:
@@ -166,12 +193,13 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     """The plan for a terminal."""
     out = []
     for name, item in plan["labels"].items():
-        out.append(f"{name}: {item['present']:,} of {item['images']:,} test images have it")
+        sets = "images of E and P" if item["crossed"] else "test images"
+        out.append(f"{name}: {item['present']:,} of {item['images']:,} {sets} have it")
         for claim, need in item["claims"].items():
             if claim == "C6":
                 what = f"{need['canaries_needed']:,} canaries, {need['canaries']:,} are planted"
             else:
-                what = f"{need['images']:,} test images"
+                what = f"{need['images']:,} {'test images' if claim == 'C5' else sets}"
                 if need["references"]:
                     given = plan["references"]["given"]
                     what += f", {need['references']} retrained models ({given} given)"

@@ -17,6 +17,7 @@ import numpy as np
 
 from unlabel.audit import controls
 from unlabel.audit.canaries import attack_canaries, canary_rows, claim_canaries
+from unlabel.audit.crossing import crossed
 from unlabel.audit.disabled import claim_disabled
 from unlabel.audit.durable import claim_durable
 from unlabel.audit.equivalent import claim_equivalent
@@ -113,7 +114,8 @@ def audit_outputs(
     probe, test, train = (data.with_labels(request.labels) for data in (probe, test, train))
     for subject in subjects:
         check(subject, len(request.labels), probe, test, train)
-    questions = {name: ask(name, probe, test, train) for name in request.masked}
+    questions = crossed({name: ask(name, probe, test, train) for name in request.masked}, options)
+    both_ways = any(question.crossed for question in questions.values())
     judged_on = answerable(test, request.retained_columns)
     names = measurable(judged_on, request.retained)
     if not names:
@@ -144,7 +146,7 @@ def audit_outputs(
     floors = None if test.exclusive else evidence.floors
     original, unlearned, *retrained = evidence.readings
     positive = {name: controls.best_attack(original[name], options.level) for name in questions}
-    decoy = {name: controls.head_zero(original[name], question) for name, question in questions.items()}
+    decoy = {name: controls.head_zero(original[name]) for name in questions}
     bounds = {name: bound for name, (_, bound) in positive.items()}
     c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options)
     if not start_known:
@@ -206,6 +208,7 @@ def audit_outputs(
             "splits": {
                 key: _counts(data, questions) for key, data in (("P", probe), ("E", test), ("T_in", train))
             },
+            "cross_fitted": both_ways,
             "overlap": overlap,
             "deterministic": deterministic,
         },
@@ -222,6 +225,7 @@ def audit_outputs(
             deterministic,
             options,
             start_known=start_known,
+            crossed=both_ways,
         ),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from unlabel.audit.judging import Readings, layer_of, unit_of
 from unlabel.audit.outputs import OwnOutput, decision_bits
 from unlabel.audit.statistics import Estimate
@@ -60,7 +62,16 @@ def label_rows(
         row("own.ppr", name, subject, own.positive_rate(question), "fraction"),
         row("own.sadv", name, subject, signed, "adv", -1.0),
         row("own.sadv@train", name, subject, own.signed_on_train(question), "adv", -1.0),
-        Metric("own.mi_bits", name, subject.role, subject.run, bits, interval, signed.n, "bits"),
+        Metric(
+            "own.mi_bits",
+            name,
+            subject.role,
+            subject.run,
+            bits,
+            interval,
+            int(np.sum(question.test >= 0)),
+            "bits",
+        ),
     ]
     if put_back is not None:
         rows.append(row("own.sadv@restored", name, subject, put_back, "adv", -1.0))

@@ -96,6 +96,7 @@ class AuditOptions:
         few_judged: Least of them that C4 judges.
         draws: Draws of every few-shot probe, >= 2.
         raw_image: Whether to run the control on raw pixels.
+        cross_fit: Whether attacks on labels that are rare in E are repeated with P and E exchanged.
         thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
             not named, 0, or being the most likely of the retained classes.
         seed: Seed of folds, probes and resamples, the same for every model.
@@ -128,6 +129,7 @@ class AuditOptions:
     few_judged: int = 64
     draws: int = 50
     raw_image: bool = True
+    cross_fit: bool = True
     thresholds: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     budget: str = "quick"
@@ -169,7 +171,10 @@ class AuditOptions:
 
 @dataclass(frozen=True)
 class Question:
-    """One label to be guessed: its annotations on P, E and T_in (1, 0, or -1 unknown) and identities."""
+    """One label to be guessed: its annotations on P, E and T_in (1, 0, or -1 unknown) and identities.
+
+    ``crossed``: attacks are fitted on P and judged on E, and the other way round (`unlabel.audit.crossing`).
+    """
 
     label: str
     column: int
@@ -179,16 +184,22 @@ class Question:
     probe_cluster: NDArray[np.int64]
     test_cluster: NDArray[np.int64]
     train_cluster: NDArray[np.int64]
+    crossed: bool = False
+
+    @property
+    def judged(self) -> NDArray[np.int8]:
+        """Annotations of the images that are judged: of E, or of E and P."""
+        return np.concatenate([self.test, self.probe]) if self.crossed else self.test
 
     @property
     def rarer(self) -> int:
-        """Images in E of the rarer kind."""
-        return int(min(np.sum(self.test == 1), np.sum(self.test == 0)))
+        """Images of the rarer kind that are judged."""
+        return int(min(np.sum(self.judged == 1), np.sum(self.judged == 0)))
 
     @property
     def n(self) -> int:
-        """Images in E whose annotation is known."""
-        return int(np.sum(self.test >= 0))
+        """Images that are judged and whose annotation is known."""
+        return int(np.sum(self.judged >= 0))
 
     @property
     def known(self) -> NDArray[np.bool_]:

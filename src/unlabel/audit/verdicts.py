@@ -100,6 +100,7 @@ def limitations(
     options: AuditOptions,
     *,
     start_known: bool = True,
+    crossed: bool = False,
 ) -> tuple[str, ...]:
     """Plain sentences on how far the figures carry.
 
@@ -113,6 +114,7 @@ def limitations(
         deterministic: Whether repeated passes gave equal outputs; None where that was not checked.
         options: The audit's options.
         start_known: Whether the weights are known from which the original's training began.
+        crossed: Whether P was judged as well, by attacks fitted on E.
     """
     lines = [
         "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
@@ -143,6 +145,12 @@ def limitations(
             "From which weights the original's training began is not recorded. If those had seen the label or"
             " other images, models retrained from random weights are not what perfect forgetting would leave:"
             " C2 is provisional, however many there are."
+        )
+    if crossed:
+        lines.append(
+            f"Fewer than {options.rare} images of E have, or lack, a forgotten label. So attacks were also"
+            " fitted on E and judged on P, and the figures pooled, with larger errors, since each set then"
+            " serves twice. This supposes that P was not used to choose the unlearned model's settings."
         )
     if test.exclusive:
         lines.append(

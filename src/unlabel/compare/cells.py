@@ -103,7 +103,8 @@ def run_cells(
         folder: Where cells are kept; may be shared.
         data: Another data source than the one the original remembers.
         options: Margins and sizes of the audit; by default those of ``unlabel audit``, without the control
-            on raw pixels, which no model has a part in.
+            on raw pixels, which no model has a part in, and without judging rare labels on P as well, which
+            a search for settings has looked at.
         force: Compute finished cells again.
         keep_models: Folder in which unlearned models are kept as runs; None: they are dropped.
         also: Reads more figures of every model, kept under ``also``; cells with another one are other cells.
@@ -114,7 +115,7 @@ def run_cells(
     """
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; cells are computed in one process: leave it out")
-    options = options or AuditOptions(seed=where.seed, raw_image=False)
+    options = options or AuditOptions(seed=where.seed, raw_image=False, cross_fit=False)
     if options.budget != "quick":
         raise OptionError(f"the audit's budget is {options.budget}; cells are audited by the quick one alone")
     jobs = [resolved(job) for job in jobs]

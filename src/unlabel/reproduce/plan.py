@@ -227,7 +227,7 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
         references,
         replace(where, batch_size=scale.batch_size),
         cache,
-        options=AuditOptions(seed=where.seed, **scale.audit),
+        options=AuditOptions(seed=where.seed, cross_fit=False, **scale.audit),
         also=Reader(),
     )
     cells: dict[str, tuple[CellResult, ...]] = {}

@@ -122,6 +122,7 @@ def _options(recorded: Json, run: Path) -> Any:
     known = {item.name for item in fields(AuditOptions)}
     given: dict[str, Any] = {name: value for name, value in recorded.items() if name in known}
     given["budget"] = "quick"
+    given.setdefault("cross_fit", False)  # of an audit from before there was a choice
     path = run / AUDIT
     for name, value in list(given.items()):
         default = usual[name]

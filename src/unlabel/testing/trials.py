@@ -68,7 +68,7 @@ def estimate(
     }
 
 
-def _scene(seed: int, images: int) -> tuple[Crowd, Crowd]:
+def scene(seed: int, images: int) -> tuple[Crowd, Crowd]:
     crowd = Crowd.draw(np.random.default_rng((seed, images)), images)
     return crowd, Crowd(crowd.y, crowd.cluster, crowd.fresh(), crowd.rng)
 
@@ -95,7 +95,7 @@ def equivalent(
         By number of references and excess, the verdict. Excess None is one more retrained model, with its
         own seed noise: anything but PASS is a false alarm.
     """
-    crowd, sight = _scene(seed, images)
+    crowd, sight = scene(seed, images)
 
     def retrained() -> Readings:
         probes, others = BASE + SEED_NOISE * crowd.rng.normal(size=2)
@@ -138,7 +138,7 @@ def erased_at(
     seed: int, *, images: int, leaks: Sequence[float], options: AuditOptions = OPTIONS
 ) -> dict[float, Verdict]:
     """C3 of models whose probes have these true advantages, and whose outputs tell nothing."""
-    crowd, sight = _scene(seed, images)
+    crowd, sight = scene(seed, images)
     questions = {LABEL: crowd.question}
     return {
         leak: claim_erased({LABEL: readings(crowd, sight, leak, 0.0)}, (), None, questions, options).verdict
