@@ -140,7 +140,9 @@ def window(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
         own = path.as_uri()
-        page.on("request", lambda r: None if r.url in (own, "data:,") else troubles.append(r.url))
+        page.on(
+            "request", lambda r: None if r.url == own or r.url.startswith("data:") else troubles.append(r.url)
+        )
         page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda e: troubles.append(str(e)))
         page.goto(own)

@@ -8,12 +8,12 @@ A run's record names its parent and sums up the ones before, so that a chain can
 The hashes are of the weights as they were when the next run was made from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unlabel.errors import UnlabelError
+from unlabel.errors import ModelError, UnlabelError
 from unlabel.runs import MODEL, file_sha256, read_record
 
 State = Literal["here", "unchanged", "changed", "missing"]
@@ -134,6 +134,33 @@ def locate(recorded: str, sha256: str, run: Path) -> tuple[Path | None, str | No
             return place, digest, "unchanged"
         changed = changed or (digest and (place, digest))
     return (*changed, "changed") if changed else (None, None, "missing")
+
+
+def at_hand(recorded: str, sha256: str, run: Path, named: Sequence[Path] = (), flag: str = "") -> Path:
+    """The folder of a model that a run's audit names, with the very weights that were audited.
+
+    Args:
+        recorded: Its path in the audit.
+        sha256: Hash of its weights there.
+        run: The audited run, beside which it is looked for, too.
+        named: Folders to look at first.
+        flag: The command line's flag that names one.
+
+    Raises:
+        ModelError: It is in none of these places, or has other weights there.
+    """
+    for path in named:
+        place, _, state = locate(str(path), sha256, path)
+        if place is not None and state == "unchanged":
+            return place
+    place, _, state = locate(recorded, sha256, run)
+    if place is not None and state == "unchanged":
+        return place
+    there = f"has other weights now ({place})" if place else "is not there"
+    raise ModelError(
+        f"{recorded}, which the audit compared with, {there}; put it beside {run}"
+        + (f", or name it with {flag}" if flag else "")
+    )
 
 
 def _ahead(record: Mapping[str, Any]) -> list[dict[str, Any]]:

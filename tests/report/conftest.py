@@ -1,12 +1,14 @@
 """An audit with known contents, for the tests of the page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unlabel.findings import Audit, Claim, Comparison, Metric
+from unlabel.report.pictures import STRIPS, Example, Gallery, Picture, address
 
 PAPER = ["Male", "Young", "Smiling", "Eyeglasses", "Bald", "Mustache", "Wearing_Hat", "Blond_Hair"]
 PAPER += ["Heavy_Makeup", "High_Cheekbones"]
@@ -283,6 +285,19 @@ def further(content: dict[str, Any]) -> dict[str, Any]:
     }
     content["claims"] |= {"C4": durable, "C6": planted}
     return content | {"headline": "UNLEARNED", "not_tested": ["layers before the last features"]}
+
+
+@pytest.fixture
+def make_gallery() -> Callable[..., Gallery]:
+    """Builds the example images of forgotten labels: six grey squares a strip, all of one name."""
+    uri = address(np.full((64, 64, 3), 120, np.uint8))
+
+    def make(labels: Sequence[str] = ("Male",), name: str = "a/b.jpg", *, drawn: bool = False) -> Gallery:
+        pictures = [Picture(name, at < 3, 0.98 - at / 10, 0.51, uri) for at in range(6)]
+        examples = [Example(label, dict.fromkeys(STRIPS, pictures), 5000, 0.42) for label in labels]
+        return Gallery("folder:/photos", drawn, examples)
+
+    return make
 
 
 @pytest.fixture

@@ -19,8 +19,10 @@ SHOWN = ".verdict, .side, .card strong, td.v"
 
 @pytest.fixture
 def show(window: Show) -> Show:
-    """Opens the report of an audit."""
-    return lambda audit, width=1280, scheme="light": window(render(audit), width, scheme)
+    """Opens the report of an audit, with example images or without."""
+    return lambda audit, width=1280, scheme="light", gallery=None: window(
+        render(audit, gallery=gallery), width, scheme
+    )
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
@@ -46,10 +48,25 @@ def test_page_of_the_standard_budget_reads_too(
     assert all(box["left"] >= 0 and box["right"] <= width for box in texts)
 
 
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_example_images_are_seen_and_stay_inside(
+    show: Show, readable: Check, make_audit: Make, make_gallery: Make, width: int, scheme: str
+):
+    gallery = make_gallery(["Male", "W" * 90], name="very_long_name_" * 12 + ".jpg")
+    page = show(make_audit(), width, scheme, gallery)
+    page.locator("#pictures img").last.scroll_into_view_if_needed()
+    seen = page.eval_on_selector_all("#pictures img", "i => i.map(e => [e.complete, e.naturalWidth, e.alt])")
+    assert len(seen) == 36
+    assert {(complete, side) for complete, side, _ in seen} == {(True, 64)}
+    assert all("annotated with" in alt for *_, alt in seen)
+    assert page.locator("[data-testid=photographs]").is_visible()
+    readable(page, width, f"{SHOWN}, #pictures img")
+
+
 @pytest.mark.skipif("AXE_JS" not in os.environ, reason="name axe.min.js in AXE_JS (see decision 9)")
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
-def test_axe_finds_no_violation(show: Show, make_standard: Make, width: int, scheme: str):
-    page = show(make_standard(forget=["Male", "Bald"]), width, scheme)
+def test_axe_finds_no_violation(show: Show, make_standard: Make, make_gallery: Make, width: int, scheme: str):
+    page = show(make_standard(forget=["Male", "Bald"]), width, scheme, make_gallery(["Male", "Bald"]))
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     page.evaluate(Path(os.environ["AXE_JS"]).read_text("utf-8"))
     found = page.evaluate("axe.run(document)")
@@ -94,8 +111,31 @@ def test_pictures_are_named_and_tables_keep_their_meaning_when_narrow(show: Show
     assert page.eval_on_selector_all("svg", "s => s.every(e => e.ariaHidden || e.closest('[role=img]'))")
 
 
-def test_page_prints_with_its_folded_parts(show: Show, make_audit: Make):
-    page = show(make_audit())
+def test_the_keyboard_reaches_every_fold_and_link_and_shows_where_it_is(
+    show: Show, make_standard: Make, make_gallery: Make
+):
+    page = show(make_standard(), gallery=make_gallery())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    stops = page.locator("a, summary, [tabindex='0']").count()
+    assert stops > 40
+    for _ in range(stops):
+        page.keyboard.press("Tab")
+        ring = page.evaluate(RING)
+        assert ring["kind"] in ("A", "SUMMARY", "DIV", "PRE"), ring
+        assert ring["style"] == "solid", ring
+        assert ring["width"] >= 2, ring
+    page.keyboard.press("Tab")
+    assert page.evaluate(RING)["kind"] == "BODY"
+
+
+RING = """() => {
+  const e = document.activeElement, s = getComputedStyle(e);
+  return {kind: e.tagName, style: s.outlineStyle, width: parseFloat(s.outlineWidth)};
+}"""
+
+
+def test_page_prints_with_its_folded_parts(show: Show, make_audit: Make, make_gallery: Make):
+    page = show(make_audit(), gallery=make_gallery())
     page.emulate_media(media="print")
     assert page.locator("[data-testid=labels]").is_visible()
     pdf = page.pdf(format="A4", print_background=True)

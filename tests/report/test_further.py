@@ -105,6 +105,15 @@ def test_forty_labels_under_the_standard_budget_stay_small_and_the_same(make_sta
     assert text == render(make_standard(labels=labels, forget=labels[:3]))
 
 
+def test_many_forgotten_labels_have_smaller_pictures_and_whole_tables(make_standard: Make):
+    labels = make_standard()["models"]["after"]["labels"]
+    found = groups.groups(make_standard(labels=[*labels, "More", "Still_more"], forget=labels[:7]))
+    assert {(len(part["marks"]), len(part["table"])) for part in found} == {(5, 5)}
+    labels = [f"Label_{at}" for at in range(40)]
+    found = groups.groups(make_standard(labels=labels, forget=labels[:20]))
+    assert {(len(part["marks"]), part["left_out"], len(part["table"])) for part in found} == {(4, 16, 20)}
+
+
 def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard: Make):
     """The names are those of docs/claims.md, so that a new figure without a definition is noticed."""
     table = CLAIMS.read_text("utf-8").split("## Metrics")[1].split("\n## ")[0]

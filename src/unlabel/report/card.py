@@ -20,11 +20,6 @@ from unlabel.report.rows import Json
 LICENSE = "unknown"
 LICENCES = r"[a-z0-9][a-z0-9.+-]{0,63}"  # identifiers of the hub and of SPDX, in small letters
 TAGS = ("machine-unlearning", "multi-label", "image-classification", "unlabel")
-PERCEIVED = (
-    "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
-    " mistakes and in the categories of their time. They are no facts about a person, and neither are the"
-    " answers of this model."
-)
 NAMES: Mapping[str, str] = {
     **rows.ATTACK_NAMES,
     "util.auc.macro": "Kept labels, mean AUC",
@@ -149,7 +144,7 @@ def _body(audit: Json) -> Iterator[str]:
     yield from (plain(f"{lead} {text}") + "\n" for lead, text in sentences.summary(audit)[:3])
     yield from ("## What it cost", "", *_cost(audit), "")
     yield from ("## What was not tested", "", *(f"- {plain(text)}" for text in audit["not_tested"]), "")
-    yield from ("## About the labels", "", PERCEIVED, "")
+    yield from ("## About the labels", "", sentences.PERCEIVED, "")
     yield from ("## Limits", "", f"- {NO_LAW}", *(f"- {plain(text)}" for text in audit["limitations"]), "")
     yield from ("## How it was made", "", *_made(audit), "")
     yield from (

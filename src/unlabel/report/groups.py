@@ -12,7 +12,8 @@ GAPS: Mapping[str, str] = {
     "fair.fpr_gap": "Called where absent",
     "fair.auc_gap": "AUC",
 }
-MOST_SHOWN = 12  # labels in the picture; the table has all
+MOST_SHOWN, LEAST_SHOWN = 12, 4  # labels in a picture; the tables have all
+MOST_IN_ALL = 36  # in the pictures of all forgotten labels together, unless that leaves one too few
 
 
 def _rows(audit: Json, figure: str, forgotten: str) -> dict[str, Row]:
@@ -35,7 +36,7 @@ def groups(audit: Json) -> list[dict[str, Any]]:
         shown = sorted(tables["fair.tpr_gap"].values(), key=lambda item: -abs(change(item)))
         if not labels:
             continue
-        shown = shown[:MOST_SHOWN]
+        shown = shown[: max(LEAST_SHOWN, min(MOST_SHOWN, MOST_IN_ALL // len(audited(audit))))]
         scale, marks = _marks(shown)
         found.append(
             {

@@ -1,4 +1,4 @@
-"""The report page: one self-contained HTML file, made from audit.json and nothing else."""
+"""The report page: one self-contained HTML file, made from audit.json, and example images where asked for."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -23,6 +23,7 @@ from unlabel.report import (
 )
 from unlabel.report.controls import controls, flat
 from unlabel.report.marks import PAGE, marked
+from unlabel.report.pictures import STRIPS, Gallery
 from unlabel.report.rows import Json
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
@@ -35,23 +36,32 @@ WRONG = (
 LISTS = ("invalid_because", "metrics", "comparisons", "not_tested", "limitations")
 
 
-def render(audit: Mapping[str, Any], *, command: str | None = None) -> str:
+def render(audit: Mapping[str, Any], *, command: str | None = None, gallery: Gallery | None = None) -> str:
     """The report as HTML text: no script, no outside request, the same bytes for the same input.
 
     Args:
         audit: Parsed content of audit.json, as `unlabel.findings.Audit.to_json` gives it.
         command: The command that makes this page, shown with those that made the models.
+        gallery: Example images to show; without it, the page holds none.
     """
     audit = {name: [] for name in LISTS} | {"controls": {}, "seconds": {}, "schema": ""} | dict(audit)
-    return environment().get_template("page.html").render(**_content(audit, command))
+    return (
+        environment()
+        .get_template("page.html")
+        .render(**_content(audit, command), gallery=gallery, strips=STRIPS)
+    )
 
 
-def write_report(run: Path, out: Path | None = None) -> Path:
+def write_report(
+    run: Path, out: Path | None = None, *, gallery: Gallery | None = None, command: str | None = None
+) -> Path:
     """Writes the report of an audited run, whole or not at all, and returns its path.
 
     Args:
         run: Folder that holds audit.json.
         out: File to write; RUN/report.html where it is None.
+        gallery: Example images to show.
+        command: The command that makes it; by default, what `unlabel report` would be called with.
 
     Raises:
         ModelError: There is no audit.json, or it is damaged.
@@ -61,9 +71,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     path = run / PAGE if out is None else out
     if path.is_dir():
         raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}")
-    command = f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
+    command = command or f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
     try:
-        text = render(audit, command=command)
+        text = render(audit, command=command, gallery=gallery)
     except WRONG as error:
         raise unreadable(run, error) from error
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +153,7 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         else sentence[:1].upper() + sentence[1:],
         "eyebrow": views.eyebrow(audit),
         "summary": sentences.summary(audit),
+        "perceived": sentences.PERCEIVED,
         "banners": sentences.banners(audit),
         "cards": list(views.cards(audit)),
         "targets": targets,

@@ -26,7 +26,7 @@ class Axis:
         >>> Axis(0.5, 1.0, 0.1).at(0.75), Axis(0.5, 1.0, 0.1).at(2.0)
         (50.0, 100.0)
         """
-        return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
+        return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 1)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:

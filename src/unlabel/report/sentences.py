@@ -59,6 +59,11 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "INCONCLUSIVE": ("open", "these measurements do not settle how far {labels} {is_} forgotten."),
 }
+PERCEIVED = (
+    "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
+    " mistakes and in the categories of their time. They are no facts about a person, and neither are the"
+    " answers of this model."
+)
 NOTICED = 0.0005  # a change in AUC that three decimals can show
 CLAIMS: Mapping[str, tuple[str, str]] = {
     "C1": ("Disabled", "The label's own output says nothing about an image."),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from unlabel.ancestry import locate
+from unlabel.ancestry import at_hand
 from unlabel.errors import ModelError, OptionError
 from unlabel.log import SILENT, Log
 from unlabel.statement.predicate import AUDIT
@@ -89,8 +89,12 @@ def measure_again(
 
     options = _options(audit["options"], run)
     models = audit["models"]
-    original = _find(models["before"], [before] if before else [], run, "--before")
-    retrained = [_find(model, references, run, "--reference") for model in models["references"]]
+    old = models["before"]
+    original = at_hand(old["run"], old["sha256"], run, [before] if before else [], "--before")
+    retrained = [
+        at_hand(model["run"], model["sha256"], run, references, "--reference")
+        for model in models["references"]
+    ]
     where = engine.start(seed=options.seed, log=log)
     result = audit_run(run, original, retrained, where, data=data, options=options, write=False).to_json()
     names = {
@@ -145,21 +149,6 @@ def _options(recorded: Json, run: Path) -> Any:
         return AuditOptions(**given)
     except (OptionError, TypeError, ValueError) as error:
         raise ModelError(f"{path} has options that no audit has: {error}") from error
-
-
-def _find(model: Json, named: Sequence[Path], run: Path, flag: str) -> Path:
-    """The folder of a model with the very weights that were audited."""
-    for path in named:
-        place, _, state = locate(str(path), model["sha256"], path)
-        if place is not None and state == "unchanged":
-            return place
-    place, _, state = locate(model["run"], model["sha256"], run)
-    if place is not None and state == "unchanged":
-        return place
-    there = f"has other weights now ({place})" if place else "is not there"
-    raise ModelError(
-        f"{model['run']}, which the audit compared with, {there}; put it beside {run}, or name it with {flag}"
-    )
 
 
 def _pair(recorded: Sequence[Json], again: Sequence[Json], names: Mapping[str, str]) -> Iterator[Figure]:

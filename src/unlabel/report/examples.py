@@ -1,0 +1,166 @@
+"""Example images of an audited run: its models and data read again, and what an attacker makes of each image.
+
+The attacker is the audit's linear probe on the features, fitted on P; the images are of E, which neither it
+nor the models have seen.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.ancestry import at_hand
+from unlabel.audit.case import Case, open_case, sets_of
+from unlabel.audit.command import alone, read
+from unlabel.audit.probes import linear
+from unlabel.audit.subject import AuditOptions, Question, Subject, ask
+from unlabel.data import OWN
+from unlabel.engine import Run
+from unlabel.errors import DataError, MissingFiles, ModelError, OptionError
+from unlabel.report.page import WRONG, read_audit, unreadable, write_report
+from unlabel.report.pictures import Example, Gallery, Picture, address, pick, room
+from unlabel.request import Request
+
+
+def write_gallery(
+    run: Path,
+    where: Run,
+    out: Path | None = None,
+    *,
+    data: str | None = None,
+    force: bool = False,
+    command: str | None = None,
+) -> Path:
+    """Writes the report of an audited run with example images, and returns its path.
+
+    It never lies in the run's folder, which is signed, copied and given away as a whole.
+
+    Args:
+        run: The unlearned run, with its audit.json.
+        where: Device; receives progress.
+        out: File to write; RUN-with-images.html beside the run where it is None.
+        data: Where the audit's images lie now, if not where they were.
+        force: Replace a file that is there.
+        command: The command line, for the page.
+
+    Raises:
+        OptionError: `out` is a folder, lies in the run, or is there already.
+        UnlabelError: As `gallery` and `write_report` raise.
+    """
+    name = run if run.name not in ("", "..") else run.absolute().resolve()
+    path = name.with_name(f"{name.name}-with-images.html") if out is None else out
+    if path.resolve().is_relative_to(run.resolve()):
+        raise OptionError(
+            f"--out {path} lies in {run}, which is signed and given away as a whole; name a place outside it"
+        )
+    if path.exists() and not path.is_dir() and not force:  # of a folder, `write_report` says so
+        raise OptionError(
+            f"{path} is there already; name another file with --out, or replace it with --force"
+        )
+    return write_report(run, path, gallery=gallery(run, where, data=data), command=command)
+
+
+def gallery(run: Path, where: Run, *, data: str | None = None) -> Gallery:
+    """Chooses and encodes the example images of an audited run; the same for the same run and data.
+
+    Args:
+        run: The unlearned run, with its audit.json.
+        where: Device; receives progress.
+        data: Where the audit's images lie now, if not where they were.
+
+    Raises:
+        ModelError: A model of the audit is not at hand with the weights that were audited.
+        MissingFiles: The images are not where they were.
+        DataError: The images are not those of the audit.
+    """
+    seen = _audited(run)
+    original, where = at_hand(seen.original, seen.original_sha256, run), alone(where)
+    try:
+        case = open_case(run, original, [], where, data or seen.source)
+    except MissingFiles as error:
+        raise MissingFiles(f"{error}; example images need the audit's data: name it with --data") from error
+    assert case.after is not None
+    again = f"run again: unlabel audit {run} --before {original}"
+    if case.after.sha256 != seen.sha256:
+        raise ModelError(f"{run} has other weights than were audited; {again}")
+    if case.source.facts.get("digest") != seen.digest:
+        raise DataError(
+            f"{case.source.name} holds other images or annotations than the audit read; name the audit's data"
+            f" with --data, or {again}"
+        )
+    return _gallery(case, where, seen.seed)
+
+
+@dataclass(frozen=True)
+class _Audited:
+    """What an audit says of the models and images that it was of; every value of its kind."""
+
+    original: str
+    original_sha256: str
+    sha256: str
+    source: str
+    digest: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if type(value) is not (int if item.name == "seed" else str):
+                raise TypeError(f"its {item.name.replace('_', ' ')} is a {type(value).__name__}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("its seed is out of range")
+
+
+def _audited(run: Path) -> _Audited:
+    audit = read_audit(run)
+    try:
+        before, after = audit["models"]["before"], audit["models"]["after"]
+        data, seed = audit["data"], audit["options"]["seed"]
+        names = (before["run"], before["sha256"], after["sha256"], data["source"], data["digest"], seed)
+        return _Audited(*names)
+    except WRONG as error:
+        raise unreadable(run, error) from error
+
+
+def _gallery(case: Case, where: Run, seed: int) -> Gallery:
+    assert case.after is not None
+    sets = sets_of(case.source, seed, case.planting)
+    models = (read(case.original, "before", sets, where), read(case.after, "after", sets, where))
+    labels = case.request.forget
+    most, each = room(len(labels))
+    examples = [_example(label, case.request, sets, models, each, seed) for label in labels[:most]]
+    drawn = case.source.name.partition(":")[0] in OWN
+    return Gallery(case.source.name, drawn, examples, labels[most:])
+
+
+def _example(
+    label: str, request: Request, sets: Any, models: tuple[Subject, Subject], each: int, seed: int
+) -> Example:
+    probe, test, train = (part.with_labels(request.labels) for part in (sets.probe, sets.test, sets.train))
+    question = ask(label, probe, test, train)
+    known = np.flatnonzero(question.test >= 0)
+    present = question.test[known] == 1
+    before, after = (certainty(model, question, seed)[known] for model in models)
+    chosen = pick(before, after, present, test.cluster[known], each, seed)
+
+    def picture(at: int) -> Picture:
+        row = int(known[at])
+        uri = address(test.images(slice(row, row + 1))[0])
+        return Picture(str(test.ids[row]), bool(present[at]), float(before[at]), float(after[at]), uri)
+
+    strips = {strip: [picture(at) for at in found] for strip, found in chosen.items()}
+    return Example(label, strips, len(known), float(present.mean()))
+
+
+def certainty(model: Subject, question: Question, seed: int) -> NDArray[np.float64]:
+    """Probability that a linear attacker on a model's features gives to each image's annotation, (image,).
+
+    Args:
+        model: Its outputs.
+        question: The label, with the annotations of P and E; where E's is unknown, that of absent.
+        seed: Of the folds.
+    """
+    said = linear(model.probe, model.test, question, replace(AuditOptions(), probe_seeds=1, seed=seed))
+    return np.exp(np.where(question.test == 1, said.log_present[:, 0], said.log_absent[:, 0]))
