@@ -94,8 +94,9 @@ def error_table(done: dict[str, Any]) -> str:
             retrained = percent(rows[None], "PASS") if None in rows else "-"
             wrong = percent(rows[None], "FAIL") if None in rows else percent(rows[0.0], "FAIL")
             passes, fails = (percent(rows[1.0], verdict) for verdict in ("PASS", "FAIL"))
+            name = NAMES.get(claim, claim)
             lines.append(
-                f"| {NAMES.get(claim, claim)} | {n:,} | {references or '-'} | {retrained} | {wrong} | {passes} |"
+                f"| {name} | {n:,} | {references or '-'} | {retrained} | {wrong} | {passes} |"
                 f" {fails} | {sum(rows[1.0].values())} |"
             )
     return table(

@@ -8,6 +8,7 @@
 """
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -199,7 +200,7 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
             raise ModelError(
                 f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"
                 f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
-                f" --without {','.join(request.masked)} --out RUN"
+                f" --without {shlex.quote(','.join(request.masked))} --out RUN"
             )
 
 

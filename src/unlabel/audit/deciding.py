@@ -6,7 +6,7 @@ above, enough of them make a PASS or a FAIL of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
 from scipy.stats import norm, t
@@ -25,15 +25,16 @@ class Need:
 
     images: int | None
     references: int | None = None
+    of: str = "test images"
 
-    def words(self, what: str = "test images") -> str:
+    def words(self) -> str:
         """The end of a sentence.
 
         >>> Need(2000).words()
         '; about 2,000 test images would decide'
         """
         if self.images is not None:
-            return f"; about {self.images:,} {what} would decide"
+            return f"; about {self.images:,} {self.of} would decide"
         if self.references is not None:
             return f"; about {self.references} retrained models would decide"
         return ""
@@ -131,7 +132,9 @@ def needs(
         need = need_of((cell for cell in cells if cell.label == name), question.n, references, options)
         if question.rarer < options.rare:
             common = ceil(question.n * options.rare / max(question.rarer, 1))
-            need = Need(max(common, need.images or 0), need.references)
+            need = replace(need, images=max(common, need.images or 0))
+        if question.crossed:
+            need = replace(need, of="images of E and P together")
         found[name] = need
     return found
 
@@ -148,7 +151,8 @@ def too_rare(rare: frozenset[str], need: Mapping[str, Need], options: AuditOptio
     """The sentence of a claim that labels are too rare for."""
     names = sorted(rare)
     more = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
-    return f"Fewer than {options.rare} test images have, or lack, {joined(names)}: too few to decide{more}."
+    few = f"Fewer than {options.rare} of the images judged have, or lack, {joined(names)}"
+    return f"{few}: too few to decide{more}."
 
 
 def worded(sentence: str, need: Mapping[str, Need]) -> str:
