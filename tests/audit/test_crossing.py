@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unlabel.audit import audit_outputs
-from unlabel.audit.crossing import PEOPLE, both, crossed, pooled
+from unlabel.audit.crossing import PEOPLE, both, crossed, exchanged, pooled
 from unlabel.audit.outputs import OwnOutput, read_others_linear
 from unlabel.audit.statistics import advantage, auc
 from unlabel.audit.subject import AuditOptions, ask
@@ -91,19 +91,12 @@ def test_every_image_is_judged_by_an_attack_that_has_not_seen_it():
 def test_exchanging_p_and_e_changes_no_pooled_figure():
     made = world()
     model, question = made.model("after", network=0), replace(ask(LABEL, *made.splits), crossed=True)
-    other = replace(
-        question,
-        probe=question.test,
-        test=question.probe,
-        probe_cluster=question.test_cluster,
-        test_cluster=question.probe_cluster,
-    )
 
     def read(subject, asked):
         return {"x": read_others_linear(subject, (0,), asked)}
 
     here = both(read, model, question)["x"]
-    there = both(read, replace(model, probe=model.test, test=model.probe), other)["x"]
+    there = both(read, replace(model, probe=model.test, test=model.probe), exchanged(question))["x"]
     assert (here.value, here.se, here.n) == pytest.approx((there.value, there.se, there.n))
 
 

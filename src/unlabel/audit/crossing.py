@@ -49,16 +49,20 @@ def both(read: Read, subject: Subject, question: Question) -> Readings:
     there = read(subject, question)
     if not question.crossed:
         return there
-    turned = replace(
+    turned = replace(exchanged(question), crossed=False)
+    back = read(replace(subject, probe=subject.test, test=subject.probe), turned)
+    return {name: pooled(there[name], back[name], question, TOGETHER) for name in there}
+
+
+def exchanged(question: Question) -> Question:
+    """The same question, E and P in each other's place."""
+    return replace(
         question,
         probe=question.test,
         test=question.probe,
         probe_cluster=question.test_cluster,
         test_cluster=question.probe_cluster,
-        crossed=False,
     )
-    back = read(replace(subject, probe=subject.test, test=subject.probe), turned)
-    return {name: pooled(there[name], back[name], question, TOGETHER) for name in there}
 
 
 def pooled(on_test: Estimate, on_probe: Estimate, question: Question, together: float = 1.0) -> Estimate:
