@@ -47,7 +47,7 @@ def claim_durable(
         options: Margins.
     """
     rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
-    cells = [*recovery_cells(recovery, untouched, options), *few_cells(recovery.few, options)]
+    cells = [*recovery_cells(recovery, untouched, references, options), *few_cells(recovery.few, options)]
     judged = judge(cells, rare, options)
     wanted = [n for n in options.few_sizes if n >= options.few_judged]
     lacking = {
@@ -57,10 +57,11 @@ def claim_durable(
     }
     notes: dict[str, object] = {
         "rule": f"PASS: after each transform every attack gains less than {options.d_recover:g} advantage or"
-        f" bits, or exceeds the same attack on retrained models after it by less than {options.d_reference:g}"
-        f" advantage and {options.d_reference_bits:g} bits, and probes on {joined([str(n) for n in wanted])}"
-        f" annotated images exceed those on retrained models by less than {options.d_few:g} AUC; FAIL: some"
-        " test is above its margin (after a transform: above both), corrected for their number",
+        f" bits, or exceeds the same attack on retrained models, before or after it, by less than"
+        f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits, and probes on"
+        f" {joined([str(n) for n in wanted])} annotated images exceed those on retrained models by less than"
+        f" {options.d_few:g} AUC; FAIL: some test is above its margin (after a transform: above both),"
+        " corrected for their number",
         "transforms": list(recovery.after),
         "not_applicable": [name for name in TRANSFORMS if name not in recovery.after],
         "recoveries": recoveries(recovery, untouched, references, judged, options),
@@ -147,4 +148,4 @@ def _than(cell: Cell) -> str:
     """What a test compares with, in words."""
     if cell.against == "itself":
         return "than before"
-    return "than on retrained models" + (" after the same" if cell.transform else "")
+    return "than on retrained models"

@@ -56,7 +56,7 @@ class Gain:
     @property
     def than(self) -> str:
         """What it is compared with."""
-        return "before it" if against_itself(self.judged) else "retrained, after it"
+        return "before it" if against_itself(self.judged) else "retrained"
 
 
 def against_itself(comparison: Json) -> bool:
@@ -203,7 +203,7 @@ def lasting(audit: Json) -> str:
             f" attacked again: the attack that came closest to its limit tells"
             f" {number(worst.judged['diff'], signed=True)}, at most"
             f" {number(worst.judged['upper'], signed=True)}, more after {spoken_} than"
-            f" {'before' if against_itself(worst.judged) else 'it does on retrained models after the same'}"
+            f" {'before' if against_itself(worst.judged) else 'it does on retrained models'}"
             f" ({number(worst.judged['margin'])} is allowed)."
         )
     return f"{text} {_relearnt(audit)}".strip()
