@@ -80,6 +80,10 @@ def train(
 
     if canary_labels is not None and canaries is None:
         raise OptionError("--canary-labels names labels, but --canaries does not say how many; add it")
+    if both := sorted({*names(canary_labels)} & {*names(without)}):
+        raise OptionError(
+            f"--canary-labels and --without both name {', '.join(both)}; a withheld label is never read"
+        )
     planted = None if canaries is None else CanaryPlan(canaries, names(canary_labels), place.seed)
     record = train_run(
         source,

@@ -260,3 +260,6 @@ def test_the_command_line_plants(command, photos):
     assert (ran.code, "expected 20 to 4" in ran.err) == (2, True)
     ran = command("train", f"folder:{photos}", "--out", "coins", "--canary-labels", "top")
     assert "--canaries does not say how many" in ran.err
+    coins = ("--canaries", 30, "--canary-labels", "top", "--without", "middle,top")
+    ran = command("train", f"folder:{photos}", "--out", "coins", *coins)
+    assert (ran.code, "--canary-labels and --without both name top;" in ran.err) == (2, True)
