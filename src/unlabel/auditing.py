@@ -37,7 +37,7 @@ def audit(
         epochs: Passes that made BEFORE, for references, where its recipe is not recorded.
         lr: Peak learning rate that made BEFORE, likewise.
         data: Another data source than the one the run remembers.
-        budget: quick, under a minute; standard adds durability and more attacks; full, code lengths.
+        budget: quick, a minute; standard adds durability and more attacks; full, training on few images.
         plan: Only print how many images, references and seconds each claim needs, and what there is.
         labels: With plan, and without BEFORE: labels that RUN, an original, could be asked to forget.
         json_: Print the audit, or the plan, as JSON.

@@ -24,7 +24,7 @@ class Metric:
         ci: 95 % interval, or None where the number is exact or a description.
         n: Images behind it.
         unit: ``adv`` (-1..1 or 0..1), ``bits``, ``auc``, ``fraction`` ...
-        layer: Where in the model it was read, or None for outputs.
+        layer: Where in the model it was read: ``penultimate``, ``stage1`` ...; or None for outputs.
         transform: What was done to the model's weights before, or None where nothing was.
     """
 

@@ -287,6 +287,38 @@ def further(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"headline": "UNLEARNED", "not_tested": ["layers before the last features"]}
 
 
+def deeper(content: dict[str, Any]) -> dict[str, Any]:
+    """The same audit under the full budget: whole models trained again, stages before the last features."""
+    metrics, comparisons = content["metrics"], content["comparisons"]
+    for label in content["request"]["labels"]:
+        for at, n in enumerate((256, 1024)):
+            low = 0.76 + 0.07 * at
+            metrics += rows_of(f"tune.auc@{n}", label, [0.9, low + 0.05, low, low + 0.01, low - 0.01], "auc")
+            bounds = {"diff": 0.05, "lower": 0.036, "upper": 0.064, "margin": 0.03}
+            comparisons.append({"id": f"tune.auc@{n}", "label": label, "verdict": "FAIL"} | bounds | PLAIN)
+        for at in (1, 2, 3):
+            for figure, unit in (("probe.adv.lin", "adv"), ("probe.bits.lin", "bits")):
+                values = [0.3 + 0.1 * at, 0.28 + 0.1 * at, *(0.2 + 0.1 * at + 0.004 * k for k in range(3))]
+                metrics += rows_of(figure, label, values, unit, layer=f"stage{at}")
+                bounds = {"diff": 0.076, "lower": 0.061, "upper": 0.091 + 0.01 * at, "margin": 0.1}
+                where = {"layer": f"stage{at}", "transform": None}
+                comparisons.append({"id": figure, "label": label, "verdict": "PASS"} | bounds | where)
+    steps = {"steps": {"before": 10, "after": 70, "references": [None, 90, None]}}
+    noted = {label: {"1024": steps} for label in content["request"]["labels"]}
+    content["claims"]["C4"] |= {"verdict": "FAIL", "budget": "full"}
+    content["claims"]["C4"]["notes"] |= {"whole_model": noted, "tune_draws": 3}
+    return content | {"headline": "RETRAIN-EQUIVALENT, NOT DURABLE"}
+
+
+PLAIN = {"layer": None, "transform": None}
+
+
+@pytest.fixture
+def make_full() -> Callable[..., dict[str, Any]]:
+    """Builds the parsed audit.json of a made-up run under the full budget, three references."""
+    return lambda *args, **more: deeper(further(audit(*args, **more)))
+
+
 @pytest.fixture
 def make_gallery() -> Callable[..., Gallery]:
     """Builds the example images of forgotten labels: six grey squares a strip, all of one name."""

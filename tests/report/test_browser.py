@@ -63,6 +63,16 @@ def test_example_images_are_seen_and_stay_inside(
     readable(page, width, f"{SHOWN}, #pictures img")
 
 
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_what_the_full_budget_adds_reads_too(
+    show: Show, readable: Check, make_full: Make, width: int, scheme: str
+):
+    page = show(make_full(), width, scheme)
+    assert page.locator("#durable .chart .r").count() == 7 + 5
+    page.evaluate("document.querySelectorAll('#durable details').forEach(d => d.open = true)")
+    readable(page, width, SHOWN)
+
+
 @pytest.mark.skipif("AXE_JS" not in os.environ, reason="name axe.min.js in AXE_JS (see decision 9)")
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
 def test_axe_finds_no_violation(show: Show, make_standard: Make, make_gallery: Make, width: int, scheme: str):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.report import durability, groups, memory, render, rows, words
+from unlabel.report import deeper, durability, groups, memory, render, rows, words
 from unlabel.report.sentences import summary
 
 Make = Callable[..., dict[str, Any]]
@@ -71,6 +71,34 @@ def test_the_curve_stands_where_its_figures_are(make_standard: Make):
     assert point.x == 50.0
     assert point.y == pytest.approx(100 - few.scale.at(0.73))
     assert point.low > point.y > point.high  # percent from the top
+
+
+def test_the_full_budget_has_its_picture_its_tables_and_a_sentence_each(make_full: Make):
+    audit = make_full()
+    text = render(audit)
+    assert {name: lines(text, name) for name in ("tuned", "staged")} == {"tuned": 1 + 2, "staged": 1 + 6}
+    (part,) = durability.sections(audit)
+    assert [item.title for item in part["deep"]] == [
+        *("Trained on 256 images", "Trained on 1,024 images", "Stage 1", "Stage 2", "Stage 3"),
+    ]
+    assert "10; 70; —, 90, —" in text
+    said = dict(summary(audit))["Whether it lasts."]
+    assert "annotated images, it tells +0.050 AUC, at most +0.064, more than retrained models do" in said
+    assert "at stage 3, a linear reader tells +0.076 advantage, at most +0.121, more" in said
+    # stages are no rows of the attacks on outputs and last features, whose strongest stands on top
+    assert {found.layer for _, group in rows.attack_rows(audit, "Male") for found in group} == {
+        None,
+        "penultimate",
+    }
+
+
+def test_without_retrained_models_the_full_budget_shows_figures_and_no_verdict(make_full: Make):
+    audit = make_full()
+    audit["comparisons"] = [c for c in audit["comparisons"] if not c["id"].startswith(("tune", "probe"))]
+    assert deeper.closest(deeper.tuned(audit, "Male"), deeper.staged(audit, "Male")) == []
+    text = render(audit)
+    table = text[text.index('data-testid="tuned"') :]
+    assert table[: table.index("</table>")].count("not judged") == 2
 
 
 def test_canaries_and_membership_are_two_sentences_each(make_standard: Make):

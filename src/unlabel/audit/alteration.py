@@ -1,6 +1,6 @@
 """What only the larger budgets read: models after each transform of their weights, and models on canaries.
 
-The one part of those tests that holds a model: what it makes are tables.
+With `tuning` and `stages`, the part of those tests that holds a model: what it makes are tables.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import numpy as np
 
 from unlabel.audit.case import Case, Sets
 from unlabel.audit.readings import cached_outputs
+from unlabel.audit.relearn import Tuned
 from unlabel.audit.subject import Altered, Canaries, Subject
 from unlabel.audit.transforms import TRANSFORMS, Use
 from unlabel.data.dataset import Dataset, Source
@@ -25,10 +26,11 @@ CALIBRATION = 2048  # images that recalibrate BatchNorm or train on
 
 @dataclass(frozen=True)
 class Used:
-    """What `use_on` reads."""
+    """What the larger budgets need beside the models' outputs."""
 
     altered: Sequence[Altered] = ()
     canaries: Sequence[Canaries] = ()
+    tuned: Sequence[Tuned] = ()
 
 
 def use_on(case: Case, sets: Sets, subjects: Sequence[Subject], where: Run) -> Used:

@@ -21,7 +21,9 @@ from unlabel.audit.cost import reference_cost
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.readings import cached_outputs
+from unlabel.audit.stages import deepened
 from unlabel.audit.subject import AuditOptions, Subject
+from unlabel.audit.tuning import tune_all
 from unlabel.data.batches import batch_of
 from unlabel.engine import Run
 from unlabel.findings import Audit, Role
@@ -74,12 +76,19 @@ def audit_run(
     shared = bench(case, where)
     after = read(case.after, "after", shared.sets, where)
     settings = options or AuditOptions(budget=budget, seed=where.seed)
+    used = Used()
+    if settings.budget != "quick":
+        used = use_on(case, shared.sets, [after, *shared.references], where)
+    if settings.budget == "full":
+        loaded = [case.original, case.after, *case.references]
+        subjects = [shared.before, after, *shared.references]
+        first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
+        shared = replace(shared, before=first, references=tuple(retrained))
+        used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
     result = shared.audit(
         after,
         options=settings,
-        used=None
-        if settings.budget == "quick"
-        else use_on(case, shared.sets, [after, *shared.references], where),
+        used=used,
         deterministic=repeats(case.after, shared.sets, where),
         models={
             "after": model_record(case.after),
@@ -150,6 +159,7 @@ class Bench:
             options=options,
             altered=used.altered,
             canaries=used.canaries,
+            tuned=used.tuned,
             random_init=self.random_init,
             overlap=self.overlap,
             deterministic=self.deterministic and deterministic,

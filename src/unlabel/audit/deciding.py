@@ -1,8 +1,8 @@
 """What would decide a test that the data leave open: so many test images, or so many retrained models.
 
-An error has two parts. The images' part shrinks with their number; that of training seeds and draws does
-not, and shrinks with the number of retrained models. If the figure stays where it is, below its margin or
-above, enough of them make a PASS or a FAIL of it.
+An error has three parts. The images' part shrinks with their number, that of training seeds with the number
+of retrained models, that of the draws of annotated images with neither. If the figure stays where it is,
+below its margin or above, enough of them make a PASS or a FAIL of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,8 +77,10 @@ def references_for(contrast: Contrast, margin: float, count: int, level: float) 
 
     >>> references_for(Contrast(0.05, 0.0224, 3, 0.0004), 0.1, 3, 0.95)
     5
+    >>> references_for(Contrast(0.05, 0.0224, 3, 0.0004, draws=0.0004), 0.1, 3, 0.95)  # None
     """
-    images, each = max(contrast.se**2 - contrast.fixed, 0.0), contrast.fixed * count
+    each = max(contrast.fixed - contrast.draws, 0.0) * count
+    images = max(contrast.se**2 - contrast.fixed, 0.0) + contrast.draws
     for wanted in range(count + 1, MOST + 1):
         part = each / wanted
         df = (images + part) ** 2 / (part**2 / (wanted - 1)) if part else 1e9

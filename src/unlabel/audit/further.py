@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlabel.audit.crossing import both
+from unlabel.audit.deeper import Deeper, deeper_rows, learners, stage_readings
 from unlabel.audit.distances import distance_rows
 from unlabel.audit.evidence import Job, side_by_side
 from unlabel.audit.groups import group_rows
@@ -14,7 +15,7 @@ from unlabel.audit.membership import Membership, label_membership, membership_ro
 from unlabel.audit.outputs import OwnOutput, read_others_linear
 from unlabel.audit.probes import read_features
 from unlabel.audit.recovery import FEW, RECOVERED, Recovery
-from unlabel.audit.relearn import few_shot
+from unlabel.audit.relearn import Tuned, few_shot
 from unlabel.audit.rows import row
 from unlabel.audit.statistics import Estimate
 from unlabel.audit.subject import Altered, AuditOptions, Question, Subject
@@ -44,6 +45,7 @@ def gather_further(
     train: Dataset,
     options: AuditOptions,
     log: Log,
+    tuned: Sequence[Tuned] = (),
 ) -> Further:
     """Runs every further test on every model alike.
 
@@ -56,10 +58,12 @@ def gather_further(
         train: T_in.
         options: Sizes and seed.
         log: Receives progress.
+        tuned: Every model after it was trained on few annotated images, for the full budget.
     """
     hidden, kept = request.masked_columns, request.retained_columns
     jobs: dict[Any, Job] = {}
     for name, question in questions.items():
+        own = OwnOutput.of(subjects[0], question, exclusive=test.exclusive)
         for item in altered:
             jobs["altered", name, item.transform, item.subject.run] = lambda s=item.subject, q=question: (
                 reread(s, hidden, q, options, exclusive=test.exclusive)
@@ -72,6 +76,12 @@ def gather_further(
             jobs["aia", name, subject.run] = lambda s=subject, q=question: attribute_inference(s, hidden, q)
             if options.budget == "full":
                 jobs["mdl", name, subject.run] = lambda s=subject, q=question: code_rows(s, q, options)
+                jobs["tuned", name, subject.run] = lambda s=subject, q=question, o=own: learners(
+                    s, tuned, o, q
+                )
+                jobs["stages", name, subject.run] = lambda s=subject, q=question: stage_readings(
+                    s, q, options
+                )
     for subject in subjects:
         jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, kept)
     jobs["groups", "", ""] = lambda: group_rows(subjects, test, request.retained, questions)
@@ -87,10 +97,14 @@ def gather_further(
     def of(subject: Subject) -> dict[str, Mapping[str, Readings]]:
         return {transform: rows for (transform, run), rows in changed.items() if run == subject.run}
 
+    def each(what: str) -> dict[str, list[Any]]:
+        return {name: [done[what, name, subject.run] for subject in subjects] for name in questions}
+
     recovery = Recovery(
         of(subjects[1]),
         [of(subject) for subject in subjects[2:]],
-        {name: [done["few", name, subject.run] for subject in subjects] for name in questions},
+        each("few"),
+        Deeper(each("tuned"), each("stages")) if options.budget == "full" else None,
     )
     samples = [done["sample", "", subject.run] for subject in subjects]
     described = [
@@ -139,4 +153,5 @@ def further_rows(further: Further, subjects: Sequence[Subject]) -> list[Metric]:
     for label, models in further.recovery.few.items():
         for subject, sizes in zip(subjects, models, strict=True):
             rows += [row(f"{FEW}{n}", label, subject, found.mean, "auc") for n, found in sizes.items()]
-    return [*rows, *further.described]
+    deeper = further.recovery.deeper
+    return [*rows, *(deeper_rows(deeper, subjects) if deeper else ()), *further.described]

@@ -83,6 +83,7 @@ class Cell:
         against: Whether the figure is compared with retrained models, or with the model before the transform.
         chosen_of: Comparisons that this one was chosen from, as the one nearest to a PASS. Each has its part
             of the error rate, so that the choice is paid for.
+        stage: Where before the last features it is read; None: where its figure always is.
     """
 
     label: str | None
@@ -93,6 +94,7 @@ class Cell:
     transform: str | None = None
     against: Against = "retrained"
     chosen_of: int = 1
+    stage: str | None = None
 
     def lower(self, options: AuditOptions) -> float:
         """One-sided lower bound."""
@@ -138,7 +140,7 @@ class Judgement:
                 cell.upper(options),
                 cell.margin,
                 cell.verdict,
-                layer_of(cell.figure),
+                cell.stage or layer_of(cell.figure),
                 cell.transform,
                 cell.against,
             )

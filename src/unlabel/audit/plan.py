@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from unlabel.audit.case import Case, sets_of
+from unlabel.audit.case import Case, Sets, sets_of
 from unlabel.audit.cost import duration, reference_seconds
 from unlabel.audit.crossing import TOGETHER
 from unlabel.audit.durable import TRANSFORMS
+from unlabel.audit.relearn import EVERY
 from unlabel.audit.subject import AuditOptions
+from unlabel.audit.tuning import BATCH, HELD, RATES
 from unlabel.data.dataset import Dataset
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
 SHARED = 0.8  # correlation of two models' figures on the same images
 WITHIN = 0.5  # correlation of two images of one person
 ATTACKS = 5.0  # seconds of one core for all quick attacks on one model and label at 5,000 + 5,000 images
+BELOW = 1.0  # the same for probes on earlier stages and code lengths, in units of ATTACKS
 FORWARD = 3.0  # a forward pass is so many times quicker than a training step
 WANTED = 3
 ADVISED = 2000  # canaries
@@ -95,7 +98,9 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     return {
         "labels": labels,
         "references": {"given": len(case.references), "needed": wanted},
-        "seconds": seconds_of(case, sets, (1 + crossed) * len(columns), max(wanted, len(case.references))),
+        "seconds": seconds_of(
+            case, sets, len(columns), 1 + crossed, max(wanted, len(case.references)), options
+        ),
         "assumed": ASSUMED,
     }
 
@@ -165,28 +170,50 @@ def label_plan(
     return {"images": n, "present": present, "rarer": fewer, "crossed": alone is not None, "claims": claims}
 
 
-def seconds_of(case: Case, sets: Any, labels: int, references: int) -> dict[str, Any]:
-    """Seconds of one core: references still to train, models to read, attacks; None without a known speed."""
+def seconds_of(
+    case: Case, sets: Sets, labels: int, ways: int, references: int, options: AuditOptions
+) -> dict[str, Any]:
+    """Seconds of one core, None without a known speed: references still to train, models to read and, for the
+    full budget, to train on annotated images, and attacks, fitted one way or both."""
     each, rate, basis = reference_seconds(case)
     models = references + 2
     images = len(sets.probe) + len(sets.test)
     size = images / 10_000
     more = len(TRANSFORMS) * (references + 1)
+    quick = models * (images + len(sets.train))
     reading = {
-        "quick": models * (images + len(sets.train)),
-        "standard": models * (images + len(sets.train)) + more * images,
+        "quick": quick,
+        "standard": quick + more * images,
+        "full": quick + (more + models) * images,
     }
+    unit = ATTACKS * size * labels * ways
     attacks = {
-        "quick": ATTACKS * size * labels * models,
-        "standard": ATTACKS * size * labels * (2 * models + 0.6 * more),
+        "quick": unit * models,
+        "standard": unit * (2 * models + 0.6 * more),
+        "full": unit * ((2 + BELOW) * models + 0.6 * more),
     }
+    shown, read = training_images(len(sets.test), options)
     missing = max(references - len(case.references), 0)
     return {
         "references": None if each is None else each * missing,
         "reading": {name: None if rate is None else n / (FORWARD * rate) for name, n in reading.items()},
+        "training": {
+            "full": None if rate is None else models * labels * (shown + read / FORWARD) / rate,
+        },
         "attacks": attacks,
         "estimated_from": basis,
     }
+
+
+def training_images(tested: int, options: AuditOptions) -> tuple[int, int]:
+    """Images that training one whole model on few of them shows it, and those that it is then read on.
+
+    >>> training_images(5000, AuditOptions())
+    (115200, 274320)
+    """
+    trainings = len(options.tune) * len(RATES) * options.tune_draws
+    looks = options.tune_steps // EVERY
+    return trainings * options.tune_steps * BATCH, trainings * (tested + looks * HELD)
 
 
 def lines(plan: Mapping[str, Any]) -> list[str]:
@@ -210,6 +237,8 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     for budget, attacks in seconds["attacks"].items():
         reading = seconds["reading"][budget]
         known = f"reading about {duration(reading)}, " if reading is not None else ""
+        training = seconds["training"].get(budget)
+        known += f"training on few images about {duration(training)}, " if training is not None else ""
         out.append(f"{budget}: {known}attacks about {duration(attacks)} of one core")
     if seconds["estimated_from"]:
         out.append(f"speeds from {seconds['estimated_from']}")

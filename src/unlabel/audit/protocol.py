@@ -27,6 +27,7 @@ from unlabel.audit.further import further_rows, gather_further
 from unlabel.audit.membership import LABEL
 from unlabel.audit.memory import Memory
 from unlabel.audit.outputs import restored
+from unlabel.audit.relearn import Tuned
 from unlabel.audit.rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.subject import (
     Altered,
@@ -62,6 +63,7 @@ def audit_outputs(
     options: AuditOptions | None = None,
     altered: Sequence[Altered] = (),
     canaries: Sequence[Canaries] = (),
+    tuned: Sequence[Tuned] = (),
     random_init: tuple[Outputs, Outputs] | None = None,
     overlap: str | None = None,
     deterministic: bool | None = None,
@@ -87,6 +89,8 @@ def audit_outputs(
         altered: The unlearned and the retrained models after each transform of their weights, for the
             standard and the full budget: C4 is only as wide as these.
         canaries: Planted annotations of forgotten labels, for the same budgets: what C6 is judged by.
+        tuned: Every model after it was trained on few annotated images, for the full budget; without, the
+            audit says that this was not tested.
         random_init: Outputs on P and E of the network before any training, for a control.
         overlap: What images or identities the splits share, in a sentence; None: none.
         deterministic: Whether a second pass gave equal outputs; None: not checked.
@@ -129,7 +133,7 @@ def audit_outputs(
     further = None
     if options.budget != "quick":
         check_altered(altered, subjects, probe, test)
-        further = gather_further(subjects, altered, questions, request, test, train, options, log)
+        further = gather_further(subjects, altered, questions, request, test, train, options, log, tuned)
         for readings, found in zip(evidence.readings, further.labels, strict=True):
             for name, item in found.items():
                 readings[name] = {**readings[name], LABEL: item}

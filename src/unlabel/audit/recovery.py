@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unlabel.audit.contrasts import Contrast, contrast, seeded
+from unlabel.audit.deeper import Deeper
 from unlabel.audit.judging import FEATURE_ATTACKS, Cell, Judgement, Readings, reference_margin
 from unlabel.audit.relearn import Relearnt, faster
 from unlabel.audit.subject import AuditOptions
@@ -28,11 +29,13 @@ class Recovery:
         after: Of the unlearned model, by transform and label: every attack of `RECOVERED` after it.
         references: The same of each retrained model.
         few: By label, of every model in the audit's order (before, after, references): few-shot probes.
+        deeper: What the full budget adds.
     """
 
     after: Mapping[str, Rows]
     references: Sequence[Mapping[str, Rows]]
     few: Mapping[str, Sequence[Mapping[int, Relearnt]]]
+    deeper: Deeper | None = None
 
     def gain(self, transform: str, label: str, figure: str, untouched: Rows) -> Contrast:
         """What a transform brought back: the figure after it less the figure before."""

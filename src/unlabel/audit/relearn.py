@@ -1,11 +1,13 @@
 """How few annotated images teach the label again: probes on small samples, the same ones for every model.
 
+`tuning` trains whole models on such samples; what it makes is a `Tuned`.
+
 Pretrained features relearn fast, so the speed means nothing by itself. What counts is the difference to the
 retrained models, paired by draw and by image.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,10 @@ from unlabel.audit.subject import AuditOptions, Question
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.randomness import uniform
 
+EVERY = 10  # steps of a training between two looks at images held back
+
+Scores = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Relearnt:
@@ -26,18 +32,64 @@ class Relearnt:
     draws: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """One model after the whole of it was trained on few annotated images of one label.
+
+    Args:
+        run: The model.
+        label: The label.
+        images: Annotated images that it was trained on.
+        rate: The learning rate that was best for the attacker, by images of P that were not trained on.
+        scores: float32 (draw, image of E) the new output.
+        curve: float64 (look,) AUC on those images of P after every tenth step, mean over draws.
+    """
+
+    run: str
+    label: str
+    images: int
+    rate: float
+    scores: Scores
+    curve: NDArray[np.float64]
+
+    def steps_to(self, area: float) -> int | None:
+        """Steps until the curve first reaches an AUC; None where it does not.
+
+        >>> Tuned("a", "b", 8, 0.1, np.zeros((1, 1)), np.array([0.6, 0.8, 0.7])).steps_to(0.7)
+        20
+        """
+        reached = np.flatnonzero(self.curve >= area)
+        return EVERY * (int(reached[0]) + 1) if len(reached) else None
+
+
 def samples(question: Question, n: int, options: AuditOptions) -> list[NDArray[np.int64]]:
     """Positions in P of each draw: half of them present, keyed by label, draw and position alone.
 
     Returns:
         ``options.draws`` arrays (n,); none where P has fewer than n / 2 images of a kind.
     """
-    kinds = [np.flatnonzero(question.probe == kind) for kind in (1, 0)]
+    return balanced(question.probe, question.column, n, options.draws, f"few/{n}", options.seed)
+
+
+def balanced(
+    target: NDArray[np.int8], column: int, n: int, draws: int, stream: str, seed: int
+) -> list[NDArray[np.int64]]:
+    """Positions of n images in each draw, half of them present; none where there are not so many of a kind.
+
+    Args:
+        target: int8 (image,) 1, 0 or -1.
+        column: Of the label, a part of the key.
+        n: Images in a draw.
+        draws: How many.
+        stream: What they are for, a part of the key.
+        seed: Of the audit.
+    """
+    kinds = [np.flatnonzero(target == kind) for kind in (1, 0)]
     if min(map(len, kinds)) < n // 2:
         return []
     found = []
-    for draw in range(options.draws):
-        rank = uniform(options.seed, f"audit/few/{n}", question.column, draw, np.arange(len(question.probe)))
+    for draw in range(draws):
+        rank = uniform(seed, f"audit/{stream}", column, draw, np.arange(len(target)))
         found.append(np.concatenate([kind[np.argsort(rank[kind])[: n // 2]] for kind in kinds]))
     return found
 
@@ -84,11 +136,9 @@ def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
     excess = after.mean - other
     differences = np.array(after.draws) - np.mean([reference.draws for reference in references], axis=0)
     draws = len(differences)
-    parts = [
-        (excess.se**2, max(excess.groups - 1, 1)),
-        (float(np.var(differences, ddof=1)) / draws, draws - 1),
-    ]
+    between = float(np.var(differences, ddof=1)) / draws
+    parts = [(excess.se**2, max(excess.groups - 1, 1)), (between, draws - 1)]
     if len(references) > 1:
         spread = float(np.var([reference.mean.value for reference in references], ddof=1))
         parts.append((spread / len(references), len(references) - 1))
-    return combined(excess.value, parts)
+    return replace(combined(excess.value, parts), draws=between)

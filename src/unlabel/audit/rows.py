@@ -21,6 +21,7 @@ def row(
     low: float = 0.0,
     high: float = 1.0,
     transform: str | None = None,
+    stage: str | None = None,
 ) -> Metric:
     """An estimate as a row, its 95 % interval cut to the range the figure can have."""
     return Metric(
@@ -32,7 +33,7 @@ def row(
         item.interval(0.95, low, high),
         item.n,
         unit,
-        layer_of(figure),
+        stage or layer_of(figure),
         transform,
     )
 

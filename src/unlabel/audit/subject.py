@@ -79,7 +79,7 @@ class AuditOptions:
         d_worst: Loss of AUC of the worst retained label that is tolerated (C5).
         d_ece: Rise of the mean calibration error that is tolerated (C5).
         d_recover: Advantage, or bits, that a transform of the weights may bring back (C4).
-        d_few: AUC by which a probe on few annotated images may exceed one on the retrained models (C4).
+        d_few: AUC by which a probe or a model trained on few annotated images may exceed retrained ones (C4).
         d_member: Rise of the AUC of sample-level membership that is tolerated (C5).
         d_permuted: Advantage on permuted labels above which the audit is invalid.
         d_canary: Share of canaries told right from which on annotations count as memorised (C6), 0.5-1.
@@ -95,6 +95,8 @@ class AuditOptions:
         few: Numbers of annotated images of the few-shot probes; the full budget adds 1,024.
         few_judged: Least of them that C4 judges.
         draws: Draws of every few-shot probe, >= 2.
+        tune: Numbers of annotated images on which the full budget trains the whole model.
+        tune_draws, tune_steps: Draws of those images, >= 2, and steps of that training, >= 10.
         raw_image: Whether to run the control on raw pixels.
         cross_fit: Whether attacks on labels that are rare in E are repeated with P and E exchanged.
         thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
@@ -128,6 +130,9 @@ class AuditOptions:
     few: tuple[int, ...] = (16, 64, 256)
     few_judged: int = 64
     draws: int = 50
+    tune: tuple[int, ...] = (256, 1024)
+    tune_draws: int = 3
+    tune_steps: int = 100
     raw_image: bool = True
     cross_fit: bool = True
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -141,8 +146,9 @@ class AuditOptions:
             value = getattr(self, item.name)
             if item.name.startswith("d_") and not value > 0:
                 raise OptionError(f"{item.name} is {value:g}, but a margin must be above 0")
-        least = {"probe_seeds": 1, "folds": 2, "hidden": 1, "epochs": 1, "trees": 1, "permutations": 2}
-        for name, bound in {**least, "resamples": 10, "rare": 0, "seed": 0, "draws": 2}.items():
+        least = dict.fromkeys(("probe_seeds", "hidden", "epochs", "trees"), 1) | {"rare": 0, "seed": 0}
+        least |= dict.fromkeys(("folds", "permutations", "draws", "tune_draws"), 2)
+        for name, bound in {**least, "resamples": 10, "tune_steps": 10}.items():
             if getattr(self, name) < bound:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be at least {bound}")
         if max(self.few, default=0) < self.few_judged:
@@ -214,8 +220,7 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
         DataError: P or E has too few images of one kind for any attack to be fitted or scored.
     """
     column = test.labels.index(label)
-    sets = {"P": probe, "E": test, "the training images": train}
-    for name, data in sets.items():
+    for name, data in {"P": probe, "E": test, "the training images": train}.items():
         for kind, word in ((1, "present"), (0, "absent")):
             rows = data.target[:, column] == kind
             identities = len(np.unique(data.cluster[rows]))
@@ -273,13 +278,12 @@ def check_altered(
         OptionError: The unlearned model was not transformed, or a transformed model is not in the audit.
         ModelError: Outputs that do not fit the images or are not finite.
     """
-    after = subjects[1].run
+    after, labels = subjects[1].run, subjects[1].test.logits.shape[1]
     if not any(item.subject.run == after for item in altered):
         raise OptionError(
             f"a budget beyond quick tests {after} after transforms of its weights; pass them as altered="
         )
     known = {subject.run for subject in subjects[1:]}
-    labels = subjects[1].test.logits.shape[1]
     for item in altered:
         if item.subject.run not in known:
             raise OptionError(f"{item.subject.run}, transformed by {item.transform}, is not in this audit")

@@ -3,6 +3,7 @@
 from statistics import fmean
 
 from unlabel.findings import Audit, Metric
+from unlabel.models.features import PENULTIMATE
 
 ATTACKS = (
     ("own.adv", "its own output"),
@@ -15,6 +16,8 @@ ATTACKS = (
     ("probe.bits.mlp", "the features, MLP, bits"),
     ("few.auc@64", "AUC from 64 annotated images"),
     ("few.auc@256", "AUC from 256"),
+    ("tune.auc@256", "whole model trained on 256"),
+    ("tune.auc@1024", "whole model trained on 1,024"),
     ("mia.label.auc", "membership by annotation, AUC"),
 )
 FLOOR = "floor.adv"
@@ -40,10 +43,14 @@ def lines(audit: Audit) -> list[str]:
         heading = f"{title:28s} {'before':>8s} {'after':>8s} {'95 % interval':>16s} {column:>10s}"
         out += ["", heading.rstrip()]
         for name, words in ATTACKS:
-            rows = [row for row in audit.metrics if row.id == name and row.label == label]
+            rows = [row for row in audit.metrics if (row.id, row.label) == (name, label) and not _early(row)]
             if rows:
                 least = floors.get(label) if name.startswith("others.") else None
                 out.append(_attack(words, rows, least, shown=bool(column)))
+        early = [row for row in audit.metrics if row.label == label and _early(row) and ".adv" in row.id]
+        for stage in dict.fromkeys(row.layer for row in early):
+            rows = [row for row in early if row.layer == stage]
+            out.append(_attack(f"{stage}, linear probe", rows, shown=bool(column)))
     macro = [row for row in audit.metrics if row.id == "util.auc.macro"]
     if macro:
         out.append(_attack("retained labels, mean AUC", macro, shown=bool(column)))
@@ -61,6 +68,11 @@ def lines(audit: Audit) -> list[str]:
     if cost:
         out.append(f"{cost['sentence']}: {cost['command']}")
     return out
+
+
+def _early(row: Metric) -> bool:
+    """Whether a figure was read before the last features."""
+    return row.layer not in (None, PENULTIMATE)
 
 
 def _attack(words: str, rows: list[Metric], least: float | None = None, *, shown: bool = True) -> str:

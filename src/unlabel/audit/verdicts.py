@@ -77,11 +77,19 @@ def not_tested(claims: Mapping[str, Claim], budget: str) -> tuple[str, ...]:
             "Relearning: how few labelled images teach the label again.",
             "Membership: whether it can be told that a person's image was trained on.",
         ]
-    else:
-        lines.append("Relearning by training the whole model on annotated images.")
+    elif not claims["C4"].notes.get("whole_model"):
+        lines.append(
+            "Relearning by training the whole model on annotated images"
+            + (": no model was given to train, or P has too few." if budget == "full" else ".")
+        )
     if claims["C6"].verdict == "NOT_EVALUATED":
         lines.append("Canaries: whether single training annotations are remembered.")
-    lines.append("Layers before the last features, and attackers who read or change the weights.")
+    before = "Layers before the last features"
+    if claims["C4"].notes.get("earlier_stages"):
+        before += ", but for the mean over positions of the last stages"
+    elif budget == "full":
+        before += " (these models have no stages that were read)"
+    lines.append(f"{before}, and attackers who read or change the weights.")
     if budget == "quick":
         lines.append(
             "Whether the other labels now work less well for people with, or without, the forgotten label."

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unlabel.report import deeper
 from unlabel.report.numbers import NOTHING, brief, number, spoken
 from unlabel.report.plots import Axis, axis
 from unlabel.report.rows import Json, Row, audited, row, targets
@@ -87,7 +88,7 @@ def closest(found: Mapping[str, Sequence[Gain]]) -> list[Gain]:
     return [max(items, key=lambda item: item.distance) for items in found.values()]
 
 
-def gain_axis(shown: Sequence[Gain]) -> Axis:
+def gain_axis(shown: Sequence[Gain | deeper.Deep]) -> Axis:
     """A scale that holds every interval, every margin and what retrained models gained."""
     ends = [end for item in shown for end in (item.judged["lower"], item.judged["upper"])]
     ends += [item.judged["margin"] for item in shown]
@@ -181,16 +182,18 @@ def sections(audit: Json) -> list[dict[str, Any]]:
     found = []
     for label in audited(audit):
         each, few = gains(audit, label), curve(audit, label)
+        tuned, staged = deeper.tuned(audit, label), deeper.staged(audit, label)
         if each or few:
-            shown = closest(each)
+            shown, deep = closest(each), deeper.closest(tuned, staged)
             found.append(
                 {"label": label, "gains": each, "shown": shown, "scale": gain_axis(shown), "curve": few}
+                | {"tuned": tuned, "staged": staged, "deep": deep, "deep_scale": gain_axis(deep)}
             )
     return found
 
 
 def lasting(audit: Json) -> str:
-    """Whether it lasts, in two sentences; empty where it was not tested."""
+    """Whether it lasts, in two to four sentences; empty where it was not tested."""
     each = {label: closest(gains(audit, label)) for label in targets(audit)}
     every = [item for items in each.values() for item in items]
     text = ""
@@ -206,7 +209,7 @@ def lasting(audit: Json) -> str:
             f" {'before' if against_itself(worst.judged) else 'it does on retrained models'}"
             f" ({number(worst.judged['margin'])} is allowed)."
         )
-    return f"{text} {_relearnt(audit)}".strip()
+    return " ".join([text, _relearnt(audit), *deeper.sentences(audit, targets(audit))]).strip()
 
 
 def _relearnt(audit: Json) -> str:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from unlabel.errors import ModelError, OptionError
 from unlabel.files import read_json, write_bytes
 from unlabel.report import (
+    deeper,
     durability,
     groups,
     memory,
@@ -131,6 +132,7 @@ def environment(*folders: Path) -> Environment:
         percent=numbers.percent,
         times=numbers.times,
         reading=sentences.reading,
+        steps=deeper.steps,
         zip=zip,
         plain=lambda value: numbers.NOTHING if value is None else value,
     )

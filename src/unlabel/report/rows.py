@@ -81,6 +81,7 @@ UNITS: Mapping[str, str] = {
     "bit": "bits; 0 = nothing",
     "auc": "AUC; 0.5 = chance, 1 = perfect",
     "fraction": "share, 0 to 1",
+    "steps": "optimiser steps",
     "nats": "nats; 0 = nothing",
     "ratio": "ratio",
 }
@@ -194,6 +195,7 @@ def attack_rows(audit: Json, label: str | None) -> list[tuple[str, list[Row]]]:
             found
             for id_ in attacks
             for layer in _layers(audit, id_, label)
+            if not (layer or "").startswith("stage")  # those are the durability section's
             if (found := row(audit, id_, label, layer)) is not None
         ]
         if any(found.id == "own.adv" for found in rows):
@@ -209,7 +211,6 @@ FURTHER: Mapping[
     "paper_aia": "Attribute inference as papers report it",
     "dist": "Distances to retrained models",
     "mdl": "Length of the code that the label needs",
-    "relearn": "Relearning by further training",
 }
 
 

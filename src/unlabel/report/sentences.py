@@ -39,8 +39,8 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "RETRAIN-EQUIVALENT, NOT DURABLE": (
         "fail",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, but not for long: when the"
-        " model is compressed or used on, more comes back.",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, but not for good: when the"
+        " model is compressed, used on or read at earlier layers, more comes back.",
     ),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": (
         "open",
@@ -69,7 +69,7 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
     "C1": ("Disabled", "The label's own output says nothing about an image."),
     "C2": ("Retrain-equivalent", "No attack finds more than in a model retrained without the label."),
     "C3": ("Erased", "No attack finds anything beyond chance."),
-    "C4": ("Durable", "It stays so when the model is compressed or trained further."),
+    "C4": ("Durable", "It stays so for whoever compresses, trains or opens the model."),
     "C5": ("Useful", "The kept labels work as well as in a retrained model."),
     "C6": ("No memorised annotation", "No single training annotation can be read back."),
 }

@@ -18,7 +18,7 @@ FIGURES: Mapping[str, str] = {
         "Advantage of logistic regression on the other outputs; those of all forgotten labels hidden."
     ),
     "others.adv.gbt": "Advantage of boosted trees on the same outputs.",
-    "probe.adv.lin": "Advantage of logistic regression on the last features, mean of its seeds.",
+    "probe.adv.lin": "Advantage of logistic regression on the last features, or at the stage that is named.",
     "probe.adv.mlp": "Advantage of a small neural network on the last features, mean of its seeds.",
     "probe.bits.lin": (
         "Bits that the linear reader's probabilities tell: entropy of the label less cross-entropy."
@@ -30,6 +30,14 @@ FIGURES: Mapping[str, str] = {
     "few.auc@": (
         "AUC of a new linear reader fitted to that many annotated images, half of them with the label; "
         "mean of several draws."
+    ),
+    "tune.auc@": (
+        "AUC of the whole model with a new head, trained on that many annotated images, half of them with "
+        "the label; best of three learning rates, mean of several draws."
+    ),
+    "tune.steps@": (
+        "Steps of that training until it reached 95 % of what the original's own output is above one half; "
+        "missing where it did not."
     ),
     "canary.own.acc": (
         "Share of annotations drawn by a coin that the own output tells right, the original's row put "

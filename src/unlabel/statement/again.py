@@ -43,8 +43,9 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """Its id, and the transform that it was read after."""
-        return self.id if self.transform is None else f"{self.id} after {self.transform}"
+        """Its id, the stage before the last features, and the transform that it was read after."""
+        name = f"{self.id} at {self.layer}" if (self.layer or "").startswith("stage") else self.id
+        return name if self.transform is None else f"{name} after {self.transform}"
 
     @property
     def agrees(self) -> bool:
@@ -106,8 +107,8 @@ def measure_again(
         )
     }
     figures = list(_pair(audit["metrics"], result["metrics"], names))
-    repeated = {(row["id"], row.get("transform")) for row in result["metrics"]}
-    compared = [figure for figure in figures if (figure.id, figure.transform) in repeated]
+    repeated = {(row["id"], row.get("layer"), row.get("transform")) for row in result["metrics"]}
+    compared = [figure for figure in figures if (figure.id, figure.layer, figure.transform) in repeated]
     return {
         "source": data,
         "same_images": result["data"].get("digest") == audit["data"].get("digest") is not None,

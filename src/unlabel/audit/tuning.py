@@ -1,0 +1,223 @@
+"""Relearning a label by training the whole model on few annotated images, as who has the weights would.
+
+The head is replaced by a new one with a single output that starts at 0; every weight is trained. So whatever
+an edit left in the layers below can be brought up again, and what stood between the features and the head is
+gone. It is done to every model of an audit alike, and says something only beside the retrained ones.
+
+    tune_all(models, ...)    tables: what each tuned model says of E
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from math import ceil
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from unlabel import engine
+from unlabel.audit.case import Sets
+from unlabel.audit.readings import kept_tables
+from unlabel.audit.relearn import EVERY, Scores, Tuned, balanced
+from unlabel.audit.statistics import auc
+from unlabel.audit.subject import AuditOptions
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.engine import Run
+from unlabel.models.features import BATCH as READ
+from unlabel.models.head import find_head
+from unlabel.randomness import permutation, uniform
+from unlabel.request import Request
+from unlabel.runs import Loaded
+
+RATES = (1e-4, 1e-3, 1e-2)  # of Adam; the attacker takes the best
+BATCH = 64  # images a step, all in one forward pass
+HELD = 1024  # images of P by which the attacker chooses, at most
+LEAST = 32  # of each kind among them
+
+
+def tune_all(
+    loaded: Sequence[Loaded], sets: Sets, request: Request, options: AuditOptions, where: Run
+) -> list[Tuned]:
+    """Trains a copy of every model again for every forgotten label, number of images, draw and rate.
+
+    The same images, batches and augmentation for every model. Nothing is chosen on E.
+
+    Args:
+        loaded: The models.
+        sets: P and E.
+        request: The labels.
+        options: Numbers of images, draws, steps and seed.
+        where: One process.
+
+    Returns:
+        One for every model, label and number of images for which P has enough.
+    """
+    return [
+        tuned
+        for item in loaded
+        for name in request.masked
+        for n in options.tune
+        if (tuned := _tuned(item, name, n, sets, request, options, where)) is not None
+    ]
+
+
+def _tuned(
+    item: Loaded, name: str, n: int, sets: Sets, request: Request, options: AuditOptions, where: Run
+) -> Tuned | None:
+    config, column = item.config, request.labels.index(name)
+    probe, test = (
+        replace(part.with_labels(request.labels), mean=config.mean, std=config.std)
+        for part in (sets.probe, sets.test)
+    )
+    draws = draw_images(probe.target[:, column], column, n, options)
+    if not draws:
+        return None
+    stage = f"tune {item.path.name} ({n})"
+    sizes = f"{name}/{n}/{len(draws)}/{options.tune_steps}/{options.seed}"
+    tables = kept_tables(
+        partial(best_of_rates, item.model, probe, test, column, draws, options, where, stage=stage),
+        lambda tables: tables["scores"].shape == (len(draws), len(test)),
+        test,
+        where,
+        f"{item.sha256}/{sets.digest}/tune/{sizes}",
+    )
+    return Tuned(str(item.path), name, n, float(tables["rate"][0]), tables["scores"], tables["curve"])
+
+
+Draw = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions in P: trained on, held back
+
+
+def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOptions) -> list[Draw]:
+    """Of each draw, n images to train on, half of them present, and others to choose by.
+
+    Keyed by label, draw and position alone, so they are the same for every model. None where too few are
+    left.
+    """
+    found = []
+    for draw, rows in enumerate(balanced(target, column, n, options.tune_draws, f"tune/{n}", options.seed)):
+        rank = uniform(options.seed, f"audit/held/{n}", column, draw, np.arange(len(target)))
+        rank[rows], rank[target < 0] = 2.0, 2.0
+        order = np.argsort(rank, kind="stable")
+        held = np.sort(order[: min(HELD, int(np.sum(rank < 1.0)))])
+        if min(np.sum(target[held] == kind) for kind in (0, 1)) < LEAST:
+            return []
+        found.append((rows, held))
+    return found
+
+
+def best_of_rates(
+    model: nn.Module,
+    probe: Dataset,
+    test: Dataset,
+    column: int,
+    draws: Sequence[Draw],
+    options: AuditOptions,
+    run: Run,
+    *,
+    stage: str = "tune",
+) -> dict[str, NDArray[np.floating]]:
+    """Tunes copies of a model at every rate and takes the rate with the best mean AUC on images held back.
+
+    Returns:
+        ``scores`` (draw, image of E), ``curve`` (look,) and ``rate`` (1,).
+    """
+    everything = np.arange(len(test))
+    scores, curves = [], []
+    with run.log.track(stage, len(RATES) * len(draws), "trainings") as advance:
+        for rate in RATES:
+            here: list[Scores] = []
+            looks = []
+            for draw, (rows, held) in enumerate(draws):
+                tuned, curve = tune(model, probe, column, rows, held, draw, rate, options, run)
+                here.append(say(tuned, test, everything, run))
+                looks.append(curve)
+                advance(1)
+            scores.append(np.stack(here))
+            curves.append(np.mean(looks, axis=0))
+    best = int(np.argmax([curve[-1] for curve in curves]))
+    return {"scores": scores[best], "curve": curves[best], "rate": np.array([RATES[best]])}
+
+
+def tune(
+    model: nn.Module,
+    data: Dataset,
+    column: int,
+    rows: NDArray[np.int64],
+    held: NDArray[np.int64],
+    draw: int,
+    rate: float,
+    options: AuditOptions,
+    run: Run,
+) -> tuple[nn.Module, NDArray[np.float64]]:
+    """A copy of a model with a new head, trained on some images, and its AUC on others as it went.
+
+    Adam at a constant rate on the cross-entropy, images augmented as in training; BatchNorm learns its
+    statistics from the batches, and any dropout is keyed.
+
+    Args:
+        model: The model; not changed.
+        data: P.
+        column: The label.
+        rows, held: Positions to train on and to look at.
+        draw: A part of the key of batches and dropout.
+        rate: Learning rate.
+        options: Steps and seed.
+        run: Where.
+    """
+    other = renewed(model, len(data.labels), run)
+    target = data.target[held, column]
+    optimiser = torch.optim.Adam(other.parameters(), lr=rate)
+    looks = []
+    devices = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(options.seed + draw)
+        for step in range(options.tune_steps):
+            positions, epoch = batch_at(step, len(rows), draw, options.seed)
+            batch = batch_of(data, rows[positions], run.device, seed=options.seed, epoch=epoch)
+            other.train()
+            with run.fabric.autocast():
+                said = other(batch.image)[:, 0].float()
+            loss = nn.functional.binary_cross_entropy_with_logits(said, batch.target[:, column].float())
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if (step + 1) % EVERY == 0:
+                scores = say(other, data, held, run)
+                looks.append(auc(scores, target, np.arange(len(held))).value)
+    return other.eval(), np.array(looks)
+
+
+def renewed(model: nn.Module, outputs: int, run: Run) -> nn.Module:
+    """A copy on the run's device whose head is a new one with one output, 0 for every image; all can move."""
+    other = copy.deepcopy(model)
+    name, head = find_head(other, outputs)
+    parent, _, own = name.rpartition(".")
+    fresh = nn.Linear(head.in_features, 1, device="meta").to_empty(device="cpu")  # draws no random number
+    nn.init.zeros_(fresh.weight)
+    nn.init.zeros_(fresh.bias)
+    setattr(other.get_submodule(parent), own, fresh)
+    return engine.place(other.requires_grad_(True), run)
+
+
+def batch_at(step: int, n: int, draw: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions and epochs of one full batch: one keyed permutation after another without a break."""
+    stream = np.arange(step * BATCH, (step + 1) * BATCH)
+    epochs = range(stream[0] // n, ceil((stream[-1] + 1) / n))
+    order = np.concatenate([permutation(seed, f"audit/tune/{n}", n, draw, epoch) for epoch in epochs])
+    return order[stream - epochs[0] * n], stream // n
+
+
+@torch.inference_mode()
+def say(model: nn.Module, data: Dataset, positions: NDArray[np.int64], run: Run) -> Scores:
+    """The only output of a tuned model on some images, float32; a model that broke says 0."""
+    model.eval()
+    parts = []
+    for start in range(0, len(positions), READ):
+        batch = batch_of(data, positions[start : start + READ], run.device)
+        with run.fabric.autocast():
+            parts.append(model(batch.image)[:, 0].float().cpu().numpy())
+    return np.nan_to_num(np.concatenate(parts), posinf=0.0, neginf=0.0)
