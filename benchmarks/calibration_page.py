@@ -211,6 +211,8 @@ def page(done: dict[str, Any]) -> str:
             c4_tests=len(TRANSFORMS) * len(RECOVERED) + len(LESS),
             c4=100 * share(rows_of(done, "C4", 5000, 3)[None], "PASS"),
             c4_five=100 * share(rows_of(done, "C4", 5000, 5)[None], "PASS"),
+            c4_few=100 * share(rows_of(done, "C4", 1500, 3)[None], "PASS"),
+            c4_five_few=100 * share(rows_of(done, "C4", 1500, 5)[None], "PASS"),
             c4_fail=100 * share(rows_of(done, "C4", 5000, 5)[1.5], "FAIL"),
             few_fail=100 * share(rows_of(done, "C4few", 5000, 5)[1.5], "FAIL"),
             c2_many=100 * share(rows_of(done, "C2", 5000, 3)[None], "PASS"),
@@ -260,7 +262,7 @@ def panel(done: dict[str, Any], claim: str, references: int | None, name: str, x
             f'<text class="tick" x="{at:g}" y="{y + HIGH + 18}" text-anchor="{anchor}">{word}</text>'
         )
     parts.append(f'<path class="margin" d="M{x + WIDE / 2:g} {y}v{HIGH}"/>')
-    if y > TOP:
+    if y > TOP + HIGH + GAP_Y:
         parts.append(tick("true excess", x + WIDE / 2, y + HIGH + 38, "middle"))
     for n, few in ((1500, " few"), (5000, "")):
         rows = rows_of(done, claim, n, references)
