@@ -1,13 +1,16 @@
 """The page of a comparison in headless Chromium, offline: boxes, text sizes, contrast, requests."""
 
+import os
 from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unlabel.compare.page import render
 
-SHOWN = ".verdict, .card strong, .tag, .plane"
+SHOWN = ".verdict, .card strong, .tag, .scatter"
 
 
 @pytest.fixture
@@ -23,9 +26,56 @@ def test_page_reads_at_every_size_and_in_both_schemes(
     show, readable, make_comparison, fifteen, width, scheme
 ) -> None:
     page = show(make_comparison(fifteen), width, scheme)
-    assert page.locator(".plane").count() == 2
-    assert page.locator(".plane >> nth=0 >> .tag").count() == 16
+    assert page.locator(".scatter").count() == 2
+    assert page.locator(".scatter >> nth=0 >> .tag").count() == 16
     readable(page, width, SHOWN)
+
+
+BOXES = """selector => [...document.querySelectorAll(selector)].map(e => {
+  const b = e.getBoundingClientRect();
+  return [b.left, b.top, b.right, b.bottom];
+})"""
+
+
+def overlap(one: list[float], two: list[float], least: float = 1.0) -> bool:
+    """Whether two boxes share more than `least` px in both directions."""
+    wide, tall = (min(one[at + 2], two[at + 2]) - max(one[at], two[at]) for at in (0, 1))
+    return wide > least and tall > least
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_in_a_picture_hides_another(show, make_comparison, fifteen, width) -> None:
+    page = show(make_comparison(fifteen), width)
+    page.evaluate("document.querySelectorAll('.scatter').forEach((e, at) => e.id = 'plane' + at)")
+    for at in range(2):
+        area = page.evaluate(BOXES, f"#plane{at} .area")[0]
+        marks = page.evaluate(BOXES, f"#plane{at} circle")
+        assert len(marks) == 17
+        # circles of 12 px may touch by the width of their strokes
+        assert not [pair for pair in combinations(marks, 2) if overlap(*pair, least=4.0)]
+        assert all(area[0] - 7 <= box[0] and box[2] <= area[2] + 7 for box in marks)
+        across = page.evaluate(BOXES, f"#plane{at} .xs span")
+        assert len(across) >= 4
+        assert not [pair for pair in combinations(across, 2) if overlap(*pair)]
+        assert all(box[1] >= area[3] and area[0] - 30 <= box[0] <= area[2] for box in across)
+        upright = page.evaluate(BOXES, f"#plane{at} .ys span")
+        assert not [pair for pair in combinations(upright, 2) if overlap(*pair)]
+        assert all(box[2] <= area[0] for box in upright)
+        (name,) = page.evaluate(BOXES, f"#plane{at} .yname")
+        assert name[3] <= area[1]
+        assert name[3] - name[1] < 40
+
+
+@pytest.mark.skipif("AXE_JS" not in os.environ, reason="name axe.min.js in AXE_JS (see decision 9)")
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(show, make_comparison, fifteen, width, scheme) -> None:
+    page = show(make_comparison(fifteen), width, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.evaluate(Path(os.environ["AXE_JS"]).read_text("utf-8"))
+    found = page.evaluate("axe.run(document)")
+    assert len(found["passes"]) > 30
+    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]] == []
 
 
 def test_long_names_still_fit(show, readable, make_comparison, make_cell) -> None:

@@ -3,11 +3,12 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
 from unlabel.compare.page import render
-from unlabel.compare.planes import HEIGHT, SIDE, TAG, costs, scatter
+from unlabel.compare.planes import SIDE, TAG, costs, scatter
 
 VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
 
@@ -68,8 +69,8 @@ def test_the_heading_says_who_passes(make_comparison, make_cell) -> None:
         heading(*good, *bad)
     )
     assert "confusion and ssd forget Male as retraining does and keep" in heading(*good, *also)
-    assert "no method forgets Male as retraining does and keeps the other labels" in heading(*harmful, *bad)
-    assert "within this budget, no method forgets Male" in heading(*bad)
+    assert "No method forgets Male as retraining does and keeps the other labels" in heading(*harmful, *bad)
+    assert "Within this budget, no method forgets Male" in heading(*bad)
     assert "confusion forgets" in heading(*good, *failed)
     assert "scrub" not in heading(*good, *failed)
 
@@ -92,7 +93,7 @@ def test_the_same_comparison_gives_the_same_bytes(make_comparison, fifteen) -> N
 def test_nothing_that_ended_is_still_a_page(make_comparison, make_cell) -> None:
     text = render(make_comparison([make_cell("scrub", 0, 0, 0, 0, error="NaN")]))
     assert "none" in Page(text).texts["verdicts"]
-    assert "plane" not in re.sub(r"<style>.*</style>", "", text, flags=re.S)
+    assert "scatter" not in re.sub(r"<style>.*</style>", "", text, flags=re.S)
 
 
 @pytest.mark.parametrize("references", [1, 2, 5])
@@ -137,10 +138,49 @@ def test_marks_stand_where_the_numbers_say(make_comparison, make_cell) -> None:
     assert [mark.row["front"] for mark in cost.marks] == [False, True]
 
 
+def test_marks_of_equal_cost_stand_side_by_side(make_comparison, make_cell) -> None:
+    same = [make_cell(f"m{k}", 0, 0.7 + 0.001 * k, 0.02, 6400) for k in range(8)]
+    plane = costs(make_comparison([*same, make_cell("far", 0, 0.9, 0.02, 64)]))
+    assert plane is not None
+    *crowd, far = plane.marks
+    assert far.aside == 0.0
+    assert len({mark.x for mark in crowd}) == 1
+    assert [mark.aside for mark in crowd if mark.row["front"]] == [0.0]
+    right = sorted(mark.spot[0] for mark in crowd)
+    assert all(then - here >= 11 for here, then in pairwise(right))
+    assert 0 <= right[0] <= right[-1] <= SIDE
+    spread = costs(make_comparison([make_cell(f"m{k}", 0, 0.7 + 0.1 * k, 0.02, 6400) for k in range(4)]))
+    assert spread is not None
+    assert {mark.aside for mark in spread.marks} == {0.0}
+
+
+def test_excess_below_zero_is_on_the_scale(make_comparison, make_cell) -> None:
+    plane = scatter(make_comparison([make_cell("deep", 0, 0.29, 0.0, 64), make_cell("b", 0, 0.7, 0.0, 64)]))
+    assert plane is not None
+    assert plane.vertical.low <= -3.1
+    assert plane.marks[0].y == plane.down(-3.1) < 100
+    assert plane.down(1) < plane.down(0) < plane.marks[0].y
+    plane = scatter(make_comparison([make_cell("as-retrained", 0, 0.6, 0.0, 64)], references=1))
+    assert plane is not None
+    assert next(text for _, text in plane.vertical.ticks) == "0.0"  # nothing is below: no room is lost
+    assert 80 < plane.marks[0].y < 95
+
+
+def test_every_seed_is_told_with_its_upper_bound_and_the_images(make_comparison, make_cell) -> None:
+    cells = [make_cell("a", seed, 0.65, 0.002 * seed, 64) for seed in range(2)]
+    text = Page(render(make_comparison(cells))).texts["trade"]
+    assert "0.50 (0.80) · 0.50 (0.80)" in text
+    assert "0.0000 (0.0030) · 0.0020 (0.0050)" in text
+    assert "n 5,000 images" in text
+    older = make_comparison(cells)
+    del older["test_images"]
+    assert "5,000 images" not in render(older)
+
+
 def test_numbers_of_a_crowd_do_not_cover_each_other(make_comparison, fifteen) -> None:
     for plane in (scatter(make_comparison(fifteen)), costs(make_comparison(fifteen))):
         assert plane is not None
-        at = [(SIDE * m.x / 100 + m.tag[0], HEIGHT * m.y / 100 + m.tag[1]) for m in plane.marks]
+        at = [(m.spot[0] + m.tag[0], m.spot[1] + m.tag[1]) for m in plane.marks]
         close = [
             (one, two)
             for one in range(len(at))

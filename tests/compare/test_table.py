@@ -49,7 +49,7 @@ def test_failures_and_overruns_are_told_and_leave_the_means(make_comparison, fif
     assert len(row["excess"]["values"]) == 2
     removal = next(row for row in found["methods"] if row["method"] == "head-removal")
     assert removal["budget_kept"]
-    assert removal["notes"] == ["takes no steps: the budget does not reach it"]
+    assert removal["notes"] == ["takes no steps, so their limit does not bind it"]
 
 
 def test_a_method_that_never_ends_has_no_numbers(make_comparison, make_cell) -> None:

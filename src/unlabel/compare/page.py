@@ -1,6 +1,6 @@
 """The comparison as one HTML page in the manner of the report, made from compare.json and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from unlabel.compare.planes import costs, numbered, scatter
 from unlabel.compare.table import CLAIMS, FIGURES
 from unlabel.report.numbers import NOTHING, brief, give_or_take, names, number, percent, spoken
 from unlabel.report.page import environment
+from unlabel.report.sentences import CLAIMS as CLAIM_WORDS
 
 WORDS = {"C1": "disabled", "C2": "retrain-equivalent", "C3": "erased", "C5": "useful"}
 Json = Mapping[str, Any]
@@ -34,7 +35,10 @@ def _content(found: Json) -> dict[str, Any]:
         "scatter": scatter(found),
         "costs": costs(found),
         "claims": WORDS,
+        "meanings": {claim: CLAIM_WORDS[claim][1] for claim in WORDS},
         "judged": judged,
+        "bounded": bounded,
+        "of": lambda name: [cell for cell in found["cells"] if cell["method"] == name],
         "figures": FIGURES,
         "mean": mean,
         "whole": lambda item: NOTHING if item is None else f"{item['mean']:,.0f}",
@@ -65,10 +69,10 @@ def verdict_of(found: Json) -> tuple[str, str]:
         return "pass", f"{best} {forget} {labels} as retraining does and {keep} the other labels, {each}."
     if any(row["verdicts"]["C2"].get("PASS") for row in found["methods"]):
         return "open", (
-            f"no method forgets {labels} as retraining does and keeps the other labels {each}; some do one of"
+            f"No method forgets {labels} as retraining does and keeps the other labels {each}; some do one of"
             " the two, or both in some seeds."
         )
-    return "fail", f"within this budget, no method forgets {labels} as retraining does."
+    return "fail", f"Within this budget, no method forgets {labels} as retraining does."
 
 
 def cards(found: Json) -> list[dict[str, Any]]:
@@ -86,8 +90,9 @@ def cards(found: Json) -> list[dict[str, Any]]:
         }
     ]
     if rows:
-        closest = min(rows, key=lambda row: row["excess"]["mean"])
-        loss = closest["loss"]["mean"] if closest["loss"] else None
+        lost = {row["method"]: row["loss"]["mean"] if row["loss"] else None for row in rows}
+        closest = min(rows, key=lambda row: (row["excess"]["mean"], lost[row["method"]] or 0.0))
+        loss = lost[closest["method"]]
         out.append(
             {
                 "title": "Closest to retraining",
@@ -152,6 +157,18 @@ def mean(item: Json | None, digits: int = 3) -> str:
         return NOTHING
     text = number(item["mean"], digits)
     return text if item["sd"] is None else f"{text} {give_or_take(item['sd'], digits)}"
+
+
+def bounded(cells: Sequence[Json], figure: str, digits: int) -> str:
+    """A figure of each finished seed, with the upper bound that its verdict asked for.
+
+    >>> bounded([{"c2_excess": 0.4, "c2_upper": 0.7}, {"c2_excess": None, "c2_upper": None}], "c2_excess", 2)
+    '0.40 (0.70)'
+    """
+    upper = {"c2_excess": "c2_upper", "macro_auc_loss": "macro_auc_loss_upper"}[figure]
+    pairs = [(cell.get(figure), cell.get(upper)) for cell in cells]
+    shown = [f"{number(value, digits)} ({number(end, digits)})" for value, end in pairs if value is not None]
+    return " · ".join(shown) or NOTHING
 
 
 def settings(options: Json) -> str:

@@ -2,58 +2,29 @@
 
 Like the report's pictures these are SVG without a viewBox: circles, lines and rectangles take percentages, so
 a plane stretches while marks and text keep their size. The marks carry numbers; names are in the list below.
+Marks that would hide each other, as those of equal cost do, are set side by side.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, floor, log10
 from typing import Any
 
-from unlabel.report.numbers import number, short
+from unlabel.report.numbers import short
+from unlabel.report.plots import Axis, axis
 
 SIDE, HEIGHT = (
     300.0,
     340.0,
 )  # of the plane in px at its narrowest: there the numbers must not cover each other
 TAG = (16.0, 15.0)
+DOT, ASIDE = 11.0, 12.0  # px: nearer marks hide each other, and how far each is then set aside
 PLACES = tuple(
     (right * step, down * step)
     for step in (15.0, 22.0, 30.0, 40.0)
     for right, down in ((1, 0), (-1, 0), (0, -1), (0, 1), (0.8, -0.8), (-0.8, -0.8), (0.8, 0.8), (-0.8, 0.8))
 )
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear scale with round ends, and its ticks as (percent, text)."""
-
-    low: float
-    high: float
-    step: float
-
-    def at(self, value: float) -> float:
-        """Position in percent, held inside the picture."""
-        return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """Positions and texts of the round values."""
-        digits = max(0, -floor(log10(self.step) + 1e-9))
-        steps = range(ceil(self.low / self.step - 1e-9), floor(self.high / self.step + 1e-9) + 1)
-        return [(self.at(i * self.step), number(i * self.step, digits)) for i in steps]
-
-
-def axis(low: float, high: float) -> Axis:
-    """A scale that holds both values, in steps of 1, 2 or 5 times a power of ten, five or so.
-
-    >>> axis(-0.5, 10.3), [text for _, text in axis(-0.002, 0.02).ticks]
-    (Axis(low=-2.0, high=12.0, step=2.0), ['−0.005', '0.000', '0.005', '0.010', '0.015', '0.020'])
-    """
-    span = max(high - low, 1e-6)
-    power = 10.0 ** floor(log10(span / 6))
-    step = next(power * times for times in (1, 2, 5, 10) if span / (power * times) <= 6)
-    return Axis(round(floor(low / step + 1e-9) * step, 9), round(ceil(high / step - 1e-9) * step, 9), step)
 
 
 @dataclass(frozen=True)
@@ -95,6 +66,7 @@ class Mark:
         row: Its row of the comparison.
         x, y: Position in percent, y from the top.
         across, upright: Ends of its spread over seeds, from the left and from the top; None for none.
+        aside: How far it is set to the right of its place, in px; below 0, to the left.
         tag: Where its number stands, in px from the mark.
     """
 
@@ -104,7 +76,13 @@ class Mark:
     y: float
     across: tuple[float, float] | None
     upright: tuple[float, float] | None
+    aside: float = 0.0
     tag: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def spot(self) -> tuple[float, float]:
+        """Where it is drawn on the narrowest plane, in px."""
+        return SIDE * self.x / 100 + self.aside, HEIGHT * self.y / 100
 
 
 @dataclass(frozen=True)
@@ -135,7 +113,7 @@ def scatter(found: Mapping[str, Any]) -> Plane | None:
     marks = [_mark(numbers[row["method"]], row, row["loss"], horizontal, vertical) for row in rows]
     known = retrain["excess"] and retrain["loss"]
     own = _mark(0, retrain, retrain["loss"], horizontal, vertical) if known else None
-    return Plane(horizontal, vertical, tuple(tagged(marks)), own)
+    return Plane(horizontal, vertical, tuple(tagged(apart(marks, own))), own)
 
 
 def costs(found: Mapping[str, Any]) -> Plane | None:
@@ -155,14 +133,18 @@ def costs(found: Mapping[str, Any]) -> Plane | None:
     own = None
     if retrain["excess"] and retrain["cost"]["images"]:
         own = _mark(0, retrain, retrain["cost"]["images"], horizontal, vertical)
-    return Plane(horizontal, vertical, tuple(tagged(marks)), own, front(marks))
+    return Plane(horizontal, vertical, tuple(tagged(apart(marks, own))), own, front(marks))
 
 
 def heights(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Axis:
-    """One scale of C2's excess for both pictures, with 0, the margin and every seed on it."""
+    """One scale of C2's excess for both pictures, with 0, the margin and every seed on it.
+
+    Where none is below 0, as when an output was removed, it ends a little below, where marks have room.
+    """
     known = [*rows, *([found["retrain"]] if found["retrain"]["excess"] else [])]
     values = [value for row in known for value in row["excess"]["values"]]
-    return axis(min([-0.5, *values]), max([1.5, *values]))
+    scale = axis(min([0.0, *values]), max([1.5, *values]))
+    return replace(scale, low=min(scale.low, -scale.step / 2))
 
 
 def numbered(found: Mapping[str, Any]) -> dict[str, int]:
@@ -196,12 +178,32 @@ def _mark(
     )
 
 
+def apart(marks: Sequence[Mark], retrain: Mark | None) -> list[Mark]:
+    """Sets a mark aside, as little as it takes, until it hides neither retraining nor one that came before.
+
+    Where there is no room left in the plane, it stays.
+    """
+    taken = [retrain.spot] if retrain else []
+    found: dict[int, Mark] = {}
+    steps = [0.0, *(way * ASIDE * step for step in range(1, int(SIDE / ASIDE)) for way in (1, -1))]
+    for mark in sorted(marks, key=lambda mark: not mark.row["front"]):  # the front's line leads to its marks
+        places = (replace(mark, aside=step) for step in steps)
+        free = (place for place in places if 0 <= place.spot[0] <= SIDE and not _hides(place.spot, taken))
+        found[mark.number] = next(free, mark)
+        taken.append(found[mark.number].spot)
+    return [found[mark.number] for mark in marks]
+
+
+def _hides(spot: tuple[float, float], taken: Sequence[tuple[float, float]]) -> bool:
+    return any(abs(spot[0] - u) < DOT and abs(spot[1] - v) < DOT for u, v in taken)
+
+
 def tagged(marks: Sequence[Mark]) -> list[Mark]:
     """Gives every number a place beside its mark where it covers neither a mark nor a number.
 
     Where a crowd leaves none, the place that covers least is taken.
     """
-    dots = [(SIDE * mark.x / 100, HEIGHT * mark.y / 100) for mark in marks]
+    dots = [mark.spot for mark in marks]
     taken: list[tuple[float, float]] = []
     found: list[Mark] = []
     for mark, (x, y) in zip(marks, dots, strict=True):
@@ -215,5 +217,5 @@ def tagged(marks: Sequence[Mark]) -> list[Mark]:
 
         place = min(PLACES, key=cost)
         taken.append((x + place[0], y + place[1]))
-        found.append(Mark(mark.number, mark.row, mark.x, mark.y, mark.across, mark.upright, place))
+        found.append(replace(mark, tag=place))
     return found

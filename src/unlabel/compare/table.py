@@ -69,6 +69,7 @@ def table(
             "command": command,
             "original": {"run": original, "sha256": facts["original"], **_figures([cells.before])},
             "labels": facts["labels"],
+            "test_images": next((row["n"] for row in cells.before["figures"]), None),
             "retained": list((cells.before["utility"]["E"] or {"labels": {}})["labels"]),
             "budget": {
                 "steps": budget.steps,
@@ -172,7 +173,7 @@ def _method(
     steps = spread(cost["steps"] for cost in costs)
     notes = list(dict.fromkeys(filter(None, (overrun(cost, budget) for cost in costs))))
     if steps and steps["mean"] == 0:
-        notes.append("takes no steps: the budget does not reach it")
+        notes.append("takes no steps, so their limit does not bind it")
     failures = Counter(
         f"{cell.record['error']['kind']}: {cell.record['error']['message']}"
         for cell in group

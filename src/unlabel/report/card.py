@@ -15,6 +15,7 @@ from unlabel.report import provenance, rows, sentences
 from unlabel.report.marks import CARD, marked, untouched
 from unlabel.report.numbers import count, duration, percent, spoken
 from unlabel.report.page import LISTS, WRONG, read_audit, unreadable
+from unlabel.report.readings import reading
 from unlabel.report.rows import Json
 
 LICENSE = "unknown"
@@ -174,7 +175,7 @@ def _attacks(audit: Json) -> Iterator[str]:
             continue
         yield from (f"| attack on {plain(label)} | before | after | retrained |", "| --- | --- | --- | --- |")
         for row in found:
-            cells = (sentences.reading(reading) for reading in (row.before, row.after, row.retrained))
+            cells = (reading(one) for one in (row.before, row.after, row.retrained))
             yield f"| {plain(row.name)} | {' | '.join(plain(cell) for cell in cells)} |"
         yield ""
 

@@ -103,10 +103,10 @@ def sentences(audit: Json, labels: list[str]) -> Iterator[str]:
                 images=worst.row.id.removeprefix(TUNE), stage=spoken(worst.row.layer or "").lower()
             )
             about = f" {worst.row.label} with" if len(labels) > 1 else ""
+            diff, upper = (number(worst.judged[side], signed=True) for side in ("diff", "upper"))
             yield (
-                f"{head}{about} {number(worst.judged['diff'], signed=True)} {unit}, at most"
-                f" {number(worst.judged['upper'], signed=True)}, more than retrained models do"
-                f" ({number(worst.judged['margin'])} is allowed)."
+                f"{head}{about} {diff} {unit} more than retrained models do, at most {upper};"
+                f" {number(worst.judged['margin'])} is allowed."
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from unlabel.report import deeper
 from unlabel.report.numbers import NOTHING, brief, number, spoken
 from unlabel.report.plots import Axis, axis
+from unlabel.report.readings import Reading, reading
 from unlabel.report.rows import Json, Row, audited, row, targets
 
 # transform -> (in a few words, in the middle of a sentence)
@@ -88,6 +89,16 @@ def closest(found: Mapping[str, Sequence[Gain]]) -> list[Gain]:
     return [max(items, key=lambda item: item.distance) for items in found.values()]
 
 
+MOST_SHOWN, LEAST_SHOWN = 24, 3  # changes in the pictures of all labels together, and in each
+
+
+def nearest(shown: Sequence[Gain], labels: int) -> list[Gain]:
+    """Those of them that came closest to their margin, in their order: all, where few labels were tested."""
+    most = max(LEAST_SHOWN, MOST_SHOWN // labels)
+    kept = sorted(shown, key=lambda item: -item.distance)[:most]
+    return [item for item in shown if item in kept]
+
+
 def gain_axis(shown: Sequence[Gain | deeper.Deep]) -> Axis:
     """A scale that holds every interval, every margin and what retrained models gained."""
     ends = [end for item in shown for end in (item.judged["lower"], item.judged["upper"])]
@@ -145,19 +156,17 @@ def curve(audit: Json, label: str) -> Curve | None:
     if not rows:
         return None
     sides = {side: [getattr(found, side) for found in rows] for side in SHIFT}
-    ends = {
-        side: [_interval(reading) if reading else None for reading in found] for side, found in sides.items()
-    }
+    ends = {side: [_interval(one) if one else None for one in found] for side, found in sides.items()}
     inside = [end for found in ends.values() for pair in found if pair for end in pair]
     scale = axis(min([0.5, *inside]), max(0.6, *inside))
     series = {
         side: [
             Point(
                 round(100 * (at + 0.5) / len(rows) + SHIFT[side], 2),
-                *(round(100 - scale.at(value), 2) for value in (reading.value, *pair)),
+                *(round(100 - scale.at(value), 2) for value in (one.value, *pair)),
             )
-            for at, (reading, pair) in enumerate(zip(sides[side], ends[side], strict=True))
-            if reading and pair
+            for at, (one, pair) in enumerate(zip(sides[side], ends[side], strict=True))
+            if one and pair
         ]
         for side in SHIFT
     }
@@ -166,11 +175,11 @@ def curve(audit: Json, label: str) -> Curve | None:
     return Curve(sizes, rows, known, scale, {side: points for side, points in series.items() if points})
 
 
-def _interval(reading: Any) -> tuple[float, float]:
-    if reading.ci:
-        return reading.ci[0], reading.ci[1]
-    sd = reading.sd or 0.0
-    return reading.value - sd, reading.value + sd
+def _interval(found: Reading) -> tuple[float, float]:
+    if found.ci:
+        return found.ci[0], found.ci[1]
+    sd = found.sd or 0.0
+    return found.value - sd, found.value + sd
 
 
 def _notes(audit: Json) -> Json:
@@ -184,7 +193,8 @@ def sections(audit: Json) -> list[dict[str, Any]]:
         each, few = gains(audit, label), curve(audit, label)
         tuned, staged = deeper.tuned(audit, label), deeper.staged(audit, label)
         if each or few:
-            shown, deep = closest(each), deeper.closest(tuned, staged)
+            shown = nearest(closest(each), len(audited(audit)))
+            deep = deeper.closest(tuned, staged)
             found.append(
                 {"label": label, "gains": each, "shown": shown, "scale": gain_axis(shown), "curve": few}
                 | {"tuned": tuned, "staged": staged, "deep": deep, "deep_scale": gain_axis(deep)}
@@ -201,13 +211,14 @@ def lasting(audit: Json) -> str:
         worst = max(every, key=lambda item: item.distance)
         ways = len({item.transform for item in every})
         spoken_ = TRANSFORMS.get(worst.transform, ("", worst.transform))[1]
+        unit = "bits" if worst.row.any.unit.startswith("bit") else "advantage"
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"
-            f" attacked again: the attack that came closest to its limit tells"
-            f" {number(worst.judged['diff'], signed=True)}, at most"
-            f" {number(worst.judged['upper'], signed=True)}, more after {spoken_} than"
-            f" {'before' if against_itself(worst.judged) else 'it does on retrained models'}"
-            f" ({number(worst.judged['margin'])} is allowed)."
+            f" attacked again. After {spoken_}, the attack that came closest to its limit"
+            f" ({worst.attack[:1].lower()}{worst.attack[1:]}) tells"
+            f" {number(worst.judged['diff'], signed=True)} {unit} more than"
+            f" {'before' if against_itself(worst.judged) else 'it does on retrained models'}, at most"
+            f" {number(worst.judged['upper'], signed=True)}; {number(worst.judged['margin'])} is allowed."
         )
     return " ".join([text, _relearnt(audit), *deeper.sentences(audit, targets(audit))]).strip()
 
@@ -219,7 +230,7 @@ def _relearnt(audit: Json) -> str:
     label, found = max(curves.items(), key=lambda pair: pair[1].known[-1].get("diff", 0.0))
     last = found.rows[-1]
     sides = {"this model": last.after, "the original": last.before, "retrained ones": last.retrained}
-    words = [f"{number(side.value)} on {who}" for who, side in sides.items() if side]
+    words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
         f"A new reader that is shown {found.sizes[-1]} annotated images tells"
         f" {brief(label) if len(targets(audit)) > 1 else spoken(targets(audit)) or NOTHING} with an AUC of"

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unlabel.report.numbers import brief, number
+from unlabel.report.numbers import brief
 from unlabel.report.plots import Axis, Dumbbell, axis
-from unlabel.report.rows import Json, Reading, Row, audited, row
+from unlabel.report.readings import Reading, reading
+from unlabel.report.rows import Json, Row, audited, row
 
 GAPS: Mapping[str, str] = {
     "fair.tpr_gap": "Found where present",
@@ -13,7 +14,7 @@ GAPS: Mapping[str, str] = {
     "fair.auc_gap": "AUC",
 }
 MOST_SHOWN, LEAST_SHOWN = 12, 4  # labels in a picture; the tables have all
-MOST_IN_ALL = 36  # in the pictures of all forgotten labels together, unless that leaves one too few
+MOST_IN_ALL = 30  # in the pictures of all forgotten labels together, unless that leaves one too few
 
 
 def _rows(audit: Json, figure: str, forgotten: str) -> dict[str, Row]:
@@ -56,9 +57,9 @@ def _sentence(rows: Mapping[str, Row]) -> str:
     if worst is None or worst.before is None or worst.after is None or change(worst) < 0.0005:
         return "No gap became wider."
     text = f"The gap that grew most is that of {brief(worst.label or '')}: from"
-    text += f" {number(worst.before.value, signed=True)} to {number(worst.after.value, signed=True)}"
+    text += f" {reading(worst.before, signed=True)} to {reading(worst.after, signed=True)}"
     return text + (
-        f"; retrained models have {number(worst.retrained.value, signed=True)}." if worst.retrained else "."
+        f"; retrained models have {reading(worst.retrained, signed=True)}." if worst.retrained else "."
     )
 
 

@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unlabel.report.numbers import brief, count, names, number, spread
-from unlabel.report.rows import Json, Reading, Row, audited, row
+from unlabel.report.numbers import brief, count, names, number
+from unlabel.report.readings import reading
+from unlabel.report.rows import Json, Row, audited, row
 
 CANARIES: Mapping[str, str] = {"own": "the label's own output", "probe": "a probe on the features"}
 LABEL, SAMPLE, CAUGHT = "mia.label.auc", "mia.sample.auc", "mia.sample.tpr@1%"
-
-
-def _with_interval(found: Reading) -> str:
-    return f"{number(found.value)} {spread(found.ci, found.value)}".strip()
 
 
 def _rows(audit: Json, *ids: str) -> list[Row]:
@@ -36,8 +33,8 @@ def canaries(audit: Json) -> dict[str, Any] | None:
     of = f" of {brief(worst.label)}" if len(audited(audit)) > 1 and worst.label else ""
     text = f"Before training, a coin drew the annotations of {names(sizes) or 'some images'}: whoever does"
     text += " not remember them is right about half of them. "
-    text += f"The better attack, {attack}, is right about a share{of} of {_with_interval(worst.after)}"
-    text += f" (original: {number(worst.before.value)})." if worst.before else "."
+    text += f"The better attack, {attack}, is right about a share{of} of {reading(worst.after)}"
+    text += f" (original: {reading(worst.before)})." if worst.before else "."
     return {"text": text, "rows": rows}
 
 
@@ -51,8 +48,7 @@ def membership(audit: Json) -> dict[str, Any] | None:
         default=None,
     )
     texts = [
-        f"{lead} tells training images from others with an AUC of {_with_interval(found.after)}"
-        + _target(found)
+        f"{lead} tells training images from others with an AUC of {reading(found.after)}" + _target(found)
         for lead, found in [
             ("The model's own loss on the kept labels", sample),
             (f"How sure a new reader is of {brief(label.label or '') if label else ''}", label),
@@ -63,9 +59,7 @@ def membership(audit: Json) -> dict[str, Any] | None:
 
 
 def _target(found: Row) -> str:
-    return (
-        f", on retrained models {number(found.retrained.value)}; 0.5 is chance." if found.retrained else "."
-    )
+    return f", on retrained models {reading(found.retrained)}; 0.5 is chance." if found.retrained else "."
 
 
 def verdict(audit: Json, found: Row) -> tuple[str, str] | None:

@@ -25,6 +25,7 @@ from unlabel.report import (
 from unlabel.report.controls import controls, flat
 from unlabel.report.marks import PAGE, marked
 from unlabel.report.pictures import STRIPS, Gallery
+from unlabel.report.readings import reading
 from unlabel.report.rows import Json
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
@@ -131,7 +132,8 @@ def environment(*folders: Path) -> Environment:
         duration=numbers.duration,
         percent=numbers.percent,
         times=numbers.times,
-        reading=sentences.reading,
+        unbroken=lambda text: text.replace(" ±", "\u00a0±").replace("± ", "±\u00a0"),
+        reading=reading,
         steps=deeper.steps,
         zip=zip,
         plain=lambda value: numbers.NOTHING if value is None else value,

@@ -6,10 +6,11 @@ size, so that they read at 390 px and on paper, and take their colours from the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, log10
 
 from unlabel.report.numbers import number
-from unlabel.report.rows import Json, Reading, Row, attack_rows, audited, label_rows, loss
+from unlabel.report.readings import Reading
+from unlabel.report.rows import Json, Row, attack_rows, audited, label_rows, loss
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,23 @@ class Axis:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Positions and texts of the round values."""
-        digits = 2 if self.step < 0.1 or round(self.step * 100) % 10 else 1
+        digits = max(0, -floor(log10(self.step) + 1e-9))
         steps = range(ceil(self.low / self.step - 1e-9), floor(self.high / self.step + 1e-9) + 1)
         return [(self.at(i * self.step), number(i * self.step, digits)) for i in steps]
 
 
 def axis(low: float, high: float) -> Axis:
-    """The smallest scale with round ends and at most six steps that holds both values.
+    """A scale with round ends for both values, in at most six steps of 1, 2 or 5 times a power of ten.
 
     >>> axis(0.497, 0.98)
     Axis(low=0.4, high=1.0, step=0.1)
+    >>> axis(-0.5, 10.3), [text for _, text in axis(-0.002, 0.02).ticks]
+    (Axis(low=-2.0, high=12.0, step=2.0), ['−0.005', '0.000', '0.005', '0.010', '0.015', '0.020'])
     """
     span = max(high - low, 1e-6)
-    step = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 5.0, span) if span / step <= 6)
-    return Axis(round(floor(low / step + 1e-9) * step, 6), round(ceil(high / step - 1e-9) * step, 6), step)
+    power = 10.0 ** floor(log10(span / 6))
+    step = next(power * times for times in (1, 2, 5, 10) if span / (power * times) <= 6)
+    return Axis(round(floor(low / step + 1e-9) * step, 9), round(ceil(high / step - 1e-9) * step, 9), step)
 
 
 @dataclass(frozen=True)

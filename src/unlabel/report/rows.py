@@ -1,13 +1,15 @@
 """Rows of the report's tables, read from the parsed audit.json.
 
-A `Reading` is one number of one model; a `Row` sets the readings of one attack (or of one label's
-utility) side by side: before, after, retrained. Tables, images and sentences are views of these rows.
+A `Row` sets the readings of one attack (or of one label's utility) side by side: before, after, retrained.
+Tables, pictures and sentences are views of these rows.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
+
+from unlabel.report.readings import Reading
 
 Json = Mapping[str, Any]
 
@@ -85,18 +87,6 @@ UNITS: Mapping[str, str] = {
     "nats": "nats; 0 = nothing",
     "ratio": "ratio",
 }
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One number of one model, or the mean over the references (then `sd` and `models` say how sure)."""
-
-    value: float
-    ci: Sequence[float] | None
-    n: int
-    unit: str
-    sd: float | None = None
-    models: int = 1
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from unlabel.report.durability import lasting
-from unlabel.report.numbers import brief, count, give_or_take, names, number, spoken, spread
+from unlabel.report.numbers import brief, count, names, number, spoken
 from unlabel.report.provenance import split_size
+from unlabel.report.readings import reading
 from unlabel.report.rows import (
     Json,
-    Reading,
     attack_rows,
     audited,
     how,
@@ -110,14 +110,6 @@ def finding(audit: Json) -> tuple[str, str]:
     return tone, sentence.format(**words)
 
 
-def reading(found: Reading | None, digits: int = 3) -> str:
-    """A number with its interval, or its spread over models."""
-    if found is None:
-        return "—"
-    tail = give_or_take(found.sd, digits) if found.sd is not None else spread(found.ci, found.value, digits)
-    return f"{number(found.value, digits)} {tail}".strip()
-
-
 def summary(audit: Json) -> list[tuple[str, str]]:
     """Short paragraphs, each with its lead: attacked, how strong, for how long, kept labels, not tested."""
     parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
@@ -150,7 +142,7 @@ def _strength(audit: Json) -> str:
     text = f"On a scale where 0 is chance and 1 is perfect, the best attack{of} now reaches"
     text += f" {reading(after.after)} ({how(after.id)})."
     if before is not None and before.before is not None:
-        text += f" On the original model the best reached {number(before.before.value)}."
+        text += f" On the original model the best reached {reading(before.before)}."
     if after.retrained is not None:
         models = after.retrained.models
         who = f"{models} models" if models > 1 else "a model"
@@ -162,7 +154,7 @@ def _strength(audit: Json) -> str:
     floor = None if audit["data"].get("exclusive") else row(audit, "floor.adv", after.label)
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
-        text += f" model, give away {number(floor.any.value)}."
+        text += f" model, give away {reading(floor.any)}."
     return text
 
 
@@ -173,9 +165,9 @@ def _kept(audit: Json) -> str:
     change = macro.after.value - macro.before.value
     moved = f"{'fell' if change < 0 else 'rose'} by {number(abs(change))} to"
     text = "Their mean quality (AUC; 0.5 = chance, 1 = perfect) "
-    text += f"{moved if abs(change) >= NOTICED else 'stayed at'} {number(macro.after.value)}"
+    text += f"{moved if abs(change) >= NOTICED else 'stayed at'} {reading(macro.after)}"
     if macro.retrained is not None:
-        text += f"; retraining gives {number(macro.retrained.value)}"
+        text += f"; retraining gives {reading(macro.retrained)}"
     worst = worst_label(audit)
     return text + (f". Hardest hit: {brief(worst[0])}, {number(-worst[1], signed=True)}." if worst else ".")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from unlabel.report import numbers, plots, provenance, rows, sentences
+from unlabel.report.readings import reading
 from unlabel.report.rows import Json
 
 
@@ -24,8 +25,8 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
         scale = plots.Axis(0.0, 1.0, 1.0)
         notes = ["no retrained model as target"]
         if target:
-            notes = [f"target, retrained: {sentences.reading(target)}"]
-        notes.append("0 = chance, 1 = perfect")
+            notes = [f"retrained: {reading(target)}"]
+        notes += [f"now {reading(after.after)}, n {numbers.count(after.after.n)}", "0 = chance, 1 = perfect"]
         yield {
             "title": f"{numbers.spoken(targets, 2)}: best attack",
             "value": f"{numbers.number(before.before.value)} → {numbers.number(after.after.value)}",
@@ -35,7 +36,8 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
     macro = rows.row(audit, "util.auc.macro")
     if macro and macro.before and macro.after:
         worst = sentences.worst_label(audit)
-        notes = [f"{sentences.reading(macro.retrained)}, retrained"] if macro.retrained else []
+        notes = [f"retrained: {reading(macro.retrained)}"] if macro.retrained else []
+        notes += [f"now {reading(macro.after)}"]
         notes += (
             [f"worst: {numbers.brief(worst[0])} {numbers.number(-worst[1], signed=True)}"] if worst else []
         )
