@@ -78,6 +78,15 @@ def test_axe_finds_no_violation(show, make_comparison, fifteen, width, scheme) -
     assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]] == []
 
 
+def test_a_printed_picture_stays_on_one_page_and_names_stay_whole(show, make_comparison, fifteen) -> None:
+    page = show(make_comparison(fifteen), 690)  # A4 within its margins, in px
+    page.emulate_media(media="print")
+    kept = page.eval_on_selector_all("figure", "f => f.map(e => getComputedStyle(e).breakInside)")
+    assert kept == ["avoid", "avoid"]
+    assert min(box[2] - box[0] for box in page.evaluate(BOXES, ".tones tbody th")) > 100
+    assert page.pdf(format="A4").startswith(b"%PDF-")
+
+
 def test_long_names_still_fit(show, readable, make_comparison, make_cell) -> None:
     cells = [make_cell("m" * 60, 0, 0.7, 0.01, 64), make_cell("<i>b</i>", 0, 0, 0, 0, error="x" * 200)]
     cells += [make_cell(f"method-{k}", 0, 0.7, 0.01, 64) for k in range(20)]

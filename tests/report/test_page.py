@@ -90,6 +90,26 @@ def test_numbers_carry_their_interval_and_count(make_audit: Make):
     assert "n 5,000" in text.replace("\xa0", " ")
 
 
+def test_cost_is_told_in_images_before_seconds(make_audit: Make):
+    assert "4.9 × fewer images than retraining" in render(make_audit())
+    dear = make_audit()
+    dear["models"]["after"]["images_processed"] = 160_000
+    assert "2.0 × as many images as retraining" in render(dear)
+    unknown = make_audit()
+    unknown["models"]["after"]["images_processed"] = None
+    assert "8.3 × faster than retraining" in render(unknown)
+    unknown["models"]["after"]["seconds"] = {"forget": 8260.0}
+    assert "100 × the time of retraining" in render(unknown)
+
+
+def test_where_the_data_lies_is_not_in_the_heading(make_audit: Make):
+    audit = make_audit()
+    audit["data"]["source"] = "folder:/home/ada/photos"
+    header = render(audit).split("<main>")[0]
+    assert "folder:photos" in header
+    assert "ada" not in header
+
+
 def test_names_are_escaped_and_may_be_long(make_audit: Make):
     evil = '<script>alert("x")</script>'
     labels = [evil, "A" * 200, "a & b", "'; DROP"]

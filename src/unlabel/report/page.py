@@ -207,5 +207,6 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "commands": views.commands(audit, command),
         "flat": flat,
         "seconds": provenance.total_seconds,
+        "place": provenance.place,
         "labelled": (models.get("after") or models.get("before") or {}).get("labels") or [],
     }

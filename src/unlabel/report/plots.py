@@ -120,6 +120,6 @@ def excesses(audit: Json, label: str | None) -> list[Excess]:
 def excess_axis(rows: Sequence[Excess]) -> Axis:
     """A scale that shows 0 and 1 and, within reason, every interval."""
     known = [row for row in rows if row.value is not None]
-    low = min([-0.25, *(row.lower for row in known)])
+    low = min([-0.25, *(row.lower - 0.05 for row in known)])
     high = max([1.1, *(max(row.upper, row.margin) for row in known)])
     return Axis(max(low, -2.0), min(high, 3.0), 0.5)

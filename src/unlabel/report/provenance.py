@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from statistics import fmean
 
 from unlabel.report.rows import Json
@@ -15,6 +16,16 @@ SPLITS: Mapping[str, str] = {
     "E": "every figure is measured here",
     "test": "every figure is measured here",
 }
+
+
+def place(source: object) -> str:
+    """A data source's name without the folders that it lies in: where they are is nobody's business.
+
+    >>> place("folder:/home/ada/photos"), place("faces:train=400"), place(None)
+    ('folder:photos', 'faces:train=400', '')
+    """
+    kind, mark, where = str(source or "").partition(":")
+    return kind + mark + (PurePath(where).name if mark else "")
 
 
 def splits(audit: Json) -> list[tuple[str, str, Json]]:

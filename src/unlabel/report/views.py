@@ -12,7 +12,11 @@ def eyebrow(audit: Json) -> str:
     """Network, data and number of images, above the heading."""
     after = audit["models"].get("after") or {}
     tested = provenance.split_size(audit, "E", "test")
-    parts = [after.get("network"), audit["data"].get("source"), tested and f"{tested:,} test images"]
+    parts = [
+        after.get("network"),
+        provenance.place(audit["data"].get("source")),
+        tested and f"{tested:,} test images",
+    ]
     return " · ".join(["unlabel report", *(str(part) for part in parts if part)])
 
 
@@ -54,7 +58,7 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
             "value": numbers.percent(changed / total),
             "notes": [f"{numbers.short(changed)} of {numbers.short(total)}"],
         }
-    time, steps = provenance.cost_rows(audit)[:2]
+    time, steps, images = provenance.cost_rows(audit)[:3]
     if time.ours is not None:
         what = "retraining" if audit["models"].get("references") else "training the original"
         notes = [f"{numbers.count(steps.ours)} optimiser steps"] if steps.ours is not None else []
@@ -62,10 +66,14 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
             theirs = numbers.duration(time.theirs)
             theirs += f", {numbers.count(steps.theirs)} steps" if steps.theirs is not None else ""
             notes += [f"{what}: {theirs}"]
-        if time.ratio:
-            faster = time.ratio >= 1
-            ratio = time.ratio if faster else 1 / time.ratio
-            notes += [f"{numbers.times(ratio)} {'faster' if faster else 'slower'} than {what}"]
+        for cost, more, less in (
+            (images, "fewer images than", "as many images as"),
+            (time, "faster than", "the time of"),
+        ):
+            if cost.ratio:  # images before seconds, which depend on the machine and on what else it did
+                ratio, words = (cost.ratio, more) if cost.ratio >= 1 else (1 / cost.ratio, less)
+                notes += [f"{numbers.times(ratio)} {words} {what}"]
+                break
         yield {"title": "Time to forget", "value": numbers.duration(time.ours), "notes": notes}
 
 
