@@ -150,6 +150,14 @@ def test_many_forgotten_labels_have_smaller_pictures_and_whole_tables(make_stand
     assert {(len(part["marks"]), part["left_out"], len(part["table"])) for part in found} == {(4, 16, 20)}
 
 
+def test_seven_labels_under_the_full_budget_stay_small(make_full: Make):
+    labels = make_full()["models"]["after"]["labels"]
+    audit = make_full(forget=labels[:7])
+    assert len(render(audit).encode()) < 400_000
+    assert {len(part["deep"]) for part in durability.sections(audit)} == {3}
+    assert {len(part["staged"]) for part in durability.sections(audit)} == {6}
+
+
 def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard: Make):
     """The names are those of docs/claims.md, so that a new figure without a definition is noticed."""
     table = CLAIMS.read_text("utf-8").split("## Metrics")[1].split("\n## ")[0]

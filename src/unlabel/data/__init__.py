@@ -7,6 +7,7 @@ of photos, ``load("celeba:PATH")`` and its like read public data sets where they
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from types import MappingProxyType
 
 from unlabel.data.dataset import Dataset, Source
@@ -75,11 +76,23 @@ def _unknown(source: str, kind: str) -> OptionError:
     """What to write instead of a source that is none."""
     if source and os.path.isdir(os.path.expanduser(source)):
         return OptionError(f"found the folder {source!r} as data source; write folder:{source}")
-    known = ", ".join(name if name in OWN else f"{name}:PATH" for name in READERS)
+    known = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
     return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {known}")
 
 
-def _faces(
+DRAWN: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "faces": ("faces", "load_faces"),
+        "shapes": ("shapes", "load_shapes"),
+        "ages": ("ages", "load_ages"),
+        "digits": ("eight", "load_digits_of_8"),
+    }
+)
+"""Sources that need no path, as what they hold is drawn or comes with a library: module and function."""
+
+
+def _drawn(
+    kind: str,
     spec: str,
     image_size: int | None,
     labels: Sequence[str] | None,
@@ -87,49 +100,10 @@ def _faces(
     workers: int | None,
     log: Log,
 ) -> Source:
-    """Drawn images are never bad: `skip_bad` has nothing to skip."""
-    from unlabel.data.faces import load_faces
-
-    return load_faces(spec, image_size=image_size, labels=labels, workers=workers, log=log)
-
-
-def _shapes(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.shapes import load_shapes
-
-    return load_shapes(spec, image_size=image_size, labels=labels, workers=workers, log=log)
-
-
-def _ages(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.ages import load_ages
-
-    return load_ages(spec, image_size=image_size, labels=labels, workers=workers, log=log)
-
-
-def _digits(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.eight import load_digits_of_8
-
-    return load_digits_of_8(spec, image_size=image_size, labels=labels, workers=workers, log=log)
+    """Such images are never bad: `skip_bad` has nothing to skip."""
+    module, function = DRAWN[kind]
+    read = getattr(import_module(f"unlabel.data.{module}"), function)
+    return read(spec, image_size=image_size, labels=labels, workers=workers, log=log)
 
 
 def _folder(
@@ -199,19 +173,14 @@ Reader = Callable[[str, int | None, Sequence[str] | None, bool, int | None, Log]
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
-        "faces": _faces,
+        "faces": partial(_drawn, "faces"),
         "folder": _folder,
         "celeba": _celeba,
         "cifar10": partial(_vision, "cifar10"),
         "mnist": partial(_vision, "mnist"),
         "svhn": partial(_vision, "svhn"),
         "mufac": _mufac,
-        "shapes": _shapes,
-        "ages": _ages,
-        "digits": _digits,
+        **{kind: partial(_drawn, kind) for kind in ("shapes", "ages", "digits")},
     }
 )
 """What may stand before the first colon of a source's name; a reader gets what stands after it."""
-
-OWN = ("faces", "shapes", "ages", "digits")
-"""Readers that need no path: what they read is drawn or comes with a library."""

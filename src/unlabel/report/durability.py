@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from unlabel.report import deeper
 from unlabel.report.numbers import NOTHING, brief, number, spoken
@@ -92,7 +92,10 @@ def closest(found: Mapping[str, Sequence[Gain]]) -> list[Gain]:
 MOST_SHOWN, LEAST_SHOWN = 24, 3  # changes in the pictures of all labels together, and in each
 
 
-def nearest(shown: Sequence[Gain], labels: int) -> list[Gain]:
+Tested = TypeVar("Tested", Gain, deeper.Deep)
+
+
+def nearest(shown: Sequence[Tested], labels: int) -> list[Tested]:
     """Those of them that came closest to their margin, in their order: all, where few labels were tested."""
     most = max(LEAST_SHOWN, MOST_SHOWN // labels)
     kept = sorted(shown, key=lambda item: -item.distance)[:most]
@@ -194,7 +197,7 @@ def sections(audit: Json) -> list[dict[str, Any]]:
         tuned, staged = deeper.tuned(audit, label), deeper.staged(audit, label)
         if each or few:
             shown = nearest(closest(each), len(audited(audit)))
-            deep = deeper.closest(tuned, staged)
+            deep = nearest(deeper.closest(tuned, staged), len(audited(audit)))
             found.append(
                 {"label": label, "gains": each, "shown": shown, "scale": gain_axis(shown), "curve": few}
                 | {"tuned": tuned, "staged": staged, "deep": deep, "deep_scale": gain_axis(deep)}

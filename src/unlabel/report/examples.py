@@ -16,7 +16,7 @@ from unlabel.audit.case import Case, open_case, sets_of
 from unlabel.audit.command import alone, read
 from unlabel.audit.probes import linear
 from unlabel.audit.subject import AuditOptions, Question, Subject, ask
-from unlabel.data import OWN
+from unlabel.data import DRAWN
 from unlabel.engine import Run
 from unlabel.errors import DataError, MissingFiles, ModelError, OptionError
 from unlabel.report.page import WRONG, read_audit, unreadable, write_report
@@ -131,7 +131,7 @@ def _gallery(case: Case, where: Run, seed: int) -> Gallery:
     labels = case.request.forget
     most, each = room(len(labels))
     examples = [_example(label, case.request, sets, models, each, seed) for label in labels[:most]]
-    drawn = case.source.name.partition(":")[0] in OWN
+    drawn = case.source.name.partition(":")[0] in DRAWN
     return Gallery(case.source.name, drawn, examples, labels[most:])
 
 
