@@ -1,8 +1,10 @@
 """Relearning a label by training the whole model on few annotated images, as who has the weights would.
 
-The head is replaced by a new one with a single output that starts at 0; every weight is trained. So whatever
-an edit left in the layers below can be brought up again, and what stood between the features and the head is
-gone. It is done to every model of an audit alike, and says something only beside the retrained ones.
+The head is replaced by a new one with a single output, which starts as the linear probe that these images
+give: from 0, the features would be pulled about before the head has learnt anything. Then every weight is
+trained. So whatever an edit left in the layers below can be brought up again, and what stood between the
+features and the head is gone. It is done to every model of an audit alike, and says something only beside the
+retrained ones.
 
     tune_all(models, ...)    tables: what each tuned model says of E
 """
@@ -20,6 +22,7 @@ from torch import nn
 
 from unlabel import engine
 from unlabel.audit.case import Sets
+from unlabel.audit.logistic import Standard, fit_logistic
 from unlabel.audit.readings import kept_tables
 from unlabel.audit.relearn import EVERY, Scores, Tuned, balanced
 from unlabel.audit.statistics import auc
@@ -27,7 +30,9 @@ from unlabel.audit.subject import AuditOptions
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
+from unlabel.log import SILENT
 from unlabel.models.features import BATCH as READ
+from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.randomness import permutation, uniform
 from unlabel.request import Request
@@ -83,7 +88,7 @@ def _tuned(
         lambda tables: tables["scores"].shape == (len(draws), len(test)),
         test,
         where,
-        f"{item.sha256}/{sets.digest}/tune/{sizes}",
+        f"{item.sha256}/{sets.digest}/tuned/{sizes}",
     )
     return Tuned(str(item.path), name, n, float(tables["rate"][0]), tables["scores"], tables["curve"])
 
@@ -125,58 +130,59 @@ def best_of_rates(
     Returns:
         ``scores`` (draw, image of E), ``curve`` (look,) and ``rate`` (1,).
     """
-    everything = np.arange(len(test))
-    scores, curves = [], []
+    starts = [renewed(model, probe, column, rows, run) for rows, _ in draws]
+    best: tuple[float, float, list[nn.Module], NDArray[np.float64]] | None = None
     with run.log.track(stage, len(RATES) * len(draws), "trainings") as advance:
         for rate in RATES:
-            here: list[Scores] = []
-            looks = []
-            for draw, (rows, held) in enumerate(draws):
-                tuned, curve = tune(model, probe, column, rows, held, draw, rate, options, run)
-                here.append(say(tuned, test, everything, run))
+            tuned, looks = [], []
+            for number, (start, draw) in enumerate(zip(starts, draws, strict=True)):
+                other, curve = tune(start, probe, column, draw, number, rate, options, run)
+                tuned.append(other)
                 looks.append(curve)
                 advance(1)
-            scores.append(np.stack(here))
-            curves.append(np.mean(looks, axis=0))
-    best = int(np.argmax([curve[-1] for curve in curves]))
-    return {"scores": scores[best], "curve": curves[best], "rate": np.array([RATES[best]])}
+            mean = np.mean(looks, axis=0)
+            if best is None or mean[-1] > best[0]:
+                best = float(mean[-1]), rate, tuned, mean
+    assert best is not None, "there are rates"
+    _, rate, tuned, curve = best
+    everything = np.arange(len(test))
+    scores = np.stack([say(other, test, everything, run) for other in tuned])
+    return {"scores": scores, "curve": curve, "rate": np.array([rate])}
 
 
 def tune(
-    model: nn.Module,
+    start: nn.Module,
     data: Dataset,
     column: int,
-    rows: NDArray[np.int64],
-    held: NDArray[np.int64],
-    draw: int,
+    draw: Draw,
+    number: int,
     rate: float,
     options: AuditOptions,
     run: Run,
 ) -> tuple[nn.Module, NDArray[np.float64]]:
-    """A copy of a model with a new head, trained on some images, and its AUC on others as it went.
+    """A copy of a model with one output, trained on some images, and its AUC on others as it went.
 
     Adam at a constant rate on the cross-entropy, images augmented as in training; BatchNorm learns its
     statistics from the batches, and any dropout is keyed.
 
     Args:
-        model: The model; not changed.
+        start: The model, see `renewed`; not changed.
         data: P.
         column: The label.
-        rows, held: Positions to train on and to look at.
-        draw: A part of the key of batches and dropout.
+        draw: Positions to train on and to look at.
+        number: Of the draw, a part of the key of batches and dropout.
         rate: Learning rate.
         options: Steps and seed.
         run: Where.
     """
-    other = renewed(model, len(data.labels), run)
-    target = data.target[held, column]
+    other, (rows, held) = copy.deepcopy(start), draw
     optimiser = torch.optim.Adam(other.parameters(), lr=rate)
     looks = []
     devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(options.seed + draw)
+        torch.manual_seed(options.seed + number)
         for step in range(options.tune_steps):
-            positions, epoch = batch_at(step, len(rows), draw, options.seed)
+            positions, epoch = batch_at(step, len(rows), number, options.seed)
             batch = batch_of(data, rows[positions], run.device, seed=options.seed, epoch=epoch)
             other.train()
             with run.fabric.autocast():
@@ -187,18 +193,33 @@ def tune(
             optimiser.step()
             if (step + 1) % EVERY == 0:
                 scores = say(other, data, held, run)
-                looks.append(auc(scores, target, np.arange(len(held))).value)
+                looks.append(auc(scores, data.target[held, column], np.arange(len(held))).value)
     return other.eval(), np.array(looks)
 
 
-def renewed(model: nn.Module, outputs: int, run: Run) -> nn.Module:
-    """A copy on the run's device whose head is a new one with one output, 0 for every image; all can move."""
-    other = copy.deepcopy(model)
-    name, head = find_head(other, outputs)
+def renewed(model: nn.Module, data: Dataset, column: int, rows: NDArray[np.int64], run: Run) -> nn.Module:
+    """A copy whose head is the linear probe of one label that some images give; every weight can move.
+
+    Args:
+        model: The model; not changed.
+        data: P.
+        column: The label.
+        rows: Positions of the images.
+        run: Where.
+    """
+    other, quiet = engine.place(copy.deepcopy(model), run), replace(run, log=SILENT)
+    seen = outputs(other, data.take(rows), quiet).features[PENULTIMATE]
+    standard = Standard.of(seen)
+    fitted = fit_logistic(standard(seen), data.target[rows, column] == 1)
+    weight = np.zeros(seen.shape[1])
+    weight[standard.keep] = fitted.coef_[0][: len(standard.keep)] / standard.scale
+    bias = float(np.ravel(fitted.intercept_)[0] - weight[standard.keep] @ standard.centre)
+    name, head = find_head(other, len(data.labels))
     parent, _, own = name.rpartition(".")
     fresh = nn.Linear(head.in_features, 1, device="meta").to_empty(device="cpu")  # draws no random number
-    nn.init.zeros_(fresh.weight)
-    nn.init.zeros_(fresh.bias)
+    with torch.no_grad():
+        fresh.weight.copy_(torch.from_numpy(weight[None]))
+        fresh.bias.fill_(bias)
     setattr(other.get_submodule(parent), own, fresh)
     return engine.place(other.requires_grad_(True), run)
 
