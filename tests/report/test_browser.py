@@ -69,6 +69,10 @@ def test_what_the_full_budget_adds_reads_too(
 ):
     page = show(make_full(), width, scheme)
     assert page.locator("#durable .chart .r").count() == 7 + 5
+    sides = "[...document.querySelectorAll('#durable figure')].flatMap(f => [...f.querySelectorAll('.side')]"
+    sides += ".map(s => f.getBoundingClientRect().right - s.getBoundingClientRect().right"
+    sides += " - Math.max(0, s.scrollWidth - s.clientWidth)))"
+    assert min(page.evaluate(sides)) > 8  # the longest verdict, too, stays inside its frame
     page.evaluate("document.querySelectorAll('#durable details').forEach(d => d.open = true)")
     readable(page, width, SHOWN)
 

@@ -36,7 +36,7 @@ def tuned(audit: Json, label: str) -> list[Deep]:
     sizes = sorted({int(m["id"].removeprefix(TUNE)) for m in audit["metrics"] if m["id"].startswith(TUNE)})
     noted: Mapping[str, Json] = (_notes(audit, "whole_model")).get(label) or {}
     return [
-        Deep(f"Trained on {count(n)} images", "the whole model, new head", found, noted.get(str(n)) or {})
+        Deep(f"Trained on {count(n)} images", "the whole model", found, noted.get(str(n)) or {})
         for n in sizes
         if (found := row(audit, f"{TUNE}{n}", label)) is not None
     ]
@@ -83,8 +83,13 @@ def steps(noted: Json) -> str:
 
     >>> steps({"steps": {"before": 10, "after": 40, "references": [None, 90]}})
     '10; 40; —, 90'
+    >>> steps({"steps": {"before": None, "after": None, "references": [None]}})
+    'not reached'
     """
     found = noted.get("steps") or {}
+    known = [found.get("before"), found.get("after"), *(found.get("references") or ())]
+    if found and not any(known):
+        return "not reached"
     others = ", ".join(number(n, 0) for n in found.get("references") or [None])
     return f"{number(found.get('before'), 0)}; {number(found.get('after'), 0)}; {others}"
 

@@ -40,7 +40,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     "RETRAIN-EQUIVALENT, NOT DURABLE": (
         "fail",
         "{labels} {is_} as hard to recover as from a model retrained without {it}, but not for good: when the"
-        " model is compressed, used on or read at earlier layers, more comes back.",
+        " model is compressed, trained again or read at earlier layers, more comes back.",
     ),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": (
         "open",
