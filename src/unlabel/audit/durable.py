@@ -122,7 +122,7 @@ def _sentence(
         early = ", and earlier layers tell no more" if deeper.places else ""
         return (
             f"Compressing the model, pruning it or training it on brings {joined(names)} back nowhere, and"
-            f" few annotated images teach it{taught} no better than a retrained model{early}; the closest is"
+            f" few annotated images teach it{taught} no better than a retrained model{early}; closest:"
             f" {what} at most {bound} {_unit(cell)} more {_than(cell)} (margin {cell.margin:g})."
         )
     if verdict == "FAIL":
