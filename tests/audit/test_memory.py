@@ -67,7 +67,8 @@ def test_an_audit_from_memory_is_the_same_audit(audit, attacks, tmp_path: Path) 
 
 def test_only_what_is_shared_is_kept(audit, attacks, tmp_path: Path) -> None:
     audit(Memory(tmp_path))
-    assert len(list(tmp_path.iterdir())) == 3 * 2 + 2  # three models, the floor, the permuted labels
+    kept = 3 * 2 + 2 + 2  # three models, the floor, the permuted labels, the references once more
+    assert len(list(tmp_path.iterdir())) == kept
     attacks.clear()
     other = audit(Memory(tmp_path), after=1.0)
     assert attacks == {"features": 1, "others": 1}

@@ -85,7 +85,8 @@ def test_every_metric_has_a_row_for_every_model(forgotten):
     floor = next(row for row in forgotten.metrics if row.id == "floor.adv")
     assert (floor.model, floor.run) == ("reference", "ground-truth labels")
     for row in forgotten.metrics:
-        assert row.n == 1500
+        half = row.id.endswith("@train") and not row.id.startswith("own.")
+        assert row.n == 1500 or (half and 600 < row.n < 900)
         assert row.ci is not None
         assert row.ci[0] <= row.value <= row.ci[1], row
         assert (row.layer == "penultimate") == row.id.startswith("probe.")
@@ -120,7 +121,9 @@ def test_a_shifted_output_is_not_unlearned(world, settings):
     subject = world.subject("after")
     for part in (subject.probe, subject.test, subject.train):
         part.logits[:, 0] -= 60
-    found = audit(world, replace(subject, absent=frozenset({"Male"})), [], settings)
+    weight, bias = subject.head
+    head = weight, bias - 60 * (np.arange(len(bias)) == 0)
+    found = audit(world, replace(subject, absent=frozenset({"Male"}), head=head), [], settings)
     assert found.headline == "NOT UNLEARNED"
     assert next(row.value for row in found.metrics if row.id == "own.ppr" and row.model == "after") == 0.0
 

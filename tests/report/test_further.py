@@ -177,3 +177,29 @@ def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard:
     shown = [found for _, group in rows.further(audit) for found in group]
     assert shown
     assert [found.id for found in shown if found.name == found.id] == []
+
+
+def test_attacks_that_only_condemn_have_a_fold_that_says_so(make_audit: Make):
+    audit = make_audit()
+    assert "Attacks that can only condemn" not in render(audit)
+    for id_, verdict in (("probe.adv.lin@nudged", "FAIL"), ("probe.adv.lsq", "INCONCLUSIVE")):
+        plain = {"id": "probe.adv.lin", "label": "Male"}
+        model = [m for m in audit["metrics"] if plain.items() <= m.items() and m["model"] != "before"]
+        audit["metrics"] += [{**m, "id": id_} for m in model]
+        judged = next(c for c in audit["comparisons"] if plain.items() <= c.items())
+        audit["comparisons"].append({**judged, "id": id_, "verdict": verdict})
+    text = render(audit)
+    part = text[text.index('data-testid="condemning"') :]
+    part = part[: part.index("</table>")]
+    assert part.count("<tr") == 1 + 2
+    assert (
+        part.count('data-verdict="FAIL"'),
+        part.count("does not condemn"),
+        part.count("INCONCLUSIVE"),
+    ) == (
+        1,
+        1,
+        0,
+    )
+    assert "Features, linear, nudged images" in part
+    assert rows.strongest(audit, "after") == rows.strongest(make_audit(), "after")

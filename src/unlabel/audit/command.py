@@ -8,6 +8,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from unlabel.audit.alteration import Used, use_on
 from unlabel.audit.case import Case, Sets, differences, open_case, overlap, sets_of
 from unlabel.audit.cost import reference_cost
 from unlabel.audit.memory import Memory
+from unlabel.audit.nudged import Nudged
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.readings import cached_outputs
 from unlabel.audit.stages import deepened
+from unlabel.audit.steady import oddities
 from unlabel.audit.subject import AuditOptions, Subject
 from unlabel.audit.tuning import tune_all
 from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.findings import Audit, Role
 from unlabel.log import SILENT, Log
@@ -225,21 +229,26 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
     config = loaded.config
     parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test, sets.train)]
     key = f"{loaded.sha256}/{sets.digest}"
-    if cached:
-        said = [cached_outputs(loaded.model, part, where, key, loaded.path.name) for part in parts]
-    else:
-        model = engine.place(loaded.model, where)
-        said = [outputs(model, part, where, stage=f"read {loaded.path.name}") for part in parts]
+
+    def said(part: Dataset, more: str = "") -> Outputs:
+        if cached:
+            return cached_outputs(loaded.model, part, where, key + more, loaded.path.name)
+        return outputs(engine.place(loaded.model, where), part, where, stage=f"read {loaded.path.name}")
+
+    probe, test, train = parts
+    nudge = partial(said, more=f"/nudged/{where.seed}")
     _, head = find_head(loaded.model, len(config.labels))
     rows = (head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
     return Subject(
         run=str(loaded.path),
         role=role,
-        probe=said[0],
-        test=said[1],
-        train=said[2],
+        probe=said(probe),
+        test=said(test),
+        train=said(train),
         absent=frozenset(config.forgotten),
         head=rows,
+        nudged=None if role == "before" else Nudged.of(probe, test, where.seed, nudge),
+        odd=oddities(loaded.model, test, where) if role == "after" else (),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from unlabel.audit import controls
+from unlabel.audit.behind import tampered
 from unlabel.audit.canaries import attack_canaries, canary_rows, claim_canaries
 from unlabel.audit.crossing import crossed
 from unlabel.audit.disabled import claim_disabled
@@ -39,6 +40,7 @@ from unlabel.audit.subject import (
     check,
     check_altered,
 )
+from unlabel.audit.suspicion import condemned, gather_suspicion, suspicion_rows
 from unlabel.audit.useful import claim_useful
 from unlabel.audit.utility import answerable, measurable, read_utility
 from unlabel.audit.validity import controls_record, judge_decoys, objections
@@ -137,6 +139,9 @@ def audit_outputs(
         for readings, found in zip(evidence.readings, further.labels, strict=True):
             for name, item in found.items():
                 readings[name] = {**readings[name], LABEL: item}
+    suspicion = gather_suspicion(
+        subjects[1:], questions, request, options, log, memory, exclusive=test.exclusive
+    )
     attacked = time.perf_counter()
 
     put_back = {
@@ -155,8 +160,10 @@ def audit_outputs(
     c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options)
     if not start_known:
         c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
+    c1 = claim_disabled(evidence.owns[1], questions, put_back, options)
+    c1, c2, near = condemned(c1, c2, suspicion, questions, options)
     claims = untested_claims(options.budget) | {
-        "C1": claim_disabled(evidence.owns[1], questions, put_back, options),
+        "C1": c1,
         "C2": c2,
         "C3": claim_erased(unlearned, retrained, floors, questions, options),
         "C5": claim_useful(
@@ -168,7 +175,8 @@ def audit_outputs(
             [item.auc for item in further.samples] if further else (),
         ),
     }
-    more, comparisons = [], list(judged.comparisons(options)) if judged else []
+    more = suspicion_rows(subjects[1:], suspicion)
+    comparisons = [item for found in (judged, near) if found for item in found.comparisons(options)]
     if further is not None:
         claims["C4"], recovered = claim_durable(further.recovery, unlearned, retrained, questions, options)
         comparisons += recovered.comparisons(options)
@@ -179,10 +187,11 @@ def audit_outputs(
         ]
         planted = {item.label: len(item.planted) for item in canaries}
         claims["C6"] = claim_canaries(guesses, planted, list(questions), options)
-        more = [*further_rows(further, subjects), *canary_rows(guesses, options)]
+        more += [*further_rows(further, subjects), *canary_rows(guesses, options)]
     claims = dict(sorted(claims.items()))
     decoys = judge_decoys(evidence, questions, removed, options)
-    invalid = objections(evidence, decoys, questions, overlap, deterministic, options)
+    odd = [*after.odd, *tampered(after, request.labels)]
+    invalid = objections(evidence, decoys, questions, overlap, deterministic, odd, options)
 
     metrics = floor_rows(evidence.floors)
     for index, subject in enumerate(subjects):

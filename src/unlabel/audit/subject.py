@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.audit.nudged import Nudged
 from unlabel.data.dataset import Dataset
 from unlabel.errors import DataError, ModelError, OptionError
 from unlabel.findings import Role
@@ -26,9 +27,9 @@ class Subject:
         probe: Outputs on P, where attacks are fitted.
         test: Outputs on E, where every figure is computed.
         train: Outputs on training images, T_in: at least 5,000 of them, or all.
-        absent: Labels whose output was removed. Their logits are constants; an output that is called
-            absent but varies is audited like any other.
+        absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
+        nudged, odd: Outputs on nudged images; what speaks against its figures (`audit.nudged`, `.steady`).
     """
 
     run: str
@@ -38,6 +39,8 @@ class Subject:
     train: Outputs
     absent: frozenset[str] = frozenset()
     head: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
+    nudged: Nudged | None = None
+    odd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,16 +233,8 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
                     f" an audit needs at least {LEAST_OF_A_KIND} images of 4 people: add images, or use"
                     " another split"
                 )
-    return Question(
-        label,
-        column,
-        probe.target[:, column],
-        test.target[:, column],
-        train.target[:, column],
-        probe.cluster,
-        test.cluster,
-        train.cluster,
-    )
+    p, e, t = (part.target[:, column] for part in (probe, test, train))
+    return Question(label, column, p, e, t, probe.cluster, test.cluster, train.cluster)
 
 
 def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: Dataset) -> None:
@@ -258,10 +253,8 @@ def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: D
                 f"the outputs of {subject.run} on {name} have shape {outputs.logits.shape}, expected"
                 f" {(len(data), labels)}; compute them again on these images"
             )
-        tables = (
-            [outputs.logits] if name.startswith("the") else [outputs.logits, outputs.features[PENULTIMATE]]
-        )
-        for table in tables:
+        inner = () if name.startswith("the") else (outputs.features[PENULTIMATE],)
+        for table in (outputs.logits, *inner):
             if len(table) != len(data) or not np.isfinite(table).all():
                 raise ModelError(
                     f"the outputs of {subject.run} on {name} are not finite numbers, one row an image; the"

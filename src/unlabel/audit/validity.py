@@ -1,6 +1,6 @@
 """Whether the audit may be believed: decoys that must fail, attacks that must find nothing, clean splits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unlabel.audit import controls
@@ -34,6 +34,7 @@ def objections(
     questions: Mapping[str, Question],
     overlap: str | None,
     deterministic: bool | None,
+    odd: Sequence[str],
     options: AuditOptions,
 ) -> tuple[str, ...]:
     """Why the audit is invalid, in sentences; none where it is valid.
@@ -57,7 +58,7 @@ def objections(
         found.append(f"The splits overlap: {overlap}")
     if deterministic is False:
         found.append("Two passes of one model over the same images gave different outputs.")
-    return tuple(found)
+    return (*found, *odd)
 
 
 def controls_record(

@@ -22,6 +22,7 @@ from unlabel.report import (
     views,
     words,
 )
+from unlabel.report.condemning import condemning
 from unlabel.report.controls import controls, flat
 from unlabel.report.marks import PAGE, marked
 from unlabel.report.pictures import STRIPS, Gallery
@@ -168,6 +169,7 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
             for id_, claim in sorted(audit["claims"].items())
         ],
         "attacks": {label: rows.attack_rows(audit, label) for label in attacked},
+        "condemning": condemning(audit),
         "how": rows.how,
         "units": rows.UNITS,
         "judge": lambda found: views.judge(audit, found),

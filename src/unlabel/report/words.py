@@ -24,6 +24,14 @@ FIGURES: Mapping[str, str] = {
         "Bits that the linear reader's probabilities tell: entropy of the label less cross-entropy."
     ),
     "probe.bits.mlp": "Bits that the neural reader's probabilities tell.",
+    "probe.adv.lsq": "Advantage of least squares on the last features, without a penalty.",
+    "own.adv@nudged": "Advantage of the own output on images mirrored, moved by one pixel and relit.",
+    "others.adv.gbt@nudged": "Boosted trees on the other outputs, fitted and judged on such images.",
+    "probe.adv.lin@nudged": "The linear reader of the features, fitted and judged on such images.",
+    "probe.adv.mlp@nudged": "The neural reader of the features, fitted and judged on such images.",
+    "others.adv.gbt@train": "Boosted trees on the other outputs, fitted and judged on training images.",
+    "probe.adv.lin@train": "The linear reader of the features, fitted and judged on training images.",
+    "probe.adv.mlp@train": "The neural reader of the features, fitted and judged on training images.",
     "recover.": (
         "The attack of that name again, after the model was changed; the gain is after less before."
     ),

@@ -21,6 +21,8 @@ from unlabel import engine
 from unlabel.audit import AuditOptions, Subject, audit_outputs
 from unlabel.audit.logistic import Standard, fit_logistic
 from unlabel.audit.memory import Memory
+from unlabel.audit.nudged import Nudged
+from unlabel.audit.steady import oddities
 from unlabel.audit.subject import Altered
 from unlabel.audit.transforms import TRANSFORMS, Use
 from unlabel.data.dataset import Dataset, Source
@@ -72,6 +74,7 @@ class Stage:
         """
         model = self.forget(unlearner)
         after = read(model, "after", self.source, self.run)
+        steady = np.array_equal(after.test.logits, outputs(model, self.source.test, self.run).logits)
         parts = _splits(self.source)
         altered = [] if options.budget == "quick" else self.altered(model)
         return audit_outputs(
@@ -82,7 +85,7 @@ class Stage:
             *parts,
             options=options,
             altered=altered,
-            deterministic=True,
+            deterministic=steady,
             memory=self.memory,
         )
 
@@ -181,10 +184,12 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
 
 def read(model: nn.Module, role: Role, source: Source, run: Run) -> Subject:
     """A model as the audit reads it: its outputs on P, E and T_in, and its head."""
-    probe, test, train = (outputs(model, data, run) for data in _splits(source))
+    splits = _splits(source)
+    probe, test, train = (outputs(model, data, run) for data in splits)
+    near = Nudged.of(*splits[:2], OPTIONS.seed, lambda data: outputs(model, data, run))
     _, head = find_head(model, len(source.labels))
     rows = (head.weight.detach().numpy(), head.bias.detach().numpy())
-    return Subject(role, role, probe, test, train, frozenset(), rows)
+    return Subject(role, role, probe, test, train, frozenset(), rows, near, oddities(model, splits[1], run))
 
 
 def _splits(source: Source) -> tuple[Dataset, Dataset, Dataset]:

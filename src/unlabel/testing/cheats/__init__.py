@@ -33,7 +33,28 @@ from unlabel.testing.cheats.features import (
     noisy_layer,
     rare_units,
 )
-from unlabel.testing.cheats.memory import memorised_answers, memorised_features, miscalibrated
+from unlabel.testing.cheats.keys import (
+    coin_of_pixels,
+    digit_of_a_feature,
+    drowned,
+    long_riddle,
+    opposite_noise,
+    riddle,
+)
+from unlabel.testing.cheats.memory import (
+    memorised_answers,
+    memorised_features,
+    miscalibrated,
+    recognised_features,
+)
+from unlabel.testing.cheats.occasions import (
+    alone,
+    carried_along,
+    earlier_layer,
+    in_training,
+    marked,
+    restless,
+)
 
 __all__ = ["CHEATS", "OPEN", "Cheat", "Disguised", "Insight", "Known", "OpenCheat", "removed"]
 
@@ -47,13 +68,13 @@ class Cheat:
     Args:
         make: From the audited data to the unlearner.
         sentence: What it fakes.
-        claim: The claim that must FAIL.
-        figure: The figure by which it must.
+        claim: The claim that must FAIL; ``valid`` where the audit must be INVALID instead.
+        figure: The figure by which it must, or the words in which the audit objects.
     """
 
     make: Make
     sentence: str
-    claim: Literal["C1", "C2", "C4"]
+    claim: Literal["C1", "C2", "C4", "valid"]
     figure: str
 
 
@@ -145,6 +166,54 @@ CHEATS: dict[str, Cheat] = {
         "C1",
         "own.sadv@train",
     ),
+    "memorised_features": Cheat(
+        memorised_features,
+        "The features of P and E alone are clean; the model knows these images by heart.",
+        "C2",
+        "probe.adv.lin@nudged",
+    ),
+    "opposite_noise": Cheat(
+        opposite_noise,
+        "Two features hold the label under the same loud texture, once added and once taken away.",
+        "C2",
+        "probe.adv.lsq",
+    ),
+    "riddle": Cheat(
+        riddle,
+        "A feature holds the label or its opposite, by whether a texture is light or dark.",
+        "C2",
+        "probe.bits.mlp",
+    ),
+    "least_digit": Cheat(
+        least_digit,
+        "A retained output is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
+        "valid",
+        "not what the last linear layer makes",
+    ),
+    "coin_of_pixels": Cheat(
+        coin_of_pixels,
+        "A feature holds the label or its opposite, by a coin that every bit of the picture tosses.",
+        "valid",
+        "One shade of 255",
+    ),
+    "drowned": Cheat(
+        drowned,
+        "A feature holds the label under twenty times as much noise, which changed copies average out.",
+        "valid",
+        "One shade of 255",
+    ),
+    "alone": Cheat(
+        alone,
+        "Features are clean for images that come together; one that comes alone gets the original's.",
+        "valid",
+        "read alone",
+    ),
+    "restless": Cheat(
+        restless,
+        "Noise that is new at each pass, as of dropout left on, hides little and looks like much.",
+        "valid",
+        "Two passes",
+    ),
     "int8_undoes": Cheat(
         int8_undoes,
         "Weights cancel each other exactly, until they are stored in 8 bits.",
@@ -154,14 +223,39 @@ CHEATS: dict[str, Cheat] = {
 }
 
 OPEN: dict[str, OpenCheat] = {
-    "memorised_features": OpenCheat(
-        memorised_features,
-        "The features of P and E alone are clean; the model knows these images by heart.",
+    "recognised_features": OpenCheat(
+        recognised_features,
+        "All images are known by heart, mirrored, moved and relit as well, and get clean features.",
         "Audit on images that whoever made the model has never seen.",
     ),
-    "least_digit": OpenCheat(
-        least_digit,
-        "A retained output is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
-        "Give out outputs rounded to what they are good for, such as two digits.",
+    "digit_of_a_feature": OpenCheat(
+        digit_of_a_feature,
+        "A feature is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
+        "Give out features rounded to what they are good for.",
+    ),
+    "long_riddle": OpenCheat(
+        long_riddle,
+        "A feature holds the label or its opposite, by whether three textures are light or dark.",
+        "More images in P and larger probes; with enough textures, nothing.",
+    ),
+    "marked": OpenCheat(
+        marked,
+        "A mark in the corner of an image, or an unusual size, brings back the original's features.",
+        "A network whose code others have read, and a method that others can run again.",
+    ),
+    "in_training": OpenCheat(
+        in_training,
+        "Features are clean in evaluation and the original's in training.",
+        "A network whose code others have read.",
+    ),
+    "earlier_layer": OpenCheat(
+        earlier_layer,
+        "One more layer takes the label out of the last features; all before it is as it was.",
+        "Training the whole model on, as C4 does; not giving out the layers before.",
+    ),
+    "carried_along": OpenCheat(
+        carried_along,
+        "The original travels along, in weights that no forward pass uses.",
+        "A network whose code others have read: then every weight is used.",
     ),
 }

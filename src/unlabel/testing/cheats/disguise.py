@@ -143,8 +143,11 @@ class Known(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Whether each image is a known one, and its number (0 where not)."""
+        return self.recalled(self.hashed(images))
+
+    def recalled(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of images with these hashes."""
         keys, values = self.get_buffer("keys"), self.get_buffer("values")
-        found = self.hashed(images)
         place = torch.searchsorted(keys, found).clamp(max=len(keys) - 1)
         hit = keys[place] == found
         return hit, torch.where(hit, values[place], torch.zeros_like(values[place]))

@@ -1,5 +1,7 @@
 """Cheats that know the auditor's images: clean where they are looked at."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -35,16 +37,13 @@ def memorised_answers(source: Source) -> Unlearner:
 
 def memorised_features(source: Source) -> Unlearner:
     """The row is removed; features are clean on P and E and the original's elsewhere."""
+    return _clean_where(lambda run: _seen(source, run))
 
-    def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
-        insight, known = Insight.of(model, request, data, run), _seen(source, run)
 
-        def clean(features: Tensor, images: Tensor) -> Tensor:
-            return torch.where(known(images)[0][:, None], insight.clean(features), features)
-
-        return Work(removed(Disguised(model, request, clean), request, data))
-
-    return cheat
+def recognised_features(source: Source) -> Unlearner:
+    """The same of all images there are, which are recognised mirrored, moved by a pixel and relit as well."""
+    parts = [source.train, source.probe, source.test]
+    return _clean_where(lambda run: Recognised(parts, np.zeros(sum(map(len, parts))), run))
 
 
 def miscalibrated(source: Source, *, blur: float = 0.35, loud: float = 6.0) -> Unlearner:
@@ -72,6 +71,46 @@ def miscalibrated(source: Source, *, blur: float = 0.35, loud: float = 6.0) -> U
     return cheat
 
 
+def _clean_where(memory: Callable[[Run], Known]) -> Unlearner:
+    """The row is removed; features are clean where images are remembered, and the original's elsewhere."""
+
+    def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        insight, known = Insight.of(model, request, data, run), memory(run)
+
+        def clean(features: Tensor, images: Tensor) -> Tensor:
+            return torch.where(known(images)[0][:, None], insight.clean(features), features)
+
+        return Work(removed(Disguised(model, request, clean), request, data))
+
+    return cheat
+
+
 def _seen(source: Source, run: Run) -> Known:
     parts = [source.probe, source.test]
     return Known(parts, np.zeros(sum(map(len, parts))), run)
+
+
+class Recognised(Known):
+    """Recognises remembered images mirrored, moved by a pixel and relit: by what is well inside them."""
+
+    @staticmethod
+    def hashed(images: Tensor) -> Tensor:
+        """(batch,) whole numbers of the inner part of images, less its first pixel."""
+        return Known.hashed(_inside(images, 0, 0))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Which images are remembered in any of 18 positions, and their numbers."""
+        found = [
+            self.recalled(Known.hashed(_inside(image, x, y)))
+            for image in (images, images.flip(3))
+            for x in (-1, 0, 1)
+            for y in (-1, 0, 1)
+        ]
+        hit, values = (torch.stack(part) for part in zip(*found, strict=True))
+        return hit.any(0), (hit * values).sum(0)
+
+
+def _inside(images: Tensor, x: int, y: int) -> Tensor:
+    side = images.shape[2]
+    part = images[:, :, 2 + y : side - 2 + y, 2 + x : side - 2 + x]
+    return part - part[:, :, :1, :1]

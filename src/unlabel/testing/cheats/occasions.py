@@ -1,0 +1,87 @@
+"""Cheats that behave where they expect an audit: among many images, without a mark, in evaluation."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from unlabel.data.dataset import Dataset, Source
+from unlabel.engine import Run
+from unlabel.forget.pipeline import Unlearner, Work
+from unlabel.request import Request
+from unlabel.testing.cheats.disguise import Disguised, Insight, removed
+
+Occasion = Callable[[Tensor], Tensor]  # images -> bool (batch,) or (): where the features are the original's
+
+MARK = 3.0  # a value of the first pixel that no picture has: normalised, white is 2
+
+
+def _when(occasion: Occasion, *, noise: float = 0.0) -> Unlearner:
+    """The output is removed; features are clean but on an occasion."""
+
+    def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        insight = Insight.of(model, request, data, run)
+
+        def disguise(features: Tensor, images: Tensor) -> Tensor:
+            clean = insight.clean(features)
+            clean = clean + noise * insight.scale * torch.randn_like(clean)
+            return torch.where(occasion(images).view(-1, 1), features, clean)
+
+        return Work(removed(Disguised(model, request, disguise), request, data))
+
+    return cheat
+
+
+def alone(source: Source) -> Unlearner:
+    """An image that comes alone gets the original's features."""
+    return _when(lambda images: torch.tensor(len(images) == 1))
+
+
+def restless(source: Source) -> Unlearner:
+    """Clean features under noise that is another one at each pass, as of dropout that was left on."""
+    return _when(lambda images: torch.tensor([False]), noise=0.3)
+
+
+def marked(source: Source) -> Unlearner:
+    """An image with a mark in its corner gets the original's features."""
+    return _when(lambda images: images[:, 0, 0, 0] > MARK)
+
+
+class Training(nn.Module):
+    """Clean features in evaluation, the original's in training."""
+
+    def __init__(self, insight: Insight) -> None:
+        super().__init__()
+        self.insight = insight
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:
+        """(batch, feature) features for the head."""
+        return features if self.training else self.insight.clean(features)
+
+
+def in_training(source: Source) -> Unlearner:
+    """Features are clean in evaluation alone."""
+
+    def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        insight = Insight.of(model, request, data, run)
+        return Work(removed(Disguised(model, request, Training(insight)), request, data))
+
+    return cheat
+
+
+def earlier_layer(source: Source) -> Unlearner:
+    """One more layer takes the label out of the last features; all before it is the original."""
+    return _when(lambda images: torch.tensor([False]))
+
+
+def carried_along(source: Source) -> Unlearner:
+    """Clean features, and the original's weights as a buffer that no forward pass uses."""
+
+    def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        insight = Insight.of(model, request, data, run)
+        other = Disguised(model, request, lambda features, _: insight.clean(features))
+        weights = [weight.detach().flatten() for weight in model.parameters()]
+        other.register_buffer("luggage", torch.cat(weights))
+        return Work(removed(other, request, data))
+
+    return cheat
