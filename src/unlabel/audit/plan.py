@@ -16,6 +16,7 @@ from unlabel.audit.case import Case, Sets, sets_of
 from unlabel.audit.cost import duration, reference_seconds
 from unlabel.audit.crossing import TOGETHER
 from unlabel.audit.durable import TRANSFORMS
+from unlabel.audit.nudged import IMAGES as NUDGED
 from unlabel.audit.relearn import EVERY
 from unlabel.audit.subject import AuditOptions
 from unlabel.audit.tuning import BATCH, HELD, RATES
@@ -24,7 +25,7 @@ from unlabel.data.dataset import Dataset
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
 SHARED = 0.8  # correlation of two models' figures on the same images
 WITHIN = 0.5  # correlation of two images of one person
-ATTACKS = 5.0  # seconds of one core for all quick attacks on one model and label at 5,000 + 5,000 images
+ATTACKS = 6.0  # seconds of one core for all quick attacks on one model and label at 5,000 + 5,000 images
 BELOW = 1.0  # the same for probes on earlier stages and code lengths, in units of ATTACKS
 FORWARD = 3.0  # a forward pass is so many times quicker than a training step
 WANTED = 3
@@ -180,7 +181,8 @@ def seconds_of(
     images = len(sets.probe) + len(sets.test)
     size = images / 10_000
     more = len(TRANSFORMS) * (references + 1)
-    quick = models * (images + len(sets.train))
+    near = sum(min(len(part), NUDGED) for part in (sets.probe, sets.test))
+    quick = models * (images + len(sets.train)) + (models - 1) * near
     reading = {
         "quick": quick,
         "standard": quick + more * images,

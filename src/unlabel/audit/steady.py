@@ -20,9 +20,9 @@ from unlabel.models.head import find_head, tap
 
 USUAL = (64,) * 8  # images in each batch of the first reading: of E, the first 512
 COMPANY = (1, 1, 1, 1, 1, 1, 1, 1, 7, 49)  # the same of the second
-MOST = 0.25  # share of a feature's variance that one shade may move; networks that have learnt: 0.0001
+MOST = 0.5  # share of a feature's variance that one shade may move; networks that have learnt: 0.0001
 ALONE = 0.01  # standard deviations by which an image's numbers may differ alone: rounding; bfloat16: 0.1
-RESOLUTION = 2.0**-18, 2.0**-6  # of its mean: spread below which a feature is rounding, float32 and bfloat16
+RESOLUTION = 2.0**-12, 2.0**-6  # of its mean: spread below which a feature is rounding, float32 and bfloat16
 
 
 @torch.inference_mode()
