@@ -59,7 +59,7 @@ def audit_run(
         run: The unlearned run; ``audit.json`` is written into it.
         before: The original.
         references: Runs retrained without the labels, any number.
-        where: Device and seed.
+        where: Device; and seed, where no options give one.
         data: Another data source than the one the original remembers.
         budget: ``quick``, ``standard`` or ``full``.
         command: The command line, for the record.
@@ -74,12 +74,12 @@ def audit_run(
         ModelError: The runs do not belong together, or not to the data.
         OptionError: One reference is given twice, or is the audited run itself.
     """
-    where = alone(where)
+    settings = options or AuditOptions(budget=budget, seed=where.seed)
+    where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
     case = open_case(run, before, references, where, data)
     assert case.after is not None
     shared = bench(case, where)
     after = read(case.after, "after", shared.sets, where)
-    settings = options or AuditOptions(budget=budget, seed=where.seed)
     used = Used()
     if settings.budget != "quick":
         used = use_on(case, shared.sets, [after, *shared.references], where)
