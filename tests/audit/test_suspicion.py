@@ -234,3 +234,13 @@ def test_features_after_a_mean_that_the_batch_makes_are_found():
         Odd(model, lambda features, _: features - features.mean(0)), place.source.test, place.run
     )
     assert any("read alone" in sentence for sentence in found)
+
+
+def test_where_images_hardly_differ_one_shade_is_not_asked_about():
+    place = stage()
+    model = copy.deepcopy(place.forget(honest(seed=3)))
+    noise = Odd(model, lambda features, image: features + 9 * torch.sin(1e7 * image.sum((1, 2, 3)))[:, None])
+    test = place.source.test
+    pale = replace(test, pixels=(120 + test.pixels.astype(float) / 64).astype(np.uint8))
+    assert oddities(noise, test, place.run)
+    assert oddities(noise, pale, place.run) == ()
