@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from unlabel.audit import audit_outputs
-from unlabel.audit.crossing import PEOPLE, both, crossed, exchanged, pooled
+from unlabel.audit.crossing import both, crossed, exchanged, pooled
 from unlabel.audit.outputs import OwnOutput, read_others_linear
 from unlabel.audit.statistics import advantage, auc
-from unlabel.audit.subject import AuditOptions, ask
+from unlabel.audit.subject import PEOPLE, AuditOptions, ask
 from unlabel.request import Request
 from unlabel.testing.planted import LABEL, draw, plant
 from unlabel.testing.truth import columns
@@ -71,7 +71,7 @@ def test_an_own_output_is_the_weighted_mean_of_two_areas_with_the_error_of_both(
 
 
 def test_every_image_is_judged_by_an_attack_that_has_not_seen_it():
-    """The label is written into the features of each image by heart: only who has seen it can read it."""
+    """What is fitted on one way is judged the other way, annotations and outputs alike."""
     made = world(adv=0.0)
     model, question = made.model("after", network=0), replace(ask(LABEL, *made.splits), crossed=True)
     seen = []

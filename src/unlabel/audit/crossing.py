@@ -12,10 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from unlabel.audit.judging import Readings
-from unlabel.audit.statistics import Estimate
-from unlabel.audit.subject import AuditOptions, Question, Subject
+from unlabel.audit.statistics import Estimate, rarer
+from unlabel.audit.subject import PEOPLE, AuditOptions, Question, Subject
 
-PEOPLE = 4  # of each kind in either set: fewer cannot be dealt into folds
 TOGETHER = 4 / 3  # spread of a pooled, fitted figure over what independent directions would have
 
 Read = Callable[[Subject, Question], Readings]
@@ -74,8 +73,8 @@ def pooled(on_test: Estimate, on_probe: Estimate, question: Question, together: 
         question: The label.
         together: What the error is multiplied by; 1 for a figure that nothing was fitted for.
     """
-    sizes = [min(np.sum(target == 1), np.sum(target == 0)) for target in (question.test, question.probe)]
-    share = float(sizes[0] / sum(sizes))
+    sizes = rarer(question.test), rarer(question.probe)
+    share = sizes[0] / sum(sizes)
     here, there = (np.unique(item.cluster, return_inverse=True)[1] for item in (on_test, on_probe))
     return Estimate(
         share * on_test.value + (1 - share) * on_probe.value,

@@ -53,8 +53,8 @@ def nudge(pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int) -> N
     column = np.clip(side[::-1] + x[:, None], 0, side[-1])
     line = np.clip(side + y[:, None], 0, side[-1])
     moved = pixels[np.arange(len(pixels))[:, None, None], line[:, :, None], column[:, None, :]]
-    light = sign * (1 + np.floor(draw[3] * SHADES).astype(np.int64))
-    return np.clip(moved.astype(np.int64) + light[:, None, None, None], 0, 255).astype(np.uint8)
+    light = (sign * (1 + np.floor(draw[3] * SHADES))).astype(np.int16)
+    return np.clip(moved.astype(np.int16) + light[:, None, None, None], 0, 255).astype(np.uint8)
 
 
 def chosen(data: Dataset, seed: int) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from unlabel.audit.crossing import TOGETHER
 from unlabel.audit.durable import TRANSFORMS
 from unlabel.audit.nudged import IMAGES as NUDGED
 from unlabel.audit.relearn import EVERY
+from unlabel.audit.statistics import rarer
 from unlabel.audit.subject import AuditOptions
 from unlabel.audit.tuning import BATCH, HELD, RATES
 from unlabel.data.dataset import Dataset
@@ -104,11 +105,6 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
         ),
         "assumed": ASSUMED,
     }
-
-
-def rarer(target: np.ndarray) -> int:
-    """Images of the kind of which there are fewer."""
-    return int(min(np.sum(target == 1), np.sum(target == 0)))
 
 
 def label_plan(

@@ -246,6 +246,15 @@ def calibration_error(
     return Estimate(float(np.abs(total).sum() / len(prob)), influence, cluster, used)
 
 
+def rarer(target: NDArray[np.integer]) -> int:
+    """Images of the kind of which there are fewer.
+
+    >>> rarer(np.array([1, 0, 0, -1], np.int8))
+    1
+    """
+    return int(min(np.sum(target == 1), np.sum(target == 0)))
+
+
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Exact one-sided lower and upper bounds of a probability, each at this level.
 

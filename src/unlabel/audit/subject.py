@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.nudged import Nudged
+from unlabel.audit.statistics import rarer
 from unlabel.data.dataset import Dataset
 from unlabel.errors import DataError, ModelError, OptionError
 from unlabel.findings import Role
 from unlabel.models.features import PENULTIMATE, Outputs
 
 BUDGETS = ("quick", "standard", "full")
+PEOPLE = 4  # of each kind, without whom images cannot be dealt into folds
 LEAST_OF_A_KIND = 10  # images of each kind in P and E without which no attack can be fitted and scored
 
 
@@ -203,7 +205,7 @@ class Question:
     @property
     def rarer(self) -> int:
         """Images of the rarer kind that are judged."""
-        return int(min(np.sum(self.judged == 1), np.sum(self.judged == 0)))
+        return rarer(self.judged)
 
     @property
     def n(self) -> int:
@@ -227,11 +229,11 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
         for kind, word in ((1, "present"), (0, "absent")):
             rows = data.target[:, column] == kind
             identities = len(np.unique(data.cluster[rows]))
-            if int(rows.sum()) < LEAST_OF_A_KIND or (name == "P" and identities < 4):
+            if int(rows.sum()) < LEAST_OF_A_KIND or (name == "P" and identities < PEOPLE):
                 raise DataError(
                     f"label '{label}' is {word} in {int(rows.sum())} images of {identities} people in {name};"
-                    f" an audit needs at least {LEAST_OF_A_KIND} images of 4 people: add images, or use"
-                    " another split"
+                    f" an audit needs at least {LEAST_OF_A_KIND} images of {PEOPLE} people: add images, or"
+                    " use another split"
                 )
     p, e, t = (part.target[:, column] for part in (probe, test, train))
     return Question(label, column, p, e, t, probe.cluster, test.cluster, train.cluster)

@@ -27,7 +27,7 @@ from unlabel.audit.outputs import OwnOutput, guess_trees
 from unlabel.audit.probes import read_features
 from unlabel.audit.rows import row
 from unlabel.audit.statistics import Estimate, advantage
-from unlabel.audit.subject import LEAST_OF_A_KIND, AuditOptions, Question, Subject
+from unlabel.audit.subject import LEAST_OF_A_KIND, PEOPLE, AuditOptions, Question, Subject
 from unlabel.findings import Claim, Metric
 from unlabel.log import Log
 from unlabel.models.features import PENULTIMATE, Outputs
@@ -122,7 +122,8 @@ def _enough(question: Question) -> bool:
     pairs = ((question.probe, question.probe_cluster), (question.test, question.test_cluster))
     kinds = [(target == kind, people) for target, people in pairs for kind in (0, 1)]
     return all(
-        int(rows.sum()) >= LEAST_OF_A_KIND and len(np.unique(people[rows])) >= 4 for rows, people in kinds
+        int(rows.sum()) >= LEAST_OF_A_KIND and len(np.unique(people[rows])) >= PEOPLE
+        for rows, people in kinds
     )
 
 

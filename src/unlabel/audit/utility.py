@@ -19,6 +19,7 @@ from unlabel.audit.statistics import (
     brier,
     calibration_error,
     mean,
+    rarer,
 )
 from unlabel.audit.subject import AuditOptions, Subject
 from unlabel.data.dataset import Dataset
@@ -51,9 +52,7 @@ def answerable(test: Dataset, retained: Sequence[int]) -> Dataset:
 def measurable(test: Dataset, retained: tuple[str, ...], least: int = 2) -> tuple[str, ...]:
     """Retained labels with at least this many present and absent images in E."""
     counts = {name: test.target[:, test.labels.index(name)] for name in retained}
-    return tuple(
-        name for name, column in counts.items() if min(np.sum(column == 1), np.sum(column == 0)) >= least
-    )
+    return tuple(name for name, column in counts.items() if rarer(column) >= least)
 
 
 def read_utility(
