@@ -43,7 +43,7 @@ def world():
 
 @pytest.fixture
 def sets(world):
-    return Sets(world.source.probe, world.source.test, world.source.train, "tiny")
+    return Sets(world.source.probe, world.source.test, world.source.train, "tiny", 0)
 
 
 def loaded(model, labels, tmp_path, name="model"):
@@ -67,7 +67,7 @@ def test_a_stage_ends_with_its_last_output_of_that_size(world, run):
 def test_the_stages_of_a_network_are_those_before_the_heads_input(world, sets, run, tmp_path, name, channels):
     model = build(name, 3).eval()
     data = replace(world.source.test, pixels=np.repeat(np.repeat(world.source.test.pixels, 4, 1), 4, 2))
-    wide = Sets(data.take(np.arange(40)), data.take(np.arange(40, 64)), data, f"wide-{name}")
+    wide = Sets(data.take(np.arange(40)), data.take(np.arange(40, 64)), data, f"wide-{name}", 0)
     subject = Subject(
         "a", "after", *(outputs(model, part, run) for part in (wide.probe, wide.test, wide.train))
     )
@@ -82,7 +82,7 @@ def test_what_stands_between_the_last_stage_and_the_head_is_read_before_it_too(w
     other = build("small", 3).eval()
     insert_eraser(other, 3, Erase(torch.eye(128)[:, :5], torch.eye(128)[:5], torch.zeros(5)))
     data = world.source.test
-    sets = Sets(data.take(np.arange(40)), data.take(np.arange(40, 64)), data, "between")
+    sets = Sets(data.take(np.arange(40)), data.take(np.arange(40, 64)), data, "between", 0)
 
     def stages(models):
         items = [loaded(item, world.labels, tmp_path, f"{at}-{id(item)}") for at, item in enumerate(models)]

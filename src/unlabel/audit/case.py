@@ -11,10 +11,12 @@ import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from unlabel.audit.nudged import nudged
 from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
@@ -31,12 +33,18 @@ MADE, ADOPTED = "train", "adopt"  # methods that forget nothing
 
 @dataclass(frozen=True)
 class Sets:
-    """The three sets of images that every model is read on."""
+    """The three sets of images that every model is read on, drawn by a seed."""
 
     probe: Dataset
     test: Dataset
     train: Dataset
     digest: str
+    seed: int
+
+    @cached_property
+    def near(self) -> tuple[Dataset, Dataset]:
+        """Images of P and of E, nudged: made once, for all models."""
+        return nudged(self.probe, self.seed), nudged(self.test, self.seed)
 
 
 @dataclass(frozen=True)
@@ -229,7 +237,7 @@ def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets
     honest = source.train.take(whole)
     rank = uniform(seed, "audit/train", honest.rows)
     train = honest.take(np.sort(np.argsort(rank, kind="stable")[:TRAIN_IMAGES]))
-    return Sets(source.probe, source.test, train, str(source.facts.get("digest")))
+    return Sets(source.probe, source.test, train, str(source.facts.get("digest")), seed)
 
 
 def overlap(source: Source) -> str | None:

@@ -8,7 +8,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +235,10 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
         return outputs(engine.place(loaded.model, where), part, where, stage=f"read {loaded.path.name}")
 
     probe, test, train = parts
-    nudge = partial(said, more=f"/nudged/{where.seed}")
+    near = []
+    if role != "before":
+        there = [replace(part, mean=config.mean, std=config.std) for part in sets.near]
+        near = [said(part, f"/nudged/{sets.seed}") for part in there]
     _, head = find_head(loaded.model, len(config.labels))
     rows = (head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
     return Subject(
@@ -247,7 +249,7 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
         train=said(train),
         absent=frozenset(config.forgotten),
         head=rows,
-        nudged=None if role == "before" else Nudged.of(probe, test, where.seed, nudge),
+        nudged=Nudged.of((probe, test), sets.seed, near) if near else None,
         odd=oddities(loaded.model, test, where) if role == "after" else (),
     )
 

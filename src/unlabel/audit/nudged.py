@@ -3,7 +3,7 @@
 A person sees no difference, and to a model that has learnt and not memorised they are images like any others.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,11 +27,10 @@ class Nudged:
     test_rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, probe: Dataset, test: Dataset, seed: int, read: Callable[[Dataset], Outputs]) -> "Nudged":
-        """What `read`, a model, says of the nudged images of P and E."""
-        return cls(
-            read(nudged(probe, seed)), read(nudged(test, seed)), chosen(probe, seed), chosen(test, seed)
-        )
+    def of(cls, parts: Sequence[Dataset], seed: int, near: Sequence[Outputs]) -> "Nudged":
+        """Of P and E, and what a model says of both when they are `nudged`."""
+        probe, test = parts
+        return cls(near[0], near[1], chosen(probe, seed), chosen(test, seed))
 
 
 def nudge(pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int) -> NDArray[np.uint8]:

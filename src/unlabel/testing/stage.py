@@ -21,7 +21,7 @@ from unlabel import engine
 from unlabel.audit import AuditOptions, Subject, audit_outputs
 from unlabel.audit.logistic import Standard, fit_logistic
 from unlabel.audit.memory import Memory
-from unlabel.audit.nudged import Nudged
+from unlabel.audit.nudged import Nudged, nudged
 from unlabel.audit.steady import oddities
 from unlabel.audit.subject import Altered
 from unlabel.audit.transforms import TRANSFORMS, Use
@@ -186,7 +186,11 @@ def read(model: nn.Module, role: Role, source: Source, run: Run) -> Subject:
     """A model as the audit reads it: its outputs on P, E and T_in, and its head."""
     splits = _splits(source)
     probe, test, train = (outputs(model, data, run) for data in splits)
-    near = Nudged.of(*splits[:2], OPTIONS.seed, lambda data: outputs(model, data, run))
+    near = Nudged.of(
+        splits[:2],
+        OPTIONS.seed,
+        [outputs(model, nudged(part, OPTIONS.seed), run) for part in splits[:2]],
+    )
     _, head = find_head(model, len(source.labels))
     rows = (head.weight.detach().numpy(), head.bias.detach().numpy())
     return Subject(role, role, probe, test, train, frozenset(), rows, near, oddities(model, splits[1], run))
