@@ -134,8 +134,8 @@ def findings(made: Sequence[Made]) -> list[str]:
         said.append(
             f"For {item.study.label} the removed output is right for"
             f" {between(100 * value for value in own)} %, as one answer for everybody is"
-            f" ({_constant(item):.1f} %); put back, the lowest method still has {100 * min(back):.1f} %; the original inverted has"
-            f" {inverted:.1f} %."
+            f" ({_constant(item):.1f} %); put back, the lowest method still has"
+            f" {100 * min(back):.1f} %; the original inverted has {inverted:.1f} %."
         )
     top = max(printed["forgotten_accuracy"]["WF"])
     said.append(
