@@ -286,8 +286,8 @@ def claims(
         ("NOT UNLEARNED", {"c1": "FAIL", "c2": "FAIL"}),
         ("DISABLED ONLY", {"c2": "FAIL", "c5": "FAIL"}),
         ("DISABLED ONLY (provisional)", {"c2": "FAIL", "provisional": True}),
-        ("RETRAIN-EQUIVALENT, HARMFUL", {"c5": "FAIL"}),
-        ("RETRAIN-EQUIVALENT, HARMFUL", {"c5": "FAIL", "c4": "FAIL"}),
+        ("UNLEARNED BUT HARMFUL", {"c5": "FAIL"}),
+        ("RETRAIN-EQUIVALENT, NOT DURABLE", {"c5": "FAIL", "c4": "FAIL"}),
         ("UNLEARNED BUT HARMFUL", {"c5": "FAIL", "c4": "PASS"}),
         ("NOT UNLEARNED", {"c1": "INCONCLUSIVE", "c2": "FAIL"}),
         ("DISABLED ONLY", {"c4": "PASS", "c6": "FAIL"}),
@@ -323,8 +323,7 @@ def test_headline_is_the_first_that_fits(expected, given):
 VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE", "NOT_EVALUATED")
 SAID = {  # what a headline says: these claims PASS, and so many references
     "UNLEARNED": ({"C1", "C2", "C4", "C5"}, 3),
-    "UNLEARNED BUT HARMFUL": ({"C1", "C2", "C4"}, 3),
-    "RETRAIN-EQUIVALENT, HARMFUL": ({"C1", "C2"}, 1),
+    "UNLEARNED BUT HARMFUL": ({"C1", "C2"}, 1),
     "RETRAIN-EQUIVALENT, NOT DURABLE": ({"C1", "C2"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": ({"C1", "C2", "C5"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": ({"C1", "C2", "C5"}, 1),

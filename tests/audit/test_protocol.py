@@ -133,7 +133,7 @@ def test_harm_to_retained_labels_is_named(world, settings):
     found = audit(world, after, world.references(3), settings)
     assert found.claims["C5"].verdict == "FAIL"
     assert found.claims["C5"].notes["against_retrained"]["worst_label"]["label"] == "Smiling"
-    assert found.headline == "RETRAIN-EQUIVALENT, HARMFUL"
+    assert found.headline == "UNLEARNED BUT HARMFUL"
 
 
 def test_harm_is_named_without_a_reference_as_well(world, settings):

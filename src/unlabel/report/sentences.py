@@ -29,11 +29,6 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "UNLEARNED BUT HARMFUL": (
         "fail",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, but the"
-        " kept labels suffered.",
-    ),
-    "RETRAIN-EQUIVALENT, HARMFUL": (
-        "fail",
         "{labels} {is_} as hard to recover as from a model retrained without {it}, but the kept labels"
         " suffered.",
     ),
