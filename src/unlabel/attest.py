@@ -103,7 +103,7 @@ def _measured(
     run: Path, found: "Verified", data: str, before: Path | None, reference: str | None, *, quiet: bool
 ) -> dict[str, Any]:
     from unlabel.display import terminal_log
-    from unlabel.files import read_json
+    from unlabel.reading import read_json
     from unlabel.statement.again import measure_again
     from unlabel.statement.predicate import AUDIT
 

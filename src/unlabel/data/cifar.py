@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.errors import DataError
+from unlabel.reading import ReadError, read_plain, reason
 
 _T = TypeVar("_T")
 
@@ -66,11 +67,9 @@ def read_batch(path: Path, classes: int = 10) -> tuple[NDArray[np.uint8], NDArra
         DataError: The file cannot be opened, is no such batch, or holds instructions that no batch needs.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES:,} bytes; a CIFAR-10 batch has 31 million")
-        data = path.read_bytes()
+        data = read_plain(path, MAX_BYTES)
     except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}; make it readable") from error
+        raise ReadError.at(path, reason(error)) from error
     try:
         return _batch(_interpret(data), classes)
     except _Refused as error:
