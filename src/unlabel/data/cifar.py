@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.errors import DataError
-from unlabel.reading import ReadError, read_plain, reason
+from unlabel.reading import read_plain
 
 _T = TypeVar("_T")
 
@@ -66,10 +66,7 @@ def read_batch(path: Path, classes: int = 10) -> tuple[NDArray[np.uint8], NDArra
     Raises:
         DataError: The file cannot be opened, is no such batch, or holds instructions that no batch needs.
     """
-    try:
-        data = read_plain(path, MAX_BYTES)
-    except OSError as error:
-        raise ReadError.at(path, reason(error)) from error
+    data = read_plain(path, MAX_BYTES)
     try:
         return _batch(_interpret(data), classes)
     except _Refused as error:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.errors import DataError
-from unlabel.reading import ReadError, read_plain, reason
+from unlabel.reading import read_plain
 
 MAX_BYTES = 1_000_000_000
 """A larger file or array is refused: a small packed file can unpack to fill the memory."""
@@ -90,10 +90,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: The file cannot be opened, is larger than `MAX_BYTES`, or is no whole MATLAB 5 file.
     """
-    try:
-        data = read_plain(path, MAX_BYTES)
-    except OSError as error:
-        raise ReadError.at(path, reason(error)) from error
+    data = read_plain(path, MAX_BYTES)
     try:
         return dict(_arrays(data, names))
     except (_Malformed, zlib.error, ValueError) as error:
