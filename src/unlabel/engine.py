@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -91,7 +91,7 @@ class OneMachine(LightningEnvironment):
 
     @property
     def _launched(self) -> bool:
-        """Whether this process was made by `launch`: forked, or on GPUs started anew with the command line."""
+        """Whether `launch` made this process: forked, or on GPUs started anew with the command line."""
         return os.getpid() != self._made_by or os.environ.get(_LAUNCHER) == str(os.getppid())
 
     @property
