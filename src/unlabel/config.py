@@ -91,10 +91,8 @@ class Config:
             "erased labels that are not among its labels, or no layer that erases them",
             not {*self.erased} <= {*self.labels} or (bool(self.erased) and not self.eraser),
         )
-        yield (
-            f"network {self.network[:40]!r}; expected a name",
-            not re.fullmatch(r"[\w.:-]{1,200}", self.network),
-        )
+        for kind, name in (("network", self.network), ("stem", self.stem)):
+            yield f"{kind} {name[:40]!r}; expected a name", not re.fullmatch(r"[\w.:-]{1,200}", name)
 
 
 def _is_name(label: str) -> bool:

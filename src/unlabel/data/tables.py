@@ -89,7 +89,7 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
     with table_rows(path) as (header, rows):
         for name in header:
             if name not in _META_COLUMNS and name.casefold() in _META_COLUMNS:
-                raise DataError(f"{path} has a column {name!r}; name it {name.casefold()!r}")
+                raise DataError(f"{path} has a column {name[:40]!r}; name it {name.casefold()!r}")
         id_column = header.index("image_id")
         columns = {name: header.index(name) for name in _META_COLUMNS if name in header}
         seen: dict[str, int] = {}
@@ -105,7 +105,7 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
                 )
             if split not in ("", *GIVEN_NAMES):
                 raise DataError(
-                    f"{path}, line {line}, column 'split': found {split!r};"
+                    f"{path}, line {line}, column 'split': found {split[:40]!r};"
                     " expected train, val or test, or nothing in every row"
                 )
             found[row[id_column]] = split, identity
@@ -214,12 +214,12 @@ def _check_header(path: Path, header: Sequence[str], key: str) -> None:
         raise DataError(f"{path}: its columns seem to be parted by {parted!r}; save it with commas")
     for column, name in enumerate(header, 1):
         if not name or not name.isprintable():
-            raise DataError(f"{path}: column {column} has the name {name!r}; give every column a name")
+            raise DataError(f"{path}: column {column} has the name {name[:40]!r}; give every column a name")
         if header.count(name) > 1:
-            raise DataError(f"{path} has {header.count(name)} columns {name!r}; name each column once")
+            raise DataError(f"{path} has {header.count(name)} columns {name[:40]!r}; name each column once")
     if key not in header:
         raise DataError(
-            f"{path} has no column {key!r}, found {listing([repr(name) for name in header])};"
+            f"{path} has no column {key!r}, found {listing([repr(name[:40]) for name in header])};"
             f" name the column of file names {key}"
         )
 
@@ -268,7 +268,7 @@ def check_id(path: Path, line: int, name: str, seen: dict[str, int], images: str
 def _code(path: Path, line: int, column: str, value: str) -> int:
     code = _CODES.get(value.strip())
     if code is None:
-        raise DataError(f"{path}, line {line}, column {column!r}: found {value!r}; {_EXPECTED_VALUES}")
+        raise DataError(f"{path}, line {line}, column {column!r}: found {value[:40]!r}; {_EXPECTED_VALUES}")
     return code
 
 
