@@ -9,8 +9,10 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -213,7 +215,7 @@ def test_keys(made: Path) -> None:
         content, chance, file = (made / name).read_bytes(), random.Random(7), made / name
         for _ in range(60):
             file.write_bytes(damaged_bytes(content, chance))
-            assert not any("\n" in line for line in refusal(lambda: read(file)))
+            assert not any("\n" in line for line in refusal(partial(read, file)))
         file.write_bytes(content)
 
 
@@ -291,7 +293,7 @@ def test_a_cell_and_a_list_of_canaries(made: Path, tmp_path: Path) -> None:
 
     hunt(tmp_path / "cell.json", use, 150, seed=10, plain=False)
     (tmp_path / "canaries.json").write_text(json.dumps({"schema": "s", "labels": {"top": {"ids": ["a"]}}}))
-    source = type("Source", (), {"facts": {"canaries": {"sha256": "none"}}})()
+    source: Any = SimpleNamespace(facts={"canaries": {"sha256": "none"}})
     for seed in range(60):
         content = (tmp_path / "canaries.json").read_bytes()
         (tmp_path / "canaries.json").write_bytes(damaged_bytes(content, random.Random(seed)))
