@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unlabel import training
+from unlabel.checkpoints import Checkpoint
 from unlabel.runs import MODEL
 
 TRAIN = ["--epochs", 1, "--image-size", 16, "--quiet"]
@@ -446,7 +447,7 @@ def test_a_real_divergence_on_one_and_two_processes(refused, photos, monkeypatch
 @pytest.fixture
 def unfinished(command, photos, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training of seed 0 that was killed after its first checkpoint, beside ``run``."""
-    save = training._save
+    save = Checkpoint.save
 
     def save_and_die(*arguments) -> None:
         save(*arguments)
@@ -454,7 +455,7 @@ def unfinished(command, photos, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-        patch.setattr(training, "_save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         assert command("train", f"folder:{photos}", "--out", "run", *TRAIN).code == 130
 
 

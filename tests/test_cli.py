@@ -97,17 +97,18 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unlabel import training
+    from unlabel.checkpoints import Checkpoint
 
     train(tmp_path / "whole", epochs=4)
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-        save = training._save
+        save = Checkpoint.save
 
         def save_and_die(*arguments) -> None:
             save(*arguments)
             raise KeyboardInterrupt
 
-        patch.setattr(training, "_save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         ran = train(tmp_path / "parts", epochs=4)
     assert (ran.code, ran.out) == (130, "")
     assert ran.err == "unlabel: stopped; nothing was half-written\n"

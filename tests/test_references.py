@@ -9,6 +9,7 @@ import pytest
 
 from unlabel import engine, training
 from unlabel.audit.command import audit_run
+from unlabel.checkpoints import Checkpoint
 from unlabel.errors import NothingToForget, OptionError
 from unlabel.recipe import Recipe
 from unlabel.references import folder_of, make_references
@@ -100,7 +101,7 @@ def test_a_finished_reference_is_used_again_and_more_are_added(runs, monkeypatch
 def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
     whole = make(runs, 1)[0]
     shutil.move(whole, runs / "whole")
-    save = training._save
+    save = Checkpoint.save
 
     def save_and_die(*arguments: Any) -> None:
         save(*arguments)
@@ -108,7 +109,7 @@ def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-        patch.setattr(training, "_save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             make(runs, 1)
     assert (runs / ".base-without-top-seed5.training" / "checkpoint.pt").is_file()

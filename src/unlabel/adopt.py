@@ -1,7 +1,7 @@
 """A model that was trained elsewhere becomes a run, once it has been seen to know its labels."""
 
-import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from unlabel import engine
+from unlabel.config import MOST_LABELS
 from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Source
@@ -24,6 +25,7 @@ from unlabel.models.eraser import insert_empty, rank_in, rank_of
 from unlabel.models.features import outputs
 from unlabel.models.head import check_head, find_head, remove_rows, removed_output
 from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
+from unlabel.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
 from unlabel.recipe import History
 from unlabel.records import data_record, place_record
 from unlabel.request import Request
@@ -132,16 +134,19 @@ def read_labels(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         raise MissingFiles(f"no file {file}; expected the name of each output on its own line, in order")
     try:
-        text = file.read_text("utf-8-sig")
-        found = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-    except ValueError as error:
+        text = read_plain(file, MOST_BYTES).decode("utf-8-sig")
+        found = parse_json(text.encode()) if text.lstrip().startswith("[") else text.splitlines()
+    except (ValueError, ReadError) as error:
         raise LabelMismatch(
-            f"{file} cannot be read ({error}); expected UTF-8 text, one name a line, or a JSON list of names"
+            f"{file} cannot be read ({reason(error)}); expected UTF-8 text, one name a line, or a JSON list"
+            " of names"
         ) from error
     if not all(isinstance(name, str) for name in found):
         raise LabelMismatch(f"{file} is a JSON list of other things than names; expected names in quotes")
     names = tuple(name.strip() for name in found if name.strip())
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if len(names) > MOST_LABELS:
+        raise LabelMismatch(f"{file} names {len(names):,} labels; expected at most {MOST_LABELS:,}")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice or not names:
         fault = f"names {listing(twice)} more than once" if twice else "names no label"
         raise LabelMismatch(f"{file} {fault}; expected the name of each output once, in order")

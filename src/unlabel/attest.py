@@ -78,11 +78,12 @@ def verify(
         json_: Print as JSON.
         quiet: No progress.
     """
+    from unlabel.display import terminal_log
     from unlabel.statement.verify import Problem, verify_run
 
     if data is None and (before or reference):
         raise OptionError("--before and --reference say what to measure again with; add --data SOURCE")
-    found = verify_run(run, key)
+    found = verify_run(run, key, terminal_log(quiet=quiet or json_))
     if data is not None and found.ok:
         again = _measured(run, found, data, before, reference, quiet=quiet or json_)
         outside = [Problem("data", figure["id"], _outside(figure)) for figure in again["outside"]]
@@ -103,7 +104,7 @@ def _measured(
     run: Path, found: "Verified", data: str, before: Path | None, reference: str | None, *, quiet: bool
 ) -> dict[str, Any]:
     from unlabel.display import terminal_log
-    from unlabel.files import read_json
+    from unlabel.reading import read_json
     from unlabel.statement.again import measure_again
     from unlabel.statement.predicate import AUDIT
 

@@ -7,6 +7,7 @@ squares nor masked sums commute with averages. Sums are carried, reduced once an
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -26,6 +28,8 @@ from unlabel.log import SILENT, Log
 
 Precision = Literal["32", "bf16"]
 Accelerator = Literal["auto", "cpu", "cuda"]
+
+_LAUNCHER = "_UNLABEL_LAUNCHER"  # process id of a command that starts itself anew on every GPU
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,54 @@ class Run:
         return replace(self, seed=seed)
 
 
+class OneMachine(LightningEnvironment):
+    """Processes of one command on one machine, whatever a batch system says in the environment.
+
+    Fabric would take Slurm's, torchrun's or Kubeflow's variables for an order to join processes that nobody
+    has started, or a port that is taken. They are read only where our own launcher has set them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made_by = os.getpid()
+
+    @property
+    def _launched(self) -> bool:
+        """Whether `launch` made this process: forked, or on GPUs started anew with the command line."""
+        return os.getpid() != self._made_by or os.environ.get(_LAUNCHER) == str(os.getppid())
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Whether others have started the processes: only where we are one of them."""
+        return self._launched
+
+    @property
+    def main_address(self) -> str:
+        """This machine."""
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        """A free port, chosen once by the launching process."""
+        if self._main_port == -1:
+            self._main_port = int(os.environ["MASTER_PORT"]) if self._launched else _free_port()
+        return self._main_port
+
+    def local_rank(self) -> int:
+        """Number of this process."""
+        return int(os.environ["LOCAL_RANK"]) if self._launched else 0
+
+    def node_rank(self) -> int:
+        """Number of this machine."""
+        return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
 def start(
     *,
     devices: int = 1,
@@ -118,6 +170,7 @@ def start(
         devices=devices,
         strategy=parallel,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
+        plugins=OneMachine(),
     )
     return Run(fabric=fabric, seed=seed, batch_size=batch_size, processes=devices, log=log)
 
@@ -131,10 +184,13 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
     if run.processes == 1:
         _deterministic(run.device)
         return job(run, *arguments)
+    os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, whose store is not ours to join
     threads = max(1, torch.get_num_threads() // run.processes)
     entry: Callable[..., Any] = _entry
     with TemporaryDirectory(prefix="unlabel-") as told:
         try:
+            if run.device.type == "cuda" and os.environ.get(_LAUNCHER) != str(os.getppid()):
+                os.environ[_LAUNCHER] = str(os.getpid())
             return run.fabric.launch(entry, run, threads, told, job, *arguments)
         except ProcessRaisedException:
             for file in sorted(Path(told).iterdir()):

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whenever a command is killed; JSON that is not trusted.
+"""Files and folders that appear whole or not at all, whenever a command is killed.
 
 ::
 
@@ -18,7 +18,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,6 @@ from unlabel.errors import OptionError, UnlabelError
 
 RECORD = "unlabel.json"
 """A folder without this file is no run."""
-
-MOST_BYTES = 64_000_000
-"""A larger JSON file is refused unread: a run's are a few kilobytes."""
-
-MOST_NESTED = 40
-"""JSON that is nested deeper is refused: whoever walks it may do so by recursion."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -249,36 +242,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def read_json(file: Path) -> Any:
-    """Reads a JSON file that anybody may have written: finite numbers, of bounded size and depth.
-
-    Raises:
-        ValueError: It is not such a file.
-        OSError: It cannot be read.
-    """
-    if file.stat().st_size > MOST_BYTES:
-        raise ValueError(f"more than {MOST_BYTES:,} bytes")
-    try:
-        value = json.loads(file.read_bytes(), parse_constant=_number, parse_float=_number)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    _bounded(value, 0)
-    return value
-
-
-def _number(text: str) -> float:
-    if not isfinite(number := float(text)):
-        raise ValueError(f"a number is {text[:20]}")
-    return number
-
-
-def _bounded(value: Any, depth: int) -> None:
-    if depth > MOST_NESTED:
-        raise ValueError("nested too deeply")
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _bounded(item, depth + 1)
 
 
 def visible(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from unlabel import engine
 from unlabel.ancestry import ancestors
+from unlabel.checkpoints import Checkpoint, open_checkpoint
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Dataset, Source
@@ -34,7 +35,6 @@ from unlabel.runs import (
     read_config,
     read_record,
     staged,
-    write_json,
     write_run,
 )
 from unlabel.training import train
@@ -134,7 +134,7 @@ def _train_job(
     force: bool,
     canaries: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    checkpoint = _training_folder(out, record, config, run, force=force) / "checkpoint.pt"
+    checkpoint = _unfinished_training(out, record, config, run, force=force)
     started = time.perf_counter()
     model, history = train(
         data.train,
@@ -158,7 +158,7 @@ def _train_job(
     if run.rank == 0:
         with staged(out, force=force) as folder:
             write_run(folder, model, config, record, history, canaries)
-        shutil.rmtree(checkpoint.parent, ignore_errors=True)
+        shutil.rmtree(checkpoint.file.parent, ignore_errors=True)
     return record
 
 
@@ -166,35 +166,16 @@ def _unfinished(out: Path) -> Path:
     return out.with_name(f".{out.name}.training")
 
 
-def _training_folder(out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool) -> Path:
-    """The hidden folder beside ``out`` that outlives a kill; one of another job is refused."""
+def _unfinished_training(
+    out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool
+) -> Checkpoint:
+    """What outlives a kill, in a hidden folder beside ``out``; one of another job is refused."""
     folder = _unfinished(out)
     same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
     same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
     same["canaries"] = record["data"]["facts"].get("canaries")
     print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-    note = folder / "job.json"
-    if run.rank == 0:
-        if note.is_file():
-            try:
-                found = json.loads(note.read_text("utf-8")).get("job")
-            except ValueError:
-                found = None
-            if found != print_of_job:
-                if not force:
-                    raise OptionError(
-                        f"an unfinished training with other options is in {folder}; finish it with the same"
-                        " options, discard it with --force, or delete that folder"
-                    )
-                shutil.rmtree(folder)
-            elif (folder / "checkpoint.pt").is_file():
-                run.log.say(f"going on with the unfinished training in {folder}")
-        elif folder.exists():
-            shutil.rmtree(folder)  # a kill while it was removed: whose checkpoint is left is not known
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"job": print_of_job})
-    run.fabric.barrier()
-    return folder
+    return open_checkpoint(folder, print_of_job, run, force=force)
 
 
 def forget_run(

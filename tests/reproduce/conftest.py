@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from unlabel import engine
-from unlabel.files import read_json
 from unlabel.forget.methods import METHODS
+from unlabel.reading import read_json
 from unlabel.recipe import Recipe
 from unlabel.reproduce.pages import PAGES, Request, make_page
 from unlabel.reproduce.scale import TEN, Scale, Task, drawn_tasks

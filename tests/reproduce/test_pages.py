@@ -11,7 +11,7 @@ import pytest
 from unlabel import engine
 from unlabel.compare.work import Workroom
 from unlabel.errors import Diverged
-from unlabel.files import read_json
+from unlabel.reading import read_json
 from unlabel.reproduce import figure3, plan
 from unlabel.reproduce.document import render
 from unlabel.reproduce.pages import PAGES, Request, make_page

@@ -7,7 +7,7 @@ import pytest
 
 from unlabel import engine
 from unlabel.errors import OptionError
-from unlabel.files import read_json
+from unlabel.reading import read_json
 from unlabel.reproduce import table2, table4, table5
 from unlabel.reproduce.pages import PAGES, Request, make_page, plan_lines, request
 from unlabel.reproduce.plan import planned, with_data

@@ -21,8 +21,8 @@ from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.engine import Run
 from unlabel.errors import ModelError, NothingToForget, OptionError
-from unlabel.files import read_json
 from unlabel.randomness import uniform
+from unlabel.reading import read_json
 from unlabel.records import planted_source
 from unlabel.request import Request
 from unlabel.runs import CANARIES, Config, Loaded, load_run

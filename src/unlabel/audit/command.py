@@ -227,7 +227,7 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
     """
     config = loaded.config
     parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test, sets.train)]
-    key = f"{loaded.sha256}/{sets.digest}"
+    key = f"{loaded.key}/{sets.digest}"
 
     def said(part: Dataset, more: str = "") -> Outputs:
         if cached:
@@ -260,7 +260,7 @@ def random_init(original: Loaded, sets: Sets, where: Run) -> Any:
     model = build(config.network, len(config.labels), stem=config.stem, seed=where.seed + 1_000_003).eval()
     key = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
     if is_custom(config.network):
-        key += f"/{original.sha256}"  # another project's function may have the same name
+        key += f"/{original.key}"  # another project's function may have the same name
     parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test)]
     return tuple(cached_outputs(model, part, where, key, "untrained") for part in parts)
 

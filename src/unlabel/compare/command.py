@@ -14,8 +14,9 @@ from unlabel.compare.sheet import csv_text
 from unlabel.compare.table import table
 from unlabel.engine import Run
 from unlabel.errors import ModelError, OptionError
-from unlabel.files import read_json, write_json, write_text
+from unlabel.files import write_json, write_text
 from unlabel.forget.driver import DEFAULT_IMAGES
+from unlabel.reading import read_json
 from unlabel.references import train_references
 from unlabel.report.page import WRONG
 

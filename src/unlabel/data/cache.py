@@ -31,6 +31,7 @@ from unlabel.data.decoding import MAX_BYTES, TRANSFORM, Unreadable, decode
 from unlabel.data.parallel import Each, side_by_side
 from unlabel.errors import DataError
 from unlabel.log import SILENT, Log
+from unlabel.reading import open_plain
 
 _CHUNK = 64
 _ABANDONED_SECONDS = 86_400.0
@@ -229,7 +230,7 @@ def _write_header(file: BinaryIO, images: int, image_size: int) -> None:
 def _read(folder: Path, name: str) -> bytes:
     """A file's bytes; of one too large to be used, only as many as tell so."""
     try:
-        with (folder / name).open("rb") as file:
+        with open_plain(folder / name) as file:
             return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
     except OSError as error:
         raise DataError(

@@ -54,7 +54,7 @@ def build_custom(name: str, outputs: int) -> nn.Module:
     Raises:
         ModelError: The name is not trusted, cannot be imported or called, or makes no ``nn.Module``.
     """
-    folder = _permitted(name)
+    folder = permitted(name)
     with _first_on_path(folder):
         make = _function(name, folder)
         positional, keywords = _arguments(name, make, outputs)
@@ -147,7 +147,7 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield line, value if isinstance(value, dict) else {}
 
 
-def _permitted(name: str) -> Path | None:
+def permitted(name: str) -> Path | None:
     """The folder to import a network from; raises unless the user has named it."""
     if name in _granted:
         return _granted[name]

@@ -7,8 +7,10 @@ not written over.
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 
+from unlabel.reading import ReadError, read_plain
 from unlabel.runs import file_sha256
 
 PAGE, CARD = "report.html", "README.md"
@@ -46,4 +48,6 @@ def stale(run: Path) -> list[str]:
 
 
 def _read(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() and file.stat().st_size <= MOST_BYTES else b""
+    with suppress(ReadError):
+        return read_plain(file, MOST_BYTES)
+    return b""

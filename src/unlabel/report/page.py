@@ -8,7 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from unlabel.errors import ModelError, OptionError
-from unlabel.files import read_json, write_bytes
+from unlabel.files import write_bytes
+from unlabel.reading import read_json
 from unlabel.report import (
     deeper,
     durability,

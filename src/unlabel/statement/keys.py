@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlabel.errors import MissingFiles, OptionError
 from unlabel.files import WriteError
-from unlabel.statement.contents import read_plain
+from unlabel.reading import ReadError, read_plain, reason
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -154,5 +154,5 @@ def _read(file: Path) -> bytes:
         raise MissingFiles(f"--key {file}: no such file; expected an Ed25519 key in PEM form")
     try:
         return read_plain(file.resolve(), MOST_BYTES)
-    except ValueError as error:
-        raise OptionError(f"--key {file} is no key: {error}") from error
+    except ReadError as error:
+        raise OptionError(f"--key {file} is no key: {reason(error)}") from error

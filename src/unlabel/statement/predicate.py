@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.errors import ModelError
-from unlabel.files import read_json
+from unlabel.reading import read_json
 from unlabel.runs import CONFIG, MODEL, RECORD, read_config, read_record
 from unlabel.statement.schema import audit_faults
 from unlabel.statement.tensors import file_tensors_sha256

@@ -7,7 +7,6 @@
 A check that cannot be made is a failed one. Nothing that the statement says is used as a path.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,11 @@ from typing import Any
 
 from unlabel.errors import MissingFiles, UnlabelError
 from unlabel.files import restore
+from unlabel.log import SILENT, Log
+from unlabel.reading import parse_json, read_plain, reason
 from unlabel.runs import CONFIG, MODEL, RECORD
 from unlabel.statement.canonical import canonical
-from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents, read_plain
+from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents
 from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope
 from unlabel.statement.keys import read_public
 from unlabel.statement.predicate import AUDIT, PREDICATE, SCHEMA, SIGNERS_WORD, TYPE, borne_out, read_audit
@@ -70,12 +71,13 @@ class Verified:
         return not self.problems
 
 
-def verify_run(run: Path, key: Path | None = None) -> Verified:
+def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verified:
     """Checks a signed run; changes nothing.
 
     Args:
         run: A run folder with a statement.
         key: The public key of the signer, from a source that you trust; without it, anybody may have signed.
+        log: Receives progress.
 
     Raises:
         MissingFiles: There is no run, or no statement in it.
@@ -90,9 +92,9 @@ def verify_run(run: Path, key: Path | None = None) -> Verified:
         )
     public = read_public(key) if key is not None else None
     try:
-        opened = open_envelope(read_plain(file, MOST_BYTES))
+        opened = open_envelope(read_plain(file, MOST_BYTES, follow=False))
     except (ValueError, OSError) as error:
-        return Verified(file, (Problem("statement", STATEMENT, f"cannot be used: {error}"),))
+        return Verified(file, (Problem("statement", STATEMENT, f"cannot be used: {reason(error)}"),))
     problems = []
     if not opened.valid:
         problems.append(Problem("signature", STATEMENT, "the signature is not that of this statement"))
@@ -104,7 +106,7 @@ def verify_run(run: Path, key: Path | None = None) -> Verified:
             problems.append(Problem("signer", STATEMENT, what))
     said, faults = _read(opened)
     problems += faults
-    there = contents(run)
+    there = contents(run, log)
     if said is None:
         return Verified(file, tuple(problems), opened.valid, signer, opened.key_id)
     listed = {item["name"]: item["digest"]["sha256"] for item in said["subject"]}
@@ -119,7 +121,7 @@ def verify_run(run: Path, key: Path | None = None) -> Verified:
 def _read(opened: Opened) -> tuple[dict[str, Any] | None, list[Problem]]:
     """The statement inside an envelope, if its form is right."""
     try:
-        said = json.loads(opened.payload)
+        said = parse_json(opened.payload)
         if len(said["subject"]) > MOST_FILES:
             raise ValueError(f"it lists more than {MOST_FILES:,} files")
         if canonical(said) != opened.payload:
