@@ -67,7 +67,7 @@ def train(
         epochs: Passes over the training images.
         lr: Peak learning rate.
         image_size: Side of the input in pixels.
-        labels: Label columns to learn, comma-separated, a comma in a name written \\,; all by default.
+        labels: Label columns to learn, comma-separated, those in names after a backslash; all by default.
         without: Labels to withhold, comma-separated: makes the Retrain reference.
         stem: First layer of the ResNets; small is for GPUs.
         canaries: Images whose annotation of a label is drawn by a coin, for the audit's C6; 2000 are advised.

@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal
 
@@ -68,15 +68,6 @@ def names(text: str | None) -> tuple[str, ...]:
     found = re.findall(r"(?:\\[,\\]|[^,])+", text or "")
     parts = (re.sub(r"\\([,\\])", r"\1", part.strip()) for part in found)
     return tuple(part for part in parts if part)
-
-
-def listed(parts: Sequence[str]) -> str:
-    r"""A list as it is typed: what `names` reads.
-
-    >>> listed(["Hat, red", "Male"])
-    'Hat\\, red,Male'
-    """
-    return ",".join(re.sub(r"([,\\])", r"\\\1", part) for part in parts)
 
 
 def check_whole(arguments: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What reaches the terminal: text that cannot steer it, and an end without a traceback if a stream is gone."""
+"""What reaches the terminal: text that cannot steer it; and an orderly end if a stream is gone."""
 
 import codecs
 import os

@@ -75,9 +75,11 @@ def read_settings(file: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for table, options in _tables(_parse(file)):
         if table not in ALLOWED:
-            close = suggest(table, ALLOWED)
-            known = close or f" Tables that it may have: {', '.join(n for n in ALLOWED if '.' not in n)}, forget.METHOD."
-            raise OptionError(f"{NAME} has a table [{table}], which such a file may not have.{known}")
+            known = [name for name in ALLOWED if "." not in name]
+            raise OptionError(
+                f"{NAME} has a table [{table}], which such a file may not have.{suggest(table, ALLOWED)} It may"
+                f" have {', '.join(known)} and forget.METHOD"
+            )
         found[table] = {}
         for written, value in options.items():
             key = written.replace("-", "_")
@@ -107,20 +109,26 @@ def _check(table: str, key: str, value: Any) -> None:
 def _harmless(option: inspect.Parameter) -> bool:
     """Whether a method's own option is a number, a switch or a choice: no text, which might be a path."""
     kind = str(option.annotation)
-    return option.default is not option.empty and ("Literal[" in kind or not re.search(r"\bstr\b|Path|Any", kind))
+    return option.default is not option.empty and (
+        "Literal[" in kind or not re.search(r"\bstr\b|Path|Any", kind)
+    )
 
 
 def _tables(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each table under its name, the methods' as ``forget.NAME``."""
     for name, value in content.items():
         if not isinstance(value, dict):
-            raise OptionError(f"{NAME} sets {name!r} outside a table; put it in the table of a command, such as [train]")
+            raise OptionError(
+                f"{NAME} sets {name!r} outside a table; put it in the table of a command, such as [train]"
+            )
         if name != "forget":
             yield name, value
             continue
         for method, options in value.items():
             if not isinstance(options, dict):
-                raise OptionError(f"{NAME} sets {method!r} in [forget]; put it in the table of a method: [forget.auto]")
+                raise OptionError(
+                    f"{NAME} sets {method!r} in [forget]; put it in the table of a method: [forget.auto]"
+                )
             yield f"forget.{method}", options
 
 
