@@ -6,6 +6,7 @@ here, and what a method has of its own.
 """
 
 import inspect
+import json
 import os
 import re
 import tomllib
@@ -56,14 +57,11 @@ class Settings:
         for name in reversed(commands):
             nested = {name: nested}
         Dict(nested, source=NAME)(app, commands, arguments)
-        taken = [
-            f"{argument.name.removeprefix('--')} = {token.value}"
-            for argument in arguments
-            for token in argument.tokens
-            if token.source == NAME
-        ]
-        if taken:
-            self.said = f"unlabel: options read from {Path(NAME).absolute()}: {', '.join(taken)}"
+        read = [argument for argument in arguments if any(token.source == NAME for token in argument.tokens)]
+        names = [argument.name.removeprefix("--") for argument in read]
+        if names:
+            found = ", ".join(f"{name} = {json.dumps(options[name.replace('-', '_')])}" for name in names)
+            self.said = f"unlabel: options read from {Path(NAME).absolute()}: {found}"
 
 
 def read_settings(file: Path) -> dict[str, dict[str, Any]]:
@@ -77,8 +75,8 @@ def read_settings(file: Path) -> dict[str, dict[str, Any]]:
         if table not in ALLOWED:
             known = [name for name in ALLOWED if "." not in name]
             raise OptionError(
-                f"{NAME} has a table [{table}], which such a file may not have.{suggest(table, ALLOWED)} It may"
-                f" have {', '.join(known)} and forget.METHOD"
+                f"{NAME} has a table [{table}], which such a file may not have."
+                f"{suggest(table, ALLOWED)} It may have {', '.join(known)} and forget.METHOD"
             )
         found[table] = {}
         for written, value in options.items():
