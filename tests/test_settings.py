@@ -92,7 +92,9 @@ def test_a_file_replaces_nothing(command, base: Path, toml, tmp_path: Path) -> N
     assert (tmp_path / "mine.pt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("table", [*(name for name in ALLOWED if not name.startswith("forget.")), "forget.auto"])
+@pytest.mark.parametrize(
+    "table", [*(name for name in ALLOWED if not name.startswith("forget.")), "forget.auto"]
+)
 @pytest.mark.parametrize("key", NEVER)
 def test_what_is_trusted_read_written_and_passed_is_typed(table: str, key: str, toml) -> None:
     for written in (key, key.replace("_", "-")):
@@ -135,7 +137,9 @@ def test_a_plug_ins_text_option_is_typed(toml, monkeypatch) -> None:
 
 
 def test_a_command_says_what_it_read_and_from_where(command, photos, toml, tmp_path: Path) -> None:
-    file = toml("[train]\nepochs = 1\nbatch-size = 32\nquiet = true\nimage_size = 16\n[audit]\nbudget = 'full'\n")
+    file = toml(
+        "[train]\nepochs = 1\nbatch-size = 32\nquiet = true\nimage_size = 16\n[audit]\nbudget = 'full'\n"
+    )
     ran = command("train", f"folder:{photos}", "--out", "run", "--batch-size", 48)
     assert ran.code == 0
     assert ran.err == f"unlabel: options read from {file}: epochs = 1, image-size = 16, quiet = true\n"
@@ -167,7 +171,9 @@ def test_a_command_says_what_it_read_and_from_where(command, photos, toml, tmp_p
         ("#" * (MOST_BYTES + 1), ("more than 16,000 bytes",)),
     ],
 )
-def test_a_mistake_is_one_line(text: str, says: tuple[str, ...], command, photos, toml, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line(
+    text: str, says: tuple[str, ...], command, photos, toml, tmp_path: Path
+) -> None:
     toml(text)
     ran = command("train", f"folder:{photos}", "--out", "run", "--image-size", 16, "--quiet")
     assert (ran.code, ran.out) == (2, "")
