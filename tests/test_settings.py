@@ -17,8 +17,9 @@ from unlabel.forget.methods import METHODS
 from unlabel.settings import ALLOWED, MOST_BYTES, read_settings
 
 NEVER = (
-    "key", "force", "out", "data", "source", "run", "before", "reference", "make_references", "labels", "without",
-    "canary_labels", "fail_on", "require", "plan", "rows", "keep_row", "skip_bad", "weights", "mean", "std",
+    "key", "force", "out", "data", "source", "run", "before", "reference", "make_references", "labels",
+    "without", "canary_labels",
+    "fail_on", "require", "plan", "rows", "keep_row", "skip_bad", "weights", "mean", "std",
     "signer", "license", "to", "with_images", "keep_models", "cache", "json", "methods", "max_loss",
 )  # fmt: skip
 

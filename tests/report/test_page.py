@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unlabel.errors import ModelError, OptionError
-from unlabel.report import render, write_report
+from unlabel.report import card, render, write_report
 
 Make = Callable[..., dict[str, Any]]
 VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
