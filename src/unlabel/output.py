@@ -18,8 +18,8 @@ def steady(text: str) -> str:
 
     What JSON leaves as it is, from U+007F on, is written as JSON writes it: the value stays the same.
 
-    >>> print(steady("red \x1b[31m\tand \u202edne"))
-    red \x1b[31m	and \u202edne
+    >>> print(steady("red \x1b[31m and \u202edne"))
+    red \x1b[31m and \u202edne
     """
     return UNSEEN.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found[0]), text)
 
