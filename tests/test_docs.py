@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import unlabel
 from unlabel.cli import app, forget_app
 from unlabel.forget.methods import METHODS
 
@@ -96,6 +97,19 @@ def test_no_page_or_source_names_this_machine_or_promises_too_much(path: Path) -
     assert "/work" + "/" not in text
     promises = re.findall(r"(?<!Never )\b(?:is|are|was) (?:certified|compliant)\b", text, re.IGNORECASE)
     assert not promises
+
+
+def test_the_readmes_python_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """In seconds: it draws 400 small faces."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert "weights changed" in capsys.readouterr().out
+
+
+def test_the_python_api_can_be_listed() -> None:
+    assert {*unlabel.__all__} <= {*dir(unlabel)}
+    assert {*unlabel.__all__} == {*unlabel._WHERE}
+    assert all(getattr(unlabel, name) is not None for name in dir(unlabel))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=names(SOURCES))

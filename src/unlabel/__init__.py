@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unlabel.engine import Run, start
     from unlabel.forget.driver import forget_labels
     from unlabel.forget.methods import METHODS
+    from unlabel.recipe import Recipe
     from unlabel.request import Request
     from unlabel.training import fit, train
 
@@ -30,6 +31,7 @@ _WHERE = {
     "start": "unlabel.engine",
     "forget_labels": "unlabel.forget.driver",
     "METHODS": "unlabel.forget.methods",
+    "Recipe": "unlabel.recipe",
     "Request": "unlabel.request",
     "fit": "unlabel.training",
     "train": "unlabel.training",
@@ -39,6 +41,7 @@ __all__ = [
     "METHODS",
     "AuditOptions",
     "Dataset",
+    "Recipe",
     "Request",
     "Run",
     "Source",
@@ -50,6 +53,10 @@ __all__ = [
     "start",
     "train",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

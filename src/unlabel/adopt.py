@@ -28,7 +28,7 @@ from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
 from unlabel.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
 from unlabel.recipe import History
 from unlabel.records import data_record, place_record
-from unlabel.request import Request
+from unlabel.request import Request, as_names
 from unlabel.runs import RECORD, Config, check_output, file_sha256, load_run, staged, write_json, write_run
 from unlabel.workflow import SCHEMA
 
@@ -91,6 +91,7 @@ def adopt_run(
         DataError: The labels are no columns of the data, or the data cannot be read.
     """
     check_output(out, force=force)
+    without = as_names(without)
     if run.processes != 1:
         raise OptionError(
             f"--devices is {run.processes}; adopting reads the model on one: leave --devices out"

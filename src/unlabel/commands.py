@@ -41,7 +41,7 @@ def _shared(
 
     Args:
         run: The run to start from; it is only read.
-        labels: Labels to forget, comma-separated.
+        labels: Labels to forget, comma-separated; a comma in a name stands after a backslash.
         out: Run folder to write.
         data: Another data source than the one the run remembers.
         images: Calibration images.

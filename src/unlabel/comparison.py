@@ -32,7 +32,7 @@ def compare(
 
     Args:
         run: The run to forget from; it is only read.
-        labels: Labels to forget, comma-separated.
+        labels: Labels to forget, comma-separated; a comma in a name stands after a backslash.
         out: Folder of the comparison; what is finished in it is used again.
         methods: Methods, comma-separated; all of them by default.
         seeds: Forgetting seeds of each method, from --seed on.

@@ -28,6 +28,8 @@ from unlabel.log import SILENT, Log
 
 Precision = Literal["32", "bf16"]
 Accelerator = Literal["auto", "cpu", "cuda"]
+MOST_DEVICES = 64
+MOST_BATCH = 65_536
 
 _LAUNCHER = "_UNLABEL_LAUNCHER"  # process id of a command that starts itself anew on every GPU
 
@@ -137,22 +139,22 @@ def start(
     """Prepares a run on this machine; nothing is launched yet.
 
     Args:
-        devices: Processes, one a device, >= 1. On CPUs they are forked and share the cores.
+        devices: Processes, one a device, 1 to 64. On CPUs they are forked and share the cores.
         accelerator: ``auto`` takes a GPU where there is one.
         precision: ``32``, or ``bf16`` autocast.
         seed: Key of all randomness, >= 0.
-        batch_size: Images in one optimiser step over all processes.
+        batch_size: Images in one optimiser step over all processes, 2 to 65,536.
         log: Receives progress.
 
     Raises:
         OptionError: A value is out of range or the accelerator is not there.
     """
-    if devices < 1:
-        raise OptionError(f"--devices is {devices}; expected 1 or more")
+    if not 1 <= devices <= MOST_DEVICES:
+        raise OptionError(f"--devices is {devices}; expected 1 or more, {MOST_DEVICES} at most")
     if not 0 <= seed < 2**31:
         raise OptionError(f"--seed is {seed}; expected 0 to 2147483647")
-    if batch_size < 2:
-        raise OptionError(f"--batch-size is {batch_size}; expected 2 or more")
+    if not 2 <= batch_size <= MOST_BATCH:
+        raise OptionError(f"--batch-size is {batch_size}; expected 2 or more, {MOST_BATCH:,} at most")
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise OptionError("--accelerator is cuda, but no CUDA device is visible; use cpu or auto")
     cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())

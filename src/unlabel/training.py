@@ -26,6 +26,7 @@ from unlabel.models.build import build
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import permutation
 from unlabel.recipe import History, Recipe
+from unlabel.request import Request
 
 Objective = Callable[[nn.Module, Batch], Tensor]  # -> one loss a sample, (batch,)
 AfterStep = Callable[[nn.Module, torch.optim.Optimizer], None]
@@ -244,13 +245,16 @@ def train(
         recipe: Length and rates.
         run: Where; its seed keys the initial weights, the order of images and their augmentation.
         network, stem: See `models.build.build`.
-        without: Labels to withhold.
+        without: Label or labels to withhold.
         checkpoint: See `fit`.
 
     Returns:
         The model on the run's device, in eval mode, and its history.
+
+    Raises:
+        RequestError: A label to withhold is none of the data's, or is all that there are.
     """
-    columns = [data.labels.index(name) for name in without]
+    columns = Request.make(without, data.labels).columns if without else ()
     model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed), run)
     _, head = find_head(model, len(data.labels))
     remove_rows(head, columns, [removed_output(data, column) for column in columns])

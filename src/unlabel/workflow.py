@@ -26,7 +26,7 @@ from unlabel.forget.methods import find_method
 from unlabel.models.eraser import eraser_of
 from unlabel.recipe import Recipe
 from unlabel.records import blueprint_of, data_record, place_record, refuse_constant, source_of
-from unlabel.request import Request
+from unlabel.request import Request, as_names
 from unlabel.runs import (
     Config,
     check_output,
@@ -79,7 +79,7 @@ def train_run(
     Returns:
         The record that is also in ``unlabel.json``. It raises as the rooms do.
     """
-    recipe = recipe or Recipe()
+    recipe, without = recipe or Recipe(), as_names(without)
     check_output(out, force=force)
     data = load(source, image_size=image_size, labels=labels, skip_bad=skip_bad, log=run.log)
     data = data.normalised(*normalisation) if normalisation else data
@@ -216,7 +216,7 @@ def forget_run(
     if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
         raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")
     check_output(out, force=force)
-    config, record = read_config(parent), read_record(parent)
+    config, record, labels = read_config(parent), read_record(parent), as_names(labels)
     Request.make(labels, config.labels, forgotten=config.forgotten)
     entry = find_method(method)
     if entry.name == "retrain":
@@ -237,7 +237,7 @@ def forget_run(
         new["rows"] = {"file": rows.name, "sha256": file_sha256(rows), "count": len(listed)}
     settings = {"images": images, "keep_row": keep_row, "rows": listed, **options}
     return engine.launch(
-        run, _forget_job, entry.name, parent, tuple(labels), source.train, out, new, settings, force
+        run, _forget_job, entry.name, parent, labels, source.train, out, new, settings, force
     )
 
 

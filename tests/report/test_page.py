@@ -11,8 +11,7 @@ import pytest
 
 from unlabel.audit.verdicts import HEADLINES
 from unlabel.errors import ModelError, OptionError
-from unlabel.report import render, write_report
-from unlabel.report.card import card
+from unlabel.report import card, render, write_report
 from unlabel.report.sentences import FINDINGS, banners
 
 Make = Callable[..., dict[str, Any]]
@@ -127,6 +126,25 @@ def test_cost_is_told_in_images_before_seconds(make_audit: Make):
     assert "8.3 × faster than retraining" in render(unknown)
     unknown["models"]["after"]["seconds"] = {"forget": 8260.0}
     assert "100 × the time of retraining" in render(unknown)
+
+
+def test_no_speed_up_is_claimed_where_no_training_is_recorded(make_audit: Make):
+    """What an adopted model's run took is the adoption; a later request's, the forgetting before it."""
+    for method in ("adopt", "auto", None):
+        found = make_audit(references=0)
+        found["models"]["before"] |= {"method": method, "seconds": {"total": 4000.0}}
+        found["models"]["after"]["images_processed"] = None
+        page = render(found)
+        assert "faster than" not in page
+        assert "training the original: not known, no training is recorded" in page
+        assert "What that took is not known, no training is recorded." in page
+        assert "- Cost of training the original: not known" in card(found)
+    found = make_audit()
+    for reference in found["models"]["references"]:
+        reference["method"] = "adopt"
+    assert "than retraining" not in render(found)
+    assert "not known, no training is recorded" not in render(make_audit()) + card(make_audit())
+    assert "fewer images than training the original" in render(make_audit(references=0))
 
 
 def test_where_the_data_lies_is_not_in_the_heading(make_audit: Make):

@@ -24,7 +24,7 @@ from unlabel.errors import ModelError, NothingToForget, OptionError
 from unlabel.randomness import uniform
 from unlabel.reading import read_json
 from unlabel.records import planted_source
-from unlabel.request import Request
+from unlabel.request import Request, listed
 from unlabel.runs import CANARIES, Config, Loaded, load_run
 
 TRAIN_IMAGES = 5000  # T_in: enough for an interval of .02 on an advantage of 0
@@ -208,7 +208,7 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
             raise ModelError(
                 f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"
                 f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
-                f" --without {shlex.quote(','.join(request.masked))} --out RUN"
+                f" --without {shlex.quote(listed(request.masked))} --out RUN"
             )
 
 

@@ -19,6 +19,7 @@ from unlabel.forget.driver import DEFAULT_IMAGES
 from unlabel.reading import read_json
 from unlabel.references import train_references
 from unlabel.report.page import WRONG
+from unlabel.request import as_names
 
 MOST_SEEDS = 100
 JSON, CSV, PAGE = "compare.json", "compare.csv", "compare.html"
@@ -67,7 +68,7 @@ def compare_run(
     Raises:
         UnlabelError: Something in the request does not fit; before anything is computed.
     """
-    names = chosen(methods)
+    labels, names = as_names(labels), chosen(as_names(methods))
     for what, value, most in (("--seeds", seeds, MOST_SEEDS), ("--budget-steps", budget_steps, 10**9)):
         if not 1 <= value <= most:
             raise OptionError(f"{what} is {value}; expected 1 to {most:,}")

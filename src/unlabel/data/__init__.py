@@ -14,6 +14,7 @@ from unlabel.data.dataset import Dataset, Source
 from unlabel.data.splits import constant_labels
 from unlabel.errors import OptionError, suggest
 from unlabel.log import SILENT, Log
+from unlabel.request import as_names
 
 __all__ = ["READERS", "Dataset", "Source", "constant_labels", "load"]
 
@@ -38,7 +39,7 @@ def load(
             or ``digits``.
         image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
             that small (cifar10, mnist, svhn, shapes, digits), or for what the name says.
-        labels: Label columns to keep, in this order; None for all.
+        labels: Label column, or columns in this order, to keep; None for all.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
         log: Receives progress and remarks.
@@ -60,6 +61,7 @@ def load(
     if workers is not None and workers < 0:
         raise OptionError(f"found {workers} workers; choose 0 or more")
     if labels is not None:
+        labels = as_names(labels)
         _check_labels(labels)
     return READERS[kind](spec, image_size, labels, skip_bad, workers, log)
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from unlabel.data.dataset import Dataset, Source
 from unlabel.errors import OptionError, suggest
 from unlabel.randomness import uniform
+from unlabel.request import as_names
 
 SCHEMA = "unlabel.canaries/1"
 MOST = 10  # at most one training image in so many carries one
@@ -75,7 +76,7 @@ def plant(source: Source, plan: CanaryPlan) -> tuple[Source, Planting]:
         OptionError: The number or a label does not fit, or the labels are classes that exclude each other.
     """
     train = source.train
-    names = plan.labels or (most_balanced(train),)
+    names = as_names(plan.labels) or (most_balanced(train),)
     _check(train, plan, names)
     target, found = train.target.copy(), {}
     for name in names:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.errors import LabelMismatch, suggest
+from unlabel.request import as_names
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,12 @@ class Dataset:
         )
 
     def with_labels(self, labels: Sequence[str]) -> "Dataset":
-        """The same images with these label columns in this order.
+        """The same images with this label column, or these in this order.
 
         Raises:
             LabelMismatch: A label has no column here.
         """
+        labels = as_names(labels)
         for name in labels:
             if name not in self.labels:
                 raise LabelMismatch(

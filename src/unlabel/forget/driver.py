@@ -19,9 +19,10 @@ from unlabel.forget.pipeline import Outcome
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import uniform
-from unlabel.request import Request
+from unlabel.request import Request, as_names
 
 DEFAULT_IMAGES = 2048
+MOST_IMAGES = 10**9
 
 
 def forget_labels(
@@ -44,7 +45,7 @@ def forget_labels(
 
     Args:
         model: Any network whose last linear layer has one output a label of the data; not changed.
-        labels: Names to forget.
+        labels: Name or names to forget.
         data: Training images; a keyed sample of them is used, never all by default.
         method: A name of `METHODS`.
         images: Calibration images, 16 or more; fewer are used when there are fewer.
@@ -135,6 +136,7 @@ def positions_of(data: Dataset, names: Sequence[str]) -> tuple[int, ...]:
     Raises:
         LabelMismatch: A name is no training image.
     """
+    names = as_names(names)
     place = dict(zip(data.ids.tolist(), data.rows.tolist(), strict=True)) if names else {}
     unknown = [name for name in names if name not in place]
     if unknown:
@@ -150,8 +152,8 @@ def calibration(data: Dataset, images: int, seed: int, *, listed: Sequence[int] 
 
     Images that are listed by their position in the whole source are always in it.
     """
-    if images < 16:
-        raise OptionError(f"--images is {images}; expected 16 or more")
+    if not 16 <= images <= MOST_IMAGES:
+        raise OptionError(f"--images is {images}; expected 16 or more, {MOST_IMAGES:,} at most")
     rank = uniform(seed, "calibration", data.rows)
     rank[np.isin(data.rows, np.array(listed, np.int64))] = -1.0
     images = max(images, len(listed))

@@ -186,11 +186,14 @@ def _cost(audit: Json) -> Iterator[str]:
     if changed is not None and total:
         yield f"- Weights changed: {count(changed)} of {count(total)} ({percent(changed / total)})"
     other = "retraining" if many else "training the original"
-    for cost in provenance.cost_rows(audit):
+    costs = provenance.cost_rows(audit)
+    for cost in costs:
         if cost.ours is not None:
             show = duration if cost.kind == "time" else count
             theirs = f"; {other}: {show(cost.theirs)}" if cost.theirs is not None else ""
             yield f"- {cost.name}: {show(cost.ours)}{theirs}"
+    if all(cost.theirs is None for cost in costs):
+        yield f"- Cost of {other}: {provenance.UNKNOWN}"
 
 
 def _made(audit: Json) -> Iterator[str]:

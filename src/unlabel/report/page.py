@@ -192,6 +192,7 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "label_axis": scale,
         "chance": chance,
         "costs": provenance.cost_rows(audit),
+        "unknown": provenance.UNKNOWN,
         "references": len(references),
         "controls": list(controls(audit)),
         "splits": provenance.splits(audit),
