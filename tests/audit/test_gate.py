@@ -37,7 +37,8 @@ def audit(valid: bool = True, **states: str) -> Any:
         (audit(C5="INCONCLUSIVE"), "useful", 4, "not decided: C5 INCONCLUSIVE"),
         (audit(C4="NOT_EVALUATED"), "unlearned", 4, "not decided: C4 NOT_EVALUATED"),
         (audit(C4="NOT_EVALUATED", C5="FAIL"), "unlearned", 3, "not met: C5 FAIL"),
-        (audit(C3="FAIL", C6="FAIL"), "unlearned", 0, "met"),
+        (audit(C3="FAIL"), "unlearned", 0, "met"),
+        (audit(C6="FAIL"), "unlearned", 3, "not met: C6 FAIL"),
         (audit(valid=False), "C1", 3, "not met: the audit is invalid"),
     ],
 )

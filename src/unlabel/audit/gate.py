@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from unlabel.errors import OptionError, suggest
 from unlabel.findings import Audit
 
+UNLEARNED = ("C1", "C2", "C4", "C5")
+"""What the headline UNLEARNED, without "(provisional)", says. It also needs that C6 does not FAIL."""
+
 NAMES: Mapping[str, tuple[str, ...]] = {
     "C1": ("C1",),
     "C2": ("C2",),
@@ -18,7 +21,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "durable": ("C4",),
     "useful": ("C5",),
     "unmemorised": ("C6",),
-    "unlearned": ("C1", "C2", "C4", "C5"),  # of the headline UNLEARNED, without "(provisional)"
+    "unlearned": UNLEARNED,
 }
 """What may be required, and which claims must then pass."""
 
@@ -63,6 +66,8 @@ def judge(audit: Audit, claims: Iterable[str]) -> tuple[int, str]:
     if not audit.valid:
         return FAILED, "not met: the audit is invalid"
     states = {name: _state(audit, name) for name in claims}
+    if {*UNLEARNED} <= {*states} and _state(audit, "C6") == "FAIL":
+        states["C6"] = "FAIL"
     for code, group in ((FAILED, ("FAIL",)), (OPEN, ("INCONCLUSIVE", "NOT_EVALUATED", "PASS (provisional)"))):
         if named := [f"{name} {state}" for name, state in states.items() if state in group]:
             return code, f"{'not met' if code == FAILED else 'not decided'}: {', '.join(named)}"
