@@ -25,6 +25,7 @@ def audit(
     labels: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_on: Literal["never", "fail"] = "never",
+    force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
     """Measure how far a run forgot, with attacks that hiding an output cannot pass.
@@ -42,6 +43,7 @@ def audit(
         labels: With plan, and without BEFORE: labels that RUN, an original, could be asked to forget.
         json_: Print the audit, or the plan, as JSON.
         fail_on: With fail, exit with 3 when a claim FAILs or the audit is invalid.
+        force: Replace the audit of a larger budget, or a file that is no audit of RUN.
     """
     if plan:
         _plan(run, before, names(reference), names(labels), data, place, json_=json_)
@@ -51,8 +53,10 @@ def audit(
     if labels is not None:
         raise OptionError("--labels names what could be forgotten, for --plan; an audit reads it from RUN")
     from unlabel.audit.command import audit_run
+    from unlabel.audit.keeping import check_place
     from unlabel.audit.terminal import lines
 
+    check_place(run, budget, force=force)  # before references are trained
     where, references, made = place.start(), [Path(name) for name in names(reference)], []
     if make_references is not None:
         from unlabel.references import make_references as make
@@ -62,7 +66,14 @@ def audit(
     elif epochs is not None or lr is not None:
         raise OptionError("--epochs and --lr say how to train references; add --make-references 3")
     result = audit_run(
-        run, before, [*references, *made], where, data=data, budget=budget, command=command_line()
+        run,
+        before,
+        [*references, *made],
+        where,
+        data=data,
+        budget=budget,
+        force=force,
+        command=command_line(),
     )
     if json_:
         print(json.dumps(result.to_json(), ensure_ascii=False))

@@ -27,19 +27,10 @@ from torch import nn
 
 from unlabel.config import Config
 from unlabel.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
-from unlabel.files import (
-    RECORD,
-    check_output,
-    read_json,
-    restore,
-    staged,
-    visible,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from unlabel.files import RECORD, read_json, visible, write_bytes, write_json, write_text
 from unlabel.models.build import build
 from unlabel.models.eraser import insert_empty
+from unlabel.places import check_output, restore, staged
 from unlabel.recipe import History, Recipe
 
 __all__ = [

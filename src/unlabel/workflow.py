@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from unlabel.errors import Diverged, OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.models.eraser import eraser_of
+from unlabel.places import claimed, empty
 from unlabel.recipe import Recipe
 from unlabel.records import blueprint_of, data_record, place_record, refuse_constant, source_of
 from unlabel.request import Request
@@ -124,7 +126,12 @@ def train_run(
         raise
 
 
-def _train_job(
+def _train_job(run: Run, data: Source, out: Path, *more: Any) -> dict[str, Any]:
+    with claimed(_unfinished(out)) if run.rank == 0 else nullcontext():
+        return _trained(run, data, out, *more)
+
+
+def _trained(
     run: Run,
     data: Source,
     out: Path,
@@ -186,12 +193,11 @@ def _training_folder(out: Path, record: Mapping[str, Any], config: Config, run: 
                         f"an unfinished training with other options is in {folder}; finish it with the same"
                         " options, discard it with --force, or delete that folder"
                     )
-                shutil.rmtree(folder)
+                empty(folder)
             elif (folder / "checkpoint.pt").is_file():
                 run.log.say(f"going on with the unfinished training in {folder}")
-        elif folder.exists():
-            shutil.rmtree(folder)  # a kill while it was removed: whose checkpoint is left is not known
-        folder.mkdir(parents=True, exist_ok=True)
+        else:
+            empty(folder)  # a kill while it was removed: whose checkpoint is left is not known
         write_json(note, {"job": print_of_job})
     run.fabric.barrier()
     return folder

@@ -18,6 +18,7 @@ from unlabel import engine
 from unlabel.audit.alteration import Used, use_on
 from unlabel.audit.case import Case, Sets, differences, open_case, overlap, sets_of
 from unlabel.audit.cost import reference_cost
+from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
 from unlabel.audit.nudged import Nudged
 from unlabel.audit.protocol import audit_outputs
@@ -35,7 +36,7 @@ from unlabel.models.build import build
 from unlabel.models.custom import is_custom
 from unlabel.models.features import Outputs, outputs
 from unlabel.models.head import find_head
-from unlabel.runs import Loaded, write_json
+from unlabel.runs import Loaded
 
 REPEATED = 64  # images read twice to see whether a model is deterministic
 
@@ -51,6 +52,7 @@ def audit_run(
     command: str = "",
     options: AuditOptions | None = None,
     write: bool = True,
+    force: bool = False,
 ) -> Audit:
     """Audits a run against the one it was made from and its retrained references.
 
@@ -64,6 +66,7 @@ def audit_run(
         command: The command line, for the record.
         options: Margins and sizes; the published ones by default.
         write: Whether to write ``audit.json``; without it the run is only read.
+        force: Replace a deeper audit, or a file that is no audit of this run.
 
     Returns:
         The audit, as written.
@@ -71,9 +74,27 @@ def audit_run(
     Raises:
         NothingToForget: The run has forgotten no label that the original has.
         ModelError: The runs do not belong together, or not to the data.
-        OptionError: One reference is given twice, or is the audited run itself.
+        OptionError: One reference is given twice, or is the audited run itself; or a deeper audit is there,
+            and is not to be replaced.
     """
     settings = options or AuditOptions(budget=budget, seed=where.seed)
+    if not write:
+        return _audited(run, before, references, where, settings, data, command)
+    with keeping(run, settings.budget, force=force) as keep:
+        result = _audited(run, before, references, where, settings, data, command)
+        keep(result.to_json())
+    return result
+
+
+def _audited(
+    run: Path,
+    before: Path,
+    references: Sequence[Path],
+    where: Run,
+    settings: AuditOptions,
+    data: str | None,
+    command: str,
+) -> Audit:
     where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
     case = open_case(run, before, references, where, data)
     assert case.after is not None
@@ -88,7 +109,7 @@ def audit_run(
         first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
         shared = replace(shared, before=first, references=tuple(retrained))
         used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
-    result = shared.audit(
+    return shared.audit(
         after,
         options=settings,
         used=used,
@@ -100,9 +121,6 @@ def audit_run(
         },
         log=where.log,
     )
-    if write:
-        write_json(run / "audit.json", result.to_json())
-    return result
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from unlabel.data.decoding import MAX_BYTES, TRANSFORM, Unreadable, decode
 from unlabel.data.parallel import Each, side_by_side
 from unlabel.errors import DataError
 from unlabel.log import SILENT, Log
+from unlabel.places import foreign
 
 _CHUNK = 64
 _ABANDONED_SECONDS = 86_400.0
@@ -60,21 +61,27 @@ Part: TypeAlias = tuple[NDArray[np.uint8], list[bytes], dict[int, str]]
 
 
 def cache_folder() -> Path:
-    """The folder that holds decoded images, made if it is missing; it may be deleted at any time.
+    """The user's own folder of decoded images, made if it is missing; it may be deleted at any time.
 
     ``UNLABEL_CACHE``, else ``unlabel`` in ``XDG_CACHE_HOME``, else ``~/.cache/unlabel``.
 
     Raises:
-        DataError: It cannot be made.
+        DataError: It cannot be made, or other users can write to it.
     """
     named = os.environ.get("UNLABEL_CACHE")
     folder = (
         Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unlabel"
     )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fault = foreign(folder)
     except OSError as error:
         raise unusable(folder, error) from error
+    if fault:
+        raise DataError(
+            f"the cache {folder} {fault}; expected a folder that you alone can write to: chmod 700 it if it"
+            " is yours, or name another in the environment variable UNLABEL_CACHE"
+        )
     _sweep(folder)
     return folder
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unlabel.errors import ModelError
-
-STATEMENT = "statement.dsse.json"
-"""The one file that a statement cannot list: itself."""
+from unlabel.files import STATEMENT
+from unlabel.leftovers import is_leftover
 
 MOST_FILES = 10_000
 MOST_FOLDERS = 32  # one inside the other
@@ -30,14 +29,16 @@ class Contents:
     Args:
         files: Path below the folder, with ``/`` between its parts -> hex sha256; sorted by path.
         refused: Path -> why that entry cannot be covered: a link, no plain file, unreadable.
+        leftovers: Names of files that a killed command was writing in it; they are no part of the run.
     """
 
     files: dict[str, str]
     refused: dict[str, str]
+    leftovers: tuple[str, ...] = ()
 
 
 def contents(folder: Path) -> Contents:
-    """Hashes every file below a folder except its statement; follows no link.
+    """Hashes every file below a folder except its statement and leftovers; follows no link.
 
     Args:
         folder: A run's folder.
@@ -45,23 +46,25 @@ def contents(folder: Path) -> Contents:
     Raises:
         ModelError: More than 10,000 files, or folders nested more than 32 deep.
     """
-    files, refused = {}, {}
+    files, refused, leftovers = {}, {}, []
     for count, (name, entry) in enumerate(_below(folder, "", 0)):
         if count >= MOST_FILES:
             raise ModelError(f"{folder} holds more than {MOST_FILES:,} files; expected a run's folder")
-        if name == STATEMENT:
+        if name == STATEMENT:  # the one file that a statement cannot list
             continue
         try:
             name.encode("utf-8")
             if entry.is_symlink():
                 refused[name] = "is a link; expected a file"
+            elif is_leftover(name) and entry.is_file(follow_symlinks=False):
+                leftovers.append(name)
             else:
                 files[name] = plain_sha256(Path(entry.path))
         except UnicodeEncodeError:
             refused[name.encode("utf-8", "backslashreplace").decode()] = "has a name that is not UTF-8"
         except OSError as error:
             refused[name] = f"cannot be read ({error.strerror or error})"
-    return Contents(dict(sorted(files.items())), dict(sorted(refused.items())))
+    return Contents(dict(sorted(files.items())), dict(sorted(refused.items())), tuple(sorted(leftovers)))
 
 
 def _below(folder: Path, inside: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:
