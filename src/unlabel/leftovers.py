@@ -6,8 +6,8 @@
     .NAME.PID.TOKEN.new    a run that is being written, or the old one that it has just replaced
     .NAME.PID.TOKEN.old    a run that is being replaced, where the file system cannot swap two folders
 
-TOKEN is random, so nobody can put a link there beforehand. A leftover is only touched if it is this user's, if
-it is no link, and if its process has ended.
+TOKEN is random, so nobody can put a link there beforehand. Of leftovers, only those of this user, that are no
+link and whose process has ended, are touched.
 """
 
 import hashlib
