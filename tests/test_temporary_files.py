@@ -19,7 +19,7 @@ from unlabel.errors import DataError
 from unlabel.files import WriteError, write_bytes
 from unlabel.leftovers import beside, is_leftover, sweep
 from unlabel.log import SILENT
-from unlabel.places import held, restore, staged
+from unlabel.places import held, staged
 
 NOBODY = 65534
 TOKEN = "0123456789abcdef"
@@ -180,18 +180,18 @@ def test_leftovers_of_ended_processes_are_removed_and_no_others(tmp_path: Path) 
 
 
 @root
-def test_what_another_user_left_is_neither_removed_nor_put_back(shared: Path) -> None:
+def test_what_another_user_left_is_not_removed(shared: Path) -> None:
     dead = ended()
-    file, run = shared / f".a.{dead}.{TOKEN}.tmp", shared / f".a.{dead}.{TOKEN}.old"
+    file, run = shared / f".a.{dead}.{TOKEN}.tmp", shared / f".a.{dead}.{TOKEN}.new"
     file.write_text("half")
     run.mkdir()
-    (run / "unlabel.json").write_text("{}")
     for path in (file, run):
         os.chown(path, NOBODY, NOBODY)
-    restore(shared / "a")
-    assert not (shared / "a").exists()
     sweep(shared / "a")
+    with staged(shared / "a", force=False) as folder:
+        (folder / "b").write_text("1")
     assert file.exists()
+    assert run.exists()
 
 
 def test_a_very_long_name_can_be_written(tmp_path: Path) -> None:

@@ -53,12 +53,18 @@ def create(file: Path, content: bytes, mode: int) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fchmod(handle, mode)
+            permit(handle, mode)
             os.fsync(handle)
     except BaseException:
         with suppress(OSError):
             file.unlink()
         raise
+
+
+def permit(handle: int, mode: int) -> None:
+    """Sets the permissions of an open file or folder, where its file system knows any."""
+    with suppress(OSError):  # it is private then, or as its file system was mounted
+        os.fchmod(handle, mode)
 
 
 def mode_at(path: Path, most: int) -> int:
@@ -82,9 +88,15 @@ def is_own(status: os.stat_result) -> bool:
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
-def left(path: Path, kind: str) -> list[Path]:
-    """What processes that have ended left of one kind beside a path."""
-    return _abandoned(path.parent, re.escape(_stem(path)), kind)
+def left(path: Path, kind: str, *, own: bool = True) -> list[Path]:
+    """What processes that have ended left of one kind beside a path.
+
+    Args:
+        path: What they were writing.
+        kind: Ending of the hidden name.
+        own: Only what belongs to this user, which may be removed.
+    """
+    return _abandoned(path.parent, re.escape(_stem(path)), kind, own=own)
 
 
 def sweep(path: Path) -> None:
@@ -111,21 +123,25 @@ def _stem(path: Path) -> str:
     return path.name if len(name) <= _LONGEST else hashlib.sha256(name).hexdigest()[:32]
 
 
-def _abandoned(folder: Path, stem: str, kind: str) -> list[Path]:
+def _abandoned(folder: Path, stem: str, kind: str, *, own: bool = True) -> list[Path]:
     name = re.compile(rf"\.{stem}{_ENDING}{kind}", re.DOTALL)
     with suppress(OSError):
         found = [match for match in map(name.fullmatch, os.listdir(folder)) if match]
-        return [folder / match[0] for match in found if _is_abandoned(folder / match[0], *match.groups())]
+        ended = [folder / match[0] for match in found if not _lives(int(match[1]), match[2])]
+        return [place for place in ended if _is_usable(place, own)]
     return []
 
 
-def _is_abandoned(place: Path, process: str, token: str) -> bool:
-    if token in _in_use or (int(process) != os.getpid() and _runs(int(process))):
-        return False
+def _is_usable(place: Path, own: bool) -> bool:
     with suppress(OSError):
         status = os.lstat(place)
-        return is_own(status) and not stat.S_ISLNK(status.st_mode)
+        return not stat.S_ISLNK(status.st_mode) and (not own or is_own(status))
     return False
+
+
+def _lives(process: int, token: str) -> bool:
+    """Whether who uses a name is running; this process's number may have been another's before."""
+    return token in _in_use if process == os.getpid() else _runs(process)
 
 
 def _runs(process: int) -> bool:

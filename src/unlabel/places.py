@@ -22,7 +22,7 @@ from pathlib import Path
 
 from unlabel.errors import OptionError
 from unlabel.files import RECORD, STATEMENT, WriteError
-from unlabel.leftovers import NOFOLLOW, beside, is_own, left, mode_at
+from unlabel.leftovers import NOFOLLOW, beside, is_own, left, mode_at, permit
 
 try:
     import fcntl
@@ -150,7 +150,7 @@ def restore(path: Path) -> None:
     """Puts a run back that a killed command had moved away and not yet replaced; see `_put`."""
     if path.name in ("", "..") or path.exists() or path.is_symlink():
         return
-    for old in left(path, "old"):
+    for old in left(path, "old", own=False):
         if (old / RECORD).is_file():
             with suppress(OSError):
                 os.rename(old, path)
@@ -217,25 +217,21 @@ def _sync(path: Path, mode: int | None = None) -> None:
     handle = os.open(path, os.O_RDONLY | NOFOLLOW)
     try:
         if mode is not None:
-            os.fchmod(handle, mode)
+            permit(handle, mode)
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def foreign(folder: Path) -> str | None:
-    """What speaks against writing into a hidden folder; None: it is this user's alone to write to.
+    """What speaks against a folder being this user's own; None: nothing.
 
     A link counts as what it leads to if this user made it.
     """
     link, there = os.lstat(folder), os.stat(folder)
     if not (is_own(link) and is_own(there)):
         return "belongs to another user"
-    if not stat.S_ISDIR(there.st_mode):
-        return "is no folder"
-    if there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "can be written by other users"
-    return None
+    return None if stat.S_ISDIR(there.st_mode) else "is no folder"
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Where an audit is kept: ``audit.json`` in the run, never in place of a deeper one or of another run's."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -92,4 +91,4 @@ def _budget(file: Path, weights: Path) -> str | None:
 
 
 def _digest(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    return file_sha256(file) if file.is_file() else None

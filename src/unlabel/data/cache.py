@@ -12,6 +12,7 @@ after one reading, and a changed file never finds stale ones. Files appear by re
 
 import json
 import os
+import stat
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,6 +76,8 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fault = foreign(folder)
+        if fault is None and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            fault = "can be written by other users"
     except OSError as error:
         raise unusable(folder, error) from error
     if fault:
