@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from unlabel.data import drawn
-from unlabel.data.cache import cache_folder
+from unlabel.data.cached import cache_folder
 from unlabel.errors import DataError
 from unlabel.files import WriteError, write_bytes
 from unlabel.leftovers import beside, is_leftover, sweep

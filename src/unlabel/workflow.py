@@ -89,13 +89,8 @@ def train_run(
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
     data, listed = planted(data, canaries)
-    plan = {
-        "network": network,
-        "stem": stem,
-        "recipe": recipe.to_json(),
-        "batch_size": run.batch_size,
-        "micro_batch": run.micro_batch,
-    }
+    plan = {"network": network, "stem": stem, "recipe": recipe.to_json()}
+    plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
     config = Config(
         network=network,
         stem=stem,
@@ -233,10 +228,7 @@ def forget_run(
         skip_bad, force, command: See `train_run`.
 
     Returns:
-        The record that is also in ``unlabel.json``.
-
-    Raises:
-        UnlabelError: As the rooms raise.
+        The record that is also in ``unlabel.json``. It raises as the rooms do.
     """
     if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
         raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")

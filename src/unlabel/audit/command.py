@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,49 +79,36 @@ def audit_run(
             and is not to be replaced.
     """
     settings = options or AuditOptions(budget=budget, seed=where.seed)
-    if not write:
-        return _audited(run, before, references, where, settings, data, command)
-    with keeping(run, settings.budget, force=force) as keep:
-        result = _audited(run, before, references, where, settings, data, command)
-        keep(result.to_json())
+    with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
+        where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
+        case = open_case(run, before, references, where, data)
+        assert case.after is not None
+        shared = bench(case, where)
+        after = read(case.after, "after", shared.sets, where)
+        used = Used()
+        if settings.budget != "quick":
+            used = use_on(case, shared.sets, [after, *shared.references], where)
+        if settings.budget == "full":
+            loaded = [case.original, case.after, *case.references]
+            subjects = [shared.before, after, *shared.references]
+            first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
+            shared = replace(shared, before=first, references=tuple(retrained))
+            used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
+        result = shared.audit(
+            after,
+            options=settings,
+            used=used,
+            deterministic=repeats(case.after, shared.sets, where),
+            models={
+                "after": model_record(case.after),
+                "command": command,
+                **({} if case.references else {"reference_cost": reference_cost(case, data)}),
+            },
+            log=where.log,
+        )
+        if keep is not None:
+            keep(result.to_json())
     return result
-
-
-def _audited(
-    run: Path,
-    before: Path,
-    references: Sequence[Path],
-    where: Run,
-    settings: AuditOptions,
-    data: str | None,
-    command: str,
-) -> Audit:
-    where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
-    case = open_case(run, before, references, where, data)
-    assert case.after is not None
-    shared = bench(case, where)
-    after = read(case.after, "after", shared.sets, where)
-    used = Used()
-    if settings.budget != "quick":
-        used = use_on(case, shared.sets, [after, *shared.references], where)
-    if settings.budget == "full":
-        loaded = [case.original, case.after, *case.references]
-        subjects = [shared.before, after, *shared.references]
-        first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
-        shared = replace(shared, before=first, references=tuple(retrained))
-        used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
-    return shared.audit(
-        after,
-        options=settings,
-        used=used,
-        deterministic=repeats(case.after, shared.sets, where),
-        models={
-            "after": model_record(case.after),
-            "command": command,
-            **({} if case.references else {"reference_cost": reference_cost(case, data)}),
-        },
-        log=where.log,
-    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.data.cache import cache_folder
+from unlabel.data.cached import cache_folder
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.parallel import follow_parent
 from unlabel.data.tables import chosen_labels

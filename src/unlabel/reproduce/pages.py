@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from unlabel.data.cache import cache_folder
+from unlabel.data.cached import cache_folder
 from unlabel.engine import Run
 from unlabel.errors import OptionError, suggest
 from unlabel.reproduce.document import check_page, document, write_page
