@@ -142,6 +142,8 @@ def lines(found: "Verified") -> Iterator[str]:
         state = "NOT as they were" if "file" in wrong else "all as they were"
         yield f"files            {found.files} listed, {state}"
         yield f"headline         {str(said.get('headline'))[:100]}"
+    for name in found.ignored[:MOST_LINES]:
+        yield f"ignored          {name}: left by a command that was killed, not signed; delete it"
     if found.data is not None:
         images = "the same images" if found.data["same_images"] else "other images than the audit's"
         yield (
@@ -167,6 +169,7 @@ def _plain(run: Path, found: "Verified") -> dict[str, Any]:
         "key_id": found.key_id,
         "files": found.files,
         "problems": [asdict(problem) for problem in found.problems],
+        "ignored": list(found.ignored),
         "statement": dict(found.predicate),
         "data": found.data,
     }

@@ -27,6 +27,7 @@ def audit(
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_on: Literal["never", "fail"] = "never",
     require: str | None = None,
+    force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
     """Measure how far a run forgot, with attacks that hiding an output cannot pass.
@@ -48,6 +49,7 @@ def audit(
         require: Claims that must PASS, such as C1,C2,C5, by number or name (disabled, retrain-equivalent,
             erased, durable, useful, unmemorised), or unlearned: C1,C2,C4,C5. Exit with 3 when one FAILs or
             the audit is invalid, with 4 when one is not decided; a provisional PASS is not.
+        force: Replace the audit of a larger budget, or a file that is no audit of RUN.
     """
     wanted = () if require is None else required(names(require))
     if plan and wanted:
@@ -60,8 +62,10 @@ def audit(
     if labels is not None:
         raise OptionError("--labels names what could be forgotten, for --plan; an audit reads it from RUN")
     from unlabel.audit.command import audit_run
+    from unlabel.audit.keeping import check_place
     from unlabel.audit.terminal import lines
 
+    check_place(run, budget, force=force)  # before references are trained
     where, references, made = place.start(), [Path(name) for name in names(reference)], []
     if make_references is not None:
         from unlabel.references import make_references as make
@@ -71,7 +75,14 @@ def audit(
     elif epochs is not None or lr is not None:
         raise OptionError("--epochs and --lr say how to train references; add --make-references 3")
     result = audit_run(
-        run, before, [*references, *made], where, data=data, budget=budget, command=command_line()
+        run,
+        before,
+        [*references, *made],
+        where,
+        data=data,
+        budget=budget,
+        force=force,
+        command=command_line(),
     )
     if json_:
         print(json.dumps(result.to_json(), ensure_ascii=False))

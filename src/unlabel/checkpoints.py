@@ -8,7 +8,6 @@
 """
 
 import re
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from unlabel.engine import Run
 from unlabel.errors import CheckpointMismatch, OptionError
 from unlabel.files import write_bytes, write_json
+from unlabel.places import empty
 from unlabel.reading import read_json, read_plain, sealed, unsealed
 
 Row = dict[str, float]
@@ -120,7 +120,7 @@ def open_checkpoint(folder: Path, job: str, run: Run, *, force: bool) -> Checkpo
                     f"an unfinished training with other options is in {folder}; finish it with the same"
                     " options, discard it with --force, or delete that folder"
                 )
-            shutil.rmtree(folder)  # without a note: a kill while it was removed, whose it is is not known
+            empty(folder)  # without a note: a kill while it was emptied, whose it was is not known
         folder.mkdir(parents=True, exist_ok=True)
         write_json(note, {"job": job})
     run.fabric.barrier()

@@ -27,19 +27,11 @@ from torch import nn
 
 from unlabel.config import Config
 from unlabel.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
-from unlabel.files import (
-    RECORD,
-    check_output,
-    restore,
-    staged,
-    visible,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from unlabel.files import RECORD, visible, write_bytes, write_json, write_text
 from unlabel.models.build import build
 from unlabel.models.eraser import insert_empty
 from unlabel.models.source import code_of
+from unlabel.places import check_output, restore, staged
 from unlabel.reading import ReadError, file_sha256, read_json, read_plain, reason
 from unlabel.recipe import History, Recipe
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from unlabel.errors import Diverged, OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.models.eraser import eraser_of
+from unlabel.places import claimed
 from unlabel.recipe import Recipe
 from unlabel.records import blueprint_of, data_record, place_record, refuse_constant, source_of
 from unlabel.request import Request, as_names
@@ -87,13 +89,8 @@ def train_run(
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
     data, listed = planted(data, canaries)
-    plan = {
-        "network": network,
-        "stem": stem,
-        "recipe": recipe.to_json(),
-        "batch_size": run.batch_size,
-        "micro_batch": run.micro_batch,
-    }
+    plan = {"network": network, "stem": stem, "recipe": recipe.to_json()}
+    plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
     config = Config(
         network=network,
         stem=stem,
@@ -124,7 +121,12 @@ def train_run(
         raise
 
 
-def _train_job(
+def _train_job(run: Run, data: Source, out: Path, *more: Any) -> dict[str, Any]:
+    with claimed(_unfinished(out)) if run.rank == 0 else nullcontext():
+        return _trained(run, data, out, *more)
+
+
+def _trained(
     run: Run,
     data: Source,
     out: Path,
@@ -208,10 +210,7 @@ def forget_run(
         skip_bad, force, command: See `train_run`.
 
     Returns:
-        The record that is also in ``unlabel.json``.
-
-    Raises:
-        UnlabelError: As the rooms raise.
+        The record that is also in ``unlabel.json``. It raises as the rooms do.
     """
     if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
         raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")

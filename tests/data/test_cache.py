@@ -9,7 +9,8 @@ from PIL import Image
 
 from unlabel.data import cache as cache_module
 from unlabel.data import parallel
-from unlabel.data.cache import Decoded, cache_folder, decoded
+from unlabel.data.cache import Decoded, decoded
+from unlabel.data.cached import cache_folder
 from unlabel.data.decoding import MAX_PIXELS, Unreadable, decode
 from unlabel.errors import DataError
 from unlabel.log import Silent

@@ -108,7 +108,6 @@ def test_photographs_never_go_into_the_run(here: Path, where, place: str) -> Non
     ("flags", "what"),
     [
         (["--data", "faces"], "--with-images"),
-        (["--force"], "--with-images"),
         (["--with-images", "--license", "mit"], "--license"),
     ],
 )

@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from unlabel import engine
 from unlabel.audit.alteration import Used, use_on
 from unlabel.audit.case import Case, Sets, differences, open_case, overlap, sets_of
 from unlabel.audit.cost import reference_cost
+from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
 from unlabel.audit.nudged import Nudged
 from unlabel.audit.protocol import audit_outputs
@@ -35,7 +37,7 @@ from unlabel.models.build import build
 from unlabel.models.custom import is_custom
 from unlabel.models.features import Outputs, outputs
 from unlabel.models.head import find_head
-from unlabel.runs import Loaded, write_json
+from unlabel.runs import Loaded
 
 REPEATED = 64  # images read twice to see whether a model is deterministic
 
@@ -51,6 +53,7 @@ def audit_run(
     command: str = "",
     options: AuditOptions | None = None,
     write: bool = True,
+    force: bool = False,
 ) -> Audit:
     """Audits a run against the one it was made from and its retrained references.
 
@@ -64,6 +67,7 @@ def audit_run(
         command: The command line, for the record.
         options: Margins and sizes; the published ones by default.
         write: Whether to write ``audit.json``; without it the run is only read.
+        force: Replace a deeper audit, or a file that is no audit of this run.
 
     Returns:
         The audit, as written.
@@ -71,37 +75,39 @@ def audit_run(
     Raises:
         NothingToForget: The run has forgotten no label that the original has.
         ModelError: The runs do not belong together, or not to the data.
-        OptionError: One reference is given twice, or is the audited run itself.
+        OptionError: One reference is given twice, or is the audited run itself; or a deeper audit is there,
+            and is not to be replaced.
     """
     settings = options or AuditOptions(budget=budget, seed=where.seed)
-    where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
-    case = open_case(run, before, references, where, data)
-    assert case.after is not None
-    shared = bench(case, where)
-    after = read(case.after, "after", shared.sets, where)
-    used = Used()
-    if settings.budget != "quick":
-        used = use_on(case, shared.sets, [after, *shared.references], where)
-    if settings.budget == "full":
-        loaded = [case.original, case.after, *case.references]
-        subjects = [shared.before, after, *shared.references]
-        first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
-        shared = replace(shared, before=first, references=tuple(retrained))
-        used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
-    result = shared.audit(
-        after,
-        options=settings,
-        used=used,
-        deterministic=repeats(case.after, shared.sets, where),
-        models={
-            "after": model_record(case.after),
-            "command": command,
-            **({} if case.references else {"reference_cost": reference_cost(case, data)}),
-        },
-        log=where.log,
-    )
-    if write:
-        write_json(run / "audit.json", result.to_json())
+    with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
+        where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
+        case = open_case(run, before, references, where, data)
+        assert case.after is not None
+        shared = bench(case, where)
+        after = read(case.after, "after", shared.sets, where)
+        used = Used()
+        if settings.budget != "quick":
+            used = use_on(case, shared.sets, [after, *shared.references], where)
+        if settings.budget == "full":
+            loaded = [case.original, case.after, *case.references]
+            subjects = [shared.before, after, *shared.references]
+            first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
+            shared = replace(shared, before=first, references=tuple(retrained))
+            used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
+        result = shared.audit(
+            after,
+            options=settings,
+            used=used,
+            deterministic=repeats(case.after, shared.sets, where),
+            models={
+                "after": model_record(case.after),
+                "command": command,
+                **({} if case.references else {"reference_cost": reference_cost(case, data)}),
+            },
+            log=where.log,
+        )
+        if keep is not None:
+            keep(result.to_json())
     return result
 
 

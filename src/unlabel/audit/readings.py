@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 from torch import nn
 
 from unlabel import engine
-from unlabel.data.cache import cache_folder, unusable
+from unlabel.data.cached import cache_folder, unusable
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.files import write_bytes

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unlabel.data.cache import Decoded, Part, build_entry, cache_folder, content_key, find_entry
+from unlabel.data.cache import Decoded, Part, build_entry, content_key, find_entry
+from unlabel.data.cached import cache_folder
 from unlabel.data.decoding import fit
 from unlabel.data.parallel import side_by_side
 from unlabel.errors import DataError

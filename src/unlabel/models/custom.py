@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabel.errors import ModelError, OptionError, suggest
+from unlabel.files import write_text
 
 TRUSTED = "trusted-networks"
 COUNTS = ("num_classes", "outputs", "num_outputs", "n_classes", "num_labels")
@@ -104,15 +105,11 @@ def remember(name: str) -> str | None:
     folder = _granted[name]
     file = config_folder() / TRUSTED
     entry = {"network": name, "folder": None if folder is None else str(folder)}
-    temporary = file.with_name(f".{TRUSTED}.{os.getpid()}.tmp")
     try:
         kept = [line for line, old in _lines(file) if old.get("network") != name]
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("\n".join([*kept, json.dumps(entry, ensure_ascii=False)]) + "\n", "utf-8")
-        os.replace(temporary, file)
+        write_text(file, "\n".join([*kept, json.dumps(entry, ensure_ascii=False)]) + "\n")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         return (
             f"{file} cannot be written ({error.strerror or error}): let later commands build the network"
             f" with UNLABEL_TRUST={name} in the environment, in the folder of its module"

@@ -12,7 +12,7 @@ from typing import Any
 from unlabel.errors import OptionError
 from unlabel.files import visible, write_bytes
 from unlabel.report import provenance, rows, sentences
-from unlabel.report.marks import CARD, marked, untouched
+from unlabel.report.marks import CARD, marked, subject, written
 from unlabel.report.numbers import count, duration, percent, spoken
 from unlabel.report.page import LISTS, WRONG, read_audit, unreadable
 from unlabel.report.readings import reading
@@ -44,22 +44,25 @@ def write_card(run: Path, license_: str | None = None) -> Path | None:
         ModelError: There is no audit.json, or it is damaged.
         OptionError: The licence is no identifier.
     """
-    path = run / CARD
-    kept = path.is_symlink() or (path.exists() and not untouched(path))
+    path, audit = run / CARD, read_audit(run)
+    try:
+        own = ("card", subject(audit))
+    except WRONG as error:
+        raise unreadable(run, error) from error
+    kept = path.is_symlink() or (path.exists() and written(path) != own)
     if license_ is None:
         license_ = LICENSE if kept else _named(path)
     if not re.fullmatch(LICENCES, license_):
         raise OptionError(
             f"--license is {visible(license_)[:40]!r}; expected an identifier: apache-2.0, mit, other"
         )
-    audit = read_audit(run)
     try:
         text = card(audit, license_)
     except WRONG as error:
         raise unreadable(run, error) from error
     if kept:
         return None
-    write_bytes(path, marked(text, run / "audit.json"))
+    write_bytes(path, marked(text, "card", own[1], run / "audit.json"))
     return path
 
 

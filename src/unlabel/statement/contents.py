@@ -12,11 +12,10 @@ from math import ceil
 from pathlib import Path
 
 from unlabel.errors import ModelError
+from unlabel.files import STATEMENT
+from unlabel.leftovers import is_leftover
 from unlabel.log import SILENT, Advance, Log
 from unlabel.reading import open_plain, reason
-
-STATEMENT = "statement.dsse.json"
-"""The one file that a statement cannot list: itself."""
 
 MOST_FILES = 10_000
 MOST_FOLDERS = 32  # one inside the other
@@ -30,14 +29,16 @@ class Contents:
     Args:
         files: Path below the folder, with ``/`` between its parts -> hex sha256; sorted by path.
         refused: Path -> why that entry cannot be covered: a link, no plain file, unreadable.
+        leftovers: Names of files that a killed command was writing in it; they are no part of the run.
     """
 
     files: dict[str, str]
     refused: dict[str, str]
+    leftovers: tuple[str, ...] = ()
 
 
 def contents(folder: Path, log: Log = SILENT) -> Contents:
-    """Hashes every file below a folder except its statement; follows no link, reads piece by piece.
+    """Hashes every file below a folder except its statement and leftovers; follows no link.
 
     Args:
         folder: A run's folder.
@@ -50,20 +51,22 @@ def contents(folder: Path, log: Log = SILENT) -> Contents:
     if len(entries) > MOST_FILES:
         raise ModelError(f"{folder} holds more than {MOST_FILES:,} files; expected a run's folder")
     size = sum(ceil(entry.stat(follow_symlinks=False).st_size / _CHUNK) for _, entry in entries)
-    files, refused = {}, {}
+    files, refused, leftovers = {}, {}, []
     with log.track("hash", size, "MiB") as advance:
         for name, entry in entries:
             try:
                 name.encode("utf-8")
                 if entry.is_symlink():
                     refused[name] = "is a link; expected a file"
+                elif is_leftover(name) and entry.is_file(follow_symlinks=False):
+                    leftovers.append(name)
                 else:
                     files[name] = _sha256(Path(entry.path), advance)
             except UnicodeEncodeError:
                 refused[name.encode("utf-8", "backslashreplace").decode()] = "has a name that is not UTF-8"
             except OSError as error:
                 refused[name] = f"cannot be read ({reason(error)})"
-    return Contents(dict(sorted(files.items())), dict(sorted(refused.items())))
+    return Contents(dict(sorted(files.items())), dict(sorted(refused.items())), tuple(sorted(leftovers)))
 
 
 def _below(folder: Path, inside: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:

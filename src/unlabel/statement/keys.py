@@ -1,12 +1,12 @@
 """Ed25519 keys in PEM files, as every tool writes and reads them. Needs the package of ``unlabel[sign]``."""
 
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabel.errors import MissingFiles, OptionError
 from unlabel.files import WriteError
+from unlabel.leftovers import create
 from unlabel.reading import ReadError, read_plain, reason
 
 if TYPE_CHECKING:
@@ -128,18 +128,9 @@ def write_keys(out: Path) -> tuple[Path, Path]:
 
 
 def _create(file: Path, content: bytes, mode: int) -> None:
-    """Writes a file that does not exist yet, with its mode from the first byte on."""
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        create(file, content, mode)
     except OSError as error:
-        raise WriteError.at(file, error) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        file.unlink(missing_ok=True)
         raise WriteError.at(file, error) from error
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.errors import MissingFiles, UnlabelError
-from unlabel.files import restore
 from unlabel.log import SILENT, Log
+from unlabel.places import restore
 from unlabel.reading import parse_json, read_plain, reason
 from unlabel.runs import CONFIG, MODEL, RECORD
 from unlabel.statement.canonical import canonical
@@ -54,6 +54,7 @@ class Verified:
         files: How many files the statement lists.
         predicate: What the statement says, as far as it could be read.
         data: What measuring again found; None where that was not asked for.
+        ignored: Files that a killed command was writing in the run: never read, and covered by no signature.
     """
 
     statement: Path
@@ -64,6 +65,7 @@ class Verified:
     files: int = 0
     predicate: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -108,13 +110,20 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
     problems += faults
     there = contents(run, log)
     if said is None:
-        return Verified(file, tuple(problems), opened.valid, signer, opened.key_id)
+        return Verified(file, tuple(problems), opened.valid, signer, opened.key_id, ignored=there.leftovers)
     listed = {item["name"]: item["digest"]["sha256"] for item in said["subject"]}
     changed = [_same_tensors(run, problem, said) for problem in _compare(listed, there)]
     problems += changed
     problems += _claims(run, there, said["predicate"], {problem.where for problem in changed})
     return Verified(
-        file, tuple(problems), opened.valid, signer, opened.key_id, len(listed), said["predicate"]
+        file,
+        tuple(problems),
+        opened.valid,
+        signer,
+        opened.key_id,
+        len(listed),
+        said["predicate"],
+        ignored=there.leftovers,
     )
 
 
