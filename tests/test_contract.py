@@ -15,7 +15,7 @@ from unlabel import engine, runs
 from unlabel.errors import EmptySelection, OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS
-from unlabel.forget.pipeline import Work
+from unlabel.forget.pipeline import Outcome, Work
 from unlabel.models import build
 from unlabel.models.eraser import eraser_of
 from unlabel.models.features import outputs
@@ -170,6 +170,11 @@ def test_an_earlier_label_stays_forgotten_when_its_row_is_kept(method: str) -> N
     assert outcome.request.masked == ("top", "bottom")
 
 
+def looked_at(outcome: Outcome) -> int:
+    """Images that went through the two networks to see what the retained labels lost: on nobody's bill."""
+    return 2 * outcome.retained.images if outcome.retained.loss else 0
+
+
 @pytest.mark.parametrize("forgotten", [(), ("bottom",)])
 @pytest.mark.parametrize("method", CATALOGUE)
 def test_the_bill_is_the_images_that_went_through_a_network(method: str, forgotten: tuple[str, ...]) -> None:
@@ -180,7 +185,7 @@ def test_the_bill_is_the_images_that_went_through_a_network(method: str, forgott
         outcome = forget_labels(
             world.model, ["top"], world.data, method=method, forgotten=forgotten, **options
         )
-    assert outcome.images_processed == seen.forward
+    assert outcome.images_processed == seen.forward - looked_at(outcome)
     assert outcome.history.steps * 64 <= seen.backward
 
 
@@ -196,7 +201,7 @@ def test_a_bigger_data_set_costs_no_more(method: str) -> None:
             data = world.data.take(np.arange(size))
             options = {"method": method, "images": 100, **options_of(method, world)}
             outcome = forget_labels(world.model, ["top"], data, **options)
-        found.append((seen.forward, seen.backward, outcome.images_used))
+        found.append((seen.forward - looked_at(outcome), seen.backward, outcome.images_used))
     assert found[0] == found[1]
 
 
