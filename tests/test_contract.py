@@ -3,6 +3,7 @@
 An alias is the same function as the method that it names, which `test_methods` checks.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,19 @@ def test_every_method_keeps_the_contract(method: str, world_name: str, request_n
         random=method not in NOT_RANDOM,
         **options_of(method, world),
     )
+
+
+@pytest.mark.parametrize("network", ["vit", "convnext"])
+@pytest.mark.parametrize("method", CATALOGUE)
+@pytest.mark.usefixtures("buildable")
+def test_every_method_keeps_the_contract_on_networks_with_layer_norms(
+    method: str, network: str, elsewhere: Callable[[str], World]
+) -> None:
+    """Attention, LayerNorm, GELU, depthwise convolutions: none of which the networks above have."""
+    options = dict(OPTIONS.get(method, {}))
+    if method == "retrain":
+        options["blueprint"] = replace(options["blueprint"], network=network)
+    check_unlearner(method, world=elsewhere(network), random=method not in NOT_RANDOM, **options)
 
 
 @pytest.mark.parametrize("method", METHODS)

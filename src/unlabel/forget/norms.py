@@ -39,8 +39,9 @@ class SteadyNorms(TorchFunctionMode):
         return _STEADY.get(func, func)(*args, **(kwargs or {}))
 
 
+# torch's names, which callers may use
 def _layer_norm(
-    input: Tensor,
+    input: Tensor,  # noqa: A002
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
@@ -52,7 +53,10 @@ def _layer_norm(
 
 
 def _rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+    input: Tensor,  # noqa: A002
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
 ) -> Tensor:
     axes = tuple(range(-len(normalized_shape), 0))
     least = torch.finfo(input.dtype).eps if eps is None else eps
@@ -60,7 +64,7 @@ def _rms_norm(
 
 
 def _group_norm(
-    input: Tensor,
+    input: Tensor,  # noqa: A002
     num_groups: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
@@ -73,7 +77,7 @@ def _group_norm(
 
 
 def _instance_norm(
-    input: Tensor,
+    input: Tensor,  # noqa: A002
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
     weight: Tensor | None = None,

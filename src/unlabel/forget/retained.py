@@ -1,8 +1,9 @@
 """What forgetting did to the labels that are to be kept, measured on images that the method did not see.
 
-A method's promise is that the other labels go on working. Whether that holds for this network is looked at each
-time: the retained labels' mean AUC before and after, on the same training images, which are held back from the
-method. The original was trained on them; no figure here stands for new images, which `audit` measures.
+A method's promise is that the other labels go on working. Whether that holds for this network is looked at
+each time: the retained labels' mean AUC before and after, on the same training images, which are held back
+from the method. The original was trained on them; no figure here stands for new images, which `audit`
+measures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ class Retained:
     Args:
         labels: The labels measured: those with `LEAST` images of both kinds.
         images: How many images.
-        held_back: Whether the method did not see them; `retrain` sees all training images, as the original did.
+        held_back: Whether the method did not see them; `retrain` sees all training images.
         before: Mean AUC of the original; None where no label can be measured.
         after: Mean AUC of the unlearned model, on the same images.
     """

@@ -4,7 +4,6 @@ from decimal import Decimal
 
 from unlabel.errors import OptionError
 
-
 MOST = 1e12
 """Past it no option of any method means more, and squares and exponentials begin to overflow."""
 
