@@ -182,10 +182,7 @@ def main() -> None:
     methods = given.methods.split(",") if given.methods else catalogue
     given.out.mkdir(parents=True, exist_ok=True)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    if not given.table:
-        networks()
-        run = engine.start(accelerator="cpu")
-        source = load(SOURCE, image_size=SIDE)
+    run, source = engine.start(accelerator="cpu"), load(SOURCE, image_size=SIDE)
     for name in names:
         model = None
         for method in ["original", *methods]:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,10 +72,10 @@ def test_behind_a_layer_norm_the_label_goes_and_the_others_stay(
 def test_with_as_many_features_as_images_the_rows_are_not_refitted_to_noise() -> None:
     """Old rows that are right already: the freest refit loses on new images, the chosen one does not."""
     rng = np.random.default_rng(0)
-    mix = rng.normal(size=(200, 200)) * np.geomspace(1, 0.01, 200)
+    scale = np.geomspace(1, 0.1, 200)
     old = np.zeros((3, 200))
     old[:, :5] = rng.normal(size=(3, 5))
-    x, new = (rng.normal(size=(count, 200)) @ mix for count in (200, 2000))
+    x, new = (rng.normal(size=(count, 200)) * scale for count in (200, 2000))
     target, truth = ((rng.random((len(h), 3)) < expit(h @ old.T)).astype(np.int8) for h in (x, new))
     shrink = shrink_of(x, target, old, np.zeros(3), 1.0, np.arange(200) % 4)
     found = {}
@@ -262,11 +263,17 @@ def test_without_an_anchor_the_retained_rows_keep_their_bits() -> None:
         assert torch.equal(*rows) == (anchor == 0)
 
 
-HUGE = ({"strength": 1e308}, {"anchor": 1e308}, {"rounds": 10**400}, {"anchor": float("inf")})
+HUGE: tuple[dict[str, Any], ...] = (
+    {"strength": 1e308},
+    {"anchor": 1e308},
+    {"rounds": 10**400},
+    {"anchor": float("inf")},
+)
 
 
 def test_bad_numbers_are_refused() -> None:
-    for options in ({"strength": 0.0}, {"strength": float("nan")}, {"rounds": 0}, {"anchor": -1.0}, *HUGE):
+    small: tuple[dict[str, Any], ...] = ({"strength": 0.0}, {"rounds": 0}, {"anchor": -1.0})
+    for options in (*small, {"strength": float("nan")}, *HUGE):
         with pytest.raises(OptionError, match=f"--{next(iter(options))} is"):
             erasure(**options)
     world = tiny_world()

@@ -18,7 +18,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "LayerNorm": nn.LayerNorm(SHAPE[1:]),
+    "LayerNorm": nn.LayerNorm([6, 5, 5]),
     "LayerNorm of one axis": nn.LayerNorm(5, elementwise_affine=False),
     "layer_norm": channels_last,
     "torch.layer_norm": lambda x: torch.layer_norm(x, (5,)),
