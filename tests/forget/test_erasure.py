@@ -272,8 +272,13 @@ HUGE: tuple[dict[str, Any], ...] = (
 
 
 def test_bad_numbers_are_refused() -> None:
-    small: tuple[dict[str, Any], ...] = ({"strength": 0.0}, {"rounds": 0}, {"anchor": -1.0})
-    for options in (*small, {"strength": float("nan")}, *HUGE):
+    small: tuple[dict[str, Any], ...] = (
+        {"strength": 0.0},
+        {"strength": float("nan")},
+        {"rounds": 0},
+        {"anchor": -1},
+    )
+    for options in (*small, *HUGE):
         with pytest.raises(OptionError, match=f"--{next(iter(options))} is"):
             erasure(**options)
     world = tiny_world()
