@@ -155,7 +155,7 @@ TEXTS = """method start device precision command date requested_method data.sour
     parent.sha256 blueprint.network blueprint.stem adopted.weights adopted.container adopted.prefix"""
 INTEGERS = """seed steps changed total images_used images_processed processes rows.count
     blueprint.batch_size blueprint.micro_batch"""
-OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe"
+OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe retained"
 LISTS = "labels without ancestors adopted.filled adopted.notes"
 ANCESTOR = {"run": str, "sha256": str, "method": str, "labels": list, "annotations": int, "date": str}
 KINDS = {

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.tables import read_ids
 from unlabel.engine import Run
-from unlabel.errors import Diverged, OptionError
+from unlabel.errors import Diverged, MethodError, OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
 from unlabel.forget.methods import find_method
+from unlabel.forget.methods.ranges import in_range
+from unlabel.forget.retained import told
 from unlabel.models.eraser import eraser_of
 from unlabel.places import claimed
 from unlabel.recipe import Recipe
@@ -42,6 +45,7 @@ from unlabel.runs import (
 from unlabel.training import train
 
 SCHEMA = "unlabel.run/1"
+MAX_LOSS = 0.1  # in the retained labels' mean AUC: what loses more is not written
 Triple = tuple[float, float, float]
 
 
@@ -191,6 +195,7 @@ def forget_run(
     images: int = DEFAULT_IMAGES,
     keep_row: bool = False,
     rows: Path | None = None,
+    max_loss: float = MAX_LOSS,
     skip_bad: bool = False,
     force: bool = False,
     command: str = "",
@@ -207,11 +212,18 @@ def forget_run(
         data: Another data source than the one the parent remembers.
         images, keep_row, **options: See `forget.driver.forget_labels`.
         rows: Table of image names: forget the labels' annotations of these images only.
+        max_loss: Most that the retained labels' mean AUC may fall, 0 to 1, on training images held back
+            from the method: past it nothing is written, unless ``force``.
         skip_bad, force, command: See `train_run`.
 
     Returns:
-        The record that is also in ``unlabel.json``. It raises as the rooms do.
+        The record that is also in ``unlabel.json``.
+
+    Raises:
+        UnlabelError: As the rooms raise.
+        MethodError: The retained labels lost more than ``max_loss``.
     """
+    in_range("max_loss", max_loss, 0, 1)
     if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
         raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")
     check_output(out, force=force)
@@ -235,8 +247,9 @@ def forget_run(
     if rows:
         new["rows"] = {"file": rows.name, "sha256": file_sha256(rows), "count": len(listed)}
     settings = {"images": images, "keep_row": keep_row, "rows": listed, **options}
+    most = inf if force else max_loss
     return engine.launch(
-        run, _forget_job, entry.name, parent, labels, source.train, out, new, settings, force
+        run, _forget_job, entry.name, parent, labels, source.train, out, new, settings, force, most
     )
 
 
@@ -250,11 +263,18 @@ def _forget_job(
     record: dict[str, Any],
     settings: dict[str, Any],
     force: bool,
+    most: float,
 ) -> dict[str, Any]:
     loaded = load_run(parent)
     outcome = forget_labels(
         loaded.model, labels, data, method=method, forgotten=loaded.config.forgotten, run=run, **settings
     )
+    if outcome.retained.past(most):
+        raise MethodError(
+            f"{outcome.method} harms the {told(outcome.retained.to_json())}; that is a loss of more than"
+            f" --max-loss {most:g}, so nothing was written; use another method or milder options, raise"
+            " --max-loss, or write it all the same with --force"
+        )
     options = {key: value for key, value in outcome.options.items() if key != "blueprint"}
     record |= {
         "method": outcome.method,
@@ -268,6 +288,7 @@ def _forget_job(
         "images_processed": outcome.images_processed,
         "steps": outcome.history.steps,
         "seconds": outcome.seconds,
+        "retained": outcome.retained.to_json(),
     }
     kept = settings["keep_row"] and method != "retrain"  # a retrained output is a constant from the start
     gone = loaded.config.forgotten if kept else outcome.request.masked

@@ -16,6 +16,7 @@ from unlabel.errors import EmptySelection, LabelMismatch, OptionError, listing, 
 from unlabel.forget.methods import METHODS, Method, find_method
 from unlabel.forget.methods.leace_layer import erase_again
 from unlabel.forget.pipeline import Outcome
+from unlabel.forget.retained import compare, held_back, look_alike
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.randomness import uniform
@@ -57,7 +58,9 @@ def forget_labels(
         **options: The method's own.
 
     Returns:
-        The unlearned model, on the run's device and in eval mode, with the bill.
+        The unlearned model, on the run's device and in eval mode, with the bill, and with what the retained
+        labels' mean AUC was before and after on training images held back from the method: ``retained``.
+        Nothing is refused for what it lost; that check is not on the method's bill.
 
     Raises:
         RequestError: The labels do not fit.
@@ -82,8 +85,7 @@ def forget_labels(
     known = entry.options()
     unlearner = entry.load()(**options)
     run = run or engine.start()
-    sample = calibration(data, images, run.seed, listed=request.rows)
-    seen = data if entry.data == "train" else sample
+    seen, held = shown(entry, data, images, run.seed, listed=request.rows)
     check_columns(seen, request)
     original = engine.place(copy.deepcopy(model), run).eval()
     started = time.perf_counter()
@@ -112,6 +114,7 @@ def forget_labels(
         images_processed=work.history.images_processed + work.images_scored + (len(seen) if again else 0),
         seconds=seconds,
         history=work.history,
+        retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
     )
 
 
@@ -158,6 +161,16 @@ def calibration(data: Dataset, images: int, seed: int, *, listed: Sequence[int] 
     rank[np.isin(data.rows, np.array(listed, np.int64))] = -1.0
     images = max(images, len(listed))
     return data.take(np.sort(np.argsort(rank, kind="stable")[:images]))
+
+
+def shown(
+    entry: Method, data: Dataset, images: int, seed: int, *, listed: Sequence[int] = ()
+) -> tuple[Dataset, Dataset]:
+    """The images that a method sees, and those on which the retained labels are measured."""
+    sample = calibration(data, images, seed, listed=listed)
+    if entry.data == "train":
+        return data, look_alike(data, seed)
+    return held_back(data, sample, seed, listed=listed)
 
 
 def check_columns(data: Dataset, request: Request) -> None:

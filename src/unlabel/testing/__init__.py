@@ -24,7 +24,7 @@ from unlabel import engine
 from unlabel.data.dataset import Dataset
 from unlabel.engine import Run
 from unlabel.errors import NothingLeft, NothingToForget, OptionError, listing
-from unlabel.forget.driver import DEFAULT_IMAGES, calibration, forget_labels
+from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels, shown
 from unlabel.forget.methods import find_method
 from unlabel.forget.pipeline import Outcome, Unlearner
 from unlabel.models.eraser import erasing
@@ -127,9 +127,7 @@ def _check_driver(method: str, world: World, request: Request, run: Run, options
     _require(outcome.total == total, f"total is {outcome.total}, but there are {total} numbers")
     _check_removed(
         outcome,
-        world.data
-        if find_method(method).data == "train"
-        else calibration(world.data, DEFAULT_IMAGES, run.seed),
+        shown(find_method(method), world.data, DEFAULT_IMAGES, run.seed)[0],
     )
     left = [name for name in world.labels if name not in request.forgotten]
     for names, error, more in (
