@@ -1,11 +1,12 @@
 # make demo   all set-up, then the main job: forget a label and show how far that went
 # make test   all set-up, then the tests
 # make check  format, lint, types, import layers, docs
+# make docs   the manual, as pages in site/
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check docs format clean
 
 demo: .venv/run.stamp
 	$(BIN)/unlabel demo --out demo
@@ -20,12 +21,18 @@ check: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
+# The list of options comes from the program; `make docs` also writes it anew.
+docs: .venv/dev.stamp
+	$(BIN)/python -c 'from unlabel.cli import app; print(app.generate_docs(usage_name="unlabel").rstrip())' > docs/options.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo site/index.html
+
 format: .venv/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site
 
 # A stamp is newer than pyproject.toml once its install has succeeded, so a second call is quick.
 .venv/bin/python:
