@@ -24,7 +24,7 @@ check: .venv/dev.stamp
 # The list of options comes from the program; `make docs` also writes it anew.
 docs: .venv/dev.stamp
 	$(BIN)/python -c 'from unlabel.cli import app; print(app.generate_docs(usage_name="unlabel").rstrip())' > docs/options.md
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo site/index.html
 
 format: .venv/dev.stamp
