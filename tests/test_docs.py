@@ -292,6 +292,28 @@ def test_every_command_of_a_page_is_one_that_the_program_has(page: Path) -> None
         assert used <= known, f"{page.name}: {sorted(used - known)} in: {line}"
 
 
+CITED = {*PAGES, *SOURCES}
+PLACEHOLDERS = {"NAME.md"}
+
+
+def test_every_document_that_a_text_cites_is_there() -> None:
+    there = {page.name for page in PAGES}
+    for text in CITED:
+        found = {Path(name).name for name in re.findall(r"[\w./-]*\w\.md\b", text.read_text("utf-8"))}
+        assert found <= there | PLACEHOLDERS, f"{text.relative_to(ROOT)}: {sorted(found - there)}"
+
+
+def test_the_quick_tests_name_files_of_every_room() -> None:
+    listed = re.search(
+        r"^QUICK := \$\(addprefix tests/,(.*?)\)$", (ROOT / "Makefile").read_text(), re.M | re.S
+    )
+    assert listed
+    files = listed[1].replace("\\\n", " ").split()
+    assert [name for name in files if not (ROOT / "tests" / name).is_file()] == []
+    rooms = {path.parent.name for path in (ROOT / "src" / "unlabel").glob("*/__init__.py")}
+    assert rooms <= {Path(name).parent.name for name in files}
+
+
 def test_the_table_of_methods_is_that_of_the_catalogue() -> None:
     lines = (ROOT / "docs" / "methods.md").read_text("utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]

@@ -80,6 +80,11 @@ def train(
 
     if canary_labels is not None and canaries is None:
         raise OptionError("--canary-labels names labels, but --canaries does not say how many; add it")
+    if canary_labels is not None and not names(canary_labels):
+        raise OptionError(
+            f"--canary-labels is {canary_labels!r} and names no label; name some, or leave it out for"
+            " the most evenly spread one"
+        )
     if both := sorted({*names(canary_labels)} & {*names(without)}):
         raise OptionError(
             f"--canary-labels and --without both name {', '.join(both)}; a withheld label is never read"

@@ -7,7 +7,6 @@ squares nor masked sums commute with averages. Sums are carried, reduced once an
 
 import logging
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,8 +198,3 @@ def gather_rows(run: Run, own: np.ndarray, n: int) -> np.ndarray:
     whole[run.rank :: run.world] = torch.from_numpy(own).to(run.device)
     dist.all_reduce(whole)
     return whole.cpu().numpy()
-
-
-def quiet_warnings() -> None:
-    """Hides library notices that a user can do nothing about; called by the command line only."""
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning_fabric.*")

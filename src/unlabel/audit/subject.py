@@ -87,6 +87,8 @@ class AuditOptions:
         d_recover: Advantage, or bits, that a transform of the weights may bring back (C4).
         d_few: AUC by which a probe or a model trained on few annotated images may exceed retrained ones (C4).
         d_member: Rise of the AUC of sample-level membership that is tolerated (C5).
+        d_fair: Mean AUC over retained labels by which a retrained model may lie below the original; one that
+            does so by more is an unfair measure (C2, C4, C5).
         d_permuted: Advantage on permuted labels above which the audit is invalid.
         d_canary: Share of canaries told right from which on annotations count as memorised (C6), 0.5-1.
         canaries: Canaries of a label below which C6 gives no PASS.
@@ -123,6 +125,7 @@ class AuditOptions:
     d_recover: float = 0.05
     d_few: float = 0.03
     d_member: float = 0.02
+    d_fair: float = 0.05
     d_permuted: float = 0.05
     d_canary: float = 0.55
     canaries: int = 1000
