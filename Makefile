@@ -2,6 +2,7 @@
 # make test   all set-up, then the tests: under 5 minutes on 2 quiet cores
 # make test-quick   the same with some files of every room: under a minute, for while you write
 # make check  format, lint, types, import layers, docs
+# make docs   the manual, as pages in site/
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 BIN := .venv/bin
@@ -19,7 +20,7 @@ QUICK := $(addprefix tests/, \
 	testing/test_planted.py \
 	test_cli.py test_docs.py test_loss.py test_randomness.py test_recipe.py test_request.py test_runs.py)
 
-.PHONY: demo test test-quick check format clean
+.PHONY: demo test test-quick check docs format clean
 
 demo: .venv/run.stamp
 	$(BIN)/unlabel demo --out demo
@@ -37,12 +38,18 @@ check: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
+# The list of options comes from the program; `make docs` also writes it anew.
+docs: .venv/dev.stamp
+	$(BIN)/python -c 'from unlabel.cli import app; print(app.generate_docs(usage_name="unlabel").rstrip())' > docs/options.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo site/index.html
+
 format: .venv/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site
 
 # A stamp is newer than pyproject.toml once its install has succeeded, so a second call is quick.
 .venv/bin/python:

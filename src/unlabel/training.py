@@ -244,7 +244,8 @@ def train(
         data: Training images.
         recipe: Length and rates.
         run: Where; its seed keys the initial weights, the order of images and their augmentation.
-        network, stem: See `models.build.build`.
+        network: `small`, `resnet18` or `resnet50`.
+        stem: First layer of a ResNet: `imagenet`, or `small` for images of few pixels.
         without: Label or labels to withhold.
         checkpoint: See `fit`.
 

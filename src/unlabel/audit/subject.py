@@ -31,7 +31,8 @@ class Subject:
         train: Outputs on training images, T_in: at least 5,000 of them, or all.
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
-        nudged, odd: Outputs on nudged images; what speaks against its figures (`audit.nudged`, `.steady`).
+        nudged: Outputs on images that were mirrored, moved by a pixel and relit, or None.
+        odd: What speaks against the model's figures, one sentence each.
     """
 
     run: str
@@ -103,7 +104,8 @@ class AuditOptions:
         few_judged: Least of them that C4 judges.
         draws: Draws of every few-shot probe, >= 2.
         tune: Numbers of annotated images on which the full budget trains the whole model.
-        tune_draws, tune_steps: Draws of those images, >= 2, and steps of that training, >= 10.
+        tune_draws: Draws of those images, >= 2.
+        tune_steps: Steps of that training, >= 10.
         raw_image: Whether to run the control on raw pixels.
         cross_fit: Whether attacks on labels that are rare in E are repeated with P and E exchanged.
         thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where

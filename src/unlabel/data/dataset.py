@@ -24,8 +24,8 @@ class Dataset:
             Every image is its own cluster where no identity is known.
         ids: str (n,) image names, for messages and exports.
         labels: Names of the target's columns.
-        mean, std: Red, green and blue with which a network wants its input normalised:
-            (pixel / 255 - mean) / std.
+        mean: Red, green and blue in [0, 1]; a network gets (pixel / 255 - mean) / std.
+        std: Red, green and blue, > 0.
         exclusive: Whether the labels are the classes of a single-label problem: at most one is present in
             an image, and a network answers by a softmax over them.
     """
