@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabel.audit import AuditOptions, Subject, audit_outputs
+from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.request import Request
 
 SIZES = {"P": 0, "E": 1, "T": 2}
 

@@ -21,8 +21,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from calibration_page import page, picture
-from unlabel.audit.subject import AuditOptions
-from unlabel.files import write_json, write_text
+from unlabel.audit.inputs import AuditOptions
+from unlabel.core.files import write_json, write_text
 from unlabel.testing.planted import plant
 from unlabel.testing.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
 from unlabel.testing.trials_durable import durable_at

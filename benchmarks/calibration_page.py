@@ -6,8 +6,8 @@ from typing import Any
 
 from scipy.stats import beta
 
-from unlabel.audit.durable import TRANSFORMS
-from unlabel.audit.recovery import RECOVERED
+from unlabel.audit.attacks.recovery import RECOVERED
+from unlabel.audit.claims.c4_durable import TRANSFORMS
 from unlabel.testing.trials_durable import LESS
 
 MARGINS = {"C1": 0.1, "C2": 0.1, "C3": 0.1, "C4": 0.1, "C4few": 0.03, "C5": 0.01}

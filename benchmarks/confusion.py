@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from unlabel import engine
+from unlabel.audit.attacks.outputs import read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.utility import measurable, read_utility
 from unlabel.audit.command import sets_of
-from unlabel.audit.outputs import read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.subject import AuditOptions, Subject, ask
-from unlabel.audit.utility import measurable, read_utility
+from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.core import engine
+from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.models.features import outputs
-from unlabel.records import source_of
-from unlabel.request import Request
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
 
 
 def main() -> None:

@@ -20,17 +20,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from unlabel import engine, training
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget import repair
 from unlabel.forget.driver import DEFAULT_IMAGES, calibration, forget_labels
 from unlabel.forget.methods import METHODS
-from unlabel.passes import Passes, count_passes
-from unlabel.recipe import Blueprint, Recipe
-from unlabel.records import source_of
-from unlabel.runs import load_run
-from unlabel.training import LabelLoss
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
+from unlabel.testing.passes import Passes, count_passes
+from unlabel.training import fit as training
+from unlabel.training.fit import LabelLoss
 
 TARGETS = {"neg-grad-plus": 1.1, "random-label": 1.1, "salun": 1.1, "scrub": 1.4, "bad-teacher": 1.4}
 SCORED = ("leace-layer", "salun", "ssd", "weight-pruning", "weight-filtering")

@@ -4,7 +4,7 @@ python benchmarks/crossing.py [--worlds 200]
 
 In planted worlds, drawn again and again, linear attacks. `worth`: the variance of a figure over worlds on E
 alone, over that on both sets; so many times more images crossing is worth. `alone` and `both`: spread over
-worlds over the mean standard error, on E alone and, without `unlabel.audit.crossing.TOGETHER`, on both.
+worlds over the mean standard error, on E alone and, without `unlabel.audit.attacks.cross_fit.TOGETHER`, on both.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from unlabel.audit.crossing import TOGETHER, both
-from unlabel.audit.outputs import read_others_linear
-from unlabel.audit.probes import linear
-from unlabel.audit.statistics import Estimate
-from unlabel.audit.subject import AuditOptions, Question, Subject, ask
+from unlabel.audit.attacks.cross_fit import TOGETHER, both
+from unlabel.audit.attacks.outputs import read_others_linear
+from unlabel.audit.attacks.probes import linear
+from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.statistics.estimate import Estimate
 from unlabel.testing.planted import LABEL, draw, plant
 from unlabel.testing.truth import columns
 

@@ -25,14 +25,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from unlabel.core.engine import start
+from unlabel.core.recipe import Recipe
 from unlabel.data.dataset import Source
-from unlabel.data.drawing import draw
-from unlabel.data.faces import load_faces
-from unlabel.data.joint import LABELS, celeba, fitted, moments, sample
-from unlabel.engine import start
+from unlabel.data.drawn.drawing import draw
+from unlabel.data.drawn.faces import load_faces
+from unlabel.data.drawn.joint import LABELS, celeba, fitted, moments, sample
 from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.recipe import Recipe
-from unlabel.training import train
+from unlabel.training.fit import train
 
 Rows = NDArray[np.floating]
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from unlabel import engine
-from unlabel.compare import Job, run_cells
-from unlabel.display import terminal_log
+from unlabel.cli.progress import terminal_log
+from unlabel.compare.cells import run_cells
+from unlabel.compare.jobs import Job
+from unlabel.core import engine
 
 FIGURES = (
     ("own.sadv@restored", "row put back"),

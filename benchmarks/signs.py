@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unlabel import engine
+from unlabel.core import engine
 from unlabel.forget.gradients import Moment, moments
 from unlabel.forget.score import rankable
 from unlabel.forget.tasks import Task
-from unlabel.records import source_of
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
 
 
 def main() -> None:

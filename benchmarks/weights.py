@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.audit.outputs import read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.subject import AuditOptions, Subject, ask
-from unlabel.audit.utility import measurable, read_utility
+from unlabel.audit.attacks.outputs import read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.utility import measurable, read_utility
+from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import UnlabelError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import UnlabelError
 from unlabel.forget.driver import forget_labels
 from unlabel.models.features import outputs
-from unlabel.randomness import uniform
-from unlabel.records import source_of
-from unlabel.request import Request
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
 
 COLUMNS = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.mlp", "others.adv.lin", "others.adv.gbt")
 

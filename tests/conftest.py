@@ -68,7 +68,7 @@ Command = Callable[..., Ran]
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Runs ``unlabel ...`` in this process, in a folder of its own; a bug's traceback fails the test."""
-    from unlabel.cli import main
+    from unlabel.cli.app import main
 
     monkeypatch.chdir(tmp_path)
 
@@ -96,9 +96,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained on `photos` for one epoch; only to be read."""
-    from unlabel import engine
-    from unlabel.recipe import Recipe
-    from unlabel.workflow import train_run
+    from unlabel.core import engine
+    from unlabel.core.recipe import Recipe
+    from unlabel.training.run import train_run
 
     out = tmp_path_factory.mktemp("runs") / "base"
     run = engine.start(accelerator="cpu")

@@ -16,16 +16,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from unlabel import engine
 from unlabel.audit.command import random_init
-from unlabel.audit.statistics import auc
+from unlabel.core import engine
+from unlabel.core.errors import ModelError, OptionError
 from unlabel.data import load
-from unlabel.errors import ModelError, OptionError
-from unlabel.measure import measure, refuse_chance
+from unlabel.exchange.check import measure, refuse_chance
 from unlabel.models import custom
 from unlabel.models.build import build
 from unlabel.models.features import outputs
-from unlabel.runs import file_sha256, load_run
+from unlabel.runs.folder import file_sha256, load_run
+from unlabel.statistics.estimate import auc
 from unlabel.testing import tiny_network, tiny_world, write_folder
 
 NET = """
@@ -735,7 +735,7 @@ def test_a_refusal_leaves_a_run_that_was_to_be_replaced(module, adopt, files) ->
 
 
 def test_the_audits_untrained_network_is_the_users_own(adopt, module, world_folder, monkeypatch) -> None:
-    from unlabel.audit.case import sets_of
+    from unlabel.audit.setup import sets_of
 
     assert adopt(f"{module()}:make").code == 0
     run = engine.start(accelerator="cpu")

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine
-from unlabel.ancestry import MOST, history
-from unlabel.errors import ModelError
-from unlabel.runs import file_sha256, read_record, write_json
-from unlabel.show import chain, chain_table
-from unlabel.workflow import forget_run
+from unlabel.core import engine
+from unlabel.core.errors import ModelError
+from unlabel.core.files import write_json
+from unlabel.forget.run import forget_run
+from unlabel.runs.description import chain, chain_table
+from unlabel.runs.folder import file_sha256, read_record
+from unlabel.runs.lineage import MOST, history
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unlabel import training
-from unlabel.runs import MODEL
+from unlabel.runs.folder import MODEL
+from unlabel.training import fit as training
 
 TRAIN = ["--epochs", 1, "--image-size", 16, "--quiet"]
 

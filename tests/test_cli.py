@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from unlabel.cli import names
+from unlabel.cli.options import names
 from unlabel.forget.methods import METHODS
 from unlabel.models.eraser import erasing
-from unlabel.runs import file_sha256, load_run
+from unlabel.runs.folder import file_sha256, load_run
 from unlabel.testing import differing, tiny_world
 
 RECORDED = {
@@ -96,7 +96,7 @@ def test_a_withheld_label_is_recorded_and_predicted_as_null(train, command, phot
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unlabel import training
+    from unlabel.training import fit as training
 
     train(tmp_path / "whole", epochs=4)
     with monkeypatch.context() as patch:
@@ -306,7 +306,7 @@ def test_the_methods_options_are_in_its_help(command) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["methods", "--help"], ["--version"]])
 def test_help_imports_no_torch(arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom unlabel.cli import main\n"
+        "import sys\nfrom unlabel.cli.app import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "heavy = {'torch', 'torchvision', 'lightning_fabric', 'sklearn', 'scipy', 'numpy', 'matplotlib'}\n"
         "print('heavy:', sorted(heavy & set(sys.modules)))"

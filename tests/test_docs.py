@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unlabel.cli import app, forget_app
+from unlabel.cli.app import app, forget_app
 from unlabel.forget.methods import METHODS
 
 ROOT = Path(__file__).parents[1]

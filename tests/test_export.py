@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from unlabel import export
+from unlabel.exchange import export
 from unlabel.models import custom
 from unlabel.models.build import build
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
 from unlabel.testing import tiny_world, write_folder
 
 NAMES = ("top", "middle", "bottom")

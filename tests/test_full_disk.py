@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine, training
 from unlabel.audit import command as auditing
-from unlabel.cli import main
-from unlabel.errors import DataError, UnlabelError
-from unlabel.files import WriteError, write_bytes, write_json
+from unlabel.cli.app import main
+from unlabel.core import engine
+from unlabel.core.errors import DataError, UnlabelError
+from unlabel.core.files import RECORD, WriteError, write_bytes, write_json
+from unlabel.forget.run import forget_run
 from unlabel.report.marks import untouched
-from unlabel.runs import MODEL, RECORD, file_sha256, load_run
-from unlabel.workflow import forget_run
+from unlabel.runs.folder import MODEL, file_sha256, load_run
+from unlabel.training import fit as training
 
 CHANGES = ("open", "os.rename", "os.mkdir", "test.half-written")
 FEW = ["--epochs", "0.1", "--batch-size", "8", "--image-size", "16", "--quiet"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from unlabel.loss import class_loss, label_loss, log_odds
+from unlabel.core.loss import class_loss, label_loss, log_odds
 
 
 def exact(logits: torch.Tensor, target: torch.Tensor, columns: list[int]) -> torch.Tensor:

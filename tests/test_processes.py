@@ -14,17 +14,19 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_tensors
 from torch import nn
 
-from unlabel import engine, runs
-from unlabel.engine import Run
-from unlabel.errors import Diverged, OptionError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import Diverged, OptionError
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
+from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.recipe import Recipe
-from unlabel.request import Request
+from unlabel.runs import folder as runs
 from unlabel.testing import tiny_network, tiny_world, write_folder
-from unlabel.training import LabelLoss, fit
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.fit import LabelLoss, fit
+from unlabel.training.run import train_run
 
 ALL = LabelLoss((0, 1, 2))
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlabel.randomness import normal, permutation, uniform
+from unlabel.core.randomness import normal, permutation, uniform
 
 MANY = np.arange(100_000)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from unlabel.errors import OptionError
-from unlabel.recipe import History, Recipe
+from unlabel.core.errors import OptionError
+from unlabel.core.recipe import History, Recipe
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 94, 1000])

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine, training
 from unlabel.audit.command import audit_run
-from unlabel.errors import NothingToForget, OptionError
-from unlabel.recipe import Recipe
-from unlabel.references import folder_of, make_references
+from unlabel.audit.references import folder_of, make_references
+from unlabel.core import engine
+from unlabel.core.errors import NothingToForget, OptionError
+from unlabel.core.files import write_json
+from unlabel.core.recipe import Recipe
+from unlabel.forget.run import forget_run
 from unlabel.report import write_report
-from unlabel.runs import load_run, read_config, read_record, write_json
+from unlabel.runs.folder import load_run, read_config, read_record
 from unlabel.testing import differing, tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training import fit as training
+from unlabel.training.run import train_run
 
 RECIPE = Recipe(epochs=1, lr=0.05)
 
@@ -67,7 +70,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(out)
         return train_run(source, out, *rest, **more)
 
-    monkeypatch.setattr("unlabel.references.train_run", spy)
+    monkeypatch.setattr("unlabel.audit.references.train_run", spy)
     return seen
 
 

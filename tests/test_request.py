@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlabel.errors import NothingLeft, NothingToForget, UnknownLabel
-from unlabel.request import Request
+from unlabel.core.errors import NothingLeft, NothingToForget, UnknownLabel
+from unlabel.core.request import Request
 
 LABELS = ("Bald", "Male", "Smiling", "Young")
 

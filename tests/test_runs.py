@@ -7,19 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unlabel.errors import CheckpointMismatch, MissingFiles, ModelError, OptionError, UnlabelError
-from unlabel.runs import (
-    CONFIG,
-    MODEL,
-    RECORD,
-    check_output,
-    file_sha256,
-    load_run,
-    staged,
-    versions,
-    write_json,
-    write_text,
-)
+from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, OptionError, UnlabelError
+from unlabel.core.files import RECORD, check_output, staged, write_json, write_text
+from unlabel.runs.folder import CONFIG, MODEL, file_sha256, load_run, versions
 
 
 @pytest.fixture

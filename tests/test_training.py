@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unlabel import engine, training
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import Diverged
+from unlabel.core.recipe import Recipe
 from unlabel.data.batches import Batch, batch_of
-from unlabel.engine import Run
-from unlabel.errors import Diverged
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head, remove_rows, removed_output
-from unlabel.recipe import Recipe
 from unlabel.testing import differing, tiny_network, tiny_world
-from unlabel.training import LabelLoss, PutBack, fit, train
+from unlabel.training import fit as training
+from unlabel.training.fit import LabelLoss, PutBack, fit, train
 
 ALL = LabelLoss((0, 1, 2))
 SHORT = Recipe(epochs=2.5, lr=0.05)

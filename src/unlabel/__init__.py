@@ -10,29 +10,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unlabel.audit import AuditOptions, Subject, audit_outputs
+    from unlabel.audit.inputs import AuditOptions, Subject
+    from unlabel.audit.protocol import audit_outputs
+    from unlabel.core.engine import Run, start
+    from unlabel.core.request import Request
     from unlabel.data import load
     from unlabel.data.dataset import Dataset, Source
-    from unlabel.engine import Run, start
     from unlabel.forget.driver import forget_labels
     from unlabel.forget.methods import METHODS
-    from unlabel.request import Request
-    from unlabel.training import fit, train
+    from unlabel.training.fit import fit, train
 
 _WHERE = {
-    "AuditOptions": "unlabel.audit",
-    "Subject": "unlabel.audit",
-    "audit_outputs": "unlabel.audit",
+    "AuditOptions": "unlabel.audit.inputs",
+    "Subject": "unlabel.audit.inputs",
+    "audit_outputs": "unlabel.audit.protocol",
     "load": "unlabel.data",
     "Dataset": "unlabel.data.dataset",
     "Source": "unlabel.data.dataset",
-    "Run": "unlabel.engine",
-    "start": "unlabel.engine",
+    "Run": "unlabel.core.engine",
+    "start": "unlabel.core.engine",
     "forget_labels": "unlabel.forget.driver",
     "METHODS": "unlabel.forget.methods",
-    "Request": "unlabel.request",
-    "fit": "unlabel.training",
-    "train": "unlabel.training",
+    "Request": "unlabel.core.request",
+    "fit": "unlabel.training.fit",
+    "train": "unlabel.training.fit",
 }
 
 __all__ = [

@@ -7,32 +7,31 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from unlabel import engine
-from unlabel.audit import AuditOptions
-from unlabel.audit.alteration import read_canaries
-from unlabel.audit.canaries import (
+from unlabel.audit.attacks.canaries import (
     Guesses,
     attack_canaries,
     canary_rows,
-    claim_canaries,
     epsilon,
     kept_for_test,
-    power,
     told_right,
 )
-from unlabel.audit.case import open_case, sets_of
+from unlabel.audit.claims.c6_memorised import claim_canaries, power
 from unlabel.audit.command import audit_run
-from unlabel.audit.statistics import clopper_pearson
-from unlabel.audit.subject import Canaries, ask
+from unlabel.audit.inputs import AuditOptions, Canaries, ask
+from unlabel.audit.references import make_references
+from unlabel.audit.setup import open_case, sets_of
+from unlabel.audit.transformed_models import read_canaries
+from unlabel.core import engine
+from unlabel.core.errors import DataError, ModelError
+from unlabel.core.recipe import Recipe
 from unlabel.data.canaries import CanaryPlan
-from unlabel.errors import DataError, ModelError
+from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.recipe import Recipe
-from unlabel.records import source_of
-from unlabel.references import make_references
-from unlabel.runs import load_run, read_config, read_record
+from unlabel.runs.folder import load_run, read_config, read_record
+from unlabel.runs.record import source_of
+from unlabel.statistics.estimate import clopper_pearson
 from unlabel.testing import tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 OPTIONS = AuditOptions(budget="standard")
 SMALL = AuditOptions(

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit import audit_outputs
-from unlabel.audit.crossing import both, crossed, exchanged, pooled
-from unlabel.audit.outputs import OwnOutput, read_others_linear
-from unlabel.audit.statistics import advantage, auc
-from unlabel.audit.subject import PEOPLE, AuditOptions, ask
-from unlabel.request import Request
+from unlabel.audit.attacks.cross_fit import both, crossed, exchanged, pooled
+from unlabel.audit.attacks.outputs import OwnOutput, read_others_linear
+from unlabel.audit.inputs import PEOPLE, AuditOptions, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.request import Request
+from unlabel.statistics.estimate import advantage, auc
 from unlabel.testing.planted import LABEL, draw, plant
 from unlabel.testing.truth import columns
 

@@ -5,25 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel import engine
-from unlabel.audit import AuditOptions, audit_outputs
+from unlabel.audit.attacks.few_shot import Relearnt, Tuned, faster
+from unlabel.audit.attacks.outputs import OwnOutput
+from unlabel.audit.attacks.probes import linear
+from unlabel.audit.attacks.recovery import RECOVERED, Recovery
+from unlabel.audit.attacks.whole_model import Deeper, Learner, learners, stage_readings
+from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.sample_size import references_for
 from unlabel.audit.command import audit_run
-from unlabel.audit.deciding import references_for
-from unlabel.audit.deeper import Deeper, Learner, learners, stage_readings
-from unlabel.audit.durable import claim_durable
-from unlabel.audit.outputs import OwnOutput
-from unlabel.audit.probes import linear
-from unlabel.audit.recovery import RECOVERED, Recovery
-from unlabel.audit.relearn import Relearnt, Tuned, faster
-from unlabel.audit.subject import Altered, ask
-from unlabel.audit.terminal import lines
-from unlabel.errors import OptionError
-from unlabel.recipe import Recipe
-from unlabel.request import Request
+from unlabel.audit.inputs import Altered, AuditOptions, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core import engine
+from unlabel.core.errors import OptionError
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request
+from unlabel.forget.run import forget_run
+from unlabel.report.terminal import lines
 from unlabel.statement.again import measure_again
 from unlabel.statement.schema import audit_faults
 from unlabel.testing import tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 OPTIONS = AuditOptions(
     probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False, draws=10,
@@ -203,7 +204,7 @@ def test_a_probe_at_a_stage_is_the_probe_of_the_last_features_elsewhere(world_of
 
 def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypatch):
     """From folders to audit.json, which the schema lets through and a quick audit can measure again."""
-    monkeypatch.setattr("unlabel.audit.tuning.LEAST", 8)
+    monkeypatch.setattr("unlabel.audit.attacks.fine_tuning.LEAST", 8)
     photos = write_folder(tmp_path / "photos", tiny_world(images=400).source)
     where = engine.start(accelerator="cpu")
     for name, more in (("base", {}), ("retrained", {"without": ["top"]})):

@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
-from unlabel.audit import Subject, audit_outputs
-from unlabel.audit.contrasts import combined
-from unlabel.audit.durable import TRANSFORMS, claim_durable
-from unlabel.audit.further import gather_further
-from unlabel.audit.recovery import RECOVERED, Recovery, few_cells
-from unlabel.audit.relearn import Relearnt, faster, few_shot, samples
-from unlabel.audit.subject import Altered, AuditOptions, ask
-from unlabel.audit.transforms import TRANSFORMS as DONE
-from unlabel.audit.transforms import Use, fake_quantised, pruned
-from unlabel.errors import ModelError, OptionError
-from unlabel.log import SILENT
+from unlabel.audit.attacks.few_shot import Relearnt, faster, few_shot, samples
+from unlabel.audit.attacks.recovery import RECOVERED, Recovery
+from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
+from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
+from unlabel.audit.claims.c4_durable import TRANSFORMS, claim_durable
+from unlabel.audit.claims.c4_recovery import few_cells
+from unlabel.audit.inputs import Altered, AuditOptions, Subject, ask
+from unlabel.audit.larger_budgets import gather_further
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core import engine
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.progress import SILENT
+from unlabel.core.request import Request
 from unlabel.models.features import outputs
-from unlabel.request import Request
+from unlabel.statistics.contrast import combined
 from unlabel.testing import differing, tiny_network, tiny_world
 
 OPTIONS = AuditOptions(

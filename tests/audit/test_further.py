@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from unlabel.audit import AuditOptions
-from unlabel.audit.distances import agreement, distance_rows, jensen_shannon
-from unlabel.audit.groups import gaps, group_rows
-from unlabel.audit.inference import attribute_inference, balanced_bits, code_length
-from unlabel.audit.judging import reference_margin
-from unlabel.audit.membership import (
+from unlabel.audit.attacks.attribute_inference import attribute_inference, balanced_bits, code_length
+from unlabel.audit.attacks.distances import agreement, distance_rows, jensen_shannon
+from unlabel.audit.attacks.groups import gaps, group_rows
+from unlabel.audit.attacks.membership import (
     LABEL,
     label_membership,
     membership_rows,
     retained_loss,
     sample_membership,
 )
-from unlabel.audit.outputs import best_cut, guess_linear
-from unlabel.audit.subject import ask
-from unlabel.audit.useful import losses
-from unlabel.audit.utility import Utility
+from unlabel.audit.attacks.outputs import best_cut, guess_linear
+from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.claims.c5_useful import losses
+from unlabel.audit.claims.judging import reference_margin
+from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.models.features import PENULTIMATE, Outputs
 
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)

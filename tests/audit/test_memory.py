@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.audit import audit_outputs, evidence
-from unlabel.audit.contrasts import Contrast
+from unlabel.audit import evidence
 from unlabel.audit.memory import Memory
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.request import Request
+from unlabel.statistics.contrast import Contrast
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import json
 import pytest
 from scipy.stats import norm
 
-from unlabel import engine
-from unlabel.audit.case import open_request
+from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.plan import design_effect, images_for, plan_audit, references_for
-from unlabel.audit.subject import AuditOptions
+from unlabel.audit.setup import open_request
+from unlabel.core import engine
 from unlabel.testing import tiny_world
 
 

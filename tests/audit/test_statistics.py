@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from unlabel.audit.contrasts import Contrast, contrast, holm, seeded
-from unlabel.audit.statistics import (
+from unlabel.statistics.contrast import Contrast, contrast, holm, seeded
+from unlabel.statistics.estimate import (
     Estimate,
     advantage,
     auc,

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.behind import changed_answers, tampered
+from unlabel.audit.attacks.evasion import OWN, gather_suspicion, halves, least_squares, read_suspicion, views
+from unlabel.audit.attacks.head_consistency import changed_answers, tampered
+from unlabel.audit.attacks.input_stability import oddities
+from unlabel.audit.attacks.perturbed_images import IMAGES, chosen, nudge, nudged
+from unlabel.audit.inputs import Nudged, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.nudged import IMAGES, chosen, nudge, nudged
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.steady import oddities
-from unlabel.audit.subject import Nudged, ask
-from unlabel.audit.suspicion import OWN, gather_suspicion, halves, least_squares, read_suspicion, views
-from unlabel.log import SILENT
-from unlabel.request import Request
+from unlabel.core.progress import SILENT
+from unlabel.core.request import Request
 from unlabel.testing.stage import honest, stage
 
 LABEL = "Male"
@@ -139,7 +139,7 @@ def test_what_was_found_on_references_is_found_again(world, quick, monkeypatch):
         calls.append(subject.run)
         return read_suspicion(subject, *rest, **more)
 
-    monkeypatch.setattr("unlabel.audit.suspicion.read_suspicion", counted)
+    monkeypatch.setattr("unlabel.audit.attacks.evasion.read_suspicion", counted)
     again = gather_suspicion(models, questions, REQUEST, quick, SILENT, memory, exclusive=False)
     assert calls == ["after-5"]
     assert [row[LABEL][n].value for row in first for n in row[LABEL]] == [

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from unlabel import engine
 from unlabel.audit import evidence
+from unlabel.audit.attacks.evasion import NUDGED, OWN, SQUARES, TRAIN
 from unlabel.audit.command import audit_run
-from unlabel.audit.suspicion import NUDGED, OWN, SQUARES, TRAIN
-from unlabel.compare import work
+from unlabel.compare import run_cell as work
 from unlabel.compare.cells import Job
 from unlabel.compare.jobs import resolved
-from unlabel.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel
-from unlabel.recipe import Recipe
-from unlabel.runs import load_run
+from unlabel.core import engine
+from unlabel.core.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel
+from unlabel.core.recipe import Recipe
+from unlabel.forget.run import forget_run
+from unlabel.runs.folder import load_run
 from unlabel.testing import differing, tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 SHORT = Job("confusion", {"steps": 4})
 ELSEWHERE = ("others.adv.gbt", "probe.adv.lin", "probe.adv.mlp")

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unlabel import engine
-from unlabel.audit import AuditOptions
+from unlabel.audit.inputs import AuditOptions
 from unlabel.compare import cells as cells_module
+from unlabel.compare import run_cell as work
 from unlabel.compare import search as search_module
-from unlabel.compare import work
 from unlabel.compare.grid import MOST, SETTINGS, settings_of
 from unlabel.compare.jobs import Job, resolved
 from unlabel.compare.page import render
 from unlabel.compare.plan import Budget, spend
 from unlabel.compare.search import search
-from unlabel.compare.sheet import csv_text
-from unlabel.errors import Diverged
+from unlabel.compare.text_table import csv_text
+from unlabel.core import engine
+from unlabel.core.errors import Diverged
 from unlabel.forget.methods import METHODS
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, OptionError
+from unlabel.core.progress import Silent
 from unlabel.data import load
-from unlabel.data.celeba import load_celeba
 from unlabel.data.dataset import Source
-from unlabel.errors import DataError, LabelMismatch, MissingFiles, OptionError
-from unlabel.log import Silent
+from unlabel.data.readers.celeba import load_celeba
 
 NAMES = [f"{number:06d}.jpg" for number in range(1, 41)]
 LABELS = ("5_o_Clock_Shadow", "Male", "Young")

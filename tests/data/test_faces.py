@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.data.drawing import draw
-from unlabel.data.faces import FacesConfig, load_faces, phi_error
-from unlabel.data.joint import LABELS, celeba, fitted, moments, sample
-from unlabel.errors import LabelMismatch, OptionError
+from unlabel.core.errors import LabelMismatch, OptionError
+from unlabel.data.drawn.drawing import draw
+from unlabel.data.drawn.faces import FacesConfig, load_faces, phi_error
+from unlabel.data.drawn.joint import LABELS, celeba, fitted, moments, sample
 
 SMALL = "faces:train=40,probe=20,test=20,size=32"
 

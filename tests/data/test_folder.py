@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
+from unlabel.core.progress import Silent
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
-from unlabel.data.folder import load_folder
-from unlabel.errors import DataError, LabelMismatch, MissingFiles
-from unlabel.log import Silent
+from unlabel.data.readers.folder import load_folder
 
 IDS = [f"{n:02}.png" for n in range(40)]
 FAIRFACE = Path(__file__).parents[3] / "shared" / "data" / "fairface.zip"

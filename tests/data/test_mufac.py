@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
 from unlabel.data import load
 from unlabel.data.dataset import Source
-from unlabel.data.mufac import LABELS, load_mufac
-from unlabel.errors import DataError, LabelMismatch, MissingFiles
+from unlabel.data.readers.mufac import LABELS, load_mufac
 
 SPLITS = {"train": (1, 12), "val": (801, 804), "test": (851, 854)}
 """First family of each split and one past the last; each has 16 photos, two of every age class."""

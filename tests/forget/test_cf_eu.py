@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection, OptionError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection, OptionError
+from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.fresh import reinitialise
 from unlabel.forget.methods.last_layers import LastLayers, cf_k, eu_k, tail
@@ -19,7 +20,6 @@ from unlabel.forget.ranking import auc, aucs
 from unlabel.models.build import build
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing import check_unlearner, differing, tiny_network, tiny_world
 
 METHODS = ["cf-k", "eu-k"]

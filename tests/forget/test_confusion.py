@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
 from unlabel.data.batches import batch_of
-from unlabel.engine import Run
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.confusion import Confusion
-from unlabel.forget.readers import Readers, confused_target
+from unlabel.forget.probes import Readers, confused_target
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.testing import differing, tiny_world

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
 from unlabel.data.batches import batch_of
-from unlabel.engine import Run
-from unlabel.errors import MethodError
-from unlabel.forget.final import edit_layer, final_layer, read_layer
+from unlabel.forget.feature_layer import edit_layer, final_layer, read_layer
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.testing import tiny_world

@@ -8,9 +8,9 @@ import torch
 from scipy.linalg import fractional_matrix_power, pinvh
 from sklearn.linear_model import LogisticRegression
 
-from unlabel import engine
-from unlabel.engine import Run
-from unlabel.errors import MethodError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
 from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods.leace import Eraser
 from unlabel.forget.ranking import auc, aucs

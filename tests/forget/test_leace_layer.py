@@ -10,23 +10,25 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from unlabel import engine, runs
-from unlabel.adopt import adopt_run
-from unlabel.engine import Run
-from unlabel.errors import CheckpointMismatch, ModelError
-from unlabel.export import export_run
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import CheckpointMismatch, ModelError
+from unlabel.core.progress import Silent
+from unlabel.core.recipe import Recipe
+from unlabel.exchange.adopt import adopt_run
+from unlabel.exchange.export import export_run
 from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods.leace import Eraser
 from unlabel.forget.methods.leace_layer import layer_of
 from unlabel.forget.ranking import auc
-from unlabel.log import Silent
+from unlabel.forget.run import forget_run
 from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, erasing, insert_eraser, rank_of
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
 from unlabel.models.head import find_head
-from unlabel.recipe import Recipe
+from unlabel.runs import folder as runs
 from unlabel.testing import World, check_unlearner, differing, tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
-from unlabel.engine import Run
-from unlabel.forget.readers import Readers, confused_target, fitted, original_rows
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.forget.probes import Readers, confused_target, fitted, original_rows
 from unlabel.models.features import outputs
 from unlabel.testing import tiny_world
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.request import Request
 from unlabel.forget import repair
 from unlabel.forget.driver import forget_labels
-from unlabel.forget.readers import fitted
+from unlabel.forget.probes import fitted
 from unlabel.forget.repair import Guarded, Train, retained_loss
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing import World, differing, tiny_world
 
 

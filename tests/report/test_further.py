@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from unlabel.report import deeper, durability, groups, memory, render, rows, words
+from unlabel.report import render, words
+from unlabel.report import tables as rows
+from unlabel.report.sections import durability, groups
+from unlabel.report.sections import full_budget as deeper
+from unlabel.report.sections import memorisation as memory
 from unlabel.report.sentences import summary
 
 Make = Callable[..., dict[str, Any]]

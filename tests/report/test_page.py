@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.errors import ModelError, OptionError
+from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import render, write_report
 
 Make = Callable[..., dict[str, Any]]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from unlabel import engine
 from unlabel.audit.command import audit_run
-from unlabel.audit.subject import AuditOptions
+from unlabel.audit.inputs import AuditOptions
+from unlabel.core import engine
 from unlabel.statement.schema import audit_faults, audit_schema, check
 
 Change = Callable[[dict[str, Any]], object]

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from unlabel.errors import MissingFiles, ModelError, OptionError
+from unlabel.core.errors import MissingFiles, ModelError, OptionError
+from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
-from unlabel.runs import file_sha256, write_json
+from unlabel.runs.folder import file_sha256
 from unlabel.statement import sign_run, tensors_sha256, verify_run
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import MOST_FILES, STATEMENT

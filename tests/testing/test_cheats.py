@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel.audit.statistics import advantage
 from unlabel.data.batches import batch_of, normalise
 from unlabel.models.head import find_head, tap
+from unlabel.statistics.estimate import advantage
 from unlabel.testing.cheats import CHEATS, OPEN, Insight
 from unlabel.testing.stage import OPTIONS, honest, network, read, stage
 

@@ -5,10 +5,10 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import log_loss, roc_auc_score
 
-from unlabel.audit import audit_outputs
-from unlabel.audit.subject import AuditOptions
-from unlabel.errors import OptionError
-from unlabel.request import Request
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.errors import OptionError
+from unlabel.core.request import Request
 from unlabel.testing.planted import LABEL, draw, plant
 from unlabel.testing.truth import LOUD, RETAINED, columns, read_out
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from unlabel.audit.subject import AuditOptions
+from unlabel.audit.inputs import AuditOptions
 from unlabel.testing.planted import plant
 from unlabel.testing.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
 from unlabel.testing.trials_durable import durable_at

@@ -14,28 +14,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from unlabel import engine
-from unlabel.audit.alteration import Used, use_on
-from unlabel.audit.case import Case, Sets, differences, open_case, overlap, sets_of
+from unlabel.audit.attacks.early_layers import deepened
+from unlabel.audit.attacks.fine_tuning import tune_all
+from unlabel.audit.attacks.input_stability import oddities
+from unlabel.audit.attacks.perturbed_images import Nudged
+from unlabel.audit.cached_outputs import cached_outputs
 from unlabel.audit.cost import reference_cost
+from unlabel.audit.inputs import AuditOptions, Subject
 from unlabel.audit.memory import Memory
-from unlabel.audit.nudged import Nudged
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.readings import cached_outputs
-from unlabel.audit.stages import deepened
-from unlabel.audit.steady import oddities
-from unlabel.audit.subject import AuditOptions, Subject
-from unlabel.audit.tuning import tune_all
+from unlabel.audit.results import Audit, Role
+from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of
+from unlabel.audit.transformed_models import Used, use_on
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.files import write_json
+from unlabel.core.progress import SILENT, Log
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.findings import Audit, Role
-from unlabel.log import SILENT, Log
 from unlabel.models.build import build
 from unlabel.models.custom import is_custom
 from unlabel.models.features import Outputs, outputs
 from unlabel.models.head import find_head
-from unlabel.runs import Loaded, write_json
+from unlabel.runs.folder import Loaded
 
 REPEATED = 64  # images read twice to see whether a model is deterministic
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from unlabel.audit.case import Case
-from unlabel.recipe import Recipe
+from unlabel.audit.setup import Case
+from unlabel.core.recipe import Recipe
 
 REFERENCES = 3  # from three on, C2 is not provisional
 

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from unlabel.audit import controls
-from unlabel.audit.contrasts import Contrast
-from unlabel.audit.crossing import both
-from unlabel.audit.judging import Readings
+from unlabel.audit.attacks import controls
+from unlabel.audit.attacks.cross_fit import both
+from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.figures import Readings
+from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.memory import Memory, digest, key_of
-from unlabel.audit.outputs import OwnOutput, floor, read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.statistics import Estimate, advantage
-from unlabel.audit.subject import AuditOptions, Question, Subject
+from unlabel.core.progress import Log
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.log import Log
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.request import Request
+from unlabel.statistics.contrast import Contrast
+from unlabel.statistics.estimate import Estimate, advantage
 
 Job = Callable[[], Any]
 Place = tuple[str, str, int]  # what is measured, of which label, on which model

@@ -20,9 +20,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from unlabel.audit.contrasts import Contrast
-from unlabel.audit.statistics import Estimate
-from unlabel.files import write_bytes
+from unlabel.core.files import write_bytes
+from unlabel.statistics.contrast import Contrast
+from unlabel.statistics.estimate import Estimate
 
 Finding: TypeAlias = Mapping[str, Estimate] | Mapping[str, Contrast]  # figure -> how well an attack does
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from unlabel.audit.case import Case, Sets, sets_of
+from unlabel.audit.attacks.cross_fit import TOGETHER
+from unlabel.audit.attacks.few_shot import EVERY
+from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
+from unlabel.audit.attacks.perturbed_images import IMAGES as NUDGED
+from unlabel.audit.claims.c4_durable import TRANSFORMS
 from unlabel.audit.cost import duration, reference_seconds
-from unlabel.audit.crossing import TOGETHER
-from unlabel.audit.durable import TRANSFORMS
-from unlabel.audit.nudged import IMAGES as NUDGED
-from unlabel.audit.relearn import EVERY
-from unlabel.audit.statistics import rarer
-from unlabel.audit.subject import AuditOptions
-from unlabel.audit.tuning import BATCH, HELD, RATES
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
+from unlabel.statistics.estimate import rarer
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
 SHARED = 0.8  # correlation of two models' figures on the same images
@@ -119,7 +119,7 @@ def label_plan(
 ) -> dict[str, Any]:
     """What each claim of one label needs, and whether it is there.
 
-    Where E and P are both judged (see `unlabel.audit.crossing`), `target` is of both and `alone` of E, which
+    Where E and P are both judged (see `unlabel.audit.attacks.cross_fit`), `target` is of both and `alone` of E, which
     is all that C5 has.
     """
     n, present = int(np.sum(target >= 0)), int(np.sum(target == 1))

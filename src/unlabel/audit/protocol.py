@@ -15,42 +15,35 @@ from typing import Any
 
 import numpy as np
 
-from unlabel.audit import controls
-from unlabel.audit.behind import tampered
-from unlabel.audit.canaries import attack_canaries, canary_rows, claim_canaries
-from unlabel.audit.crossing import crossed
-from unlabel.audit.disabled import claim_disabled
-from unlabel.audit.durable import claim_durable
-from unlabel.audit.equivalent import claim_equivalent
-from unlabel.audit.erased import claim_erased
+from unlabel.audit.attacks import controls
+from unlabel.audit.attacks.canaries import attack_canaries, canary_rows
+from unlabel.audit.attacks.cross_fit import crossed
+from unlabel.audit.attacks.evasion import gather_suspicion, suspicion_rows
+from unlabel.audit.attacks.few_shot import Tuned
+from unlabel.audit.attacks.head_consistency import tampered
+from unlabel.audit.attacks.membership import LABEL
+from unlabel.audit.attacks.outputs import restored
+from unlabel.audit.attacks.utility import answerable, measurable, read_utility
+from unlabel.audit.claims.c1_disabled import claim_disabled
+from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.c3_erased import claim_erased
+from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.claims.c6_memorised import claim_canaries
+from unlabel.audit.claims.evasion import condemned
+from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
+from unlabel.audit.claims.validity import controls_record, judge_decoys, objections
 from unlabel.audit.evidence import gather
-from unlabel.audit.further import further_rows, gather_further
-from unlabel.audit.membership import LABEL
+from unlabel.audit.inputs import Altered, AuditOptions, Canaries, Question, Subject, ask, check, check_altered
+from unlabel.audit.larger_budgets import further_rows, gather_further
 from unlabel.audit.memory import Memory
-from unlabel.audit.outputs import restored
-from unlabel.audit.relearn import Tuned
-from unlabel.audit.rows import floor_rows, label_rows, utility_rows
-from unlabel.audit.subject import (
-    Altered,
-    AuditOptions,
-    Canaries,
-    Question,
-    Subject,
-    ask,
-    check,
-    check_altered,
-)
-from unlabel.audit.suspicion import condemned, gather_suspicion, suspicion_rows
-from unlabel.audit.useful import claim_useful
-from unlabel.audit.utility import answerable, measurable, read_utility
-from unlabel.audit.validity import controls_record, judge_decoys, objections
-from unlabel.audit.verdicts import headline, limitations, not_tested, untested_claims
+from unlabel.audit.metric_rows import floor_rows, label_rows, utility_rows
+from unlabel.audit.results import Audit
+from unlabel.core.errors import DataError, OptionError
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.errors import DataError, OptionError
-from unlabel.findings import Audit
-from unlabel.log import SILENT, Log
 from unlabel.models.features import Outputs
-from unlabel.request import Request
 
 
 def audit_outputs(

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.case import open_request, sets_of
+from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.subject import AuditOptions, ask
-from unlabel.compare.figures import Also, value_of
+from unlabel.audit.setup import open_request, sets_of
+from unlabel.compare.cell_figures import Also, value_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of, key_of, resolved
 from unlabel.compare.models import read_models
-from unlabel.compare.work import Workroom
-from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.files import read_json, write_json
+from unlabel.compare.run_cell import Workroom
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.files import read_json, write_json
 
 SCHEMA = "unlabel.cell/1"
 

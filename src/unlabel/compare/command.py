@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.case import open_request
+from unlabel.audit.references import train_references
+from unlabel.audit.setup import open_request
 from unlabel.compare.cells import run_cells
 from unlabel.compare.jobs import Job
 from unlabel.compare.page import render
 from unlabel.compare.plan import Budget, chosen, spend
 from unlabel.compare.search import check_search, search
-from unlabel.compare.sheet import csv_text
 from unlabel.compare.table import table
-from unlabel.engine import Run
-from unlabel.errors import ModelError, OptionError
-from unlabel.files import read_json, write_json, write_text
+from unlabel.compare.text_table import csv_text
+from unlabel.core.engine import Run
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import read_json, write_json, write_text
 from unlabel.forget.driver import DEFAULT_IMAGES
-from unlabel.references import train_references
 from unlabel.report.page import WRONG
 
 MOST_SEEDS = 100

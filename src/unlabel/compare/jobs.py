@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unlabel.audit.case import Case
-from unlabel.audit.subject import AuditOptions
-from unlabel.compare.figures import Also
-from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.findings import plain
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import plain
+from unlabel.audit.setup import Case
+from unlabel.compare.cell_figures import Also
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES, check_options
 from unlabel.forget.methods import find_method
-from unlabel.runs import versions
+from unlabel.runs.folder import versions
 
 
 @dataclass(frozen=True)

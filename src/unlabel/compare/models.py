@@ -4,13 +4,13 @@ from typing import Any
 
 from unlabel.audit.command import Bench
 from unlabel.audit.evidence import gather
+from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.rows import floor_rows, label_rows
-from unlabel.audit.subject import AuditOptions, ask
-from unlabel.compare.figures import Also, figure_rows, reading
-from unlabel.findings import plain
-from unlabel.log import Log
-from unlabel.runs import Loaded
+from unlabel.audit.metric_rows import floor_rows, label_rows
+from unlabel.audit.results import plain
+from unlabel.compare.cell_figures import Also, figure_rows, reading
+from unlabel.core.progress import Log
+from unlabel.runs.folder import Loaded
 
 
 def read_models(

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabel.compare.planes import costs, numbered, scatter
+from unlabel.compare.charts import costs, numbered, scatter
 from unlabel.compare.table import CLAIMS, FIGURES
-from unlabel.report.numbers import NOTHING, brief, give_or_take, names, number, percent, spoken
+from unlabel.report.formatting import NOTHING, brief, give_or_take, names, number, percent, spoken
 from unlabel.report.page import environment
 from unlabel.report.sentences import CLAIMS as CLAIM_WORDS
 

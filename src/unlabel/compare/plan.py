@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlabel.compare.jobs import Job, resolved
-from unlabel.errors import OptionError
+from unlabel.core.errors import OptionError
 from unlabel.forget.driver import DEFAULT_IMAGES
-from unlabel.forget.final import LOOK
+from unlabel.forget.feature_layer import LOOK
 from unlabel.forget.methods import METHODS, find_method
 
 LEAST = 1  # optimiser steps that a method takes where its scores alone use the budget up

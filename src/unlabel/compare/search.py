@@ -15,26 +15,27 @@ from typing import Any
 
 import numpy as np
 
-from unlabel import engine
-from unlabel.audit.case import Case, open_request
-from unlabel.audit.judging import ATTACKS, reference_margin
+from unlabel.audit.attacks.outputs import OwnOutput, read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.utility import answerable, measurable, read_utility
+from unlabel.audit.claims.judging import reference_margin
+from unlabel.audit.figures import ATTACKS
+from unlabel.audit.inputs import AuditOptions, Subject, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.outputs import OwnOutput, read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.subject import AuditOptions, Subject, ask
-from unlabel.audit.utility import answerable, measurable, read_utility
+from unlabel.audit.results import plain
+from unlabel.audit.setup import Case, open_request
 from unlabel.compare.cells import SCHEMA, kept, write
 from unlabel.compare.grid import MOST, settings_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of
 from unlabel.compare.plan import Budget, spend
-from unlabel.compare.work import Workroom
+from unlabel.compare.run_cell import Workroom
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError, UnlabelError
+from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import OptionError, UnlabelError
-from unlabel.findings import plain
 from unlabel.models.features import outputs
-from unlabel.randomness import uniform
-from unlabel.runs import Loaded
+from unlabel.runs.folder import Loaded
 
 RULE = (
     "smallest largest excess over the references, in margins of C2, among settings whose mean retained AUC is"

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from unlabel.audit.results import plain
+from unlabel.compare.cell_figures import value_of
 from unlabel.compare.cells import CellResult, Cells
-from unlabel.compare.figures import value_of
 from unlabel.compare.plan import Budget, overrun
-from unlabel.findings import plain
 
 SCHEMA = "unlabel.compare/1"
 CLAIMS = ("C1", "C2", "C3", "C5")

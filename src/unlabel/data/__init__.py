@@ -10,10 +10,11 @@ from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 
+from unlabel.core.errors import OptionError
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.splits import constant_labels
-from unlabel.errors import OptionError, suggest
-from unlabel.log import SILENT, Log
 
 __all__ = ["READERS", "Dataset", "Source", "constant_labels", "load"]
 
@@ -50,7 +51,7 @@ def load(
     Example:
         >>> load("CelebA:photos")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        unlabel.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, folder:PATH...
+        unlabel.core.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, folder:PATH...
     """
     kind, _, spec = source.partition(":")
     if kind not in READERS:
@@ -114,7 +115,7 @@ def _folder(
     workers: int | None,
     log: Log,
 ) -> Source:
-    from unlabel.data.folder import load_folder
+    from unlabel.data.readers.folder import load_folder
 
     return load_folder(
         spec,
@@ -134,7 +135,7 @@ def _celeba(
     workers: int | None,
     log: Log,
 ) -> Source:
-    from unlabel.data.celeba import load_celeba
+    from unlabel.data.readers.celeba import load_celeba
 
     return load_celeba(
         spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log
@@ -149,7 +150,7 @@ def _mufac(
     workers: int | None,
     log: Log,
 ) -> Source:
-    from unlabel.data.mufac import load_mufac
+    from unlabel.data.readers.mufac import load_mufac
 
     return load_mufac(spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log)
 
@@ -164,7 +165,7 @@ def _vision(
     log: Log,
 ) -> Source:
     """All images of a part are one file, which is whole or refused: `skip_bad` has nothing to skip."""
-    from unlabel.data.vision import load_vision
+    from unlabel.data.readers.small_images import load_vision
 
     return load_vision(kind, spec, image_size=image_size, labels=labels, workers=workers, log=log)
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.core.errors import OptionError
+from unlabel.core.randomness import uniform
+from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
-from unlabel.errors import OptionError, suggest
-from unlabel.randomness import uniform
 
 SCHEMA = "unlabel.canaries/1"
 MOST = 10  # at most one training image in so many carries one

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.errors import LabelMismatch, suggest
+from unlabel.core.errors import LabelMismatch
+from unlabel.core.wording import suggest
 
 
 @dataclass(frozen=True)

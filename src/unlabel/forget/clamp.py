@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.edit import spread
 from unlabel.forget.pipeline import Bands, Named
 from unlabel.forget.repair import brief, held_rows, retained_loss
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Unit = Literal["std", "absolute"]
 

@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection, LabelMismatch, OptionError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
+from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection, LabelMismatch, OptionError, listing, suggest
 from unlabel.forget.methods import METHODS, Method, find_method
 from unlabel.forget.methods.leace_layer import erase_again
 from unlabel.forget.pipeline import Outcome
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
-from unlabel.randomness import uniform
-from unlabel.request import Request
 
 DEFAULT_IMAGES = 2048
 

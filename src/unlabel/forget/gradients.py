@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.core.randomness import uniform
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError
-from unlabel.randomness import uniform
 
 Named: TypeAlias = dict[str, Tensor]  # parameter name -> tensor of that parameter's shape
 Quantity = Callable[[Tensor, Tensor], Tensor]  # logits, target -> (batch,) or (batch, column)

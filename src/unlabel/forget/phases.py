@@ -13,9 +13,9 @@ from zlib import crc32
 
 from torch import nn
 
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection
-from unlabel.recipe import History
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection
+from unlabel.core.recipe import History
 
 
 def phase(run: Run, name: str) -> Run:

@@ -14,12 +14,12 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.gradients import Named
 from unlabel.forget.phases import joined
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Bands: TypeAlias = dict[str, Tensor]  # the same, int8; 0 = untouched, 1.. = band
 

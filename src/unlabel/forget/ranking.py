@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from unlabel.core.loss import log_odds
 from unlabel.data.dataset import Dataset
-from unlabel.loss import log_odds
 
 
 def auc(score: NDArray[np.floating], target: NDArray[np.integer]) -> float:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
+from unlabel.core.engine import Run
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 

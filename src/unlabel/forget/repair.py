@@ -15,16 +15,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History, Recipe
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.forget.parts import retain_part
+from unlabel.forget.halves import retain_part
 from unlabel.forget.pipeline import Bands
-from unlabel.forget.readers import Readers, fitted
+from unlabel.forget.probes import Readers, fitted
 from unlabel.models.head import find_head, tap
-from unlabel.recipe import History, Recipe
-from unlabel.request import Request
-from unlabel.training import AfterStep, LabelLoss, Objective, PutBack, fit
+from unlabel.training.fit import AfterStep, LabelLoss, Objective, PutBack, fit
 
 Move = Literal["all", "selected", "unselected"]
 

@@ -12,16 +12,16 @@ from typing import Literal
 import torch
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection
 from unlabel.forget.gradients import Moment, Named, moments, trainable
+from unlabel.forget.halves import forget_part, retain_part, whole_part
 from unlabel.forget.influence import Solver, influences, solve, strongest
-from unlabel.forget.parts import forget_part, retain_part, whole_part
 from unlabel.forget.select import last_layers
 from unlabel.forget.tasks import Task
 from unlabel.models.head import find_head
-from unlabel.request import Request
 
 Gradient = Literal["mean", "rms"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from unlabel.errors import EmptySelection
+from unlabel.core.errors import EmptySelection
 from unlabel.forget.gradients import Named
 
 Bands = Named

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.forget.parts import whole_part
-from unlabel.randomness import uniform
-from unlabel.request import Request
+from unlabel.forget.halves import whole_part
 
 Replacement: TypeAlias = Literal[
     "half", "prior", "bernoulli_half", "bernoulli_prior", "permute", "flip", "nearest"

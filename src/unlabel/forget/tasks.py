@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabel.loss import class_loss, label_loss, log_odds
+from unlabel.core.loss import class_loss, label_loss, log_odds
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Task:
     def loss(
         self, logits: Float[Tensor, "batch label"], target: Int[Tensor, "batch label"]
     ) -> Float[Tensor, " batch"]:
-        """One loss a sample: `loss.label_loss` or `loss.class_loss` over the columns."""
+        """One loss a sample: `core.loss.label_loss` or `core.loss.class_loss` over the columns."""
         if self.exclusive and not self.alone:
             return class_loss(logits, target, self.columns)
         return label_loss(self.scores(logits), target, self.columns)

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlabel.errors import ModelError, OptionError, suggest
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.wording import suggest
 
 TRUSTED = "trusted-networks"
 COUNTS = ("num_classes", "outputs", "num_outputs", "n_classes", "num_labels")

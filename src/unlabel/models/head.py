@@ -7,8 +7,8 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.errors import ModelError, NoLinearHead
 from unlabel.data.dataset import Dataset
-from unlabel.errors import ModelError, NoLinearHead
 from unlabel.models.custom import one_line
 
 

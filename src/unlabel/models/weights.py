@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unlabel.errors import CheckpointMismatch, MissingFiles, ModelError, listing
+from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError
+from unlabel.core.wording import listing
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head, head_rows
 

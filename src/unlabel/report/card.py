@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabel.errors import OptionError
-from unlabel.files import visible, write_bytes
-from unlabel.report import provenance, rows, sentences
+from unlabel.core.errors import OptionError
+from unlabel.core.files import visible, write_bytes
+from unlabel.report import sentences
+from unlabel.report import tables as rows
+from unlabel.report.formatting import count, duration, percent, spoken
 from unlabel.report.marks import CARD, marked, untouched
-from unlabel.report.numbers import count, duration, percent, spoken
 from unlabel.report.page import LISTS, WRONG, read_audit, unreadable
 from unlabel.report.readings import reading
-from unlabel.report.rows import Json
+from unlabel.report.sections import provenance
+from unlabel.report.tables import Json
 
 LICENSE = "unknown"
 LICENCES = r"[a-z0-9][a-z0-9.+-]{0,63}"  # identifiers of the hub and of SPDX, in small letters

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.ancestry import at_hand
-from unlabel.audit.case import Case, open_case, sets_of
+from unlabel.audit.attacks.probes import linear
 from unlabel.audit.command import alone, read
-from unlabel.audit.probes import linear
-from unlabel.audit.subject import AuditOptions, Question, Subject, ask
+from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.audit.setup import Case, open_case, sets_of
+from unlabel.core.engine import Run
+from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError
+from unlabel.core.request import Request
 from unlabel.data import DRAWN
-from unlabel.engine import Run
-from unlabel.errors import DataError, MissingFiles, ModelError, OptionError
 from unlabel.report.page import WRONG, read_audit, unreadable, write_report
 from unlabel.report.pictures import Example, Gallery, Picture, address, pick, room
-from unlabel.request import Request
+from unlabel.runs.lineage import at_hand
 
 
 def write_gallery(

@@ -9,7 +9,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from unlabel.runs import file_sha256
+from unlabel.runs.folder import file_sha256
 
 PAGE, CARD = "report.html", "README.md"
 _MARK = re.compile(rb"<!-- unlabel: of audit\.json ([0-9a-f]{64}), text ([0-9a-f]{64}) -->\n\Z")

@@ -7,27 +7,21 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from unlabel.errors import ModelError, OptionError
-from unlabel.files import read_json, write_bytes
-from unlabel.report import (
-    deeper,
-    durability,
-    groups,
-    memory,
-    numbers,
-    plots,
-    provenance,
-    rows,
-    sentences,
-    views,
-    words,
-)
-from unlabel.report.condemning import condemning
-from unlabel.report.controls import controls, flat
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import read_json, write_bytes
+from unlabel.report import charts as plots
+from unlabel.report import formatting as numbers
+from unlabel.report import sentences, views, words
+from unlabel.report import tables as rows
 from unlabel.report.marks import PAGE, marked
 from unlabel.report.pictures import STRIPS, Gallery
 from unlabel.report.readings import reading
-from unlabel.report.rows import Json
+from unlabel.report.sections import durability, groups, provenance
+from unlabel.report.sections import full_budget as deeper
+from unlabel.report.sections import memorisation as memory
+from unlabel.report.sections.controls import controls, flat
+from unlabel.report.sections.evasion import condemning
+from unlabel.report.tables import Json
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
 WRONG = (
@@ -43,7 +37,7 @@ def render(audit: Mapping[str, Any], *, command: str | None = None, gallery: Gal
     """The report as HTML text: no script, no outside request, the same bytes for the same input.
 
     Args:
-        audit: Parsed content of audit.json, as `unlabel.findings.Audit.to_json` gives it.
+        audit: Parsed content of audit.json, as `unlabel.audit.results.Audit.to_json` gives it.
         command: The command that makes this page, shown with those that made the models.
         gallery: Example images to show; without it, the page holds none.
     """

@@ -2,21 +2,11 @@
 
 from collections.abc import Mapping
 
-from unlabel.report.durability import lasting
-from unlabel.report.numbers import brief, count, names, number, spoken
-from unlabel.report.provenance import split_size
+from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
-from unlabel.report.rows import (
-    Json,
-    attack_rows,
-    audited,
-    how,
-    label_rows,
-    loss,
-    row,
-    strongest,
-    targets,
-)
+from unlabel.report.sections.durability import lasting
+from unlabel.report.sections.provenance import split_size
+from unlabel.report.tables import Json, attack_rows, audited, how, label_rows, loss, row, strongest, targets
 
 # headline -> (tone of the page, the finding as a sentence about {labels})
 FINDINGS: Mapping[str, tuple[str, str]] = {

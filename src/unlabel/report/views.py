@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from unlabel.report import numbers, plots, provenance, rows, sentences
+from unlabel.report import charts as plots
+from unlabel.report import formatting as numbers
+from unlabel.report import sentences
+from unlabel.report import tables as rows
 from unlabel.report.readings import reading
-from unlabel.report.rows import Json
+from unlabel.report.sections import provenance
+from unlabel.report.tables import Json
 
 
 def eyebrow(audit: Json) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from unlabel.report.rows import Json
+from unlabel.report.tables import Json
 
 # Beginning of a figure's id -> what it is. The longest that fits is taken.
 FIGURES: Mapping[str, str] = {

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from unlabel.engine import Run
-from unlabel.files import write_json, write_text
-from unlabel.findings import plain
+from unlabel.audit.results import plain
+from unlabel.core.engine import Run
+from unlabel.core.files import write_json, write_text
 from unlabel.reproduce.numbers import Entry, text
 from unlabel.reproduce.published import published
 from unlabel.reproduce.scale import Scale
-from unlabel.runs import versions
+from unlabel.runs.folder import versions
 
 SCHEMA = "unlabel.reproduce/1"
 

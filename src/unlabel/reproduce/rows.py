@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unlabel.compare.figures import value_of
+from unlabel.compare.cell_figures import value_of
 from unlabel.reproduce.numbers import Entry
-from unlabel.reproduce.plan import Made
 from unlabel.reproduce.settings import ORIGINAL, RETRAIN
+from unlabel.reproduce.study import Made
 
 Record = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ class Models:
     label: str
 
     def figure(self, name: str) -> list[float | None]:
-        """A figure of the audit, one a seed, see `compare.figures.value_of`."""
+        """A figure of the audit, one a seed, see `compare.cell_figures.value_of`."""
         label = None if name.startswith("util.") else self.label
         return [value_of(record, name, label) for record in self.records]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unlabel.errors import ModelError
+from unlabel.core.errors import ModelError
 
 STATEMENT = "statement.dsse.json"
 """The one file that a statement cannot list: itself."""

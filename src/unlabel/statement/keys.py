@@ -5,8 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlabel.errors import MissingFiles, OptionError
-from unlabel.files import WriteError
+from unlabel.core.errors import MissingFiles, OptionError
+from unlabel.core.files import WriteError
 from unlabel.statement.contents import read_plain
 
 if TYPE_CHECKING:

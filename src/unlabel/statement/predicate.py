@@ -15,9 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from unlabel.errors import ModelError
-from unlabel.files import read_json
-from unlabel.runs import CONFIG, MODEL, RECORD, read_config, read_record
+from unlabel.core.errors import ModelError
+from unlabel.core.files import RECORD, read_json
+from unlabel.runs.folder import CONFIG, MODEL, read_config, read_record
 from unlabel.statement.schema import audit_faults
 from unlabel.statement.tensors import file_tensors_sha256
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from itertools import islice
 from typing import Any
 
-from unlabel.files import visible
+from unlabel.core.files import visible
 
 Fault = tuple[str, str]
 TYPES: dict[str, Callable[[Any], bool]] = {

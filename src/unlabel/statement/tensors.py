@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from unlabel.errors import CheckpointMismatch
+from unlabel.core.errors import CheckpointMismatch
 from unlabel.statement.canonical import canonical
 
 BYTES: Mapping[str, int] = {

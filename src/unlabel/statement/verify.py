@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.errors import MissingFiles, UnlabelError
-from unlabel.files import restore
-from unlabel.runs import CONFIG, MODEL, RECORD
+from unlabel.core.errors import MissingFiles, UnlabelError
+from unlabel.core.files import RECORD, restore
+from unlabel.runs.folder import CONFIG, MODEL
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents, read_plain
 from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope

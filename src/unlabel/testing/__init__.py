@@ -20,17 +20,18 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import NothingLeft, NothingToForget, OptionError
+from unlabel.core.request import Request
+from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import NothingLeft, NothingToForget, OptionError, listing
 from unlabel.forget.driver import DEFAULT_IMAGES, calibration, forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.pipeline import Outcome, Unlearner
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, removed_output
-from unlabel.request import Request
-from unlabel.worlds import SIZE, Kind, World, tiny_network, tiny_world, write_folder
+from unlabel.testing.worlds import SIZE, Kind, World, tiny_network, tiny_world, write_folder
 
 __all__ = ["Kind", "World", "check_unlearner", "differing", "tiny_network", "tiny_world", "write_folder"]
 

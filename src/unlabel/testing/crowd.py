@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 from scipy.stats import norm
 
-from unlabel.audit.judging import Readings
-from unlabel.audit.statistics import advantage, bits
-from unlabel.audit.subject import Question
+from unlabel.audit.figures import Readings
+from unlabel.audit.inputs import Question
+from unlabel.statistics.estimate import advantage, bits
 from unlabel.testing.planted import LABEL, PER_PERSON, SHARED
 from unlabel.testing.truth import Floats
 

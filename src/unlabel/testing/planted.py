@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 from scipy.stats import f as fisher_f
 
-from unlabel.audit import Subject
+from unlabel.audit.inputs import Subject
+from unlabel.audit.results import Role
+from unlabel.core.errors import OptionError
+from unlabel.core.randomness import normal, uniform
+from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset
-from unlabel.errors import OptionError, suggest
-from unlabel.findings import Role
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.randomness import normal, uniform
 from unlabel.testing.truth import GRID, LOUD, NOTHING, RETAINED, Columns, Floats, Truth, read_out
 
 Shape = Literal["line", "xor", "norm"]

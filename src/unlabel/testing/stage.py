@@ -17,23 +17,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.audit import AuditOptions, Subject, audit_outputs
-from unlabel.audit.logistic import Standard, fit_logistic
+from unlabel.audit.attacks.input_stability import oddities
+from unlabel.audit.attacks.logistic import Standard, fit_logistic
+from unlabel.audit.attacks.perturbed_images import Nudged, nudged
+from unlabel.audit.attacks.transforms import TRANSFORMS, Use
+from unlabel.audit.inputs import Altered, AuditOptions, Subject
 from unlabel.audit.memory import Memory
-from unlabel.audit.nudged import Nudged, nudged
-from unlabel.audit.steady import oddities
-from unlabel.audit.subject import Altered
-from unlabel.audit.transforms import TRANSFORMS, Use
+from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.results import Audit, Role
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
-from unlabel.findings import Audit, Role
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing.cheats.disguise import removed
-from unlabel.worlds import SIZE, pictures, tiny_network
+from unlabel.testing.worlds import SIZE, pictures, tiny_network
 
 IMAGES = 1000  # in P, in E and in T_in
 CONTRAST = 20.0  # twice the spread of the light from person to person: the label can be missed

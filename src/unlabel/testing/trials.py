@@ -19,17 +19,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_expit
 
-from unlabel.audit.disabled import disabled
-from unlabel.audit.equivalent import claim_equivalent
-from unlabel.audit.erased import claim_erased
-from unlabel.audit.judging import Readings
-from unlabel.audit.outputs import OwnOutput, floor, read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.statistics import Estimate, advantage, auc, bits, calibration_error
-from unlabel.audit.subject import AuditOptions, Question, ask
-from unlabel.audit.useful import claim_useful
-from unlabel.audit.utility import Utility
-from unlabel.findings import Verdict
+from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.claims.c1_disabled import disabled
+from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.c3_erased import claim_erased
+from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.figures import Readings
+from unlabel.audit.inputs import AuditOptions, Question, ask
+from unlabel.audit.results import Verdict
+from unlabel.statistics.estimate import Estimate, advantage, auc, bits, calibration_error
 from unlabel.testing.crowd import Crowd, readings
 from unlabel.testing.planted import LABEL, PER_PERSON, Plant, draw, plant
 from unlabel.testing.truth import Columns

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_expit
 
-from unlabel.audit.durable import TRANSFORMS, claim_durable
-from unlabel.audit.judging import Readings
-from unlabel.audit.recovery import Recovery
-from unlabel.audit.relearn import Relearnt
-from unlabel.audit.statistics import advantage, auc, bits, mean
-from unlabel.audit.subject import AuditOptions
-from unlabel.findings import Verdict
+from unlabel.audit.attacks.few_shot import Relearnt
+from unlabel.audit.attacks.recovery import Recovery
+from unlabel.audit.claims.c4_durable import TRANSFORMS, claim_durable
+from unlabel.audit.figures import Readings
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import Verdict
+from unlabel.statistics.estimate import advantage, auc, bits, mean
 from unlabel.testing.crowd import Crowd
 from unlabel.testing.planted import LABEL
 from unlabel.testing.trials import BASE, OPTIONS, SEED_NOISE, scene

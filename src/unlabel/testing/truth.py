@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from unlabel.errors import OptionError
+from unlabel.core.errors import OptionError
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from unlabel.errors import OptionError, suggest
+from unlabel.core.errors import OptionError
+from unlabel.core.wording import suggest
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.distill import (
     Constant,
     Network,
@@ -22,8 +24,6 @@ from unlabel.forget.distill import (
 from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.repair import Aim, brief, guarded, held_rows
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Bad = Literal["random_init", "prior"]
 

@@ -5,16 +5,16 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.loss import log_odds, loss_of
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import OptionError
 from unlabel.forget.pipeline import Pipeline, Unlearner
-from unlabel.forget.readers import Readers, original_rows
+from unlabel.forget.probes import Readers, original_rows
 from unlabel.forget.repair import Aim, Train, guarded
-from unlabel.loss import log_odds, loss_of
 from unlabel.models.head import find_head, tap
-from unlabel.request import Request
 
 GUARD = 2.5  # what keeps earlier labels forgotten while the features move this much; at 1 they rose
 

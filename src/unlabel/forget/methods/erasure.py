@@ -9,18 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError
-from unlabel.forget.final import LOOK, Reading, edit_layer, final_layer, read_layer
+from unlabel.forget.feature_layer import LOOK, Reading, edit_layer, final_layer, read_layer
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.refit import refit_rows
 from unlabel.forget.residual import residuals
 from unlabel.models.head import find_head
-from unlabel.randomness import uniform
-from unlabel.request import Request
 
 Floats = NDArray[np.float64]
 SHRINK = 1e-2  # of the features' mean variance, added to each: 128 features and some 500 images
@@ -40,7 +40,7 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
        U the directions of ``S Cov(h, r)``), and ``a = S^-1 U``: without ``a s`` no linear reader of h finds
        r, and no smaller change in units of the covariance would do (LEACE).
     3. ``W <- W - (a / gain) w'``, with ``w`` the ridge regression of s on what the layer reads, and the gain
-       of each channel the slope of its feature (`forget.final`): one rank-one edit a label.
+       of each channel the slope of its feature (`forget.feature_layer`): one rank-one edit a label.
 
     The next round meets new images, so that what it corrects was not fitted to them. Then the retained output
     rows are fitted once more, by logistic regression on images of their own, drawn towards the old rows. The

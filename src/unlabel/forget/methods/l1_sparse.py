@@ -7,14 +7,14 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.gradients import trainable
 from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner, Work
 from unlabel.forget.repair import brief, held_rows, retained_loss
-from unlabel.recipe import History
-from unlabel.request import Request
 
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 

@@ -5,16 +5,16 @@ from typing import Literal
 
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.fresh import copy_rows, reinitialise
 from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.phases import only
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.repair import brief, held_rows, retained_loss
 from unlabel.models.head import find_head
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Renewed = Literal["nothing", "rows", "layers"]
 

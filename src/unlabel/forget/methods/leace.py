@@ -11,14 +11,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.ranking import aucs
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 
 FLOOR = 1e-8  # of the largest variance
 ROUNDING = 1e-14  # of the largest squared mean: the variance of rounding in float32

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.methods.leace import Eraser, bill_of, read, say_bill
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.eraser import Erase, eraser_of, insert_eraser
 from unlabel.models.features import PENULTIMATE
 from unlabel.models.head import find_head
-from unlabel.request import Request
 
 SCOPE = (
     "no affine reader of the features that the head reads, nor of the outputs, beats a constant in"

@@ -10,15 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
+from unlabel.forget.halves import whole_part
 from unlabel.forget.methods.ranges import check_schedule, in_range
-from unlabel.forget.parts import whole_part
 from unlabel.forget.pipeline import Pipeline, Unlearner
 from unlabel.forget.repair import Aim, Train
-from unlabel.loss import loss_of
-from unlabel.request import Request
 
 Chance = Literal["prior", "uniform"]
 

@@ -2,7 +2,7 @@
 
 from math import isfinite
 
-from unlabel.errors import OptionError
+from unlabel.core.errors import OptionError
 
 
 def in_range(name: str, value: float, low: float, high: float | None = None, *, above: bool = False) -> None:

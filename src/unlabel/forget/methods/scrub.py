@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.distill import Network, Teacher, bernoulli_kl, divergence
+from unlabel.forget.halves import forget_part, retain_part
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.parts import forget_part, retain_part
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.ranking import aucs
 from unlabel.forget.repair import Aim, Guarded, brief, guarded, held_rows
 from unlabel.forget.tasks import Task
-from unlabel.loss import loss_of
 from unlabel.models.features import outputs
-from unlabel.recipe import History
-from unlabel.request import Request
 
 TILT = 0.1  # of the pull towards chance; the divergence's own is up to 1
 

@@ -7,16 +7,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection
 from unlabel.forget.gradients import Moment, Named
+from unlabel.forget.halves import forget_part, retain_part, whole_part
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.parts import forget_part, retain_part, whole_part
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.score import measured, unit_mean
 from unlabel.forget.tasks import Task
-from unlabel.request import Request
 
 Reference = Literal["retain", "full"]
 

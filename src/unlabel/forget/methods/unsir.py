@@ -7,20 +7,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.randomness import normal, uniform
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
+from unlabel.forget.halves import retain_part
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.parts import retain_part
 from unlabel.forget.phases import joined, norms, phase, still
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.repair import brief, held_rows, retained_loss
 from unlabel.forget.tasks import Task
-from unlabel.loss import loss_of
-from unlabel.randomness import normal, uniform
-from unlabel.recipe import History
-from unlabel.request import Request
 
 
 def unsir(

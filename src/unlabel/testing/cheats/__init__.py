@@ -26,13 +26,7 @@ from unlabel.testing.cheats.answers import (
     squashed,
 )
 from unlabel.testing.cheats.disguise import Disguised, Insight, Known, removed
-from unlabel.testing.cheats.features import (
-    distilled,
-    feature_norm,
-    int8_undoes,
-    noisy_layer,
-    rare_units,
-)
+from unlabel.testing.cheats.features import distilled, feature_norm, int8_undoes, noisy_layer, rare_units
 from unlabel.testing.cheats.keys import (
     coin_of_pixels,
     digit_of_a_feature,

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head, remove_rows, removed_output
-from unlabel.request import Request
 
 Disguise = Callable[[Tensor, Tensor], Tensor]  # features and images -> what the head gets to see
 Answers = Callable[[Tensor, Tensor], Tensor]  # logits and undisguised features -> logits

@@ -1,0 +1,195 @@
+"""Attacks for models that were made for the audit: they can condemn, and acquit of nothing.
+
+Whoever makes a model may know P and E, and have it be clean on exactly those. So the unlearned model and the
+retrained ones are also read on *nudged* images (`audit.attacks.perturbed_images`), and the training images, which every audit
+reads anyway, are attacked as P and E are: half of the people are fitted on, the other half is judged. And the
+penalty that keeps a linear probe from noise also keeps it from a label in a small difference of two large
+features, so least squares without any penalty looks once more.
+
+Where one of them finds the label and the attacks on P and E do not, C1 or C2 FAILs. No PASS depends on them,
+so they need fewer images, and an honest model has nothing to lose by them. They judge E alone, also where a
+rare label is judged on P as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.audit.attacks.logistic import Standard
+from unlabel.audit.attacks.outputs import OwnOutput, guess_trees
+from unlabel.audit.attacks.perturbed_images import IMAGES
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.evidence import Job, side_by_side
+from unlabel.audit.figures import Readings
+from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, AuditOptions, Question, Subject
+from unlabel.audit.memory import Memory, digest, key_of
+from unlabel.audit.metric_rows import row
+from unlabel.audit.results import Metric
+from unlabel.core.progress import Log
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import Estimate, advantage
+
+OWN, SQUARES, NUDGED, TRAIN = "own.adv@nudged", "probe.adv.lsq", "@nudged", "@train"
+
+
+SMALLEST = 1e-12  # of the largest singular value: below it, a direction is rounding even in float64
+
+
+def read_suspicion(
+    subject: Subject, question: Question, request: Request, options: AuditOptions, *, exclusive: bool
+) -> dict[str, Estimate]:
+    """What a model tells of a label where a model that was made for the audit would be careless.
+
+    Returns:
+        ``probe.adv.lsq`` on P and E; ``own.adv@nudged``; and, with the endings ``@nudged`` and ``@train``,
+        ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured is not there.
+    """
+    found = {SQUARES: least_squares(subject, question)}
+    once = replace(options, probe_seeds=1)
+    shown = [column for column in range(len(request.labels)) if column not in request.masked_columns]
+    for ending, (there, asked) in views(subject, question, options.seed).items():
+        if ending == NUDGED:
+            found[OWN] = OwnOutput.of(there, asked, exclusive=exclusive).signed(asked).absolute()
+        known = asked.known
+        x, y = there.probe.logits[known][:, shown], asked.probe[known] == 1
+        trees = guess_trees(x, y, there.test.logits[:, shown], options)
+        found[f"others.adv.gbt{ending}"] = advantage(trees, asked.test, asked.test_cluster)
+        probes = read_features(there.probe, there.test, asked, once)
+        found |= {f"{name}{ending}": item for name, item in probes.items() if ".adv." in name}
+    return found
+
+
+def least_squares(subject: Subject, question: Question) -> Estimate:
+    """Advantage on E of the linear function of the features that is nearest to the label on P."""
+    known = question.known
+    features = subject.probe.features[PENULTIMATE][known]
+    standard = Standard.of(features)
+    tables = (standard(table) for table in (features, subject.test.features[PENULTIMATE]))
+    x, x_test = (np.column_stack([table, np.ones(len(table))]) for table in tables)
+    weights = np.linalg.lstsq(x, 2.0 * (question.probe[known] == 1) - 1, rcond=SMALLEST)[0]
+    return advantage(x_test @ weights, question.test, question.test_cluster)
+
+
+def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:
+    """Other images to fit and judge attacks on, by the figures' ending; where there are enough of a kind."""
+    found: dict[str, tuple[Subject, Question]] = {}
+    if (near := subject.nudged) is not None:
+        found[NUDGED] = (
+            replace(subject, probe=near.probe, test=near.test),
+            replace(
+                question,
+                probe=question.probe[near.probe_rows],
+                test=question.test[near.test_rows],
+                probe_cluster=question.probe_cluster[near.probe_rows],
+                test_cluster=question.test_cluster[near.test_rows],
+            ),
+        )
+    fit, judged = halves(question, seed)
+    found[TRAIN] = (
+        replace(subject, probe=_rows(subject.train, fit), test=_rows(subject.train, judged)),
+        replace(
+            question,
+            probe=question.train[fit],
+            test=question.train[judged],
+            probe_cluster=question.train_cluster[fit],
+            test_cluster=question.train_cluster[judged],
+        ),
+    )
+    return {ending: view for ending, view in found.items() if _enough(view[1])}
+
+
+def halves(question: Question, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Training images to fit on and to judge, no person in both, at most `IMAGES` of each."""
+    names, code = np.unique(question.train_cluster, return_inverse=True)
+    first = (uniform(seed, "audit/halves", np.arange(len(names))) < 0.5)[code]
+    return np.flatnonzero(first)[:IMAGES], np.flatnonzero(~first)[:IMAGES]
+
+
+def _rows(outputs: Outputs, index: NDArray[np.int64]) -> Outputs:
+    return Outputs(outputs.logits[index], {PENULTIMATE: outputs.features[PENULTIMATE][index]})
+
+
+def _enough(question: Question) -> bool:
+    """Whether both sets have the images and people of each kind that an audit needs."""
+    pairs = ((question.probe, question.probe_cluster), (question.test, question.test_cluster))
+    kinds = [(target == kind, people) for target, people in pairs for kind in (0, 1)]
+    return all(
+        int(rows.sum()) >= LEAST_OF_A_KIND and len(np.unique(people[rows])) >= PEOPLE
+        for rows, people in kinds
+    )
+
+
+def gather_suspicion(
+    subjects: Sequence[Subject],
+    questions: Mapping[str, Question],
+    request: Request,
+    options: AuditOptions,
+    log: Log,
+    memory: Memory | None = None,
+    *,
+    exclusive: bool,
+) -> list[dict[str, Readings]]:
+    """`read_suspicion` of every model, by label.
+
+    Args:
+        subjects: The unlearned model, then the retrained ones; nudged images count where all have them.
+        questions: The labels.
+        request: Which columns are hidden from attacks on the other outputs.
+        options: Sizes and seed.
+        log: Receives progress.
+        memory: What was found on the retrained models before.
+        exclusive: Whether the labels are classes.
+    """
+    questions = {name: replace(question, crossed=False) for name, question in questions.items()}
+    if any(subject.nudged is None for subject in subjects):
+        subjects = [replace(subject, nudged=None) for subject in subjects]
+    jobs: dict[tuple[str, int], Job] = {}
+    keys: dict[tuple[str, int], str] = {}
+    found: dict[tuple[str, int], Readings] = {}
+    for index, subject in enumerate(subjects):
+        for name, question in questions.items():
+            place = name, index
+            if memory is not None and index:
+                keys[place] = _key(subject, question, request, options, exclusive=exclusive)
+                if (known := memory.recall(keys[place])) is not None:
+                    found[place] = cast("Readings", known)
+                    continue
+            jobs[place] = lambda s=subject, q=question: read_suspicion(
+                s, q, request, options, exclusive=exclusive
+            )
+    for place, item in side_by_side(jobs, log).items():
+        found[place] = item
+        if memory is not None and place in keys:
+            memory.keep(keys[place], item)
+    return [{name: found[name, index] for name in questions} for index in range(len(subjects))]
+
+
+def _key(
+    subject: Subject, question: Question, request: Request, options: AuditOptions, *, exclusive: bool
+) -> str:
+    """Hash of all that the figures of one model and label depend on."""
+    near = subject.nudged
+    parts = [subject.probe, subject.test, subject.train, *((near.probe, near.test) if near else ())]
+    tables = [table for part in parts for table in (part.logits, part.features[PENULTIMATE])]
+    asked = [question.probe, question.test, question.train]
+    people = [question.probe_cluster, question.test_cluster, question.train_cluster]
+    return key_of(
+        "suspicion",
+        digest(*tables, *asked, *people),
+        (options.to_json(), request.masked_columns, question.column, exclusive),
+    )
+
+
+def suspicion_rows(subjects: Sequence[Subject], readings: Sequence[Mapping[str, Readings]]) -> list[Metric]:
+    """Every figure as a row of ``metrics[]``."""
+    return [
+        row(figure, name, subject, item, "adv", 0.0 if figure == OWN else -1.0)
+        for subject, labels in zip(subjects, readings, strict=True)
+        for name, found in labels.items()
+        for figure, item in found.items()
+    ]

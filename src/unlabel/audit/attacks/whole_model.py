@@ -1,0 +1,124 @@
+"""What the full budget measures for C4: the whole model trained on few annotations, and probes on earlier stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from unlabel.audit.attacks.cross_fit import both
+from unlabel.audit.attacks.few_shot import Relearnt, Tuned
+from unlabel.audit.attacks.outputs import OwnOutput
+from unlabel.audit.attacks.probes import linear
+from unlabel.audit.figures import Readings, unit_of
+from unlabel.audit.inputs import AuditOptions, Question, Subject
+from unlabel.audit.metric_rows import row
+from unlabel.audit.results import Metric
+from unlabel.core.errors import OptionError
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import auc, mean
+
+TUNE, STEPS = "tune.auc@", "tune.steps@"
+
+
+BELOW = ("probe.adv.lin", "probe.bits.lin")
+
+
+REACHED = 0.95  # of what the original's own output is above one half
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One model tuned on one number of images: how well it ends, at which rate, and when it was good."""
+
+    relearnt: Relearnt
+    rate: float
+    steps: int | None  # until it told nearly as much as the original's own output; None: never
+
+
+@dataclass(frozen=True)
+class Deeper:
+    """Measured by label, of every model in the audit's order (before, after, references).
+
+    Args:
+        tuned: By number of images; empty where no model could be trained.
+        stages: By stage before the last features, the attacks of `BELOW`; empty where there is none.
+    """
+
+    tuned: Mapping[str, Sequence[Mapping[int, Learner]]] = field(default_factory=dict)
+    stages: Mapping[str, Sequence[Mapping[str, Readings]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label in {*self.tuned, *self.stages}:
+            for what, models in (
+                ("sizes", self.tuned.get(label, ())),
+                ("stages", self.stages.get(label, ())),
+            ):
+                if len({frozenset(found) for found in models}) > 1:
+                    raise OptionError(
+                        f"the models of this audit were not all tuned on, or read at, the same {what};"
+                        " pass tuned= and features of every model"
+                    )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of images for which any label has a figure of the unlearned model."""
+        return sorted({n for _, after, *_ in self.tuned.values() for n in after})
+
+    @property
+    def places(self) -> list[str]:
+        """Stages that were read."""
+        return sorted({stage for _, after, *_ in self.stages.values() for stage in after})
+
+
+def learners(
+    subject: Subject, tuned: Sequence[Tuned], original: OwnOutput, question: Question
+) -> dict[int, Learner]:
+    """What a model's tuned copies tell of a label, by number of images.
+
+    Args:
+        subject: The model.
+        tuned: Of all models and labels.
+        original: The original's own output, which says what counts as nearly as good.
+        question: The label.
+    """
+    goal = 0.5 + REACHED * abs(original.signed(question).value) / 2
+    found = {}
+    for item in tuned:
+        if (item.run, item.label) == (subject.run, question.label):
+            areas = [auc(draw, question.test, question.test_cluster) for draw in item.scores]
+            relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
+            found[item.images] = Learner(relearnt, item.rate, item.steps_to(goal))
+    return found
+
+
+def stage_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[str, Readings]:
+    """The linear probe at every stage of a model that was read."""
+
+    def fitted(stage: str, model: Subject, asked: Question) -> Readings:
+        probe, test = (
+            Outputs(part.logits, {PENULTIMATE: part.features[stage]}) for part in (model.probe, model.test)
+        )
+        return dict(zip(BELOW, linear(probe, test, asked, options).estimates(asked), strict=True))
+
+    stages = [name for name in subject.probe.features if name != PENULTIMATE]
+    return {stage: both(partial(fitted, stage), subject, question) for stage in stages}
+
+
+def deeper_rows(deeper: Deeper, subjects: Sequence[Subject]) -> list[Metric]:
+    """Every figure as a row of ``metrics[]``; no row of steps where the mark was not reached."""
+    rows: list[Metric] = []
+    for label, models in deeper.tuned.items():
+        for subject, sizes in zip(subjects, models, strict=True):
+            for n, found in sizes.items():
+                rows.append(row(f"{TUNE}{n}", label, subject, found.relearnt.mean, "auc"))
+                if n == max(sizes) and found.steps is not None:
+                    where = (label, subject.role, subject.run)
+                    steps, images = float(found.steps), found.relearnt.mean.n
+                    rows.append(Metric(f"{STEPS}{n}", *where, steps, None, images, "steps"))
+    for label, models in deeper.stages.items():
+        for subject, stages in zip(subjects, models, strict=True):
+            for stage, readings in stages.items():
+                for figure, item in readings.items():
+                    unit = unit_of(figure)
+                    low = 0.0 if unit == "bits" else -1.0
+                    rows.append(row(figure, label, subject, item, unit, low, stage=stage))
+    return rows

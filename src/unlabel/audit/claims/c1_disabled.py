@@ -1,0 +1,102 @@
+"""The claim C1: the label's own output says nothing any more."""
+
+from collections.abc import Mapping
+
+from unlabel.audit.attacks.outputs import OwnOutput
+from unlabel.audit.claims.judging import Cell, all_of
+from unlabel.audit.claims.sample_size import Need, needs, notes_of
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.results import Claim, Verdict
+from unlabel.core.wording import joined
+from unlabel.statistics.contrast import seeded
+from unlabel.statistics.estimate import Estimate
+
+
+def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdict:
+    """C1 of one label: PASS when the output is a constant, or no better than a coin on E and on T_in."""
+    if own.absent:
+        return "PASS"
+    if question.rarer < options.rare:
+        return "INCONCLUSIVE"
+    signed = (own.signed(question), own.signed_on_train(question))
+    if any(item.absolute().lower(options.level) > options.d_chance for item in signed):
+        return "FAIL"
+    inside = (
+        item.lower(options.level) > -options.d_chance and item.upper(options.level) < options.d_chance
+        for item in signed
+    )
+    return "PASS" if all(inside) else "INCONCLUSIVE"
+
+
+def _need(own: OwnOutput, question: Question, options: AuditOptions) -> Need:
+    """Images of E that would decide a label's own output."""
+    signed = seeded(own.signed(question).absolute(), ())
+    cell = Cell(question.label, "own.adv", signed, options.d_chance, "INCONCLUSIVE")
+    return needs([cell], {question.label: question}, 0, options)[question.label]
+
+
+def claim_disabled(
+    owns: Mapping[str, OwnOutput],
+    questions: Mapping[str, Question],
+    put_back: Mapping[str, Estimate | None],
+    options: AuditOptions,
+) -> Claim:
+    """C1: the label's own output says nothing any more."""
+    per_label: dict[str, Verdict] = {
+        name: disabled(own, questions[name], options) for name, own in owns.items()
+    }
+    verdict = all_of(list(per_label.values()))
+    signed = {
+        name: max(
+            (own.signed(questions[name]), own.signed_on_train(questions[name])),
+            key=lambda item: abs(item.value),
+        )
+        for name, own in owns.items()
+    }
+    absent = [name for name, own in owns.items() if own.absent]
+    inverted = [
+        name
+        for name, own in owns.items()
+        if own.signed(questions[name]).upper(options.level) < -options.d_chance
+    ]
+    back = {name: abs(item.value) for name, item in put_back.items() if item is not None}
+    notes: dict[str, object] = {
+        "rule": f"PASS: the output is a constant, or its advantage lies within +-{options.d_chance:g} on test"
+        f" and on training images; FAIL: its advantage is above {options.d_chance:g} on either",
+        "absent": absent,
+        "inverted": inverted,
+        "advantage_with_row_put_back": back,
+    }
+    need = {
+        name: _need(own, questions[name], options)
+        for name, own in owns.items()
+        if per_label[name] == "INCONCLUSIVE"
+    }
+    notes |= notes_of(need) if need else {}
+    worst = max(owns, key=lambda name: abs(signed[name].value))
+    number = f"{abs(signed[worst].value):.2f}"
+    names = joined(list(owns))
+    if verdict == "FAIL":
+        turned = " It is turned round: 'no' now means 'yes'." if worst in inverted else ""
+        sentence = (
+            f"The model's own output for {worst} still tells who has it: advantage {number}, where 0 is a"
+            f" coin and 1 is perfect.{turned}"
+        )
+    elif verdict == "PASS" and len(absent) == len(owns):
+        sentence = f"The model no longer answers for {names}: its output is the same number for every image."
+        if back:
+            most = max(back, key=lambda name: back[name])
+            sentence += (
+                f" With the original's output row for {most} put back, the advantage is {back[most]:.2f}."
+            )
+    elif verdict == "PASS":
+        sentence = (
+            f"The model's own output for {names} is no better than a coin, within {options.d_chance:g}."
+        )
+    else:
+        worst = max(need, key=lambda name: abs(signed[name].value))
+        sentence = (
+            f"There are too few images to tell whether the output for {worst} is a coin (advantage"
+            f" {abs(signed[worst].value):.2f}){need[worst].words()}."
+        )
+    return Claim(verdict, sentence, options.budget, binding="own.sadv", per_label=per_label, notes=notes)

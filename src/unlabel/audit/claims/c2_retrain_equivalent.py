@@ -1,0 +1,173 @@
+"""The claim C2: no attack learns more from the model than from models retrained without the label."""
+
+from collections.abc import Mapping, Sequence
+
+from unlabel.audit.attacks.membership import LABEL
+from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
+from unlabel.audit.figures import ATTACKS, IN_WORDS, Readings, unit_of
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.results import Claim, Verdict
+from unlabel.core.wording import joined
+
+NOTHING = "nothing to forget found"
+NO_REFERENCE = "no reference"
+SUFFICES = "head removal suffices here"
+BLIND = "cannot discriminate"
+
+
+def weigh(
+    model: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    rare: frozenset[str],
+    options: AuditOptions,
+) -> Judgement:
+    """Every attack on a model against the mean of the retrained ones."""
+    measured = next(iter(model.values()))
+    figures = [figure for figure in (*ATTACKS, LABEL) if figure in measured]
+    cells = excess_cells(
+        model, references, figures, lambda figure: reference_margin(figure, options), pooled=True
+    )
+    return judge(cells, rare, options, mean_passes=True)
+
+
+def claim_equivalent(
+    after: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    decoy: Mapping[str, Readings],
+    positive: Mapping[str, float],
+    questions: Mapping[str, Question],
+    options: AuditOptions,
+) -> tuple[Claim, Judgement | None, Judgement | None]:
+    """C2: no attack learns more from the model than from models retrained without the label.
+
+    Args:
+        after: Readings of the unlearned model, by label.
+        references: Readings of every retrained model.
+        decoy: Readings of the original with the output row removed.
+        positive: Lower bound of the best attack on the original, by label.
+        questions: The labels' annotations.
+        options: Margins.
+
+    Returns:
+        The claim, and the judgements of the model and of the decoy where there was something to judge.
+    """
+    provisional = len(references) < 3
+    names = joined(list(after))
+    rule = (
+        f"PASS: every attack's excess over the retrained models is below {options.d_reference:g} advantage"
+        f" and {options.d_reference_bits:g} bits, and removing the original's output row alone does not"
+        " achieve that; FAIL: some attack's excess is above, corrected for the number of attacks"
+    )
+    if not references:
+        open_labels: dict[str, Verdict] = dict.fromkeys(after, "NOT_EVALUATED")
+        sentence = (
+            f"No model retrained without {names} was given, so nothing says how much the features and the"
+            " other outputs may rightly tell."
+        )
+        return (
+            Claim(
+                "NOT_EVALUATED",
+                sentence,
+                options.budget,
+                provisional,
+                None,
+                open_labels,
+                {"finding": NO_REFERENCE, "rule": rule},
+            ),
+            None,
+            None,
+        )
+    sought = [name for name in after if positive[name] >= options.d_chance]
+    known: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
+    if not sought:
+        sentence = f"No attack finds {names} in the original model, so there is nothing to forget."
+        return (
+            Claim(
+                "NOT_EVALUATED",
+                sentence,
+                options.budget,
+                provisional,
+                None,
+                known,
+                {"finding": NOTHING, "rule": rule},
+            ),
+            None,
+            None,
+        )
+    rare = frozenset(name for name in sought if questions[name].rarer < options.rare)
+
+    def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
+        return {name: rows[name] for name in sought}
+
+    judged = weigh(chosen(after), [chosen(other) for other in references], rare, options)
+    removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options)
+    per_label: dict[str, Verdict] = {
+        name: "INCONCLUSIVE" if verdict == "PASS" and removed.per_label[name] != "FAIL" else verdict
+        for name, verdict in judged.per_label.items()
+    }
+    notes: dict[str, object] = {
+        "rule": rule,
+        "head_zero": removed.verdict,
+        "references": len(references),
+        "nothing_to_forget": list(known),
+        "rare": sorted(rare),
+    }
+    verdict = judged.verdict
+    if verdict == "PASS" and removed.verdict != "FAIL":
+        verdict = "INCONCLUSIVE"
+        notes["finding"] = SUFFICES if removed.verdict == "PASS" else BLIND
+    need: dict[str, Need] = {}
+    if "INCONCLUSIVE" in (verdict, *per_label.values()):
+        open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
+        need = needs(judged.cells, open_, len(references), options)
+        notes |= notes_of(need)
+    sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
+    claim = Claim(
+        verdict, sentence, options.budget, provisional, judged.binding.figure, {**known, **per_label}, notes
+    )
+    return claim, judged, removed
+
+
+def _sentence_equivalent(
+    verdict: Verdict,
+    judged: Judgement,
+    notes: Mapping[str, object],
+    names: str,
+    rare: frozenset[str],
+    need: Mapping[str, Need],
+    options: AuditOptions,
+) -> str:
+    cell = judged.binding
+    unit = {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
+    attack, of = IN_WORDS[cell.figure], cell.label or names
+    bound = cell.upper(options)
+    if verdict == "PASS":
+        return (
+            f"No attack learns more about {names} from this model than from models retrained without it,"
+            f" within the margins; the closest is {attack}: at most {bound:.3f} {unit} more (margin"
+            f" {cell.margin:g})."
+        )
+    if verdict == "FAIL":
+        return (
+            f"More about {of} can be learnt from this model than from models retrained without it: {attack}"
+            f" gains {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
+        )
+    if notes.get("finding") == SUFFICES:
+        return (
+            f"The original without its output for {names} already tells no more than retrained models do, so"
+            " removing the output is all there was to do, and nothing shows that this method forgets."
+        )
+    if notes.get("finding") == BLIND:
+        return (
+            f"This model passes, but the data cannot show that the original without its output for {names}"
+            " would fail, so the pass does not count."
+        )
+    if rare:
+        return too_rare(rare, need, options)
+    more = need[cell.label].words() if cell.label and cell.label in need else ""
+    return (
+        f"The data cannot decide whether more about {of} can be learnt from this model than from retrained"
+        f" ones: {attack} gains {cell.contrast.value:.3f} {unit}, possibly up to {bound:.3f} (margin"
+        f" {cell.margin:g}){more}."
+    )

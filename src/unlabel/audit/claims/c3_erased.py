@@ -1,0 +1,81 @@
+"""The claim C3: attacks are at chance, on the outputs and on the features."""
+
+from collections.abc import Mapping, Sequence
+
+from unlabel.audit.claims.judging import all_of, excess_cells, judge
+from unlabel.audit.claims.sample_size import needs, notes_of, too_rare, worded
+from unlabel.audit.figures import FEATURE_ATTACKS, IN_WORDS, OUTPUT_ATTACKS, Readings, unit_of
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.results import Claim, Verdict
+from unlabel.core.wording import joined
+from unlabel.statistics.contrast import seeded
+from unlabel.statistics.estimate import Estimate, mean
+
+
+def claim_erased(
+    after: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    floors: Mapping[str, Estimate] | None,
+    questions: Mapping[str, Question],
+    options: AuditOptions,
+) -> Claim:
+    """C3: attacks are at chance, on the outputs and on the features.
+
+    Labels go together, so this is often out of reach of any useful model; `attainable` says so. Without
+    `floors` (exclusive classes, which give each other away by their truth), retrained models alone tell.
+    """
+    rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+
+    def margin(figure: str) -> float:
+        return options.d_erased_bits if unit_of(figure) == "bits" else options.d_chance
+
+    levels = {
+        "outputs": judge(excess_cells(after, (), OUTPUT_ATTACKS, margin, pooled=False), rare, options),
+        "embedding": judge(excess_cells(after, (), FEATURE_ATTACKS, margin, pooled=False), rare, options),
+    }
+    verdict = all_of([level.verdict for level in levels.values()])
+    per_label: dict[str, Verdict] = {
+        name: all_of([level.per_label[name] for level in levels.values()]) for name in after
+    }
+    attainable: bool | None = None
+    if references:
+        attainable = not any(
+            (floors is None or floors[name].lower(options.level) > options.d_chance)
+            and seeded(
+                mean([other[name]["others.adv.gbt"] for other in references]),
+                [other[name]["others.adv.gbt"].value for other in references],
+            ).lower(options.level)
+            > options.d_chance
+            for name in after
+        )
+    binding = next(
+        (level.binding for level in levels.values() if level.verdict == verdict), levels["outputs"].binding
+    )
+    names = joined(list(after))
+    number = f"{binding.contrast.value:.2f} {'bits' if unit_of(binding.figure) == 'bits' else 'advantage'}"
+    sentence = {
+        "PASS": f"No attack does better than a coin on {names}, on the outputs or on the features.",
+        "FAIL": f"{binding.label} can still be told better than by a coin: {IN_WORDS[binding.figure]} reaches"
+        f" {number}.",
+        "INCONCLUSIVE": f"The data cannot decide whether every attack on {names} is a coin.",
+    }[verdict]
+    if attainable is False and verdict != "PASS":
+        sentence += (
+            " Models retrained without it give more than a coin away as well."
+            if floors is None
+            else " The retained labels, if answered correctly, give that much away by themselves."
+        )
+    open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
+    cells = [cell for level in levels.values() for cell in level.cells]
+    need = needs(cells, open_, 0, options)
+    if verdict == "INCONCLUSIVE":
+        sentence = too_rare(rare, need, options) if rare else worded(sentence, need)
+    notes = {
+        "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
+        f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",
+        "outputs": levels["outputs"].verdict,
+        "embedding": levels["embedding"].verdict,
+        "attainable": attainable,
+        **(notes_of(need) if need else {}),
+    }
+    return Claim(verdict, sentence, options.budget, False, binding.figure, per_label, notes)

@@ -1,0 +1,99 @@
+"""What the full budget adds to C4: the whole model trained on few annotations, and probes on earlier stages.
+
+Both are open to whoever has the weights. Both are set against the retrained models, since features relearn
+fast in any network, and early ones tell something of every label.
+"""
+
+from unlabel.audit.attacks.few_shot import faster
+from unlabel.audit.attacks.whole_model import BELOW, TUNE, Deeper
+from unlabel.audit.claims.judging import Cell, reference_margin
+from unlabel.audit.figures import unit_of
+from unlabel.audit.inputs import AuditOptions
+from unlabel.statistics.contrast import contrast
+
+
+def in_words(stage: str) -> str:
+    """A stage as it is spoken of.
+
+    >>> in_words("stage3")
+    'stage 3, before the last features,'
+    """
+    return f"stage {stage.removeprefix('stage')}, before the last features,"
+
+
+def deeper_cells(deeper: Deeper, options: AuditOptions) -> list[Cell]:
+    """A test for every label and number of images, and for every label, stage and attack."""
+    cells = [
+        Cell(
+            label,
+            f"{TUNE}{n}",
+            faster(after[n].relearnt, [reference[n].relearnt for reference in references]),
+            options.d_few,
+        )
+        for label, (_, after, *references) in deeper.tuned.items()
+        if references
+        for n in after
+    ]
+    return cells + [
+        Cell(
+            label,
+            figure,
+            contrast(after[stage][figure], [reference[stage][figure] for reference in references]),
+            reference_margin(figure, options),
+            stage=stage,
+        )
+        for label, (_, after, *references) in deeper.stages.items()
+        if references
+        for stage in after
+        for figure in BELOW
+    ]
+
+
+def tuned_table(deeper: Deeper, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
+    """By label and number of images: D of the unlearned model and of the original, rates and steps."""
+    table: dict[str, dict[str, dict[str, object]]] = {}
+    for label, (before, after, *references) in deeper.tuned.items():
+        for n in after:
+            others = [reference[n] for reference in references]
+            found: dict[str, object] = {
+                "rates": {
+                    "before": before[n].rate,
+                    "after": after[n].rate,
+                    "references": [o.rate for o in others],
+                },
+                "steps": {
+                    "before": before[n].steps,
+                    "after": after[n].steps,
+                    "references": [o.steps for o in others],
+                },
+            }
+            if others:
+                relearnt = [other.relearnt for other in others]
+                ours, original = faster(after[n].relearnt, relearnt), faster(before[n].relearnt, relearnt)
+                found |= {
+                    "excess": ours.value,
+                    "upper": ours.upper(options.level),
+                    "excess_of_original": original.value,
+                    "original_would_fail": original.lower(options.level) > options.d_few,
+                }
+            table.setdefault(label, {})[str(n)] = found
+    return table
+
+
+def stage_table(deeper: Deeper, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
+    """By label and stage: what the probe tells more than on retrained models, here and in the original."""
+    table: dict[str, dict[str, dict[str, object]]] = {}
+    for label, (before, after, *references) in deeper.stages.items():
+        for stage in after:
+            found: dict[str, object] = {}
+            for figure in BELOW if references else ():
+                others = [reference[stage][figure] for reference in references]
+                ours, original = (contrast(model[stage][figure], others) for model in (after, before))
+                unit = unit_of(figure)
+                found |= {
+                    f"excess_{unit}": ours.value,
+                    f"upper_{unit}": ours.upper(options.level),
+                    f"excess_of_original_{unit}": original.value,
+                }
+            table.setdefault(label, {})[stage] = found
+    return table

@@ -1,0 +1,183 @@
+"""The audit's last words: the headline from a fixed list, what was not tested, and what limits it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import Claim
+from unlabel.core.request import Request
+from unlabel.core.wording import joined
+from unlabel.data.dataset import Dataset
+
+HEADLINES = (
+    "INVALID AUDIT",
+    "NOT UNLEARNED",
+    "DISABLED ONLY",
+    "UNLEARNED BUT HARMFUL",
+    "UNLEARNED",
+    "RETRAIN-EQUIVALENT, NOT DURABLE",
+    "RETRAIN-EQUIVALENT, DURABILITY OPEN",
+    "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED",
+    "DISABLED, NO REFERENCE",
+    "INCONCLUSIVE",
+)
+TRAINING_IMAGES = 5000
+
+
+def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> str:
+    """The first of `HEADLINES` that fits; "(provisional)" where a deciding claim is provisional.
+
+    Args:
+        claims: C1 to C6.
+        valid: Whether the audit passed its own controls.
+        references: Number of retrained models.
+    """
+    verdict = {name: claim.verdict for name, claim in claims.items()}
+
+    def passed(*names: str) -> bool:
+        return all(verdict[name] == "PASS" for name in names)
+
+    no_reference = claims["C2"].notes.get("finding") == NO_REFERENCE
+    rules: tuple[tuple[bool, tuple[str, ...]], ...] = (
+        (not valid, ()),
+        (verdict["C1"] == "FAIL", ("C1",)),
+        (passed("C1") and verdict["C2"] == "FAIL", ("C1", "C2")),
+        (passed("C2") and verdict["C5"] == "FAIL", ("C2", "C5")),
+        (passed("C1", "C2", "C4", "C5") and references >= 3, ("C1", "C2", "C4", "C5")),
+        (passed("C1", "C2", "C5") and verdict["C4"] == "FAIL", ("C1", "C2", "C4", "C5")),
+        (passed("C1", "C2", "C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
+        (passed("C1", "C2", "C5"), ("C1", "C2", "C5")),
+        (passed("C1") and no_reference, ("C1",)),
+        (True, ()),
+    )
+    index = next(place for place, (fits, _) in enumerate(rules) if fits)
+    provisional = any(claims[name].provisional for name in rules[index][1])
+    return HEADLINES[index] + (" (provisional)" if provisional else "")
+
+
+def untested_claims(budget: str) -> dict[str, Claim]:
+    """C4 and C6, as they stand where a budget leaves them open."""
+    sentences = {
+        "C4": f"The {budget} budget does not test whether the label comes back when the model is trained"
+        " further, pruned or quantised.",
+        "C6": f"The {budget} budget does not test whether single training annotations are remembered.",
+    }
+    return {name: Claim("NOT_EVALUATED", text, budget) for name, text in sentences.items()}
+
+
+def not_tested(claims: Mapping[str, Claim], budget: str) -> tuple[str, ...]:
+    """What no figure of this audit speaks about."""
+    lines = []
+    if budget == "quick":
+        lines += [
+            "Durability: whether pruning, quantising or further training brings the label back"
+            f" ({budget} budget).",
+            "Relearning: how few labelled images teach the label again.",
+            "Membership: whether it can be told that a person's image was trained on.",
+        ]
+    elif not claims["C4"].notes.get("whole_model"):
+        lines.append(
+            "Relearning by training the whole model on annotated images"
+            + (": no model was given to train, or P has too few." if budget == "full" else ".")
+        )
+    if claims["C6"].verdict == "NOT_EVALUATED":
+        lines.append("Canaries: whether single training annotations are remembered.")
+    before = "Layers before the last features"
+    if claims["C4"].notes.get("earlier_stages"):
+        before += ", but for the mean over positions of the last stages"
+    elif budget == "full":
+        before += " (these models have no stages that were read)"
+    lines.append(f"{before}, and attackers who read or change the weights.")
+    if budget == "quick":
+        lines.append(
+            "Whether the other labels now work less well for people with, or without, the forgotten label."
+        )
+    return tuple(lines)
+
+
+def limitations(
+    request: Request,
+    test: Dataset,
+    train: Dataset,
+    references: int,
+    raw: Mapping[str, float],
+    left_out: Sequence[str],
+    deterministic: bool | None,
+    options: AuditOptions,
+    *,
+    start_known: bool = True,
+    crossed: bool = False,
+) -> tuple[str, ...]:
+    """Plain sentences on how far the figures carry.
+
+    Args:
+        request: What was to be forgotten.
+        test: E.
+        train: T_in.
+        references: Number of retrained models.
+        raw: Advantage of the raw-pixel control, by label.
+        left_out: Retained labels without enough images for a figure.
+        deterministic: Whether repeated passes gave equal outputs; None where that was not checked.
+        options: The audit's options.
+        start_known: Whether the weights are known from which the original's training began.
+        crossed: Whether P was judged as well, by attacks fitted on E.
+    """
+    lines = [
+        "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
+        " figure.",
+        "The figures hold for images like those tested, and for the attacks tried: a better attack may learn"
+        " more.",
+        "They hold for this one model. A claim about the method needs several runs of it.",
+    ]
+    picture = "Whoever has the picture can guess a label from it without any model"
+    if raw:
+        most = max(raw, key=lambda name: raw[name])
+        picture += f" (here {most} with advantage {raw[most]:.2f} from its pixels)"
+    lines.append(f"{picture}: forgetting takes away the model's help, not what a face shows.")
+    if len(np.unique(test.cluster)) == len(test):
+        lines.append(
+            "No two test images are known to show one person, so each counts as a person of its own; if some"
+            " do, the intervals are too narrow."
+        )
+    if references == 0:
+        lines.append(f"Without a model retrained without {joined(request.masked)}, C2 is open.")
+    elif references < 3:
+        lines.append(
+            f"Only {references} retrained model{'s' if references > 1 else ''}: three or more are needed to"
+            " know how much retraining varies by itself, so verdicts against it are provisional."
+        )
+    if not start_known:
+        lines.append(
+            "From which weights the original's training began is not recorded. If those had seen the label or"
+            " other images, models retrained from random weights are not what perfect forgetting would leave:"
+            " C2 is provisional, however many there are."
+        )
+    if crossed:
+        lines.append(
+            f"Fewer than {options.rare} images of E have, or lack, a forgotten label. So attacks were also"
+            " fitted on E and judged on P, and the figures pooled, with larger errors, since each set then"
+            " serves twice. This supposes that P was not used to choose the unlearned model's settings."
+        )
+    if test.exclusive:
+        lines.append(
+            "The labels are classes that exclude each other. The truth of the others gives each away, so"
+            " there is no floor (`floor.adv` is set to 0); retained classes are judged among themselves, on"
+            " images that have one of them."
+        )
+    if len(train) < TRAINING_IMAGES:
+        lines.append(
+            f"The check on training images uses {len(train):,} images; {TRAINING_IMAGES:,} are advised."
+        )
+    if left_out:
+        lines.append(f"Too few test images to measure {joined(left_out)}; nothing is said about it.")
+    if request.forgotten:
+        lines.append(
+            f"{joined(request.forgotten)}, forgotten earlier, is audited again and hidden from all attacks."
+        )
+    if deterministic is None:
+        lines.append("Whether a second pass gives the same outputs was not checked.")
+    if options.probe_seeds < 5:
+        lines.append(f"Probe figures average {options.probe_seeds} seeds; 5 are the default.")
+    return tuple(lines)

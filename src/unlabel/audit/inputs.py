@@ -1,0 +1,295 @@
+"""What an audit is given: models as tables of outputs, the question asked of them, and the rules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.audit.attacks.perturbed_images import Nudged
+from unlabel.audit.results import Role
+from unlabel.core.errors import DataError, ModelError, OptionError
+from unlabel.data.dataset import Dataset
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import rarer
+
+BUDGETS = ("quick", "standard", "full")
+PEOPLE = 4  # of each kind, without whom images cannot be dealt into folds
+LEAST_OF_A_KIND = 10  # images of each kind in P and E without which no attack can be fitted and scored
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model as the audit sees it: nothing but what it says about three sets of images.
+
+    Args:
+        run: Its run folder or name.
+        role: Its part in the audit.
+        probe: Outputs on P, where attacks are fitted.
+        test: Outputs on E, where every figure is computed.
+        train: Outputs on training images, T_in: at least 5,000 of them, or all.
+        absent: Labels whose output was removed; one that varies all the same is audited like any other.
+        head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
+        nudged, odd: Outputs on nudged images; what speaks against its figures (`audit.attacks.perturbed_images`, `.steady`).
+    """
+
+    run: str
+    role: Role
+    probe: Outputs
+    test: Outputs
+    train: Outputs
+    absent: frozenset[str] = frozenset()
+    head: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
+    nudged: Nudged | None = None
+    odd: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Altered:
+    """A model as the audit sees it after a transform of its weights: outputs on P and E, none on T_in."""
+
+    transform: str
+    subject: Subject
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Training images whose annotation of one label was drawn by a coin, and what each model says of them.
+
+    Args:
+        label: The label.
+        planted: int8 (canary,) what training was told.
+        true: int8 (canary,) what the data says, which an attacker with the picture may well know.
+        outputs: By run, outputs on these images; of the original and the unlearned model at least.
+    """
+
+    label: str
+    planted: NDArray[np.int8]
+    true: NDArray[np.int8]
+    outputs: Mapping[str, Outputs]
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Margins, sizes and seed of an audit. All are written into the report.
+
+    Args:
+        alpha: Error rate of every test, 0-0.5.
+        d_chance: Advantage below which an attack counts as a coin (C1, C3).
+        d_reference: Advantage over the retrained models that is tolerated (C2).
+        d_reference_bits: The same for probes in bits (C2).
+        d_erased_bits: Bits below which a probe counts as finding nothing (C3).
+        d_macro: Loss of mean AUC over retained labels that is tolerated (C5).
+        d_worst: Loss of AUC of the worst retained label that is tolerated (C5).
+        d_ece: Rise of the mean calibration error that is tolerated (C5).
+        d_recover: Advantage, or bits, that a transform of the weights may bring back (C4).
+        d_few: AUC by which a probe or a model trained on few annotated images may exceed retrained ones (C4).
+        d_member: Rise of the AUC of sample-level membership that is tolerated (C5).
+        d_permuted: Advantage on permuted labels above which the audit is invalid.
+        d_canary: Share of canaries told right from which on annotations count as memorised (C6), 0.5-1.
+        canaries: Canaries of a label below which C6 gives no PASS.
+        rare: Images of each kind in E below which a label's claims are inconclusive.
+        probe_seeds: Probes averaged for every probe figure, >= 1.
+        folds: Calibration folds of each probe, >= 2.
+        hidden: Hidden units of the MLP probe.
+        epochs: Most passes over P of the MLP probe.
+        trees: Boosting rounds of the tree attack.
+        permutations: Label permutations of the negative control, >= 2.
+        resamples: Bootstrap resamples of the interval of ``own.mi_bits``.
+        few: Numbers of annotated images of the few-shot probes; the full budget adds 1,024.
+        few_judged: Least of them that C4 judges.
+        draws: Draws of every few-shot probe, >= 2.
+        tune: Numbers of annotated images on which the full budget trains the whole model.
+        tune_draws, tune_steps: Draws of those images, >= 2, and steps of that training, >= 10.
+        raw_image: Whether to run the control on raw pixels.
+        cross_fit: Whether attacks on labels that are rare in E are repeated with P and E exchanged.
+        thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
+            not named, 0, or being the most likely of the retained classes.
+        seed: Seed of folds, probes and resamples, the same for every model.
+        budget: How much is tested: quick, standard or full.
+    """
+
+    alpha: float = 0.05
+    d_chance: float = 0.10
+    d_reference: float = 0.10
+    d_reference_bits: float = 0.075
+    d_erased_bits: float = 0.05
+    d_macro: float = 0.01
+    d_worst: float = 0.05
+    d_ece: float = 0.02
+    d_recover: float = 0.05
+    d_few: float = 0.03
+    d_member: float = 0.02
+    d_permuted: float = 0.05
+    d_canary: float = 0.55
+    canaries: int = 1000
+    rare: int = 200
+    probe_seeds: int = 5
+    folds: int = 5
+    hidden: int = 64
+    epochs: int = 40
+    trees: int = 200
+    permutations: int = 50
+    resamples: int = 1000
+    few: tuple[int, ...] = (16, 64, 256)
+    few_judged: int = 64
+    draws: int = 50
+    tune: tuple[int, ...] = (256, 1024)
+    tune_draws: int = 3
+    tune_steps: int = 100
+    raw_image: bool = True
+    cross_fit: bool = True
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    budget: str = "quick"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 0.5:
+            raise OptionError(f"alpha is {self.alpha:g}, but must lie between 0 and 0.5; 0.05 is usual")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.startswith("d_") and not value > 0:
+                raise OptionError(f"{item.name} is {value:g}, but a margin must be above 0")
+        least = dict.fromkeys(("probe_seeds", "hidden", "epochs", "trees"), 1) | {"rare": 0, "seed": 0}
+        least |= dict.fromkeys(("folds", "permutations", "draws", "tune_draws"), 2)
+        for name, bound in {**least, "resamples": 10, "tune_steps": 10}.items():
+            if getattr(self, name) < bound:
+                raise OptionError(f"{name} is {getattr(self, name)}, but must be at least {bound}")
+        if max(self.few, default=0) < self.few_judged:
+            raise OptionError(
+                f"few is {list(self.few)}, but one size must be at least few_judged, {self.few_judged}:"
+                " C4 would judge none"
+            )
+        if self.budget not in BUDGETS:
+            raise OptionError(f"no budget '{self.budget}'; expected one of {', '.join(BUDGETS)}")
+
+    @property
+    def few_sizes(self) -> tuple[int, ...]:
+        """Numbers of annotated images of the few-shot probes under this budget."""
+        return (*self.few, 1024) if self.budget == "full" else tuple(self.few)
+
+    @property
+    def level(self) -> float:
+        """Confidence level of one-sided bounds."""
+        return 1.0 - self.alpha
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-plain copy for the report."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One label to be guessed: its annotations on P, E and T_in (1, 0, or -1 unknown) and identities.
+
+    ``crossed``: attacks are fitted on P and judged on E, and the other way round (`unlabel.audit.attacks.cross_fit`).
+    """
+
+    label: str
+    column: int
+    probe: NDArray[np.int8]
+    test: NDArray[np.int8]
+    train: NDArray[np.int8]
+    probe_cluster: NDArray[np.int64]
+    test_cluster: NDArray[np.int64]
+    train_cluster: NDArray[np.int64]
+    crossed: bool = False
+
+    @property
+    def judged(self) -> NDArray[np.int8]:
+        """Annotations of the images that are judged: of E, or of E and P."""
+        return np.concatenate([self.test, self.probe]) if self.crossed else self.test
+
+    @property
+    def rarer(self) -> int:
+        """Images of the rarer kind that are judged."""
+        return rarer(self.judged)
+
+    @property
+    def n(self) -> int:
+        """Images that are judged and whose annotation is known."""
+        return int(np.sum(self.judged >= 0))
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Rows of P whose annotation is known."""
+        return self.probe >= 0
+
+
+def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
+    """The question of one label.
+
+    Raises:
+        DataError: P or E has too few images of one kind for any attack to be fitted or scored.
+    """
+    column = test.labels.index(label)
+    for name, data in {"P": probe, "E": test, "the training images": train}.items():
+        for kind, word in ((1, "present"), (0, "absent")):
+            rows = data.target[:, column] == kind
+            identities = len(np.unique(data.cluster[rows]))
+            if int(rows.sum()) < LEAST_OF_A_KIND or (name == "P" and identities < PEOPLE):
+                raise DataError(
+                    f"label '{label}' is {word} in {int(rows.sum())} images of {identities} people in {name};"
+                    f" an audit needs at least {LEAST_OF_A_KIND} images of {PEOPLE} people: add images, or"
+                    " use another split"
+                )
+    p, e, t = (part.target[:, column] for part in (probe, test, train))
+    return Question(label, column, p, e, t, probe.cluster, test.cluster, train.cluster)
+
+
+def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: Dataset) -> None:
+    """Refuses outputs that do not belong to these images.
+
+    Raises:
+        ModelError: An array has the wrong shape, or a logit or feature is not a finite number.
+    """
+    for name, outputs, data in (
+        ("P", subject.probe, probe),
+        ("E", subject.test, test),
+        ("the training images", subject.train, train),
+    ):
+        if outputs.logits.shape != (len(data), labels):
+            raise ModelError(
+                f"the outputs of {subject.run} on {name} have shape {outputs.logits.shape}, expected"
+                f" {(len(data), labels)}; compute them again on these images"
+            )
+        inner = () if name.startswith("the") else (outputs.features[PENULTIMATE],)
+        for table in (outputs.logits, *inner):
+            if len(table) != len(data) or not np.isfinite(table).all():
+                raise ModelError(
+                    f"the outputs of {subject.run} on {name} are not finite numbers, one row an image; the"
+                    " model may have diverged: forget again with a smaller step"
+                )
+
+
+def check_altered(
+    altered: Sequence[Altered], subjects: Sequence[Subject], probe: Dataset, test: Dataset
+) -> None:
+    """Refuses transformed models that cannot serve a test of durability.
+
+    Raises:
+        OptionError: The unlearned model was not transformed, or a transformed model is not in the audit.
+        ModelError: Outputs that do not fit the images or are not finite.
+    """
+    after, labels = subjects[1].run, subjects[1].test.logits.shape[1]
+    if not any(item.subject.run == after for item in altered):
+        raise OptionError(
+            f"a budget beyond quick tests {after} after transforms of its weights; pass them as altered="
+        )
+    known = {subject.run for subject in subjects[1:]}
+    for item in altered:
+        if item.subject.run not in known:
+            raise OptionError(f"{item.subject.run}, transformed by {item.transform}, is not in this audit")
+        for name, outputs, data in (("P", item.subject.probe, probe), ("E", item.subject.test, test)):
+            for table in (outputs.logits, outputs.features[PENULTIMATE]):
+                if (
+                    len(table) != len(data)
+                    or not np.isfinite(table).all()
+                    or outputs.logits.shape[1] != labels
+                ):
+                    raise ModelError(
+                        f"after {item.transform}, the outputs of {item.subject.run} on {name} are not finite"
+                        f" numbers of {labels} labels, one row an image; compute them again on these images"
+                    )

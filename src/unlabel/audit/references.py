@@ -1,0 +1,265 @@
+"""References that an audit lacks, trained by the original's recipe: resumably, and used again next time.
+
+::
+
+    runs/base                             the original
+    runs/base-without-Male-seed1          the same network, data and recipe, never shown Male
+    runs/base-without-Male-seed2          ... with a seed of its own
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from unlabel.audit.inputs import ask
+from unlabel.audit.setup import Case, open_case, sets_of
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError, UnlabelError
+from unlabel.core.files import RECORD
+from unlabel.core.recipe import Blueprint, Recipe
+from unlabel.data.canaries import CanaryPlan
+from unlabel.runs.folder import read_config, read_record
+from unlabel.runs.record import blueprint_of, canaries_of
+from unlabel.training.run import train_run
+
+MOST = 20
+LONGEST = 80  # characters of labels in a folder's name; file systems allow 255 in all
+SEEDS = 2**31
+SHAPE = ("network", "stem", "labels", "forgotten", "image_size", "mean", "std", "activation")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One reference to make: where, by which recipe, in which place and with which seed."""
+
+    out: Path
+    blueprint: Blueprint
+    place: Run
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The recipe as a run folder records it."""
+        return {
+            **self.blueprint.to_json(),
+            "batch_size": self.place.batch_size,
+            "micro_batch": self.place.micro_batch,
+        }
+
+
+def make_references(
+    run: Path,
+    before: Path,
+    count: int,
+    where: Run,
+    *,
+    given: Sequence[Path] = (),
+    data: str | None = None,
+    epochs: float | None = None,
+    lr: float | None = None,
+    command: str = "",
+) -> list[Path]:
+    """Trains models without what a run forgot, as the original was trained; finished ones are used again.
+
+    Everything that an audit would refuse is refused before the first training.
+
+    Args:
+        run: The unlearned run.
+        before: The original. The references are written beside it.
+        count: How many, 1 to 20.
+        where: Device; its batch size counts only where the original's recipe is not recorded.
+        given: References that are there already: their seeds are not used.
+        data: Another data source than the one the original remembers.
+        epochs: Passes over the training images, > 0, where the original's recipe is not recorded.
+        lr: Peak learning rate, > 0, where the original's recipe is not recorded.
+        command: The command line, for the records.
+
+    Returns:
+        The run folders, in the order of their seeds.
+
+    Raises:
+        OptionError: A number is out of range, the recipe is missing or contradicts the recorded one, or a
+            folder of that name holds another run.
+        UnlabelError: As `open_case`, `ask` and `train_run` raise.
+    """
+    check_count(count)
+    case = open_case(run, before, given, where, data)
+    return train_references(case, count, where, epochs=epochs, lr=lr, command=command)
+
+
+def check_count(count: int) -> None:
+    """Refuses a number of references out of range."""
+    if not 1 <= count <= MOST:
+        raise OptionError(f"--make-references is {count}; expected 1 to {MOST}")
+
+
+def train_references(
+    case: Case,
+    count: int,
+    where: Run,
+    *,
+    epochs: float | None = None,
+    lr: float | None = None,
+    command: str = "",
+) -> list[Path]:
+    """The same for a case that is open already, whether or not anything has been unlearned yet.
+
+    Args:
+        case: The original, the labels, the data, and the references that are there.
+        count, where, epochs, lr, command: See `make_references`.
+    """
+    check_count(count)
+    before = case.original.path
+    sets = sets_of(case.source, where.seed, case.planting)
+    for label in case.request.masked:
+        ask(label, sets.probe, sets.test, sets.train)
+    if case.original.config.activation == "sigmoid" and case.source.facts.get("exclusive"):
+        raise OptionError(
+            f"every image of {case.source.name} has exactly one label, so references would be trained as"
+            f" classes, by a softmax, but {before} answers each label by itself; train them as it was made,"
+            " and name them with --reference A,B,C"
+        )
+    blueprint, place = recipe_of(case, where, epochs, lr)
+    jobs = [
+        Job(folder_of(before, case.request.masked, seed), blueprint, place.with_seed(seed))
+        for seed in seeds_of(case, count)
+    ]
+    finished = [is_finished(job, case) for job in jobs]
+    for number, (job, done) in enumerate(zip(jobs, finished, strict=True), start=1):
+        what = f"reference {number}/{count}, without {', '.join(case.request.masked)}"
+        if done:
+            where.log.say(f"{what}: {job.out} is there already")
+            continue
+        where.log.say(f"{what}: training {blueprint.network} with seed {job.place.seed} into {job.out}")
+        _train(job, case, command)
+    return [job.out for job in jobs]
+
+
+def _train(job: Job, case: Case, command: str) -> None:
+    config, remembered = case.original.config, case.original.record.get("data") or {}
+    train_run(
+        case.source.name,
+        job.out,
+        job.place,
+        network=job.blueprint.network,
+        stem=job.blueprint.stem,
+        recipe=job.blueprint.recipe,
+        image_size=config.image_size,
+        labels=config.labels,
+        without=case.request.masked,
+        normalisation=(config.mean, config.std),
+        canaries=_canaries(case),
+        skip_bad=bool((remembered.get("facts") or {}).get("skipped_bad")),
+        command=command,
+    )
+
+
+def _canaries(case: Case) -> CanaryPlan | None:
+    """The original's canaries: planted in retained labels, they are part of its recipe."""
+    known = case.source.facts.get("canaries")
+    return CanaryPlan(known["count"], tuple(known["labels"]), known["seed"]) if known else None
+
+
+def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) -> tuple[Blueprint, Run]:
+    """The recorded recipe and batch sizes of the original, or the given ones where none is recorded.
+
+    Args:
+        case: The audit's runs.
+        where: Batch sizes where none are recorded.
+        epochs: Passes over the training images; must equal the recorded ones if there are any.
+        lr: Peak learning rate, likewise.
+
+    Raises:
+        OptionError: A given number is not the recorded one, or is missing where nothing is recorded.
+    """
+    path, config = case.original.path, case.original.config
+    given = {"epochs": epochs, "lr": lr}
+    if case.original.record.get("blueprint"):
+        blueprint, place = blueprint_of(case.original.record, where)
+        for name, value in given.items():
+            recorded = getattr(blueprint.recipe, name)
+            if value is not None and value != recorded:
+                raise OptionError(
+                    f"--{name} is {value:g}, but {path} was trained with {recorded:g}; a reference repeats"
+                    f" the original's recipe: leave --{name} out"
+                )
+        return blueprint, place
+    if epochs is None or lr is None:
+        missing = [f"--{name}" for name, value in given.items() if value is None]
+        raise OptionError(
+            f"how {path} was trained is not recorded, so {' and '.join(missing)} must say how to train its"
+            " references: give the passes over the training images and the peak learning rate that made it"
+        )
+    return Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr)), where
+
+
+def seeds_of(case: Case, count: int) -> list[int]:
+    """The first seeds after the original's that no related run has used."""
+    own = [record.get("seed") for record in _line(case.original.record)]
+    used = {*own, *(item.record.get("seed") for item in case.references)}
+    found, at = [], own[-1] if isinstance(own[-1], int) else 0
+    while len(found) < count:
+        at = (at + 1) % SEEDS
+        if at not in used:
+            found.append(at)
+    return found
+
+
+def _line(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A run's record and those of its ancestors, as far as they are there; the last one was trained."""
+    line, seen = [record], set()
+    while (parent := (line[-1].get("parent") or {}).get("run")) and parent not in seen:
+        if not (Path(parent) / RECORD).is_file():
+            break
+        seen.add(parent)
+        line.append(read_record(Path(parent)))
+    return line
+
+
+def folder_of(before: Path, masked: Sequence[str], seed: int) -> Path:
+    """Where a reference goes: beside the original, named by what it never saw and by its seed.
+
+    >>> folder_of(Path("runs/base"), ["Male", "Bald"], 1).as_posix()
+    'runs/base-without-Male+Bald-seed1'
+    >>> folder_of(Path("base"), ["5 o'clock"], 2).name
+    'base-without-5_o_clock-a31d7127-seed2'
+    """
+    plain = "+".join(re.sub(r"[^A-Za-z0-9_.-]", "_", label) for label in masked)
+    if plain != "+".join(masked) or len(plain) > LONGEST:  # two requests must not share a folder
+        plain = f"{plain[:LONGEST]}-{sha256(repr(tuple(masked)).encode()).hexdigest()[:8]}"
+    base = before if before.name not in ("", "..") else before.resolve()
+    return base.with_name(f"{base.name}-without-{plain}-seed{seed}")
+
+
+def is_finished(job: Job, case: Case) -> bool:
+    """Whether the reference is there already; something else in its place is refused, not replaced.
+
+    Args:
+        job: The reference to make.
+        case: The audit's runs and data.
+
+    Raises:
+        OptionError: The folder is no run, or one that was made otherwise.
+    """
+    if not job.out.exists() or (job.out.is_dir() and not any(job.out.iterdir())):
+        return False
+    advice = "expected a reference of this audit: move it away, or delete it to train it again"
+    try:
+        config, record = read_config(job.out), read_record(job.out)
+    except UnlabelError as error:
+        raise OptionError(f"{job.out} exists and is no whole run ({error}); {advice}") from error
+    wanted = replace(case.original.config, forgotten=case.request.masked)
+    same = {
+        "method": record.get("method") == "train",
+        "recipe": record.get("blueprint") == job.plan,
+        "seed": record.get("seed") == job.place.seed,
+        "data": (record.get("data") or {}).get("digest") == case.source.facts.get("digest"),
+        "canaries": canaries_of(record) == (case.source.facts.get("canaries") or {}),
+        "network, labels or input": all(getattr(config, name) == getattr(wanted, name) for name in SHAPE),
+    }
+    other = [name for name, equal in same.items() if not equal]
+    if other:
+        raise OptionError(f"{job.out} is a run with another {' and another '.join(other)}; {advice}")
+    return True

@@ -1,0 +1,100 @@
+"""``unlabel audit``: the command by which forgetting is measured, or the measuring is planned."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.core.errors import OptionError
+
+
+def audit(
+    run: Path,
+    *,
+    before: Path | None = None,
+    reference: str | None = None,
+    make_references: int | None = None,
+    epochs: float | None = None,
+    lr: float | None = None,
+    data: str | None = None,
+    budget: Literal["quick", "standard", "full"] = "quick",
+    plan: Annotated[bool, NoNegative] = False,
+    labels: str | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    fail_on: Literal["never", "fail"] = "never",
+    place: Place = DEFAULT_PLACE,
+) -> None:
+    """Measure how far a run forgot, with attacks that hiding an output cannot pass.
+
+    Args:
+        run: The unlearned run; audit.json is written into it.
+        before: The run it was made from.
+        reference: Runs retrained without the label, comma-separated; three or more for a firm verdict.
+        make_references: Train so many first, by BEFORE's recipe and beside it; finished ones serve again.
+        epochs: Passes that made BEFORE, for references, where its recipe is not recorded.
+        lr: Peak learning rate that made BEFORE, likewise.
+        data: Another data source than the one the run remembers.
+        budget: quick, a minute; standard adds durability and more attacks; full, training on few images.
+        plan: Only print how many images, references and seconds each claim needs, and what there is.
+        labels: With plan, and without BEFORE: labels that RUN, an original, could be asked to forget.
+        json_: Print the audit, or the plan, as JSON.
+        fail_on: With fail, exit with 3 when a claim FAILs or the audit is invalid.
+    """
+    if plan:
+        _plan(run, before, names(reference), names(labels), data, place, json_=json_)
+        return
+    if before is None:
+        raise OptionError("an audit needs the run that RUN was made from; name it with --before BEFORE")
+    if labels is not None:
+        raise OptionError("--labels names what could be forgotten, for --plan; an audit reads it from RUN")
+    from unlabel.audit.command import audit_run
+    from unlabel.report.terminal import lines
+
+    where, references, made = place.start(), [Path(name) for name in names(reference)], []
+    if make_references is not None:
+        from unlabel.audit.references import make_references as make
+
+        more = {"given": references, "data": data, "epochs": epochs, "lr": lr, "command": command_line()}
+        made = make(run, before, make_references, where, **more)
+    elif epochs is not None or lr is not None:
+        raise OptionError("--epochs and --lr say how to train references; add --make-references 3")
+    result = audit_run(
+        run, before, [*references, *made], where, data=data, budget=budget, command=command_line()
+    )
+    if json_:
+        print(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        print("\n".join([*(f"reference {path}" for path in made), *lines(result)]))
+        print(run / "audit.json")
+    failed = not result.valid or any(claim.verdict == "FAIL" for claim in result.claims.values())
+    if fail_on == "fail" and failed:
+        sys.exit(3)
+
+
+def _plan(
+    run: Path,
+    before: Path | None,
+    references: tuple[str, ...],
+    labels: tuple[str, ...],
+    data: str | None,
+    place: Place,
+    *,
+    json_: bool,
+) -> None:
+    """Prints the plan of an audit: of a run that forgot, or of labels that an original could forget."""
+    if (before is None) == (not labels):
+        raise OptionError("a plan needs either --before BEFORE, or what RUN could forget: --labels A,B")
+    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.plan import lines, plan_audit
+    from unlabel.audit.setup import open_case, open_request
+
+    where, given = place.start(), [Path(name) for name in references]
+    if before is None:
+        case = open_request(labels, run, given, where, data)
+    else:
+        case = open_case(run, before, given, where, data)
+    found = plan_audit(case, AuditOptions(), where.seed)
+    print(json.dumps(found, ensure_ascii=False) if json_ else "\n".join(lines(found)))

@@ -1,0 +1,49 @@
+"""``unlabel methods``: the catalogue of ways to forget."""
+
+import inspect
+import json
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from unlabel.forget.methods import METHODS
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Every method: name, summary, paper, and its options with type and default."""
+    return [
+        {
+            "name": method.name,
+            "summary": method.summary,
+            "paper": method.paper,
+            "alias_of": method.alias_of,
+            "data": method.data,
+            "options": [
+                {
+                    "name": name.replace("_", "-"),
+                    "type": getattr(parameter.annotation, "__name__", str(parameter.annotation)),
+                    "default": parameter.default,
+                }
+                for name, parameter in method.options().items()
+                if parameter.default is not inspect.Parameter.empty
+            ],
+        }
+        for method in METHODS.values()
+    ]
+
+
+def methods(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
+    """List the ways to forget.
+
+    Args:
+        json_: Print as JSON, with every option's type and default.
+    """
+    from unlabel.cli.methods import catalogue
+
+    rows = catalogue()
+    if json_:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        print(f"{row['name']:18s} {row['summary']}")
+        print(f"{'':18s} {row['paper']}")

@@ -1,0 +1,56 @@
+"""``unlabel report``: an audit as a page, and a run's model card."""
+
+from pathlib import Path
+from typing import Annotated
+
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, command_line
+from unlabel.core.errors import OptionError
+
+
+def report(
+    run: Path,
+    *,
+    out: Path | None = None,
+    with_images: Annotated[bool, NoNegative] = False,
+    data: str | None = None,
+    force: Annotated[bool, NoNegative] = False,
+    license_: str | None = None,
+) -> None:
+    """Write the audit of a run as one HTML page that opens offline, and the run's model card.
+
+    Args:
+        run: A run with an audit; or the folder of a comparison, whose page is written again.
+        out: HTML file to write; by default RUN/report.html, and the model card RUN/README.md with it.
+        with_images: Show example images of the audit's data, photographs of people among them. The page is
+            RUN-with-images.html beside RUN, never in it: what lies in RUN is signed and given away.
+        data: With --with-images, where the audit's data lies now.
+        force: With --with-images, replace a file that is there.
+        license_: The model's licence, for the model card: an identifier such as apache-2.0.
+    """
+    from unlabel.compare.command import JSON, write_page
+    from unlabel.report import write_card, write_report
+
+    compared = (run / JSON).is_file() and not (run / "audit.json").is_file()
+    if license_ is not None and (compared or out is not None or with_images):
+        raise OptionError(
+            "--license is for the model card, which is written into RUN with the plain report only; leave out"
+            " --out and --with-images"
+        )
+    if with_images:
+        if compared:
+            raise OptionError(f"{run} is a comparison, whose page shows no images; leave out --with-images")
+        from unlabel.report.examples import write_gallery
+
+        print(write_gallery(run, DEFAULT_PLACE.start(), out, data=data, force=force, command=command_line()))
+        return
+    if data is not None or force:
+        raise OptionError(
+            "--data and --force go with --with-images; the plain report is made from audit.json"
+        )
+    if compared:
+        print(write_page(run, out))
+        return
+    if out is None:
+        card = write_card(run, license_)
+        print(card or f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one")
+    print(write_report(run, out))

@@ -1,0 +1,41 @@
+"""``unlabel reproduce``: the paper's tables and figures as a command."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place
+
+Page = Literal[
+    "table1", "table2", "table3", "table4", "table5", "figure2", "figure3", "privacy", "correlation"
+]
+
+
+def reproduce(
+    page: Page,
+    *,
+    scale: Literal["small", "full"] = "small",
+    data: Annotated[list[str] | None, NoNegative] = None,
+    out: Path = Path("reproduce"),
+    cache: Path | None = None,
+    dry_run: Annotated[bool, NoNegative] = False,
+    place: Annotated[Place, Parameter(name="*")] = DEFAULT_PLACE,
+) -> None:
+    """Make a table or figure of the paper again, beside the paper's figures, as a page of Markdown and JSON.
+
+    Args:
+        page: Which one.
+        scale: small needs no data and two cores; full is the published setting and needs both.
+        data: A data set instead of the scale's: celeba:PATH, mufac:PATH ... or NAME=SOURCE; may be repeated.
+        out: Folder of the page.
+        cache: Folder of trained models and finished cells, shared by all pages; the user's cache by default.
+        dry_run: Only list what would be trained and forgotten.
+    """
+    from unlabel.reproduce.command import make_page, plan_lines, request
+
+    wanted = request(page, scale=scale, data=data or (), out=out, cache=cache)
+    if dry_run:
+        print("\n".join(plan_lines(wanted)))
+        return
+    print(make_page(wanted, place.start()))

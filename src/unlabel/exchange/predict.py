@@ -1,0 +1,65 @@
+"""Label probabilities of single image files: decoded as in training, null where a label was forgotten."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlabel.core.errors import DataError, MissingFiles
+from unlabel.data.batches import normalise
+from unlabel.data.images.decoding import Unreadable, decode
+from unlabel.runs.config import Config
+from unlabel.runs.folder import load_run
+
+
+def predict_files(run: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
+    """Probabilities of every label for each image.
+
+    Args:
+        run: A run folder.
+        images: Image files.
+
+    Returns:
+        ``{"image", "labels": {name: probability | None}, "present": {name: bool | None}}`` for each image.
+
+    Raises:
+        MissingFiles: A file is not there.
+        DataError: A file is no readable image.
+    """
+    loaded = load_run(run)
+    config = loaded.config
+    pixels = []
+    for path in images:
+        if not path.is_file():
+            raise MissingFiles(f"no file {path}; expected an image file")
+        try:
+            pixels.append(decode(path.read_bytes(), config.image_size))
+        except Unreadable as error:
+            raise DataError(f"{path} cannot be used: {error}; expected an image such as JPEG") from error
+    with torch.inference_mode():
+        batch = normalise(np.stack(pixels), config.mean, config.std, torch.device("cpu"))
+        probabilities = likelihoods(loaded.model(batch).double(), config).numpy()
+    rows = []
+    for path, row in zip(images, probabilities, strict=True):
+        known = {
+            name: None if name in config.forgotten else float(value)
+            for name, value in zip(config.labels, row, strict=True)
+        }
+        best = max(value for value in known.values() if value is not None)
+        present = {
+            name: None if value is None else value >= (threshold if config.activation == "sigmoid" else best)
+            for (name, value), threshold in zip(known.items(), config.thresholds, strict=True)
+        }
+        rows.append({"image": str(path), "labels": known, "present": present})
+    return rows
+
+
+def likelihoods(logits: Tensor, config: Config) -> Tensor:
+    """Probability of each label by itself, or of each class that is not forgotten against the others."""
+    if config.activation == "sigmoid":
+        return torch.sigmoid(logits)
+    gone = [name in config.forgotten for name in config.labels]
+    return logits.masked_fill(torch.tensor(gone), float("-inf")).softmax(1)

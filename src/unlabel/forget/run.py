@@ -1,0 +1,123 @@
+"""What `unlabel forget` does: read a run and its data, forget, write a new run folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.files import check_output, staged
+from unlabel.core.request import Request
+from unlabel.data.dataset import Dataset
+from unlabel.data.readers.tables import read_ids
+from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
+from unlabel.forget.methods import find_method
+from unlabel.models.eraser import eraser_of
+from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
+from unlabel.runs.lineage import ancestors
+from unlabel.runs.record import SCHEMA, blueprint_of, data_record, place_record, source_of
+
+
+def forget_run(
+    method: str,
+    parent: Path,
+    labels: Sequence[str],
+    out: Path,
+    run: Run,
+    *,
+    data: str | None = None,
+    images: int = DEFAULT_IMAGES,
+    keep_row: bool = False,
+    rows: Path | None = None,
+    skip_bad: bool = False,
+    force: bool = False,
+    command: str = "",
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Makes a run forget labels and writes a new run folder; the parent is only read.
+
+    Args:
+        method: A name of `METHODS`.
+        parent: The run to start from.
+        labels: Names to forget.
+        out: Folder to write.
+        run: Where, batch size and seed.
+        data: Another data source than the one the parent remembers.
+        images, keep_row, **options: See `forget.driver.forget_labels`.
+        rows: Table of image names: forget the labels' annotations of these images only.
+        skip_bad, force, command: See `train_run`.
+
+    Returns:
+        The record that is also in ``unlabel.json``.
+
+    Raises:
+        UnlabelError: As the rooms raise.
+    """
+    if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
+        raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")
+    check_output(out, force=force)
+    config, record = read_config(parent), read_record(parent)
+    Request.make(labels, config.labels, forgotten=config.forgotten)
+    entry = find_method(method)
+    if entry.name == "retrain":
+        options["blueprint"], run = blueprint_of(record, run)
+    source = source_of(config, record, data, skip_bad=skip_bad, run=run)
+    new: dict[str, Any] = {
+        "schema": SCHEMA,
+        "labels": list(labels),
+        "requested_method": method,
+        "blueprint": record.get("blueprint"),
+        "start": record.get("start", "unknown"),
+        "adopted": record.get("adopted"),  # the user's own names, though the parent may be deleted
+        "data": data_record(source),
+        **place_record(run, command),
+    }
+    listed = read_ids(rows) if rows else ()
+    if rows:
+        new["rows"] = {"file": rows.name, "sha256": file_sha256(rows), "count": len(listed)}
+    settings = {"images": images, "keep_row": keep_row, "rows": listed, **options}
+    return engine.launch(
+        run, _forget_job, entry.name, parent, tuple(labels), source.train, out, new, settings, force
+    )
+
+
+def _forget_job(
+    run: Run,
+    method: str,
+    parent: Path,
+    labels: tuple[str, ...],
+    data: Dataset,
+    out: Path,
+    record: dict[str, Any],
+    settings: dict[str, Any],
+    force: bool,
+) -> dict[str, Any]:
+    loaded = load_run(parent)
+    outcome = forget_labels(
+        loaded.model, labels, data, method=method, forgotten=loaded.config.forgotten, run=run, **settings
+    )
+    options = {key: value for key, value in outcome.options.items() if key != "blueprint"}
+    record |= {
+        "method": outcome.method,
+        "options": {**options, "images": settings["images"], "keep_row": settings["keep_row"]},
+        "parent": {"run": str(parent.absolute()), "sha256": loaded.sha256},
+        "parent_sha256": loaded.sha256,
+        "ancestors": ancestors(parent),
+        "changed": outcome.changed,
+        "total": outcome.total,
+        "images_used": outcome.images_used,
+        "images_processed": outcome.images_processed,
+        "steps": outcome.history.steps,
+        "seconds": outcome.seconds,
+    }
+    kept = settings["keep_row"] and method != "retrain"  # a retrained output is a constant from the start
+    gone = loaded.config.forgotten if kept else outcome.request.masked
+    if run.rank == 0:
+        with staged(out, force=force) as folder:
+            layer = eraser_of(outcome.model)
+            kind = {"eraser": layer.rank, "erased": layer.labels} if layer else {"eraser": 0, "erased": ()}
+            config = replace(loaded.config, forgotten=gone, **kind)
+            write_run(folder, outcome.model, config, record, outcome.history)
+    return record

@@ -1,0 +1,48 @@
+"""Attacks that can make a claim FAIL and never PASS: what they found, for a fold below the other attacks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unlabel.report.formatting import number
+from unlabel.report.tables import Json, Row, audited, row
+
+NAMES: Mapping[str, str] = {
+    "probe.adv.lsq": "Features, least squares",
+    "own.adv@nudged": "Own output, nudged images",
+    "others.adv.gbt@nudged": "Other outputs, trees, nudged images",
+    "probe.adv.lin@nudged": "Features, linear, nudged images",
+    "probe.adv.mlp@nudged": "Features, neural, nudged images",
+    "others.adv.gbt@train": "Other outputs, trees, training images",
+    "probe.adv.lin@train": "Features, linear, training images",
+    "probe.adv.mlp@train": "Features, neural, training images",
+}
+
+
+@dataclass(frozen=True)
+class Condemning:
+    """One of these attacks on one label: its name, its figures, whether it condemns, and by what numbers."""
+
+    name: str
+    row: Row
+    condemns: bool
+    reason: str
+
+
+def condemning(audit: Json) -> list[Condemning]:
+    """Every such attack of an audit, by label."""
+    found = []
+    layers = {m["id"]: m.get("layer") for m in audit["metrics"] if m["id"] in NAMES}
+    for label in audited(audit):
+        for id_, name in NAMES.items():
+            if (item := row(audit, id_, label, layers.get(id_))) is None:
+                continue
+            c = item.comparison
+            binding = (audit["claims"].get("C1") or {}).get("binding") == id_
+            reason = (
+                f"{number(c['diff'], signed=True)}, at least {number(c['lower'], signed=True)}; limit"
+                f" {number(c['margin'])}"
+                if c is not None
+                else ""
+            )
+            found.append(Condemning(name, item, binding or (c or {}).get("verdict") == "FAIL", reason))
+    return found

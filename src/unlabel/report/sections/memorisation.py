@@ -1,0 +1,70 @@
+"""What is remembered of single annotations and images: planted coins, and membership."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unlabel.report.formatting import brief, count, names, number
+from unlabel.report.readings import reading
+from unlabel.report.tables import Json, Row, audited, row
+
+CANARIES: Mapping[str, str] = {"own": "the label's own output", "probe": "a probe on the features"}
+LABEL, SAMPLE, CAUGHT = "mia.label.auc", "mia.sample.auc", "mia.sample.tpr@1%"
+
+
+def _rows(audit: Json, *ids: str) -> list[Row]:
+    layers = {(m["id"], m.get("label")): m.get("layer") for m in audit["metrics"] if m["id"] in ids}
+    keys = [(id_, label) for id_ in ids for label in (*audited(audit), None) if (id_, label) in layers]
+    return [found for key in keys if (found := row(audit, *key, layers[key])) is not None]
+
+
+def canaries(audit: Json) -> dict[str, Any] | None:
+    """Two sentences and a table about planted annotations, or None where there are none."""
+    rows = _rows(audit, *(f"canary.{attack}.{what}" for attack in CANARIES for what in ("acc", "eps_lb")))
+    told = [found for found in rows if found.id.endswith(".acc") and found.after]
+    if not told:
+        return None
+    planted = ((audit["claims"].get("C6") or {}).get("notes") or {}).get("canaries") or {}
+    sizes = [
+        f"{count(n)} images" + (f" ({label})" if len(planted) > 1 else "") for label, n in planted.items()
+    ]
+    worst = max(told, key=lambda found: found.after.value if found.after else 0.0)
+    assert worst.after is not None
+    attack = CANARIES[worst.id.split(".")[1]]
+    of = f" of {brief(worst.label)}" if len(audited(audit)) > 1 and worst.label else ""
+    text = f"Before training, a coin drew the annotations of {names(sizes) or 'some images'}: whoever does"
+    text += " not remember them is right about half of them. "
+    text += f"The better attack, {attack}, is right about a share{of} of {reading(worst.after)}"
+    text += f" (original: {reading(worst.before)})." if worst.before else "."
+    return {"text": text, "rows": rows}
+
+
+def membership(audit: Json) -> dict[str, Any] | None:
+    """Two sentences and a table about telling training images from others, or None where not measured."""
+    rows = _rows(audit, LABEL, SAMPLE, CAUGHT)
+    sample = next((found for found in rows if found.id == SAMPLE and found.after), None)
+    label = max(
+        (found for found in rows if found.id == LABEL and found.after),
+        key=lambda found: found.after.value if found.after else 0.0,
+        default=None,
+    )
+    texts = [
+        f"{lead} tells training images from others with an AUC of {reading(found.after)}" + _target(found)
+        for lead, found in [
+            ("The model's own loss on the kept labels", sample),
+            (f"How sure a new reader is of {brief(label.label or '') if label else ''}", label),
+        ]
+        if found and found.after
+    ]
+    return {"text": " ".join(texts), "rows": rows} if texts else None
+
+
+def _target(found: Row) -> str:
+    return f", on retrained models {reading(found.retrained)}; 0.5 is chance." if found.retrained else "."
+
+
+def verdict(audit: Json, found: Row) -> tuple[str, str] | None:
+    """Verdict and reason of a row of these tables, or None where it is only shown."""
+    if (c := found.comparison) is not None:
+        said = f"{number(c['diff'], signed=True)}, at most {number(c['upper'], signed=True)}"
+        return c["verdict"], f"C2: {said}; limit {number(c['margin'])}"
+    return None

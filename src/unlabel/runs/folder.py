@@ -1,0 +1,292 @@
+"""The run folder: a model, what it is, how it was made. Written whole or not at all.
+
+::
+
+    RUN/model.safetensors   weights and buffers
+        config.json         network, labels in output order, which are forgotten, image size, normalisation
+        unlabel.json        how it was made: method, options, seed, versions, parent, seconds, steps
+        log.jsonl           one row an optimiser step
+        canaries.json       which training annotations were drawn by a coin, where some were
+        audit.json, report.html   added by `unlabel audit` and `unlabel report`
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
+from unlabel.core.files import (
+    RECORD,
+    check_output,
+    read_json,
+    restore,
+    staged,
+    visible,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from unlabel.core.recipe import History, Recipe
+from unlabel.models.build import build
+from unlabel.models.eraser import insert_empty
+from unlabel.runs.config import Config
+
+__all__ = [
+    "CANARIES",
+    "CONFIG",
+    "MODEL",
+    "RECORD",
+    "STEPS",
+    "Config",
+    "Loaded",
+    "check_output",
+    "file_sha256",
+    "load_run",
+    "read_config",
+    "read_record",
+    "staged",
+    "versions",
+    "write_bytes",
+    "write_json",
+    "write_run",
+    "write_text",
+]
+
+MODEL, CONFIG, STEPS = "model.safetensors", "config.json", "log.jsonl"
+CANARIES = "canaries.json"
+MOST_IMAGES = 2**20  # in one step
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run read from disk."""
+
+    path: Path
+    model: nn.Module
+    config: Config
+    record: Mapping[str, Any]
+    sha256: str
+
+
+def load_run(path: str | Path) -> Loaded:
+    """Reads a run folder; the model is on the CPU, in eval mode.
+
+    Raises:
+        MissingFiles: The folder is not there or is no run.
+        CheckpointMismatch: The weights are damaged or are another network's.
+        ModelError: A JSON file is damaged.
+    """
+    path = Path(path)
+    config, record = read_config(path), read_record(path)
+    model = build(config.network, len(config.labels), stem=config.stem)
+    insert_empty(model, len(config.labels), config.eraser, config.erased)
+    file = path / MODEL
+    if not file.is_file():
+        raise MissingFiles(f"{file} is missing; expected a run folder written by `unlabel train` or `forget`")
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointMismatch(
+            f"{file} cannot be read ({error}); it is damaged or truncated: write or copy the run again"
+        ) from error
+    expected = model.state_dict()
+    wrong = sorted(
+        {*state} ^ {*expected}
+        | {name for name in {*state} & {*expected} if state[name].shape != expected[name].shape}
+    )
+    if wrong:
+        raise CheckpointMismatch(
+            f"{file} does not fit the network '{config.network}' with {len(config.labels)} labels:"
+            f" {len(wrong)} tensors differ, such as '{wrong[0]}'; use the weights that belong to {CONFIG}"
+        )
+    unusable = [name for name, value in state.items() if not bool(torch.isfinite(value.float()).all())]
+    if unusable:
+        raise CheckpointMismatch(f"{file} holds NaN or infinity in '{unusable[0]}'; write the run again")
+    model.load_state_dict(state)
+    return Loaded(path, model.eval(), config, record, file_sha256(file))
+
+
+def read_config(path: Path) -> Config:
+    """Reads ``config.json`` of a run folder."""
+    raw = _read_json(path, CONFIG)
+    try:
+        return Config(
+            network=_text(raw["network"]),
+            stem=_text(raw["stem"]),
+            labels=_texts(raw["labels"]),
+            forgotten=_texts(raw["forgotten"]),
+            image_size=_whole(raw["image_size"]),
+            mean=_triple(raw["mean"]),
+            std=_triple(raw["std"]),
+            thresholds=tuple(map(_number, raw["thresholds"])),
+            activation=_text(raw.get("activation", "sigmoid")),
+            eraser=_whole(raw.get("eraser", 0)),
+            erased=_texts(raw.get("erased", [])),
+        )
+    except (ModelError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _damaged(path / CONFIG, error) from error
+
+
+def read_record(path: Path) -> Mapping[str, Any]:
+    """Reads ``unlabel.json`` of a run folder; what it holds is printed, so it holds no control characters."""
+    record = _visible(_read_json(path, RECORD))
+    try:
+        _check_record(record)
+    except (UnlabelError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _damaged(path / RECORD, error) from error
+    return record
+
+
+TEXTS = """method start device precision command date requested_method data.source data.digest parent.run
+    parent.sha256 blueprint.network blueprint.stem adopted.weights adopted.container adopted.prefix"""
+INTEGERS = """seed steps changed total images_used images_processed processes rows.count
+    blueprint.batch_size blueprint.micro_batch"""
+OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe"
+LISTS = "labels without ancestors adopted.filled adopted.notes"
+ANCESTOR = {"run": str, "sha256": str, "method": str, "labels": list, "annotations": int, "date": str}
+KINDS = {
+    name: kind
+    for names, kind in ((TEXTS, str), (INTEGERS, int), (OBJECTS, dict), (LISTS, list))
+    for name in names.split()
+}
+"""What stands in a run's record: its kind where it is there at all. Other entries may hold anything."""
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    for name, kind in KINDS.items():
+        outer, _, inner = name.partition(".")
+        value = record.get(outer)
+        value = value.get(inner) if inner and isinstance(value, dict) else None if inner else value
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise TypeError(f"'{name}' is a {type(value).__name__}")
+        if isinstance(value, list) and name != "ancestors":
+            _texts(value)
+    for ancestor in record.get("ancestors") or ():
+        _check_ancestor(ancestor)
+    for value in (record.get("seconds") or {}).values():
+        _number(value)
+    if record.get("method") not in (None, "train", "adopt") and "labels" not in record:
+        raise KeyError("labels")
+    if plan := record.get("blueprint"):
+        Recipe(**plan["recipe"])
+        if not all(1 <= plan[name] <= MOST_IMAGES for name in ("batch_size", "micro_batch")):
+            raise ValueError(f"a batch is not of 1 to {MOST_IMAGES:,} images")
+        for name in ("network", "stem"):
+            _text(plan[name])
+
+
+def _check_ancestor(found: Any) -> None:
+    if not isinstance(found, dict) or not {"run", "sha256"} <= set(found):
+        raise TypeError("an ancestor is not described by its run and sha256")
+    for name, kind in ANCESTOR.items():
+        value = found.get(name)
+        known = isinstance(value, kind) and not isinstance(value, bool)
+        if not known and (value is not None or name in ("run", "sha256")):
+            raise TypeError(f"an ancestor's {name} is a {type(value).__name__}")
+    _texts(found.get("labels") or [])
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {visible(key): _visible(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_visible(item) for item in value]
+    return visible(value) if isinstance(value, str) else value
+
+
+def _damaged(file: Path, error: Exception) -> ModelError:
+    fault = str(error) if isinstance(error, UnlabelError) else repr(error)
+    return ModelError(f"{file} is damaged ({fault[:200]}); expected the file that unlabel wrote")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"found a {type(value).__name__} where text belongs")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"found a {type(value).__name__} where a list of names belongs")
+    return tuple(map(_text, value))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"found a {type(value).__name__} where a number belongs")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"found a {type(value).__name__} where a whole number belongs")
+    return value
+
+
+def _triple(value: Any) -> tuple[float, float, float]:
+    red, green, blue = map(_number, value)
+    return red, green, blue
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    restore(path)
+    if not path.is_dir():
+        raise MissingFiles(
+            f"no run folder {path}; expected one written by `unlabel train` or `unlabel forget`"
+        )
+    file = path / name
+    if not file.is_file():
+        raise MissingFiles(f"{path} is no run folder: it has no {name}; name a folder that unlabel wrote")
+    try:
+        value = read_json(file)
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON ({error}); expected the file that unlabel wrote") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{file} holds no JSON object; expected the file that unlabel wrote")
+    return value
+
+
+def write_run(
+    folder: Path,
+    model: nn.Module,
+    config: Config,
+    record: Mapping[str, Any],
+    history: History,
+    canaries: Mapping[str, Any] | None = None,
+) -> None:
+    """Fills a staged folder; see `staged`. The list of canaries is written where there is one."""
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    # not save_file, which reports a full disk by an error without a number
+    (folder / MODEL).write_bytes(save(state))
+    write_json(folder / CONFIG, asdict(config))
+    with (folder / STEPS).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in history.rows)
+    if canaries:
+        write_json(folder / CANARIES, canaries)
+    write_json(folder / RECORD, record)  # last: without it, a folder is no run
+
+
+def file_sha256(file: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("unlabel", "torch", "torchvision", "lightning-fabric", "scikit-learn", "numpy", "pillow"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
