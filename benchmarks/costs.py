@@ -25,7 +25,8 @@ from unlabel.core.engine import Run
 from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.data.dataset import Dataset
 from unlabel.forget import repair
-from unlabel.forget.driver import DEFAULT_IMAGES, calibration, forget_labels
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods import METHODS
 from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of

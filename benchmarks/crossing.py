@@ -4,7 +4,7 @@ python benchmarks/crossing.py [--worlds 200]
 
 In planted worlds, drawn again and again, linear attacks. `worth`: the variance of a figure over worlds on E
 alone, over that on both sets; so many times more images crossing is worth. `alone` and `both`: spread over
-worlds over the mean standard error, on E alone and, without `unlabel.audit.attacks.cross_fit.TOGETHER`, on both.
+worlds over the mean standard error, on E alone and, without `cross_fit.TOGETHER`, on both.
 """
 
 import argparse

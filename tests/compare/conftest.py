@@ -8,10 +8,10 @@ import pytest
 
 from unlabel.audit.inputs import AuditOptions
 from unlabel.compare.cells import CellResult, Cells, Job, run_cells
-from unlabel.compare.plan import Budget
 from unlabel.compare.table import table
 from unlabel.core import engine
 from unlabel.core.recipe import Recipe
+from unlabel.forget.bill import Budget
 from unlabel.testing import tiny_world, write_folder
 from unlabel.training.run import train_run
 

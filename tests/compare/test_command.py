@@ -12,15 +12,15 @@ from unlabel.audit.inputs import AuditOptions
 from unlabel.compare import cells as cells_module
 from unlabel.compare import run_cell as work
 from unlabel.compare import search as search_module
-from unlabel.compare.grid import MOST, SETTINGS, settings_of
 from unlabel.compare.jobs import Job, resolved
 from unlabel.compare.page import render
-from unlabel.compare.plan import Budget, spend
+from unlabel.compare.plan import spend
 from unlabel.compare.search import search
 from unlabel.compare.text_table import csv_text
 from unlabel.core import engine
 from unlabel.core.errors import Diverged
-from unlabel.forget.methods import METHODS
+from unlabel.forget.bill import Budget
+from unlabel.forget.methods import METHODS, MOST_SETTINGS
 
 
 @pytest.fixture
@@ -183,17 +183,15 @@ def test_references_are_made_on_request(command, made, quick, tmp_path: Path) ->
 # -- settings
 
 
-def test_every_setting_of_the_grid_is_one_that_its_method_takes() -> None:
-    assert set(SETTINGS) <= set(METHODS)
-    for name, settings in SETTINGS.items():
+def test_every_setting_of_a_ladder_is_one_that_its_method_takes() -> None:
+    for name, method in METHODS.items():
         defaults = resolved(Job(name)).options
-        for setting in settings:
+        for setting in method.ladder:
             job = resolved(Job(name, setting))
             assert job.options != defaults
             assert "steps" not in setting
-        assert len({str(setting) for setting in settings}) == len(settings)
-    assert settings_of("ssd", 2) == [{}, {"alpha": 5.0}]
-    assert MOST == 6
+        assert len({str(setting) for setting in method.ladder}) == len(method.ladder) < MOST_SETTINGS
+    assert METHODS["ssd"].settings(2) == [{}, {"alpha": 5.0}]
 
 
 def test_a_search_takes_the_best_setting_and_tells_its_bill(run, forgets, tmp_path: Path) -> None:
@@ -201,7 +199,7 @@ def test_a_search_takes_the_best_setting_and_tells_its_bill(run, forgets, tmp_pa
     assert ran.code == 0, ran.err
     found = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
     told = found["search"]["methods"]["confusion"]
-    assert [one["setting"] for one in told["tries"]] == settings_of("confusion", 3)
+    assert [one["setting"] for one in told["tries"]] == METHODS["confusion"].settings(3)
     mild = [one for one in told["tries"] if one["loss"] < 0.01]
     assert told["tries"][told["chosen"]]["excess"] == min(one["excess"] for one in mild)
     chosen = found["methods"][0]["options"]

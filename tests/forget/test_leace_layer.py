@@ -18,8 +18,8 @@ from unlabel.core.recipe import Recipe
 from unlabel.exchange.adopt import adopt_run
 from unlabel.exchange.export import export_run
 from unlabel.forget.driver import calibration, forget_labels
-from unlabel.forget.methods.leace import Eraser
-from unlabel.forget.methods.leace_layer import layer_of
+from unlabel.forget.eraser_layer import layer_of
+from unlabel.forget.leace import Eraser
 from unlabel.forget.ranking import auc
 from unlabel.forget.run import forget_run
 from unlabel.models.build import build

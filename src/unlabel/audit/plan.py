@@ -119,8 +119,8 @@ def label_plan(
 ) -> dict[str, Any]:
     """What each claim of one label needs, and whether it is there.
 
-    Where E and P are both judged (see `unlabel.audit.attacks.cross_fit`), `target` is of both and `alone` of E, which
-    is all that C5 has.
+    Where E and P are both judged (see `audit.attacks.cross_fit`), `target` is of both and `alone` of E,
+    which is all that C5 has.
     """
     n, present = int(np.sum(target >= 0)), int(np.sum(target == 1))
     share = min(max(present / max(n, 1), 1e-4), 1 - 1e-4)

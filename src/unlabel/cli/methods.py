@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from unlabel.forget.methods import METHODS
+from unlabel.forget.methods import catalogue
 
 
-def catalogue() -> list[dict[str, Any]]:
+def described() -> list[dict[str, Any]]:
     """Every method: name, summary, paper, and its options with type and default."""
     return [
         {
@@ -28,7 +28,7 @@ def catalogue() -> list[dict[str, Any]]:
                 if parameter.default is not inspect.Parameter.empty
             ],
         }
-        for method in METHODS.values()
+        for method in catalogue().values()
     ]
 
 
@@ -38,9 +38,7 @@ def methods(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = F
     Args:
         json_: Print as JSON, with every option's type and default.
     """
-    from unlabel.cli.methods import catalogue
-
-    rows = catalogue()
+    rows = described()
     if json_:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return

@@ -2,9 +2,9 @@
 
 ::
 
-    plan.py     which jobs: methods x seeds under one budget     search.py      settings chosen on the probe split
+    plan.py     which jobs: methods x seeds under one budget     search.py      settings, chosen on P
     jobs.py     a job and its key                                run_cell.py    forget, audit
-    cells.py    finished jobs, one small file each               models.py      the original and the references
+    cells.py    finished jobs, one small file each               models.py      original and references
     table.py    cells -> rows of plain data, the JSON            text_table.py  CSV, terminal
     page.py     the same as one HTML page                        charts.py      where its marks stand
 """

@@ -9,14 +9,14 @@ from unlabel.audit.setup import open_request
 from unlabel.compare.cells import run_cells
 from unlabel.compare.jobs import Job
 from unlabel.compare.page import render
-from unlabel.compare.plan import Budget, chosen, spend
+from unlabel.compare.plan import chosen, spend
 from unlabel.compare.search import check_search, search
 from unlabel.compare.table import table
 from unlabel.compare.text_table import csv_text
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import read_json, write_json, write_text
-from unlabel.forget.driver import DEFAULT_IMAGES
+from unlabel.forget.bill import DEFAULT_IMAGES, Budget
 from unlabel.report.page import WRONG
 
 MOST_SEEDS = 100

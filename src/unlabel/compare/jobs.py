@@ -12,7 +12,8 @@ from unlabel.audit.setup import Case
 from unlabel.compare.cell_figures import Also
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
-from unlabel.forget.driver import DEFAULT_IMAGES, check_options
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.driver import check_options
 from unlabel.forget.methods import find_method
 from unlabel.runs.folder import versions
 
@@ -44,7 +45,7 @@ def resolved(job: Job) -> Job:
     given = {name: value for name, value in job.options.items() if name != "blueprint"}
     check_options(entry, given)
     defaults = {name: item.default for name, item in entry.options().items() if name != "blueprint"}
-    if entry.name != "retrain":
+    if not entry.reference:
         entry.load()(**given)
     if job.images < 16:
         raise OptionError(f"--images is {job.images}; expected 16 or more")

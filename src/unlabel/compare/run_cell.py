@@ -16,6 +16,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError
 from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
+from unlabel.forget.methods import find_method
 from unlabel.forget.run import forget_run
 from unlabel.runs.folder import Loaded, load_run
 from unlabel.runs.record import blueprint_of, source_of
@@ -92,7 +93,7 @@ class Workroom:
                 data=self.data, force=True, **settings,
             )  # fmt: skip
             return load_run(out)
-        if job.method == "retrain":
+        if find_method(job.method).reference:
             settings["blueprint"], run = blueprint_of(case.original.record, run)
         outcome = forget_labels(
             case.original.model, case.request.forget, self.train,

@@ -25,15 +25,16 @@ from unlabel.audit.memory import Memory
 from unlabel.audit.results import plain
 from unlabel.audit.setup import Case, open_request
 from unlabel.compare.cells import SCHEMA, kept, write
-from unlabel.compare.grid import MOST, settings_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of
-from unlabel.compare.plan import Budget, spend
+from unlabel.compare.plan import spend
 from unlabel.compare.run_cell import Workroom
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError, UnlabelError
 from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
+from unlabel.forget.bill import Budget
+from unlabel.forget.methods import MOST_SETTINGS, find_method
 from unlabel.models.features import outputs
 from unlabel.runs.folder import Loaded
 
@@ -46,8 +47,8 @@ TOLERATED = 0.01
 
 def check_search(settings: int) -> None:
     """Refuses a number of settings out of range."""
-    if not 0 <= settings <= MOST:
-        raise OptionError(f"--search is {settings}; expected 0 to {MOST} settings a method")
+    if not 0 <= settings <= MOST_SETTINGS:
+        raise OptionError(f"--search is {settings}; expected 0 to {MOST_SETTINGS} settings a method")
 
 
 def search(
@@ -84,7 +85,7 @@ def search(
     best: list[Job] = []
     for job in jobs:
         tries = []
-        for number, setting in enumerate(settings_of(job.method, settings), start=1):
+        for number, setting in enumerate(find_method(job.method).settings(settings), start=1):
             tried = spend(Job(job.method, setting, job.seed, job.images), budget)
             file = folder / "search" / f"{hashed({**common, **described(tried)})}.json"
             record = None if force else kept(file, SCHEMA)

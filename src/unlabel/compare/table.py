@@ -8,7 +8,8 @@ from typing import Any
 from unlabel.audit.results import plain
 from unlabel.compare.cell_figures import value_of
 from unlabel.compare.cells import CellResult, Cells
-from unlabel.compare.plan import Budget, overrun
+from unlabel.compare.plan import overrun
+from unlabel.forget.bill import Budget
 
 SCHEMA = "unlabel.compare/1"
 CLAIMS = ("C1", "C2", "C3", "C5")

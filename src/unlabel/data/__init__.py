@@ -51,7 +51,7 @@ def load(
     Example:
         >>> load("CelebA:photos")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        unlabel.core.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, folder:PATH...
+        unlabel.core.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, ...
     """
     kind, _, spec = source.partition(":")
     if kind not in READERS:

@@ -16,13 +16,12 @@ from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
 from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
-from unlabel.forget.methods import METHODS, Method, find_method
-from unlabel.forget.methods.leace_layer import erase_again
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.eraser_layer import erase_again
+from unlabel.forget.methods import Method, catalogue, find_method
 from unlabel.forget.pipeline import Outcome
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
-
-DEFAULT_IMAGES = 2048
 
 
 def forget_labels(
@@ -75,7 +74,7 @@ def forget_labels(
     """
     entry = find_method(method)
     if rows and not entry.rows:
-        able = ", ".join(name for name, each in METHODS.items() if each.rows)
+        able = ", ".join(name for name, each in catalogue().items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
     request = Request.make(labels, data.labels, forgotten=forgotten, rows=positions_of(data, rows))
     check_options(entry, options)

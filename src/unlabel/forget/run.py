@@ -12,7 +12,8 @@ from unlabel.core.files import check_output, staged
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.readers.tables import read_ids
-from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.models.eraser import eraser_of
 from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
@@ -61,7 +62,7 @@ def forget_run(
     config, record = read_config(parent), read_record(parent)
     Request.make(labels, config.labels, forgotten=config.forgotten)
     entry = find_method(method)
-    if entry.name == "retrain":
+    if entry.reference:
         options["blueprint"], run = blueprint_of(record, run)
     source = source_of(config, record, data, skip_bad=skip_bad, run=run)
     new: dict[str, Any] = {
@@ -112,7 +113,9 @@ def _forget_job(
         "steps": outcome.history.steps,
         "seconds": outcome.seconds,
     }
-    kept = settings["keep_row"] and method != "retrain"  # a retrained output is a constant from the start
+    kept = (
+        settings["keep_row"] and not find_method(method).reference
+    )  # a retrained output is a constant from the start
     gone = loaded.config.forgotten if kept else outcome.request.masked
     if run.rank == 0:
         with staged(out, force=force) as folder:

@@ -26,7 +26,8 @@ from unlabel.core.errors import NothingLeft, NothingToForget, OptionError
 from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
-from unlabel.forget.driver import DEFAULT_IMAGES, calibration, forget_labels
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.pipeline import Outcome, Unlearner
 from unlabel.models.eraser import erasing

@@ -1,4 +1,4 @@
-"""What the full budget measures for C4: the whole model trained on few annotations, and probes on earlier stages."""
+"""The full budget's attacks: the whole model trained on few annotations, and probes on earlier stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

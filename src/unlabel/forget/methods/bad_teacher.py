@@ -1,7 +1,8 @@
 """The bad teacher: the forgotten labels are learnt from a network that knows nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from unlabel.core.recipe import History
 from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
+from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.distill import (
     Constant,
     Network,
@@ -164,3 +166,10 @@ def _two_teachers(
     forget, retain = request.columns, request.retained_columns
     objective = TwoTeachers(Network(original), nothing, forget, retain, strength, temperature, data.exclusive)
     return Aim(objective, data)
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Every image is shown to the student and the good teacher; a random teacher is asked once an image."""
+    shown = options["steps"] * budget.batch_size
+    asked = min(shown, budget.images) if options["bad"] == "random_init" else 0
+    return Bill(options["steps"], 2 * shown + asked + budget.guard)

@@ -2,7 +2,9 @@
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.feature_layer import LOOK, Reading, edit_layer, final_layer, read_layer
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Unlearner, Work
@@ -169,3 +172,8 @@ def ridge(x: Floats, y: Floats) -> Floats:
         if error < best:
             best, found = error, right.T @ ((size / (size**2 + penalty))[:, None] * inside)
     return found
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Every calibration image once, and a few to see in which order the layers are used."""
+    return Bill(0, budget.images + LOOK)

@@ -1,9 +1,10 @@
 """SCRUB: push the student's answer away from the teacher's, then draw the others back to it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from unlabel.core.recipe import History
 from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
+from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.distill import Network, Teacher, bernoulli_kl, divergence
 from unlabel.forget.halves import forget_part, retain_part
 from unlabel.forget.methods.ranges import in_range
@@ -229,3 +231,21 @@ def from_chance(model: nn.Module, data: Dataset, columns: Sequence[int], run: Ru
 
 def _log_odds(prior: float) -> float:
     return log(prior / (1 - prior))
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Ascents, then descents; a step with a teacher counts its images twice, and rewinding reads all."""
+    pushes = min(options["ascents"], options["rounds"]) * options["max_steps"]
+    steps = pushes + options["rounds"] * options["min_steps"]
+    taught = steps if options["alpha"] > 0 else pushes
+    read = options["rounds"] * budget.images if options["rewind"] else 0
+    return Bill(steps, (steps + taught) * budget.batch_size + read + budget.guard)
+
+
+def sizes(options: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """So many steps in all, ascents and descents in the proportion that the options have."""
+    rounds = options["rounds"]
+    ascents = min(options["ascents"], rounds)
+    whole = ascents * options["max_steps"] + rounds * options["min_steps"]
+    most = max(1, steps * options["max_steps"] // whole)
+    return {"max_steps": most, "min_steps": max(0, steps - ascents * most) // rounds}

@@ -1,6 +1,8 @@
 """UNSIR: impair the label with noise that is made to be wrong about it, then repair the others."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from unlabel.core.recipe import History
 from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
+from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.halves import retain_part
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.phases import joined, norms, phase, still
@@ -222,3 +225,17 @@ class Unsir:
         )
         noise = len(images) * self.banks.steps + impaired.images_processed
         return joined([impaired, repaired], others=noise)
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Learning the noise, impairing (each image beside one of noise), repairing."""
+    steps = options["impair_steps"] + options["repair_steps"]
+    noise = 2 * options["noise"] * budget.labels * options["noise_steps"]
+    return Bill(steps, (steps + options["impair_steps"]) * budget.batch_size + noise + budget.guard)
+
+
+def sizes(options: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """So many steps in all, impairing and repairing in the proportion that the options have."""
+    whole = options["impair_steps"] + options["repair_steps"]
+    impair = max(1, steps * options["impair_steps"] // whole)
+    return {"impair_steps": impair, "repair_steps": max(0, steps - impair)}
