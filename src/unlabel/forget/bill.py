@@ -1,4 +1,4 @@
-"""What a method takes: optimiser steps and images, known before it runs. `compare` gives all methods the same.
+"""What a method takes: steps and images, known before it runs. `unlabel compare` gives all methods the same.
 
 A method's bill is a function ``(unlearner, options, budget) -> Bill``. What a method reads besides its steps
 (scores, teachers, noise) is paid in images, too. A method names its bill in its row of the catalogue; without

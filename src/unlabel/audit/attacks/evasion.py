@@ -3,8 +3,8 @@
 Whoever makes a model may know P and E, and have it be clean on exactly those. So the unlearned model and the
 retrained ones are also read on perturbed images (`audit.attacks.perturbed_images`), and the training images,
 which every audit reads anyway, are attacked as P and E are: half of the people are fitted on, the other half
-is judged. And the penalty that keeps a linear probe from noise also keeps it from a label in a small difference of two large
-features, so least squares without any penalty looks once more.
+is judged. And the penalty that keeps a linear probe from noise also keeps it from a label in a small
+difference of two large features, so least squares without any penalty looks once more.
 
 Where one of them finds the label and the attacks on P and E do not, C1 or C2 FAILs. No PASS depends on them,
 so they need fewer images, and an honest model has nothing to lose by them. They judge E alone, also where a

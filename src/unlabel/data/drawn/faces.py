@@ -1,8 +1,9 @@
 """`faces`: drawn faces with CelebA's label statistics. No download, no licence, no person.
 
 The labels of an image come from its number (`data.drawn.joint`), the cues of its face from its labels and its
-number (`data.drawn.cues`), its pixels from its cues (`data.drawn.drawing`). Each split has its own range of numbers, so a larger training set keeps every image that a smaller one had, and P and E as
-they were. Pixels are drawn once and mapped from the cache afterwards.
+number (`data.drawn.cues`), its pixels from its cues (`data.drawn.drawing`). Each split has its own
+range of numbers, so a larger training set keeps every image that a smaller one had, and P and E as they were.
+Pixels are drawn once and mapped from the cache afterwards.
 """
 
 from collections.abc import Mapping, Sequence
