@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from calibration.planted import LABEL, draw, plant
+from calibration.truth import columns
 from unlabel.audit.attacks.cross_fit import TOGETHER, both
 from unlabel.audit.attacks.outputs import read_others_linear
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
 from unlabel.statistics.estimate import Estimate
-from unlabel.testing.planted import LABEL, draw, plant
-from unlabel.testing.truth import columns
 
 OPTIONS = AuditOptions(probe_seeds=1)
 WORLDS = [

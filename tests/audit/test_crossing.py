@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calibration.planted import LABEL, draw, plant
+from calibration.truth import columns
 from unlabel.audit.attacks.cross_fit import both, crossed, exchanged, pooled
 from unlabel.audit.attacks.outputs import OwnOutput, read_others_linear
 from unlabel.audit.inputs import PEOPLE, AuditOptions, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
 from unlabel.statistics.estimate import advantage, auc
-from unlabel.testing.planted import LABEL, draw, plant
-from unlabel.testing.truth import columns
 
 OPTIONS = AuditOptions(
     probe_seeds=1, epochs=10, trees=30, permutations=10, resamples=100, raw_image=False, rare=100

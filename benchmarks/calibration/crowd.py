@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 from scipy.stats import norm
 
+from calibration.planted import LABEL, PER_PERSON, SHARED
+from calibration.truth import Floats
 from unlabel.audit.figures import Readings
 from unlabel.audit.inputs import Question
 from unlabel.statistics.estimate import advantage, bits
-from unlabel.testing.planted import LABEL, PER_PERSON, SHARED
-from unlabel.testing.truth import Floats
 
 AGREE = 0.7  # share of an image's noise that is common to all models
 

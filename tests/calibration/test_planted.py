@@ -5,12 +5,12 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import log_loss, roc_auc_score
 
+from calibration.planted import LABEL, draw, plant
+from calibration.truth import LOUD, RETAINED, columns, read_out
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.errors import OptionError
 from unlabel.core.request import Request
-from unlabel.testing.planted import LABEL, draw, plant
-from unlabel.testing.truth import LOUD, RETAINED, columns, read_out
 
 N = 200_000
 

@@ -1,6 +1,6 @@
 """The audit's own calibration: docs/results/calibration.md, .json and .svg.
 
-python benchmarks/calibration.py [--repetitions 40] --out docs/results/calibration.md
+python benchmarks/calibrate.py [--repetitions 40] --out docs/results/calibration.md
 
 Every part is written into the .json as soon as it is done, and a part that is there already is not made
 again: a run that was stopped goes on where it was. Delete the .json to start anew. Forty repetitions take a
@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from calibration_page import page, picture
+from calibration.page import page, picture
+from calibration.planted import plant
+from calibration.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
+from calibration.trials_durable import durable_at
+from calibration.truth import columns
 from unlabel.audit.inputs import AuditOptions
 from unlabel.core.files import write_json, write_text
-from unlabel.testing.planted import plant
-from unlabel.testing.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
-from unlabel.testing.trials_durable import durable_at
-from unlabel.testing.truth import columns
 
 ONE = AuditOptions(probe_seeds=1)
 FIVE = AuditOptions()

@@ -1,4 +1,4 @@
-"""The page and the picture of `calibration.py`, from its counts and the words in `calibration.txt`."""
+"""The page and the picture of `calibrate.py`, from its counts and the words in `page.txt`."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 from scipy.stats import beta
 
+from calibration.trials_durable import LESS
 from unlabel.audit.attacks.recovery import RECOVERED
 from unlabel.audit.claims.c4_durable import TRANSFORMS
-from unlabel.testing.trials_durable import LESS
 
 MARGINS = {"C1": 0.1, "C2": 0.1, "C3": 0.1, "C4": 0.1, "C4few": 0.03, "C5": 0.01}
 PANELS = (
@@ -187,7 +187,7 @@ def page(done: dict[str, Any]) -> str:
     half = {n: share(rows_of(done, "C2", n, 5)[1.5], "FAIL") for n in SIZES}
     return (
         Path(__file__)
-        .with_name("calibration.txt")
+        .with_name("page.txt")
         .read_text("utf-8")
         .format(
             errors=error_table(done),

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from calibration.planted import plant
+from calibration.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
+from calibration.trials_durable import durable_at
+from calibration.truth import columns
 from unlabel.audit.inputs import AuditOptions
-from unlabel.testing.planted import plant
-from unlabel.testing.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
-from unlabel.testing.trials_durable import durable_at
-from unlabel.testing.truth import columns
 
 QUICK = AuditOptions(probe_seeds=1, trees=60)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 from scipy.stats import f as fisher_f
 
+from calibration.truth import GRID, LOUD, NOTHING, RETAINED, Columns, Floats, Truth, read_out
 from unlabel.audit.inputs import Subject
 from unlabel.audit.results import Role
 from unlabel.core.errors import OptionError
@@ -29,7 +30,6 @@ from unlabel.core.randomness import normal, uniform
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.testing.truth import GRID, LOUD, NOTHING, RETAINED, Columns, Floats, Truth, read_out
 
 Shape = Literal["line", "xor", "norm"]
 

@@ -1,4 +1,4 @@
-"""How often C4 passes, fails or stays open when it is known what comes back; see `unlabel.testing.trials`.
+"""How often C4 passes, fails or stays open when it is known what comes back; see `calibration.trials`.
 
 The model tells as much as retrained ones do, before and after every transform, but for one thing: after
 storing it in 8 bits its probes tell more, or few annotated images teach it more. Training on with the
@@ -11,6 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_expit
 
+from calibration.crowd import Crowd
+from calibration.planted import LABEL
+from calibration.trials import BASE, OPTIONS, SEED_NOISE, scene
+from calibration.truth import Floats
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.claims.c4_durable import TRANSFORMS, claim_durable
@@ -18,10 +22,6 @@ from unlabel.audit.figures import Readings
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Verdict
 from unlabel.statistics.estimate import advantage, auc, bits, mean
-from unlabel.testing.crowd import Crowd
-from unlabel.testing.planted import LABEL
-from unlabel.testing.trials import BASE, OPTIONS, SEED_NOISE, scene
-from unlabel.testing.truth import Floats
 
 TAUGHT = 0.1  # advantage that training on with the retained labels gives to any model
 KEPT = 0.97  # correlation of a model's noise before and after a transform

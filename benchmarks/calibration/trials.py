@@ -19,6 +19,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_expit
 
+from calibration.crowd import Crowd, readings
+from calibration.planted import LABEL, PER_PERSON, Plant, draw, plant
+from calibration.truth import Columns
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.utility import Utility
@@ -30,9 +33,6 @@ from unlabel.audit.figures import Readings
 from unlabel.audit.inputs import AuditOptions, Question, ask
 from unlabel.audit.results import Verdict
 from unlabel.statistics.estimate import Estimate, advantage, auc, bits, calibration_error
-from unlabel.testing.crowd import Crowd, readings
-from unlabel.testing.planted import LABEL, PER_PERSON, Plant, draw, plant
-from unlabel.testing.truth import Columns
 
 SEED_NOISE = 0.02  # spread of a retrained model's advantage over seeds
 BASE = 0.4  # advantage that attacks have on retrained models
