@@ -17,6 +17,7 @@ from unlabel.cli.audit import audit
 from unlabel.cli.compare import compare
 from unlabel.cli.demo import demo
 from unlabel.cli.export import export
+from unlabel.cli.forget import forget_app
 from unlabel.cli.keygen import keygen
 from unlabel.cli.methods import methods
 from unlabel.cli.predict import predict
@@ -28,44 +29,40 @@ from unlabel.cli.train import train
 from unlabel.cli.verify import verify
 from unlabel.core.errors import UnlabelError
 from unlabel.core.files import advice, visible
-from unlabel.forget.methods import METHODS
 
-app = App(
-    name="unlabel",
-    help="Make a trained multi-label image classifier forget a label, and prove how far that went.",
-    default_parameter=Parameter(show_env_var=False),
-    config=[Env("UNLABEL_"), Toml("unlabel.toml", search_parents=True)],
-    suppress_keyboard_interrupt=False,
+COMMANDS = (
+    *(train, adopt, show, methods, predict, demo),
+    *(audit, compare, report, sign, verify, keygen, export, reproduce),
 )
 
 
-forget_app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
+def build_app(asked: str | None = None) -> App:
+    """The whole command line.
 
-
-for _command in (
-    train,
-    forget_app,
-    show,
-    methods,
-    predict,
-    demo,
-    adopt,
-    export,
-    audit,
-    compare,
-    report,
-    sign,
-    verify,
-    keygen,
-    reproduce,
-):
-    app.command(_command)
-
-
-for _name, _method in METHODS.items():
-    forget_app.command(
-        f"unlabel.cli.forget:forget_{_name.replace('-', '_')}", name=_name, help=_method.summary
+    Args:
+        asked: The method of ``unlabel forget`` that is asked for, the only one that is imported.
+    """
+    app = App(
+        name="unlabel",
+        help="Make a trained multi-label image classifier forget a label, and prove how far that went.",
+        default_parameter=Parameter(show_env_var=False),
+        config=[Env("UNLABEL_"), Toml("unlabel.toml", search_parents=True)],
+        suppress_keyboard_interrupt=False,
     )
+    for command in (*COMMANDS, forget_app(asked)):
+        app.command(command)
+    return app
+
+
+def asked_method(words: Sequence[str]) -> str | None:
+    """The method in the words of a command line, if they ask to forget.
+
+    >>> asked_method(["forget", "ssd", "runs/base"]), asked_method(["show", "forget"])
+    ('ssd', None)
+    """
+    if not words or words[0] != "forget":
+        return None
+    return next((word for word in words[1:] if not word.startswith("-")), None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8, nor the terminal speak it
     try:
         try:
-            app(arguments, exit_on_error=False, print_error=False)
+            words = sys.argv[1:] if arguments is None else list(arguments)
+            build_app(asked_method(words))(words, exit_on_error=False, print_error=False)
         finally:
             sys.stdout.flush()  # a full disk is found out here, not when Python ends
     except CycloptsError as error:

@@ -1,46 +1,30 @@
 """``unlabel forget METHOD``: one command a method, with the method's own options as flags.
 
-The functions are made from the methods' signatures when the command line asks for them, so that a
-method's options are written, typed and defaulted in one place.
+The own options come from the signature of the method's function, their texts from its docstring: they are
+written, typed and defaulted in one place.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
+from docstring_parser import parse
 
 from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
-from unlabel.forget.methods import METHODS, Method
+from unlabel.forget.methods import METHODS, Method, find_method, plugin_names
 
 OWN = Group("The method's own options")
 
 
-def __getattr__(name: str) -> Callable[..., None]:
-    method = METHODS.get(name.removeprefix("forget_").replace("_", "-"))
-    if not name.startswith("forget_") or method is None:
-        raise AttributeError(name)
-    return forget_command(method)
-
-
-def _shared(
-    run: Path,
-    *,
-    labels: str,
-    out: Path,
-    data: str | None = None,
-    images: int = 2048,
-    keep_row: Annotated[bool, NoNegative] = False,
-    rows: Path | None = None,
-    skip_bad: Annotated[bool, NoNegative] = False,
-    force: Annotated[bool, NoNegative] = False,
-    place: Place = DEFAULT_PLACE,
-) -> None:
-    """The arguments that all methods share.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ForgetOptions:
+    """Options that all methods share.
 
     Args:
-        run: The run to start from; it is only read.
         labels: Labels to forget, comma-separated.
         out: Run folder to write.
         data: Another data source than the one the run remembers.
@@ -51,49 +35,88 @@ def _shared(
         force: Replace an existing run folder.
     """
 
+    labels: str
+    out: Path
+    data: str | None = None
+    images: int = 2048
+    keep_row: Annotated[bool, NoNegative] = False
+    rows: Path | None = None
+    skip_bad: Annotated[bool, NoNegative] = False
+    force: Annotated[bool, NoNegative] = False
 
-def forget_command(method: Method) -> Callable[..., None]:
-    """The command of one method: the shared arguments, then the method's keyword-only options."""
-    own = {
-        name: parameter
+
+def forget_app(asked: str | None) -> App:
+    """The commands of all methods. Only the asked one is imported; the others stand in the list."""
+    app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
+    summaries = {name: method.summary for name, method in METHODS.items()}
+    for name, summary in {**summaries, **plugin_names()}.items():
+        if name == asked:
+            app.command(method_command(find_method(name)), name=name, help=summary)
+        else:
+            app.command(App(name=name, help=summary))
+    return app
+
+
+def method_command(method: Method) -> Callable[..., None]:
+    """The command of one method: the shared options, then its own."""
+    own_type = own_options(method)
+    default = own_type()
+
+    def command(
+        run: Path, *, shared: ForgetOptions, own: Any = default, place: Place = DEFAULT_PLACE
+    ) -> None:
+        """Make a run forget labels.
+
+        Args:
+            run: The run to start from; it is only read.
+        """
+        forget(method, run, shared, vars(own), place)
+
+    none = Annotated[own_type, Parameter(parse=False)]  # a method without options has no such argument
+    command.__annotations__["own"] = own_type if vars(default) else none
+    return command
+
+
+def own_options(method: Method) -> type:
+    """The method's keyword-only options as a frozen dataclass, one field a flag."""
+    function = method.load()
+    texts = {item.arg_name: item.description for item in parse(inspect.getdoc(function) or "").params}
+    fields = [
+        (
+            name,
+            Annotated[
+                parameter.annotation,
+                Parameter(
+                    group=OWN,
+                    help=" ".join((texts.get(name) or "").split()),
+                    negative=() if parameter.default is False else None,
+                ),
+            ],
+            field(default=parameter.default),
+        )
         for name, parameter in method.options().items()
         if parameter.default is not inspect.Parameter.empty
-    }
-
-    def command(run: Path, **given: Any) -> None:
-        from unlabel.forget.run import forget_run
-
-        out: Path = given.pop("out")
-        labels = names(given.pop("labels"))
-        place: Place = given.pop("place", DEFAULT_PLACE)
-        record = forget_run(method.name, run, labels, out, place.start(), command=command_line(), **given)
-        what = f"{record['rows']['count']:,} annotations of " if "rows" in record else ""
-        print(
-            f"{record['method']}: forgot {what}{', '.join(record['labels'])};"
-            f" {record['changed']:,} of {record['total']:,} weights changed,"
-            f" {record['steps']} steps on {record['images_used']:,} images,"
-            f" {record['seconds']['total']:.1f} s"
-        )
-        if "rows" not in record:
-            print(f"how far? unlabel audit {out} --before {run} --reference RETRAINED")
-        print(out)
-
-    shared = inspect.signature(_shared)
-    options = [
-        parameter.replace(
-            annotation=Annotated[
-                parameter.annotation,
-                Parameter(group=OWN, negative=() if parameter.default is False else None),
-            ]
-        )
-        for parameter in own.values()
     ]
-    signature = shared.replace(parameters=[*shared.parameters.values(), *options])
-    summary = (inspect.getdoc(method.load()) or method.summary).split("\n\nArgs:")[0]
-    arguments = (inspect.getdoc(_shared) or "").split("Args:\n")[1]
-    described = (inspect.getdoc(method.load()) or "").partition("Args:\n")[2].partition("\n\n")[0]
-    command.__doc__ = f"{summary}\n\nArgs:\n{arguments.rstrip()}\n{described}"
-    command.__name__ = f"forget_{method.name.replace('-', '_')}"
-    command.__signature__ = signature  # type: ignore[attr-defined]
-    command.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
-    return command
+    made = make_dataclass("Own", fields, frozen=True, kw_only=True, namespace={"__module__": __name__})
+    return Parameter(name="*")(made)
+
+
+def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, Any], place: Place) -> None:
+    """Runs a method and prints what it did."""
+    from unlabel.forget.run import forget_run
+
+    given = {name: value for name, value in vars(shared).items() if name not in ("labels", "out")}
+    record = forget_run(
+        method.name, run, names(shared.labels), shared.out, place.start(),
+        command=command_line(), **given, **own,
+    )  # fmt: skip
+    what = f"{record['rows']['count']:,} annotations of " if "rows" in record else ""
+    print(
+        f"{record['method']}: forgot {what}{', '.join(record['labels'])};"
+        f" {record['changed']:,} of {record['total']:,} weights changed,"
+        f" {record['steps']} steps on {record['images_used']:,} images,"
+        f" {record['seconds']['total']:.1f} s"
+    )
+    if "rows" not in record:
+        print(f"how far? unlabel audit {shared.out} --before {run} --reference RETRAINED")
+    print(shared.out)

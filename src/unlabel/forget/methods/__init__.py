@@ -336,6 +336,11 @@ def find_method(name: str) -> Method:
     raise OptionError(f"no method '{name}'; expected one of {', '.join(known)}.{suggest(name, known)}")
 
 
+def plugin_names() -> dict[str, str]:
+    """The methods of installed packages and where they are, without importing them."""
+    return {name: f"plug-in {point.value}" for name, point in _plugins().items()}
+
+
 def _plugins() -> dict[str, EntryPoint]:
     plugins = {point.name: point for point in entry_points(group="unlabel.methods")}
     if clash := sorted({*plugins} & {*METHODS}):
