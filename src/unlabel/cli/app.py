@@ -1,16 +1,15 @@
 """The command line: parses, calls `workflow`, prints. Nothing heavy is imported before a command needs it.
 
 Results go to stdout, progress to stderr, and the last line printed is the path written. Exit codes: 0 done,
-2 bad input, 3 an audit failed under ``--fail-on`` or a run is not as its statement says, 1 a bug.
+2 bad input, 3 an audit failed under ``--require`` or ``--fail-on``, or a run is not as its statement says,
+4 what ``--require`` names is not decided, 130 stopped, 141 the reader of stdout has gone, 1 a bug.
 """
 
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.config import Env, Toml
 
 from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
@@ -19,9 +18,12 @@ from unlabel.cli.demo import demo
 from unlabel.cli.export import export
 from unlabel.cli.keygen import keygen
 from unlabel.cli.methods import methods
+from unlabel.cli.options import check_whole
+from unlabel.cli.output import BROKEN_PIPE, lose, plain_stderr, plain_stdout, prepare_streams
 from unlabel.cli.predict import predict
 from unlabel.cli.report import report
 from unlabel.cli.reproduce import reproduce
+from unlabel.cli.settings import Settings
 from unlabel.cli.show import show
 from unlabel.cli.sign import sign
 from unlabel.cli.train import train
@@ -30,11 +32,14 @@ from unlabel.core.errors import UnlabelError
 from unlabel.core.files import advice, visible
 from unlabel.forget.methods import METHODS
 
+settings = Settings()
+
+
 app = App(
     name="unlabel",
     help="Make a trained multi-label image classifier forget a label, and prove how far that went.",
     default_parameter=Parameter(show_env_var=False),
-    config=[Env("UNLABEL_"), Toml("unlabel.toml", search_parents=True)],
+    config=[settings],
     suppress_keyboard_interrupt=False,
 )
 
@@ -70,30 +75,51 @@ for _name, _method in METHODS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: one line and exit code 2 for a user's mistake, a traceback only for a bug of ours."""
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8, nor the terminal speak it
-    try:
+    there = prepare_streams()
+    with plain_stderr():
+        if not there:
+            _fail("stdout is closed, so nothing can be printed; open it, or send it to a file")
         try:
-            app(arguments, exit_on_error=False, print_error=False)
-        finally:
-            sys.stdout.flush()  # a full disk is found out here, not when Python ends
-    except CycloptsError as error:
-        _fail(f"{'unlabel.toml: ' if 'TOMLDecodeError' in str(error) else ''}{error}")
-    except UnlabelError as error:
-        _fail(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.filename is None:  # what was printed could not be written, and shall not be tried again
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _fail(f"{error.filename or 'the output'}: {error.strerror or error}; {advice(error)}")
-    except KeyboardInterrupt:
-        print("unlabel: stopped; nothing was half-written", file=sys.stderr)
-        sys.exit(130)
+            try:
+                _run(arguments)
+            finally:
+                sys.stdout.flush()  # a full disk is found out here, not when Python ends
+        except (CycloptsError, UnlabelError) as error:
+            _fail(str(error))
+        except BrokenPipeError:
+            _no_reader()
+        except OSError as error:
+            if error.filename is None:  # what was printed could not be written
+                lose(sys.stdout)
+            _fail(f"{error.filename or 'the output'}: {error.strerror or error}; {advice(error)}")
+        except KeyboardInterrupt:
+            print("unlabel: stopped; nothing was half-written", file=sys.stderr)
+            sys.exit(130)
 
 
-def _fail(message: str) -> None:
+def _run(arguments: Sequence[str] | None) -> None:
+    command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    if isinstance(getattr(command, "__self__", None), App):  # help and the version, with their colours
+        try:
+            command(*bound.args, **bound.kwargs)
+        except SystemExit as stop:  # rich's way of telling that the reader is gone
+            if isinstance(stop.__context__, BrokenPipeError):
+                _no_reader()
+            raise
+        return
+    check_whole(bound.arguments)
+    if settings.said:
+        print(settings.said, file=sys.stderr)
+    with plain_stdout():
+        command(*bound.args, **bound.kwargs)
+
+
+def _no_reader() -> NoReturn:
+    lose(sys.stdout)
+    sys.exit(BROKEN_PIPE)
+
+
+def _fail(message: str) -> NoReturn:
     print("unlabel: " + visible(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
 

@@ -5,6 +5,7 @@ method's options are written, typed and defaulted in one place.
 """
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ def _shared(
     images: int = 2048,
     keep_row: Annotated[bool, NoNegative] = False,
     rows: Path | None = None,
+    max_loss: float = 0.1,
     skip_bad: Annotated[bool, NoNegative] = False,
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
@@ -41,14 +43,16 @@ def _shared(
 
     Args:
         run: The run to start from; it is only read.
-        labels: Labels to forget, comma-separated.
+        labels: Labels to forget, comma-separated; a comma in a name stands after a backslash.
         out: Run folder to write.
         data: Another data source than the one the run remembers.
         images: Calibration images.
         keep_row: Leave the forgotten outputs as the method left them.
         rows: Table with a column image_id: forget the labels' annotations of these images, keep the labels.
+        max_loss: Most that the retained labels' mean AUC may fall on training images held back from the
+            method; past it nothing is written.
         skip_bad: Leave out unreadable images instead of refusing.
-        force: Replace an existing run folder.
+        force: Replace an existing run folder, and write whatever the retained labels lost.
     """
 
 
@@ -61,6 +65,7 @@ def forget_command(method: Method) -> Callable[..., None]:
     }
 
     def command(run: Path, **given: Any) -> None:
+        from unlabel.forget.retained import told, warning
         from unlabel.forget.run import forget_run
 
         out: Path = given.pop("out")
@@ -74,6 +79,9 @@ def forget_command(method: Method) -> Callable[..., None]:
             f" {record['steps']} steps on {record['images_used']:,} images,"
             f" {record['seconds']['total']:.1f} s"
         )
+        print(told(record["retained"]))
+        if line := warning(record["retained"]):
+            print(f"warning: {line}", file=sys.stderr)
         if "rows" not in record:
             print(f"how far? unlabel audit {out} --before {run} --reference RETRAINED")
         print(out)

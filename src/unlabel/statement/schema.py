@@ -27,6 +27,7 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     ),
 }
 SAID = ("$schema", "$id", "$defs", "title", "description")  # words to people, and places to refer to
+LONGEST_FORM = 160  # letters of a pattern that a fault quotes
 
 
 @cache
@@ -96,7 +97,8 @@ def _pattern(value: Any, pattern: str) -> str | None:
     assert pattern[0] == "^", "a pattern of a whole text"
     assert pattern[-1] == "$", "a pattern of a whole text"
     if isinstance(value, str) and not re.fullmatch(pattern[1:-1], value):
-        return f"is {_shown(value)}, not of the form {pattern}"
+        form = pattern if len(pattern) <= LONGEST_FORM else f"{pattern[:LONGEST_FORM]} ..."
+        return f"is {_shown(value)}, not of the form {form}"
     return None
 
 
