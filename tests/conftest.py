@@ -106,6 +106,60 @@ def base(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def elsewhere() -> Callable[[str], Any]:
+    """Worlds with a network of torchvision's, ``vit`` or ``convnext``: normalised by LayerNorm, and trained.
+
+    ``elsewhere("vit")`` is a `World` of one's own; the network is trained once, in two seconds.
+    """
+    import copy
+    from dataclasses import replace
+    from functools import cache
+
+    from unlabel.core import engine
+    from unlabel.core.recipe import Recipe
+    from unlabel.testing import tiny_world
+    from unlabel.training.fit import LabelLoss, fit
+
+    @cache
+    def trained(name: str) -> Any:
+        world = tiny_world()
+        model = torchvision_network(name, 3)
+        recipe = Recipe(epochs=20, lr=0.1)
+        fit(model, LabelLoss((0, 1, 2)), world.data, recipe, engine.start(accelerator="cpu"))
+        return replace(world, model=model.eval())
+
+    def own(name: str) -> Any:
+        world = trained(name)
+        return replace(world, model=copy.deepcopy(world.model))
+
+    return own
+
+
+def torchvision_network(name: str, outputs: int) -> Any:
+    """A tiny vision transformer or ConvNeXt for 16 x 16 images, with seeded weights."""
+    import torch
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if name == "vit":
+            return VisionTransformer(16, 4, 2, 2, 16, 32, num_classes=outputs)
+        blocks = [CNBlockConfig(16, 32, 1), CNBlockConfig(32, None, 1)]
+        return ConvNeXt(blocks, stochastic_depth_prob=0.0, num_classes=outputs)
+
+
+@pytest.fixture
+def buildable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `retrain` and a run folder build the networks of `elsewhere` by name."""
+    from unlabel.models import build
+
+    for name in ("vit", "convnext"):
+        make = lambda outputs, stem, name=name: torchvision_network(name, outputs)  # noqa: E731
+        monkeypatch.setitem(build.BUILDERS, name, make)
+
+
 BROWSER = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
 
 

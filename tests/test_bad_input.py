@@ -10,9 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from unlabel.cli.app import build_app
+from unlabel.forget.methods import METHODS
 from unlabel.runs.folder import MODEL
 from unlabel.training import fit as training
+from unlabel.training.checkpoints import Checkpoint
 
+HUGE = 10**21  # of 22 digits, as no 64 bits hold
 TRAIN = ["--epochs", 1, "--image-size", 16, "--quiet"]
 
 
@@ -108,7 +112,13 @@ def test_labels_that_cannot_be_learnt(flags, says, refused, photos) -> None:
         (["--seed", -1], ("--seed is -1", "0 to 2147483647")),
         (["--seed", 2**31], ("--seed is 2147483648",)),
         (["--batch-size", 0], ("--batch-size is 0", "2 or more")),
+        (["--batch-size", 10**6], ("--batch-size is 1000000", "65,536 at most")),
         (["--devices", 0], ("--devices is 0", "1 or more")),
+        (["--devices", 65], ("--devices is 65", "64 at most")),
+        (["--image-size", 513], ("image size 513", "16 to 512")),
+        (["--epochs", 10_000], ("--epochs is 10000", "between 0 and 10,000")),
+        *((["--" + name, HUGE], ("--" + name, "expected")) for name in ("seed", "devices", "batch-size")),
+        *((["--" + name, HUGE], ("--" + name,)) for name in ("image-size", "canaries", "epochs", "lr")),
         (["--precision", 16], ("16", "bf16")),
         (["--model", "smal"], ("smal", "resnet18")),
         (["--epoch", 3], ("--epoch", "--epochs")),
@@ -134,6 +144,15 @@ def test_training_options_out_of_range(flags, says, refused, photos) -> None:
         ("fine-tune", ["--steps", -5], ("--steps is -5",)),
         ("confusion", ["--strenght", 1], ("--strenght", "--strength")),
         ("fine-tune", ["--strength", 1], ("--strength",)),
+        ("confusion", ["--images", 10**10], ("--images is 10000000000", "1,000,000,000 at most")),
+        ("unsir", ["--noise", 10**6], ("--noise is 1e+06", "4096 at most")),
+        *(
+            (method, ["--" + name.replace("_", "-"), value], ("--" + name.replace("_", "-"),))
+            for method in METHODS
+            for name, option in {"images": None, **METHODS[method].options()}.items()
+            if option is None or "int" in str(option.annotation)
+            for value in (HUGE, -HUGE)
+        ),
         ("confusion", ["--seed", -1], ("--seed is -1",)),
         ("confusion", ["--batch-size", 1], ("--batch-size is 1",)),
     ],
@@ -446,7 +465,7 @@ def test_a_real_divergence_on_one_and_two_processes(refused, photos, monkeypatch
 @pytest.fixture
 def unfinished(command, photos, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training of seed 0 that was killed after its first checkpoint, beside ``run``."""
-    save = training._save
+    save = Checkpoint.save
 
     def save_and_die(*arguments) -> None:
         save(*arguments)
@@ -454,7 +473,7 @@ def unfinished(command, photos, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-        patch.setattr(training, "_save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         assert command("train", f"folder:{photos}", "--out", "run", *TRAIN).code == 130
 
 
@@ -472,3 +491,21 @@ def test_an_unfinished_training_with_a_damaged_checkpoint(unfinished, refused, p
     file.write_bytes(file.read_bytes()[:1000])
     says = ("checkpoint.pt of an unfinished training is damaged", "delete", ".run.training")
     refused("train", f"folder:{photos}", "--out", "run", *TRAIN, says=says)
+
+
+@pytest.mark.parametrize("command_", ["compare", "audit", "reproduce", "demo", "adopt"])
+def test_whole_numbers_that_no_machine_holds(command_, refused, run) -> None:
+    known = build_app()[command_].assemble_argument_collection()
+    options = [argument.name for argument in known if "int" in str(argument.hint)]
+    assert "--seed" in options
+    assert command_ != "compare" or {"--seeds", "--budget-steps", "--search", "--images"} <= {*options}
+    given = {
+        "compare": [run, "--labels", "top", "--out", "x"],
+        "audit": [run, "--before", run],
+        "reproduce": ["table1"],
+        "demo": [],
+        "adopt": ["small", "--weights", "w", "--labels", "l", "--data", "faces", "--out", "x"],
+    }[command_]
+    for option in options:
+        for value in (HUGE, -HUGE):
+            refused(command_, *given, f"{option}={value}", says=(f"{option} is {value}",))

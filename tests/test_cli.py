@@ -97,17 +97,18 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unlabel.training import fit as training
+    from unlabel.training.checkpoints import Checkpoint
 
     train(tmp_path / "whole", epochs=4)
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-        save = training._save
+        save = Checkpoint.save
 
         def save_and_die(*arguments) -> None:
             save(*arguments)
             raise KeyboardInterrupt
 
-        patch.setattr(training, "_save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         ran = train(tmp_path / "parts", epochs=4)
     assert (ran.code, ran.out) == (130, "")
     assert ran.err == "unlabel: stopped; nothing was half-written\n"
@@ -319,3 +320,21 @@ def test_help_imports_no_torch(arguments: list[str]) -> None:
 def test_lists_are_split_at_commas() -> None:
     assert names(" A, B,,C ") == ("A", "B", "C")
     assert names("") == names(None) == ()
+
+
+def test_a_label_with_a_comma_can_be_learnt_and_forgotten(train, command, photos, tmp_path: Path) -> None:
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    with (copy / "attributes.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    with (copy / "attributes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[{"top": "Hat, red"}.get(name, name) for name in header], *rows])
+    settings = ["--epochs", 1, "--image-size", 16, "--quiet", "--out"]
+    flags = ["--labels", r"bottom,Hat\, red", "--without", r"Hat\, red"]
+    assert command("train", f"folder:{copy}", *settings, "retrained", *flags).code == 0
+    assert record_of(tmp_path / "retrained")["without"] == ["Hat, red"]
+    assert command("train", f"folder:{copy}", *settings, "base").code == 0
+    forget = ["forget", "head-removal", "base", "--out", "less", "--quiet", "--labels"]
+    ran = command(*forget, "Hat, red")
+    assert (ran.code, "after a backslash: 'Hat\\, red'" in ran.err) == (2, True)
+    assert command(*forget, r"middle, Hat\, red").code == 0
+    assert load_run(tmp_path / "less").config.forgotten == ("Hat, red", "middle")

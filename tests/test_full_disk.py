@@ -19,11 +19,11 @@ import pytest
 
 from unlabel.audit import command as auditing
 from unlabel.cli.app import main
-from unlabel.core import engine
+from unlabel.core import engine, files
 from unlabel.core.errors import DataError, UnlabelError
 from unlabel.core.files import RECORD, WriteError, write_bytes, write_json
 from unlabel.forget.run import forget_run
-from unlabel.report.marks import untouched
+from unlabel.report.marks import written
 from unlabel.runs.folder import MODEL, file_sha256, load_run
 from unlabel.training import fit as training
 
@@ -90,7 +90,21 @@ class Full:
                 file.write(data[len(data) // 2 :])
             return len(data)
 
+        def create(file: Path, content: bytes, mode: int) -> None:
+            """As `core.leftovers.create`, with a moment in which half is written."""
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            try:
+                os.write(handle, content[: len(content) // 2])
+                sys.audit("test.half-written", file)
+                os.write(handle, content[len(content) // 2 :])
+            except OSError:
+                file.unlink()
+                raise
+            finally:
+                os.close(handle)
+
         Path.write_bytes = write_bytes  # pyright: ignore[reportAttributeAccessIssue]
+        files.create = create  # pyright: ignore[reportAttributeAccessIssue]
         sys.addaudithook(self.hook)
 
 
@@ -219,7 +233,7 @@ def test_a_full_disk_while_auditing_and_reporting(verb: str, audited, fresh, mon
             return
         card = here / "less" / "README.md"
         if verb == "report" and card.exists():  # written before the page, and whole
-            assert untouched(card)
+            assert written(card)[0] == "card"
             card.unlink()
         check_refusal(here, code, said, before)
 

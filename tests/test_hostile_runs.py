@@ -234,7 +234,7 @@ def test_a_name_that_is_not_utf8_is_shown_with_escapes(command, run: Path) -> No
 def test_a_larger_json_file_than_any_run_has_is_not_read(run: Path) -> None:
     with (run / RECORD).open("ab") as file:
         os.truncate(file.fileno(), 10**9)
-    with pytest.raises(ModelError, match="more than 64,000,000 bytes"):
+    with pytest.raises(ModelError, match="more than 16,000,000 bytes"):
         load_run(run)
 
 

@@ -24,9 +24,10 @@ import pytest
 import torch
 
 from unlabel.audit import command as auditing
+from unlabel.audit.results import plain
 from unlabel.cli import demo_steps as demo
 from unlabel.cli.app import main
-from unlabel.core import engine, files
+from unlabel.core import engine, files, places
 from unlabel.core.errors import MissingFiles, UnlabelError
 from unlabel.core.files import RECORD
 from unlabel.core.recipe import Recipe
@@ -101,7 +102,21 @@ def kill_self_at(number: int, folder: Path) -> None:
             file.write(data[len(data) // 2 :])
         return len(data)
 
+    def create(file: Path, content: bytes, mode: int) -> None:
+        """As `core.leftovers.create`, with a moment in which half is written."""
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            os.write(handle, content[: len(content) // 2])
+            sys.audit("test.half-written", file)
+            os.write(handle, content[len(content) // 2 :])
+        except OSError:
+            file.unlink()
+            raise
+        finally:
+            os.close(handle)
+
     Path.write_bytes = write_bytes  # pyright: ignore[reportAttributeAccessIssue]
+    files.create = create  # pyright: ignore[reportAttributeAccessIssue]
     sys.addaudithook(hook)
 
 
@@ -130,7 +145,10 @@ def litter(folder: Path) -> list[str]:
 
 def state(folder: Path) -> str:
     """Every name and size below; two kills that left the same need one repetition."""
-    found = {re.sub(r"\.\d+\.", ".PID.", str(path)): path.stat().st_size for path in folder.rglob("*")}
+    found = {
+        re.sub(r"\.\d+\.[0-9a-f]{16}\.", ".PID.", str(path)): path.stat().st_size
+        for path in folder.rglob("*")
+    }
     return repr(sorted((name.removeprefix(str(folder)), size) for name, size in found.items()))
 
 
@@ -237,7 +255,7 @@ def test_a_swap_leaves_no_moment_without_a_run(world: World) -> None:
 
 def test_replacing_without_a_swap_killed_at_every_change(world: World, monkeypatch) -> None:
     """Two renames, as on a file system that cannot swap: the old run is put back by whoever reads it."""
-    monkeypatch.setattr(files, "_swap", lambda one, other: False)
+    monkeypatch.setattr(places, "_swap", lambda one, other: False)
     assert check_every_kill(world, cli(*FORGET, "--force"), old=True) > 15
 
 
@@ -305,7 +323,7 @@ def test_an_audit_killed_at_every_change(world: World, audited, monkeypatch) -> 
     """At every third: eight models' outputs are kept in the same four changes. The attacks write nothing."""
     less, found = audited
     monkeypatch.setattr(auditing, "audit_outputs", lambda *_, **__: found)
-    job = cli("audit", "less", "--before", "base", "--quiet")
+    job = cli("audit", "less", "--before", "base", "--quiet", "--force")
 
     def prepare(here: Path) -> None:
         shutil.copytree(less, here / "less")
@@ -317,7 +335,9 @@ def test_a_report_killed_at_every_change(world: World, audited) -> None:
     def prepare(here: Path) -> None:
         shutil.copytree(audited[0], here / "less")
 
-    assert check_every_kill_of_a_file(world, cli("report", "less"), "less/report.html", prepare) >= 3
+    assert (
+        check_every_kill_of_a_file(world, cli("report", "less", "--force"), "less/report.html", prepare) >= 3
+    )
 
 
 def test_a_signing_killed_at_every_change(world: World, audited, tmp_path: Path) -> None:
@@ -340,7 +360,9 @@ def test_an_export_killed_at_every_change(world: World) -> None:
 def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypatch) -> None:
     """The same folder is killed again and again, each time a little later, until the demo is done."""
     done = audited[1]
-    monkeypatch.setattr(auditing, "audit_outputs", lambda *_, **__: done)
+    monkeypatch.setattr(
+        auditing, "audit_outputs", lambda *_, models, **__: replace(done, models=plain(models))
+    )
     monkeypatch.setattr(
         demo, "forget_run", lambda _, *given, **more: forget_run("head-removal", *given, **more)
     )
@@ -420,14 +442,14 @@ def test_a_run_moved_away_by_a_killed_command_is_put_back_by_whoever_reads_it(wo
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    (here / "out").rename(here / f".out.{dead}.old")
+    (here / "out").rename(here / f".out.{dead}.0123456789abcdef.old")
     assert weights(here / "out") == file_sha256(world.base / MODEL)
     assert litter(here) == []
 
 
 def test_a_run_that_a_living_command_is_replacing_is_left_to_it(world: World) -> None:
     here = world.fresh(old=True)
-    kept = here / f".out.{os.getppid()}.old"
+    kept = here / f".out.{os.getppid()}.0123456789abcdef.old"
     (here / "out").rename(kept)
     assert weights(here / "out") is None
     assert forked(cli(*FORGET), here) == 0
@@ -441,8 +463,8 @@ def test_what_is_left_of_a_deleted_run_is_not_put_back(world: World) -> None:
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    (here / "out").rename(here / f".out.{dead}.old")
-    (here / f".out.{dead}.old" / RECORD).unlink()
+    (here / "out").rename(here / f".out.{dead}.0123456789abcdef.old")
+    (here / f".out.{dead}.0123456789abcdef.old" / RECORD).unlink()
     assert weights(here / "out") is None
     assert forked(cli(*FORGET, "--force"), here) == 0
 

@@ -55,6 +55,46 @@ def save_model(model: nn.Module, path: str) -> None:
     save_tensors({name: value.contiguous() for name, value in model.state_dict().items()}, path)
 
 
+# -- what a batch system says
+
+
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+SLURM |= {"SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_NTASKS_PER_NODE": "1"}
+RANKS = {"RANK": "1", "LOCAL_RANK": "1", "NODE_RANK": "2", "GROUP_RANK": "2", "WORLD_SIZE": "4"}
+ELSEWHERE = {"MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1", "STANDALONE_PORT": "1"}
+SYSTEMS = {
+    "Slurm, two tasks": {"SLURM_NTASKS": "2"},
+    "Slurm, an allocation of one task": {**SLURM, "SLURM_NTASKS": "1"},
+    "Slurm, the second of two tasks": {**SLURM, "SLURM_NTASKS": "2", "SLURM_PROCID": "1"},
+    "torchrun": {
+        **RANKS,
+        **ELSEWHERE,
+        "TORCHELASTIC_RUN_ID": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    },
+    "LSF": {"LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "none", "JSM_NAMESPACE_LOCAL_RANK": "1"},
+    "Kubeflow": {**RANKS, **ELSEWHERE, "KUBERNETES_PORT": "tcp://192.0.2.1"},
+}
+
+
+def _places(run: Run) -> dict[str, Any]:
+    total = torch.tensor([run.rank + 1])
+    engine.reduce_sums(run, [total])
+    return {"world": run.world, "rank": run.rank, "total": total.tolist()}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_variables_of_a_batch_system_change_nothing(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in {name for found in SYSTEMS.values() for name in found}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in SYSTEMS[system].items():
+        monkeypatch.setenv(name, value)
+    assert engine.launch(place(1), _places) == {"world": 1, "rank": 0, "total": [1]}
+    for _ in range(2):  # the second time on another port
+        assert engine.launch(place(2), _places) == {"world": 2, "rank": 0, "total": [3]}
+
+
 # -- the verbs
 
 

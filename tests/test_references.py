@@ -18,6 +18,7 @@ from unlabel.report import write_report
 from unlabel.runs.folder import load_run, read_config, read_record
 from unlabel.testing import differing, tiny_world, write_folder
 from unlabel.training import fit as training
+from unlabel.training.checkpoints import Checkpoint
 from unlabel.training.run import train_run
 
 RECIPE = Recipe(epochs=1, lr=0.05)
@@ -103,7 +104,7 @@ def test_a_finished_reference_is_used_again_and_more_are_added(runs, monkeypatch
 def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
     whole = make(runs, 1)[0]
     shutil.move(whole, runs / "whole")
-    save = training._save
+    save = Checkpoint.save
 
     def save_and_die(*arguments: Any) -> None:
         save(*arguments)
@@ -111,7 +112,7 @@ def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-        patch.setattr(training, "_save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             make(runs, 1)
     assert (runs / ".base-without-top-seed5.training" / "checkpoint.pt").is_file()

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unlabel.cli.options import names
 from unlabel.core.errors import NothingLeft, NothingToForget, UnknownLabel
-from unlabel.core.request import Request
+from unlabel.core.request import Request, listed
 
 LABELS = ("Bald", "Male", "Smiling", "Young")
 
@@ -63,3 +64,23 @@ def test_an_earlier_request_stays_masked_but_is_not_forgotten_again() -> None:
 def test_a_request_that_does_not_fit_is_refused(forget, forgotten, error, says) -> None:
     with pytest.raises(error, match=says.replace(".", r"\.")):
         Request.make(forget, LABELS, forgotten=forgotten)
+
+
+def test_one_name_stands_for_a_list_of_one() -> None:
+    assert Request.make("Male", LABELS, forgotten="Bald") == Request.make(
+        ["Male"], LABELS, forgotten=["Bald"]
+    )
+    with pytest.raises(NothingToForget):
+        Request.make("", LABELS)
+
+
+def test_a_comma_in_a_name_is_explained_where_it_is_missing() -> None:
+    labels = ("Hat, red", "Male")
+    with pytest.raises(UnknownLabel, match=r"no label 'Hat'.*after a backslash: 'Hat\\, red'"):
+        Request.make(["Hat", "red"], labels)
+    assert Request.make(names(listed(["Hat, red"])), labels).forget == ("Hat, red",)
+
+
+@given(st.lists(st.text(min_size=1).map(str.strip).filter(bool)))
+def test_any_names_can_be_typed(parts: list[str]) -> None:
+    assert names(listed(parts)) == tuple(parts)

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, OptionError, UnlabelError
-from unlabel.core.files import RECORD, check_output, staged, write_json, write_text
+from unlabel.core.files import RECORD, write_json, write_text
+from unlabel.core.places import check_output, staged
 from unlabel.runs.folder import CONFIG, MODEL, file_sha256, load_run, versions
 
 

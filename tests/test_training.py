@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged
+from unlabel.core.reading import unsealed
 from unlabel.core.recipe import Recipe
 from unlabel.data.batches import Batch, batch_of
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.testing import differing, tiny_network, tiny_world
 from unlabel.training import fit as training
+from unlabel.training.checkpoints import Checkpoint
 from unlabel.training.fit import LabelLoss, PutBack, fit, train
 
 ALL = LabelLoss((0, 1, 2))
@@ -65,14 +68,14 @@ def test_a_killed_training_goes_on_to_the_bits_of_one_that_was_not(
     run: Run, batchnorm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)  # after every step
-    data, file = tiny_world("unknown").data, tmp_path / "checkpoint.pt"
+    data, file = tiny_world("unknown").data, Checkpoint(tmp_path / "checkpoint.pt", "job")
     whole, parts = tiny_network(3, batchnorm), tiny_network(3, batchnorm)
     expected = fit(whole, ALL, data, SHORT, run)
     for kill in (4, 3):  # the second part is killed too: after 3 + 2 steps, both checkpointed
         with pytest.raises(Killed):
             fit(parts, ALL, data, SHORT, run, after_step=killed_at(kill), checkpoint=file)
         parts = tiny_network(3, batchnorm, seed=99)  # a new process knows nothing but the file
-    saved = torch.load(file, weights_only=True)
+    saved = torch.load(BytesIO(unsealed(file.file.read_bytes())), weights_only=True)
     assert [row["step"] for row in saved["rows"]] == [1, 2, 3, 4, 5]
     history = fit(parts, ALL, data, SHORT, run, checkpoint=file)
     assert differing(whole, parts) == []
@@ -82,7 +85,7 @@ def test_a_killed_training_goes_on_to_the_bits_of_one_that_was_not(
 
 def test_a_training_is_read_back_only_from_its_own_file(run: Run, tmp_path: Path) -> None:
     without = fitted(run)
-    assert differing(without, fitted(run, checkpoint=tmp_path / "none.pt")) == []
+    assert differing(without, fitted(run, checkpoint=Checkpoint(tmp_path / "none.pt"))) == []
 
 
 # -- weights that must not move
@@ -276,7 +279,14 @@ def nan_weights() -> nn.Module:
 def test_a_nan_is_an_error_that_says_what_to_do(run: Run, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(Diverged, match=r"nan at step 1 of 10 .*lower --lr"):
-        fit(nan_weights(), ALL, tiny_world().data, SHORT, run, checkpoint=tmp_path / "checkpoint.pt")
+        fit(
+            nan_weights(),
+            ALL,
+            tiny_world().data,
+            SHORT,
+            run,
+            checkpoint=Checkpoint(tmp_path / "checkpoint.pt"),
+        )
     assert list(tmp_path.iterdir()) == []
 
 

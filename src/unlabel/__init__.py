@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from unlabel.audit.inputs import AuditOptions, Subject
     from unlabel.audit.protocol import audit_outputs
     from unlabel.core.engine import Run, start
+    from unlabel.core.recipe import Recipe
     from unlabel.core.request import Request
     from unlabel.data import load
     from unlabel.data.dataset import Dataset, Source
@@ -31,6 +32,7 @@ _WHERE = {
     "start": "unlabel.core.engine",
     "forget_labels": "unlabel.forget.driver",
     "METHODS": "unlabel.forget.methods",
+    "Recipe": "unlabel.core.recipe",
     "Request": "unlabel.core.request",
     "fit": "unlabel.training.fit",
     "train": "unlabel.training.fit",
@@ -40,6 +42,7 @@ __all__ = [
     "METHODS",
     "AuditOptions",
     "Dataset",
+    "Recipe",
     "Request",
     "Run",
     "Source",
@@ -51,6 +54,10 @@ __all__ = [
     "start",
     "train",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ class World:
         head = (2 * directions[: len(LABELS)], np.zeros(len(LABELS)))
         return Subject(f"{role}-{network}", role, *made, frozenset(absent), head)
 
-    def references(self, count: int, know: float = 0.1) -> list[Subject]:
+    def references(self, count: int, know: float | Sequence[float] = 0.1) -> list[Subject]:
         """Retrained models, each its own network."""
         return [self.subject("reference", know, network=10 + k, absent=["Male"]) for k in range(count)]
 

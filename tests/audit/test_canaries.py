@@ -262,3 +262,9 @@ def test_the_command_line_plants(command, photos):
     coins = ("--canaries", 30, "--canary-labels", "top", "--without", "middle,top")
     ran = command("train", f"folder:{photos}", "--out", "coins", *coins)
     assert (ran.code, "--canary-labels and --without both name top;" in ran.err) == (2, True)
+    for empty in ("", " , "):
+        ran = command(
+            "train", f"folder:{photos}", "--out", "coins", "--canaries", 30, "--canary-labels", empty
+        )
+        said = f"--canary-labels is '{empty}' and names no label; name some, or leave it out"
+        assert (ran.code, said in ran.err, len(ran.err.strip().splitlines())) == (2, True, 1)

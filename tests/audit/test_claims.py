@@ -1,5 +1,6 @@
 """Verdict rules, from made-up figures whose right answer is plain."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from unlabel.audit.claims.headline import HEADLINES, headline, untested_claims
 from unlabel.audit.figures import ATTACKS
 from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.audit.results import Claim
+from unlabel.report.sentences import FINDINGS
 
 OPTIONS = AuditOptions()
 
@@ -260,7 +262,12 @@ def test_a_label_without_enough_images_is_not_the_worst(utility):
     assert found.notes["against_retrained"]["worst_label"]["label"] != "Hat"
 
 
-def claims(c1="PASS", c2="PASS", c5="PASS", c4="NOT_EVALUATED", provisional=False, finding=None):
+ALONE = {"c2": "NOT_EVALUATED", "finding": "no reference", "r": 0}
+
+
+def claims(
+    c1="PASS", c2="PASS", c5="PASS", c4="NOT_EVALUATED", c6="NOT_EVALUATED", provisional=False, finding=None
+):
     notes = {"finding": finding} if finding else {}
     return {
         "C1": Claim(c1, ""),
@@ -268,7 +275,7 @@ def claims(c1="PASS", c2="PASS", c5="PASS", c4="NOT_EVALUATED", provisional=Fals
         "C3": Claim("FAIL", ""),
         "C4": Claim(c4, ""),
         "C5": Claim(c5, "", provisional=provisional),
-        "C6": Claim("NOT_EVALUATED", ""),
+        "C6": Claim(c6, ""),
     }
 
 
@@ -280,6 +287,16 @@ def claims(c1="PASS", c2="PASS", c5="PASS", c4="NOT_EVALUATED", provisional=Fals
         ("DISABLED ONLY", {"c2": "FAIL", "c5": "FAIL"}),
         ("DISABLED ONLY (provisional)", {"c2": "FAIL", "provisional": True}),
         ("UNLEARNED BUT HARMFUL", {"c5": "FAIL"}),
+        ("RETRAIN-EQUIVALENT, NOT DURABLE", {"c5": "FAIL", "c4": "FAIL"}),
+        ("UNLEARNED BUT HARMFUL", {"c5": "FAIL", "c4": "PASS"}),
+        ("NOT UNLEARNED", {"c1": "INCONCLUSIVE", "c2": "FAIL"}),
+        ("DISABLED ONLY", {"c4": "PASS", "c6": "FAIL"}),
+        ("DISABLED ONLY", {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
+        ("DISABLED, HARMFUL, NO REFERENCE", ALONE | {"c5": "FAIL"}),
+        ("DISABLED, HARMFUL, NO REFERENCE", ALONE | {"c5": "FAIL", "c4": "FAIL"}),
+        ("DISABLED, NOT DURABLE, NO REFERENCE", ALONE | {"c4": "FAIL"}),
+        ("INCONCLUSIVE, HARMFUL", {"c2": "INCONCLUSIVE", "c5": "FAIL"}),
+        ("INCONCLUSIVE, HARMFUL", {"c1": "INCONCLUSIVE", "c5": "FAIL"}),
         ("UNLEARNED", {"c4": "PASS"}),
         ("RETRAIN-EQUIVALENT, DURABILITY OPEN (provisional)", {"c4": "PASS", "provisional": True, "r": 1}),
         ("RETRAIN-EQUIVALENT, DURABILITY OPEN", {"c4": "INCONCLUSIVE"}),
@@ -301,6 +318,53 @@ def test_headline_is_the_first_that_fits(expected, given):
     valid, count = given.pop("valid", True), given.pop("r", 3)
     assert headline(claims(**given), valid=valid, references=count) == expected
     assert expected.removesuffix(" (provisional)") in HEADLINES
+
+
+VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE", "NOT_EVALUATED")
+SAID = {  # what a headline says: these claims PASS, and so many references
+    "UNLEARNED": ({"C1", "C2", "C4", "C5"}, 3),
+    "UNLEARNED BUT HARMFUL": ({"C1", "C2"}, 1),
+    "RETRAIN-EQUIVALENT, NOT DURABLE": ({"C1", "C2"}, 1),
+    "RETRAIN-EQUIVALENT, DURABILITY OPEN": ({"C1", "C2", "C5"}, 1),
+    "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": ({"C1", "C2", "C5"}, 1),
+    "DISABLED ONLY": ({"C1"}, 0),
+    "DISABLED, HARMFUL, NO REFERENCE": ({"C1"}, 0),
+    "DISABLED, NOT DURABLE, NO REFERENCE": ({"C1"}, 0),
+    "DISABLED, NO REFERENCE": ({"C1"}, 0),
+}
+
+
+def combinations():
+    """Every combination of verdicts that an audit can give, with no, one and three references."""
+    for r, c1, c2, c4, c5, c6 in itertools.product((0, 1, 3), *[VERDICTS] * 5):
+        if c1 == "NOT_EVALUATED" or c5 == "NOT_EVALUATED":
+            continue  # always judged
+        if r == 0 and (c2 != "NOT_EVALUATED" or c4 == "PASS"):
+            continue  # needs a reference
+        finding = None if c2 != "NOT_EVALUATED" else "no reference" if r == 0 else "nothing to forget found"
+        yield r, claims(c1, c2, c5, c4, c6, provisional=0 < r < 3, finding=finding)
+
+
+def test_no_headline_is_better_than_its_claims():
+    seen = set()
+    for count, given in combinations():
+        shown = headline(given, valid=True, references=count)
+        core = shown.removesuffix(" (provisional)")
+        verdict = {name: claim.verdict for name, claim in given.items()}
+        where = shown, count, verdict
+        passes, least = SAID.get(core, (set(), 0))
+        assert all(verdict[name] == "PASS" for name in passes), where
+        assert count >= least, where
+        failed = {name for name in ("C1", "C2", "C4", "C5", "C6") if verdict[name] == "FAIL"}
+        assert (FINDINGS[core][0] == "fail") == bool(failed), where
+        assert ("HARMFUL" not in core) or verdict["C5"] == "FAIL", where
+        assert ("NOT DURABLE" not in core) or verdict["C4"] == "FAIL", where
+        assert ("NO REFERENCE" in core) <= (count == 0), where
+        if failed == {"C5"}:
+            assert "HARMFUL" in core, where
+        assert headline(given, valid=False, references=count) == "INVALID AUDIT"
+        seen.add(core)
+    assert seen == set(HEADLINES) - {"INVALID AUDIT"}
 
 
 def test_claims_outside_the_budget_say_so():

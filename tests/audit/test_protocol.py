@@ -136,6 +136,52 @@ def test_harm_to_retained_labels_is_named(world, settings):
     assert found.headline == "UNLEARNED BUT HARMFUL"
 
 
+def test_harm_is_named_without_a_reference_as_well(world, settings):
+    after = world.subject("after", [0.1, 1.5, 1.5, 0.3, 1.5], network=5, absent=["Male"])
+    found = audit(world, after, [], settings)
+    assert {name: found.claims[name].verdict for name in ("C1", "C5")} == {"C1": "PASS", "C5": "FAIL"}
+    assert found.headline == "DISABLED, HARMFUL, NO REFERENCE"
+
+
+@pytest.fixture(scope="module")
+def against_unfair(world, settings):
+    """A model that truly forgot, against two references and one that never learnt its labels well."""
+    after = world.subject("after", 0.1, network=5, absent=["Male"])
+    short = world.subject("reference", [0.1, 0.4, 0.4, 0.4, 0.4], network=13, absent=["Male"])
+    return audit(world, after, [*world.references(2), replace(short, run="runs/short")], settings)
+
+
+def test_an_unfair_reference_is_named_and_nothing_is_decided_against_it(forgotten, against_unfair):
+    assert forgotten.claims["C5"].verdict == "PASS"
+    for item in forgotten.claims["C5"].notes["references_against_original"]:
+        assert item["fair"]
+        assert abs(item["loss"]) < 0.02
+    assert against_unfair.headline == "INCONCLUSIVE"
+    assert against_unfair.valid
+    for name in ("C2", "C5"):
+        claim = against_unfair.claims[name]
+        assert claim.verdict == "INCONCLUSIVE"
+        assert claim.sentence.startswith("An unfair reference: runs/short. Its mean AUC over retained labels")
+        assert "Leave it out, or train it again by the original's recipe." in claim.sentence
+        assert claim.notes["finding"] == "unfair reference"
+        assert [item["run"] for item in claim.notes["unfair_references"]] == ["runs/short"]
+        assert "images_needed" not in claim.notes
+    assert against_unfair.claims["C2"].per_label == {"Male": "INCONCLUSIVE"}
+    fair = [item["fair"] for item in against_unfair.claims["C5"].notes["references_against_original"]]
+    assert fair == [True, True, False]
+
+
+def test_c5_says_what_is_lost_against_the_original_whatever_it_compares_with(forgotten, against_unfair):
+    for found, words in (
+        (forgotten, "(against the original it "),
+        (against_unfair, "Against the original, "),
+    ):
+        claim = found.claims["C5"]
+        lost = claim.notes["against_original"]["macro_auc_loss"]["value"]
+        change = f"{'falls' if lost > 0 else 'rises'} by {abs(lost):.3f}"
+        assert claim.sentence.split(words)[1].removeprefix("this model's mean AUC ").startswith(change)
+
+
 def test_what_makes_an_audit_invalid(world, settings):
     after = world.subject("after", absent=["Male"])
     found = audit(world, after, [], settings, overlap="person 7 is in P and E", deterministic=False)
@@ -150,7 +196,7 @@ def test_nothing_to_forget_is_no_pass_and_no_invalid_audit(world, settings):
     before, after = (
         world.subject(role, know_not, absent=gone) for role, gone in (("before", []), ("after", ["Male"]))
     )
-    found = audit(world, after, world.references(3), settings, before=before)
+    found = audit(world, after, world.references(3, know_not), settings, before=before)
     assert found.claims["C2"].notes["finding"] == "nothing to forget found"
     assert found.headline == "INCONCLUSIVE"
     assert found.valid, found.invalid_because

@@ -5,7 +5,16 @@ import pytest
 from scipy.stats import binom
 
 from calibration.planted import plant
-from calibration.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
+from calibration.trials import (
+    HONEST,
+    disabled_at,
+    equivalent,
+    erased_at,
+    errors,
+    estimate,
+    fair_at,
+    useful_at,
+)
 from calibration.trials_durable import durable_at
 from calibration.truth import columns
 from unlabel.audit.inputs import AuditOptions
@@ -76,6 +85,15 @@ def test_a_model_far_beyond_a_margin_fails_and_one_at_it_rarely_passes():
     assert far["C1"] > 0.9 * trials
     assert far["C3"] > 0.9 * trials
     assert far["C5"] > 0.8 * (trials // 4)
+
+
+def test_an_honest_reference_is_not_called_unfair_and_one_trained_for_one_epoch_is():
+    trials = 25
+    found = [fair_at(seed, images=1000, losses=(HONEST, 0.05, 0.228)) for seed in range(trials)]
+    assert all(item[HONEST] for item in found)
+    assert not any(item[0.228] for item in found)
+    # at the margin, seeds lie on either side of it, and images must show it: less than half are called unfair
+    assert sum(not item[0.05] for item in found) <= most(trials, 0.5)
 
 
 @pytest.mark.parametrize(("few", "margin"), [(False, 0.1), (True, 0.03)])

@@ -103,7 +103,14 @@ def test_the_page_is_written_again_from_its_data(command, make_comparison, fifte
     (folder / "compare.json").write_text(json.dumps(found))
     ran = command("report", "cmp")
     assert (ran.code, ran.last) == (0, "cmp/compare.html")
-    assert (folder / "compare.html").read_text("utf-8") == render(found)
+    page = (folder / "compare.html").read_text("utf-8")
+    assert page.startswith(render(found) + "\n<!-- unlabel: page of comparison ")
+    assert command("report", "cmp").code == 0, "its own page is replaced"
+    (folder / "compare.html").write_text(page.replace("</title>", ", as I see it</title>"))
+    ran = command("report", "cmp")
+    assert (ran.code, ran.out) == (2, "")
+    assert "compare.html exists; name another file, or replace it with --force" in ran.err
+    assert command("report", "cmp", "--force").code == 0
     assert command("report", "cmp", "--out", "other/page.html").last == "other/page.html"
     assert command("report", "cmp", "--license", "mit").code == 2
     for damage in (
@@ -117,7 +124,7 @@ def test_the_page_is_written_again_from_its_data(command, make_comparison, fifte
         ran = command("report", "cmp")
         assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
         assert "is not a comparison of this version" in ran.err
-    assert (folder / "compare.html").read_text("utf-8") == render(found)
+    assert (folder / "compare.html").read_text("utf-8") == page
 
 
 def test_errors_of_a_cell_are_shown_and_the_others_go_on(run, monkeypatch) -> None:

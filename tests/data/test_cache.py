@@ -11,7 +11,8 @@ from unlabel.core import parallel
 from unlabel.core.errors import DataError
 from unlabel.core.progress import Silent
 from unlabel.data.images import cache as cache_module
-from unlabel.data.images.cache import Decoded, cache_folder, decoded
+from unlabel.data.images.cache import Decoded, decoded
+from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.images.decoding import MAX_PIXELS, Unreadable, decode
 
 

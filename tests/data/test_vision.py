@@ -340,7 +340,7 @@ def test_a_batch_of_another_shape_is_refused(tmp_path: Path, change: dict[bytes,
 def test_a_batch_of_too_many_bytes_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unlabel.data.readers.cifar.MAX_BYTES", 10)
     (tmp_path / "test_batch").write_bytes(b"x" * 11)
-    with pytest.raises(DataError, match="test_batch has more than 10 bytes"):
+    with pytest.raises(DataError, match="test_batch: it has more than 10 bytes"):
         read_batch(tmp_path / "test_batch")
 
 

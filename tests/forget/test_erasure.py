@@ -1,10 +1,13 @@
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import expit
+from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -13,10 +16,10 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.feature_layer import Reading
 from unlabel.forget.methods.erasure import erasure, least_change, ridge
-from unlabel.forget.refit import refit
+from unlabel.forget.refit import SHRINK, refit, shrink_of
 from unlabel.forget.residual import residuals
 from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.testing import differing, tiny_world
+from unlabel.testing import World, differing, tiny_world
 
 
 @pytest.fixture
@@ -49,6 +52,92 @@ def test_the_label_is_gone_from_the_features_and_the_others_stay(run: Run, batch
     assert reader(after.features[PENULTIMATE], test.target[:, 0]) < 0.7
     for retained in (1, 2):
         assert auc(after.logits[:, retained], test.target[:, retained]) > 0.9
+
+
+@pytest.mark.parametrize("network", ["vit", "convnext"])
+def test_behind_a_layer_norm_the_label_goes_and_the_others_stay(
+    run: Run, network: str, elsewhere: Callable[[str], World]
+) -> None:
+    """A LayerNorm's features have a constant sum: by its slope, the edit was as good as random."""
+    world = elsewhere(network)
+    test = world.source.test
+    outcome = forget_labels(world.model, ["top"], world.data, method="erasure")
+    before, after = (outputs(model, test, run) for model in (world.model, outcome.model))
+    assert reader(before.features[PENULTIMATE], test.target[:, 0]) > 0.95
+    assert reader(after.features[PENULTIMATE], test.target[:, 0]) < 0.8
+    for retained in (1, 2):
+        assert auc(after.logits[:, retained], test.target[:, retained]) > 0.95
+
+
+def test_with_as_many_features_as_images_the_rows_are_not_refitted_to_noise() -> None:
+    """Old rows that are right already: the freest refit loses on new images, the chosen one does not."""
+    rng = np.random.default_rng(0)
+    scale = np.geomspace(1, 0.1, 200)
+    old = np.zeros((3, 200))
+    old[:, :5] = rng.normal(size=(3, 5))
+    x, new = (rng.normal(size=(count, 200)) * scale for count in (200, 2000))
+    target, truth = ((rng.random((len(h), 3)) < expit(h @ old.T)).astype(np.int8) for h in (x, new))
+    shrink = shrink_of(x, target, old, np.zeros(3), 1.0, np.arange(200) % 4)
+    found = {}
+    for each in (SHRINK[0], shrink):
+        rows = [refit(x, target[:, k].astype(float), old[k], 0.0, 1.0, each) for k in range(3)]
+        found[each] = np.mean([auc(new @ row + bias, truth[:, k]) for k, (row, bias) in enumerate(rows)])
+    original = np.mean([auc(new @ old[k], truth[:, k]) for k in range(3)])
+    assert shrink > SHRINK[0]
+    assert found[SHRINK[0]] < original - 0.02
+    assert found[shrink] > original - 0.005
+
+
+def test_with_many_images_the_rows_are_fitted_as_freely_as_ever() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 8))
+    right, old = rng.normal(size=(2, 8)), rng.normal(size=(2, 8))
+    target = (rng.random((400, 2)) < expit(x @ right.T)).astype(np.int8)
+    target[:40, 0] = -1  # what is not annotated is in no loss
+    assert shrink_of(x, target, old, np.zeros(2), 1.0, np.arange(400) % 4) == SHRINK[0]
+
+
+def dead(model: nn.Module, units: int) -> nn.Module:
+    """The model with this many of its 16 last units at 0 for every image."""
+    with torch.no_grad():
+        model.get_parameter("3.weight")[:units] = 0.0
+        model.get_parameter("3.bias")[:units] = -1.0
+    return model
+
+
+def test_dead_features_are_left_alone_and_features_that_are_all_dead_are_refused() -> None:
+    world = tiny_world()
+    outcome = forget_labels(dead(world.model, 12), ["top"], world.data, method="erasure")
+    assert all(bool(torch.isfinite(value).all()) for value in outcome.model.state_dict().values())
+    assert not outcome.model.get_parameter("3.weight")[:12].any()
+    with pytest.raises(MethodError, match="all 16 features of this model are the same for every image"):
+        forget_labels(dead(world.model, 16), ["top"], world.data, method="erasure")
+
+
+def test_rows_on_features_without_variance_move_their_bias_alone() -> None:
+    """It was a singular matrix."""
+    y = (np.arange(40) < 10).astype(float)
+    weight, bias = refit(np.zeros((40, 3)), y, np.ones(3), 0.0, 1.0)
+    np.testing.assert_allclose(weight, 1.0)
+    assert expit(bias) == pytest.approx(0.25)
+
+
+def test_equations_without_a_solution_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsolved(*_: object, **__: object) -> None:
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", unsolved)
+    world = tiny_world()
+    with pytest.raises(
+        MethodError, match=r"equations without a solution \(SVD did not converge\); .*another"
+    ):
+        forget_labels(world.model, ["top"], world.data, method="erasure")
+
+
+def test_features_that_are_not_one_a_channel_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3))
+    with pytest.raises(MethodError, match="makes 8 channels and the head reads 128 features"):
+        forget_labels(model, ["top"], tiny_world().data, method="erasure")
 
 
 def test_only_the_last_layer_and_the_output_rows_change() -> None:
@@ -174,8 +263,22 @@ def test_without_an_anchor_the_retained_rows_keep_their_bits() -> None:
         assert torch.equal(*rows) == (anchor == 0)
 
 
+HUGE: tuple[dict[str, Any], ...] = (
+    {"strength": 1e308},
+    {"anchor": 1e308},
+    {"rounds": 10**400},
+    {"anchor": float("inf")},
+)
+
+
 def test_bad_numbers_are_refused() -> None:
-    for options in ({"strength": 0.0}, {"strength": float("nan")}, {"rounds": 0}, {"anchor": -1.0}):
+    small: tuple[dict[str, Any], ...] = (
+        {"strength": 0.0},
+        {"strength": float("nan")},
+        {"rounds": 0},
+        {"anchor": -1},
+    )
+    for options in (*small, *HUGE):
         with pytest.raises(OptionError, match=f"--{next(iter(options))} is"):
             erasure(**options)
     world = tiny_world()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -280,7 +281,7 @@ def test_an_exported_state_dict_holds_the_layer_and_is_adopted_with_it(erased: P
     file = erased / "less.safetensors"
     exported = export_run(erased / "less", "state-dict", file)
     assert "without it the label is in the features" in exported.notes[0]
-    tensors = runs.load_file(file)
+    tensors = load_file(file)
     with pytest.raises(RuntimeError, match="eraser"):
         build("small", 3).load_state_dict(tensors)
     model = runs.load_run(erased / "less").model

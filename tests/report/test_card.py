@@ -12,7 +12,7 @@ import yaml
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import card, write_card, write_report
 from unlabel.report.card import plain, quoted
-from unlabel.report.marks import stale, untouched
+from unlabel.report.marks import stale, written
 
 Make = Callable[..., dict[str, Any]]
 EVIL = (
@@ -157,7 +157,7 @@ def test_a_page_elsewhere_leaves_the_run_alone(run: Path, command, tmp_path: Pat
 def test_a_card_that_a_person_worked_on_is_kept(run: Path, command) -> None:
     write_card(run)
     path = run / "README.md"
-    assert untouched(path)
+    assert written(path)[0] == "card"
     path.write_text(path.read_text("utf-8").replace("# small", "# Our model, small"), "utf-8")
     mine = path.read_bytes()
     ran = command("report", run)
@@ -165,7 +165,7 @@ def test_a_card_that_a_person_worked_on_is_kept(run: Path, command) -> None:
     assert "is kept; delete it for a new one" in ran.out
     path.unlink()
     assert command("report", run).code == 0
-    assert untouched(path)
+    assert written(path)[0] == "card"
     path.write_text("# notes", "utf-8")
     assert write_card(run) is None
     path.unlink()

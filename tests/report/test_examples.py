@@ -21,6 +21,8 @@ from unlabel.report.pictures import STRIPS, address
 
 SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)
 
+SEAL = re.compile(r", text [0-9a-f]{64} -->")  # what the page says of its own bytes
+
 
 @pytest.fixture(scope="session")
 def less(base: Path) -> Path:
@@ -90,9 +92,10 @@ def test_the_page_lies_beside_the_run_and_replaces_nothing_unasked(command, here
     again = command("report", here, "--with-images")
     assert again.code == 2
     assert "--force" in again.err
-    first = beside.read_bytes()
+    first = beside.read_text("utf-8")
     assert command("report", here, "--with-images", "--force").code == 0
-    assert beside.read_bytes() == first.replace(b"--with-images\n", b"--with-images --force\n", 1) or first
+    forced = beside.read_text("utf-8").replace(" --with-images --force\n", " --with-images\n")
+    assert SEAL.sub("", forced) == SEAL.sub("", first)
 
 
 @pytest.mark.parametrize("place", ["report.html", "deep/page.html"])
@@ -105,7 +108,6 @@ def test_photographs_never_go_into_the_run(here: Path, where, place: str) -> Non
     ("flags", "what"),
     [
         (["--data", "faces"], "--with-images"),
-        (["--force"], "--with-images"),
         (["--with-images", "--license", "mit"], "--license"),
     ],
 )

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.claims.headline import HEADLINES
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.report import render, write_report
+from unlabel.report import card, render, write_report
+from unlabel.report.sentences import FINDINGS, banners
 
 Make = Callable[..., dict[str, Any]]
 VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
@@ -56,15 +58,39 @@ def test_heading_is_the_headline_in_a_sentence(make_audit: Make):
 
 
 def test_every_fixed_headline_has_its_own_sentence(make_audit: Make):
-    headlines = ["INVALID AUDIT", "NOT UNLEARNED", "DISABLED ONLY", "UNLEARNED BUT HARMFUL", "UNLEARNED"]
-    headlines += ["RETRAIN-EQUIVALENT, NOT DURABLE", "RETRAIN-EQUIVALENT, DURABILITY OPEN"]
-    headlines += ["RETRAIN-EQUIVALENT, DURABILITY NOT TESTED", "DISABLED, NO REFERENCE", "INCONCLUSIVE"]
     sentences = set()
-    for headline in headlines:
+    for headline in HEADLINES:
         shown = Page(render(make_audit(headline=f"{headline} (provisional)"))).texts["headline"]
         assert f"{headline} (provisional):" in shown
         sentences.add(shown.split(":", 1)[1])
-    assert len(sentences) == len(headlines)
+    assert len(sentences) == len(HEADLINES)
+
+
+def test_a_headline_that_names_a_fault_is_red_and_no_other():
+    faults = ("INVALID", "NOT ", "ONLY", "HARMFUL")
+    red = {name for name, (tone, _) in FINDINGS.items() if tone == "fail"}
+    untested = "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED"
+    assert set(FINDINGS) == set(HEADLINES)
+    assert red == {name for name in HEADLINES if any(word in name for word in faults)} - {untested}
+
+
+def test_a_failed_c5_without_a_reference_is_red_on_the_page_and_on_the_card(make_audit: Make):
+    audit = make_audit(references=0, headline="DISABLED, HARMFUL, NO REFERENCE")
+    page = render(audit)
+    assert '<span class="word fail">' in page
+    assert "the kept labels suffered" in Page(page).texts["headline"]
+    assert "**DISABLED, HARMFUL, NO REFERENCE**" in card(audit)
+
+
+def test_an_unfair_reference_is_named_above_the_numbers(make_audit: Make):
+    audit = make_audit()
+    assert not any("Unfair" in text for _, text, _ in banners(audit))
+    run = "runs/short<b>"
+    audit["claims"]["C2"]["notes"] = {"finding": "unfair reference", "unfair_references": [{"run": run}]}
+    [(tone, text, runs)] = banners(audit)
+    assert (tone, runs) == ("open", [run])
+    assert text.startswith("Unfair: a retrained model ranks the kept labels far worse")
+    assert "runs/short&lt;b&gt;" in render(audit)
 
 
 def test_several_labels_are_spoken_of_in_the_plural(make_audit: Make):
@@ -100,6 +126,25 @@ def test_cost_is_told_in_images_before_seconds(make_audit: Make):
     assert "8.3 × faster than retraining" in render(unknown)
     unknown["models"]["after"]["seconds"] = {"forget": 8260.0}
     assert "100 × the time of retraining" in render(unknown)
+
+
+def test_no_speed_up_is_claimed_where_no_training_is_recorded(make_audit: Make):
+    """What an adopted model's run took is the adoption; a later request's, the forgetting before it."""
+    for method in ("adopt", "auto", None):
+        found = make_audit(references=0)
+        found["models"]["before"] |= {"method": method, "seconds": {"total": 4000.0}}
+        found["models"]["after"]["images_processed"] = None
+        page = render(found)
+        assert "faster than" not in page
+        assert "training the original: not known, no training is recorded" in page
+        assert "What that took is not known, no training is recorded." in page
+        assert "- Cost of training the original: not known" in card(found)
+    found = make_audit()
+    for reference in found["models"]["references"]:
+        reference["method"] = "adopt"
+    assert "than retraining" not in render(found)
+    assert "not known, no training is recorded" not in render(make_audit()) + card(make_audit())
+    assert "fewer images than training the original" in render(make_audit(references=0))
 
 
 def test_where_the_data_lies_is_not_in_the_heading(make_audit: Make):
@@ -246,7 +291,7 @@ def test_a_failed_write_leaves_the_old_report(
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_report(tmp_path)
+        write_report(tmp_path, force=True)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == "old"
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from unlabel.core import engine
-from unlabel.core.files import read_json
+from unlabel.core.reading import read_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.methods import METHODS
 from unlabel.reproduce.command import PAGES, Request, make_page

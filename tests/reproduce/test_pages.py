@@ -11,7 +11,7 @@ import pytest
 from unlabel.compare.run_cell import Workroom
 from unlabel.core import engine
 from unlabel.core.errors import Diverged
-from unlabel.core.files import read_json
+from unlabel.core.reading import read_json
 from unlabel.reproduce import study as plan
 from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.document import render

@@ -7,7 +7,7 @@ import pytest
 
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
-from unlabel.core.files import read_json
+from unlabel.core.reading import read_json
 from unlabel.reproduce.command import PAGES, Request, make_page, plan_lines, request
 from unlabel.reproduce.pages import table2, table4, table5
 from unlabel.reproduce.scale import FULL, SMALL, Scale

@@ -159,7 +159,7 @@ def test_a_folder_full_of_links_and_devices_is_refused_not_followed(signed: Path
     assert {name: found[name] for name in ("link", "folder", "loop")} == dict.fromkeys(
         ("link", "folder", "loop"), "is a link; expected a file"
     )
-    assert found["pipe"] == "cannot be read (no plain file)"
+    assert found["pipe"] == "cannot be read (it is a pipe)"
     with pytest.raises(ModelError, match=r"cannot be signed: folder is a link.* and 1 more"):
         sign_run(signed, signed.parent / "ada", force=True)
 

@@ -2,20 +2,23 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.files import write_bytes
+from unlabel.core.reading import read_plain, sealed, unsealed
 from unlabel.data.dataset import Dataset
-from unlabel.data.images.cache import cache_folder, unusable
+from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
+
+MOST_BYTES = 16_000_000_000
 
 
 def cached_outputs(
@@ -67,20 +70,37 @@ def kept_tables(
         DataError: They cannot be kept.
     """
     digest = hashlib.sha256()
-    for part in (key, run.device.type, str(run.fabric.strategy.precision.precision), version("torch")):
+    for part in (
+        "sealed",
+        key,
+        run.device.type,
+        str(run.fabric.strategy.precision.precision),
+        version("torch"),
+    ):
         digest.update(part.encode() + b"\0")
     digest.update(repr((data.image_size, data.mean, data.std)).encode())
     digest.update("\n".join(data.ids.tolist()).encode())
     folder = cache_folder() / "outputs"
     file = folder / f"{digest.hexdigest()}.safetensors"
-    with suppress(SafetensorError, OSError, KeyError):
-        tables = load_file(file)
-        if fits(tables):
-            return tables
+    if (tables := _kept(file, run)) is not None and fits(tables):
+        return tables
     found = make()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, save(dict(found)))
+        write_bytes(file, sealed(save(dict(found))))
     except OSError as error:
         raise unusable(folder, error, "models' outputs") from error
     return found
+
+
+def _kept(file: Path, run: Run) -> Mapping[str, np.ndarray] | None:
+    """Tables that were kept; None where there are none, or a bit of them has changed, which is told."""
+    if not file.exists():
+        return None
+    try:
+        if (content := unsealed(read_plain(file, MOST_BYTES))) is not None:
+            return load(content)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        pass
+    run.log.say(f"{file} is damaged: what it held is computed again")
+    return None

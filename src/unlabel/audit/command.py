@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from unlabel.audit.attacks.perturbed_images import Nudged
 from unlabel.audit.cached_outputs import cached_outputs
 from unlabel.audit.cost import reference_cost
 from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.results import Audit, Role
@@ -28,7 +30,6 @@ from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, set
 from unlabel.audit.transformed_models import Used, use_on
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.files import write_json
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
@@ -52,6 +53,7 @@ def audit_run(
     command: str = "",
     options: AuditOptions | None = None,
     write: bool = True,
+    force: bool = False,
 ) -> Audit:
     """Audits a run against the one it was made from and its retrained references.
 
@@ -65,6 +67,7 @@ def audit_run(
         command: The command line, for the record.
         options: Margins and sizes; the published ones by default.
         write: Whether to write ``audit.json``; without it the run is only read.
+        force: Replace a deeper audit, or a file that is no audit of this run.
 
     Returns:
         The audit, as written.
@@ -72,37 +75,39 @@ def audit_run(
     Raises:
         NothingToForget: The run has forgotten no label that the original has.
         ModelError: The runs do not belong together, or not to the data.
-        OptionError: One reference is given twice, or is the audited run itself.
+        OptionError: One reference is given twice, or is the audited run itself; or a deeper audit is there,
+            and is not to be replaced.
     """
     settings = options or AuditOptions(budget=budget, seed=where.seed)
-    where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
-    case = open_case(run, before, references, where, data)
-    assert case.after is not None
-    shared = bench(case, where)
-    after = read(case.after, "after", shared.sets, where)
-    used = Used()
-    if settings.budget != "quick":
-        used = use_on(case, shared.sets, [after, *shared.references], where)
-    if settings.budget == "full":
-        loaded = [case.original, case.after, *case.references]
-        subjects = [shared.before, after, *shared.references]
-        first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
-        shared = replace(shared, before=first, references=tuple(retrained))
-        used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
-    result = shared.audit(
-        after,
-        options=settings,
-        used=used,
-        deterministic=repeats(case.after, shared.sets, where),
-        models={
-            "after": model_record(case.after),
-            "command": command,
-            **({} if case.references else {"reference_cost": reference_cost(case, data)}),
-        },
-        log=where.log,
-    )
-    if write:
-        write_json(run / "audit.json", result.to_json())
+    with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
+        where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
+        case = open_case(run, before, references, where, data)
+        assert case.after is not None
+        shared = bench(case, where)
+        after = read(case.after, "after", shared.sets, where)
+        used = Used()
+        if settings.budget != "quick":
+            used = use_on(case, shared.sets, [after, *shared.references], where)
+        if settings.budget == "full":
+            loaded = [case.original, case.after, *case.references]
+            subjects = [shared.before, after, *shared.references]
+            first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
+            shared = replace(shared, before=first, references=tuple(retrained))
+            used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
+        result = shared.audit(
+            after,
+            options=settings,
+            used=used,
+            deterministic=repeats(case.after, shared.sets, where),
+            models={
+                "after": model_record(case.after),
+                "command": command,
+                **({} if case.references else {"reference_cost": reference_cost(case, data)}),
+            },
+            log=where.log,
+        )
+        if keep is not None:
+            keep(result.to_json())
     return result
 
 
@@ -228,7 +233,7 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
     """
     config = loaded.config
     parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test, sets.train)]
-    key = f"{loaded.sha256}/{sets.digest}"
+    key = f"{loaded.key}/{sets.digest}"
 
     def said(part: Dataset, more: str = "") -> Outputs:
         if cached:
@@ -261,7 +266,7 @@ def random_init(original: Loaded, sets: Sets, where: Run) -> Any:
     model = build(config.network, len(config.labels), stem=config.stem, seed=where.seed + 1_000_003).eval()
     key = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
     if is_custom(config.network):
-        key += f"/{original.sha256}"  # another project's function may have the same name
+        key += f"/{original.key}"  # another project's function may have the same name
     parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test)]
     return tuple(cached_outputs(model, part, where, key, "untrained") for part in parts)
 

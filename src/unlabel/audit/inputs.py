@@ -31,7 +31,8 @@ class Subject:
         train: Outputs on training images, T_in: at least 5,000 of them, or all.
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
-        nudged, odd: Outputs on perturbed images; what speaks against its figures (`input_stability`).
+        nudged: Outputs on images that were mirrored, moved by a pixel and relit, or None.
+        odd: What speaks against the model's figures, one sentence each.
     """
 
     run: str
@@ -86,6 +87,8 @@ class AuditOptions:
         d_recover: Advantage, or bits, that a transform of the weights may bring back (C4).
         d_few: AUC by which a probe or a model trained on few annotated images may exceed retrained ones (C4).
         d_member: Rise of the AUC of sample-level membership that is tolerated (C5).
+        d_fair: Mean AUC over retained labels by which a retrained model may lie below the original; one that
+            does so by more is an unfair measure (C2, C4, C5).
         d_permuted: Advantage on permuted labels above which the audit is invalid.
         d_canary: Share of canaries told right from which on annotations count as memorised (C6), 0.5-1.
         canaries: Canaries of a label below which C6 gives no PASS.
@@ -101,7 +104,8 @@ class AuditOptions:
         few_judged: Least of them that C4 judges.
         draws: Draws of every few-shot probe, >= 2.
         tune: Numbers of annotated images on which the full budget trains the whole model.
-        tune_draws, tune_steps: Draws of those images, >= 2, and steps of that training, >= 10.
+        tune_draws: Draws of those images, >= 2.
+        tune_steps: Steps of that training, >= 10.
         raw_image: Whether to run the control on raw pixels.
         cross_fit: Whether attacks on labels that are rare in E are repeated with P and E exchanged.
         thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
@@ -121,6 +125,7 @@ class AuditOptions:
     d_recover: float = 0.05
     d_few: float = 0.03
     d_member: float = 0.02
+    d_fair: float = 0.05
     d_permuted: float = 0.05
     d_canary: float = 0.55
     canaries: int = 1000

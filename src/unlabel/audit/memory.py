@@ -9,7 +9,6 @@ to the bit; what depends on nothing else cannot be reused wrongly.
 import hashlib
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -18,15 +17,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from unlabel.core.files import write_bytes
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.reading import read_plain, sealed, unsealed
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate
 
 Finding: TypeAlias = Mapping[str, Estimate] | Mapping[str, Contrast]  # figure -> how well an attack does
 
-SHAPE = 1
+MOST_BYTES = 1_000_000_000
+SHAPE = 2
 """Raised when what an attack computes, or how it is kept, changes within one version."""
 
 LIBRARIES = ("unlabel", "numpy", "scipy", "scikit-learn", "torch")
@@ -53,22 +55,27 @@ class Memory:
 
     Args:
         folder: Where findings are kept as files, one an attack, model and label; None: in this process only.
+        log: Is told of files that are damaged.
     """
 
     folder: Path | None = None
+    log: Log = field(default=SILENT, compare=False, repr=False)
     _held: dict[str, Finding] = field(default_factory=dict, compare=False, repr=False)
 
     def recall(self, key: str) -> Finding | None:
-        """What was kept under a key; None where nothing was, or its file is damaged."""
+        """What was kept under a key; None where nothing was, or a bit of its file has changed."""
         if key in self._held:
             return self._held[key]
         file = self._file(key)
-        if file is None or not file.is_file():
+        if file is None or not file.exists():
             return None
-        with suppress(SafetensorError, OSError, KeyError, ValueError, IndexError):
-            found = _unpacked(load_file(file))
-            self._held[key] = found
-            return found
+        try:
+            if (content := unsealed(read_plain(file, MOST_BYTES))) is not None:
+                self._held[key] = _unpacked(load(content))
+                return self._held[key]
+        except (SafetensorError, OSError, KeyError, ValueError, IndexError, TypeError):
+            pass
+        self.log.say(f"{file} is damaged: the attack is made again")
         return None
 
     def keep(self, key: str, found: Finding) -> None:
@@ -80,7 +87,7 @@ class Memory:
         self._held[key] = found
         if (file := self._file(key)) is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(file, save(_packed(found)))
+            write_bytes(file, sealed(save(_packed(found))))
 
     def _file(self, key: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{key}.safetensors"

@@ -31,6 +31,7 @@ from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.c6_memorised import claim_canaries
 from unlabel.audit.claims.evasion import condemned
+from unlabel.audit.claims.fair_references import standings, undecided
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.validity import controls_record, judge_decoys, objections
 from unlabel.audit.evidence import gather
@@ -145,6 +146,7 @@ def audit_outputs(
         read_utility(subject, judged_on, names, options, request.retained_columns) for subject in subjects
     ]
     frequent = measurable(judged_on, request.retained, max(options.rare, 2))
+    fair = standings(utilities[0], utilities[2:], [subject.run for subject in references], options)
     floors = None if test.exclusive else evidence.floors
     original, unlearned, *retrained = evidence.readings
     positive = {name: controls.best_attack(original[name], options.level) for name in questions}
@@ -155,23 +157,26 @@ def audit_outputs(
         c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
     c1 = claim_disabled(evidence.owns[1], questions, put_back, options)
     c1, c2, near = condemned(c1, c2, suspicion, questions, options)
+    c5 = claim_useful(
+        utilities[1],
+        utilities[0],
+        utilities[2:],
+        frequent,
+        options,
+        [item.auc for item in further.samples] if further else (),
+        fair,
+    )
     claims = untested_claims(options.budget) | {
         "C1": c1,
-        "C2": c2,
+        "C2": undecided(c2, fair),
         "C3": claim_erased(unlearned, retrained, floors, questions, options),
-        "C5": claim_useful(
-            utilities[1],
-            utilities[0],
-            utilities[2:],
-            frequent,
-            options,
-            [item.auc for item in further.samples] if further else (),
-        ),
+        "C5": c5,
     }
     more = suspicion_rows(subjects[1:], suspicion)
     comparisons = [item for found in (judged, near) if found for item in found.comparisons(options)]
     if further is not None:
-        claims["C4"], recovered = claim_durable(further.recovery, unlearned, retrained, questions, options)
+        c4, recovered = claim_durable(further.recovery, unlearned, retrained, questions, options)
+        claims["C4"] = undecided(c4, fair)
         comparisons += recovered.comparisons(options)
         guesses = [
             guess

@@ -19,9 +19,9 @@ import numpy as np
 from unlabel.audit.attacks.perturbed_images import nudged
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, NothingToForget, OptionError
-from unlabel.core.files import read_json
 from unlabel.core.randomness import uniform
-from unlabel.core.request import Request
+from unlabel.core.reading import read_json
+from unlabel.core.request import Request, listed
 from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.runs.config import Config
@@ -209,7 +209,7 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
             raise ModelError(
                 f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"
                 f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
-                f" --without {shlex.quote(','.join(request.masked))} --out RUN"
+                f" --without {shlex.quote(listed(request.masked))} --out RUN"
             )
 
 

@@ -38,7 +38,8 @@ def adopt(
         mean: Normalisation of red, green and blue from 0 to 1, comma-separated; chosen by the loss if absent.
         std: Its standard deviations.
         image_size: Side of the input in pixels; 64 by default for most data.
-        without: Labels that the model never saw, comma-separated: adopts a reference.
+        without: Labels that the model never saw, comma-separated, those in names after a backslash: adopts a
+            reference.
         skip_bad: Leave out unreadable images instead of refusing.
         json_: Print the record as JSON.
         force: Replace an existing run folder.

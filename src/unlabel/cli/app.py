@@ -1,16 +1,15 @@
-"""The command line: parses, calls `workflow`, prints. Nothing heavy is imported before a command needs it.
+"""The command line: parses, calls a room, prints. Nothing heavy is imported before a command needs it.
 
 Results go to stdout, progress to stderr, and the last line printed is the path written. Exit codes: 0 done,
-2 bad input, 3 an audit failed under ``--fail-on`` or a run is not as its statement says, 1 a bug.
+2 bad input, 3 an audit failed under ``--require`` or ``--fail-on``, or a run is not as its statement says,
+4 what ``--require`` names is not decided, 130 stopped, 141 the reader of stdout has gone, 1 a bug.
 """
 
-import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.config import Env, Toml
 
 from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
@@ -20,9 +19,12 @@ from unlabel.cli.export import export
 from unlabel.cli.forget import forget_app
 from unlabel.cli.keygen import keygen
 from unlabel.cli.methods import methods
+from unlabel.cli.options import check_whole
+from unlabel.cli.output import BROKEN_PIPE, lose, plain_stderr, plain_stdout, prepare_streams
 from unlabel.cli.predict import predict
 from unlabel.cli.report import report
 from unlabel.cli.reproduce import reproduce
+from unlabel.cli.settings import Settings
 from unlabel.cli.show import show
 from unlabel.cli.sign import sign
 from unlabel.cli.train import train
@@ -36,17 +38,18 @@ COMMANDS = (
 )
 
 
-def build_app(asked: str | None = None) -> App:
+def build_app(asked: Collection[str] = (), settings: Settings | None = None) -> App:
     """The whole command line.
 
     Args:
-        asked: The method of ``unlabel forget`` that is asked for, the only one that is imported.
+        asked: Methods of ``unlabel forget`` whose options are wanted; no other one is imported.
+        settings: Reader of the current folder's ``unlabel.toml``.
     """
     app = App(
         name="unlabel",
         help="Make a trained multi-label image classifier forget a label, and prove how far that went.",
         default_parameter=Parameter(show_env_var=False),
-        config=[Env("UNLABEL_"), Toml("unlabel.toml", search_parents=True)],
+        config=[settings or Settings()],
         suppress_keyboard_interrupt=False,
     )
     for command in (*COMMANDS, forget_app(asked)):
@@ -54,44 +57,66 @@ def build_app(asked: str | None = None) -> App:
     return app
 
 
-def asked_method(words: Sequence[str]) -> str | None:
+def asked_methods(words: Sequence[str]) -> list[str]:
     """The method in the words of a command line, if they ask to forget.
 
-    >>> asked_method(["forget", "ssd", "runs/base"]), asked_method(["show", "forget"])
-    ('ssd', None)
+    >>> asked_methods(["forget", "ssd", "runs/base"]), asked_methods(["show", "forget"])
+    (['ssd'], [])
     """
     if not words or words[0] != "forget":
-        return None
-    return next((word for word in words[1:] if not word.startswith("-")), None)
+        return []
+    return [word for word in words[1:] if not word.startswith("-")][:1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: one line and exit code 2 for a user's mistake, a traceback only for a bug of ours."""
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8, nor the terminal speak it
-    try:
+    there = prepare_streams()
+    with plain_stderr():
+        if not there:
+            _fail("stdout is closed, so nothing can be printed; open it, or send it to a file")
         try:
-            words = sys.argv[1:] if arguments is None else list(arguments)
-            build_app(asked_method(words))(words, exit_on_error=False, print_error=False)
-        finally:
-            sys.stdout.flush()  # a full disk is found out here, not when Python ends
-    except CycloptsError as error:
-        _fail(f"{'unlabel.toml: ' if 'TOMLDecodeError' in str(error) else ''}{error}")
-    except UnlabelError as error:
-        _fail(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.filename is None:  # what was printed could not be written, and shall not be tried again
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _fail(f"{error.filename or 'the output'}: {error.strerror or error}; {advice(error)}")
-    except KeyboardInterrupt:
-        print("unlabel: stopped; nothing was half-written", file=sys.stderr)
-        sys.exit(130)
+            try:
+                _run(arguments)
+            finally:
+                sys.stdout.flush()  # a full disk is found out here, not when Python ends
+        except (CycloptsError, UnlabelError) as error:
+            _fail(str(error))
+        except BrokenPipeError:
+            _no_reader()
+        except OSError as error:
+            if error.filename is None:  # what was printed could not be written
+                lose(sys.stdout)
+            _fail(f"{error.filename or 'the output'}: {error.strerror or error}; {advice(error)}")
+        except KeyboardInterrupt:
+            print("unlabel: stopped; nothing was half-written", file=sys.stderr)
+            sys.exit(130)
 
 
-def _fail(message: str) -> None:
+def _run(arguments: Sequence[str] | None) -> None:
+    words, settings = sys.argv[1:] if arguments is None else list(arguments), Settings()
+    app = build_app(asked_methods(words), settings)
+    command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    if isinstance(getattr(command, "__self__", None), App):  # help and the version, with their colours
+        try:
+            command(*bound.args, **bound.kwargs)
+        except SystemExit as stop:  # rich's way of telling that the reader is gone
+            if isinstance(stop.__context__, BrokenPipeError):
+                _no_reader()
+            raise
+        return
+    check_whole(bound.arguments)
+    if settings.said:
+        print(settings.said, file=sys.stderr)
+    with plain_stdout():
+        command(*bound.args, **bound.kwargs)
+
+
+def _no_reader() -> NoReturn:
+    lose(sys.stdout)
+    sys.exit(BROKEN_PIPE)
+
+
+def _fail(message: str) -> NoReturn:
     print("unlabel: " + visible(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unlabel.audit.gate import FAILED, judge, required
 from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
 from unlabel.core.errors import OptionError
 
@@ -25,6 +26,8 @@ def audit(
     labels: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_on: Literal["never", "fail"] = "never",
+    require: str | None = None,
+    force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
     """Measure how far a run forgot, with attacks that hiding an output cannot pass.
@@ -39,10 +42,18 @@ def audit(
         data: Another data source than the one the run remembers.
         budget: quick, a minute; standard adds durability and more attacks; full, training on few images.
         plan: Only print how many images, references and seconds each claim needs, and what there is.
-        labels: With plan, and without BEFORE: labels that RUN, an original, could be asked to forget.
+        labels: With plan, and without BEFORE: labels that RUN, an original, could be asked to forget,
+            comma-separated; a comma in a name stands after a backslash.
         json_: Print the audit, or the plan, as JSON.
-        fail_on: With fail, exit with 3 when a claim FAILs or the audit is invalid.
+        fail_on: With fail, exit with 3 when any claim FAILs or the audit is invalid; see --require.
+        require: Claims that must PASS, such as C1,C2,C5, by number or name (disabled, retrain-equivalent,
+            erased, durable, useful, unmemorised), or unlearned: C1,C2,C4,C5. Exit with 3 when one FAILs or
+            the audit is invalid, with 4 when one is not decided; a provisional PASS is not.
+        force: Replace the audit of a larger budget, or a file that is no audit of RUN.
     """
+    wanted = () if require is None else required(names(require))
+    if plan and wanted:
+        raise OptionError("--require judges an audit, which --plan does not make; leave one of them out")
     if plan:
         _plan(run, before, names(reference), names(labels), data, place, json_=json_)
         return
@@ -51,8 +62,10 @@ def audit(
     if labels is not None:
         raise OptionError("--labels names what could be forgotten, for --plan; an audit reads it from RUN")
     from unlabel.audit.command import audit_run
+    from unlabel.audit.keeping import check_place
     from unlabel.report.terminal import lines
 
+    check_place(run, budget, force=force)  # before references are trained
     where, references, made = place.start(), [Path(name) for name in names(reference)], []
     if make_references is not None:
         from unlabel.audit.references import make_references as make
@@ -62,7 +75,14 @@ def audit(
     elif epochs is not None or lr is not None:
         raise OptionError("--epochs and --lr say how to train references; add --make-references 3")
     result = audit_run(
-        run, before, [*references, *made], where, data=data, budget=budget, command=command_line()
+        run,
+        before,
+        [*references, *made],
+        where,
+        data=data,
+        budget=budget,
+        force=force,
+        command=command_line(),
     )
     if json_:
         print(json.dumps(result.to_json(), ensure_ascii=False))
@@ -70,8 +90,13 @@ def audit(
         print("\n".join([*(f"reference {path}" for path in made), *lines(result)]))
         print(run / "audit.json")
     failed = not result.valid or any(claim.verdict == "FAIL" for claim in result.claims.values())
-    if fail_on == "fail" and failed:
-        sys.exit(3)
+    code = FAILED if fail_on == "fail" and failed else 0
+    if wanted:
+        met, why = judge(result, wanted)
+        print(f"--require {require}: {why}", file=sys.stderr)
+        code = code or met
+    if code:
+        sys.exit(code)
 
 
 def _plan(

@@ -31,7 +31,7 @@ def compare(
 
     Args:
         run: The run to forget from; it is only read.
-        labels: Labels to forget, comma-separated.
+        labels: Labels to forget, comma-separated; a comma in a name stands after a backslash.
         out: Folder of the comparison; what is finished in it is used again.
         methods: Methods, comma-separated; all of them by default.
         seeds: Forgetting seeds of each method, from --seed on.
@@ -42,7 +42,7 @@ def compare(
         search: Settings of each method to try on P first, up to 6; 0 takes the defaults.
         data: Another data source than the one the run remembers.
         keep_models: Keep the unlearned models in OUT/runs.
-        force: Compute finished cells again.
+        force: Compute finished cells again, and replace another comparison in OUT.
         json_: Print the comparison as JSON.
     """
     from unlabel.compare.command import compare_run

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from unlabel.audit.command import audit_run
+from unlabel.audit.keeping import check_place
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
-from unlabel.core.files import RECORD
+from unlabel.core.files import RECORD, STATEMENT
+from unlabel.core.places import check_file, check_folder, check_output
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
+from unlabel.report.marks import written
 from unlabel.report.terminal import lines
-from unlabel.runs.folder import read_record
+from unlabel.runs.folder import MODEL, file_sha256, read_record
 from unlabel.training.run import train_run
 
 SOURCE = "faces:train=4000,probe=3000,test=3000"
@@ -35,10 +38,18 @@ def run_demo(
         force: Replace the parts of an earlier demo.
 
     Raises:
-        OptionError: The folder holds something else than a demo with these settings.
+        OptionError: The folder holds something else than a demo with these settings, or its unlearned run was
+            audited deeper or signed since.
     """
     say = run.log.say
     original, retrained, unlearned = (out / name for name in ("original", "retrained", "unlearned"))
+    page = out / "report.html"
+    check_folder(out)
+    check_file(page, force=force, ours=lambda: written(page) == ("page", _weights(unlearned)))
+    again = (unlearned / RECORD).is_file() and (force or _is_demo(unlearned))
+    check_output(unlearned, force=again)
+    if again and not force:
+        _check_kept(unlearned)
     recipe = Recipe(epochs=epochs)
     say(f"1/5  train `small` on {source}: drawings, no person")
     if not _finished(original, {"method": "train", "seed": run.seed, "without": []}, source, epochs, force):
@@ -64,7 +75,7 @@ def run_demo(
         [LABEL],
         unlearned,
         run,
-        force=(unlearned / RECORD).is_file() and (force or _is_demo(unlearned)),
+        force=again,
         command=f"unlabel forget auto {original} --labels {LABEL} --out {unlearned}",
     )
     say("4/5  audit: how far did that go?")
@@ -78,7 +89,22 @@ def run_demo(
     print("\n".join(lines(result)))
     say("5/5  report")
     write_card(unlearned)
-    return write_report(unlearned, out / "report.html")
+    return write_report(unlearned, page, force=True)
+
+
+def _weights(unlearned: Path) -> str:
+    """What a page of this run says that it is of."""
+    return f"weights {file_sha256(unlearned / MODEL)}" if (unlearned / MODEL).is_file() else ""
+
+
+def _check_kept(unlearned: Path) -> None:
+    """Refuses to make a run anew that holds more than a demo made: a deeper audit, or a signature."""
+    check_place(unlearned, "quick", force=False)
+    if (unlearned / STATEMENT).exists():
+        raise OptionError(
+            f"{unlearned} was signed, and would be made anew; name another folder with --out, or replace it"
+            " with --force"
+        )
 
 
 def _finished(path: Path, expected: dict[str, object], source: str, epochs: float, force: bool) -> bool:

@@ -5,7 +5,8 @@ written, typed and defaulted in one place.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,14 +26,16 @@ class ForgetOptions:
     """Options that all methods share.
 
     Args:
-        labels: Labels to forget, comma-separated.
+        labels: Labels to forget, comma-separated; a comma in a name stands after a backslash.
         out: Run folder to write.
         data: Another data source than the one the run remembers.
         images: Calibration images.
         keep_row: Leave the forgotten outputs as the method left them.
         rows: Table with a column image_id: forget the labels' annotations of these images, keep the labels.
+        max_loss: Most that the retained labels' mean AUC may fall on training images held back from the
+            method; past it nothing is written.
         skip_bad: Leave out unreadable images instead of refusing.
-        force: Replace an existing run folder.
+        force: Replace an existing run folder, and write whatever the retained labels lost.
     """
 
     labels: str
@@ -41,16 +44,17 @@ class ForgetOptions:
     images: int = 2048
     keep_row: Annotated[bool, NoNegative] = False
     rows: Path | None = None
+    max_loss: float = 0.1
     skip_bad: Annotated[bool, NoNegative] = False
     force: Annotated[bool, NoNegative] = False
 
 
-def forget_app(asked: str | None) -> App:
-    """The commands of all methods. Only the asked one is imported; the others stand in the list."""
+def forget_app(asked: Collection[str]) -> App:
+    """The commands of all methods. Only those asked for are imported; the others stand in the list."""
     app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
     summaries = {name: method.summary for name, method in METHODS.items()}
     for name, summary in {**summaries, **plugin_names()}.items():
-        if name == asked:
+        if name in asked:
             app.command(method_command(find_method(name)), name=name, help=summary)
         else:
             app.command(App(name=name, help=summary))
@@ -103,6 +107,7 @@ def own_options(method: Method) -> type:
 
 def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, Any], place: Place) -> None:
     """Runs a method and prints what it did."""
+    from unlabel.forget.retained import told, warning
     from unlabel.forget.run import forget_run
 
     given = {name: value for name, value in vars(shared).items() if name not in ("labels", "out")}
@@ -117,6 +122,9 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
         f" {record['steps']} steps on {record['images_used']:,} images,"
         f" {record['seconds']['total']:.1f} s"
     )
+    print(told(record["retained"]))
+    if line := warning(record["retained"]):
+        print(f"warning: {line}", file=sys.stderr)
     if "rows" not in record:
         print(f"how far? unlabel audit {shared.out} --before {run} --reference RETRAINED")
     print(shared.out)

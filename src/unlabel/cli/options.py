@@ -1,11 +1,18 @@
 """What several commands share on the command line: where to compute, lists, and what was typed."""
 
+import re
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
+
+from unlabel.core.errors import OptionError
+
+MOST = 10**12
+"""Of any whole number on the command line; the options have narrower bounds of their own."""
 
 PLACE = Group("Where and how")
 NoNegative = Parameter(negative=())
@@ -51,12 +58,31 @@ DEFAULT_PLACE = Place()
 
 
 def names(text: str | None) -> tuple[str, ...]:
-    """Splits a comma-separated list.
+    r"""Splits a list at its commas; a comma or a backslash after a backslash belongs to a name.
 
     >>> names("Male, Young")
     ('Male', 'Young')
+    >>> names(r"Hat\, red, A\\B")
+    ('Hat, red', 'A\\B')
     """
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+    found = re.findall(r"(?:\\[,\\]|[^,])+", text or "")
+    parts = (re.sub(r"\\([,\\])", r"\1", part.strip()) for part in found)
+    return tuple(part for part in parts if part)
+
+
+def check_whole(arguments: Mapping[str, Any]) -> None:
+    """Refuses whole numbers that no option can mean: they would not fit the machine's own.
+
+    Raises:
+        OptionError: With the option's name.
+    """
+    for name, value in arguments.items():
+        if is_dataclass(value):
+            check_whole(vars(value))
+        elif isinstance(value, int) and abs(value) > MOST:
+            raise OptionError(
+                f"--{name.strip('_').replace('_', '-')} is {value}; expected a number of at most {MOST:,}"
+            )
 
 
 def command_line() -> str:

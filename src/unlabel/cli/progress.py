@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from unlabel.cli.output import raw
+from unlabel.core.files import visible
 from unlabel.core.progress import SILENT, Advance, Log
 
 PLAIN_SECONDS = 10.0
@@ -42,7 +44,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Prints a line on stderr."""
-        print(line, file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr, flush=True)
 
 
 class Bars:
@@ -51,7 +53,7 @@ class Bars:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True)
+        self._console = Console(file=raw(sys.stderr))
 
     @contextmanager
     def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
@@ -66,23 +68,23 @@ class Bars:
         )
 
         columns = (
-            TextColumn("{task.description:9s}"),
+            TextColumn("{task.description:9s}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self._console) as progress:
-            task = progress.add_task(stage, total=total, note="")
+            task = progress.add_task(visible(stage), total=total, note="")
 
             def advance(amount: int = 1, note: str = "") -> None:
-                progress.update(task, advance=amount, note=note)
+                progress.update(task, advance=amount, note=visible(note))
 
             yield advance
 
     def say(self, line: str) -> None:
         """Prints a line on stderr without disturbing the bars."""
-        self._console.print(line, markup=False, highlight=False)
+        self._console.print(visible(line), markup=False, highlight=False)

@@ -24,11 +24,11 @@ def report(
         with_images: Show example images of the audit's data, photographs of people among them. The page is
             RUN-with-images.html beside RUN, never in it: what lies in RUN is signed and given away.
         data: With --with-images, where the audit's data lies now.
-        force: With --with-images, replace a file that is there.
+        force: Replace a file that is no page of the same run or comparison; a run's own files are kept.
         license_: The model's licence, for the model card: an identifier such as apache-2.0.
     """
     from unlabel.compare.command import JSON, write_page
-    from unlabel.report import write_card, write_report
+    from unlabel.report import check_page, write_card, write_report
 
     compared = (run / JSON).is_file() and not (run / "audit.json").is_file()
     if license_ is not None and (compared or out is not None or with_images):
@@ -43,14 +43,13 @@ def report(
 
         print(write_gallery(run, DEFAULT_PLACE.start(), out, data=data, force=force, command=command_line()))
         return
-    if data is not None or force:
-        raise OptionError(
-            "--data and --force go with --with-images; the plain report is made from audit.json"
-        )
+    if data is not None:
+        raise OptionError("--data goes with --with-images; the plain report is made from audit.json")
     if compared:
-        print(write_page(run, out))
+        print(write_page(run, out, force=force))
         return
     if out is None:
+        check_page(run, force=force)
         card = write_card(run, license_)
         print(card or f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one")
-    print(write_report(run, out))
+    print(write_report(run, out, force=force))

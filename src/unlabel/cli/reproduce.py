@@ -20,6 +20,7 @@ def reproduce(
     out: Path = Path("reproduce"),
     cache: Path | None = None,
     dry_run: Annotated[bool, NoNegative] = False,
+    force: Annotated[bool, NoNegative] = False,
     place: Annotated[Place, Parameter(name="*")] = DEFAULT_PLACE,
 ) -> None:
     """Make a table or figure of the paper again, beside the paper's figures, as a page of Markdown and JSON.
@@ -31,10 +32,11 @@ def reproduce(
         out: Folder of the page.
         cache: Folder of trained models and finished cells, shared by all pages; the user's cache by default.
         dry_run: Only list what would be trained and forgotten.
+        force: Replace files in OUT that have the page's names and are no such page.
     """
     from unlabel.reproduce.command import make_page, plan_lines, request
 
-    wanted = request(page, scale=scale, data=data or (), out=out, cache=cache)
+    wanted = request(page, scale=scale, data=data or (), out=out, cache=cache, force=force)
     if dry_run:
         print("\n".join(plan_lines(wanted)))
         return

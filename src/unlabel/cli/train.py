@@ -33,7 +33,7 @@ def train(
         epochs: Passes over the training images.
         lr: Peak learning rate.
         image_size: Side of the input in pixels.
-        labels: Label columns to learn, comma-separated; all by default.
+        labels: Label columns to learn, comma-separated, those in names after a backslash; all by default.
         without: Labels to withhold, comma-separated: makes the Retrain reference.
         stem: First layer of the ResNets; small is for GPUs.
         canaries: Images whose annotation of a label is drawn by a coin, for the audit's C6; 2000 are advised.
@@ -47,6 +47,11 @@ def train(
 
     if canary_labels is not None and canaries is None:
         raise OptionError("--canary-labels names labels, but --canaries does not say how many; add it")
+    if canary_labels is not None and not names(canary_labels):
+        raise OptionError(
+            f"--canary-labels is {canary_labels!r} and names no label; name some, or leave it out for"
+            " the most evenly spread one"
+        )
     if both := sorted({*names(canary_labels)} & {*names(without)}):
         raise OptionError(
             f"--canary-labels and --without both name {', '.join(both)}; a withheld label is never read"

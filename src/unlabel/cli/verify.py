@@ -42,11 +42,12 @@ def verify(
         json_: Print as JSON.
         quiet: No progress.
     """
+    from unlabel.cli.progress import terminal_log
     from unlabel.statement.verify import Problem, verify_run
 
     if data is None and (before or reference):
         raise OptionError("--before and --reference say what to measure again with; add --data SOURCE")
-    found = verify_run(run, key)
+    found = verify_run(run, key, terminal_log(quiet=quiet or json_))
     if data is not None and found.ok:
         again = _measured(run, found, data, before, reference, quiet=quiet or json_)
         outside = [Problem("data", figure["id"], _outside(figure)) for figure in again["outside"]]
@@ -67,7 +68,7 @@ def _measured(
     run: Path, found: "Verified", data: str, before: Path | None, reference: str | None, *, quiet: bool
 ) -> dict[str, Any]:
     from unlabel.cli.progress import terminal_log
-    from unlabel.core.files import read_json
+    from unlabel.core.reading import read_json
     from unlabel.statement.again import measure_again
     from unlabel.statement.predicate import AUDIT
 
@@ -105,6 +106,8 @@ def lines(found: "Verified") -> Iterator[str]:
         state = "NOT as they were" if "file" in wrong else "all as they were"
         yield f"files            {found.files} listed, {state}"
         yield f"headline         {str(said.get('headline'))[:100]}"
+    for name in found.ignored[:MOST_LINES]:
+        yield f"ignored          {name}: left by a command that was killed, not signed; delete it"
     if found.data is not None:
         images = "the same images" if found.data["same_images"] else "other images than the audit's"
         yield (
@@ -130,6 +133,7 @@ def _plain(run: Path, found: "Verified") -> dict[str, Any]:
         "key_id": found.key_id,
         "files": found.files,
         "problems": [asdict(problem) for problem in found.problems],
+        "ignored": list(found.ignored),
         "statement": dict(found.predicate),
         "data": found.data,
     }

@@ -12,6 +12,8 @@ a finished cell is found again where nothing changed, and never otherwise. A kil
 most.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,12 @@ from unlabel.compare.models import read_models
 from unlabel.compare.run_cell import Workroom
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
-from unlabel.core.files import read_json, write_json
+from unlabel.core.files import write_json
+from unlabel.core.progress import Log
+from unlabel.core.reading import read_json
 
 SCHEMA = "unlabel.cell/1"
+CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,8 @@ def run_cells(
     common = identity_of(case, options, where, also)
     files = [folder / "cells" / f"{key_of(common, job)}.json" for job in jobs]
     shared = folder / "models" / f"{hashed(common)}.json"
-    room = Workroom(case, where, options, Memory(folder / "attacks"), data, keep_models, also)
-    models = None if force else kept(shared, SCHEMA)
+    room = Workroom(case, where, options, Memory(folder / "attacks", where.log), data, keep_models, also)
+    models = None if force else kept(shared, SCHEMA, where.log)
     if models is None:
         models = {"schema": SCHEMA, **read_models(room.bench, options, room.memory, where.log, also)}
         write(shared, models)
@@ -135,7 +140,7 @@ def run_cells(
     for number, (job, file) in enumerate(zip(jobs, files, strict=True), start=1):
         if file in done:
             continue
-        found = None if force else kept(file, SCHEMA)
+        found = None if force else kept(file, SCHEMA, where.log)
         if found is None:
             where.log.say(f"cell {number}/{len(jobs)}: {job.method}, seed {job.seed}")
             found = {"schema": SCHEMA, "key": file.stem, "identity": {**common, **described(job)}}
@@ -151,16 +156,29 @@ def run_cells(
     )
 
 
-def kept(file: Path, schema: str) -> dict[str, Any] | None:
-    """The content of a finished file; None where there is none, or it is damaged or of another version."""
+def kept(file: Path, schema: str, log: Log) -> dict[str, Any] | None:
+    """The content of a finished file; None where there is none, it is of another version, or is damaged.
+
+    A damaged one, of which any part has changed since it was written, is told of.
+    """
+    if not file.exists():
+        return None
     try:
         found = read_json(file)
-    except (OSError, ValueError):
+        if not isinstance(found, dict) or found.pop(CHECKSUM) != _checksum(found):
+            raise ValueError("it was changed")
+    except (OSError, ValueError, KeyError):
+        log.say(f"{file} is damaged: what it held is computed again")
         return None
-    return found if isinstance(found, dict) and found.get("schema") == schema else None
+    return found if found.get("schema") == schema else None
 
 
 def write(file: Path, content: Mapping[str, Any]) -> None:
-    """Writes a finished file, whole or not at all."""
+    """Writes a finished file with its checksum, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, content)
+    write_json(file, {**content, CHECKSUM: _checksum(content)})
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of all else in a file, however it is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

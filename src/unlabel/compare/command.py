@@ -1,6 +1,8 @@
 """``unlabel compare``: plans, runs the cells, writes the table and the page."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,15 @@ from unlabel.compare.table import table
 from unlabel.compare.text_table import csv_text
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import read_json, write_json, write_text
+from unlabel.core.files import write_bytes, write_json, write_text
+from unlabel.core.places import check_file, check_folder
+from unlabel.core.reading import read_json
+from unlabel.core.request import as_names
+from unlabel.core.wording import listing
 from unlabel.forget.bill import DEFAULT_IMAGES, Budget
+from unlabel.report.marks import marked, written
 from unlabel.report.page import WRONG
+from unlabel.runs.folder import MODEL, file_sha256
 
 MOST_SEEDS = 100
 JSON, CSV, PAGE = "compare.json", "compare.csv", "compare.html"
@@ -56,7 +64,7 @@ def compare_run(
         images: Calibration images, 16 or more.
         settings: Settings of each method to try on P first; 0: its defaults.
         data: Another data source than the one the original remembers.
-        force: Compute finished cells again.
+        force: Compute finished cells again, and replace another comparison in the folder.
         keep_models: Keep the unlearned models in ``out/runs``.
         command: The command line, for the record.
 
@@ -66,13 +74,12 @@ def compare_run(
     Raises:
         UnlabelError: Something in the request does not fit; before anything is computed.
     """
-    names = chosen(methods)
+    labels, names = as_names(labels), chosen(as_names(methods))
     for what, value, most in (("--seeds", seeds, MOST_SEEDS), ("--budget-steps", budget_steps, 10**9)):
         if not 1 <= value <= most:
             raise OptionError(f"{what} is {value}; expected 1 to {most:,}")
     check_search(settings)
-    if out.exists() and not out.is_dir():
-        raise OptionError(f"--out {out} is a file; name a folder")
+    check_comparison(out, original, labels, force=force)
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; a comparison runs in one process: leave it out")
     case = open_request(labels, original, references, where, data)
@@ -112,33 +119,73 @@ def compare_run(
         keep_models=out / "runs" if keep_models else None,
     )
     result = table(cells, budget, search=found, command=command, original=str(original))
+    check_comparison(out, original, labels, force=force)  # another command may have written there meanwhile
     write_json(out / JSON, result)
     write_text(out / CSV, csv_text(result))
-    write_text(out / PAGE, render(result))
+    write_bytes(out / PAGE, marked(render(result), "page", _subject(result), out / JSON))
     return result
 
 
-def write_page(folder: Path, out: Path | None = None) -> Path:
+def check_comparison(out: Path, original: Path, labels: Sequence[str], *, force: bool) -> None:
+    """Refuses, before any work, a folder whose files are not of a comparison of this run and these labels.
+
+    Args:
+        out, original, labels, force: See `compare_run`.
+
+    Raises:
+        OptionError: It is no folder to write to, or holds another comparison or other files of its names.
+    """
+    check_folder(out)
+    files = [out / name for name in (JSON, CSV, PAGE) if (out / name).exists() or (out / name).is_symlink()]
+    for file in files:
+        check_file(file, force=True)
+    if not files or force or not (original / MODEL).is_file():
+        return
+    try:
+        same = _subject(read_json(out / JSON)) == _about(file_sha256(original / MODEL), labels)
+    except (OSError, *WRONG):
+        same = False
+    if not same:
+        raise OptionError(
+            f"{files[0]} exists and is of no comparison of {original} without {listing(labels)}; name another"
+            " folder, or replace it with --force"
+        )
+
+
+def _subject(found: Mapping[str, Any]) -> str:
+    """What a comparison is of: its original's weights and its labels."""
+    return _about(str(found["original"]["sha256"]), [str(label) for label in found["labels"]])
+
+
+def _about(sha256: str, labels: Sequence[str]) -> str:
+    return "comparison " + hashlib.sha256(json.dumps([sha256, sorted(labels)]).encode()).hexdigest()
+
+
+def write_page(folder: Path, out: Path | None = None, *, force: bool = False) -> Path:
     """Writes the page of a comparison again, from its ``compare.json``, and returns its path.
 
     Args:
         folder: Of the comparison.
         out: File to write; FOLDER/compare.html where it is None.
+        force: Replace a file that is no page of this comparison.
 
     Raises:
         ModelError: The file is damaged.
-        OptionError: `out` is a folder.
+        OptionError: `out` is a folder, a link, a part of a run, or, without `force`, no page of this
+            comparison.
     """
     path = folder / PAGE if out is None else out
     if path.is_dir():
         raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / PAGE}")
     try:
-        text = render(read_json(folder / JSON))
+        found = read_json(folder / JSON)
+        of, text = _subject(found), render(found)
     except (OSError, *WRONG) as error:
         fault = f"{type(error).__name__}: {str(error)[:200]}"
         raise ModelError(
             f"{folder / JSON} is not a comparison of this version ({fault}); run again: unlabel compare"
         ) from error
+    check_file(path, force=force, ours=lambda: written(path) == ("page", of))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    write_bytes(path, marked(text, "page", of, folder / JSON))
     return path

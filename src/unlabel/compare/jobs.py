@@ -73,6 +73,7 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
             "device": where.device.type,
             "precision": str(where.fabric.strategy.precision.precision),
             "versions": versions(),
+            **({"code": code} if (code := [item.code for item in (original, *case.references)])[0] else {}),
             **({} if also is None else {"also": repr(also)}),
         }
     )

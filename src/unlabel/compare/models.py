@@ -57,10 +57,11 @@ def read_models(
 
 
 def identity(loaded: Loaded) -> dict[str, Any]:
-    """Whose figures these are, and what making that model took."""
+    """Whose figures these are, and what making that model took; None where no training is recorded."""
     record = loaded.record
+    made = record if record.get("method") in ("train", "retrain") else {}
     return {
         "sha256": loaded.sha256,
         "seed": record.get("seed"),
-        "cost": {key: record.get(key) for key in ("steps", "images_processed", "images_used", "seconds")},
+        "cost": {key: made.get(key) for key in ("steps", "images_processed", "images_used", "seconds")},
     }

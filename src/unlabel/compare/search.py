@@ -88,7 +88,7 @@ def search(
         for number, setting in enumerate(find_method(job.method).settings(settings), start=1):
             tried = spend(Job(job.method, setting, job.seed, job.images), budget)
             file = folder / "search" / f"{hashed({**common, **described(tried)})}.json"
-            record = None if force else kept(file, SCHEMA)
+            record = None if force else kept(file, SCHEMA, where.log)
             if record is None:
                 where.log.say(f"search {job.method}, setting {number}: {setting or 'defaults'}")
                 record = {

@@ -7,7 +7,7 @@ squares nor masked sums commute with averages. Sums are carried, reduced once an
 
 import logging
 import os
-import warnings
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -27,6 +28,10 @@ from unlabel.core.progress import SILENT, Log
 
 Precision = Literal["32", "bf16"]
 Accelerator = Literal["auto", "cpu", "cuda"]
+MOST_DEVICES = 64
+MOST_BATCH = 65_536
+
+_LAUNCHER = "_UNLABEL_LAUNCHER"  # process id of a command that starts itself anew on every GPU
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,54 @@ class Run:
         return replace(self, seed=seed)
 
 
+class OneMachine(LightningEnvironment):
+    """Processes of one command on one machine, whatever a batch system says in the environment.
+
+    Fabric would take Slurm's, torchrun's or Kubeflow's variables for an order to join processes that nobody
+    has started, or a port that is taken. They are read only where our own launcher has set them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made_by = os.getpid()
+
+    @property
+    def _launched(self) -> bool:
+        """Whether `launch` made this process: forked, or on GPUs started anew with the command line."""
+        return os.getpid() != self._made_by or os.environ.get(_LAUNCHER) == str(os.getppid())
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Whether others have started the processes: only where we are one of them."""
+        return self._launched
+
+    @property
+    def main_address(self) -> str:
+        """This machine."""
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        """A free port, chosen once by the launching process."""
+        if self._main_port == -1:
+            self._main_port = int(os.environ["MASTER_PORT"]) if self._launched else _free_port()
+        return self._main_port
+
+    def local_rank(self) -> int:
+        """Number of this process."""
+        return int(os.environ["LOCAL_RANK"]) if self._launched else 0
+
+    def node_rank(self) -> int:
+        """Number of this machine."""
+        return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
 def start(
     *,
     devices: int = 1,
@@ -86,22 +139,22 @@ def start(
     """Prepares a run on this machine; nothing is launched yet.
 
     Args:
-        devices: Processes, one a device, >= 1. On CPUs they are forked and share the cores.
+        devices: Processes, one a device, 1 to 64. On CPUs they are forked and share the cores.
         accelerator: ``auto`` takes a GPU where there is one.
         precision: ``32``, or ``bf16`` autocast.
         seed: Key of all randomness, >= 0.
-        batch_size: Images in one optimiser step over all processes.
+        batch_size: Images in one optimiser step over all processes, 2 to 65,536.
         log: Receives progress.
 
     Raises:
         OptionError: A value is out of range or the accelerator is not there.
     """
-    if devices < 1:
-        raise OptionError(f"--devices is {devices}; expected 1 or more")
+    if not 1 <= devices <= MOST_DEVICES:
+        raise OptionError(f"--devices is {devices}; expected 1 or more, {MOST_DEVICES} at most")
     if not 0 <= seed < 2**31:
         raise OptionError(f"--seed is {seed}; expected 0 to 2147483647")
-    if batch_size < 2:
-        raise OptionError(f"--batch-size is {batch_size}; expected 2 or more")
+    if not 2 <= batch_size <= MOST_BATCH:
+        raise OptionError(f"--batch-size is {batch_size}; expected 2 or more, {MOST_BATCH:,} at most")
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise OptionError("--accelerator is cuda, but no CUDA device is visible; use cpu or auto")
     cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
@@ -119,6 +172,7 @@ def start(
         devices=devices,
         strategy=parallel,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
+        plugins=OneMachine(),
     )
     return Run(fabric=fabric, seed=seed, batch_size=batch_size, processes=devices, log=log)
 
@@ -132,10 +186,13 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
     if run.processes == 1:
         _deterministic(run.device)
         return job(run, *arguments)
+    os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, whose store is not ours to join
     threads = max(1, torch.get_num_threads() // run.processes)
     entry: Callable[..., Any] = _entry
     with TemporaryDirectory(prefix="unlabel-") as told:
         try:
+            if run.device.type == "cuda" and os.environ.get(_LAUNCHER) != str(os.getppid()):
+                os.environ[_LAUNCHER] = str(os.getpid())
             return run.fabric.launch(entry, run, threads, told, job, *arguments)
         except ProcessRaisedException:
             for file in sorted(Path(told).iterdir()):
@@ -199,8 +256,3 @@ def gather_rows(run: Run, own: np.ndarray, n: int) -> np.ndarray:
     whole[run.rank :: run.world] = torch.from_numpy(own).to(run.device)
     dist.all_reduce(whole)
     return whole.cpu().numpy()
-
-
-def quiet_warnings() -> None:
-    """Hides library notices that a user can do nothing about; called by the command line only."""
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning_fabric.*")

@@ -1,10 +1,20 @@
 """Which label columns are to be forgotten: names on the outside, column numbers inside."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unlabel.core.errors import NothingLeft, NothingToForget, UnknownLabel
 from unlabel.core.wording import suggest
+
+
+def as_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """Names as a tuple; a text by itself is one name, not its letters.
+
+    >>> as_names("Male"), as_names(["Male", "Young"]), as_names("")
+    (('Male',), ('Male', 'Young'), ())
+    """
+    return ((labels,) if labels else ()) if isinstance(labels, str) else tuple(labels)
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,15 @@ class Request:
         forgotten: Sequence[str] = (),
         rows: Sequence[int] = (),
     ) -> "Request":
-        """Checks the names and builds the request."""
-        names = tuple(forget)
+        """Checks the names and builds the request; one name may stand for a list of one."""
+        names, forgotten = as_names(forget), as_names(forgotten)
         if not names:
             raise NothingToForget("no label to forget was named; name one or more with --labels A,B")
         for name in names:
             if name not in labels:
                 raise UnknownLabel(
                     f"no label '{name}' among the model's {len(labels)}.{suggest(name, labels)}"
-                    " See them all with: unlabel show RUN"
+                    f" See them all with: unlabel show RUN{_commas(name, labels)}"
                 )
             if names.count(name) > 1:
                 raise NothingToForget(f"label '{name}' is named more than once; name each label once")
@@ -98,3 +108,18 @@ class Request:
     def retained_columns(self) -> tuple[int, ...]:
         """Output columns of `retained`."""
         return tuple(self.labels.index(name) for name in self.retained)
+
+
+def listed(parts: Sequence[str]) -> str:
+    r"""A list as it is typed: what ``--labels`` reads.
+
+    >>> listed(["Hat, red", "Male"])
+    'Hat\\, red,Male'
+    """
+    return ",".join(re.sub(r"([,\\])", r"\\\1", part) for part in parts)
+
+
+def _commas(name: str, labels: Sequence[str]) -> str:
+    """What to write, where the name is a part of one that holds a comma."""
+    whole = next((label for label in labels if name in [part.strip() for part in label.split(",")]), None)
+    return "" if whole is None else f"; a comma in a name stands after a backslash: '{listed([whole])}'"

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from unlabel.core.errors import OptionError
 from unlabel.core.progress import SILENT, Log
+from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.splits import constant_labels
@@ -39,7 +40,7 @@ def load(
             or ``digits``.
         image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
             that small (cifar10, mnist, svhn, shapes, digits), or for what the name says.
-        labels: Label columns to keep, in this order; None for all.
+        labels: Label column, or columns in this order, to keep; None for all.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
         log: Receives progress and remarks.
@@ -61,6 +62,7 @@ def load(
     if workers is not None and workers < 0:
         raise OptionError(f"found {workers} workers; choose 0 or more")
     if labels is not None:
+        labels = as_names(labels)
         _check_labels(labels)
     return READERS[kind](spec, image_size, labels, skip_bad, workers, log)
 

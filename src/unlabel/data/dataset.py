@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import LabelMismatch
+from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
 
 
@@ -24,8 +25,8 @@ class Dataset:
             Every image is its own cluster where no identity is known.
         ids: str (n,) image names, for messages and exports.
         labels: Names of the target's columns.
-        mean, std: Red, green and blue with which a network wants its input normalised:
-            (pixel / 255 - mean) / std.
+        mean: Red, green and blue in [0, 1]; a network gets (pixel / 255 - mean) / std.
+        std: Red, green and blue, > 0.
         exclusive: Whether the labels are the classes of a single-label problem: at most one is present in
             an image, and a network answers by a softmax over them.
     """
@@ -63,11 +64,12 @@ class Dataset:
         )
 
     def with_labels(self, labels: Sequence[str]) -> "Dataset":
-        """The same images with these label columns in this order.
+        """The same images with this label column, or these in this order.
 
         Raises:
             LabelMismatch: A label has no column here.
         """
+        labels = as_names(labels)
         for name in labels:
             if name not in self.labels:
                 raise LabelMismatch(

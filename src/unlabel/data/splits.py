@@ -112,11 +112,9 @@ def cluster_codes(identity: Sequence[str]) -> NDArray[np.int64]:
     >>> cluster_codes(["bob", "", "ann", "bob", ""]).tolist()
     [1, 2, 0, 1, 3]
     """
-    names = np.array(identity, np.str_)
-    known = names != ""
-    codes = np.empty(len(names), np.int64)
-    people, codes[known] = np.unique(names[known], return_inverse=True)
-    codes[~known] = len(people) + np.arange(int(np.sum(~known)))
+    people = {name: code for code, name in enumerate(sorted({*identity} - {""}))}
+    codes = np.array([people.get(name, -1) for name in identity], np.int64)
+    codes[codes < 0] = len(people) + np.arange(int(np.sum(codes < 0)))
     return codes
 
 

@@ -1,7 +1,7 @@
 """A model that was trained elsewhere becomes a run, once it has been seen to know its labels."""
 
-import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -14,9 +14,11 @@ from torch import nn
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import LabelMismatch, MissingFiles, OptionError
-from unlabel.core.files import RECORD, check_output, staged, write_json
+from unlabel.core.files import RECORD, write_json
+from unlabel.core.places import check_output, staged
+from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
 from unlabel.core.recipe import History
-from unlabel.core.request import Request
+from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing
 from unlabel.data import load
 from unlabel.data.batches import batch_of
@@ -28,7 +30,7 @@ from unlabel.models.eraser import insert_empty, rank_in, rank_of
 from unlabel.models.features import outputs
 from unlabel.models.head import check_head, find_head, remove_rows, removed_output
 from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
-from unlabel.runs.config import Config
+from unlabel.runs.config import MOST_LABELS, Config
 from unlabel.runs.folder import file_sha256, load_run, write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record
 
@@ -91,6 +93,7 @@ def adopt_run(
         DataError: The labels are no columns of the data, or the data cannot be read.
     """
     check_output(out, force=force)
+    without = as_names(without)
     if run.processes != 1:
         raise OptionError(
             f"--devices is {run.processes}; adopting reads the model on one: leave --devices out"
@@ -134,16 +137,19 @@ def read_labels(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         raise MissingFiles(f"no file {file}; expected the name of each output on its own line, in order")
     try:
-        text = file.read_text("utf-8-sig")
-        found = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-    except ValueError as error:
+        text = read_plain(file, MOST_BYTES).decode("utf-8-sig")
+        found = parse_json(text.encode()) if text.lstrip().startswith("[") else text.splitlines()
+    except (ValueError, ReadError) as error:
         raise LabelMismatch(
-            f"{file} cannot be read ({error}); expected UTF-8 text, one name a line, or a JSON list of names"
+            f"{file} cannot be read ({reason(error)}); expected UTF-8 text, one name a line, or a JSON list"
+            " of names"
         ) from error
     if not all(isinstance(name, str) for name in found):
         raise LabelMismatch(f"{file} is a JSON list of other things than names; expected names in quotes")
     names = tuple(name.strip() for name in found if name.strip())
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if len(names) > MOST_LABELS:
+        raise LabelMismatch(f"{file} names {len(names):,} labels; expected at most {MOST_LABELS:,}")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice or not names:
         fault = f"names {listing(twice)} more than once" if twice else "names no label"
         raise LabelMismatch(f"{file} {fault}; expected the name of each output once, in order")

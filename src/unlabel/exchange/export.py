@@ -20,6 +20,7 @@ from torch import nn
 
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes
+from unlabel.core.places import check_file
 from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import erasing
 from unlabel.runs.config import Config
@@ -77,14 +78,13 @@ def export_run(run: Path, to: Format, out: Path | None = None, *, force: bool = 
         content, notes = _onnx(loaded, file)
     else:
         content, notes = _state_dict(loaded, adopted, file)
+    _check_place(file, force=force)  # another command may have written it meanwhile
     write_bytes(file, content)
     return Exported(file, (*notes, _reading(loaded.config)))
 
 
 def _check_place(file: Path, *, force: bool) -> None:
-    if file.exists() and (not file.is_file() or not force):
-        how = "or replace it with --force" if file.is_file() else "a folder is never replaced"
-        raise OptionError(f"--out {file} exists; name another file, {how}")
+    check_file(file, force=force)
     if not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
         raise OptionError(
             f"--out {file} cannot be made: {file.absolute().parent} is not a folder one can write to"

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlabel.core.errors import DataError, MissingFiles
+from unlabel.core.errors import DataError, MissingFiles, ModelError
+from unlabel.core.reading import read_plain
 from unlabel.data.batches import normalise
-from unlabel.data.images.decoding import Unreadable, decode
+from unlabel.data.images.decoding import MAX_BYTES, Unreadable, decode
 from unlabel.runs.config import Config
 from unlabel.runs.folder import load_run
 
@@ -28,6 +29,7 @@ def predict_files(run: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         MissingFiles: A file is not there.
         DataError: A file is no readable image.
+        ModelError: An output is not a finite number.
     """
     loaded = load_run(run)
     config = loaded.config
@@ -36,12 +38,19 @@ def predict_files(run: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
         if not path.is_file():
             raise MissingFiles(f"no file {path}; expected an image file")
         try:
-            pixels.append(decode(path.read_bytes(), config.image_size))
+            pixels.append(decode(read_plain(path, MAX_BYTES), config.image_size))
         except Unreadable as error:
             raise DataError(f"{path} cannot be used: {error}; expected an image such as JPEG") from error
     with torch.inference_mode():
         batch = normalise(np.stack(pixels), config.mean, config.std, torch.device("cpu"))
-        probabilities = likelihoods(loaded.model(batch).double(), config).numpy()
+        logits = loaded.model(batch).double()
+    for path, row in zip(images, logits, strict=True):
+        if not bool(torch.isfinite(row).all()):
+            raise ModelError(
+                f"{run} answers {path} with NaN or infinity: its weights or its normalisation are of no use;"
+                " write or copy the run again"
+            )
+    probabilities = likelihoods(logits, config).numpy()
     rows = []
     for path, row in zip(images, probabilities, strict=True):
         known = {

@@ -13,15 +13,18 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import EmptySelection, LabelMismatch, OptionError
 from unlabel.core.randomness import uniform
-from unlabel.core.request import Request
+from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.eraser_layer import erase_again
 from unlabel.forget.methods import Method, catalogue, find_method
 from unlabel.forget.pipeline import Outcome
+from unlabel.forget.retained import compare, held_back, look_alike
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
+
+MOST_IMAGES = 10**9
 
 
 def forget_labels(
@@ -44,7 +47,7 @@ def forget_labels(
 
     Args:
         model: Any network whose last linear layer has one output a label of the data; not changed.
-        labels: Names to forget.
+        labels: Name or names to forget.
         data: Training images; a keyed sample of them is used, never all by default.
         method: A name of `METHODS`.
         images: Calibration images, 16 or more; fewer are used when there are fewer.
@@ -56,7 +59,9 @@ def forget_labels(
         **options: The method's own.
 
     Returns:
-        The unlearned model, on the run's device and in eval mode, with the bill.
+        The unlearned model, on the run's device and in eval mode, with the bill, and with what the retained
+        labels' mean AUC was before and after on training images held back from the method: ``retained``.
+        Nothing is refused for what it lost; that check is not on the method's bill.
 
     Raises:
         RequestError: The labels do not fit.
@@ -81,8 +86,7 @@ def forget_labels(
     known = entry.options()
     unlearner = entry.load()(**options)
     run = run or engine.start()
-    sample = calibration(data, images, run.seed, listed=request.rows)
-    seen = data if entry.data == "train" else sample
+    seen, held = shown(entry, data, images, run.seed, listed=request.rows)
     check_columns(seen, request)
     original = engine.place(copy.deepcopy(model), run).eval()
     started = time.perf_counter()
@@ -111,6 +115,7 @@ def forget_labels(
         images_processed=work.history.images_processed + work.images_scored + (len(seen) if again else 0),
         seconds=seconds,
         history=work.history,
+        retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
     )
 
 
@@ -135,6 +140,7 @@ def positions_of(data: Dataset, names: Sequence[str]) -> tuple[int, ...]:
     Raises:
         LabelMismatch: A name is no training image.
     """
+    names = as_names(names)
     place = dict(zip(data.ids.tolist(), data.rows.tolist(), strict=True)) if names else {}
     unknown = [name for name in names if name not in place]
     if unknown:
@@ -150,12 +156,22 @@ def calibration(data: Dataset, images: int, seed: int, *, listed: Sequence[int] 
 
     Images that are listed by their position in the whole source are always in it.
     """
-    if images < 16:
-        raise OptionError(f"--images is {images}; expected 16 or more")
+    if not 16 <= images <= MOST_IMAGES:
+        raise OptionError(f"--images is {images}; expected 16 or more, {MOST_IMAGES:,} at most")
     rank = uniform(seed, "calibration", data.rows)
     rank[np.isin(data.rows, np.array(listed, np.int64))] = -1.0
     images = max(images, len(listed))
     return data.take(np.sort(np.argsort(rank, kind="stable")[:images]))
+
+
+def shown(
+    entry: Method, data: Dataset, images: int, seed: int, *, listed: Sequence[int] = ()
+) -> tuple[Dataset, Dataset]:
+    """The images that a method sees, and those on which the retained labels are measured."""
+    sample = calibration(data, images, seed, listed=listed)
+    if entry.data == "train":
+        return data, look_alike(data, seed)
+    return held_back(data, sample, seed, listed=listed)
 
 
 def check_columns(data: Dataset, request: Request) -> None:

@@ -3,7 +3,8 @@
 The last convolution or linear layer before the head, whatever stands between the two (BatchNorm, a skip
 connection, an activation, pooling). With x the patches that it reads and h the penultimate features, one
 backward pass of ``sum h`` through what stands between gives the slope of each feature in its channel, so
-that a change D of the layer's weight changes the features by about::
+that a change D of the layer's weight changes the features by about (the mean and spread of a LayerNorm held
+constant, see `forget.norms`)::
 
     dh_ic = gain_c * (D_c . x_i)        x_i the mean patch of image i, weighted by those slopes
 """
@@ -23,6 +24,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.forget.norms import SteadyNorms
 from unlabel.models.head import find_head, tap
 
 BATCH = 128
@@ -125,7 +127,8 @@ def read_layer(model: nn.Module, layer: Layer, data: Dataset, run: Run) -> Readi
         with tap(head) as seen, torch.enable_grad(), run.log.track("score", len(data), "images") as advance:
             for start in range(0, len(own), BATCH):
                 batch = batch_of(data, own[start : start + BATCH], run.device)
-                model(batch.image)
+                with SteadyNorms():
+                    model(batch.image)
                 inputs, output = caught[0]
                 (gradient,) = torch.autograd.grad(seen[0].sum(), output)
                 read, by_position = columns_of(layer, inputs), positions_of(layer, gradient.float())

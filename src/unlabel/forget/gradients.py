@@ -5,6 +5,7 @@ the bare one, in eval mode; sums are carried in float64, reduced once over all p
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from typing import TypeAlias
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -146,17 +148,32 @@ def directional(model: nn.Module, batch: Batch, quantity: Quantity, direction: N
     parameters = {name: value.detach() for name, value in trainable(model).items()}
     along = {name: direction[name].to(value) for name, value in parameters.items()}
     try:
-        change = jvp(
-            lambda weights: quantity(functional_call(model, weights, (batch.image,)).float(), batch.target),
-            (parameters,),
-            (along,),
-        )[1]
+        with _plain_attention():
+            change = jvp(
+                lambda weights: quantity(
+                    functional_call(model, weights, (batch.image,)).float(), batch.target
+                ),
+                (parameters,),
+                (along,),
+            )[1]
     except RuntimeError as error:  # torch raises no narrower class for a formula that it lacks
         raise MethodError(
             f"the network cannot be differentiated forwards ({' '.join(str(error).split())[:120]}), which the"
             " influence of images needs; use weight-pruning, which needs gradients only"
         ) from error
     return change.detach()
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by its formula: torch's fast ways of computing it have no forward-mode derivatives."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def curvature_product(

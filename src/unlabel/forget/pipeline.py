@@ -20,6 +20,7 @@ from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.forget.gradients import Named
 from unlabel.forget.phases import joined
+from unlabel.forget.retained import Retained
 
 Bands: TypeAlias = dict[str, Tensor]  # the same, int8; 0 = untouched, 1.. = band
 
@@ -57,6 +58,7 @@ class Outcome:
         images_processed: Images that went through the network, repeats counted, scoring included.
         seconds: Wall clock of each stage.
         history: The steps of the repair.
+        retained: The retained labels before and after, on images held back from the method.
     """
 
     model: nn.Module
@@ -69,6 +71,7 @@ class Outcome:
     images_processed: int
     seconds: dict[str, float]
     history: History
+    retained: Retained
 
 
 @dataclass(frozen=True)

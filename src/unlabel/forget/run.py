@@ -1,24 +1,88 @@
 """What `unlabel forget` does: read a run and its data, forget, write a new run folder."""
 
+import hashlib
+import json
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import OptionError
-from unlabel.core.files import check_output, staged
-from unlabel.core.request import Request
-from unlabel.data.dataset import Dataset
+from unlabel.core.errors import MethodError, OptionError
+from unlabel.core.places import check_output, staged
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request, as_names
+from unlabel.data.dataset import Dataset, Source
 from unlabel.data.readers.tables import read_ids
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
+from unlabel.forget.methods.ranges import in_range
+from unlabel.forget.retained import told
 from unlabel.models.eraser import eraser_of
+from unlabel.runs.config import Config
 from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
 from unlabel.runs.lineage import ancestors
 from unlabel.runs.record import SCHEMA, blueprint_of, data_record, place_record, source_of
+from unlabel.training.checkpoints import Checkpoint, open_checkpoint
+from unlabel.training.fit import train
+from unlabel.training.run import _unfinished
+
+MAX_LOSS = 0.1  # in the retained labels' mean AUC: what loses more is not written
+
+
+def _trained(
+    run: Run,
+    data: Source,
+    out: Path,
+    config: Config,
+    record: dict[str, Any],
+    recipe: Recipe,
+    force: bool,
+    canaries: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    checkpoint = _unfinished_training(out, record, config, run, force=force)
+    started = time.perf_counter()
+    model, history = train(
+        data.train,
+        recipe,
+        run,
+        network=config.network,
+        stem=config.stem,
+        without=config.forgotten,
+        checkpoint=checkpoint,
+    )
+    total = sum(parameter.numel() for parameter in model.parameters())
+    kept = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
+    record |= {
+        "changed": total,
+        "total": total,
+        "images_used": len(data.train.answerable(kept)),
+        "images_processed": history.images_processed,
+        "steps": history.steps,
+        "seconds": {"train": history.seconds, "total": time.perf_counter() - started},
+    }
+    if run.rank == 0:
+        with staged(out, force=force) as folder:
+            write_run(folder, model, config, record, history, canaries)
+        shutil.rmtree(checkpoint.file.parent, ignore_errors=True)
+    return record
+
+
+def _unfinished_training(
+    out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool
+) -> Checkpoint:
+    """What outlives a kill, in a hidden folder beside ``out``; one of another job is refused."""
+    folder = _unfinished(out)
+    same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
+    same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
+    same["canaries"] = record["data"]["facts"].get("canaries")
+    print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+    return open_checkpoint(folder, print_of_job, run, force=force)
 
 
 def forget_run(
@@ -32,6 +96,7 @@ def forget_run(
     images: int = DEFAULT_IMAGES,
     keep_row: bool = False,
     rows: Path | None = None,
+    max_loss: float = MAX_LOSS,
     skip_bad: bool = False,
     force: bool = False,
     command: str = "",
@@ -48,6 +113,8 @@ def forget_run(
         data: Another data source than the one the parent remembers.
         images, keep_row, **options: See `forget.driver.forget_labels`.
         rows: Table of image names: forget the labels' annotations of these images only.
+        max_loss: Most that the retained labels' mean AUC may fall, 0 to 1, on training images held back
+            from the method: past it nothing is written, unless ``force``.
         skip_bad, force, command: See `train_run`.
 
     Returns:
@@ -55,11 +122,13 @@ def forget_run(
 
     Raises:
         UnlabelError: As the rooms raise.
+        MethodError: The retained labels lost more than ``max_loss``.
     """
+    in_range("max_loss", max_loss, 0, 1)
     if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
         raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")
     check_output(out, force=force)
-    config, record = read_config(parent), read_record(parent)
+    config, record, labels = read_config(parent), read_record(parent), as_names(labels)
     Request.make(labels, config.labels, forgotten=config.forgotten)
     entry = find_method(method)
     if entry.reference:
@@ -79,8 +148,9 @@ def forget_run(
     if rows:
         new["rows"] = {"file": rows.name, "sha256": file_sha256(rows), "count": len(listed)}
     settings = {"images": images, "keep_row": keep_row, "rows": listed, **options}
+    most = inf if force else max_loss
     return engine.launch(
-        run, _forget_job, entry.name, parent, tuple(labels), source.train, out, new, settings, force
+        run, _forget_job, entry.name, parent, labels, source.train, out, new, settings, force, most
     )
 
 
@@ -94,11 +164,18 @@ def _forget_job(
     record: dict[str, Any],
     settings: dict[str, Any],
     force: bool,
+    most: float,
 ) -> dict[str, Any]:
     loaded = load_run(parent)
     outcome = forget_labels(
         loaded.model, labels, data, method=method, forgotten=loaded.config.forgotten, run=run, **settings
     )
+    if outcome.retained.past(most):
+        raise MethodError(
+            f"{outcome.method} harms the {told(outcome.retained.to_json())}; that is a loss of more than"
+            f" --max-loss {most:g}, so nothing was written; use another method or milder options, raise"
+            " --max-loss, or write it all the same with --force"
+        )
     options = {key: value for key, value in outcome.options.items() if key != "blueprint"}
     record |= {
         "method": outcome.method,
@@ -112,6 +189,7 @@ def _forget_job(
         "images_processed": outcome.images_processed,
         "steps": outcome.history.steps,
         "seconds": outcome.seconds,
+        "retained": outcome.retained.to_json(),
     }
     kept = (
         settings["keep_row"] and not find_method(method).reference

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import write_text
 from unlabel.core.wording import suggest
 
 TRUSTED = "trusted-networks"
@@ -55,7 +56,7 @@ def build_custom(name: str, outputs: int) -> nn.Module:
     Raises:
         ModelError: The name is not trusted, cannot be imported or called, or makes no ``nn.Module``.
     """
-    folder = _permitted(name)
+    folder = permitted(name)
     with _first_on_path(folder):
         make = _function(name, folder)
         positional, keywords = _arguments(name, make, outputs)
@@ -105,15 +106,11 @@ def remember(name: str) -> str | None:
     folder = _granted[name]
     file = config_folder() / TRUSTED
     entry = {"network": name, "folder": None if folder is None else str(folder)}
-    temporary = file.with_name(f".{TRUSTED}.{os.getpid()}.tmp")
     try:
         kept = [line for line, old in _lines(file) if old.get("network") != name]
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("\n".join([*kept, json.dumps(entry, ensure_ascii=False)]) + "\n", "utf-8")
-        os.replace(temporary, file)
+        write_text(file, "\n".join([*kept, json.dumps(entry, ensure_ascii=False)]) + "\n")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         return (
             f"{file} cannot be written ({error.strerror or error}): let later commands build the network"
             f" with UNLABEL_TRUST={name} in the environment, in the folder of its module"
@@ -148,7 +145,7 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield line, value if isinstance(value, dict) else {}
 
 
-def _permitted(name: str) -> Path | None:
+def permitted(name: str) -> Path | None:
     """The folder to import a network from; raises unless the user has named it."""
     if name in _granted:
         return _granted[name]

@@ -1,25 +1,29 @@
 """A weight file of the user's own: read without running anything in it, and fitted to a network's keys."""
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError
+from unlabel.core.reading import open_plain, read_plain
 from unlabel.core.wording import listing
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head, head_rows
 
 Container = Literal["safetensors", "torch"]
 NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
+MOST_BYTES = 8_000_000_000
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before PyTorch 0.4.1 do not have it
 SAVE = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 
@@ -68,19 +72,20 @@ def read_weights(file: Path) -> Weights:
     """
     if not file.is_file():
         raise MissingFiles(f"no file {file}; expected weights: safetensors, or a state dict of torch.save")
-    with file.open("rb") as handle:
+    with open_plain(file) as handle:
         start = handle.read(9)
     if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
         try:
-            return Weights(load_file(file), "safetensors")
-        except (SafetensorError, OSError, ValueError) as error:
+            return Weights(load(read_plain(file, MOST_BYTES)), "safetensors")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise CheckpointMismatch(
                 f"{file} cannot be read as safetensors ({one_line(error)}); it is damaged: copy it again"
             ) from error
     try:
-        with warnings.catch_warnings():  # of what is refused below
+        with open_plain(file) as handle, warnings.catch_warnings():  # of what is refused below
             warnings.simplefilter("ignore")
-            value = torch.load(file, map_location="cpu", weights_only=True)
+            _check_size(handle)
+            value = torch.load(handle, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         raise ModelError(
@@ -97,6 +102,18 @@ def read_weights(file: Path) -> Weights:
             f" nor a state dict of torch.save: copy it again, or {SAVE}"
         ) from error
     return _tensors(file, value)
+
+
+def _check_size(handle: BinaryIO) -> None:
+    """Refuses a file that is too large, or that unpacks to more than it has: torch packs nothing."""
+    size = os.fstat(handle.fileno()).st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+    if is_zipfile(handle):
+        with ZipFile(handle) as archive:
+            if sum(item.file_size for item in archive.infolist()) > size:
+                raise ValueError("its content is packed")
+    handle.seek(0)
 
 
 def _tensors(file: Path, value: Any) -> Weights:
@@ -129,7 +146,8 @@ def _plain(value: Mapping[Any, Any]) -> bool:
 
 
 def _is_plain(item: Any) -> bool:
-    return isinstance(item, Tensor) and item.layout == torch.strided and not item.is_quantized
+    there = isinstance(item, Tensor) and item.device.type == "cpu"  # and not on "meta", without its numbers
+    return there and item.layout == torch.strided and not item.is_quantized
 
 
 def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> Fitted:

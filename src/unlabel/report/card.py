@@ -14,7 +14,7 @@ from unlabel.core.files import visible, write_bytes
 from unlabel.report import sentences
 from unlabel.report import tables as rows
 from unlabel.report.formatting import count, duration, percent, spoken
-from unlabel.report.marks import CARD, marked, untouched
+from unlabel.report.marks import CARD, marked, subject, written
 from unlabel.report.page import LISTS, WRONG, read_audit, unreadable
 from unlabel.report.readings import reading
 from unlabel.report.sections import provenance
@@ -46,22 +46,25 @@ def write_card(run: Path, license_: str | None = None) -> Path | None:
         ModelError: There is no audit.json, or it is damaged.
         OptionError: The licence is no identifier.
     """
-    path = run / CARD
-    kept = path.is_symlink() or (path.exists() and not untouched(path))
+    path, audit = run / CARD, read_audit(run)
+    try:
+        own = ("card", subject(audit))
+    except WRONG as error:
+        raise unreadable(run, error) from error
+    kept = path.is_symlink() or (path.exists() and written(path) != own)
     if license_ is None:
         license_ = LICENSE if kept else _named(path)
     if not re.fullmatch(LICENCES, license_):
         raise OptionError(
             f"--license is {visible(license_)[:40]!r}; expected an identifier: apache-2.0, mit, other"
         )
-    audit = read_audit(run)
     try:
         text = card(audit, license_)
     except WRONG as error:
         raise unreadable(run, error) from error
     if kept:
         return None
-    write_bytes(path, marked(text, run / "audit.json"))
+    write_bytes(path, marked(text, "card", own[1], run / "audit.json"))
     return path
 
 
@@ -188,11 +191,14 @@ def _cost(audit: Json) -> Iterator[str]:
     if changed is not None and total:
         yield f"- Weights changed: {count(changed)} of {count(total)} ({percent(changed / total)})"
     other = "retraining" if many else "training the original"
-    for cost in provenance.cost_rows(audit):
+    costs = provenance.cost_rows(audit)
+    for cost in costs:
         if cost.ours is not None:
             show = duration if cost.kind == "time" else count
             theirs = f"; {other}: {show(cost.theirs)}" if cost.theirs is not None else ""
             yield f"- {cost.name}: {show(cost.ours)}{theirs}"
+    if all(cost.theirs is None for cost in costs):
+        yield f"- Cost of {other}: {provenance.UNKNOWN}"
 
 
 def _made(audit: Json) -> Iterator[str]:

@@ -17,6 +17,7 @@ from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
 from unlabel.audit.setup import Case, open_case, sets_of
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError
+from unlabel.core.places import check_file
 from unlabel.core.request import Request
 from unlabel.data import DRAWN
 from unlabel.report.page import WRONG, read_audit, unreadable, write_report
@@ -46,7 +47,7 @@ def write_gallery(
         command: The command line, for the page.
 
     Raises:
-        OptionError: `out` is a folder, lies in the run, or is there already.
+        OptionError: `out` lies in the run, is there already, or is no place for a file.
         UnlabelError: As `gallery` and `write_report` raise.
     """
     name = run if run.name not in ("", "..") else run.absolute().resolve()
@@ -55,11 +56,9 @@ def write_gallery(
         raise OptionError(
             f"--out {path} lies in {run}, which is signed and given away as a whole; name a place outside it"
         )
-    if path.exists() and not path.is_dir() and not force:  # of a folder, `write_report` says so
-        raise OptionError(
-            f"{path} is there already; name another file with --out, or replace it with --force"
-        )
-    return write_report(run, path, gallery=gallery(run, where, data=data), command=command)
+    check_file(path, force=force)
+    shown = gallery(run, where, data=data)
+    return write_report(run, path, gallery=shown, command=command, force=force)
 
 
 def gallery(run: Path, where: Run, *, data: str | None = None) -> Gallery:

@@ -1,49 +1,73 @@
 """Whose audit a written file is of, and whether a person has changed it since.
 
-What `unlabel report` writes ends in a comment with the sha256 of the audit that it was made from, and of its
-own text above: a page that a later audit has made wrong is noticed, and a card that someone has worked on is
-not written over.
+What `unlabel report` writes ends in a comment: whether it is a page or a card, of which weights (or which
+comparison) and audit, and the sha256 of its own text above. So a page that a later audit has made wrong is
+noticed, and neither another run's page nor a file that someone has worked on is written over.
 """
 
 import hashlib
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal
 
+from unlabel.core.reading import ReadError, read_plain
 from unlabel.runs.folder import file_sha256
 
 PAGE, CARD = "report.html", "README.md"
-_MARK = re.compile(rb"<!-- unlabel: of audit\.json ([0-9a-f]{64}), text ([0-9a-f]{64}) -->\n\Z")
-_LONGEST = 200  # bytes of a mark, with room to spare
+_MARK = re.compile(
+    rb"<!-- unlabel: (page|card) of ([a-z]+ [0-9a-f]{64}), of [a-z]+\.json ([0-9a-f]{64}),"
+    rb" text ([0-9a-f]{64}) -->\n\Z"
+)
+_LONGEST = 400  # bytes of a mark, with room to spare
 MOST_BYTES = 64_000_000
+Kind = Literal["page", "card"]
 
 
-def marked(text: str, audit: Path) -> bytes:
+def subject(audit: Mapping[str, Any]) -> str:
+    """What an audit is of: the audited weights. It may come from anyone."""
+    sha256 = str((audit["models"].get("after") or {}).get("sha256"))
+    return f"weights {sha256 if re.fullmatch('[0-9a-f]{64}', sha256) else _sha256(sha256.encode())}"
+
+
+def marked(text: str, kind: Kind, of: str, source: Path) -> bytes:
     """A text with its mark, as the bytes of a file.
 
     Args:
         text: HTML or Markdown.
-        audit: The audit.json that it was made from.
+        kind: What it is.
+        of: What it is about; see `subject`.
+        source: The audit.json, or compare.json, that it was made from.
     """
     content = text.encode("utf-8", "backslashreplace")  # a file's name need not be UTF-8
     if not content.endswith(b"\n"):
         content += b"\n"
-    own = hashlib.sha256(content).hexdigest()
-    return content + f"<!-- unlabel: of audit.json {file_sha256(audit)}, text {own} -->\n".encode()
+    made = f"{kind} of {of}, of {source.name} {file_sha256(source)}, text {_sha256(content)}"
+    return content + f"<!-- unlabel: {made} -->\n".encode()
 
 
-def untouched(file: Path) -> bool:
-    """Whether a file is as `unlabel report` wrote it, from whatever audit."""
+def written(file: Path) -> tuple[str, str]:
+    """The kind of a file that `unlabel` wrote and what it is of; empty for any other, or a changed one."""
     content = _read(file)
     found = _MARK.search(content[-_LONGEST:])
-    return bool(found) and hashlib.sha256(content[: -len(found[0])]).hexdigest().encode() == found[2]
+    if found is None or _sha256(content[: -len(found[0])]).encode() != found[4]:
+        return "", ""
+    return found[1].decode(), found[2].decode()
 
 
 def stale(run: Path) -> list[str]:
     """The files of an audited run that `unlabel report` wrote of another audit than the one there now."""
     now = file_sha256(run / "audit.json").encode()
     marks = {name: _MARK.search(_read(run / name)[-_LONGEST:]) for name in (PAGE, CARD)}
-    return [name for name, found in marks.items() if found and found[1] != now]
+    return [name for name, found in marks.items() if found and found[3] != now]
 
 
 def _read(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() and file.stat().st_size <= MOST_BYTES else b""
+    with suppress(ReadError):
+        return read_plain(file, MOST_BYTES)
+    return b""
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

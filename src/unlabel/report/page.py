@@ -8,12 +8,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import read_json, write_bytes
+from unlabel.core.files import write_bytes
+from unlabel.core.places import check_file
+from unlabel.core.reading import read_json
 from unlabel.report import charts as plots
 from unlabel.report import formatting as numbers
 from unlabel.report import sentences, views, words
 from unlabel.report import tables as rows
-from unlabel.report.marks import PAGE, marked
+from unlabel.report.marks import PAGE, marked, subject, written
 from unlabel.report.pictures import STRIPS, Gallery
 from unlabel.report.readings import reading
 from unlabel.report.sections import durability, groups, provenance
@@ -49,8 +51,40 @@ def render(audit: Mapping[str, Any], *, command: str | None = None, gallery: Gal
     )
 
 
+def check_page(run: Path, out: Path | None = None, *, force: bool = False) -> Path:
+    """Refuses, before any work, a place that the report of an audited run must not be written to.
+
+    Args:
+        run: Folder that holds audit.json.
+        out: File to write; RUN/report.html where it is None.
+        force: Replace a file that is no page of this run.
+
+    Returns:
+        The file to write.
+
+    Raises:
+        ModelError: There is no audit.json, or it is damaged.
+        OptionError: It is a folder, a link, a part of a run, or, without `force`, no page of this run.
+    """
+    path = run / PAGE if out is None else out
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}")
+    audit = read_audit(run)
+    try:
+        own = ("page", subject(audit))
+    except WRONG as error:
+        raise unreadable(run, error) from error
+    check_file(path, force=force, ours=lambda: written(path) == own)
+    return path
+
+
 def write_report(
-    run: Path, out: Path | None = None, *, gallery: Gallery | None = None, command: str | None = None
+    run: Path,
+    out: Path | None = None,
+    *,
+    gallery: Gallery | None = None,
+    command: str | None = None,
+    force: bool = False,
 ) -> Path:
     """Writes the report of an audited run, whole or not at all, and returns its path.
 
@@ -59,22 +93,20 @@ def write_report(
         out: File to write; RUN/report.html where it is None.
         gallery: Example images to show.
         command: The command that makes it; by default, what `unlabel report` would be called with.
+        force: Replace a file that is no page of this run.
 
     Raises:
         ModelError: There is no audit.json, or it is damaged.
-        OptionError: `out` is a folder.
+        OptionError: As `check_page` raises.
     """
-    audit = read_audit(run)
-    path = run / PAGE if out is None else out
-    if path.is_dir():
-        raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}")
+    path, audit = check_page(run, out, force=force), read_audit(run)
     command = command or f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
     try:
         text = render(audit, command=command, gallery=gallery)
     except WRONG as error:
         raise unreadable(run, error) from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, marked(text, run / "audit.json"))
+    write_bytes(path, marked(text, "page", subject(audit), run / "audit.json"))
     return path
 
 
@@ -185,6 +217,7 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "label_axis": scale,
         "chance": chance,
         "costs": provenance.cost_rows(audit),
+        "unknown": provenance.UNKNOWN,
         "references": len(references),
         "controls": list(controls(audit)),
         "splits": provenance.splits(audit),

@@ -11,14 +11,14 @@ from unlabel.report.tables import Json, attack_rows, audited, how, label_rows, l
 # headline -> (tone of the page, the finding as a sentence about {labels})
 FINDINGS: Mapping[str, tuple[str, str]] = {
     "INVALID AUDIT": ("fail", "this audit cannot be relied on, whatever its numbers say about {labels}."),
-    "NOT UNLEARNED": ("fail", "the model still answers for {labels}."),
+    "NOT UNLEARNED": ("fail", "{labels} can still be read out of the model."),
     "DISABLED ONLY": (
         "fail",
         "{labels} {is_} gone from the output, but more can still be recovered than from a model"
         " retrained without {it}.",
     ),
     "UNLEARNED BUT HARMFUL": (
-        "open",
+        "fail",
         "{labels} {is_} as hard to recover as from a model retrained without {it}, but the kept labels"
         " suffered.",
     ),
@@ -42,10 +42,24 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"
         " still work. Whether that lasts was not tested.",
     ),
+    "DISABLED, HARMFUL, NO REFERENCE": (
+        "fail",
+        "the model no longer answers for {labels}, but the kept labels suffered. Without a retrained model to"
+        " compare with, nobody can say how far the forgetting goes.",
+    ),
+    "DISABLED, NOT DURABLE, NO REFERENCE": (
+        "fail",
+        "the model no longer answers for {labels}, but when it is compressed or trained again, more comes"
+        " back.",
+    ),
     "DISABLED, NO REFERENCE": (
         "open",
         "the model no longer answers for {labels}, but without a retrained model to compare with, nobody"
         " can say how far that goes.",
+    ),
+    "INCONCLUSIVE, HARMFUL": (
+        "fail",
+        "the kept labels suffered, and these measurements do not settle how far {labels} {is_} forgotten.",
     ),
     "INCONCLUSIVE": ("open", "these measurements do not settle how far {labels} {is_} forgotten."),
 }
@@ -194,6 +208,11 @@ def banners(audit: Json) -> list[tuple[str, str, list[str]]]:
     if not audit["valid"]:
         text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
         found.append(("fail", text, list(audit["invalid_because"])))
+    notes = [claim.get("notes") or {} for claim in audit["claims"].values()]
+    if unfair := [item for item in notes if item.get("finding") == "unfair reference"]:
+        runs = [str(item["run"]) for item in unfair[0].get("unfair_references") or ()]
+        text = "Unfair: a retrained model ranks the kept labels far worse than the original does. Nothing is"
+        found.append(("open", f"{text} decided against it.", runs))
     references = len(audit["models"].get("references") or ())
     provisional = any(claim.get("provisional") for claim in audit["claims"].values())
     if provisional and references >= 3:

@@ -70,6 +70,8 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
             theirs = numbers.duration(time.theirs)
             theirs += f", {numbers.count(steps.theirs)} steps" if steps.theirs is not None else ""
             notes += [f"{what}: {theirs}"]
+        else:
+            notes += [f"{what}: {provenance.UNKNOWN}"]
         for cost, more, less in (
             (images, "fewer images than", "as many images as"),
             (time, "faster than", "the time of"),

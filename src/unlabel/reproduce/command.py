@@ -9,8 +9,8 @@ from typing import Any
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import suggest
-from unlabel.data.images.cache import cache_folder
-from unlabel.reproduce.document import document, write_page
+from unlabel.data.images.cache_folder import cache_folder
+from unlabel.reproduce.document import check_page, document, write_page
 from unlabel.reproduce.scale import SCALES, Scale
 from unlabel.reproduce.study import Made, carry_out, planned, with_data
 
@@ -39,6 +39,7 @@ class Request:
         out: Folder of the page.
         cache: Folder of runs and cells.
         command: What was typed, without paths.
+        force: Replace files in the page's folder that are no page of this name.
     """
 
     name: str
@@ -46,9 +47,18 @@ class Request:
     out: Path
     cache: Path
     command: str
+    force: bool = False
 
 
-def request(name: str, *, scale: str, data: Sequence[str], out: Path | None, cache: Path | None) -> Request:
+def request(
+    name: str,
+    *,
+    scale: str,
+    data: Sequence[str],
+    out: Path | None,
+    cache: Path | None,
+    force: bool = False,
+) -> Request:
     """Checks what was typed.
 
     Args:
@@ -57,6 +67,7 @@ def request(name: str, *, scale: str, data: Sequence[str], out: Path | None, cac
         data: See `plan.with_data`.
         out: Folder of the page; None for ``reproduce`` in the current folder.
         cache: Folder of runs and cells; None for one in the user's cache.
+        force: See `Request`.
 
     Raises:
         OptionError: No such page, scale or data set, or the scale needs data that is not named.
@@ -68,7 +79,7 @@ def request(name: str, *, scale: str, data: Sequence[str], out: Path | None, cac
     words = ["unlabel reproduce", name, f"--scale {scale}", *(f"--data {_bare(item)}" for item in data)]
     sizes = with_data(SCALES[scale], data)
     return Request(
-        name, sizes, out or Path("reproduce"), cache or cache_folder() / "reproduce", " ".join(words)
+        name, sizes, out or Path("reproduce"), cache or cache_folder() / "reproduce", " ".join(words), force
     )
 
 
@@ -101,6 +112,7 @@ def make_page(wanted: Request, where: Run) -> Path:
         UnlabelError: As training, forgetting and auditing raise.
     """
     module, scale = _module(wanted.name), wanted.scale
+    check_page(wanted.name, wanted.out, force=wanted.force)
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; a page is computed in one process: leave it out")
     asked = module.studies(scale)
@@ -109,6 +121,9 @@ def make_page(wanted: Request, where: Run) -> Path:
     more = (where,) if wanted.name == MEASURED else ()
     content = module.content(made, scale, *more)
     page = document(wanted.name, content, scale, data_of(made, scale), where, wanted.command)
+    check_page(
+        wanted.name, wanted.out, force=wanted.force
+    )  # another command may have written there meanwhile
     return write_page(page, content.pictures, wanted.out)
 
 

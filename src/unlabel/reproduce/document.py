@@ -16,6 +16,8 @@ import torch
 from unlabel.audit.results import plain
 from unlabel.core.engine import Run
 from unlabel.core.files import write_json, write_text
+from unlabel.core.places import check_file, check_folder
+from unlabel.core.reading import read_json
 from unlabel.reproduce.numbers import Entry, text
 from unlabel.reproduce.published import published
 from unlabel.reproduce.scale import Scale
@@ -194,6 +196,30 @@ def _setting(page: Mapping[str, Any]) -> list[str]:
         f"- Every figure is in [{page['page']}.json]({page['page']}.json).",
     ]
     return rows
+
+
+def check_page(name: str, out: Path, *, force: bool) -> None:
+    """Refuses, before any work, a folder in which a page would replace what is none of that name.
+
+    Args:
+        name: The page's.
+        out: Its folder.
+        force: Replace any plain files of its names.
+
+    Raises:
+        OptionError: It is no folder to write to, or holds other files of the page's names.
+    """
+    check_folder(out)
+
+    def ours() -> bool:
+        try:
+            found = read_json(out / f"{name}.json")
+            return (found["schema"], found["page"]) == (SCHEMA, name)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
+    for file in (out / f"{name}{ending}" for ending in (".json", ".md", ".svg")):
+        check_file(file, force=force, ours=ours)
 
 
 def write_page(page: Mapping[str, Any], pictures: Sequence[Picture], out: Path) -> Path:

@@ -55,6 +55,17 @@ def interval(value: float, ci: Iterable[float], digits: int = 3) -> Entry:
     return {"value": float(value), "ci": [float(low), float(high)], "digits": digits}
 
 
+def between(values: Iterable[float], digits: int = 1) -> str:
+    """The range of some values in words; a single number where both ends read the same.
+
+    >>> between([57.01, 56.98]), between([57.0, 58.2, 57.5])
+    ('57.0', '57.0 to 58.2')
+    """
+    known = list(values)
+    low, high = f"{min(known):,.{digits}f}", f"{max(known):,.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
 def whole(values: Iterable[float | None]) -> Entry:
     """Like `spread`, for counts: the mean, and the deviation only where it is not 0.
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 
 from unlabel.core.errors import ModelError
 from unlabel.core.files import visible
@@ -12,6 +11,8 @@ SIZES = (16, 512)  # sides of images that can be read, in pixels
 MOST_LABELS = 50_000  # more than any collection has; a hostile file must not fill the memory
 LONGEST_LABEL = 500
 MOST_DIRECTIONS = 4096  # in an erasing layer
+LARGEST_MEAN = 1000.0  # of pixels from 0 to 1; a hostile one must not make every output NaN
+STDS = (1e-6, 1e6)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Config:
         labels: Output names, in order: 1 to 50,000 different ones, without control characters.
         forgotten: Labels whose output is removed: a constant, printed as null. Not all of them.
         image_size: Side of the square input, 16 to 512 pixels.
-        mean, std: Normalisation of red, green and blue; ``std`` > 0.
+        mean, std: Normalisation of red, green and blue: -1,000 to 1,000, and 1e-6 to 1e6.
         thresholds: Probability from which each label counts as present.
         activation: ``sigmoid``, each label by itself, or ``softmax``, classes of which one is present.
         eraser: Rank of the layer before the head that takes directions out of the features, 0 to 4,096; 0
@@ -71,10 +72,12 @@ class Config:
         )
         size = self.image_size
         yield f"image_size {size}; expected {least} to {most}", not least <= size <= most
-        colours = (*self.mean, *self.std)
+        low, high = STDS
         yield (
-            "a mean or std that is no usable number",
-            not all(map(isfinite, colours)) or not all(0 < value < 1e6 for value in self.std),
+            f"a mean or std that is no usable number; expected a mean of -{LARGEST_MEAN:,.0f} to"
+            f" {LARGEST_MEAN:,.0f} and a std of {low:g} to {high:,.0f}",
+            not all(abs(value) <= LARGEST_MEAN for value in self.mean)
+            or not all(low <= value <= high for value in self.std),
         )
         yield (
             f"activation {self.activation[:20]!r}; expected sigmoid or softmax",
@@ -88,10 +91,8 @@ class Config:
             "erased labels that are not among its labels, or no layer that erases them",
             not {*self.erased} <= {*self.labels} or (bool(self.erased) and not self.eraser),
         )
-        yield (
-            f"network {self.network[:40]!r}; expected a name",
-            not re.fullmatch(r"[\w.:-]{1,200}", self.network),
-        )
+        for kind, name in (("network", self.network), ("stem", self.stem)):
+            yield f"{kind} {name[:40]!r}; expected a name", not re.fullmatch(r"[\w.:-]{1,200}", name)
 
 
 def _is_name(label: str) -> bool:

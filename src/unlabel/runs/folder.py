@@ -22,24 +22,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
-from unlabel.core.files import (
-    RECORD,
-    check_output,
-    read_json,
-    restore,
-    staged,
-    visible,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from unlabel.core.files import RECORD, visible, write_bytes, write_json, write_text
+from unlabel.core.places import check_output, restore, staged
+from unlabel.core.reading import ReadError, file_sha256, read_json, read_plain, reason
 from unlabel.core.recipe import History, Recipe
 from unlabel.models.build import build
 from unlabel.models.eraser import insert_empty
+from unlabel.models.source import code_of
 from unlabel.runs.config import Config
 
 __all__ = [
@@ -66,17 +59,24 @@ __all__ = [
 MODEL, CONFIG, STEPS = "model.safetensors", "config.json", "log.jsonl"
 CANARIES = "canaries.json"
 MOST_IMAGES = 2**20  # in one step
+MOST_NAMES = 25_000_000  # bytes of a weight file that are no weights
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run read from disk."""
+    """A run read from disk; ``code`` is the digest of a network of the user's own, see `models.source`."""
 
     path: Path
     model: nn.Module
     config: Config
     record: Mapping[str, Any]
     sha256: str
+    code: str = ""
+
+    @property
+    def key(self) -> str:
+        """What its outputs depend on beside the images: its weights, and the user's own code."""
+        return f"{self.sha256}/{self.code}" if self.code else self.sha256
 
 
 def load_run(path: str | Path) -> Loaded:
@@ -94,13 +94,15 @@ def load_run(path: str | Path) -> Loaded:
     file = path / MODEL
     if not file.is_file():
         raise MissingFiles(f"{file} is missing; expected a run folder written by `unlabel train` or `forget`")
-    try:
-        state = load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointMismatch(
-            f"{file} cannot be read ({error}); it is damaged or truncated: write or copy the run again"
-        ) from error
     expected = model.state_dict()
+    size = sum(value.numel() * value.element_size() for value in expected.values())
+    try:
+        content = read_plain(file, 2 * size + MOST_NAMES)  # float64, at most, and the names
+        state = load(content)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointMismatch(
+            f"{file} cannot be read ({reason(error)}); damaged or truncated: write or copy the run again"
+        ) from error
     wrong = sorted(
         {*state} ^ {*expected}
         | {name for name in {*state} & {*expected} if state[name].shape != expected[name].shape}
@@ -114,7 +116,8 @@ def load_run(path: str | Path) -> Loaded:
     if unusable:
         raise CheckpointMismatch(f"{file} holds NaN or infinity in '{unusable[0]}'; write the run again")
     model.load_state_dict(state)
-    return Loaded(path, model.eval(), config, record, file_sha256(file))
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Loaded(path, model.eval(), config, record, sha256, code_of(config.network))
 
 
 def read_config(path: Path) -> Config:
@@ -152,7 +155,7 @@ TEXTS = """method start device precision command date requested_method data.sour
     parent.sha256 blueprint.network blueprint.stem adopted.weights adopted.container adopted.prefix"""
 INTEGERS = """seed steps changed total images_used images_processed processes rows.count
     blueprint.batch_size blueprint.micro_batch"""
-OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe"
+OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe retained"
 LISTS = "labels without ancestors adopted.filled adopted.notes"
 ANCESTOR = {"run": str, "sha256": str, "method": str, "labels": list, "annotations": int, "date": str}
 KINDS = {
@@ -250,8 +253,10 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
         raise MissingFiles(f"{path} is no run folder: it has no {name}; name a folder that unlabel wrote")
     try:
         value = read_json(file)
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON ({error}); expected the file that unlabel wrote") from error
+    except (ValueError, ReadError) as error:
+        raise ModelError(
+            f"{file} is not JSON ({reason(error)}); expected the file that unlabel wrote"
+        ) from error
     if not isinstance(value, dict):
         raise ModelError(f"{file} holds no JSON object; expected the file that unlabel wrote")
     return value
@@ -275,12 +280,6 @@ def write_run(
     if canaries:
         write_json(folder / CANARIES, canaries)
     write_json(folder / RECORD, record)  # last: without it, a folder is no run
-
-
-def file_sha256(file: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:

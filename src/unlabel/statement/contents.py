@@ -5,22 +5,21 @@ Names come from the folder and never from a statement, so a statement cannot lea
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from math import ceil
 from pathlib import Path
 
 from unlabel.core.errors import ModelError
-
-STATEMENT = "statement.dsse.json"
-"""The one file that a statement cannot list: itself."""
+from unlabel.core.files import STATEMENT
+from unlabel.core.leftovers import is_leftover
+from unlabel.core.progress import SILENT, Advance, Log
+from unlabel.core.reading import open_plain, reason
 
 MOST_FILES = 10_000
 MOST_FOLDERS = 32  # one inside the other
 _CHUNK = 2**20
-_PLAIN = (
-    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-)
 
 
 @dataclass(frozen=True)
@@ -30,38 +29,44 @@ class Contents:
     Args:
         files: Path below the folder, with ``/`` between its parts -> hex sha256; sorted by path.
         refused: Path -> why that entry cannot be covered: a link, no plain file, unreadable.
+        leftovers: Names of files that a killed command was writing in it; they are no part of the run.
     """
 
     files: dict[str, str]
     refused: dict[str, str]
+    leftovers: tuple[str, ...] = ()
 
 
-def contents(folder: Path) -> Contents:
-    """Hashes every file below a folder except its statement; follows no link.
+def contents(folder: Path, log: Log = SILENT) -> Contents:
+    """Hashes every file below a folder except its statement and leftovers; follows no link.
 
     Args:
         folder: A run's folder.
+        log: Receives progress, in MiB.
 
     Raises:
         ModelError: More than 10,000 files, or folders nested more than 32 deep.
     """
-    files, refused = {}, {}
-    for count, (name, entry) in enumerate(_below(folder, "", 0)):
-        if count >= MOST_FILES:
-            raise ModelError(f"{folder} holds more than {MOST_FILES:,} files; expected a run's folder")
-        if name == STATEMENT:
-            continue
-        try:
-            name.encode("utf-8")
-            if entry.is_symlink():
-                refused[name] = "is a link; expected a file"
-            else:
-                files[name] = plain_sha256(Path(entry.path))
-        except UnicodeEncodeError:
-            refused[name.encode("utf-8", "backslashreplace").decode()] = "has a name that is not UTF-8"
-        except OSError as error:
-            refused[name] = f"cannot be read ({error.strerror or error})"
-    return Contents(dict(sorted(files.items())), dict(sorted(refused.items())))
+    entries = [found for found in islice(_below(folder, "", 0), MOST_FILES + 1) if found[0] != STATEMENT]
+    if len(entries) > MOST_FILES:
+        raise ModelError(f"{folder} holds more than {MOST_FILES:,} files; expected a run's folder")
+    size = sum(ceil(entry.stat(follow_symlinks=False).st_size / _CHUNK) for _, entry in entries)
+    files, refused, leftovers = {}, {}, []
+    with log.track("hash", size, "MiB") as advance:
+        for name, entry in entries:
+            try:
+                name.encode("utf-8")
+                if entry.is_symlink():
+                    refused[name] = "is a link; expected a file"
+                elif is_leftover(name) and entry.is_file(follow_symlinks=False):
+                    leftovers.append(name)
+                else:
+                    files[name] = _sha256(Path(entry.path), advance)
+            except UnicodeEncodeError:
+                refused[name.encode("utf-8", "backslashreplace").decode()] = "has a name that is not UTF-8"
+            except OSError as error:
+                refused[name] = f"cannot be read ({reason(error)})"
+    return Contents(dict(sorted(files.items())), dict(sorted(refused.items())), tuple(sorted(leftovers)))
 
 
 def _below(folder: Path, inside: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -75,36 +80,10 @@ def _below(folder: Path, inside: str, depth: int) -> Iterator[tuple[str, os.DirE
                 yield f"{inside}{entry.name}", entry
 
 
-def plain_sha256(file: Path) -> str:
-    """Hex digest of a file's bytes; a link or a device is not opened as one.
-
-    Raises:
-        OSError: It is no plain file, or cannot be read.
-    """
+def _sha256(file: Path, advance: Advance) -> str:
     digest = hashlib.sha256()
-    with os.fdopen(_open(file), "rb", buffering=0) as handle:
+    with open_plain(file, follow=False) as handle:
         while chunk := handle.read(_CHUNK):
             digest.update(chunk)
+            advance(1)
     return digest.hexdigest()
-
-
-def read_plain(file: Path, most: int) -> bytes:
-    """The bytes of a plain file of bounded size.
-
-    Raises:
-        OSError: It is no plain file, or cannot be read.
-        ValueError: It is larger.
-    """
-    with os.fdopen(_open(file), "rb") as handle:
-        content = handle.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it has more than {most:,} bytes")
-    return content
-
-
-def _open(file: Path) -> int:
-    handle = os.open(file, _PLAIN)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(None, "no plain file")
-    return handle

@@ -13,10 +13,10 @@ that is written in any other way is refused: no byte of it can change unnoticed.
 import base64
 import binascii
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unlabel.core.reading import parse_json
 from unlabel.statement.canonical import canonical
 from unlabel.statement.keys import public_bytes, public_of
 from unlabel.statement.packages import package
@@ -81,7 +81,7 @@ def open_envelope(content: bytes) -> Opened:
         OptionError: The package is missing.
     """
     try:
-        whole: Any = json.loads(content)
+        whole: Any = parse_json(content)
         (signature,) = whole["signatures"]
         payload, public, sig = (
             base64.b64decode(text, validate=True)

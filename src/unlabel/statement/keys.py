@@ -1,12 +1,12 @@
 """Ed25519 keys in PEM files, as every tool writes and reads them. Needs the package of ``unlabel[sign]``."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabel.core.errors import MissingFiles, OptionError
 from unlabel.core.files import WriteError
-from unlabel.statement.contents import read_plain
+from unlabel.core.leftovers import create
+from unlabel.core.reading import ReadError, read_plain, reason
 from unlabel.statement.packages import package
 
 if TYPE_CHECKING:
@@ -115,18 +115,9 @@ def write_keys(out: Path) -> tuple[Path, Path]:
 
 
 def _create(file: Path, content: bytes, mode: int) -> None:
-    """Writes a file that does not exist yet, with its mode from the first byte on."""
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        create(file, content, mode)
     except OSError as error:
-        raise WriteError.at(file, error) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        file.unlink(missing_ok=True)
         raise WriteError.at(file, error) from error
 
 
@@ -141,5 +132,5 @@ def _read(file: Path) -> bytes:
         raise MissingFiles(f"--key {file}: no such file; expected an Ed25519 key in PEM form")
     try:
         return read_plain(file.resolve(), MOST_BYTES)
-    except ValueError as error:
-        raise OptionError(f"--key {file} is no key: {error}") from error
+    except ReadError as error:
+        raise OptionError(f"--key {file} is no key: {reason(error)}") from error

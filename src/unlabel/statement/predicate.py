@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.core.errors import ModelError
-from unlabel.core.files import RECORD, read_json
+from unlabel.core.files import RECORD
+from unlabel.core.reading import read_json
 from unlabel.runs.folder import CONFIG, MODEL, read_config, read_record
 from unlabel.statement.schema import audit_faults
 from unlabel.statement.tensors import file_tensors_sha256

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import sweep, visible, write_bytes
+from unlabel.core.files import visible, write_bytes
+from unlabel.core.leftovers import sweep_inside
+from unlabel.core.places import held
 from unlabel.core.wording import listing
 from unlabel.report.marks import stale
 from unlabel.runs.folder import read_record
@@ -14,6 +16,9 @@ from unlabel.statement.contents import STATEMENT, contents
 from unlabel.statement.envelope import MOST_BYTES, key_id, seal
 from unlabel.statement.keys import read_private
 from unlabel.statement.predicate import AUDIT, statement
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 LONGEST_SIGNER = 200
 
@@ -35,7 +40,8 @@ def sign_run(
 
     Raises:
         ModelError: The run is damaged, holds a link, or its audit or report belongs to other files.
-        OptionError: A statement exists, the key does not fit or lies in the run, or a package is missing.
+        OptionError: A statement exists, the key does not fit or lies in the run, a package is missing, or the
+            run is being audited.
         WriteError: The disk is full, or something else of the kind.
     """
     read_record(run)  # also puts back a run that a killed command had moved away
@@ -51,7 +57,16 @@ def sign_run(
     if run.resolve() in key.resolve().parents:
         raise OptionError(f"--key {key} lies in the run, and would be given away with it; keep it elsewhere")
     private = read_private(key)
-    sweep(out)
+    with held(run, alone=True) as free:
+        if not free:
+            raise OptionError(f"{run} is being audited or signed; sign it when that has ended")
+        return _sign(run, out, private, signer, issued_at)
+
+
+def _sign(
+    run: Path, out: Path, private: "Ed25519PrivateKey", signer: str | None, issued_at: str | None
+) -> tuple[Path, dict[str, Any], str]:
+    sweep_inside(run)
     there = contents(run)
     if there.refused:
         faults = [f"{visible(name)} {fault}" for name, fault in there.refused.items()]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from unlabel.core.errors import CheckpointMismatch
+from unlabel.core.reading import open_plain
 from unlabel.statement.canonical import canonical
 
 BYTES: Mapping[str, int] = {
@@ -86,7 +87,7 @@ def file_tensors_sha256(file: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with file.open("rb") as handle:
+        with open_plain(file) as handle:
             start, places = _header(handle)
             for name, kind, shape, begin, end in sorted(places):
                 digest.update(_title(name, kind, shape))

@@ -7,7 +7,6 @@
 A check that cannot be made is a failed one. Nothing that the statement says is used as a path.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.core.errors import MissingFiles, UnlabelError
-from unlabel.core.files import RECORD, restore
+from unlabel.core.files import RECORD
+from unlabel.core.places import restore
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.reading import parse_json, read_plain, reason
 from unlabel.runs.folder import CONFIG, MODEL
 from unlabel.statement.canonical import canonical
-from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents, read_plain
+from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents
 from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope
 from unlabel.statement.keys import read_public
 from unlabel.statement.predicate import AUDIT, PREDICATE, SCHEMA, SIGNERS_WORD, TYPE, borne_out, read_audit
@@ -53,6 +55,7 @@ class Verified:
         files: How many files the statement lists.
         predicate: What the statement says, as far as it could be read.
         data: What measuring again found; None where that was not asked for.
+        ignored: Files that a killed command was writing in the run: never read, and covered by no signature.
     """
 
     statement: Path
@@ -63,6 +66,7 @@ class Verified:
     files: int = 0
     predicate: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -70,12 +74,13 @@ class Verified:
         return not self.problems
 
 
-def verify_run(run: Path, key: Path | None = None) -> Verified:
+def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verified:
     """Checks a signed run; changes nothing.
 
     Args:
         run: A run folder with a statement.
         key: The public key of the signer, from a source that you trust; without it, anybody may have signed.
+        log: Receives progress.
 
     Raises:
         MissingFiles: There is no run, or no statement in it.
@@ -90,9 +95,9 @@ def verify_run(run: Path, key: Path | None = None) -> Verified:
         )
     public = read_public(key) if key is not None else None
     try:
-        opened = open_envelope(read_plain(file, MOST_BYTES))
+        opened = open_envelope(read_plain(file, MOST_BYTES, follow=False))
     except (ValueError, OSError) as error:
-        return Verified(file, (Problem("statement", STATEMENT, f"cannot be used: {error}"),))
+        return Verified(file, (Problem("statement", STATEMENT, f"cannot be used: {reason(error)}"),))
     problems = []
     if not opened.valid:
         problems.append(Problem("signature", STATEMENT, "the signature is not that of this statement"))
@@ -104,22 +109,29 @@ def verify_run(run: Path, key: Path | None = None) -> Verified:
             problems.append(Problem("signer", STATEMENT, what))
     said, faults = _read(opened)
     problems += faults
-    there = contents(run)
+    there = contents(run, log)
     if said is None:
-        return Verified(file, tuple(problems), opened.valid, signer, opened.key_id)
+        return Verified(file, tuple(problems), opened.valid, signer, opened.key_id, ignored=there.leftovers)
     listed = {item["name"]: item["digest"]["sha256"] for item in said["subject"]}
     changed = [_same_tensors(run, problem, said) for problem in _compare(listed, there)]
     problems += changed
     problems += _claims(run, there, said["predicate"], {problem.where for problem in changed})
     return Verified(
-        file, tuple(problems), opened.valid, signer, opened.key_id, len(listed), said["predicate"]
+        file,
+        tuple(problems),
+        opened.valid,
+        signer,
+        opened.key_id,
+        len(listed),
+        said["predicate"],
+        ignored=there.leftovers,
     )
 
 
 def _read(opened: Opened) -> tuple[dict[str, Any] | None, list[Problem]]:
     """The statement inside an envelope, if its form is right."""
     try:
-        said = json.loads(opened.payload)
+        said = parse_json(opened.payload)
         if len(said["subject"]) > MOST_FILES:
             raise ValueError(f"it lists more than {MOST_FILES:,} files")
         if canonical(said) != opened.payload:

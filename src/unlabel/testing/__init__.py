@@ -27,7 +27,7 @@ from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import DEFAULT_IMAGES
-from unlabel.forget.driver import calibration, forget_labels
+from unlabel.forget.driver import forget_labels, shown
 from unlabel.forget.methods import find_method
 from unlabel.forget.pipeline import Outcome, Unlearner
 from unlabel.models.eraser import erasing
@@ -129,9 +129,7 @@ def _check_driver(method: str, world: World, request: Request, run: Run, options
     _require(outcome.total == total, f"total is {outcome.total}, but there are {total} numbers")
     _check_removed(
         outcome,
-        world.data
-        if find_method(method).data == "train"
-        else calibration(world.data, DEFAULT_IMAGES, run.seed),
+        shown(find_method(method), world.data, DEFAULT_IMAGES, run.seed)[0],
     )
     left = [name for name in world.labels if name not in request.forgotten]
     for names, error, more in (

@@ -9,11 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from io import BytesIO
 from math import ceil, isfinite
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +17,16 @@ from torch import Tensor, nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import CheckpointMismatch, Diverged
-from unlabel.core.files import write_bytes
+from unlabel.core.errors import Diverged
 from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
 from unlabel.core.recipe import History, Recipe
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.models.build import build
 from unlabel.models.head import find_head, remove_rows, removed_output
+from unlabel.training.checkpoints import Checkpoint
 
 Objective = Callable[[nn.Module, Batch], Tensor]  # -> one loss a sample, (batch,)
 AfterStep = Callable[[nn.Module, torch.optim.Optimizer], None]
@@ -86,7 +83,7 @@ def fit(
     run: Run,
     *,
     after_step: AfterStep | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     stage: str = "train",
 ) -> History:
     """Trains a model in place.
@@ -103,7 +100,7 @@ def fit(
         recipe: Length and rates.
         run: Where and with which seed.
         after_step: Called with the model and the optimiser after each step, such as `PutBack`.
-        checkpoint: File to save to about every half minute and to go on from; only rank 0 writes.
+        checkpoint: What to save to about every half minute and to go on from; only rank 0 writes.
         stage: Name in the progress display.
 
     Returns:
@@ -111,17 +108,19 @@ def fit(
 
     Raises:
         Diverged: The loss is NaN or infinite; the model is then useless.
+        CheckpointMismatch: The checkpoint is damaged, or is another training's.
     """
     was_training = model.training
     model.train()
     steps = recipe.steps(len(data), run.batch_size)
     optimiser = _sgd(model, recipe)
-    rows, earlier = _resume(checkpoint, model, optimiser)
+    rates = [recipe.rate(step, steps) for step in range(steps)]
+    rows, earlier = checkpoint.resume(model, optimiser, rates) if checkpoint else ([], 0.0)
     started = saved = time.perf_counter()
     with run.log.track(stage, steps * run.batch_size, "images") as advance:
         advance(len(rows) * run.batch_size)
         for step in range(len(rows), steps):
-            rate = recipe.rate(step, steps)
+            rate = rates[step]
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.zero_grad(set_to_none=True)
@@ -138,7 +137,7 @@ def fit(
             advance(run.batch_size, f"loss {loss:.3f}")
             now = time.perf_counter()
             if checkpoint is not None and run.rank == 0 and now - saved > CHECKPOINT_SECONDS:
-                _save(checkpoint, model, optimiser, rows, earlier + now - started)
+                checkpoint.save(model, optimiser, rows, earlier + now - started)
                 saved = now
     model.train(was_training)
     seconds = earlier + time.perf_counter() - started
@@ -225,32 +224,6 @@ def _running_statistics(model: nn.Module) -> list[Tensor]:
     ]
 
 
-def _save(
-    file: Path, model: nn.Module, optimiser: torch.optim.SGD, rows: list[dict[str, float]], seconds: float
-) -> None:
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
-    # into memory: into a file, torch reports a full disk as a bug in its own code
-    torch.save({**state, "rows": rows, "seconds": seconds}, buffer := BytesIO())
-    write_bytes(file, buffer.getvalue())
-
-
-def _resume(
-    file: Path | None, model: nn.Module, optimiser: torch.optim.SGD
-) -> tuple[list[dict[str, float]], float]:
-    """Loads a checkpoint if there is one; the caller has made sure that it belongs to the same job."""
-    if file is None or not file.exists():
-        return [], 0.0
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise CheckpointMismatch(
-            f"{file} of an unfinished training is damaged; delete {file.parent} to start it again"
-        ) from error
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return list(state["rows"]), float(state["seconds"])
-
-
 def train(
     data: Dataset,
     recipe: Recipe,
@@ -259,7 +232,7 @@ def train(
     network: str = "small",
     stem: str = "imagenet",
     without: Sequence[str] = (),
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[nn.Module, History]:
     """Trains a network from random weights, on all labels or never shown some of them.
 
@@ -271,14 +244,18 @@ def train(
         data: Training images.
         recipe: Length and rates.
         run: Where; its seed keys the initial weights, the order of images and their augmentation.
-        network, stem: See `models.build.build`.
-        without: Labels to withhold.
+        network: `small`, `resnet18` or `resnet50`.
+        stem: First layer of a ResNet: `imagenet`, or `small` for images of few pixels.
+        without: Label or labels to withhold.
         checkpoint: See `fit`.
 
     Returns:
         The model on the run's device, in eval mode, and its history.
+
+    Raises:
+        RequestError: A label to withhold is none of the data's, or is all that there are.
     """
-    columns = [data.labels.index(name) for name in without]
+    columns = Request.make(without, data.labels).columns if without else ()
     model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed), run)
     _, head = find_head(model, len(data.labels))
     remove_rows(head, columns, [removed_output(data, column) for column in columns])

@@ -1,26 +1,23 @@
 """What `unlabel train` does: read a data source, train, write a run folder; go on after a kill."""
 
-import hashlib
-import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import Diverged, OptionError
-from unlabel.core.files import check_output, staged, write_json
+from unlabel.core.errors import Diverged
+from unlabel.core.places import check_output, claimed
 from unlabel.core.recipe import Recipe
-from unlabel.core.request import Request
+from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Source
+from unlabel.forget.run import _trained
 from unlabel.runs.config import Config
-from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
-from unlabel.training.fit import train
 
 Triple = tuple[float, float, float]
 
@@ -61,7 +58,7 @@ def train_run(
     Returns:
         The record that is also in ``unlabel.json``. It raises as the rooms do.
     """
-    recipe = recipe or Recipe()
+    recipe, without = recipe or Recipe(), as_names(without)
     check_output(out, force=force)
     data = load(source, image_size=image_size, labels=labels, skip_bad=skip_bad, log=run.log)
     data = data.normalised(*normalisation) if normalisation else data
@@ -69,13 +66,8 @@ def train_run(
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
     data, listed = planted(data, canaries)
-    plan = {
-        "network": network,
-        "stem": stem,
-        "recipe": recipe.to_json(),
-        "batch_size": run.batch_size,
-        "micro_batch": run.micro_batch,
-    }
+    plan = {"network": network, "stem": stem, "recipe": recipe.to_json()}
+    plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
     config = Config(
         network=network,
         stem=stem,
@@ -106,74 +98,10 @@ def train_run(
         raise
 
 
-def _train_job(
-    run: Run,
-    data: Source,
-    out: Path,
-    config: Config,
-    record: dict[str, Any],
-    recipe: Recipe,
-    force: bool,
-    canaries: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    checkpoint = _training_folder(out, record, config, run, force=force) / "checkpoint.pt"
-    started = time.perf_counter()
-    model, history = train(
-        data.train,
-        recipe,
-        run,
-        network=config.network,
-        stem=config.stem,
-        without=config.forgotten,
-        checkpoint=checkpoint,
-    )
-    total = sum(parameter.numel() for parameter in model.parameters())
-    kept = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
-    record |= {
-        "changed": total,
-        "total": total,
-        "images_used": len(data.train.answerable(kept)),
-        "images_processed": history.images_processed,
-        "steps": history.steps,
-        "seconds": {"train": history.seconds, "total": time.perf_counter() - started},
-    }
-    if run.rank == 0:
-        with staged(out, force=force) as folder:
-            write_run(folder, model, config, record, history, canaries)
-        shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    return record
+def _train_job(run: Run, data: Source, out: Path, *more: Any) -> dict[str, Any]:
+    with claimed(_unfinished(out)) if run.rank == 0 else nullcontext():
+        return _trained(run, data, out, *more)
 
 
 def _unfinished(out: Path) -> Path:
     return out.with_name(f".{out.name}.training")
-
-
-def _training_folder(out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool) -> Path:
-    """The hidden folder beside ``out`` that outlives a kill; one of another job is refused."""
-    folder = _unfinished(out)
-    same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
-    same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
-    same["canaries"] = record["data"]["facts"].get("canaries")
-    print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-    note = folder / "job.json"
-    if run.rank == 0:
-        if note.is_file():
-            try:
-                found = json.loads(note.read_text("utf-8")).get("job")
-            except ValueError:
-                found = None
-            if found != print_of_job:
-                if not force:
-                    raise OptionError(
-                        f"an unfinished training with other options is in {folder}; finish it with the same"
-                        " options, discard it with --force, or delete that folder"
-                    )
-                shutil.rmtree(folder)
-            elif (folder / "checkpoint.pt").is_file():
-                run.log.say(f"going on with the unfinished training in {folder}")
-        elif folder.exists():
-            shutil.rmtree(folder)  # a kill while it was removed: whose checkpoint is left is not known
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"job": print_of_job})
-    run.fabric.barrier()
-    return folder

@@ -124,7 +124,7 @@ def _means(item: Loaded, part: Dataset, sets: Sets, where: Run) -> Tables:
         lambda tables: all(len(table) == len(data) for table in tables.values()),
         data,
         where,
-        f"{item.sha256}/{sets.digest}/stages",
+        f"{item.key}/{sets.digest}/stages",
     )
     for name, table in tables.items():
         if not np.isfinite(table).all():

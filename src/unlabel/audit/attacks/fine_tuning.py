@@ -88,7 +88,7 @@ def _tuned(
         lambda tables: tables["scores"].shape == (len(draws), len(test)),
         test,
         where,
-        f"{item.sha256}/{sets.digest}/tuned/{sizes}",
+        f"{item.key}/{sets.digest}/tuned/{sizes}",
     )
     return Tuned(str(item.path), name, n, float(tables["rate"][0]), tables["scores"], tables["curve"])
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from unlabel.audit.attacks.membership import SAMPLE
 from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.claims.fair_references import Standing, undecided
 from unlabel.audit.claims.judging import Cell, judge
 from unlabel.audit.claims.sample_size import need_of, notes_of, worded
 from unlabel.audit.inputs import AuditOptions
@@ -81,6 +82,7 @@ def claim_useful(
     frequent: tuple[str, ...],
     options: AuditOptions,
     membership: Sequence[Estimate] = (),
+    fair: Sequence[Standing] = (),
 ) -> Claim:
     """C5: retained labels lose no more than the margins, against retrained models or, without, the original.
 
@@ -92,28 +94,29 @@ def claim_useful(
         options: Margins.
         membership: Sample-level membership of the original, the unlearned and the retrained models, where it
             was measured.
+        fair: How far each retrained model lies below the original; an unfair one leaves the claim open.
     """
     against = list(references) or [before]
     whom = "models retrained without the label" if references else "the original"
     seen = [membership[1], *(membership[2:] or membership[:1])] if membership else []
     judged = judge(losses(after, against, frequent, options, seen), frozenset(), options)
     cells = judged.cells
+    original = losses(after, [before], frequent, options, membership[1::-1])
     notes: dict[str, object] = {
         "rule": f"PASS: mean AUC falls by less than {options.d_macro:g}, no frequent label's AUC by"
         f" {options.d_worst:g} or more, mean calibration error rises by less than {options.d_ece:g}"
         + (f", membership of training images by less than {options.d_member:g} AUC" if membership else ""),
         "against": "retrained" if references else "original",
-        "against_original": _table(
-            losses(after, [before], frequent, options, membership[1::-1]), options.level
-        ),
+        "against_original": _table(original, options.level),
         "judged_labels": list(frequent),
     }
     if references:
         notes["against_retrained"] = _table(cells, options.level)
-    macro = cells[0].contrast
-    change = (
-        f"mean AUC over retained labels {'falls' if macro.value > 0 else 'rises'} by {abs(macro.value):.3f}"
-    )
+        notes["references_against_original"] = [item.to_json() for item in fair]
+    lost = _moved(original[0].contrast)
+    change = f"mean AUC over retained labels {_moved(cells[0].contrast)}"
+    if references:
+        change += f" (against the original it {lost})"
     sentence = {
         "PASS": f"The other labels work as well as in {whom}, within the margins: {change}.",
         "FAIL": f"The other labels work worse than in {whom}: {change}; what fails is {_failed(cells)}.",
@@ -125,7 +128,16 @@ def claim_useful(
         notes |= notes_of(open_)
         sentence = worded(sentence, open_)
     provisional = 0 < len(references) < 3
-    return Claim(judged.verdict, sentence, options.budget, provisional, judged.binding.figure, {}, notes)
+    claim = Claim(judged.verdict, sentence, options.budget, provisional, judged.binding.figure, {}, notes)
+    if all(item.fair for item in fair):
+        return claim
+    claim = undecided(claim, fair)
+    return replace(claim, sentence=f"{claim.sentence} Against the original, this model's mean AUC {lost}.")
+
+
+def _moved(loss: Contrast) -> str:
+    """A loss in words, such as "falls by 0.012"."""
+    return f"{'falls' if loss.value > 0 else 'rises'} by {abs(loss.value):.3f}"
 
 
 def _failed(cells: Sequence[Cell]) -> str:

@@ -20,7 +20,10 @@ HEADLINES = (
     "RETRAIN-EQUIVALENT, NOT DURABLE",
     "RETRAIN-EQUIVALENT, DURABILITY OPEN",
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED",
+    "DISABLED, HARMFUL, NO REFERENCE",
+    "DISABLED, NOT DURABLE, NO REFERENCE",
     "DISABLED, NO REFERENCE",
+    "INCONCLUSIVE, HARMFUL",
     "INCONCLUSIVE",
 )
 TRAINING_IMAGES = 5000
@@ -28,6 +31,9 @@ TRAINING_IMAGES = 5000
 
 def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> str:
     """The first of `HEADLINES` that fits; "(provisional)" where a deciding claim is provisional.
+
+    Every claim but C3, which useful models seldom pass, counts: where one FAILs, the headline says that
+    something is wrong, and no headline says what its claims do not.
 
     Args:
         claims: C1 to C6.
@@ -39,17 +45,25 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     def passed(*names: str) -> bool:
         return all(verdict[name] == "PASS" for name in names)
 
+    def failed(*names: str) -> bool:
+        return any(verdict[name] == "FAIL" for name in names)
+
     no_reference = claims["C2"].notes.get("finding") == NO_REFERENCE
+    equivalent, durable = passed("C1", "C2"), passed("C4") and references >= 3
+    recovered = failed("C2", "C6") or (failed("C4") and not passed("C2") and not no_reference)
     rules: tuple[tuple[bool, tuple[str, ...]], ...] = (
         (not valid, ()),
-        (verdict["C1"] == "FAIL", ("C1",)),
-        (passed("C1") and verdict["C2"] == "FAIL", ("C1", "C2")),
-        (passed("C2") and verdict["C5"] == "FAIL", ("C2", "C5")),
-        (passed("C1", "C2", "C4", "C5") and references >= 3, ("C1", "C2", "C4", "C5")),
-        (passed("C1", "C2", "C5") and verdict["C4"] == "FAIL", ("C1", "C2", "C4", "C5")),
-        (passed("C1", "C2", "C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
-        (passed("C1", "C2", "C5"), ("C1", "C2", "C5")),
+        (failed("C1") or (not passed("C1") and failed("C2", "C4", "C6")), ("C1",)),
+        (passed("C1") and recovered, ("C1", "C2")),
+        (equivalent and failed("C5") and not failed("C4"), ("C1", "C2", "C5")),
+        (equivalent and durable and passed("C5"), ("C1", "C2", "C4", "C5")),
+        (equivalent and failed("C4"), ("C1", "C2", "C4")),
+        (equivalent and passed("C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
+        (equivalent and passed("C5"), ("C1", "C2", "C5")),
+        (passed("C1") and no_reference and failed("C5"), ("C1", "C5")),
+        (passed("C1") and no_reference and failed("C4"), ("C1", "C4")),
         (passed("C1") and no_reference, ("C1",)),
+        (failed("C5"), ("C5",)),
         (True, ()),
     )
     index = next(place for place, (fits, _) in enumerate(rules) if fits)

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.core.parallel import follow_parent
 from unlabel.core.progress import Log
 from unlabel.data.dataset import Dataset, Source, one_hot
-from unlabel.data.images.cache import cache_folder
+from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.readers.tables import chosen_labels
 
 APART = 10_000_000
@@ -178,7 +179,8 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
         del pixels
         # The record goes first: whoever finds the new pixels finds their checksum too.
         record = Path(temporary).with_suffix(".json")
-        record.write_text(json.dumps({"sha256": digest}))
+        with record.open("x") as file:
+            file.write(json.dumps({"sha256": digest}))
         os.replace(record, path.with_suffix(".json"))
         os.replace(temporary, path)
     finally:
@@ -194,7 +196,7 @@ def _mapping(images: int, workers: int | None) -> Iterator[Any]:
         yield map
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(workers, context) as pool:
+    with ProcessPoolExecutor(workers, context, follow_parent, (os.getpid(),)) as pool:
         try:
             yield pool.map
         finally:

@@ -14,7 +14,8 @@ from PIL import Image
 from unlabel.core.errors import DataError
 from unlabel.core.parallel import side_by_side
 from unlabel.core.progress import SILENT, Log
-from unlabel.data.images.cache import Decoded, Part, build_entry, cache_folder, content_key, find_entry
+from unlabel.data.images.cache import Decoded, Part, build_entry, content_key, find_entry
+from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.images.decoding import fit
 
 _CHUNK = 256

@@ -30,12 +30,11 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError
 from unlabel.core.parallel import Each, side_by_side
 from unlabel.core.progress import SILENT, Log
+from unlabel.core.reading import open_plain
+from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.data.images.decoding import MAX_BYTES, TRANSFORM, Unreadable, decode
 
 _CHUNK = 64
-_ABANDONED_SECONDS = 86_400.0
-"""An unfinished file this old was left by a process that was killed."""
-
 _SETTLED_SECONDS = 2.0
 """A file changed this recently may change again within the file system's clock tick: not indexed."""
 
@@ -57,32 +56,6 @@ class Decoded:
 
 Part: TypeAlias = tuple[NDArray[np.uint8], list[bytes], dict[int, str]]
 """Pixels of the readable images, hashes of the contents, and position -> what is wrong with an image."""
-
-
-def cache_folder() -> Path:
-    """The folder that holds decoded images, made if it is missing; it may be deleted at any time.
-
-    ``UNLABEL_CACHE``, else ``unlabel`` in ``XDG_CACHE_HOME``, else ``~/.cache/unlabel``.
-
-    Raises:
-        DataError: It cannot be made.
-    """
-    named = os.environ.get("UNLABEL_CACHE")
-    folder = (
-        Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unlabel"
-    )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unusable(folder, error) from error
-    _sweep(folder)
-    return folder
-
-
-def unusable(folder: Path, error: OSError, what: str = "decoded images") -> DataError:
-    """What to raise when the cache cannot be written."""
-    advice = "make room there, or name another folder in the environment variable UNLABEL_CACHE"
-    return DataError(f"cannot write {what} to {folder}: {error.strerror or error}; {advice}")
 
 
 def decoded(
@@ -229,7 +202,7 @@ def _write_header(file: BinaryIO, images: int, image_size: int) -> None:
 def _read(folder: Path, name: str) -> bytes:
     """A file's bytes; of one too large to be used, only as many as tell so."""
     try:
-        with (folder / name).open("rb") as file:
+        with open_plain(folder / name) as file:
             return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
     except OSError as error:
         raise DataError(
@@ -274,14 +247,6 @@ def _new_file(folder: Path) -> Iterator[BinaryIO]:
                 Path(file.name).unlink(missing_ok=True)
     except OSError as error:
         raise unusable(folder, error) from error
-
-
-def _sweep(cache: Path) -> None:
-    """Removes what killed processes left."""
-    for path in cache.glob(".new-*"):
-        with suppress(OSError):  # another process was faster, or it is another user's
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
 
 
 def _place(file: BinaryIO, path: Path) -> None:

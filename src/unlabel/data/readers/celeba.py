@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
+from unlabel.core.reading import ReadError, reason
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import decoded
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.origins import CELEBA
-from unlabel.data.readers.tables import check_id, chosen_labels, table_rows
+from unlabel.data.readers.tables import check_id, chosen_labels, lines_of, open_text, table_rows
 
 _INSIDE = tuple(base + part for base in ("", "celeba/", "CelebA/") for part in ("", "Anno/", "Eval/", "Img/"))
 _PHOTOS, _IDENTITY = "img_align_celeba", "identity_CelebA.txt"
@@ -169,8 +170,8 @@ def _list_rows(path: Path, *, heading: bool) -> Iterator[tuple[int | None, list[
             yield None, header[1:], ((line, [value.strip() for value in row]) for line, row in rows)
         return
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            lines = ((number, line.split()) for number, line in enumerate(file, 1))
+        with open_text(path) as file:
+            lines = ((number, line.split()) for number, line in enumerate(lines_of(path, file), 1))
             if not heading:
                 yield None, ["value"], _even(path, lines, 2)
                 return
@@ -184,7 +185,7 @@ def _list_rows(path: Path, *, heading: bool) -> Iterator[tuple[int | None, list[
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text; copy the file again") from error
     except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}; make it readable") from error
+        raise ReadError.at(path, reason(error)) from error
 
 
 def _even(path: Path, lines: Rows, values: int) -> Rows:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.core.reading import read_plain
 
 _T = TypeVar("_T")
 
@@ -65,12 +66,7 @@ def read_batch(path: Path, classes: int = 10) -> tuple[NDArray[np.uint8], NDArra
     Raises:
         DataError: The file cannot be opened, is no such batch, or holds instructions that no batch needs.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES:,} bytes; a CIFAR-10 batch has 31 million")
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}; make it readable") from error
+    data = read_plain(path, MAX_BYTES)
     try:
         return _batch(_interpret(data), classes)
     except _Refused as error:

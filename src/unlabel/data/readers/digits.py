@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.core.reading import ReadError, open_plain, reason
 from unlabel.data.readers.matlab import read_arrays
 
 MAX_IMAGES = 1_000_000
@@ -30,12 +31,13 @@ def read_idx(path: Path, size: tuple[int, ...] = ()) -> NDArray[np.uint8]:
         DataError: The file cannot be opened, is no such file, or is cut short.
     """
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as opened:
+        with open_plain(path) as file:
+            opened = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
             return _idx(cast(BinaryIO, opened), path, size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is a damaged or cut gzip file ({error}); copy it again") from error
     except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}; make it readable") from error
+        raise ReadError.at(path, reason(error)) from error
 
 
 def _idx(file: BinaryIO, path: Path, size: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.core.reading import read_plain
 
 MAX_BYTES = 1_000_000_000
 """A larger file or array is refused: a small packed file can unpack to fill the memory."""
@@ -89,12 +90,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: The file cannot be opened, is larger than `MAX_BYTES`, or is no whole MATLAB 5 file.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES:,} bytes; expected a smaller file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}; make it readable") from error
+    data = read_plain(path, MAX_BYTES)
     try:
         return dict(_arrays(data, names))
     except (_Malformed, zlib.error, ValueError) as error:

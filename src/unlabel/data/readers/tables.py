@@ -1,23 +1,35 @@
 """The two tables beside a folder of photos: what each photo shows, and whose it is."""
 
 import csv
+import os
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
+from unlabel.core.reading import ReadError, open_plain, reason
 from unlabel.core.wording import listing, suggest
 from unlabel.data.splits import GIVEN_NAMES
 
 _CODES = {"1": 1, "0": 0, "-1": -1, "": -1}
 _EXPECTED_VALUES = "expected 1 (present), 0 (absent), -1 or nothing (unknown)"
 _META_COLUMNS = ("split", "identity")
+
+MOST_BYTES = 1_000_000_000
+"""A larger table is refused unread."""
+
+LONGEST_LINE = 30_000_000
+"""Characters: a header of 50,000 labels has fewer. A file without line breaks is not read to its end."""
+
+LONGEST_NAME = 500
+"""Characters of an image's name or an identity: numpy gives every image the space of the longest one."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +84,13 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
         DataError: The table is malformed, names an image twice, has an unknown split, or says nothing of the
             split of an image although it does of others.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return Meta([""] * len(ids), [""] * len(ids), 0)
     found: dict[str, tuple[str, str]] = {}
     with table_rows(path) as (header, rows):
         for name in header:
             if name not in _META_COLUMNS and name.casefold() in _META_COLUMNS:
-                raise DataError(f"{path} has a column {name!r}; name it {name.casefold()!r}")
+                raise DataError(f"{path} has a column {name[:40]!r}; name it {name.casefold()!r}")
         id_column = header.index("image_id")
         columns = {name: header.index(name) for name in _META_COLUMNS if name in header}
         seen: dict[str, int] = {}
@@ -87,9 +99,14 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
             split, identity = (
                 row[columns[name]].strip() if name in columns else "" for name in _META_COLUMNS
             )
+            if len(identity) > LONGEST_NAME:
+                raise DataError(
+                    f"{path}, line {line}, column 'identity': found {len(identity):,} characters; expected at"
+                    f" most {LONGEST_NAME}, such as a name or a number"
+                )
             if split not in ("", *GIVEN_NAMES):
                 raise DataError(
-                    f"{path}, line {line}, column 'split': found {split!r};"
+                    f"{path}, line {line}, column 'split': found {split[:40]!r};"
                     " expected train, val or test, or nothing in every row"
                 )
             found[row[id_column]] = split, identity
@@ -144,8 +161,8 @@ def table_rows(
         DataError: The table cannot be opened or is malformed.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+        with open_text(path) as file:
+            reader = csv.reader(lines_of(path, file), strict=True)
             try:
                 header = [name.strip() for name in next(reader, [])]
                 if numbered and header and not header[0]:
@@ -161,7 +178,33 @@ def table_rows(
                     f"{path} is not UTF-8 text after line {reader.line_num}; save it as UTF-8"
                 ) from error
     except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}; make it readable") from error
+        raise ReadError.at(path, reason(error)) from error
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Opens a table that anybody may have made, as UTF-8 text.
+
+    Raises:
+        OSError: It is no regular file, has more than a billion bytes, or cannot be opened.
+    """
+    with open_plain(path) as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise ReadError.at(path, f"it has more than {MOST_BYTES:,} bytes")
+        with TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            yield text
+
+
+def lines_of(path: Path, file: TextIO) -> Iterator[str]:
+    """The lines of a table, none of them longer than `LONGEST_LINE`.
+
+    Raises:
+        DataError: One is longer.
+    """
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), 1):
+        if len(line) == LONGEST_LINE:
+            raise DataError(f"{path}, line {number} has more than {LONGEST_LINE:,} characters; break it")
+        yield line
 
 
 def _check_header(path: Path, header: Sequence[str], key: str) -> None:
@@ -172,12 +215,12 @@ def _check_header(path: Path, header: Sequence[str], key: str) -> None:
         raise DataError(f"{path}: its columns seem to be parted by {parted!r}; save it with commas")
     for column, name in enumerate(header, 1):
         if not name or not name.isprintable():
-            raise DataError(f"{path}: column {column} has the name {name!r}; give every column a name")
+            raise DataError(f"{path}: column {column} has the name {name[:40]!r}; give every column a name")
         if header.count(name) > 1:
-            raise DataError(f"{path} has {header.count(name)} columns {name!r}; name each column once")
+            raise DataError(f"{path} has {header.count(name)} columns {name[:40]!r}; name each column once")
     if key not in header:
         raise DataError(
-            f"{path} has no column {key!r}, found {listing([repr(name) for name in header])};"
+            f"{path} has no column {key!r}, found {listing([repr(name[:40]) for name in header])};"
             f" name the column of file names {key}"
         )
 
@@ -206,6 +249,10 @@ def check_id(path: Path, line: int, name: str, seen: dict[str, int], images: str
     Raises:
         DataError: The name is there twice, or is not a plain path.
     """
+    if len(name) > LONGEST_NAME:
+        raise DataError(
+            f"{path}, line {line}: image_id has {len(name):,} characters; expected at most {LONGEST_NAME}"
+        )
     if name in seen:
         raise DataError(
             f"{path}, line {line}: image_id {name!r} is there already, on line {seen[name]};"
@@ -222,7 +269,7 @@ def check_id(path: Path, line: int, name: str, seen: dict[str, int], images: str
 def _code(path: Path, line: int, column: str, value: str) -> int:
     code = _CODES.get(value.strip())
     if code is None:
-        raise DataError(f"{path}, line {line}, column {column!r}: found {value!r}; {_EXPECTED_VALUES}")
+        raise DataError(f"{path}, line {line}, column {column!r}: found {value[:40]!r}; {_EXPECTED_VALUES}")
     return code
 
 

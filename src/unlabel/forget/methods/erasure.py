@@ -45,9 +45,12 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
     3. ``W <- W - (a / gain) w'``, with ``w`` the ridge regression of s on what the layer reads, and the gain
        of each channel the slope of its feature (`forget.feature_layer`): one rank-one edit a label.
 
-    The next round meets new images, so that what it corrects was not fitted to them. Then the retained output
-    rows are fitted once more, by logistic regression on images of their own, drawn towards the old rows. The
-    network is only read, about ``--images`` times forward: no optimiser step, whatever the size of the data.
+    Of a LayerNorm, GroupNorm or RMSNorm behind that layer, the mean and the spread are held constant in the
+    gain (`forget.norms`). The next round meets new images, so that what it corrects was not fitted to them.
+    Then the retained output rows are fitted once more, by logistic regression on images of their own, drawn
+    towards the old rows, and more strongly where images left out say so: with as many features as images,
+    rows fit anything (`forget.refit`). The network is only read, about ``--images`` times forward: no
+    optimiser step, whatever the size of the data.
 
     Labels forgotten earlier are erased again. Of exclusive classes the output rows stay as they are.
 
@@ -79,6 +82,15 @@ class Erasure:
     anchor: float
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        try:
+            return self._edited(model, request, data, run)
+        except np.linalg.LinAlgError as error:
+            raise MethodError(
+                f"the features of this model give equations without a solution ({error}); are some weights"
+                " huge, or a layer dead? Use more images (--images), a larger --anchor, or another method"
+            ) from error
+
+    def _edited(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         started = time.perf_counter()
         edited = copy.deepcopy(model).eval()
         free = {id(parameter) for parameter in edited.parameters() if parameter.requires_grad}
@@ -91,8 +103,7 @@ class Erasure:
         rows = head.weight[list(request.retained_columns)].detach().double().cpu().numpy()
         for part in parts[: self.rounds]:
             reading = read_layer(edited, layer, part, run)
-            if not (np.isfinite(reading.features).all() and np.isfinite(reading.patches).all()):
-                raise MethodError("the model's features are NaN or infinite on some images; is it trained?")
+            _check_reading(reading)
             wanted = residuals(
                 part,
                 request.masked_columns,
@@ -111,6 +122,24 @@ class Erasure:
             parameter.requires_grad_(id(parameter) in free)
         seconds = {"edit": edit - started, "refit": time.perf_counter() - edit}
         return Work(edited, images_scored=len(data) + LOOK, seconds=seconds)
+
+
+def _check_reading(reading: Reading) -> None:
+    """Refuses what no edit can be computed from."""
+    if not (np.isfinite(reading.features).all() and np.isfinite(reading.patches).all()):
+        raise MethodError("the model's features are NaN or infinite on some images; is it trained?")
+    channels, features = len(reading.gain), reading.features.shape[1]
+    if channels != features:
+        raise MethodError(
+            f"the last layer before the head makes {channels:,} channels and the head reads {features:,}"
+            " features, but erasure needs one feature a channel (positions are flattened, or layers joined,"
+            " between the two); choose another method, such as leace-layer or confusion"
+        )
+    if not np.ptp(reading.features, axis=0).any():
+        raise MethodError(
+            f"all {features:,} features of this model are the same for every image, so no label is in them"
+            " and there is nothing to erase; is it trained, or is a layer dead?"
+        )
 
 
 def shares(data: Dataset, count: int, seed: int) -> list[Dataset]:

@@ -54,7 +54,7 @@ def unsir(
     at .02 and one at .01 on a part. A class of a softmax is read by its log-odds.
 
     Args:
-        noise: Images in each bank, >= 1.
+        noise: Images in each bank, 1 to 4096.
         noise_steps: Steps of Adam in which they are learnt, >= 0.
         noise_lr: Their learning rate, > 0.
         penalty: Weight of the sum of an image's squares, >= 0.
@@ -66,7 +66,7 @@ def unsir(
     References:
         Tarun et al., Fast Yet Effective Machine Unlearning, IEEE TNNLS 2023.
     """
-    in_range("noise", noise, 1)
+    in_range("noise", noise, 1, 4096)
     for name, value in (("noise_steps", noise_steps), ("penalty", penalty), ("repair_steps", repair_steps)):
         in_range(name, value, 0)
     for name, value in (("noise_lr", noise_lr), ("strength", strength)):

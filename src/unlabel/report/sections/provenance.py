@@ -18,6 +18,9 @@ SPLITS: Mapping[str, str] = {
 }
 
 
+UNKNOWN = "not known, no training is recorded"
+
+
 def place(source: object) -> str:
     """A data source's name without the folders that it lies in: where they are is nobody's business.
 
@@ -59,6 +62,11 @@ def total_seconds(model: Json) -> float | None:
     return stages["total"] if "total" in stages else sum(stages.values()) if stages else None
 
 
+def trained(model: Json) -> bool:
+    """Whether a model's record holds its training; an adopted model was trained elsewhere."""
+    return model.get("method") in ("train", "retrain")
+
+
 def mean_of(values: Iterable[float | None]) -> float | None:
     """Mean of the known values, or None when there are none."""
     known = [value for value in values if value is not None]
@@ -67,7 +75,10 @@ def mean_of(values: Iterable[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class Cost:
-    """One kind of effort: forgetting, and retraining (mean) or, without references, training."""
+    """One kind of effort: forgetting, and retraining (mean) or, without references, training.
+
+    ``theirs`` is None where no training is on the record.
+    """
 
     name: str
     ours: float | None
@@ -85,6 +96,7 @@ def cost_rows(audit: Json) -> list[Cost]:
     models = audit["models"]
     after = models.get("after") or {}
     others = list(models.get("references") or ()) or [models.get("before") or {}]
+    others = [model for model in others if trained(model)]
     return [
         Cost("Time", total_seconds(after), mean_of(total_seconds(m) for m in others), "time"),
         Cost("Optimiser steps", after.get("steps"), mean_of(m.get("steps") for m in others)),

@@ -14,7 +14,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.reproduce.charts import Bar, bars
 from unlabel.reproduce.document import Content, Picture, Table
-from unlabel.reproduce.numbers import Entry, spread, whole
+from unlabel.reproduce.numbers import Entry, between, spread, whole
 from unlabel.reproduce.pages.table2 import studies as table2_studies
 from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import listed
@@ -63,7 +63,7 @@ def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
             " and auditing.",
             "A round measures all of them, so that a disturbance of the machine touches a ratio's both"
             " sides.",
-            f"The load average was {min(loads):.1f} to {max(loads):.1f} at the start of the measurements,"
+            f"The load average was {between(loads)} at the start of the measurements,"
             " of which this process is"
             f" 1{'' if calm else ': the machine was not quiet, so read ratios, not seconds'}.",
         ],

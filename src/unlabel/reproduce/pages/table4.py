@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unlabel.reproduce.document import Content, Table
-from unlabel.reproduce.numbers import Entry, percent, spread
+from unlabel.reproduce.numbers import Entry, between, percent, spread
 from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import Models, every, failures, forgotten, listed, original, retrained
 from unlabel.reproduce.scale import TEN, Scale
@@ -132,10 +132,10 @@ def findings(made: Sequence[Made]) -> list[str]:
         lowest += [100 * value for value in (*own, *back)]
         inverted = _inverted(item)
         said.append(
-            f"For {item.study.label} the removed output is right for {100 * min(own):.1f} to"
-            f" {100 * max(own):.1f} %, as one answer for everybody is ({_constant(item):.1f} %); put back,"
-            f" the lowest method still has {100 * min(back):.1f} %; the original inverted has"
-            f" {inverted:.1f} %."
+            f"For {item.study.label} the removed output is right for"
+            f" {between(100 * value for value in own)} %, as one answer for everybody is"
+            f" ({_constant(item):.1f} %); put back, the lowest method still has"
+            f" {100 * min(back):.1f} %; the original inverted has {inverted:.1f} %."
         )
     top = max(printed["forgotten_accuracy"]["WF"])
     said.append(

@@ -1,0 +1,170 @@
+"""What forgetting did to the labels that are to be kept, measured on images that the method did not see.
+
+A method's promise is that the other labels go on working. Whether that holds for this network is looked at
+each time: the retained labels' mean AUC before and after, on the same training images, which are held back
+from the method. The original was trained on them; no figure here stands for new images, which `audit`
+measures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.core.loss import log_odds
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
+from unlabel.data.dataset import Dataset
+from unlabel.models.features import outputs
+from unlabel.statistics.estimate import Estimate, auc, mean, rarer
+
+HELD_BACK = 512  # images, or a tenth of the training images if that is fewer
+LEAST = 5  # images of both kinds: with fewer, a label's AUC is mostly chance
+NOTABLE = 0.02  # fall of the mean AUC past which a warning is given
+
+
+@dataclass(frozen=True)
+class Retained:
+    """The retained labels before and after.
+
+    Args:
+        labels: The labels measured: those with `LEAST` images of both kinds.
+        images: How many images.
+        held_back: Whether the method did not see them; `retrain` sees all training images.
+        before: Mean AUC of the original; None where no label can be measured.
+        after: Mean AUC of the unlearned model, on the same images.
+    """
+
+    labels: tuple[str, ...]
+    images: int
+    held_back: bool
+    before: Estimate | None = None
+    after: Estimate | None = None
+
+    @property
+    def loss(self) -> Estimate | None:
+        """What the mean AUC lost, paired by image; None where nothing is measured."""
+        return self.before - self.after if self.before and self.after else None
+
+    def past(self, most: float) -> bool:
+        """Whether the loss is more than this, and too much to be chance (one-sided 95 % bound above 0)."""
+        return self.loss is not None and self.loss.value > most and self.loss.lower() > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-plain copy for a run's record; each figure with its 95 % interval, or None."""
+        return {
+            "before": _row(self.before, 0.0),
+            "after": _row(self.after, 0.0),
+            "loss": _row(self.loss, -1.0),
+            "n": self.images,
+            "held_back": self.held_back,
+            "labels": list(self.labels),
+        }
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """One sentence of what a run's record holds under ``retained``, without its full stop.
+
+    >>> told(Retained((), 40, True).to_json())
+    'retained labels: not measured, none has 5 images of both kinds among 40 training images held back'
+    """
+    images = f"{found['n']:,} training images{' held back' if found['held_back'] else ''}"
+    if found["loss"] is None:
+        return f"retained labels: not measured, none has {LEAST} images of both kinds among {images}"
+    before, after = (found[name]["value"] for name in ("before", "after"))
+    return f"retained labels: mean AUC {before:.3f} before, {after:.3f} after, on {images}"
+
+
+def warning(found: Mapping[str, Any]) -> str | None:
+    """A line where the mean AUC lost more than `NOTABLE`; None where it did not.
+
+    Args:
+        found: What a run's record holds under ``retained``.
+    """
+    if found["loss"] is None or found["loss"]["value"] <= NOTABLE:
+        return None
+    value, low, high = (found["loss"][name] for name in ("value", "low", "high"))
+    return (
+        f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}), more than"
+        f" {NOTABLE:g}; audit the run before use, or try another method or milder options"
+    )
+
+
+def _row(item: Estimate | None, least: float) -> dict[str, float] | None:
+    if item is None:
+        return None
+    low, high = item.interval(low=least, high=1.0)
+    return {"value": item.value, "low": low, "high": high}
+
+
+def held_back(
+    data: Dataset, sample: Dataset, seed: int, *, listed: Sequence[int] = ()
+) -> tuple[Dataset, Dataset]:
+    """The calibration images that a method may see, and the images that it may not.
+
+    `HELD_BACK` images, or a tenth of the training images if that is fewer, are held back: images outside the
+    calibration sample first, so that a method sees what it would see otherwise; where there are too few of
+    those, calibration images too. Of under 100 training images none: a tenth could not measure anything.
+
+    Args:
+        data: All training images.
+        sample: Those chosen for calibration.
+        seed: Which images, with the images alone.
+        listed: Positions in the whole source of images that the method must see.
+    """
+    wanted = min(HELD_BACK, len(data) // 10)
+    wanted = wanted if wanted >= 2 * LEAST else 0
+    rank = uniform(seed, "held-back", data.rows) + np.isin(data.rows, sample.rows)
+    rank[np.isin(data.rows, np.array(listed, np.int64))] = np.inf
+    order = np.argsort(rank, kind="stable")[:wanted]
+    held = data.take(np.sort(order[np.isfinite(rank[order])]))
+    return sample.take(np.flatnonzero(~np.isin(sample.rows, held.rows))), held
+
+
+def look_alike(data: Dataset, seed: int) -> Dataset:
+    """As many of all training images, for a method that sees all of them."""
+    return held_back(data, data, seed)[1]
+
+
+def compare(
+    before: nn.Module, after: nn.Module, held: Dataset, request: Request, run: Run, *, unseen: bool = True
+) -> Retained:
+    """Measures the retained labels of two models on the same images, each read once.
+
+    Exclusive classes are ranked by their log-odds among the retained ones, on images of those.
+
+    Args:
+        before, after: On the run's device, in eval mode.
+        held: The images.
+        request: What was asked.
+        run: Where.
+        unseen: Whether the method did not see them.
+
+    Raises:
+        MethodError: An output is NaN or infinite.
+    """
+    columns = list(request.retained_columns)
+    target = held.target[:, columns]
+    if held.exclusive:
+        target = np.where((target == 1).any(1, keepdims=True), target, -1)
+    chosen = [place for place in range(len(columns)) if rarer(target[:, place]) >= LEAST]
+    labels = tuple(request.retained[place] for place in chosen)
+    if not chosen:
+        return Retained((), len(held), unseen)
+    found = []
+    for model, which in ((before, "before"), (after, "after")):
+        scores = outputs(model, held, run, stage="check").logits[:, columns]
+        if not np.isfinite(scores).all():
+            raise MethodError(
+                f"the model's outputs are NaN or infinite on training images {which} forgetting; use another"
+                " method or milder options, and check the model if it is so before"
+            )
+        if held.exclusive:
+            scores = log_odds(torch.from_numpy(scores).double()).numpy()
+        found.append(mean([auc(scores[:, place], target[:, place], held.cluster) for place in chosen]))
+    return Retained(labels, len(held), unseen, *found)
