@@ -270,7 +270,9 @@ class Code:
         return os.mkdir, ("owned",)
 
 
-@pytest.mark.parametrize("value", [None, [], "text", {"job": JOB}, torch.zeros(3), Code()], ids=str)
+@pytest.mark.parametrize(
+    "value", [None, [], "text", {"job": JOB}, torch.zeros(3), Code()], ids=lambda value: type(value).__name__
+)
 def test_a_checkpoint_that_is_something_else_is_refused(
     value: Any, run: Run, begun: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,7 +285,11 @@ def test_a_checkpoint_that_is_something_else_is_refused(
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 100, sealed(b""), sealed(b"PK\x03\x04 text")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", b"\0" * 100, sealed(b""), sealed(b"PK\x03\x04 text")],
+    ids=["nothing", "text", "zeros", "sealed nothing", "sealed text"],
+)
 def test_a_checkpoint_that_is_no_archive_is_refused(content: bytes, run: Run, begun: Checkpoint) -> None:
     begun.file.write_bytes(content)
     check_refusal(run, begun)

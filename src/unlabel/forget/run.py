@@ -1,9 +1,5 @@
 """What `unlabel forget` does: read a run and its data, forget, write a new run folder."""
 
-import hashlib
-import json
-import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
@@ -14,9 +10,8 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError, OptionError
 from unlabel.core.places import check_output, staged
-from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request, as_names
-from unlabel.data.dataset import Dataset, Source
+from unlabel.data.dataset import Dataset
 from unlabel.data.readers.tables import read_ids
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import forget_labels
@@ -24,65 +19,11 @@ from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.retained import told
 from unlabel.models.eraser import eraser_of
-from unlabel.runs.config import Config
 from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
 from unlabel.runs.lineage import ancestors
 from unlabel.runs.record import SCHEMA, blueprint_of, data_record, place_record, source_of
-from unlabel.training.checkpoints import Checkpoint, open_checkpoint
-from unlabel.training.fit import train
-from unlabel.training.run import _unfinished
 
 MAX_LOSS = 0.1  # in the retained labels' mean AUC: what loses more is not written
-
-
-def _trained(
-    run: Run,
-    data: Source,
-    out: Path,
-    config: Config,
-    record: dict[str, Any],
-    recipe: Recipe,
-    force: bool,
-    canaries: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    checkpoint = _unfinished_training(out, record, config, run, force=force)
-    started = time.perf_counter()
-    model, history = train(
-        data.train,
-        recipe,
-        run,
-        network=config.network,
-        stem=config.stem,
-        without=config.forgotten,
-        checkpoint=checkpoint,
-    )
-    total = sum(parameter.numel() for parameter in model.parameters())
-    kept = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
-    record |= {
-        "changed": total,
-        "total": total,
-        "images_used": len(data.train.answerable(kept)),
-        "images_processed": history.images_processed,
-        "steps": history.steps,
-        "seconds": {"train": history.seconds, "total": time.perf_counter() - started},
-    }
-    if run.rank == 0:
-        with staged(out, force=force) as folder:
-            write_run(folder, model, config, record, history, canaries)
-        shutil.rmtree(checkpoint.file.parent, ignore_errors=True)
-    return record
-
-
-def _unfinished_training(
-    out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool
-) -> Checkpoint:
-    """What outlives a kill, in a hidden folder beside ``out``; one of another job is refused."""
-    folder = _unfinished(out)
-    same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
-    same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
-    same["canaries"] = record["data"]["facts"].get("canaries")
-    print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-    return open_checkpoint(folder, print_of_job, run, force=force)
 
 
 def forget_run(

@@ -1,6 +1,9 @@
 """What `unlabel train` does: read a data source, train, write a run folder; go on after a kill."""
 
+import hashlib
+import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,15 +12,17 @@ from typing import Any
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged
-from unlabel.core.places import check_output, claimed
+from unlabel.core.places import check_output, claimed, staged
 from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Source
-from unlabel.forget.run import _trained
 from unlabel.runs.config import Config
+from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
+from unlabel.training.checkpoints import Checkpoint, open_checkpoint
+from unlabel.training.fit import train
 
 Triple = tuple[float, float, float]
 
@@ -103,5 +108,55 @@ def _train_job(run: Run, data: Source, out: Path, *more: Any) -> dict[str, Any]:
         return _trained(run, data, out, *more)
 
 
+def _trained(
+    run: Run,
+    data: Source,
+    out: Path,
+    config: Config,
+    record: dict[str, Any],
+    recipe: Recipe,
+    force: bool,
+    canaries: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    checkpoint = _unfinished_training(out, record, config, run, force=force)
+    started = time.perf_counter()
+    model, history = train(
+        data.train,
+        recipe,
+        run,
+        network=config.network,
+        stem=config.stem,
+        without=config.forgotten,
+        checkpoint=checkpoint,
+    )
+    total = sum(parameter.numel() for parameter in model.parameters())
+    kept = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
+    record |= {
+        "changed": total,
+        "total": total,
+        "images_used": len(data.train.answerable(kept)),
+        "images_processed": history.images_processed,
+        "steps": history.steps,
+        "seconds": {"train": history.seconds, "total": time.perf_counter() - started},
+    }
+    if run.rank == 0:
+        with staged(out, force=force) as folder:
+            write_run(folder, model, config, record, history, canaries)
+        shutil.rmtree(checkpoint.file.parent, ignore_errors=True)
+    return record
+
+
 def _unfinished(out: Path) -> Path:
     return out.with_name(f".{out.name}.training")
+
+
+def _unfinished_training(
+    out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool
+) -> Checkpoint:
+    """What outlives a kill, in a hidden folder beside ``out``; one of another job is refused."""
+    folder = _unfinished(out)
+    same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
+    same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
+    same["canaries"] = record["data"]["facts"].get("canaries")
+    print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+    return open_checkpoint(folder, print_of_job, run, force=force)
