@@ -242,7 +242,9 @@ def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
         if not recipe:
             found.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
         elif reference.in_memory:
-            found.append(f"how {reference.path} was trained is not recorded; it may differ from {before.path}")
+            found.append(
+                f"how {reference.path} was trained is not recorded; it may differ from {before.path}"
+            )
             continue
         elif reference.record.get("blueprint") != recipe:
             found.append(f"{reference.path} was trained by another recipe than {before.path}")

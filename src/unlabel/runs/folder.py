@@ -78,7 +78,7 @@ class Loaded:
         config: What the model is: labels, input, which outputs were removed.
         record: How it was made, as ``unlabel.json`` holds it.
         sha256: Of its weights as a file.
-        in_memory: Whether it is no run folder. Its code may be anything, so nothing is kept under its weights.
+        in_memory: Whether it is no run folder. Its code may be anything, so nothing is kept by its weights.
     """
 
     path: Path
