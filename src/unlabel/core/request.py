@@ -43,14 +43,14 @@ class Request:
     @classmethod
     def make(
         cls,
-        forget: Sequence[str],
+        forget: str | Sequence[str],
         labels: Sequence[str],
         *,
         forgotten: Sequence[str] = (),
         rows: Sequence[int] = (),
     ) -> "Request":
-        """Checks the names and builds the request."""
-        names = tuple(forget)
+        """Checks the names, or one bare name, and builds the request."""
+        names = (forget,) if isinstance(forget, str) else tuple(forget)
         if not names:
             raise NothingToForget("no label to forget was named; name one or more with --labels A,B")
         for name in names:

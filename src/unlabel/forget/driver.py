@@ -27,10 +27,10 @@ DEFAULT_IMAGES = 2048
 
 def forget_labels(
     model: nn.Module,
-    labels: Sequence[str],
+    labels: str | Sequence[str],
     data: Dataset,
-    *,
     method: str = "auto",
+    *,
     images: int = DEFAULT_IMAGES,
     keep_row: bool = False,
     forgotten: Sequence[str] = (),
@@ -45,8 +45,8 @@ def forget_labels(
 
     Args:
         model: Any network whose last linear layer has one output a label of the data; not changed.
-        labels: Names to forget.
-        data: Training images; a keyed sample of them is used, never all by default.
+        labels: Names to forget, or one bare name.
+        data: Training images, such as ``source.train``; a keyed sample of them is used, never all by default.
         method: A name of `METHODS`.
         images: Calibration images, 16 or more; fewer are used when there are fewer.
         keep_row: Leave the forgotten outputs as the method left them.
@@ -73,6 +73,10 @@ def forget_labels(
         >>> outcome.changed, outcome.total
         (17, 2507)
     """
+    if not isinstance(data, Dataset):
+        raise OptionError(
+            f"data is a {type(data).__name__}; expected images to learn from, such as source.train"
+        )
     entry = find_method(method)
     if rows and not entry.rows:
         able = ", ".join(name for name, each in METHODS.items() if each.rows)

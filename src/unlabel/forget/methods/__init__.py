@@ -207,3 +207,13 @@ def find_method(name: str) -> Method:
         return Method(name, f"plug-in {plugins[name].value}", "plug-in", plugins[name].value)
     known = [*METHODS, *plugins]
     raise OptionError(f"no method '{name}'; expected one of {', '.join(known)}.{suggest(name, known)}")
+
+
+def methods() -> dict[str, Method]:
+    """Every way to forget, by name: those of the catalogue, then those of installed plug-ins.
+
+    >>> methods()["auto"].alias_of
+    'erasure'
+    """
+    plugins = [point.name for point in entry_points(group="unlabel.methods")]
+    return {name: find_method(name) for name in (*METHODS, *plugins)}
