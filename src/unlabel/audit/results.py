@@ -224,6 +224,11 @@ class Audit:
         if open_:
             yield f"  not tested: {', '.join(open_)}"
 
+    def _nearest(self, figure: str) -> Comparison | None:
+        """Of a figure read after several transforms, the comparison nearest to a FAIL, or failing most."""
+        rows = [row for row in self.comparisons if row.id == figure]
+        return max(rows, key=lambda row: (row.upper - row.margin) / row.margin, default=None)
+
     def _decided(self) -> Iterator[tuple[str, str, str, str]]:
         """Each claim that was tested: name, verdict, the figure that decided, its value in each model."""
         for name, claim in self.claims.items():
@@ -237,6 +242,8 @@ class Audit:
                 if any(row.model == role for row in rows)
             }
             words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
+            if not rows and (row := self._nearest(figure)):
+                words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"
             yield name, claim.verdict + (" (provisional)" if claim.provisional else ""), figure, words
 
 
