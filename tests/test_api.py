@@ -4,6 +4,7 @@ import ast
 import copy
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from unlabel.core.recipe import Recipe
 from unlabel.data.images.cache import cache_folder
 from unlabel.forget.run import forget_run
 from unlabel.models.head import find_head
-from unlabel.testing import World, tiny_network, tiny_world
+from unlabel.testing import World, tiny_network, tiny_world, write_folder
 from unlabel.training.run import train_run
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +84,59 @@ def arrays(world: World) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def rows(audit: Audit) -> list[tuple[Any, ...]]:
     """The figures of an audit, without the names of the models."""
     return [(m.id, m.label, m.model, m.value, m.ci, m.n, m.unit, m.layer, m.transform) for m in audit.metrics]
+
+
+# -- the documentation
+
+
+def test_the_documentation_runs_as_it_stands(tmp_path: Path, monkeypatch) -> None:
+    """Every Python example of docs/python.md, in one namespace, where photos and runs lie as it says."""
+    found = tiny_world(images=96).source.with_labels(["top", "middle", "bottom"])
+    named = [
+        replace(part, labels=("Male", "Young", "Smiling")) for part in (found.train, found.probe, found.test)
+    ]
+    write_folder(tmp_path / "photos", replace(found, train=named[0], probe=named[1], test=named[2]))
+    where = engine.start(accelerator="cpu")
+    for name, without in (("original", ()), ("retrained", ("Male",))):
+        train_run(
+            f"folder:{tmp_path / 'photos'}", tmp_path / "runs" / name, where.with_seed(len(without)),
+            recipe=Recipe(epochs=1), image_size=16, without=without,
+        )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for code in examples():
+        exec(code, names)
+    assert (tmp_path / "page.html").is_file()
+    assert names["again"].headline == names["audit"].headline
+    assert names["firm"].options["permutations"] == 20
+    assert not names["firm"].claims["C2"].notes.get("start")
+    assert names["arrays"].facts["counts"] == {"train": 64, "probe": 32, "test": 32}
+    assert names["datasets"].train.mean == (0.485, 0.456, 0.406)
+
+
+def examples() -> list[str]:
+    """The Python blocks of docs/python.md, in order."""
+    text = (ROOT / "docs" / "python.md").read_text("utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.slow
+def test_a_type_checker_finds_no_fault_in_the_examples_and_finds_a_wrong_one(tmp_path: Path) -> None:
+    """About 15 seconds: basedpyright on the examples of the documentation."""
+    wrong = (
+        'unlabel.audit_model(original, outcome.model, [retrained], source, 5)\naudit.claims["C2"].verdit\n'
+    )
+    for name, more in (("right.py", ""), ("wrong.py", wrong)):
+        (tmp_path / name).write_text("\n".join(examples()) + more)
+    settings = {"typeCheckingMode": "standard", "extraPaths": [str(ROOT / "src")]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    checker = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson"]
+    ran = subprocess.run(checker, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    found = json.loads(ran.stdout)["generalDiagnostics"]
+    assert [(Path(item["file"]).name, item["rule"]) for item in found] == [
+        ("wrong.py", "reportArgumentType"),
+        ("wrong.py", "reportAttributeAccessIssue"),
+    ]
 
 
 # -- the command and Python measure alike
