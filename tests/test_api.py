@@ -89,8 +89,9 @@ def rows(audit: Audit) -> list[tuple[Any, ...]]:
 # -- the documentation
 
 
+@pytest.mark.slow
 def test_the_documentation_runs_as_it_stands(tmp_path: Path, monkeypatch) -> None:
-    """Every Python example of docs/python.md, in one namespace, where photos and runs lie as it says."""
+    """Every Python example of docs/python.md, in one namespace. About 7 seconds."""
     found = tiny_world(images=96).source.with_labels(["top", "middle", "bottom"])
     named = [
         replace(part, labels=("Male", "Young", "Smiling")) for part in (found.train, found.probe, found.test)
@@ -142,7 +143,9 @@ def test_a_type_checker_finds_no_fault_in_the_examples_and_finds_a_wrong_one(tmp
 # -- the command and Python measure alike
 
 
+@pytest.mark.slow
 def test_the_command_and_python_give_the_same_figures(command, runs: Path, photos: Path) -> None:
+    """About 7 seconds: an audit with the usual sizes, twice."""
     original, less, again = (runs / name for name in ("original", "less", "retrained"))
     ran = command("audit", less, "--before", original, "--reference", again, "--seed", 3, "--quiet", "--json")
     source = unlabel.load(f"folder:{photos}", image_size=16)
@@ -162,9 +165,11 @@ def test_the_command_and_python_give_the_same_figures(command, runs: Path, photo
         assert content[name] == expected[name], name
 
 
+@pytest.mark.slow
 def test_run_folders_and_networks_are_audited_alike_by_the_full_budget(
     runs: Path, photos: Path, monkeypatch
 ) -> None:
+    """About 15 seconds: two audits of the full budget."""
     monkeypatch.setattr("unlabel.audit.attacks.fine_tuning.LEAST", 2)
     where = engine.start(accelerator="cpu")
     paths = [runs / name for name in ("original", "less", "retrained")]
@@ -559,6 +564,12 @@ def test_runs_that_do_not_fit_the_data_are_refused(runs: Path, photos: Path) -> 
         unlabel.audit_model(*arguments, source, "middle")
     with pytest.raises(unlabel.errors.OptionError, match="leave out forgotten= and start="):
         unlabel.audit_model(*arguments, source, "top", start="random")
+    with pytest.raises(unlabel.errors.OptionError, match=r"two models are called .*original"):
+        unlabel.audit_model(runs / "original", runs / "original", [], source, "top")
+    changed = unlabel.open_run(runs / "less")
+    next(changed.model.parameters()).data[0] += 1
+    with pytest.raises(unlabel.errors.ModelError, match=r"was changed after it was read; .*run\.model"):
+        unlabel.audit_model(runs / "original", changed, [], source, "top")
     with pytest.raises(unlabel.errors.ModelError, match="trained without"):
         unlabel.audit_model(runs / "original", runs / "less", [runs / "retrained"], source, ["top", "middle"])
 

@@ -19,7 +19,7 @@ from torch import nn
 from unlabel.audit.command import alone, audit_case
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Audit
-from unlabel.audit.setup import Case, case_of, check_references
+from unlabel.audit.setup import Case, case_of, check_manifest, check_references
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError, UnlabelError
@@ -140,6 +140,7 @@ def _case(
     if original.in_memory:
         original = replace(original, record={**original.record, "start": start})
     models = [original, unlearned, *retrained]
+    _check_names(models)
     source = source.with_labels(config.labels).normalised(config.mean, config.std)
     for item in models:
         _check(item, config, source, where)
@@ -148,6 +149,7 @@ def _case(
         raise ModelError(f"{unlearned.path} has forgotten {', '.join(extra)} too; name all of them in labels")
     check_references([unlearned, original], retrained, request)
     source, planting = planted_again(source, original.record, another=True, log=where.log)
+    check_manifest(original.path, source)
     return case_of(original, unlearned, retrained, request, source, planting)
 
 
@@ -156,7 +158,12 @@ def _loaded(model: Any, role: str, config: Callable[[nn.Module], Config]) -> Loa
     if isinstance(model, str | Path):
         return load_run(model)
     if isinstance(model, Loaded):
-        return model
+        found = load_run(model.path)  # what is kept of a run is kept by what its folder holds
+        if packed(model.model) != packed(found.model):
+            raise ModelError(
+                f"the model of {model.path} was changed after it was read; to audit it so, pass run.model"
+            )
+        return found
     if not isinstance(model, nn.Module):
         raise OptionError(
             f"{role} is a {type(model).__name__}; expected a torch.nn.Module, the path of a run folder, or"
@@ -188,6 +195,14 @@ def _config(model: nn.Module, source: Source, forgotten: Sequence[str]) -> Confi
         thresholds=(0.5,) * len(source.labels),
         activation="softmax" if data.exclusive else "sigmoid",
     )
+
+
+def _check_names(models: Sequence[Loaded]) -> None:
+    """Refuses models that an audit could not tell apart."""
+    names = [str(item.path) for item in models]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"two models are called {twice}; expected different ones: write a run's whole path")
 
 
 def _check(item: Loaded, config: Config, source: Source, where: Run) -> None:
