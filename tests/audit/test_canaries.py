@@ -18,12 +18,14 @@ from unlabel.audit.attacks.canaries import (
 from unlabel.audit.claims.c6_memorised import claim_canaries, power
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions, Canaries, ask
+from unlabel.audit.model import audit_model
 from unlabel.audit.references import make_references
 from unlabel.audit.setup import open_case, sets_of
 from unlabel.audit.transformed_models import read_canaries
 from unlabel.core import engine
 from unlabel.core.errors import DataError, ModelError
 from unlabel.core.recipe import Recipe
+from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan
 from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
@@ -224,6 +226,10 @@ def test_the_audit_reads_the_canaries_of_the_forgotten_label(runs):
     assert {row.model for row in found.metrics if row.id == "canary.own.acc"} == {"before", "after"}
     assert found.data["canaries"]["labels"] == ["top", "bottom"]
     assert {row.transform for row in found.metrics if row.id == "recover.own.adv"} >= {"int8", "retain_ft"}
+    margins = {name: value for name, value in vars(SMALL).items() if name not in ("budget", "seed")}
+    source = load(f"folder:{runs / 'photos'}", image_size=16)
+    again = audit_model(runs / "base", runs / "less", [], source, "top", "standard", run=where, **margins)
+    assert (again.metrics, again.claims) == (found.metrics, found.claims)
 
 
 def test_references_are_trained_with_the_same_canaries(runs):

@@ -17,12 +17,24 @@ from unlabel.core.reading import read_plain, sealed, unsealed
 from unlabel.data.dataset import Dataset
 from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.runs.folder import Loaded
+
+
+def key_of(loaded: Loaded, *parts: str) -> str | None:
+    """What identifies tables made by a model: its weights and all else; None: they are not to be kept.
+
+    Args:
+        loaded: The model. The code of one in memory is unknown, so its weights do not identify it.
+        parts: All else that the tables depend on, but for their images: the data's digest, a transform ...
+    """
+    return None if loaded.in_memory else "/".join((loaded.key, *parts))
+
 
 MOST_BYTES = 16_000_000_000
 
 
 def cached_outputs(
-    model: nn.Module | Callable[[], nn.Module | None], data: Dataset, run: Run, key: str, name: str
+    model: nn.Module | Callable[[], nn.Module | None], data: Dataset, run: Run, key: str | None, name: str
 ) -> Outputs:
     """Outputs of a model on a set of images, computed at most once on this machine.
 
@@ -30,7 +42,7 @@ def cached_outputs(
         model: In eval mode; or what makes it, called only where its outputs are not kept yet.
         data: Images.
         run: Where.
-        key: Identifies the weights and the data source's content.
+        key: Identifies the weights and the data source's content, see `key_of`.
         name: The model's, for the progress display.
 
     Raises:
@@ -55,7 +67,7 @@ def kept_tables(
     fits: Callable[[Mapping[str, np.ndarray]], bool],
     data: Dataset,
     run: Run,
-    key: str,
+    key: str | None,
 ) -> Mapping[str, np.ndarray]:
     """Tables made at most once on this machine for these images, device, precision and version of torch.
 
@@ -64,11 +76,13 @@ def kept_tables(
         fits: Whether tables that were kept have the expected shape; others are made anew.
         data: Images that they depend on.
         run: Where.
-        key: Identifies all else that they depend on.
+        key: Identifies all else that they depend on; None: they are made anew and not kept.
 
     Raises:
         DataError: They cannot be kept.
     """
+    if key is None:
+        return make()
     digest = hashlib.sha256()
     for part in (
         "sealed",

@@ -19,7 +19,7 @@ from unlabel.audit.attacks.early_layers import deepened
 from unlabel.audit.attacks.fine_tuning import tune_all
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import Nudged
-from unlabel.audit.cached_outputs import cached_outputs
+from unlabel.audit.cached_outputs import cached_outputs, key_of
 from unlabel.audit.cost import reference_cost
 from unlabel.audit.inputs import AuditOptions, Subject
 from unlabel.audit.keeping import keeping
@@ -33,6 +33,7 @@ from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.forget.fresh import untrained
 from unlabel.models.build import build
 from unlabel.models.custom import is_custom
 from unlabel.models.features import Outputs, outputs
@@ -40,6 +41,10 @@ from unlabel.models.head import find_head
 from unlabel.runs.folder import Loaded
 
 REPEATED = 64  # images read twice to see whether a model is deterministic
+NO_UNTRAINED = (
+    "The control on an untrained network was left out: a part of the original cannot be given new weights, as"
+    " it has no reset_parameters()."
+)
 
 
 def audit_run(
@@ -82,32 +87,51 @@ def audit_run(
     with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
         where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
         case = open_case(run, before, references, where, data)
-        assert case.after is not None
-        shared = bench(case, where)
-        after = read(case.after, "after", shared.sets, where)
-        used = Used()
-        if settings.budget != "quick":
-            used = use_on(case, shared.sets, [after, *shared.references], where)
-        if settings.budget == "full":
-            loaded = [case.original, case.after, *case.references]
-            subjects = [shared.before, after, *shared.references]
-            first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
-            shared = replace(shared, before=first, references=tuple(retrained))
-            used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
-        result = shared.audit(
-            after,
-            options=settings,
-            used=used,
-            deterministic=repeats(case.after, shared.sets, where),
-            models={
-                "after": model_record(case.after),
-                "command": command,
-                **({} if case.references else {"reference_cost": reference_cost(case, data)}),
-            },
-            log=where.log,
-        )
+        result = audit_case(case, where, settings, command=command, data=data)
         if keep is not None:
             keep(result.to_json())
+    return result
+
+
+def audit_case(
+    case: Case, where: Run, settings: AuditOptions, *, command: str = "", data: str | None = None
+) -> Audit:
+    """Audits models that were found to belong together: of run folders or in memory, all by the same code.
+
+    Args:
+        case: The models, the unlearned one among them, and their data.
+        where: One process, with the seed of the options.
+        settings: Margins, sizes, budget and seed.
+        command: The command line, for the record.
+        data: Another data source than the one the original remembers, for the record.
+    """
+    assert case.after is not None
+    shared = bench(case, where)
+    after = read(case.after, "after", shared.sets, where)
+    used = Used()
+    if settings.budget != "quick":
+        used = use_on(case, shared.sets, [after, *shared.references], where)
+    if settings.budget == "full":
+        loaded = [case.original, case.after, *case.references]
+        subjects = [shared.before, after, *shared.references]
+        first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
+        shared = replace(shared, before=first, references=tuple(retrained))
+        used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
+    priced = not (case.references or case.original.in_memory or case.after.in_memory)
+    result = shared.audit(
+        after,
+        options=settings,
+        used=used,
+        deterministic=repeats(case.after, shared.sets, where),
+        models={
+            "after": model_record(case.after),
+            "command": command,
+            **({"reference_cost": reference_cost(case, data)} if priced else {}),
+        },
+        log=where.log,
+    )
+    if shared.random_init is None:
+        return replace(result, limitations=(*result.limitations, NO_UNTRAINED))
     return result
 
 
@@ -120,7 +144,7 @@ class Bench:
         sets: P, E and T_in.
         before: The original's outputs.
         references: The references' outputs.
-        random_init: Outputs of the original's network before any training.
+        random_init: Outputs of the original's network before any training; None where it cannot be made.
         overlap: What the splits share, in a sentence; None: nothing.
         deterministic: Whether two passes of the original gave equal outputs.
     """
@@ -129,7 +153,7 @@ class Bench:
     sets: Sets
     before: Subject
     references: tuple[Subject, ...]
-    random_init: tuple[Outputs, Outputs]
+    random_init: tuple[Outputs, Outputs] | None
     overlap: str | None
     deterministic: bool
 
@@ -175,7 +199,7 @@ class Bench:
             facts={
                 "source": case.source.name,
                 **case.source.facts,
-                "same_as_training": digest == self.sets.digest,
+                "same_as_training": None if case.original.in_memory else digest == self.sets.digest,
                 "references_differ": differences(case.original, case.references),
             },
             models={
@@ -233,18 +257,18 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
     """
     config = loaded.config
     parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test, sets.train)]
-    key = f"{loaded.key}/{sets.digest}"
 
-    def said(part: Dataset, more: str = "") -> Outputs:
+    def said(part: Dataset, *more: str) -> Outputs:
         if cached:
-            return cached_outputs(loaded.model, part, where, key + more, loaded.path.name)
+            key = key_of(loaded, sets.digest, *more)
+            return cached_outputs(loaded.model, part, where, key, loaded.path.name)
         return outputs(engine.place(loaded.model, where), part, where, stage=f"read {loaded.path.name}")
 
     probe, test, train = parts
     near = []
     if role != "before":
         there = [replace(part, mean=config.mean, std=config.std) for part in sets.near]
-        near = [said(part, f"/nudged/{sets.seed}") for part in there]
+        near = [said(part, "nudged", str(sets.seed)) for part in there]
     _, head = find_head(loaded.model, len(config.labels))
     rows = (head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
     return Subject(
@@ -260,15 +284,27 @@ def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = T
     )
 
 
-def random_init(original: Loaded, sets: Sets, where: Run) -> Any:
-    """Outputs on P and E of the original's network before any training, for a control."""
-    config = original.config
-    model = build(config.network, len(config.labels), stem=config.stem, seed=where.seed + 1_000_003).eval()
-    key = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
+def random_init(original: Loaded, sets: Sets, where: Run) -> tuple[Outputs, Outputs] | None:
+    """Outputs on P and E of the original's network before any training, for a control.
+
+    None for a model in memory that has a part which cannot be given new weights.
+    """
+    config, seed = original.config, where.seed + 1_000_003
+    key: str | None = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
     if is_custom(config.network):
         key += f"/{original.key}"  # another project's function may have the same name
-    parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test)]
-    return tuple(cached_outputs(model, part, where, key, "untrained") for part in parts)
+    if original.in_memory:
+        key, model = None, untrained(original.model, seed)
+    else:
+        model = build(config.network, len(config.labels), stem=config.stem, seed=seed)
+    if model is None:
+        return None
+    probe, test = (replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test))
+    model.eval()
+    return (
+        cached_outputs(model, probe, where, key, "untrained"),
+        cached_outputs(model, test, where, key, "untrained"),
+    )
 
 
 def repeats(loaded: Loaded, sets: Sets, where: Run) -> bool:

@@ -1,14 +1,23 @@
 """What an audit says, as plain data: the same objects become JSON, terminal lines and the page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
+
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import write_bytes
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_EVALUATED"]
 Role = Literal["before", "after", "reference"]
 Against = Literal["retrained", "itself"]
 
 SCHEMA = "unlabel.audit/1"
+ROLES = {"before": "original", "after": "unlearned", "reference": "retrained"}
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,22 @@ class Claim:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
-    """A whole audit. ``to_json`` is the content of ``audit.json``."""
+    """A whole audit. ``to_json`` is the content of ``audit.json``.
+
+    Args:
+        headline: The outcome in capitals, such as ``DISABLED ONLY``.
+        valid: Whether the audit's own controls came out as they must; if not, no verdict counts.
+        invalid_because: What went wrong with them.
+        request: ``labels`` that were to be forgotten, ``forgotten_earlier`` and ``retained``.
+        claims: By name, ``C1`` to ``C6``.
+        metrics: Every figure of every model.
+        comparisons: Every figure that was set against retrained models.
+        controls, data, options, models: JSON-plain records.
+        not_tested, limitations: Sentences.
+        seconds: Of attacks and verdicts.
+    """
 
     headline: str
     valid: bool
@@ -109,6 +131,120 @@ class Audit:
     def to_json(self) -> dict[str, Any]:
         """JSON-plain dictionary, numbers with six significant digits and no NaN or infinity."""
         return plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Audit":
+        """An audit from the parsed content of ``audit.json``.
+
+        Raises:
+            ModelError: It is no audit of this version.
+        """
+        try:
+            parts = dict(content)
+            for name in ("invalid_because", "not_tested", "limitations"):
+                parts[name] = tuple(parts[name])
+            parts["claims"] = {name: Claim(**claim) for name, claim in parts["claims"].items()}
+            parts["comparisons"] = tuple(Comparison(**row) for row in parts["comparisons"])
+            parts["metrics"] = tuple(
+                Metric(**{**row, "ci": None if row["ci"] is None else (row["ci"][0], row["ci"][1])})
+                for row in parts["metrics"]
+            )
+            if parts["schema"] != SCHEMA:
+                raise ValueError(f"schema {parts['schema']!r}")
+            return cls(**parts)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            fault = f"{type(error).__name__}: {str(error)[:200]}"
+            raise ModelError(
+                f"this is no audit of this version ({fault}); expected audit.json, parsed"
+            ) from error
+
+    def to_frame(self) -> Any:
+        """One row a figure: a pandas DataFrame where pandas is installed, else a list of dictionaries.
+
+        Columns: ``id``, ``label``, ``model``, ``run``, ``value``, ``low`` and ``high`` of its 95 % interval,
+        ``n``, ``unit``, ``layer``, ``transform``; None where there is none.
+        """
+        rows = []
+        for metric in self.metrics:
+            row = asdict(metric)
+            low, high = row.pop("ci") or (None, None)
+            rows.append({**row, "low": low, "high": high})
+        return rows if find_spec("pandas") is None else import_module("pandas").DataFrame(rows)
+
+    def report(self, path: str | Path, *, force: bool = False) -> Path:
+        """Writes the audit as one HTML page that opens offline, whole or not at all.
+
+        Args:
+            path: The file; its folder is made.
+            force: Replace a file that is there.
+
+        Raises:
+            OptionError: The file is there already, or is a folder.
+        """
+        from unlabel.report.page import render
+
+        path = Path(path)
+        if path.is_dir():
+            raise OptionError(
+                f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}"
+            )
+        if path.exists() and not force:
+            raise OptionError(f"{path} is there already; name another file, or replace it with force=True")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, render(self.to_json()).encode())
+        return path
+
+    def __repr__(self) -> str:
+        return "\n".join([self._title(), *(f"  {line}" for line in self._faults()), *self._lines()])
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook."""
+        head = "".join(f"<th>{name}</th>" for name in ("claim", "verdict", "decided by", "figures"))
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._decided()
+        )
+        faults = "".join(f"<p>{escape(line)}</p>" for line in self._faults())
+        return f"<p><b>{escape(self._title())}</b></p>{faults}<table><tr>{head}</tr>{body}</table>"
+
+    def _title(self) -> str:
+        return f"Audit of {', '.join(self.request['labels'])}: {self.headline}"
+
+    def _faults(self) -> list[str]:
+        """Why it is invalid, at most two reasons."""
+        more = len(self.invalid_because) - 2
+        return [f"invalid: {reason}" for reason in self.invalid_because[:2]] + (
+            [f"and {more} more in invalid_because"] if more > 0 else []
+        )
+
+    def _lines(self) -> Iterator[str]:
+        """One line a claim that was tested."""
+        for name, verdict, figure, values in self._decided():
+            yield f"  {name} {verdict}" + (f"  {figure}: {values}" if values else "")
+        open_ = [name for name, claim in self.claims.items() if claim.verdict == "NOT_EVALUATED"]
+        if open_:
+            yield f"  not tested: {', '.join(open_)}"
+
+    def _nearest(self, figure: str) -> Comparison | None:
+        """Of a figure read after several transforms, the comparison nearest to a FAIL, or failing most."""
+        rows = [row for row in self.comparisons if row.id == figure]
+        return max(rows, key=lambda row: (row.upper - row.margin) / row.margin, default=None)
+
+    def _decided(self) -> Iterator[tuple[str, str, str, str]]:
+        """Each claim that was tested: name, verdict, the figure that decided, its value in each model."""
+        for name, claim in self.claims.items():
+            if claim.verdict == "NOT_EVALUATED":
+                continue
+            figure = claim.binding or ""
+            rows = [row for row in self.metrics if row.id == figure and row.transform is None]
+            values = {
+                role: fmean(row.value for row in rows if row.model == role)
+                for role in ("before", "after", "reference")
+                if any(row.model == role for row in rows)
+            }
+            words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
+            if not rows and (row := self._nearest(figure)):
+                words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"
+            yield name, claim.verdict + (" (provisional)" if claim.provisional else ""), figure, words
 
 
 def plain(value: Any) -> Any:

@@ -115,6 +115,28 @@ def _fitting(
     check_references([item for item in (after, original) if item], retrained, request)
     source, planting = planted_source(original.config, original.record, data, skip_bad=False, run=where)
     check_manifest(original.path, source)
+    return case_of(original, after, retrained, request, source, planting)
+
+
+def case_of(
+    original: Loaded,
+    after: Loaded | None,
+    retrained: list[Loaded],
+    request: Request,
+    source: Source,
+    planting: Planting,
+) -> Case:
+    """The case of these models on this data.
+
+    Args:
+        original, after, retrained: The models.
+        request: The labels.
+        source: The data, with the original's label columns.
+        planting: Canaries in the annotations of its training images.
+
+    Raises:
+        ModelError: Models that answer in different ways, or otherwise than the data asks.
+    """
     for item in ([after] if after else []) + retrained:
         if item.config.activation != original.config.activation:
             raise ModelError(
@@ -219,6 +241,11 @@ def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
     for reference in references:
         if not recipe:
             found.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
+        elif reference.in_memory:
+            found.append(
+                f"how {reference.path} was trained is not recorded; it may differ from {before.path}"
+            )
+            continue
         elif reference.record.get("blueprint") != recipe:
             found.append(f"{reference.path} was trained by another recipe than {before.path}")
         if _digest(reference) != _digest(before):

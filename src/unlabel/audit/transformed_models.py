@@ -11,7 +11,7 @@ import numpy as np
 
 from unlabel.audit.attacks.few_shot import Tuned
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use
-from unlabel.audit.cached_outputs import cached_outputs
+from unlabel.audit.cached_outputs import cached_outputs, key_of
 from unlabel.audit.inputs import Altered, Canaries, Subject
 from unlabel.audit.setup import Case, Sets
 from unlabel.core.engine import Run
@@ -96,7 +96,7 @@ def alter(
             if name == "bn" and make() is None:
                 continue
             sizes = f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}"
-            key = f"{item.key}/{sets.digest}/{name}/{sizes}"
+            key = key_of(item, sets.digest, name, sizes)
             probed, tested = (
                 cached_outputs(make, part, where, key, f"{item.path.name} ({name})") for part in (probe, test)
             )
@@ -115,7 +115,7 @@ def read_canaries(loaded: Sequence[Loaded], case: Case, sets: Sets, where: Run) 
         for model in loaded:
             images = case.source.train.take(item.positions)
             images = replace(images, mean=model.config.mean, std=model.config.std)
-            key = f"{model.key}/{sets.digest}"
+            key = key_of(model, sets.digest)
             said[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
         found.append(Canaries(name, item.planted, item.true, said))
     return found

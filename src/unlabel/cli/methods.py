@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from unlabel.forget.methods import catalogue
+from unlabel.forget.methods import methods as all_methods
 
 
 def described() -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def described() -> list[dict[str, Any]]:
                 if parameter.default is not inspect.Parameter.empty
             ],
         }
-        for method in catalogue().values()
+        for method in all_methods().values()
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from unlabel.compare.jobs import Job, resolved
 from unlabel.core.errors import OptionError
 from unlabel.forget.bill import LEAST, Bill, Budget
-from unlabel.forget.methods import catalogue, find_method
+from unlabel.forget.methods import find_method, methods
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name == "all":
             wanted |= {
-                entry.name: None for entry in catalogue().values() if not (entry.alias_of or entry.reference)
+                entry.name: None for entry in methods().values() if not (entry.alias_of or entry.reference)
             }
             continue
         entry = find_method(name)

@@ -53,7 +53,7 @@ class Request:
     @classmethod
     def make(
         cls,
-        forget: Sequence[str],
+        forget: str | Sequence[str],
         labels: Sequence[str],
         *,
         forgotten: Sequence[str] = (),

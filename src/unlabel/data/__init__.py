@@ -2,13 +2,16 @@
 
 ``load("faces")``, ``load("shapes")`` and ``load("ages")`` draw them, ``load("folder:PATH")`` reads a folder
 of photos, ``load("celeba:PATH")`` and its like read public data sets where they lie; see `READERS`.
+``load(train=..., probe=..., test=..., labels=[...])`` takes images that the caller holds.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from math import isfinite
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, overload
 
 from unlabel.core.errors import OptionError
 from unlabel.core.progress import SILENT, Log
@@ -17,30 +20,81 @@ from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.splits import constant_labels
 
+if TYPE_CHECKING:
+    from unlabel.data.readers.in_memory import Images
+
 __all__ = ["READERS", "Dataset", "Source", "constant_labels", "load"]
 
 DEFAULT_IMAGE_SIZE = 64
 _SMALLEST, _LARGEST = 16, 512
 
 
+Colours = tuple[float, float, float]  # red, green, blue
+
+
+@overload
 def load(
     source: str,
     *,
     image_size: int | None = None,
     labels: Sequence[str] | None = None,
+    mean: Colours | None = None,
+    std: Colours | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    log: Log = SILENT,
+) -> Source: ...
+
+
+@overload
+def load(
+    *,
+    train: "Images",
+    probe: "Images",
+    test: "Images",
+    labels: Sequence[str],
+    identities: Mapping[str, Sequence[Any]] | None = None,
+    mean: Colours | None = None,
+    std: Colours | None = None,
+    log: Log = SILENT,
+) -> Source: ...
+
+
+def load(
+    source: str | None = None,
+    *,
+    train: "Images | None" = None,
+    probe: "Images | None" = None,
+    test: "Images | None" = None,
+    identities: Mapping[str, Sequence[Any]] | None = None,
+    image_size: int | None = None,
+    labels: Sequence[str] | None = None,
+    mean: Colours | None = None,
+    std: Colours | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
     log: Log = SILENT,
 ) -> Source:
-    """Reads a data set by its name.
+    """Reads a data set by its name, or takes images that the caller holds.
+
+    Images in memory are square, 16 to 512 pixels, all of one size, and are not resized: uint8, or floating
+    from 0 to 1, which is rounded to 8 bits; channels last or first. They are copied, 16 GiB at most.
 
     Args:
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``celeba:PATH``,
             ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``, ``mufac:PATH``, ``shapes:set=digits``, ``ages``
             or ``digits``.
+        train, probe, test: Instead of a name: images to train on, P for the attackers, E for the figures.
+            Each is (images, targets), or a torch Dataset of (image, targets), whose images may be PIL's.
+            Targets are 1 present, 0 absent, -1 unknown, (image, label); or class numbers from 0, (image,).
+        identities: Of images in memory, by split: whose each image is, None where that is unknown. Images of
+            one person are not independent, and a person in two splits makes an audit invalid.
         image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
             that small (cifar10, mnist, svhn, shapes, digits), or for what the name says.
-        labels: Label column, or columns in this order, to keep; None for all.
+        labels: Label column, or columns in this order, to keep; None for all. Of images in memory, names of
+            the targets' columns, or of the classes.
+        mean, std: Red, green and blue with which the network wants its input normalised, (pixel / 255 - mean)
+            / std; .5 and .25 by default.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
         log: Receives progress and remarks.
@@ -54,6 +108,30 @@ def load(
         Traceback (most recent call last):
         unlabel.core.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, ...
     """
+    if labels is not None:
+        labels = as_names(labels)
+        _check_labels(labels)
+    arrays = {"train": train, "probe": probe, "test": test}
+    splits = {name: split for name, split in arrays.items() if split is not None}
+    _check_form(source, splits, labels, named=(image_size, workers) != (None, None) or skip_bad)
+    if splits and labels is not None:
+        from unlabel.data.readers.in_memory import load_arrays
+
+        return _normalised(load_arrays(splits, labels, identities, log), mean, std)
+    if identities is not None:
+        raise OptionError("identities are those of images in memory; a folder has them in meta.csv")
+    assert source is not None
+    return _normalised(_named(source, image_size, labels, skip_bad, workers, log), mean, std)
+
+
+def _named(
+    source: str,
+    image_size: int | None,
+    labels: Sequence[str] | None,
+    skip_bad: bool,
+    workers: int | None,
+    log: Log,
+) -> Source:
     kind, _, spec = source.partition(":")
     if kind not in READERS:
         raise _unknown(source, kind)
@@ -61,13 +139,42 @@ def load(
         raise OptionError(f"image size {image_size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
     if workers is not None and workers < 0:
         raise OptionError(f"found {workers} workers; choose 0 or more")
-    if labels is not None:
-        labels = as_names(labels)
-        _check_labels(labels)
     return READERS[kind](spec, image_size, labels, skip_bad, workers, log)
 
 
+def _check_form(source: Any, splits: Mapping[str, Any], labels: Sequence[str] | None, *, named: bool) -> None:
+    """Refuses what is neither a name nor three splits with labels."""
+    both = "write load('folder:PATH'), or load(train=..., probe=..., test=..., labels=[...])"
+    if not isinstance(source, str | None):
+        raise OptionError(f"the data source is a {type(source).__name__}; expected text: {both}")
+    if (source is None) == (not splits):
+        raise OptionError(f"found {'both' if splits else 'neither'} a named source and images; {both}")
+    if not splits:
+        return
+    missing = [name for name in ("train", "probe", "test") if name not in splits]
+    if missing:
+        raise OptionError(f"found no {' and no '.join(missing)}; an audit needs all three splits: {both}")
+    if labels is None:
+        raise OptionError("images in memory have no label names; name the targets' columns: labels=[...]")
+    if named:
+        raise OptionError(
+            "image_size, skip_bad and workers are for named sources; images in memory stay as is"
+        )
+
+
+def _normalised(source: Source, mean: Colours | None, std: Colours | None) -> Source:
+    """The source for a network that wants this normalisation; as it is where none is named."""
+    if mean is None and std is None:
+        return source
+    mean, std = mean or source.train.mean, std or source.train.std
+    if len(mean) != 3 or len(std) != 3 or not all(map(isfinite, (*mean, *std))) or min(std) <= 0:
+        raise OptionError(f"found mean {mean} and std {std}; expected three numbers each, std above 0")
+    return source.normalised((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+
 def _check_labels(labels: Sequence[str]) -> None:
+    if isinstance(labels, str):
+        raise OptionError(f"labels is the text {labels!r}; expected a list of names: labels=[{labels!r}]")
     if not labels:
         raise OptionError("no label is named; name one or more with --labels A,B, or leave it out for all")
     for name in labels:
@@ -85,10 +192,10 @@ def _unknown(source: str, kind: str) -> OptionError:
 
 DRAWN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "faces": ("faces", "load_faces"),
-        "shapes": ("shapes", "load_shapes"),
-        "ages": ("ages", "load_ages"),
-        "digits": ("eight", "load_digits_of_8"),
+        "faces": ("drawn.faces", "load_faces"),
+        "shapes": ("drawn.shapes", "load_shapes"),
+        "ages": ("drawn.ages", "load_ages"),
+        "digits": ("readers.scikit_digits", "load_digits_of_8"),
     }
 )
 """Sources that need no path, as what they hold is drawn or comes with a library: module and function."""

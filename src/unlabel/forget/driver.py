@@ -18,7 +18,7 @@ from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.eraser_layer import erase_again
-from unlabel.forget.methods import Method, catalogue, find_method
+from unlabel.forget.methods import Method, find_method, methods
 from unlabel.forget.pipeline import Outcome
 from unlabel.forget.retained import compare, held_back, look_alike
 from unlabel.models.eraser import erasing
@@ -29,10 +29,10 @@ MOST_IMAGES = 10**9
 
 def forget_labels(
     model: nn.Module,
-    labels: Sequence[str],
+    labels: str | Sequence[str],
     data: Dataset,
-    *,
     method: str = "auto",
+    *,
     images: int = DEFAULT_IMAGES,
     keep_row: bool = False,
     forgotten: Sequence[str] = (),
@@ -47,8 +47,8 @@ def forget_labels(
 
     Args:
         model: Any network whose last linear layer has one output a label of the data; not changed.
-        labels: Name or names to forget.
-        data: Training images; a keyed sample of them is used, never all by default.
+        labels: Names to forget, or one bare name.
+        data: Training images, such as ``source.train``; a keyed sample of them is used, never all by default.
         method: A name of `METHODS`.
         images: Calibration images, 16 or more; fewer are used when there are fewer.
         keep_row: Leave the forgotten outputs as the method left them.
@@ -77,9 +77,13 @@ def forget_labels(
         >>> outcome.changed, outcome.total
         (17, 2507)
     """
+    if not isinstance(data, Dataset):
+        raise OptionError(
+            f"data is a {type(data).__name__}; expected images to learn from, such as source.train"
+        )
     entry = find_method(method)
     if rows and not entry.rows:
-        able = ", ".join(name for name, each in catalogue().items() if each.rows)
+        able = ", ".join(name for name, each in methods().items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
     request = Request.make(labels, data.labels, forgotten=forgotten, rows=positions_of(data, rows))
     check_options(entry, options)

@@ -64,7 +64,17 @@ MOST_NAMES = 25_000_000  # bytes of a weight file that are no weights
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run read from disk; ``code`` is the digest of a network of the user's own, see `models.source`."""
+    """A run read from disk, or a model in memory taken for one.
+
+    Args:
+        path: The folder; the name of a model in memory.
+        model: In eval mode.
+        config: What the model is: labels, input, which outputs were removed.
+        record: How it was made, as ``unlabel.json`` holds it.
+        sha256: Of its weights as a file.
+        code: Digest of the code of a network of the user's own, see `models.source`; empty for others.
+        in_memory: Whether it is no run folder. Its code may be anything, so nothing is kept by its weights.
+    """
 
     path: Path
     model: nn.Module
@@ -72,6 +82,7 @@ class Loaded:
     record: Mapping[str, Any]
     sha256: str
     code: str = ""
+    in_memory: bool = False
 
     @property
     def key(self) -> str:
@@ -271,15 +282,20 @@ def write_run(
     canaries: Mapping[str, Any] | None = None,
 ) -> None:
     """Fills a staged folder; see `staged`. The list of canaries is written where there is one."""
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     # not save_file, which reports a full disk by an error without a number
-    (folder / MODEL).write_bytes(save(state))
+    (folder / MODEL).write_bytes(packed(model))
     write_json(folder / CONFIG, asdict(config))
     with (folder / STEPS).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in history.rows)
     if canaries:
         write_json(folder / CANARIES, canaries)
     write_json(folder / RECORD, record)  # last: without it, a folder is no run
+
+
+def packed(model: nn.Module) -> bytes:
+    """Weights and buffers of a model as its run's file holds them."""
+    state = model.state_dict()
+    return save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})
 
 
 def versions() -> dict[str, str]:

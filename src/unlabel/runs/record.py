@@ -7,6 +7,7 @@ from typing import Any
 
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, LabelMismatch, ModelError, OptionError
+from unlabel.core.progress import Log
 from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.core.wording import listing
 from unlabel.data import constant_labels, load
@@ -56,12 +57,29 @@ def planted_source(
     bad = skip_bad or bool(remembered.get("facts", {}).get("skipped_bad"))
     source = load(name, image_size=config.image_size, labels=config.labels, skip_bad=bad, log=run.log)
     source = source.normalised(config.mean, config.std)
-    known = canaries_of(record)
+    return planted_again(source, record, another=bool(data), log=run.log)
+
+
+def planted_again(
+    source: Source, record: Mapping[str, Any], *, another: bool, log: Log
+) -> tuple[Source, Planting]:
+    """A source with the canaries that a run was trained with, and the canaries by label.
+
+    Args:
+        source: The data, with the run's label columns.
+        record: The run's record.
+        another: Whether it may be other data than the run's: then, none are planted in it.
+        log: Is told where none are planted.
+
+    Raises:
+        DataError: The data has changed, so that its canaries are not those of the training.
+    """
+    known, name = canaries_of(record), source.name
     if not known:
         return source, {}
-    same = source.facts.get("digest") == remembered.get("digest")
-    if data and not same:
-        run.log.say(f"{name} is not what the run was trained on: its canaries are not planted there")
+    same = source.facts.get("digest") == (record.get("data") or {}).get("digest")
+    if another and not same:
+        log.say(f"{name} is not what the run was trained on: its canaries are not planted there")
         return source, {}
     plan = CanaryPlan(known["count"], tuple(known["labels"]), known["seed"])
     changed, planting = plant(source, plan) if same else (source, {})

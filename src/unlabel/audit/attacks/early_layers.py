@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlabel.audit.cached_outputs import kept_tables
+from unlabel.audit.cached_outputs import kept_tables, key_of
 from unlabel.audit.inputs import Subject
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -124,7 +124,7 @@ def _means(item: Loaded, part: Dataset, sets: Sets, where: Run) -> Tables:
         lambda tables: all(len(table) == len(data) for table in tables.values()),
         data,
         where,
-        f"{item.key}/{sets.digest}/stages",
+        key_of(item, sets.digest, "stages"),
     )
     for name, table in tables.items():
         if not np.isfinite(table).all():

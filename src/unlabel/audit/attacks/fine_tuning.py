@@ -22,7 +22,7 @@ from torch import nn
 
 from unlabel.audit.attacks.few_shot import EVERY, Scores, Tuned, balanced
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.cached_outputs import kept_tables
+from unlabel.audit.cached_outputs import kept_tables, key_of
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -88,7 +88,7 @@ def _tuned(
         lambda tables: tables["scores"].shape == (len(draws), len(test)),
         test,
         where,
-        f"{item.key}/{sets.digest}/tuned/{sizes}",
+        key_of(item, sets.digest, "tuned", sizes),
     )
     return Tuned(str(item.path), name, n, float(tables["rate"][0]), tables["scores"], tables["curve"])
 

@@ -312,11 +312,15 @@ MOST_SETTINGS = 6
 """Settings that a search may try with one method, its defaults among them."""
 
 
-def catalogue() -> dict[str, Method]:
-    """Every method by name: ours, then those of installed packages, which are imported for it.
+def methods() -> dict[str, Method]:
+    """Every way to forget, by name: ours, then those of installed packages, which are imported for it.
 
     Raises:
         OptionError: An installed package takes a name of ours, or names no method.
+
+    Example:
+        >>> methods()["auto"].alias_of
+        'erasure'
     """
     return METHODS | {name: _plugin(point) for name, point in _plugins().items()}
 
