@@ -8,7 +8,7 @@ import pytest
 from unlabel.audit.attacks.few_shot import Relearnt, Tuned, faster
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.attacks.recovery import RECOVERED, Recovery
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.whole_model import Deeper, Learner, learners, stage_readings
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.sample_size import references_for
@@ -38,7 +38,7 @@ def judged(world_of_tables, figure):
     questions = {"Male": ask("Male", *world_of_tables.splits)}
 
     def make(tuned=0.0, stage=0.0, references=3, sizes=(256, 1024)):
-        plain = {"Male": dict.fromkeys(RECOVERED, figure(0.3, 0.0))}
+        plain = {"Male": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
         few = [dict.fromkeys((16, 64, 256, 1024), learnt(0.6)) for _ in range(2 + references)]
 
         def whole(area):

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from unlabel.audit.attacks.few_shot import Relearnt, faster, few_shot, samples
-from unlabel.audit.attacks.recovery import RECOVERED, Recovery
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
 from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
-from unlabel.audit.claims.c4_durable import TRANSFORMS, claim_durable
+from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_recovery import few_cells
+from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import Altered, AuditOptions, Subject, ask
 from unlabel.audit.larger_budgets import gather_further
 from unlabel.audit.protocol import audit_outputs
@@ -175,16 +176,16 @@ def judged(questions, figure):
     """C4 from made-up figures: what a transform leaves, and how well few images relearn."""
 
     def make(gain=0.0, few=0.0, references=3, se=0.005, sizes=(16, 64, 256), retrained=0.3, base=0.3, **more):
-        plain = {"Male": dict.fromkeys(RECOVERED, figure(0.3, 0.0))}
-        after = {"Male": dict.fromkeys(RECOVERED, figure(0.3 + gain, se))}
+        plain = {"Male": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
+        after = {"Male": dict.fromkeys(REPEATED, figure(0.3 + gain, se))}
         learnt = [
             dict.fromkeys(sizes, Relearnt(figure(area, 0.002), (area - 0.01, area + 0.01)))
             for area in (0.9, 0.6 + few, *[0.6] * references)
         ]
-        changed = {"Male": dict.fromkeys(RECOVERED, figure(retrained, 0.0))}
+        changed = {"Male": dict.fromkeys(REPEATED, figure(retrained, 0.0))}
         recovery = Recovery({"int8": after}, [{"int8": changed}] * references, {"Male": learnt})
         asked = more.pop("questions", questions)
-        known = {"Male": dict.fromkeys(RECOVERED, figure(base, 0.0))}
+        known = {"Male": dict.fromkeys(REPEATED, figure(base, 0.0))}
         return claim_durable(recovery, plain, [known] * references, asked, OPTIONS)[0]
 
     return make

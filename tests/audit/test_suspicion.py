@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.evasion import OWN, gather_suspicion, halves, least_squares, read_suspicion, views
+from unlabel.audit.attacks.evasion import gather_suspicion, halves, least_squares, read_suspicion, views
 from unlabel.audit.attacks.head_consistency import changed_answers, tampered
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import IMAGES, chosen, nudge, nudged
+from unlabel.audit.figures import OWN_PERTURBED
 from unlabel.audit.inputs import Nudged, ask
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
@@ -111,7 +112,7 @@ def test_an_output_that_answers_on_nudged_images_alone_fails_c1(world, quick):
     ]
     after = replace(after, nudged=replace(near, probe=parts[0], test=parts[1]))
     found = audit_outputs(world.subject("before", 1.5), after, [], REQUEST, *world.splits, options=quick)
-    assert (found.claims["C1"].verdict, found.claims["C1"].binding) == ("FAIL", OWN)
+    assert (found.claims["C1"].verdict, found.claims["C1"].binding) == ("FAIL", OWN_PERTURBED.id)
     assert found.headline == "NOT UNLEARNED"
     assert found.claims["C2"].verdict == "NOT_EVALUATED"
 

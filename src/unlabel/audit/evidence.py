@@ -13,7 +13,7 @@ from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
 from unlabel.audit.attacks.probes import read_features
-from unlabel.audit.figures import Readings
+from unlabel.audit.figures import OWN, Readings
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.memory import Memory, digest, key_of
 from unlabel.core.progress import Log
@@ -111,7 +111,7 @@ def gather(
     readings: list[dict[str, Readings]] = [
         {
             name: {
-                "own.adv": owns[index][name].signed(question).absolute(),
+                OWN.id: owns[index][name].signed(question).absolute(),
                 **done["others", name, index],
                 **done["features", name, index],
             }

@@ -31,7 +31,8 @@ class Subject:
         train: Outputs on training images, T_in: at least 5,000 of them, or all.
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
-        nudged, odd: Outputs on nudged images; what speaks against its figures (`audit.attacks.perturbed_images`, `.steady`).
+        nudged: Outputs on perturbed images, see `audit.attacks.perturbed_images`.
+        odd: What speaks against its figures, see `audit.attacks.input_stability`.
     """
 
     run: str
@@ -184,7 +185,7 @@ class AuditOptions:
 class Question:
     """One label to be guessed: its annotations on P, E and T_in (1, 0, or -1 unknown) and identities.
 
-    ``crossed``: attacks are fitted on P and judged on E, and the other way round (`unlabel.audit.attacks.cross_fit`).
+    ``crossed``: attacks are fitted on P and judged on E, and the other way round (`audit.attacks.cross_fit`).
     """
 
     label: str

@@ -12,10 +12,10 @@ from unlabel.audit.attacks.groups import group_rows
 from unlabel.audit.attacks.membership import Membership, label_membership, membership_rows, sample_membership
 from unlabel.audit.attacks.outputs import OwnOutput, read_others_linear
 from unlabel.audit.attacks.probes import read_features
-from unlabel.audit.attacks.recovery import FEW, RECOVERED, Recovery
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.whole_model import Deeper, deeper_rows, learners, stage_readings
 from unlabel.audit.evidence import Job, side_by_side
-from unlabel.audit.figures import Readings, unit_of
+from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
 from unlabel.audit.inputs import Altered, AuditOptions, Question, Subject
 from unlabel.audit.metric_rows import row
 from unlabel.audit.results import Metric
@@ -127,16 +127,16 @@ def gather_further(
 def reread(
     subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions, *, exclusive: bool
 ) -> Readings:
-    """The attacks of `RECOVERED` on a model that was changed."""
+    """The attacks of `REPEATED` on a model that was changed."""
 
     def fitted(model: Subject, asked: Question) -> Readings:
         return {
-            "others.adv.lin": read_others_linear(model, hidden, asked),
+            OTHERS_LINEAR.id: read_others_linear(model, hidden, asked),
             **read_features(model.probe, model.test, asked, options),
         }
 
     own = OwnOutput.of(subject, question, exclusive=exclusive)
-    return {"own.adv": own.signed(question).absolute(), **both(fitted, subject, question)}
+    return {OWN.id: own.signed(question).absolute(), **both(fitted, subject, question)}
 
 
 def further_rows(further: Further, subjects: Sequence[Subject]) -> list[Metric]:
@@ -145,13 +145,12 @@ def further_rows(further: Further, subjects: Sequence[Subject]) -> list[Metric]:
     by_run = {subject.run: subject for subject in subjects}
     for (transform, run), labels in further.altered.items():
         for label, readings in labels.items():
-            for figure in RECOVERED:
-                unit = unit_of(figure)
-                low = 0.0 if figure == "own.adv" or unit == "bits" else -1.0
-                name = f"recover.{figure}"
-                rows.append(row(name, label, by_run[run], readings[figure], unit, low, transform=transform))
+            rows += [
+                row(RECOVERED.of(figure), label, by_run[run], readings[figure], transform=transform)
+                for figure in REPEATED
+            ]
     for label, models in further.recovery.few.items():
         for subject, sizes in zip(subjects, models, strict=True):
-            rows += [row(f"{FEW}{n}", label, subject, found.mean, "auc") for n, found in sizes.items()]
+            rows += [row(FEW_SHOT.of(n), label, subject, found.mean) for n, found in sizes.items()]
     deeper = further.recovery.deeper
     return [*rows, *(deeper_rows(deeper, subjects) if deeper else ()), *further.described]

@@ -16,8 +16,8 @@ from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.few_shot import EVERY
 from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
 from unlabel.audit.attacks.perturbed_images import IMAGES as NUDGED
-from unlabel.audit.claims.c4_durable import TRANSFORMS
 from unlabel.audit.cost import duration, reference_seconds
+from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
@@ -119,8 +119,8 @@ def label_plan(
 ) -> dict[str, Any]:
     """What each claim of one label needs, and whether it is there.
 
-    Where E and P are both judged (see `unlabel.audit.attacks.cross_fit`), `target` is of both and `alone` of E, which
-    is all that C5 has.
+    Where E and P are both judged (see `audit.attacks.cross_fit`), `target` is of both and `alone` of E,
+    which is all that C5 has.
     """
     n, present = int(np.sum(target >= 0)), int(np.sum(target == 1))
     share = min(max(present / max(n, 1), 1e-4), 1 - 1e-4)

@@ -21,7 +21,6 @@ from unlabel.audit.attacks.cross_fit import crossed
 from unlabel.audit.attacks.evasion import gather_suspicion, suspicion_rows
 from unlabel.audit.attacks.few_shot import Tuned
 from unlabel.audit.attacks.head_consistency import tampered
-from unlabel.audit.attacks.membership import LABEL
 from unlabel.audit.attacks.outputs import restored
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.claims.c1_disabled import claim_disabled
@@ -34,6 +33,7 @@ from unlabel.audit.claims.evasion import condemned
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.validity import controls_record, judge_decoys, objections
 from unlabel.audit.evidence import gather
+from unlabel.audit.figures import LABEL_MEMBERSHIP
 from unlabel.audit.inputs import Altered, AuditOptions, Canaries, Question, Subject, ask, check, check_altered
 from unlabel.audit.larger_budgets import further_rows, gather_further
 from unlabel.audit.memory import Memory
@@ -131,7 +131,7 @@ def audit_outputs(
         further = gather_further(subjects, altered, questions, request, test, train, options, log, tuned)
         for readings, found in zip(evidence.readings, further.labels, strict=True):
             for name, item in found.items():
-                readings[name] = {**readings[name], LABEL: item}
+                readings[name] = {**readings[name], LABEL_MEMBERSHIP.id: item}
     suspicion = gather_suspicion(
         subjects[1:], questions, request, options, log, memory, exclusive=test.exclusive
     )

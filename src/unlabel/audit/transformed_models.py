@@ -12,6 +12,7 @@ import numpy as np
 from unlabel.audit.attacks.few_shot import Tuned
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use
 from unlabel.audit.cached_outputs import cached_outputs
+from unlabel.audit.figures import BATCHNORM
 from unlabel.audit.inputs import Altered, Canaries, Subject
 from unlabel.audit.setup import Case, Sets
 from unlabel.core.engine import Run
@@ -93,7 +94,7 @@ def alter(
         use = Use(data, request.retained_columns, request.masked_columns)
         for name, transform in TRANSFORMS.items():
             make = cache(partial(transform, item.model, use, where))
-            if name == "bn" and make() is None:
+            if name == BATCHNORM.id and make() is None:
                 continue
             sizes = f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}"
             key = f"{item.sha256}/{sets.digest}/{name}/{sizes}"

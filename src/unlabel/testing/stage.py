@@ -21,6 +21,7 @@ from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.perturbed_images import Nudged, nudged
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use
+from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import Altered, AuditOptions, Subject
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
@@ -98,7 +99,7 @@ class Stage:
         use = Use(self.source.train, self.request.retained_columns, self.request.masked_columns)
         found = []
         for name, transform in TRANSFORMS.items():
-            if name != "retain_ft" and (changed := transform(model, use, self.run)) is not None:
+            if name != RETAIN_TUNED.id and (changed := transform(model, use, self.run)) is not None:
                 found.append(Altered(name, read(changed, "after", self.source, self.run)))
         return found
 

@@ -1,8 +1,8 @@
 """Attacks for models that were made for the audit: they can condemn, and acquit of nothing.
 
 Whoever makes a model may know P and E, and have it be clean on exactly those. So the unlearned model and the
-retrained ones are also read on *nudged* images (`audit.attacks.perturbed_images`), and the training images, which every audit
-reads anyway, are attacked as P and E are: half of the people are fitted on, the other half is judged. And the
+retrained ones are also read on perturbed images (`perturbed_images`), and the training images, which every
+audit reads anyway, are attacked as P and E are: half of the people are fitted on, the other half is judged. The
 penalty that keeps a linear probe from noise also keeps it from a label in a small difference of two large
 features, so least squares without any penalty looks once more.
 
@@ -23,7 +23,15 @@ from unlabel.audit.attacks.outputs import OwnOutput, guess_trees
 from unlabel.audit.attacks.perturbed_images import IMAGES
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.evidence import Job, side_by_side
-from unlabel.audit.figures import Readings
+from unlabel.audit.figures import (
+    LEAST_SQUARES,
+    OTHERS_TREES,
+    OWN_PERTURBED,
+    PERTURBED,
+    TRAIN,
+    Readings,
+    unit_of,
+)
 from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, AuditOptions, Question, Subject
 from unlabel.audit.memory import Memory, digest, key_of
 from unlabel.audit.metric_rows import row
@@ -33,9 +41,6 @@ from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage
-
-OWN, SQUARES, NUDGED, TRAIN = "own.adv@nudged", "probe.adv.lsq", "@nudged", "@train"
-
 
 SMALLEST = 1e-12  # of the largest singular value: below it, a direction is rounding even in float64
 
@@ -49,18 +54,18 @@ def read_suspicion(
         ``probe.adv.lsq`` on P and E; ``own.adv@nudged``; and, with the endings ``@nudged`` and ``@train``,
         ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured is not there.
     """
-    found = {SQUARES: least_squares(subject, question)}
+    found = {LEAST_SQUARES.id: least_squares(subject, question)}
     once = replace(options, probe_seeds=1)
     shown = [column for column in range(len(request.labels)) if column not in request.masked_columns]
     for ending, (there, asked) in views(subject, question, options.seed).items():
-        if ending == NUDGED:
-            found[OWN] = OwnOutput.of(there, asked, exclusive=exclusive).signed(asked).absolute()
+        if ending == PERTURBED:
+            found[OWN_PERTURBED.id] = OwnOutput.of(there, asked, exclusive=exclusive).signed(asked).absolute()
         known = asked.known
         x, y = there.probe.logits[known][:, shown], asked.probe[known] == 1
         trees = guess_trees(x, y, there.test.logits[:, shown], options)
-        found[f"others.adv.gbt{ending}"] = advantage(trees, asked.test, asked.test_cluster)
+        found[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
         probes = read_features(there.probe, there.test, asked, once)
-        found |= {f"{name}{ending}": item for name, item in probes.items() if ".adv." in name}
+        found |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
     return found
 
 
@@ -79,7 +84,7 @@ def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Su
     """Other images to fit and judge attacks on, by the figures' ending; where there are enough of a kind."""
     found: dict[str, tuple[Subject, Question]] = {}
     if (near := subject.nudged) is not None:
-        found[NUDGED] = (
+        found[PERTURBED] = (
             replace(subject, probe=near.probe, test=near.test),
             replace(
                 question,
@@ -188,7 +193,7 @@ def _key(
 def suspicion_rows(subjects: Sequence[Subject], readings: Sequence[Mapping[str, Readings]]) -> list[Metric]:
     """Every figure as a row of ``metrics[]``."""
     return [
-        row(figure, name, subject, item, "adv", 0.0 if figure == OWN else -1.0)
+        row(figure, name, subject, item)
         for subject, labels in zip(subjects, readings, strict=True)
         for name, found in labels.items()
         for figure, item in found.items()

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from unlabel.audit.attacks.membership import LABEL
-from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
-from unlabel.audit.figures import ATTACKS, IN_WORDS, Readings, unit_of
+from unlabel.audit.figures import Readings, judged_by
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
@@ -24,7 +24,7 @@ def weigh(
 ) -> Judgement:
     """Every attack on a model against the mean of the retrained ones."""
     measured = next(iter(model.values()))
-    figures = [figure for figure in (*ATTACKS, LABEL) if figure in measured]
+    figures = [figure for figure in judged_by("C2") if figure in measured]
     cells = excess_cells(
         model, references, figures, lambda figure: reference_margin(figure, options), pooled=True
     )
@@ -139,8 +139,7 @@ def _sentence_equivalent(
     options: AuditOptions,
 ) -> str:
     cell = judged.binding
-    unit = {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
-    attack, of = IN_WORDS[cell.figure], cell.label or names
+    attack, of, unit = entry(cell.figure).in_words, cell.label or names, unit_words(cell)
     bound = cell.upper(options)
     if verdict == "PASS":
         return (

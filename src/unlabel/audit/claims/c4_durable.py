@@ -6,27 +6,18 @@ These are attacks of whoever has the weights, as the full budget's: see `deeper`
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unlabel.audit.attacks.recovery import FEW, RECOVER, Recovery
-from unlabel.audit.attacks.whole_model import TUNE, Deeper
+from unlabel.audit.attacks.recovery import Recovery
+from unlabel.audit.attacks.whole_model import Deeper
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
 from unlabel.audit.claims.c4_full_budget import deeper_cells, in_words, stage_table, tuned_table
 from unlabel.audit.claims.c4_recovery import few_cells, few_table, recoveries, recovery_cells
-from unlabel.audit.claims.judging import Cell, Judgement, judge
+from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
-from unlabel.audit.figures import IN_WORDS, Readings, unit_of
+from unlabel.audit.figures import TRANSFORMS, Readings, transform
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
-
-TRANSFORMS: Mapping[str, str] = {  # in words; `transforms` does them
-    "fp16": "storing the weights in 16 bits",
-    "int8": "storing the weights in 8 bits",
-    "int4": "storing the weights in 4 bits",
-    "prune20": "removing the smallest fifth of the weights",
-    "prune50": "removing the smallest half of the weights",
-    "bn": "recalibrating BatchNorm",
-    "retain_ft": "training on with the retained labels",
-}
 
 Rows = Mapping[str, Readings]  # label -> attack -> figure
 
@@ -111,7 +102,7 @@ def _sentence(
     options: AuditOptions,
 ) -> str:
     cell = judged.binding
-    what, gain = _spoken(cell), f"{cell.contrast.value:.3f} {_unit(cell)}"
+    what, gain = _spoken(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
     bound = f"{cell.upper(options):.3f}"
     if verdict == "PASS":
         taught = ", by a probe or as a whole," if deeper.sizes else ""
@@ -119,7 +110,7 @@ def _sentence(
         return (
             f"Compressing the model, pruning it or training it on brings {joined(names)} back nowhere, and"
             f" few annotated images teach it{taught} no better than a retrained model{early}; closest:"
-            f" {what} at most {bound} {_unit(cell)} more {_than(cell)} (margin {cell.margin:g})."
+            f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
         )
     if verdict == "FAIL":
         how = "is still there below the last features" if cell.stage else "comes back"
@@ -163,20 +154,14 @@ def _more_rules(deeper: Deeper, options: AuditOptions) -> str:
     return text
 
 
-def _unit(cell: Cell) -> str:
-    return {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
-
-
 def _spoken(cell: Cell) -> str:
     """A test in words, up to its figure."""
     if cell.stage:
         return f"a linear probe on {in_words(cell.stage)} tells"
-    if cell.figure.startswith(TUNE):
-        return f"the whole model, trained on {cell.figure.removeprefix(TUNE)} annotated images, tells"
+    attack = entry(cell.figure).in_words
     if cell.transform is None:
-        return f"a probe on {cell.figure.removeprefix(FEW)} annotated images tells"
-    attack = IN_WORDS[cell.figure.removeprefix(RECOVER)]
-    return f"{attack}, after {TRANSFORMS.get(cell.transform, cell.transform)}, tells"
+        return f"{attack} tells"
+    return f"{attack}, after {transform(cell.transform).in_words}, tells"
 
 
 def _than(cell: Cell) -> str:

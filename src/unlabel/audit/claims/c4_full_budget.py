@@ -5,9 +5,9 @@ fast in any network, and early ones tell something of every label.
 """
 
 from unlabel.audit.attacks.few_shot import faster
-from unlabel.audit.attacks.whole_model import BELOW, TUNE, Deeper
+from unlabel.audit.attacks.whole_model import BELOW, Deeper
 from unlabel.audit.claims.judging import Cell, reference_margin
-from unlabel.audit.figures import unit_of
+from unlabel.audit.figures import FINE_TUNED, unit_of
 from unlabel.audit.inputs import AuditOptions
 from unlabel.statistics.contrast import contrast
 
@@ -26,7 +26,7 @@ def deeper_cells(deeper: Deeper, options: AuditOptions) -> list[Cell]:
     cells = [
         Cell(
             label,
-            f"{TUNE}{n}",
+            FINE_TUNED.of(n),
             faster(after[n].relearnt, [reference[n].relearnt for reference in references]),
             options.d_few,
         )
