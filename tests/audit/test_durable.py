@@ -13,12 +13,11 @@ from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_recovery import few_cells
 from unlabel.audit.figures import TRANSFORMS
-from unlabel.audit.inputs import Altered, AuditOptions, Subject, ask
-from unlabel.audit.larger_budgets import gather_further
+from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Context, Subject, ask
+from unlabel.audit.larger_budgets import gather_larger
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.progress import SILENT
 from unlabel.core.request import Request
 from unlabel.models.features import outputs
 from unlabel.statistics.contrast import combined
@@ -149,9 +148,8 @@ def test_a_label_that_hides_below_eight_bits_is_caught(run):
 
     def measure(altered):
         request = Request.make(["top"], source.labels)
-        return gather_further(
-            [before, after], altered, questions, request, source.test, source.train, OPTIONS, SILENT
-        ).recovery
+        context = Context(questions, request, *parts, OPTIONS)
+        return gather_larger([before, after], context, altered).recovery
 
     found = measure(altered)
     readings = measure([Altered("none", after)]).after["none"]
@@ -311,10 +309,11 @@ def audited(make_world):
             other = replace(world.subject("after", 1.0, network=5, absent=["Male"]), run=after.run)
         references = world.references(3)
         request = Request.make(["Male"], world.test.labels)
-        return audit_outputs(
+        inputs = AuditInputs(
             world.subject("before"), after, references, request, *world.splits,
-            options=STANDARD, altered=[rounded(item) for item in (other, *references)],
+            altered=[rounded(item) for item in (other, *references)],
         )  # fmt: skip
+        return audit_outputs(inputs, STANDARD)
 
     return {regained: make(regained) for regained in (False, True)}
 
@@ -350,8 +349,9 @@ def test_a_larger_budget_needs_transformed_models_that_fit(world):
     request = Request.make(["Male"], world.test.labels)
 
     def ask_with(altered):
+        before = world.subject("before")
         return audit_outputs(
-            world.subject("before"), after, [], request, *world.splits, options=STANDARD, altered=altered
+            AuditInputs(before, after, [], request, *world.splits, altered=altered), STANDARD
         )
 
     with pytest.raises(OptionError, match="after transforms"):

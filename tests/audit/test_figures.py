@@ -10,6 +10,7 @@ from unlabel.audit import evidence, figures
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
 from unlabel.audit.figures import FEATURES, FIGURES, Figure, find
+from unlabel.audit.inputs import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
 from unlabel.report import card, render
@@ -33,7 +34,7 @@ def test_a_new_figure_is_an_attack_and_an_entry(world, quick, monkeypatch) -> No
     models = [world.subject("before"), world.subject("after", 0.1, absent=["Male"])]
 
     def shown() -> list[str]:
-        found = audit_outputs(*models, world.references(1), request, *world.splits, options=quick)
+        found = audit_outputs(AuditInputs(*models, world.references(1), request, *world.splits), quick)
         audit = found.to_json()
         return ["\n".join(lines(found)), render(audit), card(audit), "\n".join(figures.documentation())]
 

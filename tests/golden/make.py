@@ -73,12 +73,11 @@ def make_runs() -> None:
     for folder in (RUNS, STANDARD):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-    given: dict[str, Any] = {}
+    given: list[Any] = []
 
-    def caught(*first: Any, **named: Any) -> Any:
-        names = ("before", "after", "references", "request", "probe", "test", "train")
-        given.update(zip(names, first, strict=True), **named)
-        return compute(*first, **named)
+    def caught(inputs: Any, *rest: Any) -> Any:
+        given.append(inputs)
+        return compute(inputs, *rest)
 
     compute = command.audit_outputs
     with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
@@ -96,7 +95,7 @@ def make_runs() -> None:
             longer = AuditOptions(**making.SIZES, seed=run.seed, budget="standard")
             found = command.audit_run(*relatives, options=longer, write=False)
         pack(STANDARD / "audit.json.gz", json.dumps(found.to_json(), indent=1))
-        np.savez_compressed(TABLES, **making.packed(given))
+        np.savez_compressed(TABLES, **making.packed(given[-1]))
         for name in ("base", "again", "less"):
             shutil.copytree(name, RUNS / name)
         make_predictions(Path("photos"))

@@ -69,12 +69,12 @@ def _printed(arguments: list[str]) -> str:
 Tables = Mapping[str, Any]
 
 
-def packed(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def packed(inputs: Any) -> dict[str, Any]:
     """Every table that an audit was computed from, by its place."""
-    subjects = [inputs["before"], inputs["after"], *inputs["references"]]
+    subjects = inputs.subjects
     found: dict[str, Any] = {}
     for name in ("probe", "test", "train"):
-        data = inputs[name]
+        data = getattr(inputs, name)
         found |= {f"{name}/{part}": getattr(data, part) for part in ("rows", "target", "cluster", "ids")}
     for at, subject in enumerate(subjects):
         place = f"subject{at}"
@@ -82,19 +82,19 @@ def packed(inputs: Mapping[str, Any]) -> dict[str, Any]:
         found |= {f"{place}/weight": subject.head[0], f"{place}/bias": subject.head[1]}
         for name in ("probe", "test", "train"):
             found |= _outputs(f"{place}/{name}", getattr(subject, name))
-        if (near := subject.nudged) is not None:
+        if (near := subject.perturbed) is not None:
             for name in ("probe", "test"):
                 found |= _outputs(f"{place}/near/{name}", getattr(near, name))
                 found[f"{place}/near/{name}_rows"] = getattr(near, f"{name}_rows")
-    for item in inputs["altered"]:
+    for item in inputs.altered:
         at = next(at for at, subject in enumerate(subjects) if subject.run == item.subject.run)
         for name in ("probe", "test"):
             found |= _outputs(f"altered/{item.transform}/{at}/{name}", getattr(item.subject, name))
-    for item in inputs["canaries"]:
+    for item in inputs.canaries:
         found |= {f"canaries/{item.label}/{part}": getattr(item, part) for part in ("planted", "true")}
         for at, subject in enumerate(subjects):
             found |= _outputs(f"canaries/{item.label}/{at}", item.outputs[subject.run])
-    for name, outputs in zip(("probe", "test"), inputs["random_init"], strict=True):
+    for name, outputs in zip(("probe", "test"), inputs.random_init, strict=True):
         found |= _outputs(f"random/{name}", outputs)
     return found
 
@@ -105,7 +105,7 @@ def _outputs(place: str, outputs: Any) -> dict[str, Any]:
 
 def unpacked(tables: Tables, audit: Mapping[str, Any]) -> dict[str, Any]:
     """What `packed` was given, for an audit of either budget; its other facts are those that it recorded."""
-    from unlabel.audit.attacks.perturbed_images import Nudged
+    from unlabel.audit.attacks.perturbed_images import Perturbed
     from unlabel.audit.inputs import Altered, Canaries, Subject
     from unlabel.core.request import Request
     from unlabel.data.dataset import Dataset
@@ -128,7 +128,7 @@ def unpacked(tables: Tables, audit: Mapping[str, Any]) -> dict[str, Any]:
         near = None
         if f"{place}/near/probe_rows" in tables:
             rows = (tables[f"{place}/near/{name}_rows"] for name in ("probe", "test"))
-            near = Nudged(outputs(f"{place}/near/probe"), outputs(f"{place}/near/test"), *rows)
+            near = Perturbed(outputs(f"{place}/near/probe"), outputs(f"{place}/near/test"), *rows)
         subjects.append(
             Subject(
                 str(tables[f"{place}/run"]),
@@ -186,13 +186,10 @@ def read_text(path: Path) -> str:
 
 def again(audit: Mapping[str, Any]) -> dict[str, Any]:
     """The audit computed anew from the stored tables, as ``audit.json`` holds it."""
-    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.inputs import AuditInputs, AuditOptions
     from unlabel.audit.protocol import audit_outputs
 
     with np.load(TABLES) as tables:
         given = unpacked(dict(tables), audit)
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in audit["options"].items()}
-    first = [
-        given.pop(name) for name in ("before", "after", "references", "request", "probe", "test", "train")
-    ]
-    return audit_outputs(*first, options=AuditOptions(**options), **given).to_json()
+    return audit_outputs(AuditInputs(**given), AuditOptions(**options)).to_json()

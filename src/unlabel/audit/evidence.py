@@ -14,11 +14,9 @@ from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.figures import OWN, Readings
-from unlabel.audit.inputs import AuditOptions, Question, Subject
+from unlabel.audit.inputs import Context, Subject
 from unlabel.audit.memory import Memory, digest, key_of
 from unlabel.core.progress import Log
-from unlabel.core.request import Request
-from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate, advantage
@@ -48,37 +46,57 @@ class Evidence:
     random_init: dict[str, Estimate]
 
 
-def gather(
-    subjects: Sequence[Subject],
-    questions: Mapping[str, Question],
-    request: Request,
-    probe: Dataset,
-    test: Dataset,
-    random_init: tuple[Outputs, Outputs] | None,
-    options: AuditOptions,
-    log: Log,
-    memory: Memory | None = None,
-) -> Evidence:
+def gather(subjects: Sequence[Subject], context: Context) -> Evidence:
     """Runs every attack on every model alike, and the controls.
 
     Args:
         subjects: The models, the original first.
-        questions: The labels to be guessed.
-        request: Names the columns to hide from the attacks on other outputs.
-        probe: P.
-        test: E.
-        random_init: Outputs on P and E of an untrained network.
-        options: Sizes and seed.
-        log: Receives progress.
-        memory: Where attacks on the original and the references are looked up and kept; of the unlearned
-            model, which no other audit has, nothing is.
+        context: The labels, the data and the sizes.
     """
-    hidden, retained = request.masked_columns, list(request.retained_columns)
-    truth = probe.target[:, retained], test.target[:, retained]
+    questions, exclusive = context.questions, context.exclusive
+    jobs = _jobs(subjects, context)
+    if context.memory is None:
+        done = side_by_side(jobs, context.log)
+    else:
+        done = remembered(jobs, keys_of(jobs, subjects, context), context.memory, context.log)
+    owns = [
+        {name: OwnOutput.of(subject, q, exclusive=exclusive) for name, q in questions.items()}
+        for subject in subjects
+    ]
+    readings: list[dict[str, Readings]] = [
+        {
+            name: {
+                OWN.id: owns[index][name].signed(question).absolute(),
+                **done["others", name, index],
+                **done["features", name, index],
+            }
+            for name, question in questions.items()
+        }
+        for index in range(len(subjects))
+    ]
+    raw: dict[str, Estimate] = {}
+    if context.options.raw_image:
+        pictures = done["pictures", "", 0]
+        raw = {name: controls.read_raw(pictures, question) for name, question in questions.items()}
+    untrained = questions if context.random_init is not None else ()
+    return Evidence(
+        owns,
+        readings,
+        {name: done["floor", name, 0]["floor"] for name in questions},
+        {name: done["permuted", name, 0] for name in questions},
+        raw,
+        {name: done["random", name, 0]["random"] for name in untrained},
+    )
+
+
+def _jobs(subjects: Sequence[Subject], context: Context) -> dict[Place, Job]:
+    """Every attack on every model and label, and every control."""
+    options, hidden, test = context.options, context.hidden, context.test
+    truth, random_init = _truth(context), context.random_init
     jobs: dict[Place, Job] = {}
     if options.raw_image:
-        jobs["pictures", "", 0] = lambda: controls.raw_images(probe, test, options.seed)
-    for name, question in questions.items():
+        jobs["pictures", "", 0] = lambda: controls.raw_images(context.probe, test, options.seed)
+    for name, question in context.questions.items():
         for index, subject in enumerate(subjects):
             jobs["features", name, index] = lambda s=subject, q=question: both(
                 lambda s, q: read_features(s.probe, s.test, q, options), s, q
@@ -98,59 +116,24 @@ def gather(
             jobs["random", name, 0] = lambda pair=random_init, q=question: {
                 "random": controls.read_random_init(pair, q, options)
             }
-    if memory is None:
-        done = side_by_side(jobs, log)
-    else:
-        fixed = (options.to_json(), hidden, test.exclusive)
-        keys = keys_of(jobs, subjects, questions, truth, random_init, fixed)
-        done = remembered(jobs, keys, memory, log)
-    owns = [
-        {name: OwnOutput.of(subject, q, exclusive=test.exclusive) for name, q in questions.items()}
-        for subject in subjects
-    ]
-    readings: list[dict[str, Readings]] = [
-        {
-            name: {
-                OWN.id: owns[index][name].signed(question).absolute(),
-                **done["others", name, index],
-                **done["features", name, index],
-            }
-            for name, question in questions.items()
-        }
-        for index in range(len(subjects))
-    ]
-    raw: dict[str, Estimate] = {}
-    if options.raw_image:
-        pictures = done["pictures", "", 0]
-        raw = {name: controls.read_raw(pictures, question) for name, question in questions.items()}
-    return Evidence(
-        owns,
-        readings,
-        {name: done["floor", name, 0]["floor"] for name in questions},
-        {name: done["permuted", name, 0] for name in questions},
-        raw,
-        {name: done["random", name, 0]["random"] for name in questions if random_init is not None},
-    )
+    return jobs
 
 
-def keys_of(
-    jobs: Mapping[Place, Job],
-    subjects: Sequence[Subject],
-    questions: Mapping[str, Question],
-    truth: tuple[Any, Any],
-    random_init: tuple[Outputs, Outputs] | None,
-    fixed: tuple[Any, ...],
-) -> dict[Place, str]:
+def _truth(context: Context) -> tuple[Any, Any]:
+    """Annotations of the retained labels on P and E."""
+    retained = list(context.request.retained_columns)
+    return context.probe.target[:, retained], context.test.target[:, retained]
+
+
+def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Context) -> dict[Place, str]:
     """Key of every job whose finding another audit may need: a hash of all that it reads.
 
     Args:
         jobs: All jobs.
         subjects: The models; on an unlearned one, nothing is worth keeping.
-        questions: The labels.
-        truth: The retained labels on P and E.
-        random_init: Outputs of an untrained network.
-        fixed: Plain values that every job may depend on.
+        context: The labels, the data and the sizes.
     """
+    fixed = (context.options.to_json(), context.hidden, context.exclusive)
     shared = [index for index, subject in enumerate(subjects) if subject.role != "after"]
     models = {index: (subjects[index].probe, subjects[index].test) for index in shared}
 
@@ -160,11 +143,11 @@ def keys_of(
     said = {index: tables(pair) for index, pair in models.items()}
     asked = {
         name: digest(q.column, q.probe, q.test, q.probe_cluster, q.test_cluster, q.crossed)
-        for name, q in questions.items()
+        for name, q in context.questions.items()
     }
-    read: dict[str, str] = {"floor": digest(*truth)}
-    if random_init is not None:
-        read["random"] = tables(random_init)
+    read: dict[str, str] = {"floor": digest(*_truth(context))}
+    if context.random_init is not None:
+        read["random"] = tables(context.random_init)
     return {
         (what, name, index): key_of(what, read.get(what) or said[index], asked[name], fixed)
         for what, name, index in jobs
@@ -209,4 +192,4 @@ def side_by_side(jobs: Mapping[Any, Job], log: Log) -> dict[Any, Any]:
                     advance(1)
         finally:
             torch.set_num_threads(cores)
-    return results
+    return {key: results[key] for key in jobs}

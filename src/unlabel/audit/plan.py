@@ -13,9 +13,9 @@ import numpy as np
 from scipy.stats import norm, t
 
 from unlabel.audit.attacks.cross_fit import TOGETHER
-from unlabel.audit.attacks.few_shot import EVERY
 from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
 from unlabel.audit.attacks.perturbed_images import IMAGES as NUDGED
+from unlabel.audit.attacks.tuned import EVERY
 from unlabel.audit.cost import duration, reference_seconds
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions

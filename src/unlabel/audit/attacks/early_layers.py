@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlabel.audit.cached_outputs import kept_tables
 from unlabel.audit.inputs import Subject
+from unlabel.audit.reading import kept_tables
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -80,7 +80,9 @@ def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read
     return {f"stage{at}": np.concatenate(parts) for at, parts in enumerate(columns, 1)}
 
 
-def deepened(loaded: Sequence[Loaded], subjects: Sequence[Subject], sets: Sets, where: Run) -> list[Subject]:
+def with_early_layers(
+    loaded: Sequence[Loaded], subjects: Sequence[Subject], sets: Sets, where: Run
+) -> list[Subject]:
     """The same models with the last three earlier stages among their features, on P and E.
 
     Stages that all models have are taken, without those that are the head's input in every one of them. In

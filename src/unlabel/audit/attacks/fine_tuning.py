@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unlabel.audit.attacks.few_shot import EVERY, Scores, Tuned, balanced
+from unlabel.audit.attacks.few_shot import balanced
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.cached_outputs import kept_tables
+from unlabel.audit.attacks.tuned import EVERY, Scores, Tuned
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.reading import kept_tables
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.few_shot import Relearnt
-from unlabel.audit.attacks.whole_model import Deeper
+from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.figures import FEATURE_ATTACKS, OTHERS_LINEAR, OWN, Readings
 from unlabel.statistics.contrast import Contrast, contrast, seeded
 
@@ -27,13 +27,13 @@ class Recovery:
         after: Of the unlearned model, by transform and label: every attack of `REPEATED` after it.
         references: The same of each retrained model.
         few: By label, of every model in the audit's order (before, after, references): few-shot probes.
-        deeper: What the full budget adds.
+        weights: What the full budget adds.
     """
 
     after: Mapping[str, Rows]
     references: Sequence[Mapping[str, Rows]]
     few: Mapping[str, Sequence[Mapping[int, Relearnt]]]
-    deeper: Deeper | None = None
+    weights: WeightAttacks | None = None
 
     def gain(self, transform: str, label: str, figure: str, untouched: Rows) -> Contrast:
         """What a transform brought back: the figure after it less the figure before."""

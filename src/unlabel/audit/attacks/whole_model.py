@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from unlabel.audit.attacks.cross_fit import both
-from unlabel.audit.attacks.few_shot import Relearnt, Tuned
+from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
+from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.figures import FINE_TUNED, LINEAR_BITS, LINEAR_PROBE, TUNING_STEPS, Readings
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.metric_rows import row
@@ -30,7 +31,7 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Deeper:
+class WeightAttacks:
     """Measured by label, of every model in the audit's order (before, after, references).
 
     Args:
@@ -98,10 +99,10 @@ def stage_readings(subject: Subject, question: Question, options: AuditOptions) 
     return {stage: both(partial(fitted, stage), subject, question) for stage in stages}
 
 
-def deeper_rows(deeper: Deeper, subjects: Sequence[Subject]) -> list[Metric]:
+def weight_rows(weights: WeightAttacks, subjects: Sequence[Subject]) -> list[Metric]:
     """Every figure as a row of ``metrics[]``; no row of steps where the mark was not reached."""
     rows: list[Metric] = []
-    for label, models in deeper.tuned.items():
+    for label, models in weights.tuned.items():
         for subject, sizes in zip(subjects, models, strict=True):
             for n, found in sizes.items():
                 rows.append(row(FINE_TUNED.of(n), label, subject, found.relearnt.mean))
@@ -109,7 +110,7 @@ def deeper_rows(deeper: Deeper, subjects: Sequence[Subject]) -> list[Metric]:
                     where = (label, subject.role, subject.run)
                     steps, images = float(found.steps), found.relearnt.mean.n
                     rows.append(Metric(TUNING_STEPS.of(n), *where, steps, None, images, TUNING_STEPS.unit))
-    for label, models in deeper.stages.items():
+    for label, models in weights.stages.items():
         for subject, stages in zip(subjects, models, strict=True):
             for stage, readings in stages.items():
                 rows += [row(figure, label, subject, item, stage=stage) for figure, item in readings.items()]

@@ -25,7 +25,7 @@ def condemned(
 
     Args:
         c1, c2: The claims as P, E and, for C1, the training images decide them.
-        readings: Of `gather_suspicion`.
+        readings: Of `gather_evasion`.
         questions: The labels.
         options: Margins.
 
