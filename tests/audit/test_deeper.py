@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.attacks.few_shot import Relearnt, Tuned, faster
+from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, learners, stage_readings
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.sample_size import references_for

@@ -12,9 +12,9 @@ from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
 from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_recovery import few_cells
+from unlabel.audit.evidence import gather_larger
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Context, Subject, ask
-from unlabel.audit.larger_budgets import gather_larger
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError

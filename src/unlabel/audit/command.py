@@ -13,11 +13,11 @@ from typing import Any
 
 from unlabel.audit.attacks.early_layers import with_early_layers
 from unlabel.audit.attacks.fine_tuning import tune_all
-from unlabel.audit.cost import reference_cost
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.reading import Used, random_init, read_run, repeats, use_on
+from unlabel.audit.references import reference_cost
 from unlabel.audit.results import Audit
 from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of
 from unlabel.core import engine

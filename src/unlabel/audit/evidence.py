@@ -1,27 +1,38 @@
-"""All that is measured before anything is decided: every attack on every model, and the controls."""
+"""All that is measured before anything is decided: every attack on every model, and the controls.
+
+`gather` runs what every audit runs, `gather_larger` what the larger budgets add.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
 from unlabel.audit.attacks import controls
+from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
-from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
+from unlabel.audit.attacks.distances import distance_rows
+from unlabel.audit.attacks.few_shot import few_shot
+from unlabel.audit.attacks.groups import group_rows
+from unlabel.audit.attacks.membership import Membership, label_membership, membership_rows, sample_membership
+from unlabel.audit.attacks.metric_rows import row
+from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_others_linear
 from unlabel.audit.attacks.probes import read_features
-from unlabel.audit.figures import OWN, Readings
-from unlabel.audit.inputs import Context, Subject
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.attacks.whole_model import WeightAttacks, learners, stage_readings, weight_rows
+from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
+from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject
 from unlabel.audit.memory import Memory, digest, key_of
+from unlabel.audit.results import Metric
+from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.progress import Log
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate, advantage
 
-Job = Callable[[], Any]
 Place = tuple[str, str, int]  # what is measured, of which label, on which model
 
 
@@ -56,7 +67,7 @@ def gather(subjects: Sequence[Subject], context: Context) -> Evidence:
     questions, exclusive = context.questions, context.exclusive
     jobs = _jobs(subjects, context)
     if context.memory is None:
-        done = side_by_side(jobs, context.log)
+        done = run_jobs(jobs, context.log)
     else:
         done = remembered(jobs, keys_of(jobs, subjects, context), context.memory, context.log)
     owns = [
@@ -163,33 +174,151 @@ def remembered(
     for place, key in keys.items():
         if (known := memory.recall(key)) is not None:
             found[place] = known
-    fresh = side_by_side({place: job for place, job in jobs.items() if place not in found}, log)
+    fresh = run_jobs({place: job for place, job in jobs.items() if place not in found}, log)
     for place, value in fresh.items():
         if place in keys:
             memory.keep(keys[place], value)
     return found | fresh
 
 
-def side_by_side(jobs: Mapping[Any, Job], log: Log) -> dict[Any, Any]:
-    """Runs independent jobs, one core each.
+@dataclass(frozen=True)
+class Larger:
+    """What was measured; see the modules that judge it."""
 
-    Every library inside is held to one thread: the jobs are many and small, threads inside them would
-    wait for each other far longer than they work, and the order of a sum would depend on their number.
+    altered: Mapping[tuple[str, str], Mapping[str, Readings]]  # (transform, run) -> label -> attack
+    recovery: Recovery
+    labels: Sequence[Mapping[str, Estimate]]  # of each model: label-level membership, by label
+    samples: Sequence[Membership]  # of each model: sample-level membership
+    described: Sequence[Metric]  # figures that no verdict rests on
+
+
+def gather_larger(
+    subjects: Sequence[Subject],
+    context: Context,
+    altered: Sequence[Altered] = (),
+    tuned: Sequence[Tuned] = (),
+) -> Larger:
+    """Runs every test that the budget includes beyond the quick one, on every model alike.
+
+    Args:
+        subjects: The models, the original first and the unlearned one second.
+        context: The labels, the data and the sizes.
+        altered: Unlearned and retrained models after each transform.
+        tuned: Every model after it was trained on few annotated images, for the full budget.
     """
-    cores = torch.get_num_threads()
+    includes, questions = context.options.includes, context.questions
+    done = run_jobs(_larger_jobs(subjects, context, altered, tuned), context.log)
+    changed = {
+        (item.transform, item.subject.run): {
+            name: done["altered", name, item.transform, item.subject.run] for name in questions
+        }
+        for item in (altered if includes.transforms else ())
+    }
 
-    def alone() -> None:
-        torch.set_num_threads(1)
-        threadpool_limits(1)
+    def of(subject: Subject) -> dict[str, Mapping[str, Readings]]:
+        return {transform: rows for (transform, run), rows in changed.items() if run == subject.run}
 
-    results: dict[Any, Any] = {}
-    with threadpool_limits(1), log.track("audit", len(jobs), "attacks") as advance:
-        try:
-            with ThreadPoolExecutor(cores, initializer=alone) as pool:
-                waiting = {pool.submit(job): key for key, job in jobs.items()}
-                for future in as_completed(waiting):
-                    results[waiting[future]] = future.result()
-                    advance(1)
-        finally:
-            torch.set_num_threads(cores)
-    return {key: results[key] for key in jobs}
+    def each(what: str, *, measured: bool) -> dict[str, list[Any]]:
+        names = questions if measured else ()
+        return {name: [done[what, name, subject.run] for subject in subjects] for name in names}
+
+    weights = WeightAttacks(
+        each("tuned", measured=includes.fine_tuning), each("stages", measured=includes.early_layers)
+    )
+    recovery = Recovery(
+        of(subjects[1]),
+        [of(subject) for subject in subjects[2:]],
+        each("few", measured=includes.few_shot),
+        weights if includes.fine_tuning or includes.early_layers else None,
+    )
+    members = subjects if includes.membership else ()
+    samples = [done["sample", "", subject.run] for subject in members]
+    described = [
+        metric
+        for place, found in done.items()
+        if place[0] in ("aia", "mdl", "groups", "distances")
+        for metric in found
+    ]
+    for subject, found in zip(members, samples, strict=True):
+        described += membership_rows(subject, found)
+    return Larger(
+        changed,
+        recovery,
+        [{name: done["label", name, subject.run] for name in questions} for subject in members],
+        samples,
+        sorted(described, key=lambda item: (item.id, item.label or "")),
+    )
+
+
+def _larger_jobs(
+    subjects: Sequence[Subject], context: Context, altered: Sequence[Altered], tuned: Sequence[Tuned]
+) -> dict[Any, Job]:
+    """Every test that the budget includes, on every model and label."""
+    options, hidden, test, train = context.options, context.hidden, context.test, context.train
+    includes, kept = options.includes, context.request.retained_columns
+    jobs: dict[Any, Job] = {}
+    for name, question in context.questions.items():
+        own = OwnOutput.of(subjects[0], question, exclusive=context.exclusive)
+        for item in altered if includes.transforms else ():
+            jobs["altered", name, item.transform, item.subject.run] = lambda s=item.subject, q=question: (
+                reread(s, hidden, q, options, exclusive=context.exclusive)
+            )
+        each: dict[str, Callable[[Subject], Any]] = {}
+        if includes.few_shot:
+            each["few"] = lambda s, q=question: few_shot(s.probe, s.test, q, options)
+        if includes.membership:
+            each["label"] = lambda s, q=question: label_membership(s, q, options)
+        if includes.described:
+            each["aia"] = lambda s, q=question: attribute_inference(s, hidden, q)
+        if includes.code_length:
+            each["mdl"] = lambda s, q=question: code_rows(s, q, options)
+        if includes.fine_tuning:
+            each["tuned"] = lambda s, q=question, o=own: learners(s, tuned, o, q)
+        if includes.early_layers:
+            each["stages"] = lambda s, q=question: stage_readings(s, q, options)
+        jobs |= {
+            (what, name, subject.run): partial(job, subject)
+            for subject in subjects
+            for what, job in each.items()
+        }
+    if includes.membership:
+        for subject in subjects:
+            jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, kept)
+    if includes.groups:
+        retained, questions = context.request.retained, context.questions
+        jobs["groups", "", ""] = lambda: group_rows(subjects, test, retained, questions)
+    if includes.described:
+        jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, kept)
+    return jobs
+
+
+def reread(
+    subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions, *, exclusive: bool
+) -> Readings:
+    """The attacks of `REPEATED` on a model that was changed."""
+
+    def fitted(model: Subject, asked: Question) -> Readings:
+        return {
+            OTHERS_LINEAR.id: read_others_linear(model, hidden, asked),
+            **read_features(model.probe, model.test, asked, options),
+        }
+
+    own = OwnOutput.of(subject, question, exclusive=exclusive)
+    return {OWN.id: own.signed(question).absolute(), **both(fitted, subject, question)}
+
+
+def larger_rows(larger: Larger, subjects: Sequence[Subject]) -> list[Metric]:
+    """Every figure as a row of ``metrics[]``."""
+    rows: list[Metric] = []
+    by_run = {subject.run: subject for subject in subjects}
+    for (transform, run), labels in larger.altered.items():
+        for label, readings in labels.items():
+            rows += [
+                row(RECOVERED.of(figure), label, by_run[run], readings[figure], transform=transform)
+                for figure in REPEATED
+            ]
+    for label, models in larger.recovery.few.items():
+        for subject, sizes in zip(subjects, models, strict=True):
+            rows += [row(FEW_SHOT.of(n), label, subject, found.mean) for n, found in sizes.items()]
+    weights = larger.recovery.weights
+    return [*rows, *(weight_rows(weights, subjects) if weights else ()), *larger.described]

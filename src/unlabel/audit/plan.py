@@ -16,9 +16,9 @@ from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
 from unlabel.audit.attacks.perturbed_images import IMAGES as NUDGED
 from unlabel.audit.attacks.tuned import EVERY
-from unlabel.audit.cost import duration, reference_seconds
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.references import duration, reference_seconds
 from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import rarer

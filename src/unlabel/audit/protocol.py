@@ -21,6 +21,7 @@ from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
 from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
 from unlabel.audit.attacks.head_consistency import tampered
+from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
 from unlabel.audit.attacks.utility import Utility, answerable, measurable, read_utility
 from unlabel.audit.claims.c1_disabled import claim_disabled
@@ -33,12 +34,10 @@ from unlabel.audit.claims.evasion import condemned
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.judging import Judgement
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
-from unlabel.audit.evidence import Evidence, gather
+from unlabel.audit.evidence import Evidence, Larger, gather, gather_larger, larger_rows
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
-from unlabel.audit.larger_budgets import Larger, gather_larger, larger_rows
 from unlabel.audit.memory import Memory
-from unlabel.audit.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.results import Audit, Claim, Comparison, Metric
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log

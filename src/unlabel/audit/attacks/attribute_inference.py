@@ -7,6 +7,7 @@ import numpy as np
 
 from unlabel.audit.attacks.distances import entropy
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import best_cut, guess_linear
 from unlabel.audit.figures import (
     COMPRESSION,
@@ -18,7 +19,6 @@ from unlabel.audit.figures import (
     INFERRED_OUTPUTS_BITS,
 )
 from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.metric_rows import row
 from unlabel.audit.results import Metric
 from unlabel.core.randomness import permutation
 from unlabel.models.features import PENULTIMATE, Outputs

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlabel.audit.inputs import Subject
-from unlabel.audit.reading import kept_tables
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH, PENULTIMATE, Outputs
 from unlabel.runs.folder import Loaded
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.attacks.logistic import Standard
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, guess_trees
 from unlabel.audit.attacks.perturbed_images import IMAGES
 from unlabel.audit.attacks.probes import read_features
-from unlabel.audit.evidence import Job, side_by_side
 from unlabel.audit.figures import (
     LEAST_SQUARES,
     OTHERS_TREES,
@@ -34,8 +34,8 @@ from unlabel.audit.figures import (
 )
 from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, Context, Question, Subject
 from unlabel.audit.memory import digest, key_of
-from unlabel.audit.metric_rows import row
 from unlabel.audit.results import Metric
+from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage
@@ -150,7 +150,7 @@ def gather_evasion(subjects: Sequence[Subject], context: Context) -> list[dict[s
                     found[place] = cast("Readings", known)
                     continue
             jobs[place] = lambda s=subject, q=question: read_evasion(s, q, context)
-    for place, item in side_by_side(jobs, context.log).items():
+    for place, item in run_jobs(jobs, context.log).items():
         found[place] = item
         if memory is not None and place in keys:
             memory.keep(keys[place], item)

@@ -24,7 +24,6 @@ from unlabel.audit.attacks.few_shot import balanced
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.tuned import EVERY, Scores, Tuned
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.reading import kept_tables
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -33,6 +32,7 @@ from unlabel.core.randomness import permutation, uniform
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH as READ
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head

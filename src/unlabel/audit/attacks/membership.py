@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_expit, log_softmax
 
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.figures import SAMPLE_MEMBERSHIP, SAMPLES_CAUGHT
 from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.metric_rows import row
 from unlabel.audit.results import Metric
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs

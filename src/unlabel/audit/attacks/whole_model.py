@@ -6,12 +6,12 @@ from functools import partial
 
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.few_shot import Relearnt
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.figures import FINE_TUNED, LINEAR_BITS, LINEAR_PROBE, TUNING_STEPS, Readings
 from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.metric_rows import row
 from unlabel.audit.results import Metric
 from unlabel.core.errors import OptionError
 from unlabel.models.features import PENULTIMATE, Outputs
