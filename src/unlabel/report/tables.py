@@ -148,7 +148,8 @@ def attack_rows(audit: Json, label: str | None) -> list[tuple[Group, list[Row]]]
 def further(audit: Json) -> list[tuple[str, list[Row]]]:
     """Figures of the larger budgets, by kind, each as plain rows."""
     groups = []
-    group_of = {m["id"]: found.group for m in audit["metrics"] if (found := find(m["id"]))}
+    ids = dict.fromkeys(m["id"] for m in audit["metrics"])
+    group_of = {id_: known.group for id_ in ids if (known := find(id_))}
     for group in LARGER:
         keys = dict.fromkeys(_key(m) for m in audit["metrics"] if group_of.get(m["id"]) is group)
         rows = [found for key in keys if (found := row(audit, *key)) is not None]
