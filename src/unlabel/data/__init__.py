@@ -83,10 +83,10 @@ def _unknown(source: str, kind: str) -> OptionError:
 
 DRAWN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "faces": ("faces", "load_faces"),
-        "shapes": ("shapes", "load_shapes"),
-        "ages": ("ages", "load_ages"),
-        "digits": ("eight", "load_digits_of_8"),
+        "faces": ("drawn.faces", "load_faces"),
+        "shapes": ("drawn.shapes", "load_shapes"),
+        "ages": ("drawn.ages", "load_ages"),
+        "digits": ("readers.scikit_digits", "load_digits_of_8"),
     }
 )
 """Sources that need no path, as what they hold is drawn or comes with a library: module and function."""

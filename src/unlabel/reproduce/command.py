@@ -128,4 +128,4 @@ def data_of(made: Sequence[Made], scale: Scale) -> list[dict[str, Any]]:
 
 
 def _module(name: str) -> Any:
-    return import_module(f"unlabel.reproduce.{name}")
+    return import_module(f"unlabel.reproduce.pages.{name}")
