@@ -148,7 +148,7 @@ def test_a_label_that_hides_below_eight_bits_is_caught(run):
 
     def measure(altered):
         request = Request.make(["top"], source.labels)
-        context = Context(questions, request, *parts, OPTIONS)
+        context = Context(questions, request, *parts, STANDARD)
         return gather_larger([before, after], context, altered).recovery
 
     found = measure(altered)

@@ -107,12 +107,12 @@ def test_a_gap_between_groups_is_found_where_it_is(world, question):
     logits[rows, 3] += 4.0  # who has the forgotten label is called smiling
     unfair = replace(subject, test=replace(subject.test, logits=logits))
     found, fair = gaps(unfair, world.test, 3, question), gaps(subject, world.test, 3, question)
-    assert set(found) == {"fair.tpr_gap", "fair.fpr_gap", "fair.auc_gap"}
-    assert found["fair.fpr_gap"].lower() > 0.2
-    assert fair["fair.fpr_gap"].interval()[0] < 0 < fair["fair.fpr_gap"].interval()[1]
+    assert set(found) == {"fair.tpr_gap@Male", "fair.fpr_gap@Male", "fair.auc_gap@Male"}
+    assert found["fair.fpr_gap@Male"].lower() > 0.2
+    assert fair["fair.fpr_gap@Male"].interval()[0] < 0 < fair["fair.fpr_gap@Male"].interval()[1]
     said, target = logits[:, 3] > 0, world.test.target[:, 3]
     rates = [said[group & (target == 0)].mean() for group in (rows, ~rows)]
-    assert found["fair.fpr_gap"].value == pytest.approx(rates[0] - rates[1])
+    assert found["fair.fpr_gap@Male"].value == pytest.approx(rates[0] - rates[1])
     few = replace(question, test=np.where(np.cumsum(rows) <= 60, question.test, 0).astype(np.int8))
     assert gaps(unfair, world.test, 3, few) == {}
     ids = {row.id for row in group_rows([unfair], world.test, ["Smiling"], {"Male": question})}

@@ -45,13 +45,13 @@ def audit(make_world, quick):
 def attacks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts what is attacked, from now on."""
     seen: Counter[str] = Counter()
-    honest = evidence.side_by_side
+    honest = evidence.run_jobs
 
     def spy(jobs, log):
         seen.update(what for what, _, _ in jobs)
         return honest(jobs, log)
 
-    monkeypatch.setattr(evidence, "side_by_side", spy)
+    monkeypatch.setattr(evidence, "run_jobs", spy)
     return seen
 
 
