@@ -77,10 +77,9 @@ def test_no_page_or_source_names_this_machine_or_promises_too_much(path: Path) -
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=names(SOURCES))
-def test_every_module_says_what_it_is_for_and_stays_short(path: Path) -> None:
+def test_every_module_says_what_it_is_for(path: Path) -> None:
     text = path.read_text("utf-8")
     assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= 300
 
 
 def test_the_project_says_it_is_apache_licensed() -> None:

@@ -14,7 +14,7 @@ from scipy.stats import norm, t
 
 from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
-from unlabel.audit.attacks.perturbed_images import IMAGES as NUDGED
+from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.attacks.tuned import EVERY
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
@@ -177,7 +177,7 @@ def seconds_of(
     images = len(sets.probe) + len(sets.test)
     size = images / 10_000
     more = len(TRANSFORMS) * (references + 1)
-    near = sum(min(len(part), NUDGED) for part in (sets.probe, sets.test))
+    near = sum(min(len(part), PERTURBED) for part in (sets.probe, sets.test))
     quick = models * (images + len(sets.train)) + (models - 1) * near
     reading = {
         "quick": quick,

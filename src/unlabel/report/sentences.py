@@ -191,9 +191,9 @@ def banners(audit: Json) -> list[tuple[str, str, list[str]]]:
         text = "Provisional: it is not recorded from which weights the original's training began."
         found.append(("open", text, []))
     elif provisional and references:
-        behind = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
+        models = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
         text = (
-            f"Provisional: only {behind} behind the comparison. Three or more are needed for a firm verdict."
+            f"Provisional: only {models} behind the comparison. Three or more are needed for a firm verdict."
         )
         found.append(("open", text, []))
     if references == 0:
