@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.inputs import AuditInputs, Subject
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
@@ -81,9 +81,7 @@ def main() -> None:
     ]
     request = Request.make(["Male"], data[0].labels)
     wall, processor = time.perf_counter(), time.process_time()
-    audit = audit_outputs(
-        before, after, references, request, *data, options=AuditOptions(), deterministic=True
-    )
+    audit = audit_outputs(AuditInputs(before, after, references, request, *data, deterministic=True))
     record = {
         "wall_seconds": round(time.perf_counter() - wall, 1),
         "processor_seconds": round(time.process_time() - processor, 1),

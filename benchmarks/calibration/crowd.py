@@ -19,7 +19,7 @@ from scipy.stats import norm
 
 from calibration.planted import LABEL, PER_PERSON, SHARED
 from calibration.truth import Floats
-from unlabel.audit.figures import Readings
+from unlabel.audit.figures import OWN, Readings
 from unlabel.audit.inputs import Question
 from unlabel.statistics.estimate import advantage, bits
 
@@ -86,7 +86,7 @@ def readings(crowd: Crowd, sight: Crowd, probes: float, others: float) -> Readin
         others: True advantage of both attacks on the other outputs.
     """
     y, cluster = crowd.y, crowd.cluster
-    found = {"own.adv": advantage(np.zeros(len(y)), y, cluster)}
+    found = {OWN.id: advantage(np.zeros(len(y)), y, cluster)}
     for side, adv, names in ((crowd, probes, ("lin", "mlp")), (sight, others, ("lin", "gbt"))):
         own = side.fresh()
         for name in names:

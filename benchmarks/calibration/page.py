@@ -7,8 +7,8 @@ from typing import Any
 from scipy.stats import beta
 
 from calibration.trials_durable import LESS
-from unlabel.audit.attacks.recovery import RECOVERED
-from unlabel.audit.claims.c4_durable import TRANSFORMS
+from unlabel.audit.attacks.recovery import REPEATED
+from unlabel.audit.figures import TRANSFORMS
 
 MARGINS = {"C1": 0.1, "C2": 0.1, "C3": 0.1, "C4": 0.1, "C4few": 0.03, "C5": 0.01}
 PANELS = (
@@ -208,7 +208,7 @@ def page(done: dict[str, Any]) -> str:
             half_many=100 * half[5000],
             c1=100 * share(rows_of(done, "C1", 1500, None)[0.0], "PASS"),
             c2=100 * share(rows_of(done, "C2", 1500, 3)[None], "PASS"),
-            c4_tests=len(TRANSFORMS) * len(RECOVERED) + len(LESS),
+            c4_tests=len(TRANSFORMS) * len(REPEATED) + len(LESS),
             c4=100 * share(rows_of(done, "C4", 5000, 3)[None], "PASS"),
             c4_five=100 * share(rows_of(done, "C4", 5000, 5)[None], "PASS"),
             c4_few=100 * share(rows_of(done, "C4", 1500, 3)[None], "PASS"),

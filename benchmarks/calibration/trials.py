@@ -31,7 +31,7 @@ from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.fair_references import standings
-from unlabel.audit.figures import Readings
+from unlabel.audit.figures import FLOOR, UTILITY_AUC, UTILITY_CALIBRATION, Readings
 from unlabel.audit.inputs import AuditOptions, Question, ask
 from unlabel.audit.results import Verdict
 from unlabel.statistics.estimate import Estimate, advantage, auc, bits, calibration_error
@@ -68,7 +68,7 @@ def estimate(
     return {
         **read_features(model.probe, model.test, question, options),
         **read_others(model, (question.column,), question, options),
-        "floor.adv": floor(probe.target[:, 1:], test.target[:, 1:], question, options),
+        FLOOR.id: floor(probe.target[:, 1:], test.target[:, 1:], question, options),
     }
 
 
@@ -179,8 +179,8 @@ def _utility(labels: Mapping[str, Crowd], loss: float, noise: float) -> Utility:
         adv = KEPT_ADV + 2 * (noise * crowd.rng.normal() - loss)
         odds = crowd.odds(adv, crowd.fresh())
         rows[name] = {
-            "util.auc": auc(odds, crowd.y, crowd.cluster),
-            "util.ece": calibration_error(odds, crowd.y, crowd.cluster),
+            UTILITY_AUC.id: auc(odds, crowd.y, crowd.cluster),
+            UTILITY_CALIBRATION.id: calibration_error(odds, crowd.y, crowd.cluster),
         }
     return Utility(rows)
 

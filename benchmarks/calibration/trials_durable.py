@@ -17,8 +17,8 @@ from calibration.trials import BASE, OPTIONS, SEED_NOISE, scene
 from calibration.truth import Floats
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.recovery import Recovery
-from unlabel.audit.claims.c4_durable import TRANSFORMS, claim_durable
-from unlabel.audit.figures import Readings
+from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.figures import OWN, RETAIN_TUNED, TRANSFORMS, Readings
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Verdict
 from unlabel.statistics.estimate import advantage, auc, bits, mean
@@ -40,7 +40,7 @@ class Model:
 
     def readings(self, crowd: Crowd, sight: Crowd, more: float, *, taught: float = 0.0) -> Readings:
         """The attacks of C4, the probes `more` and all of them `taught` beyond what the model tells."""
-        found = {"own.adv": advantage(np.zeros(len(crowd.y)), crowd.y, crowd.cluster)}
+        found = {OWN.id: advantage(np.zeros(len(crowd.y)), crowd.y, crowd.cluster)}
         for side, own, adv in (
             (crowd, self.noise[0], self.probes + more + taught),
             (sight, self.noise[1], self.others + taught),
@@ -110,7 +110,7 @@ def durable_at(
         return {LABEL: model.readings(crowd, sight, more, taught=taught)}
 
     def measured(model: Model) -> Measured:
-        rows = {name: after(model, taught=TAUGHT * (name == "retain_ft")) for name in TRANSFORMS}
+        rows = {name: after(model, taught=TAUGHT * (name == RETAIN_TUNED.id)) for name in TRANSFORMS}
         return Measured(after(model), rows, model.few(crowd, common, 0.0))
 
     known = [measured(made(SEED_NOISE)) for _ in range(max(references))]

@@ -11,7 +11,7 @@ import torch
 from unlabel.audit.attacks.outputs import OwnOutput, log_odds, restored
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.claims.c1_disabled import disabled
-from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.loss import log_odds as log_odds_of_loss
@@ -167,7 +167,7 @@ def removed(references, settings):
 
 def audit(after, references, settings):
     request = Request.make(["cat"], CLASSES)
-    return audit_outputs(subject("before"), after, references, request, *SPLITS, options=settings)
+    return audit_outputs(AuditInputs(subject("before"), after, references, request, *SPLITS), settings)
 
 
 def test_a_class_forgotten_like_retrained_is_told_from_one_that_is_hidden(references, removed, settings):

@@ -9,7 +9,7 @@ from calibration.planted import LABEL, draw, plant
 from calibration.truth import columns
 from unlabel.audit.attacks.cross_fit import both, crossed, exchanged, pooled
 from unlabel.audit.attacks.outputs import OwnOutput, read_others_linear
-from unlabel.audit.inputs import PEOPLE, AuditOptions, ask
+from unlabel.audit.inputs import PEOPLE, AuditInputs, AuditOptions, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
 from unlabel.statistics.estimate import advantage, auc
@@ -139,14 +139,14 @@ def audited(make_world, know: float, **changes):
     options = replace(OPTIONS, rare=200, **changes)
     made = replace(made, probe=rare[0], test=rare[1], train=rare[2])
     request = Request.make(["Male"], made.test.labels)
-    return audit_outputs(
+    inputs = AuditInputs(
         made.subject("before", 1.5),
         made.subject("after", know, network=1),
         made.references(3),
         request,
         *made.splits,
-        options=options,
     )
+    return audit_outputs(inputs, options)
 
 
 def thinned(part, keep: int):

@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.attacks.few_shot import Relearnt, Tuned, faster
+from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.attacks.recovery import RECOVERED, Recovery
-from unlabel.audit.attacks.whole_model import Deeper, Learner, learners, stage_readings
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, learners, stage_readings
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.sample_size import references_for
 from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import Altered, AuditOptions, ask
+from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
@@ -38,7 +39,7 @@ def judged(world_of_tables, figure):
     questions = {"Male": ask("Male", *world_of_tables.splits)}
 
     def make(tuned=0.0, stage=0.0, references=3, sizes=(256, 1024)):
-        plain = {"Male": dict.fromkeys(RECOVERED, figure(0.3, 0.0))}
+        plain = {"Male": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
         few = [dict.fromkeys((16, 64, 256, 1024), learnt(0.6)) for _ in range(2 + references)]
 
         def whole(area):
@@ -48,11 +49,11 @@ def judged(world_of_tables, figure):
             figures = {"probe.adv.lin": figure(adv, 0.005), "probe.bits.lin": figure(0.1, 0.005)}
             return {"stage2": figures}
 
-        deeper = Deeper(
+        weights = WeightAttacks(
             {"Male": [whole(0.9), whole(0.7 + tuned), *[whole(0.7)] * references]},
             {"Male": [early(0.9), early(0.4 + stage), *[early(0.4)] * references]},
         )
-        recovery = Recovery({"int8": plain}, [{"int8": plain}] * references, {"Male": few}, deeper)
+        recovery = Recovery({"int8": plain}, [{"int8": plain}] * references, {"Male": few}, weights)
         options = AuditOptions(budget="full")
         return claim_durable(recovery, plain, [plain] * references, questions, options)
 
@@ -111,7 +112,7 @@ def test_more_retrained_models_do_not_shrink_the_error_of_draws(figure):
 def test_models_that_were_not_measured_alike_are_refused(figure):
     one = {256: Learner(Relearnt(figure(0.6), (0.6, 0.6)), 1e-3, 10)}
     with pytest.raises(OptionError, match="same sizes"):
-        Deeper({"Male": [one, {}]})
+        WeightAttacks({"Male": [one, {}]})
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +146,12 @@ def full_audit(world_of_tables):
             )
             for item, know in zip(subjects, (1.0, 1.0, 0.5, 0.5, 0.5), strict=True)
         ]  # fmt: skip
-        return audit_outputs(
+        inputs = AuditInputs(
             *subjects[:2], subjects[2:], Request.make(["Male"], here.test.labels), *here.splits,
-            options=OPTIONS, altered=[Altered("fp16", item) for item in subjects[1:]],
+            altered=[Altered("fp16", item) for item in subjects[1:]],
             tuned=tuned if deep else (),
         )  # fmt: skip
+        return audit_outputs(inputs, OPTIONS)
 
     return {deep: make(deep=deep) for deep in (True, False)}
 

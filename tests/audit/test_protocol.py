@@ -10,7 +10,7 @@ from unlabel.audit.attacks.controls import head_zero, permuted, raw_images, read
 from unlabel.audit.attacks.outputs import OwnOutput, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.claims.c2_retrain_equivalent import weigh
-from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.inputs import AuditInputs, AuditOptions, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.request import Request
@@ -33,7 +33,7 @@ def audit(world, after, references, quick, labels=("Male",), forgotten=(), befor
     """An audit of one model of the world."""
     request = Request.make(labels, world.test.labels, forgotten=forgotten)
     original = before or world.subject("before")
-    return audit_outputs(original, after, references, request, *world.splits, options=quick, **extras)
+    return audit_outputs(AuditInputs(original, after, references, request, *world.splits, **extras), quick)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.early_layers import deepened, stage_means
+from unlabel.audit.attacks.early_layers import stage_means, with_early_layers
 from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.fine_tuning import (
     BATCH,
@@ -80,7 +80,7 @@ def test_the_stages_of_a_network_are_those_before_the_heads_input(world, sets, r
     subject = Subject(
         "a", "after", *(outputs(model, part, run) for part in (wide.probe, wide.test, wide.train))
     )
-    (found,) = deepened([loaded(model, world.labels, tmp_path, name)], [subject], wide, run)
+    (found,) = with_early_layers([loaded(model, world.labels, tmp_path, name)], [subject], wide, run)
     widths = {layer: table.shape[1] for layer, table in found.test.features.items() if layer != "penultimate"}
     assert list(widths.values()) == channels
     assert all(len(table) == 40 for table in found.probe.features.values())
@@ -99,7 +99,7 @@ def test_what_stands_between_the_last_stage_and_the_head_is_read_before_it_too(w
         subjects = [
             Subject(str(i), "after", *(outputs(m, p, run) for p in parts)) for i, m in enumerate(models)
         ]
-        return [list(item.test.features)[1:] for item in deepened(items, subjects, sets, run)]
+        return [list(item.test.features)[1:] for item in with_early_layers(items, subjects, sets, run)]
 
     plain, erased = stages([model]), stages([model, other])
     assert plain[0][-1] != erased[0][-1]

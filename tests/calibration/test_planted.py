@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from calibration.planted import LABEL, draw, plant
 from calibration.truth import LOUD, RETAINED, columns, read_out
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs import AuditInputs, AuditOptions
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.errors import OptionError
 from unlabel.core.request import Request
@@ -83,7 +83,7 @@ def test_a_world_goes_through_a_whole_audit():
     references = [world.model("reference", network=k) for k in (1, 2, 3)]
     request = Request.make([LABEL], world.splits[0].labels)
     after = world.model("after", network=9)
-    found = audit_outputs(before, after, references, request, *world.splits, options=options)
+    found = audit_outputs(AuditInputs(before, after, references, request, *world.splits), options)
     assert found.valid, found.invalid_because
     assert (found.claims["C1"].verdict, found.claims["C2"].verdict) == ("PASS", "PASS")
 

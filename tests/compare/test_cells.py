@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from unlabel.audit import evidence
-from unlabel.audit.attacks.evasion import NUDGED, OWN, SQUARES, TRAIN
 from unlabel.audit.command import audit_run
+from unlabel.audit.figures import FIGURES
 from unlabel.compare import run_cell as work
 from unlabel.compare.cells import Job
 from unlabel.compare.jobs import resolved
@@ -27,7 +27,7 @@ from unlabel.training.run import train_run
 SHORT = Job("confusion", {"steps": 4})
 ELSEWHERE = ("others.adv.gbt", "probe.adv.lin", "probe.adv.mlp")
 # attacks that only condemn: every audit makes them, but no figure of the models in common needs them
-CONDEMN = {OWN, SQUARES, *(f"{name}{ending}" for name in ELSEWHERE for ending in (NUDGED, TRAIN))}
+CONDEMN = {item.id for item in FIGURES if item.condemning}
 
 
 @pytest.fixture

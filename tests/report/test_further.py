@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.figures import TRANSFORMS
 from unlabel.report import render, words
 from unlabel.report import tables as rows
 from unlabel.report.sections import durability, groups
@@ -50,7 +51,7 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
     )
     worst.update(diff=0.21, lower=0.18, upper=0.24, verdict="FAIL")
     shown = durability.closest(durability.gains(audit, "Male"))
-    assert [item.transform for item in shown] == list(durability.TRANSFORMS)
+    assert [item.transform for item in shown] == list(TRANSFORMS)
     assert next(item for item in shown if item.transform == "int8").judged is worst
     said = dict(summary(audit))["Whether it lasts."]
     assert "changed in 7 ways" in said
@@ -148,7 +149,7 @@ def test_many_forgotten_labels_have_smaller_pictures_and_whole_tables(make_stand
     assert {len(part["shown"]) for part in durability.sections(make_standard(forget=labels[:3]))} == {7}
     for part in durability.sections(make_standard(forget=labels[:7])):
         assert [item.transform for item in part["shown"]] == ["prune50", "bn", "retain_ft"]  # gained most
-        assert list(part["gains"]) == list(durability.TRANSFORMS)
+        assert list(part["gains"]) == list(TRANSFORMS)
     labels = [f"Label_{at}" for at in range(40)]
     found = groups.groups(make_standard(labels=labels, forget=labels[:20]))
     assert {(len(part["marks"]), part["left_out"], len(part["table"])) for part in found} == {(4, 16, 20)}

@@ -2,7 +2,7 @@
 
 ::
 
-    command.py -> setup.py -> inputs.py -> protocol.py    run folders, tables of outputs, an audit's steps
+    command.py -> setup.py, reading.py -> inputs.py -> protocol.py    runs, tables of outputs, steps
     attacks/    what is tried: estimates, no verdict      claims/    what is concluded: C1 to C6, the headline
     figures.py  every figure, transform and claim by id   results.py what audit.json holds
 """

@@ -12,35 +12,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from unlabel.audit.attacks.early_layers import deepened
+from unlabel.audit.attacks.early_layers import with_early_layers
 from unlabel.audit.attacks.fine_tuning import tune_all
-from unlabel.audit.attacks.input_stability import oddities
-from unlabel.audit.attacks.perturbed_images import Nudged
-from unlabel.audit.cached_outputs import cached_outputs, key_of
-from unlabel.audit.cost import reference_cost
-from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
 from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.results import Audit, Role
+from unlabel.audit.reading import Used, random_init, read_run, repeats, use_on
+from unlabel.audit.references import reference_cost
+from unlabel.audit.results import Audit
 from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of
-from unlabel.audit.transformed_models import Used, use_on
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log
-from unlabel.data.batches import batch_of
-from unlabel.data.dataset import Dataset
-from unlabel.forget.fresh import untrained
-from unlabel.models.build import build
-from unlabel.models.custom import is_custom
-from unlabel.models.features import Outputs, outputs
-from unlabel.models.head import find_head
+from unlabel.models.features import Outputs
 from unlabel.runs.folder import Loaded
 
-REPEATED = 64  # images read twice to see whether a model is deterministic
 NO_UNTRAINED = (
     "The control on an untrained network was left out: a part of the original cannot be given new weights, as"
     " it has no reset_parameters()."
@@ -107,15 +94,16 @@ def audit_case(
     """
     assert case.after is not None
     shared = bench(case, where)
-    after = read(case.after, "after", shared.sets, where)
+    after = read_run(case.after, "after", shared.sets, where)
     used = Used()
-    if settings.budget != "quick":
+    if settings.includes.transforms or settings.includes.canaries:
         used = use_on(case, shared.sets, [after, *shared.references], where)
-    if settings.budget == "full":
-        loaded = [case.original, case.after, *case.references]
+    loaded = [case.original, case.after, *case.references]
+    if settings.includes.early_layers:
         subjects = [shared.before, after, *shared.references]
-        first, after, *retrained = deepened(loaded, subjects, shared.sets, where)
+        first, after, *retrained = with_early_layers(loaded, subjects, shared.sets, where)
         shared = replace(shared, before=first, references=tuple(retrained))
+    if settings.includes.fine_tuning:
         used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
     priced = not (case.references or case.original.in_memory or case.after.in_memory)
     result = shared.audit(
@@ -181,7 +169,7 @@ class Bench:
         """
         case, used = self.case, used or Used()
         digest = (case.original.record.get("data") or {}).get("digest")
-        return audit_outputs(
+        inputs = AuditInputs(
             self.before,
             after,
             self.references,
@@ -189,7 +177,6 @@ class Bench:
             self.sets.probe,
             self.sets.test,
             self.sets.train,
-            options=options,
             altered=used.altered,
             canaries=used.canaries,
             tuned=used.tuned,
@@ -208,9 +195,8 @@ class Bench:
                 **(models or {}),
             },
             start_known=case.start_known,
-            log=log,
-            memory=memory,
         )
+        return audit_outputs(inputs, options, log, memory)
 
 
 def bench(case: Case, where: Run) -> Bench:
@@ -224,8 +210,8 @@ def bench(case: Case, where: Run) -> Bench:
     return Bench(
         case,
         sets,
-        read(case.original, "before", sets, where),
-        tuple(read(item, "reference", sets, where) for item in case.references),
+        read_run(case.original, "before", sets, where),
+        tuple(read_run(item, "reference", sets, where) for item in case.references),
         random_init(case.original, sets, where),
         overlap(case.source),
         repeats(case.original, sets, where),
@@ -243,77 +229,6 @@ def alone(where: Run) -> Run:
         batch_size=where.batch_size,
         log=where.log,
     )
-
-
-def read(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool = True) -> Subject:
-    """One model's outputs on the three sets, from the cache where it has been read before.
-
-    Args:
-        loaded: The model.
-        role: Its part in the audit.
-        sets: P, E and T_in.
-        where: One process.
-        cached: Whether its outputs are kept; not worth their space for a model that will not be kept.
-    """
-    config = loaded.config
-    parts = [replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test, sets.train)]
-
-    def said(part: Dataset, *more: str) -> Outputs:
-        if cached:
-            key = key_of(loaded, sets.digest, *more)
-            return cached_outputs(loaded.model, part, where, key, loaded.path.name)
-        return outputs(engine.place(loaded.model, where), part, where, stage=f"read {loaded.path.name}")
-
-    probe, test, train = parts
-    near = []
-    if role != "before":
-        there = [replace(part, mean=config.mean, std=config.std) for part in sets.near]
-        near = [said(part, "nudged", str(sets.seed)) for part in there]
-    _, head = find_head(loaded.model, len(config.labels))
-    rows = (head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
-    return Subject(
-        run=str(loaded.path),
-        role=role,
-        probe=said(probe),
-        test=said(test),
-        train=said(train),
-        absent=frozenset(config.forgotten),
-        head=rows,
-        nudged=Nudged.of((probe, test), sets.seed, near) if near else None,
-        odd=oddities(loaded.model, test, where) if role == "after" else (),
-    )
-
-
-def random_init(original: Loaded, sets: Sets, where: Run) -> tuple[Outputs, Outputs] | None:
-    """Outputs on P and E of the original's network before any training, for a control.
-
-    None for a model in memory that has a part which cannot be given new weights.
-    """
-    config, seed = original.config, where.seed + 1_000_003
-    key: str | None = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
-    if is_custom(config.network):
-        key += f"/{original.key}"  # another project's function may have the same name
-    if original.in_memory:
-        key, model = None, untrained(original.model, seed)
-    else:
-        model = build(config.network, len(config.labels), stem=config.stem, seed=seed)
-    if model is None:
-        return None
-    probe, test = (replace(part, mean=config.mean, std=config.std) for part in (sets.probe, sets.test))
-    model.eval()
-    return (
-        cached_outputs(model, probe, where, key, "untrained"),
-        cached_outputs(model, test, where, key, "untrained"),
-    )
-
-
-def repeats(loaded: Loaded, sets: Sets, where: Run) -> bool:
-    """Whether two passes over the same images give equal bits."""
-    part = replace(sets.test, mean=loaded.config.mean, std=loaded.config.std)
-    batch = batch_of(part, np.arange(min(REPEATED, len(part))), where.device)
-    model = engine.place(loaded.model, where).eval()
-    with torch.inference_mode():
-        return bool(torch.equal(model(batch.image), model(batch.image)))
 
 
 def model_record(loaded: Loaded) -> Mapping[str, Any]:

@@ -1,20 +1,73 @@
 """What an audit is given: models as tables of outputs, the question asked of them, and the rules."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.attacks.perturbed_images import Nudged
+from unlabel.audit.attacks.perturbed_images import Perturbed
+from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.memory import Memory
 from unlabel.audit.results import Role
 from unlabel.core.errors import DataError, ModelError, OptionError
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import rarer
 
-BUDGETS = ("quick", "standard", "full")
+
+@dataclass(frozen=True)
+class Budget:
+    """What an audit measures beyond the attacks on outputs and features, which every audit makes.
+
+    Args:
+        name: As the command line and ``audit.json`` have it.
+        transforms: Attacks again after each transform of the weights (C4).
+        few_shot: Probes on few annotated images (C4).
+        canaries: Planted annotations (C6).
+        membership: Whether training images can be told from others (C2, C5).
+        groups: Retained labels among people with and without the forgotten one.
+        described: Attribute inference as papers report it, and distances to retrained models.
+        fine_tuning: The whole model, trained on few annotated images (C4).
+        early_layers: Probes on the stages before the last features (C4).
+        code_length: Length of the code that the label needs.
+        more_few: Numbers of annotated images of the few-shot probes, beside those of the options.
+    """
+
+    name: str
+    transforms: bool = False
+    few_shot: bool = False
+    canaries: bool = False
+    membership: bool = False
+    groups: bool = False
+    described: bool = False
+    fine_tuning: bool = False
+    early_layers: bool = False
+    code_length: bool = False
+    more_few: tuple[int, ...] = ()
+
+    @property
+    def durability(self) -> bool:
+        """Whether C4 is tested."""
+        return self.transforms or self.few_shot or self.fine_tuning or self.early_layers
+
+
+QUICK = Budget("quick")
+STANDARD = Budget(
+    "standard",
+    transforms=True,
+    few_shot=True,
+    canaries=True,
+    membership=True,
+    groups=True,
+    described=True,
+)
+FULL = replace(STANDARD, name="full", fine_tuning=True, early_layers=True, code_length=True, more_few=(1024,))
+BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STANDARD, FULL)}
+
 PEOPLE = 4  # of each kind, without whom images cannot be dealt into folds
 LEAST_OF_A_KIND = 10  # images of each kind in P and E without which no attack can be fitted and scored
 
@@ -31,8 +84,8 @@ class Subject:
         train: Outputs on training images, T_in: at least 5,000 of them, or all.
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
-        nudged: Outputs on images that were mirrored, moved by a pixel and relit, or None.
-        odd: What speaks against the model's figures, one sentence each.
+        perturbed: Outputs on perturbed images, see `audit.attacks.perturbed_images`.
+        odd: What speaks against its figures, see `audit.attacks.input_stability`.
     """
 
     run: str
@@ -42,7 +95,7 @@ class Subject:
     train: Outputs
     absent: frozenset[str] = frozenset()
     head: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
-    nudged: Nudged | None = None
+    perturbed: Perturbed | None = None
     odd: tuple[str, ...] = ()
 
 
@@ -172,7 +225,12 @@ class AuditOptions:
     @property
     def few_sizes(self) -> tuple[int, ...]:
         """Numbers of annotated images of the few-shot probes under this budget."""
-        return (*self.few, 1024) if self.budget == "full" else tuple(self.few)
+        return (*self.few, *self.includes.more_few)
+
+    @property
+    def includes(self) -> Budget:
+        """What the budget measures."""
+        return BUDGETS[self.budget]
 
     @property
     def level(self) -> float:
@@ -242,6 +300,109 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
                 )
     p, e, t = (part.target[:, column] for part in (probe, test, train))
     return Question(label, column, p, e, t, probe.cluster, test.cluster, train.cluster)
+
+
+@dataclass(frozen=True)
+class AuditInputs:
+    """What an audit is computed from: tables of outputs, the images' annotations, and what is on record.
+
+    Args:
+        before: The original.
+        after: The unlearned model.
+        references: Models retrained without the labels; none leaves C2 open, one or two are provisional.
+        request: What was to be forgotten. Labels forgotten earlier are audited again.
+        probe: P, with the label columns of the request.
+        test: E, the same columns; no identity in common with P or the training images.
+        train: T_in, the images behind `Subject.train`.
+        altered: The unlearned and the retrained models after each transform of their weights, for the
+            standard and the full budget: C4 is only as wide as these.
+        canaries: Planted annotations of forgotten labels, for the same budgets: what C6 is judged by.
+        tuned: Every model after it was trained on few annotated images, for the full budget; without, the
+            audit says that this was not tested.
+        random_init: Outputs on P and E of the network before any training, for a control.
+        overlap: What images or identities the splits share, in a sentence; None: none.
+        deterministic: Whether a second pass gave equal outputs; None: not checked.
+        facts: JSON-plain record of the data, written into the report.
+        models: JSON-plain records of before, after and references, written into the report.
+        start_known: Whether the weights are known from which the original's training began; if not, C2
+            stays provisional.
+    """
+
+    before: Subject
+    after: Subject
+    references: Sequence[Subject]
+    request: Request
+    probe: Dataset
+    test: Dataset
+    train: Dataset
+    altered: Sequence[Altered] = ()
+    canaries: Sequence[Canaries] = ()
+    tuned: Sequence[Tuned] = ()
+    random_init: tuple[Outputs, Outputs] | None = None
+    overlap: str | None = None
+    deterministic: bool | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Any] = field(default_factory=dict)
+    start_known: bool = True
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """The original, the unlearned model and the retrained ones."""
+        return [self.before, self.after, *self.references]
+
+    def checked(self, budget: Budget) -> "AuditInputs":
+        """The same, the data's columns in the order of the request; refused where they do not fit.
+
+        Raises:
+            ModelError: Outputs that do not fit the images or are not finite.
+            OptionError: A Subject's role is not the one it is passed as, or there is nothing to judge C4 by.
+        """
+        roles = ["before", "after", *("reference" for _ in self.references)]
+        if [subject.role for subject in self.subjects] != roles:
+            raise OptionError(f"roles are {[subject.role for subject in self.subjects]}, expected {roles}")
+        labels = self.request.labels
+        parts = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
+        for subject in self.subjects:
+            check(subject, len(labels), **parts)
+        if budget.transforms:
+            check_altered(self.altered, self.subjects, parts["probe"], parts["test"])
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the attacks of an audit have in common, whichever model they attack.
+
+    Args:
+        questions: The labels to be guessed, by name.
+        request: Names the columns that are hidden from attacks on other outputs, and the retained ones.
+        probe, test, train: P, E and T_in, with the label columns of the request.
+        options: Sizes and seed.
+        random_init: Outputs on P and E of the network before any training; None: no such control.
+        log: Receives progress.
+        memory: Where attacks on the original and the references are looked up and kept; of the unlearned
+            model, which no other audit has, nothing is.
+    """
+
+    questions: Mapping[str, Question]
+    request: Request
+    probe: Dataset
+    test: Dataset
+    train: Dataset
+    options: AuditOptions
+    random_init: tuple[Outputs, Outputs] | None = None
+    log: Log = SILENT
+    memory: Memory | None = None
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Columns of forgotten labels, which no attack on other outputs sees."""
+        return self.request.masked_columns
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether the labels are classes."""
+        return self.test.exclusive
 
 
 def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: Dataset) -> None:

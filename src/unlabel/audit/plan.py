@@ -13,12 +13,12 @@ import numpy as np
 from scipy.stats import norm, t
 
 from unlabel.audit.attacks.cross_fit import TOGETHER
-from unlabel.audit.attacks.few_shot import EVERY
 from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
-from unlabel.audit.attacks.perturbed_images import IMAGES as NUDGED
-from unlabel.audit.claims.c4_durable import TRANSFORMS
-from unlabel.audit.cost import duration, reference_seconds
+from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
+from unlabel.audit.attacks.tuned import EVERY
+from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.references import duration, reference_seconds
 from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import rarer
@@ -177,7 +177,7 @@ def seconds_of(
     images = len(sets.probe) + len(sets.test)
     size = images / 10_000
     more = len(TRANSFORMS) * (references + 1)
-    near = sum(min(len(part), NUDGED) for part in (sets.probe, sets.test))
+    near = sum(min(len(part), PERTURBED) for part in (sets.probe, sets.test))
     quick = models * (images + len(sets.train)) + (models - 1) * near
     reading = {
         "quick": quick,

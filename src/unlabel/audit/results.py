@@ -25,7 +25,7 @@ class Metric:
     """One measured number of one model.
 
     Args:
-        id: What was measured, such as ``probe.adv.lin``; `docs/claims.md` lists them.
+        id: What was measured, such as ``probe.adv.lin``; `unlabel.audit.figures` has an entry of each.
         label: The label it concerns, or None for a figure over all retained labels.
         model: Which role the model has in this audit.
         run: The run folder or name of that model.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabel.audit.attacks.perturbed_images import nudged
+from unlabel.audit.attacks.perturbed_images import perturbed
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, NothingToForget, OptionError
 from unlabel.core.randomness import uniform
@@ -43,9 +43,9 @@ class Sets:
     seed: int
 
     @cached_property
-    def near(self) -> tuple[Dataset, Dataset]:
-        """Images of P and of E, nudged: made once, for all models."""
-        return nudged(self.probe, self.seed), nudged(self.test, self.seed)
+    def perturbed(self) -> tuple[Dataset, Dataset]:
+        """Images of P and of E, perturbed: made once, for all models."""
+        return perturbed(self.probe, self.seed), perturbed(self.test, self.seed)
 
 
 @dataclass(frozen=True)

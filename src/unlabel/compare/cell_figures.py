@@ -10,6 +10,7 @@ from scipy.special import expit, log_softmax
 
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
+from unlabel.audit.figures import UTILITY_AUC, UTILITY_CALIBRATION
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.results import Metric, plain
 from unlabel.audit.setup import Sets
@@ -62,8 +63,8 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
         utility = read_utility(
             replace(subject, test=said), judged_on, labels, options, request.retained_columns
         )
-        each = {label: utility.labels[label]["util.auc"] for label in labels}
-        macro = utility.macro("util.auc")
+        each = {label: utility.labels[label][UTILITY_AUC.id] for label in labels}
+        macro = utility.macro(UTILITY_AUC.id)
         worst = min(each, key=lambda label: each[label].value)
         found[name] = {
             "macro": {"value": macro.value, "ci": macro.interval(0.95, 0.0, 1.0), "n": macro.n},
@@ -72,7 +73,7 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
                 label: {"value": item.value, "ci": item.interval(0.95, 0.0, 1.0), "n": item.n}
                 for label, item in each.items()
             },
-            "ece": utility.macro("util.ece").value,
+            "ece": utility.macro(UTILITY_CALIBRATION.id).value,
         }
     return found
 

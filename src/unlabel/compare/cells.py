@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.inputs import QUICK, AuditOptions, ask
 from unlabel.audit.memory import Memory
 from unlabel.audit.setup import open_request, sets_of
 from unlabel.compare.cell_figures import Also, value_of
@@ -121,7 +121,7 @@ def run_cells(
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; cells are computed in one process: leave it out")
     options = options or AuditOptions(seed=where.seed, raw_image=False, cross_fit=False)
-    if options.budget != "quick":
+    if options.includes != QUICK:
         raise OptionError(f"the audit's budget is {options.budget}; cells are audited by the quick one alone")
     jobs = [resolved(job) for job in jobs]
     case = open_request(labels, original, references, where, data)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from unlabel.audit.attacks.metric_rows import floor_rows, label_rows
 from unlabel.audit.command import Bench
 from unlabel.audit.evidence import gather
-from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.inputs import AuditOptions, Context, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.metric_rows import floor_rows, label_rows
 from unlabel.audit.results import plain
 from unlabel.compare.cell_figures import Also, figure_rows, reading
 from unlabel.core.progress import Log
@@ -35,7 +35,8 @@ def read_models(
         part.with_labels(case.request.labels) for part in (sets.probe, sets.test, sets.train)
     )
     questions = {name: ask(name, probe, test, train) for name in case.request.masked}
-    found = gather(subjects, questions, case.request, probe, test, bench.random_init, options, log, memory)
+    context = Context(questions, case.request, probe, test, train, options, bench.random_init, log, memory)
+    found = gather(subjects, context)
     records = []
     for index, (subject, loaded) in enumerate(zip(subjects, [case.original, *case.references], strict=True)):
         rows = [

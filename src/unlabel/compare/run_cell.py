@@ -5,9 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.command import Bench, bench, read, repeats
+from unlabel.audit.command import Bench, bench
 from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.audit.memory import Memory
+from unlabel.audit.reading import read_run, repeats
 from unlabel.audit.results import Audit, plain
 from unlabel.audit.setup import Case
 from unlabel.compare.cell_figures import Also, reading
@@ -59,10 +60,10 @@ class Workroom:
     def _audited(self, job: Job, key: str) -> dict[str, Any]:
         sets, request = self.bench.sets, self.case.request
         made = self.unlearned(job, key)
-        after = read(made, "after", sets, self.where, cached=False)
-        steady = repeats(made, sets, self.where)
+        after = read_run(made, "after", sets, self.where, cached=False)
+        repeated = repeats(made, sets, self.where)
         audit = self.bench.audit(
-            after, options=self.options, deterministic=steady, log=self.where.log, memory=self.memory
+            after, options=self.options, deterministic=repeated, log=self.where.log, memory=self.memory
         )
         splits = [part.with_labels(request.labels) for part in (sets.probe, sets.test, sets.train)]
         questions = {name: ask(name, *splits) for name in request.masked}

@@ -19,7 +19,7 @@ from unlabel.audit.attacks.outputs import OwnOutput, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.claims.judging import reference_margin
-from unlabel.audit.figures import ATTACKS
+from unlabel.audit.figures import ATTACKS, OWN, UTILITY_AUC
 from unlabel.audit.inputs import AuditOptions, Subject, ask
 from unlabel.audit.memory import Memory
 from unlabel.audit.results import plain
@@ -200,7 +200,7 @@ class Hall:
             own = OwnOutput.of(subject, question, exclusive=measuring.exclusive)
             rows.append(
                 {
-                    "own.adv": own.signed(question).absolute(),
+                    OWN.id: own.signed(question).absolute(),
                     **read_features(fitted, measured, question, self.options),
                     **read_others(subject, request.masked_columns, question, self.options),
                 }
@@ -209,4 +209,4 @@ class Hall:
         retained = measurable(judged_on, request.retained)
         utility = read_utility(subject, judged_on, retained, self.options, request.retained_columns)
         attacks = {name: fmean(row[name].value for row in rows) for name in ATTACKS}
-        return attacks, utility.macro("util.auc").value
+        return attacks, utility.macro(UTILITY_AUC.id).value

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from unlabel.audit.figures import ATTACKS, UTILITY_AUC_MEAN, unit_of
+from unlabel.audit.figures import FIGURES as ALL
 from unlabel.audit.results import plain
 from unlabel.compare.cell_figures import value_of
 from unlabel.compare.cells import CellResult, Cells
@@ -14,21 +16,14 @@ from unlabel.forget.bill import Budget
 SCHEMA = "unlabel.compare/1"
 CLAIMS = ("C1", "C2", "C3", "C5")
 
-FIGURES = (
-    ("own.adv", "own output", "adv"),
-    ("own.sadv@restored", "row put back", "adv"),
-    ("others.adv.lin", "others, linear", "adv"),
-    ("others.adv.gbt", "others, trees", "adv"),
-    ("probe.adv.lin", "linear probe", "adv"),
-    ("probe.adv.mlp", "MLP probe", "adv"),
-    ("probe.bits.lin", "linear, bits", "bits"),
-    ("probe.bits.mlp", "MLP, bits", "bits"),
-    ("util.auc.macro@T_in", "AUC, training", "auc"),
-    ("util.auc.macro@P", "AUC, P", "auc"),
-    ("util.auc.macro", "AUC, E", "auc"),
-    ("util.auc.worst", "worst AUC, E", "auc"),
+MEAN_AUC, WORST_AUC = UTILITY_AUC_MEAN.id, "util.auc.worst"  # see `cell_figures.value_of`
+FIGURES: tuple[tuple[str, str, str], ...] = (  # id, heading, unit
+    *((item.id, item.column, item.unit) for item in ALL if item.column),
+    (f"{MEAN_AUC}@T_in", "AUC, training", "auc"),
+    (f"{MEAN_AUC}@P", "AUC, P", "auc"),
+    (MEAN_AUC, "AUC, E", "auc"),
+    (WORST_AUC, "worst AUC, E", "auc"),
 )
-ATTACKS = tuple(name for name, _, unit in FIGURES if unit in ("adv", "bits") and "@" not in name)
 
 
 def table(
@@ -144,12 +139,12 @@ def _retrained(cells: Cells) -> dict[str, Any]:
         for name in ATTACKS:
             own, rest = value_of(record, name), [value_of(other, name) for other in others]
             if own is not None:
-                margin = margins["d_reference_bits" if "bits" in name else "d_reference"]
+                margin = margins["d_reference_bits" if unit_of(name) == "bits" else "d_reference"]
                 gaps.append((own - fmean(value for value in rest if value is not None)) / margin)
         excess.append(max(gaps))
-        own = value_of(record, "util.auc.macro")
+        own = value_of(record, MEAN_AUC)
         if own is not None:
-            loss.append(fmean(value_of(other, "util.auc.macro") or 0.0 for other in others) - own)
+            loss.append(fmean(value_of(other, MEAN_AUC) or 0.0 for other in others) - own)
     return {
         "runs": [record["run"] for record in records],
         "seeds": [record["seed"] for record in records],

@@ -7,17 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unlabel.compare.table import CLAIMS, FIGURES
-
-HEADS = {
-    "own.sadv@restored": "row back",
-    "others.adv.lin": "others lin",
-    "others.adv.gbt": "others gbt",
-    "probe.adv.lin": "probe lin",
-    "probe.adv.mlp": "probe mlp",
-    "probe.bits.lin": "lin bits",
-    "probe.bits.mlp": "mlp bits",
-}
+from unlabel.audit.figures import FIGURES
+from unlabel.compare.table import CLAIMS, MEAN_AUC, WORST_AUC
 
 
 def csv_text(found: Mapping[str, Any]) -> str:
@@ -49,7 +40,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     def line(name: str, cells: Sequence[str], mark: str = "") -> str:
         return " ".join([f"{name:{width}s}", *(f"{cell:>11s}" for cell in cells)]).rstrip() + mark
 
-    attacks = [(name, HEADS[name]) for name, _, _ in FIGURES if name in HEADS]
+    attacks = [(item.id, item.short) for item in FIGURES if item.short]
     out = [
         f"forget {', '.join(found['labels'])}: {len(rows)} methods, {len(seeds)} seeds,"
         f" {budget['steps']:,} steps or {budget['images']:,} images each,"
@@ -62,7 +53,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     cost, retrain = found["retrain"]["cost"], found["retrain"]
     heads = ["C2 excess", "AUC loss", "AUC", "worst AUC", "steps", "images", "of Retrain", "C1 C2 C3 C5"]
     out += ["", " ".join([line("", heads[:7]), f"{heads[7]:>15s}"])]
-    aucs = ("util.auc.macro", "util.auc.worst")
+    aucs = (MEAN_AUC, WORST_AUC)
     figures = retrain["figures"]
     own = [said(retrain["excess"]), said(retrain["loss"]), *(said(figures[name]) for name in aucs)]
     out.append(line("retrained", [*own, whole(cost["steps"]), whole(cost["images"])]))

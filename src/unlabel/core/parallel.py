@@ -1,15 +1,23 @@
-"""Work on many small files by several processes at once."""
+"""Work done side by side: on many small files by several processes, on arrays by several threads."""
 
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from threading import Thread
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from unlabel.core.progress import Log
+
+Key = TypeVar("Key", bound=Hashable)
+Job: TypeAlias = Callable[[], Any]
 
 Each: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """A `map`: results in the order of the inputs."""
@@ -64,3 +72,35 @@ def follow_parent(parent: int) -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
+
+
+def run_jobs(
+    jobs: Mapping[Key, Job], log: Log, stage: str = "audit", unit: str = "attacks"
+) -> dict[Key, Any]:
+    """Runs independent jobs of arrays, one core each; their results in the order of the jobs.
+
+    Every library inside is held to one thread: the jobs are many and small, threads inside them would
+    wait for each other far longer than they work, and the order of a sum would depend on their number.
+
+    Args:
+        jobs: What to run, by whatever names it.
+        log: Receives progress.
+        stage, unit: What is done to what, in the progress display.
+    """
+    cores = torch.get_num_threads()
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        threadpool_limits(1)
+
+    results: dict[Key, Any] = {}
+    with threadpool_limits(1), log.track(stage, len(jobs), unit) as advance:
+        try:
+            with ThreadPoolExecutor(cores, initializer=alone) as pool:
+                waiting = {pool.submit(job): key for key, job in jobs.items()}
+                for future in as_completed(waiting):
+                    results[waiting[future]] = future.result()
+                    advance(1)
+        finally:
+            torch.set_num_threads(cores)
+    return {key: results[key] for key in jobs}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unlabel.audit.figures import claim_kind, name_of
 from unlabel.core.errors import OptionError
 from unlabel.core.files import visible, write_bytes
 from unlabel.report import sentences
@@ -23,11 +24,6 @@ from unlabel.report.tables import Json
 LICENSE = "unknown"
 LICENCES = r"[a-z0-9][a-z0-9.+-]{0,63}"  # identifiers of the hub and of SPDX, in small letters
 TAGS = ("machine-unlearning", "multi-label", "image-classification", "unlabel")
-NAMES: Mapping[str, str] = {
-    **rows.ATTACK_NAMES,
-    "util.auc.macro": "Kept labels, mean AUC",
-    "util.ece.macro": "Kept labels, mean calibration error",
-}
 NO_LAW = "This card gives measurements. It is no legal opinion, and no verdict in it is a proof."
 
 
@@ -119,7 +115,7 @@ def _front(audit: Json, license_: str) -> Iterator[str]:
         spread = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
         yield f"    - type: {quoted(metric['id'])}"
         yield f"      value: {json.dumps(metric['value'])}"
-        name = NAMES.get(str(metric["id"]), str(metric["id"]))
+        name = name_of(str(metric["id"]))
         yield f"      name: {quoted(of + name + spread)}"
     yield "---"
 
@@ -167,10 +163,9 @@ def _name(audit: Json) -> str:
 def _claims(audit: Json) -> Iterator[str]:
     yield from ("| claim | verdict | why |", "| --- | --- | --- |")
     for id_, claim in sorted(audit["claims"].items()):
-        title, _ = sentences.CLAIMS.get(id_, (id_, ""))
         word = sentences.VERDICTS.get(claim["verdict"], ("", claim["verdict"]))[1]
         word += " (provisional)" if claim.get("provisional") and claim["verdict"] in ("PASS", "FAIL") else ""
-        yield f"| {plain(id_)} {plain(title)} | {plain(word)} | {plain(claim['sentence'])} |"
+        yield f"| {plain(id_)} {plain(claim_kind(id_).title)} | {plain(word)} | {plain(claim['sentence'])} |"
 
 
 def _attacks(audit: Json) -> Iterator[str]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.command import alone, read
+from unlabel.audit.command import alone
 from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.audit.reading import read_run
 from unlabel.audit.setup import Case, open_case, sets_of
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError
@@ -126,7 +127,7 @@ def _audited(run: Path) -> _Audited:
 def _gallery(case: Case, where: Run, seed: int) -> Gallery:
     assert case.after is not None
     sets = sets_of(case.source, seed, case.planting)
-    models = (read(case.original, "before", sets, where), read(case.after, "after", sets, where))
+    models = (read_run(case.original, "before", sets, where), read_run(case.after, "after", sets, where))
     labels = case.request.forget
     most, each = room(len(labels))
     examples = [_example(label, case.request, sets, models, each, seed) for label in labels[:most]]

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
+from unlabel.audit.figures import GAPS, MEASURES, figure, in_group
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes
 from unlabel.core.places import check_file
@@ -194,7 +195,10 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
             views.claim(id_, claim, models.get("reference_cost"))
             for id_, claim in sorted(audit["claims"].items())
         ],
-        "attacks": {label: rows.attack_rows(audit, label) for label in attacked},
+        "attacks": {
+            label: [(group.title, found) for group, found in rows.attack_rows(audit, label)]
+            for label in attacked
+        },
         "condemning": condemning(audit),
         "how": rows.how,
         "units": rows.UNITS,
@@ -204,9 +208,10 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "noted": ((audit["claims"].get("C4") or {}).get("notes") or {}),
         "canaries": memory.canaries(audit),
         "membership": memory.membership(audit),
+        "decides": lambda id_: bool(figure(id_).claims),
         "remembered": lambda found: memory.verdict(audit, found),
         "groups": groups.groups(audit),
-        "gap_names": list(groups.GAPS.values()),
+        "gap_names": [item.name for item in in_group(GAPS)],
         "further": rows.further(audit),
         "definition": words.definition,
         "defined": words.defined(audit),
@@ -222,7 +227,7 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "controls": list(controls(audit)),
         "splits": provenance.splits(audit),
         "measures": rows.measures(audit),
-        "measure_names": list(rows.MEASURES.values()),
+        "measure_names": [item.name for item in in_group(MEASURES)],
         "identities": provenance.identities(audit),
         "made": [
             (role, model)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
 from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
 from unlabel.report.sections.durability import lasting
@@ -69,14 +70,6 @@ PERCEIVED = (
     " answers of this model."
 )
 NOTICED = 0.0005  # a change in AUC that three decimals can show
-CLAIMS: Mapping[str, tuple[str, str]] = {
-    "C1": ("Disabled", "The label's own output says nothing about an image."),
-    "C2": ("Retrain-equivalent", "No attack finds more than in a model retrained without the label."),
-    "C3": ("Erased", "No attack finds anything beyond chance."),
-    "C4": ("Durable", "It stays so for whoever compresses, trains or opens the model."),
-    "C5": ("Useful", "The kept labels work as well as in a retrained model."),
-    "C6": ("No memorised annotation", "No single training annotation can be read back."),
-}
 VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, word)
     "PASS": ("pass", "PASS"),
     "FAIL": ("fail", "FAIL"),
@@ -124,9 +117,7 @@ def summary(audit: Json) -> list[tuple[str, str]]:
 
 def _attacked(audit: Json) -> str:
     labels = targets(audit)
-    given = {"The other outputs": "from its other outputs", "The inner features": "from its inner features"}
-    given["Its own output"] = "from the model's own output for it"
-    sites = [given[title] for title, _ in attack_rows(audit, labels[0] if labels else None)]
+    sites = [group.given for group, _ in attack_rows(audit, labels[0] if labels else None)]
     found = strongest(audit, "after") or strongest(audit, "before")
     if not sites or found is None:
         return ""
@@ -155,7 +146,7 @@ def _strength(audit: Json) -> str:
         text += (
             f", and {number(after.comparison['margin'])} above it is allowed." if after.comparison else "."
         )
-    floor = None if audit["data"].get("exclusive") else row(audit, "floor.adv", after.label)
+    floor = None if audit["data"].get("exclusive") else row(audit, FLOOR.id, after.label)
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {reading(floor.any)}."
@@ -163,7 +154,7 @@ def _strength(audit: Json) -> str:
 
 
 def _kept(audit: Json) -> str:
-    macro = row(audit, "util.auc.macro")
+    macro = row(audit, UTILITY_AUC_MEAN.id)
     if macro is None or macro.before is None or macro.after is None:
         return ""
     change = macro.after.value - macro.before.value
@@ -190,7 +181,7 @@ def worst_label(audit: Json) -> tuple[str, float] | None:
 
 def _untested(audit: Json) -> str:
     skipped = [
-        f"{id_} ({CLAIMS.get(id_, (id_, ''))[0].lower()})"
+        f"{id_} ({claim_kind(id_).title.lower()})"
         for id_, claim in sorted(audit["claims"].items())
         if claim["verdict"] == "NOT_EVALUATED"
     ]
@@ -219,9 +210,9 @@ def banners(audit: Json) -> list[tuple[str, str, list[str]]]:
         text = "Provisional: it is not recorded from which weights the original's training began."
         found.append(("open", text, []))
     elif provisional and references:
-        behind = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
+        models = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
         text = (
-            f"Provisional: only {behind} behind the comparison. Three or more are needed for a firm verdict."
+            f"Provisional: only {models} behind the comparison. Three or more are needed for a firm verdict."
         )
         found.append(("open", text, []))
     if references == 0:

@@ -9,74 +9,24 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from unlabel.audit import figures
+from unlabel.audit.figures import (
+    ATTACKED,
+    LARGER,
+    MEASURES,
+    OWN,
+    OWN_SIGNED,
+    RECOVERED,
+    UTILITY_AUC,
+    Group,
+    find,
+    in_group,
+    name_of,
+)
 from unlabel.report.readings import Reading
 
 Json = Mapping[str, Any]
 
-# What the attacker was given, and what each attack does with it, strongest claims first.
-SITES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "own": (
-        "Its own output",
-        {
-            "own.adv": "how well it ranks the images, in either direction",
-            "own.sadv": "how well it ranks the images; below 0 means turned round",
-            "own.sadv@train": "signed, on images that the model was trained on",
-            "own.sadv@restored": "signed, with the removed output row put back",
-        },
-    ),
-    "others": (
-        "The other outputs",
-        {
-            "others.adv.lin": "logistic regression on the other outputs",
-            "others.adv.gbt": "boosted trees on the other outputs",
-        },
-    ),
-    "probe": (
-        "The inner features",
-        {
-            "probe.adv.lin": "logistic regression on the features",
-            "probe.adv.mlp": "small neural network on the features",
-            "probe.bits.lin": "information a linear reader extracts",
-            "probe.bits.mlp": "information a neural reader extracts",
-        },
-    ),
-}
-ATTACK_NAMES: Mapping[str, str] = {
-    "own.adv": "Own output",
-    "own.sadv": "Own output, signed",
-    "own.sadv@train": "Own output, training images",
-    "own.sadv@restored": "Own output, row put back",
-    "others.adv.lin": "Other outputs, linear",
-    "others.adv.gbt": "Other outputs, trees",
-    "probe.adv.lin": "Features, linear",
-    "probe.adv.mlp": "Features, neural",
-    "probe.bits.lin": "Features, linear, bits",
-    "probe.bits.mlp": "Features, neural, bits",
-    "own.ppr": "Share of images called positive",
-    "own.mi_bits": "Information in the yes or no answer",
-    "floor.adv": "True other labels (floor)",
-    "canary.own.acc": "Coins told right, own output",
-    "canary.probe.acc": "Coins told right, features",
-    "canary.own.eps_lb": "Label privacy lost, own output",
-    "canary.probe.eps_lb": "Label privacy lost, features",
-    "mia.label.auc": "By certainty of the annotation",
-    "mia.sample.auc": "By loss on the kept labels",
-    "mia.sample.tpr@1%": "By that loss, 1 % false alarms",
-    "paper_aia.outputs": "Guesses from the other outputs",
-    "paper_aia.outputs.adv": "The same, advantage",
-    "paper_aia.outputs.bits": "The same, bits",
-    "paper_aia.features": "Guesses from the features",
-    "paper_aia.features.adv": "The same, advantage (features)",
-    "paper_aia.features.bits": "The same, bits (features)",
-    "dist.js": "Answers, divergence",
-    "dist.js_ratio": "Answers, in units of retrained models",
-    "dist.agree": "Images with equal answers",
-    "dist.ks.loss@test": "Loss, test images",
-    "dist.ks.loss@train": "Loss, training images",
-    "dist.ks.entropy@test": "Entropy, test images",
-    "dist.ks.entropy@train": "Entropy, training images",
-    "mdl.compression": "Code is shorter by",
-}
 UNITS: Mapping[str, str] = {
     "adv": "0 = chance, 1 = perfect",
     "bits": "bits; 0 = nothing",
@@ -112,7 +62,7 @@ class Row:
     @property
     def name(self) -> str:
         """The attack in two or three words."""
-        name = ATTACK_NAMES.get(self.id.removeprefix("recover."), self.id)
+        name = name_of(RECOVERED.member(self.id)) if find(self.id) else self.id
         name = name if self.layer in (None, "penultimate") else f"{name}, {self.layer}"
         return f"{name}, after {self.transform}" if self.transform else name
 
@@ -177,47 +127,41 @@ def _layers(audit: Json, id_: str, label: str | None) -> list[str | None]:
     return list(dict.fromkeys(m.get("layer") for m in listed if (m["id"], m.get("label")) == (id_, label)))
 
 
-def attack_rows(audit: Json, label: str | None) -> list[tuple[str, list[Row]]]:
+def attack_rows(audit: Json, label: str | None) -> list[tuple[Group, list[Row]]]:
     """Attacks on a label, grouped by what the attacker was given."""
     groups = []
-    for title, attacks in SITES.values():
+    for group in ATTACKED:
         rows = [
             found
-            for id_ in attacks
-            for layer in _layers(audit, id_, label)
+            for item in in_group(group)
+            for layer in _layers(audit, item.id, label)
             if not (layer or "").startswith("stage")  # those are the durability section's
-            if (found := row(audit, id_, label, layer)) is not None
+            if (found := row(audit, item.id, label, layer)) is not None
         ]
-        if any(found.id == "own.adv" for found in rows):
-            rows = [found for found in rows if found.id != "own.sadv"]
+        if any(found.id == OWN.id for found in rows):
+            rows = [found for found in rows if found.id != OWN_SIGNED.id]
         if rows:
-            groups.append((title, rows))
+            groups.append((group, rows))
     return groups
-
-
-FURTHER: Mapping[
-    str, str
-] = {  # beginnings of ids that the larger budgets add and no section of its own shows
-    "paper_aia": "Attribute inference as papers report it",
-    "dist": "Distances to retrained models",
-    "mdl": "Length of the code that the label needs",
-}
 
 
 def further(audit: Json) -> list[tuple[str, list[Row]]]:
     """Figures of the larger budgets, by kind, each as plain rows."""
     groups = []
-    for start, title in FURTHER.items():
-        keys = dict.fromkeys(_key(m) for m in audit["metrics"] if m["id"].split(".")[0] == start)
+    ids = dict.fromkeys(m["id"] for m in audit["metrics"])
+    group_of = {id_: known.group for id_ in ids if (known := find(id_))}
+    for group in LARGER:
+        keys = dict.fromkeys(_key(m) for m in audit["metrics"] if group_of.get(m["id"]) is group)
         rows = [found for key in keys if (found := row(audit, *key)) is not None]
         if rows:
-            groups.append((title, rows))
+            groups.append((group.title, rows))
     return groups
 
 
 def how(id_: str) -> str:
     """What an attack does, for a person."""
-    return next((attacks[id_] for _, attacks in SITES.values() if id_ in attacks), "")
+    found = find(id_)
+    return found.how if found else ""
 
 
 def targets(audit: Json) -> list[str]:
@@ -232,12 +176,13 @@ def audited(audit: Json) -> list[str]:
 
 def strongest(audit: Json, side: str) -> Row | None:
     """The attack with the highest score on a 0-to-1 scale before or after, over all forgotten labels."""
+    compared = {item.id for item in figures.FIGURES if item.unit == "adv" and "C2" in item.claims}
     rows = [
         found
         for label in targets(audit)
         for _, group in attack_rows(audit, label)
         for found in group
-        if ".adv" in found.id and getattr(found, side) is not None
+        if found.id in compared and getattr(found, side) is not None
     ]
     return max(rows, key=lambda found: getattr(found, side).value, default=None)
 
@@ -248,11 +193,11 @@ def label_rows(audit: Json) -> list[Row]:
     A forgotten label's AUC comes from its own output: (1 + signed advantage) / 2.
     """
     forgotten = audited(audit)
-    seen = dict.fromkeys([*forgotten, *(m["label"] for m in audit["metrics"] if m["id"] == "util.auc")])
+    seen = dict.fromkeys([*forgotten, *(m["label"] for m in audit["metrics"] if m["id"] == UTILITY_AUC.id)])
     rows = []
     for label in seen:
-        own = row(audit, "own.sadv", label) if label in forgotten else None
-        found = _as_auc(own) if own else row(audit, "util.auc", label)
+        own = row(audit, OWN_SIGNED.id, label) if label in forgotten else None
+        found = _as_auc(own) if own else row(audit, UTILITY_AUC.id, label)
         if found is not None:
             rows.append(found)
     return sorted(rows, key=lambda found: (-(loss(found) or 0.0), found.label or ""))
@@ -270,18 +215,11 @@ def _as_auc(own: Row) -> Row:
         ci = [(1 + bound) / 2 for bound in reading.ci] if reading.ci else None
         return Reading((1 + reading.value) / 2, ci, reading.n, "auc")
 
-    return Row("util.auc", own.label, None, convert(own.before), convert(own.after), None)
-
-
-MEASURES: Mapping[str, str] = {
-    "util.ap": "Average precision",
-    "util.bacc": "Balanced accuracy",
-    "util.brier": "Brier score",
-    "util.ece": "Calibration error",
-}
+    return Row(UTILITY_AUC.id, own.label, None, convert(own.before), convert(own.after), None)
 
 
 def measures(audit: Json) -> list[tuple[str, list[Row | None]]]:
-    """The other measures of every kept label, in the order of `MEASURES`."""
-    kept = dict.fromkeys(m["label"] for m in audit["metrics"] if m["id"] in MEASURES and m.get("label"))
-    return [(label, [row(audit, id_, label) for id_ in MEASURES]) for label in kept]
+    """The other measures of every kept label, in the registry's order."""
+    ids = [item.id for item in in_group(MEASURES)]
+    kept = dict.fromkeys(m["label"] for m in audit["metrics"] if m["id"] in ids and m.get("label"))
+    return [(label, [row(audit, id_, label) for id_ in ids]) for label in kept]

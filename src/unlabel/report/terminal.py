@@ -2,25 +2,10 @@
 
 from statistics import fmean
 
+from unlabel.audit import figures
+from unlabel.audit.figures import FLOOR, OTHER_OUTPUTS, UTILITY_AUC_MEAN
 from unlabel.audit.results import Audit, Metric
 from unlabel.models.features import PENULTIMATE
-
-ATTACKS = (
-    ("own.adv", "its own output"),
-    ("own.sadv@restored", "the output row put back"),
-    ("others.adv.lin", "the other outputs, linear"),
-    ("others.adv.gbt", "the other outputs, trees"),
-    ("probe.adv.lin", "the features, linear probe"),
-    ("probe.adv.mlp", "the features, MLP probe"),
-    ("probe.bits.lin", "the features, linear, bits"),
-    ("probe.bits.mlp", "the features, MLP, bits"),
-    ("few.auc@64", "AUC from 64 annotated images"),
-    ("few.auc@256", "AUC from 256"),
-    ("tune.auc@256", "whole model trained on 256"),
-    ("tune.auc@1024", "whole model trained on 1,024"),
-    ("mia.label.auc", "membership by annotation, AUC"),
-)
-FLOOR = "floor.adv"
 
 
 def lines(audit: Audit) -> list[str]:
@@ -32,8 +17,8 @@ def lines(audit: Audit) -> list[str]:
     """
     out = [audit.headline]
     out += [f"  invalid: {reason}" for reason in audit.invalid_because]
-    retrained = any(row.model == "reference" and row.id != FLOOR for row in audit.metrics)
-    floors = {row.label: row.value for row in audit.metrics if row.id == FLOOR}
+    retrained = any(row.model == "reference" and row.id != FLOOR.id for row in audit.metrics)
+    floors = {row.label: row.value for row in audit.metrics if row.id == FLOOR.id}
     if retrained or audit.data.get("exclusive"):
         floors = {}
     column = "retrained" if retrained else "the truth" if floors else ""
@@ -42,16 +27,16 @@ def lines(audit: Audit) -> list[str]:
         title = f"{label} (earlier)" if label in earlier else label
         heading = f"{title:28s} {'before':>8s} {'after':>8s} {'95 % interval':>16s} {column:>10s}"
         out += ["", heading.rstrip()]
-        for name, words in ATTACKS:
-            rows = [row for row in audit.metrics if (row.id, row.label) == (name, label) and not _early(row)]
+        for item in (item for item in figures.FIGURES if item.terminal):
+            rows = [r for r in audit.metrics if (r.id, r.label) == (item.id, label) and not _early(r)]
             if rows:
-                least = floors.get(label) if name.startswith("others.") else None
-                out.append(_attack(words, rows, least, shown=bool(column)))
-        early = [row for row in audit.metrics if row.label == label and _early(row) and ".adv" in row.id]
+                least = floors.get(label) if item.group is OTHER_OUTPUTS else None
+                out.append(_attack(item.terminal, rows, least, shown=bool(column)))
+        early = [row for row in audit.metrics if row.label == label and _early(row) and row.unit == "adv"]
         for stage in dict.fromkeys(row.layer for row in early):
             rows = [row for row in early if row.layer == stage]
             out.append(_attack(f"{stage}, linear probe", rows, shown=bool(column)))
-    macro = [row for row in audit.metrics if row.id == "util.auc.macro"]
+    macro = [row for row in audit.metrics if row.id == UTILITY_AUC_MEAN.id]
     if macro:
         out.append(_attack("retained labels, mean AUC", macro, shown=bool(column)))
     if floors:

@@ -3,6 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
+from unlabel.audit.figures import (
+    FLOOR,
+    OWN,
+    OWN_BITS,
+    OWN_ON_TRAIN,
+    OWN_RATE,
+    OWN_SIGNED,
+    UTILITY_AUC_MEAN,
+    claim_kind,
+)
 from unlabel.report import charts as plots
 from unlabel.report import formatting as numbers
 from unlabel.report import sentences
@@ -41,7 +51,7 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
             "notes": notes,
             "track": [scale.at(s.value) if s else None for s in (before.before, after.after, target)],
         }
-    macro = rows.row(audit, "util.auc.macro")
+    macro = rows.row(audit, UTILITY_AUC_MEAN.id)
     if macro and macro.before and macro.after:
         worst = sentences.worst_label(audit)
         notes = [f"retrained: {reading(macro.retrained)}"] if macro.retrained else []
@@ -85,7 +95,7 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
 
 def claim(id_: str, claim: Json, cost: Json | None = None) -> dict[str, Any]:
     """One claim with its title, verdict, reason and notes; `cost` is what lacking references would cost."""
-    title, meaning = sentences.CLAIMS.get(id_, (id_, ""))
+    kind = claim_kind(id_)
     notes = dict(claim.get("notes") or {})
     texts = []
     if notes.get("attainable") is False:
@@ -102,8 +112,8 @@ def claim(id_: str, claim: Json, cost: Json | None = None) -> dict[str, Any]:
     per_label = claim.get("per_label") or {}
     return {
         "id": id_,
-        "title": title,
-        "meaning": meaning,
+        "title": kind.title,
+        "meaning": kind.meaning,
         "verdict": claim["verdict"],
         "sentence": claim["sentence"],
         "notes": texts,
@@ -121,7 +131,7 @@ def judge(audit: Json, row: rows.Row) -> tuple[str, str] | None:
             f"{numbers.number(c['diff'], signed=True)}, at most {numbers.number(c['upper'], signed=True)}"
         )
         return c["verdict"], f"{excess}; limit {numbers.number(c['margin'])}"
-    if row.id in ("own.adv", "own.sadv", "own.sadv@train") and "C1" in audit["claims"]:
+    if row.id in (OWN.id, OWN_SIGNED.id, OWN_ON_TRAIN.id) and "C1" in audit["claims"]:
         claim = audit["claims"]["C1"]
         verdict = (claim.get("per_label") or {}).get(row.label, claim["verdict"])
         return verdict, "C1: the output against chance"
@@ -130,11 +140,11 @@ def judge(audit: Json, row: rows.Row) -> tuple[str, str] | None:
 
 def described(audit: Json) -> list[rows.Row]:
     """Descriptive figures that no verdict rests on."""
-    floor = () if audit["data"].get("exclusive") else ("floor.adv",)
+    floor = () if audit["data"].get("exclusive") else (FLOOR,)
     found = [
-        rows.row(audit, id_, label)
+        rows.row(audit, item.id, label)
         for label in rows.audited(audit)
-        for id_ in (*floor, "own.sadv", "own.ppr", "own.mi_bits")
+        for item in (*floor, OWN_SIGNED, OWN_RATE, OWN_BITS)
     ]
     return [row for row in found if row is not None]
 

@@ -20,6 +20,15 @@ from unlabel.audit.attacks.distances import entropy
 from unlabel.audit.attacks.logistic import Floats
 from unlabel.audit.attacks.membership import label_membership, sample_membership
 from unlabel.audit.attacks.outputs import NEVER, log_odds
+from unlabel.audit.figures import (
+    INFERRED_FEATURES,
+    INFERRED_FEATURES_ADV,
+    INFERRED_FEATURES_BITS,
+    INFERRED_OUTPUTS,
+    INFERRED_OUTPUTS_ADV,
+    INFERRED_OUTPUTS_BITS,
+    Figure,
+)
 from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
 from unlabel.audit.results import Metric
 from unlabel.audit.setup import Sets
@@ -174,20 +183,23 @@ def read_label(
     return {
         "own": own(logits),
         "put_back": own(put_back),
-        "inference": {view: _attack(attacks, f"paper_aia.{view}") for view in ("outputs", "features")},
+        "inference": {
+            "outputs": _attack(attacks, INFERRED_OUTPUTS, INFERRED_OUTPUTS_ADV, INFERRED_OUTPUTS_BITS),
+            "features": _attack(attacks, INFERRED_FEATURES, INFERRED_FEATURES_ADV, INFERRED_FEATURES_BITS),
+        },
         "membership": _with_interval(label_membership(subject, question, AuditOptions())),
     }
 
 
-def _attack(rows: Mapping[str, Metric], name: str) -> dict[str, Any]:
+def _attack(rows: Mapping[str, Metric], share: Figure, adv: Figure, bits: Figure) -> dict[str, Any]:
     """One attack's balanced accuracy p, abs(2p - 1) and bits."""
-    p, advantage = rows[name], rows[f"{name}.adv"]
+    p, advantage = rows[share.id], rows[adv.id]
     return {
         "p": p.value,
         "ci": p.ci,
         "advantage": advantage.value,
         "advantage_ci": advantage.ci,
-        "bits": rows[f"{name}.bits"].value,
+        "bits": rows[bits.id].value,
         "n": p.n,
     }
 

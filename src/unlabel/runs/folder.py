@@ -90,6 +90,16 @@ class Loaded:
         return f"{self.sha256}/{self.code}" if self.code else self.sha256
 
 
+def key_of(loaded: Loaded, *parts: str) -> str | None:
+    """What identifies tables made by a model: its weights and all else; None: they are not to be kept.
+
+    Args:
+        loaded: The model. The code of one in memory is unknown, so its weights do not identify it.
+        parts: All else that the tables depend on, but for their images: the data's digest, a transform ...
+    """
+    return None if loaded.in_memory else "/".join((loaded.key, *parts))
+
+
 def load_run(path: str | Path) -> Loaded:
     """Reads a run folder; the model is on the CPU, in eval mode.
 

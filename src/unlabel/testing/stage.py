@@ -17,21 +17,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.attacks.perturbed_images import Nudged, nudged
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use
-from unlabel.audit.inputs import Altered, AuditOptions, Subject
+from unlabel.audit.figures import RETAIN_TUNED
+from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Subject
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.reading import read_model
 from unlabel.audit.results import Audit, Role
+from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.models.head import find_head
 from unlabel.testing.cheats.disguise import removed
 from unlabel.testing.worlds import SIZE, pictures, tiny_network
 
@@ -74,20 +74,19 @@ class Stage:
         """
         model = self.forget(unlearner)
         after = read(model, "after", self.source, self.run)
-        steady = np.array_equal(after.test.logits, outputs(model, self.source.test, self.run).logits)
+        repeated = np.array_equal(after.test.logits, outputs(model, self.source.test, self.run).logits)
         parts = _splits(self.source)
-        altered = [] if options.budget == "quick" else self.altered(model)
-        return audit_outputs(
+        altered = self.altered(model) if options.includes.transforms else []
+        inputs = AuditInputs(
             self.before,
             after,
             self.references,
             self.request,
             *parts,
-            options=options,
             altered=altered,
-            deterministic=steady,
-            memory=self.memory,
+            deterministic=repeated,
         )
+        return audit_outputs(inputs, options, memory=self.memory)
 
     def altered(self, model: nn.Module) -> list[Altered]:
         """A model as the audit reads it after every transform that changes it, but for further training.
@@ -98,7 +97,7 @@ class Stage:
         use = Use(self.source.train, self.request.retained_columns, self.request.masked_columns)
         found = []
         for name, transform in TRANSFORMS.items():
-            if name != "retain_ft" and (changed := transform(model, use, self.run)) is not None:
+            if name != RETAIN_TUNED.id and (changed := transform(model, use, self.run)) is not None:
                 found.append(Altered(name, read(changed, "after", self.source, self.run)))
         return found
 
@@ -184,16 +183,7 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
 
 def read(model: nn.Module, role: Role, source: Source, run: Run) -> Subject:
     """A model as the audit reads it: its outputs on P, E and T_in, and its head."""
-    splits = _splits(source)
-    probe, test, train = (outputs(model, data, run) for data in splits)
-    near = Nudged.of(
-        splits[:2],
-        OPTIONS.seed,
-        [outputs(model, nudged(part, OPTIONS.seed), run) for part in splits[:2]],
-    )
-    _, head = find_head(model, len(source.labels))
-    rows = (head.weight.detach().numpy(), head.bias.detach().numpy())
-    return Subject(role, role, probe, test, train, frozenset(), rows, near, oddities(model, splits[1], run))
+    return read_model(model, role, Sets(*_splits(source), "", OPTIONS.seed), run, name=role)
 
 
 def _splits(source: Source) -> tuple[Dataset, Dataset, Dataset]:

@@ -7,7 +7,17 @@ import numpy as np
 
 from unlabel.audit.attacks.distances import entropy
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import best_cut, guess_linear
+from unlabel.audit.figures import (
+    COMPRESSION,
+    INFERRED_FEATURES,
+    INFERRED_FEATURES_ADV,
+    INFERRED_FEATURES_BITS,
+    INFERRED_OUTPUTS,
+    INFERRED_OUTPUTS_ADV,
+    INFERRED_OUTPUTS_BITS,
+)
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.results import Metric
 from unlabel.core.randomness import permutation
@@ -41,28 +51,31 @@ def attribute_inference(subject: Subject, hidden: tuple[int, ...], question: Que
     tell of a label that half of the images have: never more than the attack can show, and no bound on others.
     """
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
-    tables = {
-        "outputs": (subject.probe.logits[:, shown], subject.test.logits[:, shown]),
-        "features": (subject.probe.features[PENULTIMATE], subject.test.features[PENULTIMATE]),
+    attacked = {
+        (INFERRED_OUTPUTS, INFERRED_OUTPUTS_ADV, INFERRED_OUTPUTS_BITS): (
+            subject.probe.logits[:, shown],
+            subject.test.logits[:, shown],
+        ),
+        (INFERRED_FEATURES, INFERRED_FEATURES_ADV, INFERRED_FEATURES_BITS): (
+            subject.probe.features[PENULTIMATE],
+            subject.test.features[PENULTIMATE],
+        ),
     }
     known, rows = question.known, []
     y = question.probe[known] == 1
     where = (question.label, subject.role, subject.run)
-    for name, (x, x_test) in tables.items():
+    for (share, advantage, bits), (x, x_test) in attacked.items():
         both = guess_linear(x[known], y, np.concatenate([x[known], x_test]))
         cut, above = best_cut(both[: len(y)], y)
         said = (both[len(y) :] > cut) == above
         right = balanced_accuracy(said, question.test, question.test_cluster)
         rates = [float(said[question.test == kind].mean()) for kind in (1, 0)]
-        layer = PENULTIMATE if name == "features" else None
-        adv = right.affine(2.0, -1.0).absolute()
+        told = balanced_bits(*rates)
         rows += [
-            Metric(f"paper_aia.{name}", *where, right.value, right.interval(0.95, 0.0, 1.0), right.n,
-                   "fraction", layer),
-            Metric(f"paper_aia.{name}.adv", *where, adv.value, adv.interval(0.95, 0.0, 1.0), adv.n, "adv",
-                   layer),
-            Metric(f"paper_aia.{name}.bits", *where, balanced_bits(*rates), None, right.n, "bits", layer),
-        ]  # fmt: skip
+            row(share.id, question.label, subject, right),
+            row(advantage.id, question.label, subject, right.affine(2.0, -1.0).absolute()),
+            Metric(bits.id, *where, told, None, right.n, bits.unit, bits.layer),
+        ]
     return rows
 
 
@@ -100,4 +113,4 @@ def code_rows(subject: Subject, question: Question, options: AuditOptions) -> li
     """``mdl.compression``: 1 means that the features save nothing, more that they tell the label."""
     length, plain, n = code_length(subject.probe, question, options)
     where = (question.label, subject.role, subject.run)
-    return [Metric("mdl.compression", *where, plain / length, None, n, "ratio", PENULTIMATE)]
+    return [Metric(COMPRESSION.id, *where, plain / length, None, n, COMPRESSION.unit, COMPRESSION.layer)]

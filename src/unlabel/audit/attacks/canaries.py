@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.outputs import best_cut
+from unlabel.audit.figures import (
+    CANARY_OWN,
+    CANARY_OWN_PRIVACY,
+    CANARY_PROBE,
+    CANARY_PROBE_PRIVACY,
+    Figure,
+)
 from unlabel.audit.inputs import AuditOptions, Canaries, Question, Subject
 from unlabel.audit.results import Metric
 from unlabel.core.errors import ModelError
@@ -21,7 +28,10 @@ from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import Floats, clopper_pearson
 
-ATTACKS: Mapping[str, str] = {"own": "the label's own output", "probe": "a probe on the features"}
+ATTACKS: Mapping[str, tuple[Figure, Figure]] = {  # attack -> share told right, label privacy lost
+    "own": (CANARY_OWN, CANARY_OWN_PRIVACY),
+    "probe": (CANARY_PROBE, CANARY_PROBE_PRIVACY),
+}
 
 
 ADVISED = 2000
@@ -161,11 +171,11 @@ def canary_rows(found: Sequence[Guesses], options: AuditOptions) -> list[Metric]
     rows: list[Metric] = []
     for item in found:
         low, high = clopper_pearson(item.hits, item.n, 0.975)
-        layer = PENULTIMATE if item.attack == "probe" else None
+        share, privacy = ATTACKS[item.attack]
         where = (item.label, item.subject.role, item.subject.run)
-        rows.append(
-            Metric(f"canary.{item.attack}.acc", *where, item.accuracy, (low, high), item.n, "fraction", layer)
-        )
         bound = epsilon(item, options.level)
-        rows.append(Metric(f"canary.{item.attack}.eps_lb", *where, bound, None, item.n, "nats", layer))
+        rows += [
+            Metric(share.id, *where, item.accuracy, (low, high), item.n, share.unit, share.layer),
+            Metric(privacy.id, *where, bound, None, item.n, privacy.unit, privacy.layer),
+        ]
     return rows

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.attacks.outputs import OwnOutput, guess_linear
 from unlabel.audit.attacks.probes import linear
+from unlabel.audit.figures import OWN, unit_of
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.core.randomness import permutation
 from unlabel.data.dataset import Dataset
@@ -66,7 +67,7 @@ def head_zero(before: Mapping[str, Estimate]) -> dict[str, Estimate]:
 
     The other attacks never see that column, so nothing is fitted anew.
     """
-    return {**before, "own.adv": before["own.adv"].affine(0.0, 0.0)}
+    return {**before, OWN.id: before[OWN.id].affine(0.0, 0.0)}
 
 
 def small_images(data: Dataset) -> Floats:
@@ -103,7 +104,7 @@ def read_random_init(outputs: tuple[Outputs, Outputs], question: Question, optio
 
 def best_attack(readings: Mapping[str, Estimate], level: float) -> tuple[str, float]:
     """The attack in advantage with the highest lower bound on a model, and that bound."""
-    bounds = {name: item.lower(level) for name, item in readings.items() if ".adv" in name}
+    bounds = {name: item.lower(level) for name, item in readings.items() if unit_of(name) == "adv"}
     name = max(bounds, key=lambda key: bounds[key])
     return name, bounds[name]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from unlabel.audit.attacks.membership import retained_loss
+from unlabel.audit.figures import AGREEMENT, DIVERGENCE, DIVERGENCE_RATIO, KOLMOGOROV
 from unlabel.audit.inputs import Subject
 from unlabel.audit.results import Metric
 from unlabel.data.dataset import Dataset
@@ -96,14 +97,15 @@ def distance_rows(
         apart = mean_over(subject, js)
         least = min(agreement(tables[subject.run], tables[other.run]) for other in others(subject))
         rows += [
-            Metric("dist.js", *where, apart, None, n, "bits"),
-            Metric("dist.agree", *where, least / n, clopper_pearson(least, n, 0.975), n, "fraction"),
+            Metric(DIVERGENCE.id, *where, apart, None, n, DIVERGENCE.unit),
+            Metric(AGREEMENT.id, *where, least / n, clopper_pearson(least, n, 0.975), n, AGREEMENT.unit),
         ]
         if noise > 0:
-            rows.append(Metric("dist.js_ratio", *where, apart / noise, None, n, "ratio"))
+            rows.append(Metric(DIVERGENCE_RATIO.id, *where, apart / noise, None, n, DIVERGENCE_RATIO.unit))
         for name, drawn in spreads.items():
             value = mean_over(subject, lambda one, two, d=drawn: kolmogorov(d[one], d[two]))
-            rows.append(Metric(f"dist.ks.{name}", *where, value, None, len(drawn[subject.run]), "fraction"))
+            many = len(drawn[subject.run])
+            rows.append(Metric(KOLMOGOROV.of(name), *where, value, None, many, KOLMOGOROV.unit))
     return rows
 
 

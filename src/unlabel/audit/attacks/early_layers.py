@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlabel.audit.cached_outputs import kept_tables, key_of
 from unlabel.audit.inputs import Subject
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -27,8 +26,9 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH, PENULTIMATE, Outputs
-from unlabel.runs.folder import Loaded
+from unlabel.runs.folder import Loaded, key_of
 
 MOST = 3
 CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by rounding
@@ -80,7 +80,9 @@ def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read
     return {f"stage{at}": np.concatenate(parts) for at, parts in enumerate(columns, 1)}
 
 
-def deepened(loaded: Sequence[Loaded], subjects: Sequence[Subject], sets: Sets, where: Run) -> list[Subject]:
+def with_early_layers(
+    loaded: Sequence[Loaded], subjects: Sequence[Subject], sets: Sets, where: Run
+) -> list[Subject]:
     """The same models with the last three earlier stages among their features, on P and E.
 
     Stages that all models have are taken, without those that are the head's input in every one of them. In

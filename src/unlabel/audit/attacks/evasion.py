@@ -1,10 +1,10 @@
-"""Attacks for models that were made for the audit: they can condemn, and acquit of nothing.
+"""Attacks that detect models built to cheat the audit. They can fail a model; passing them proves nothing.
 
 Whoever makes a model may know P and E, and have it be clean on exactly those. So the unlearned model and the
-retrained ones are also read on perturbed images (`audit.attacks.perturbed_images`), and the training images,
-which every audit reads anyway, are attacked as P and E are: half of the people are fitted on, the other half
-is judged. And the penalty that keeps a linear probe from noise also keeps it from a label in a small
-difference of two large features, so least squares without any penalty looks once more.
+retrained ones are also read on perturbed images (`perturbed_images`). The training images, which every audit
+reads anyway, are attacked as P and E are: half of the people are fitted on, the other half is judged. And the
+penalty that keeps a linear probe from noise also keeps it from a label in a small difference of two large
+features, so least squares without any penalty looks once more.
 
 Where one of them finds the label and the attacks on P and E do not, C1 or C2 FAILs. No PASS depends on them,
 so they need fewer images, and an honest model has nothing to lose by them. They judge E alone, also where a
@@ -19,48 +19,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.attacks.logistic import Standard
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, guess_trees
 from unlabel.audit.attacks.perturbed_images import IMAGES
 from unlabel.audit.attacks.probes import read_features
-from unlabel.audit.evidence import Job, side_by_side
-from unlabel.audit.figures import Readings
-from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, AuditOptions, Question, Subject
-from unlabel.audit.memory import Memory, digest, key_of
-from unlabel.audit.metric_rows import row
+from unlabel.audit.figures import (
+    LEAST_SQUARES,
+    OTHERS_TREES,
+    OWN_PERTURBED,
+    PERTURBED,
+    TRAIN,
+    Readings,
+    unit_of,
+)
+from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, Context, Question, Subject
+from unlabel.audit.memory import digest, key_of
 from unlabel.audit.results import Metric
-from unlabel.core.progress import Log
+from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.randomness import uniform
-from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage
-
-OWN, SQUARES, NUDGED, TRAIN = "own.adv@nudged", "probe.adv.lsq", "@nudged", "@train"
-
 
 SMALLEST = 1e-12  # of the largest singular value: below it, a direction is rounding even in float64
 
 
-def read_suspicion(
-    subject: Subject, question: Question, request: Request, options: AuditOptions, *, exclusive: bool
-) -> dict[str, Estimate]:
+def read_evasion(subject: Subject, question: Question, context: Context) -> dict[str, Estimate]:
     """What a model tells of a label where a model that was made for the audit would be careless.
 
     Returns:
         ``probe.adv.lsq`` on P and E; ``own.adv@nudged``; and, with the endings ``@nudged`` and ``@train``,
         ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured is not there.
     """
-    found = {SQUARES: least_squares(subject, question)}
-    once = replace(options, probe_seeds=1)
-    shown = [column for column in range(len(request.labels)) if column not in request.masked_columns]
+    found = {LEAST_SQUARES.id: least_squares(subject, question)}
+    options, once = context.options, replace(context.options, probe_seeds=1)
+    shown = [column for column in range(len(context.request.labels)) if column not in context.hidden]
     for ending, (there, asked) in views(subject, question, options.seed).items():
-        if ending == NUDGED:
-            found[OWN] = OwnOutput.of(there, asked, exclusive=exclusive).signed(asked).absolute()
+        if ending == PERTURBED:
+            found[OWN_PERTURBED.id] = (
+                OwnOutput.of(there, asked, exclusive=context.exclusive).signed(asked).absolute()
+            )
         known = asked.known
         x, y = there.probe.logits[known][:, shown], asked.probe[known] == 1
         trees = guess_trees(x, y, there.test.logits[:, shown], options)
-        found[f"others.adv.gbt{ending}"] = advantage(trees, asked.test, asked.test_cluster)
+        found[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
         probes = read_features(there.probe, there.test, asked, once)
-        found |= {f"{name}{ending}": item for name, item in probes.items() if ".adv." in name}
+        found |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
     return found
 
 
@@ -78,8 +81,8 @@ def least_squares(subject: Subject, question: Question) -> Estimate:
 def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:
     """Other images to fit and judge attacks on, by the figures' ending; where there are enough of a kind."""
     found: dict[str, tuple[Subject, Question]] = {}
-    if (near := subject.nudged) is not None:
-        found[NUDGED] = (
+    if (near := subject.perturbed) is not None:
+        found[PERTURBED] = (
             replace(subject, probe=near.probe, test=near.test),
             replace(
                 question,
@@ -124,30 +127,17 @@ def _enough(question: Question) -> bool:
     )
 
 
-def gather_suspicion(
-    subjects: Sequence[Subject],
-    questions: Mapping[str, Question],
-    request: Request,
-    options: AuditOptions,
-    log: Log,
-    memory: Memory | None = None,
-    *,
-    exclusive: bool,
-) -> list[dict[str, Readings]]:
-    """`read_suspicion` of every model, by label.
+def gather_evasion(subjects: Sequence[Subject], context: Context) -> list[dict[str, Readings]]:
+    """`read_evasion` of every model, by label.
 
     Args:
-        subjects: The unlearned model, then the retrained ones; nudged images count where all have them.
-        questions: The labels.
-        request: Which columns are hidden from attacks on the other outputs.
-        options: Sizes and seed.
-        log: Receives progress.
-        memory: What was found on the retrained models before.
-        exclusive: Whether the labels are classes.
+        subjects: The unlearned model, then the retrained ones; perturbed images count where all have them.
+        context: The labels, the data and the sizes.
     """
-    questions = {name: replace(question, crossed=False) for name, question in questions.items()}
-    if any(subject.nudged is None for subject in subjects):
-        subjects = [replace(subject, nudged=None) for subject in subjects]
+    questions = {name: replace(question, crossed=False) for name, question in context.questions.items()}
+    if any(subject.perturbed is None for subject in subjects):
+        subjects = [replace(subject, perturbed=None) for subject in subjects]
+    memory = context.memory
     jobs: dict[tuple[str, int], Job] = {}
     keys: dict[tuple[str, int], str] = {}
     found: dict[tuple[str, int], Readings] = {}
@@ -155,25 +145,21 @@ def gather_suspicion(
         for name, question in questions.items():
             place = name, index
             if memory is not None and index:
-                keys[place] = _key(subject, question, request, options, exclusive=exclusive)
+                keys[place] = _key(subject, question, context)
                 if (known := memory.recall(keys[place])) is not None:
                     found[place] = cast("Readings", known)
                     continue
-            jobs[place] = lambda s=subject, q=question: read_suspicion(
-                s, q, request, options, exclusive=exclusive
-            )
-    for place, item in side_by_side(jobs, log).items():
+            jobs[place] = lambda s=subject, q=question: read_evasion(s, q, context)
+    for place, item in run_jobs(jobs, context.log).items():
         found[place] = item
         if memory is not None and place in keys:
             memory.keep(keys[place], item)
     return [{name: found[name, index] for name in questions} for index in range(len(subjects))]
 
 
-def _key(
-    subject: Subject, question: Question, request: Request, options: AuditOptions, *, exclusive: bool
-) -> str:
+def _key(subject: Subject, question: Question, context: Context) -> str:
     """Hash of all that the figures of one model and label depend on."""
-    near = subject.nudged
+    near = subject.perturbed
     parts = [subject.probe, subject.test, subject.train, *((near.probe, near.test) if near else ())]
     tables = [table for part in parts for table in (part.logits, part.features[PENULTIMATE])]
     asked = [question.probe, question.test, question.train]
@@ -181,14 +167,14 @@ def _key(
     return key_of(
         "suspicion",
         digest(*tables, *asked, *people),
-        (options.to_json(), request.masked_columns, question.column, exclusive),
+        (context.options.to_json(), context.hidden, question.column, context.exclusive),
     )
 
 
-def suspicion_rows(subjects: Sequence[Subject], readings: Sequence[Mapping[str, Readings]]) -> list[Metric]:
+def evasion_rows(subjects: Sequence[Subject], readings: Sequence[Mapping[str, Readings]]) -> list[Metric]:
     """Every figure as a row of ``metrics[]``."""
     return [
-        row(figure, name, subject, item, "adv", 0.0 if figure == OWN else -1.0)
+        row(figure, name, subject, item)
         for subject, labels in zip(subjects, readings, strict=True)
         for name, found in labels.items()
         for figure, item in found.items()

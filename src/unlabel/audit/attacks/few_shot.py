@@ -1,6 +1,6 @@
 """How few annotated images teach the label again: probes on small samples, the same ones for every model.
 
-`tuning` trains whole models on such samples; what it makes is a `Tuned`.
+`fine_tuning` trains whole models on such samples; what it makes is a `Tuned`.
 
 Pretrained features relearn fast, so the speed means nothing by itself. What counts is the difference to the
 retrained models, paired by draw and by image.
@@ -19,10 +19,6 @@ from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast, combined
 from unlabel.statistics.estimate import Estimate, auc, mean
 
-EVERY = 10  # steps of a training between two looks at images held back
-
-Scores = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Relearnt:
@@ -30,36 +26,6 @@ class Relearnt:
 
     mean: Estimate
     draws: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """One model after the whole of it was trained on few annotated images of one label.
-
-    Args:
-        run: The model.
-        label: The label.
-        images: Annotated images that it was trained on.
-        rate: The learning rate that was best for the attacker, by images of P that were not trained on.
-        scores: float32 (draw, image of E) the new output.
-        curve: float64 (look,) AUC on those images of P after every tenth step, mean over draws.
-    """
-
-    run: str
-    label: str
-    images: int
-    rate: float
-    scores: Scores
-    curve: NDArray[np.float64]
-
-    def steps_to(self, area: float) -> int | None:
-        """Steps until the curve first reaches an AUC; None where it does not.
-
-        >>> Tuned("a", "b", 8, 0.1, np.zeros((1, 1)), np.array([0.6, 0.8, 0.7])).steps_to(0.7)
-        20
-        """
-        reached = np.flatnonzero(self.curve >= area)
-        return EVERY * (int(reached[0]) + 1) if len(reached) else None
 
 
 def samples(question: Question, n: int, options: AuditOptions) -> list[NDArray[np.int64]]:

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unlabel.audit.attacks.few_shot import EVERY, Scores, Tuned, balanced
+from unlabel.audit.attacks.few_shot import balanced
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.cached_outputs import kept_tables, key_of
+from unlabel.audit.attacks.tuned import EVERY, Scores, Tuned
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -32,10 +32,11 @@ from unlabel.core.randomness import permutation, uniform
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH as READ
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
-from unlabel.runs.folder import Loaded
+from unlabel.runs.folder import Loaded, key_of
 from unlabel.statistics.estimate import auc
 
 RATES = (1e-4, 1e-3, 1e-2)  # of Adam; the attacker takes the best

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from unlabel.audit.attacks.metric_rows import row
+from unlabel.audit.figures import GAP_AUC, GAP_CALLED, GAP_FOUND
 from unlabel.audit.inputs import Question, Subject
-from unlabel.audit.metric_rows import row
 from unlabel.audit.results import Metric
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import Estimate, auc, average
@@ -31,15 +32,15 @@ def gaps(subject: Subject, test: Dataset, column: int, question: Question) -> di
     groups = [question.test == 1, question.test == 0]
     many = {kind: all(np.sum(group & (target == kind)) >= LEAST for group in groups) for kind in (0, 1)}
     found = {}
-    for name, kind in (("tpr", 1), ("fpr", 0)):
+    for gap, kind in ((GAP_FOUND, 1), (GAP_CALLED, 0)):
         if many[kind]:
             rates = [
                 average((logit > 0).astype(float), group & (target == kind), cluster) for group in groups
             ]
-            found[f"fair.{name}_gap"] = rates[0] - rates[1]
+            found[gap.of(question.label)] = rates[0] - rates[1]
     if all(many.values()):
         areas = [auc(logit, np.where(group, target, -1), cluster) for group in groups]
-        found["fair.auc_gap"] = areas[0] - areas[1]
+        found[GAP_AUC.of(question.label)] = areas[0] - areas[1]
     return found
 
 
@@ -53,8 +54,8 @@ def group_rows(
     if test.exclusive:
         return []
     return [
-        row(f"{figure}@{forgotten}", name, subject, item, "fraction" if "pr_" in figure else "auc", -1.0)
-        for forgotten, question in questions.items()
+        row(figure, name, subject, item)
+        for question in questions.values()
         for subject in subjects
         for name in retained
         for figure, item in gaps(subject, test, test.labels.index(name), question).items()

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_expit, log_softmax
 
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.probes import linear
+from unlabel.audit.figures import SAMPLE_MEMBERSHIP, SAMPLES_CAUGHT
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.results import Metric
 from unlabel.data.dataset import Dataset
@@ -18,7 +20,6 @@ from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, Floats, auc, clopper_pearson
 
 FALSE_ALARMS = 0.01
-LABEL, SAMPLE, CAUGHT = "mia.label.auc", "mia.sample.auc", "mia.sample.tpr@1%"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,6 @@ def membership_rows(subject: Subject, found: Membership) -> list[Metric]:
     hits, n = found.caught
     where = (None, subject.role, subject.run)
     return [
-        Metric(SAMPLE, *where, found.auc.value, found.auc.interval(0.95, 0.0, 1.0), found.auc.n, "auc"),
-        Metric(CAUGHT, *where, hits / n, clopper_pearson(hits, n, 0.975), n, "fraction"),
+        row(SAMPLE_MEMBERSHIP.id, None, subject, found.auc),
+        Metric(SAMPLES_CAUGHT.id, *where, hits / n, clopper_pearson(hits, n, 0.975), n, SAMPLES_CAUGHT.unit),
     ]

@@ -17,6 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from unlabel.audit.attacks.cross_fit import pooled
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
+from unlabel.audit.figures import OTHERS_LINEAR, OTHERS_TREES
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE
@@ -215,8 +216,8 @@ def read_others(
     x_test = subject.test.logits[:, shown]
     trees = guess_trees(x, y, x_test, options)
     return {
-        "others.adv.lin": read_others_linear(subject, hidden, question),
-        "others.adv.gbt": advantage(trees, question.test, question.test_cluster),
+        OTHERS_LINEAR.id: read_others_linear(subject, hidden, question),
+        OTHERS_TREES.id: advantage(trees, question.test, question.test_cluster),
     }
 
 

@@ -13,13 +13,13 @@ from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
 
-IMAGES = 2000  # of P and of E that are nudged
-SHADES = 3  # of 255: the most by which a nudged image is lighter or darker
+IMAGES = 2000  # of P and of E that are perturbed
+SHADES = 3  # of 255: the most by which a perturbed image is lighter or darker
 
 
 @dataclass(frozen=True)
-class Nudged:
-    """Outputs on nudged images of P and E, and the positions of those images in P and E."""
+class Perturbed:
+    """Outputs on perturbed images of P and E, and the positions of those images in P and E."""
 
     probe: Outputs
     test: Outputs
@@ -27,13 +27,13 @@ class Nudged:
     test_rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, parts: Sequence[Dataset], seed: int, near: Sequence[Outputs]) -> "Nudged":
-        """Of P and E, and what a model says of both when they are `nudged`."""
+    def of(cls, parts: Sequence[Dataset], seed: int, near: Sequence[Outputs]) -> "Perturbed":
+        """Of P and E, and what a model says of both when they are `perturbed`."""
         probe, test = parts
         return cls(near[0], near[1], chosen(probe, seed), chosen(test, seed))
 
 
-def nudge(pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int) -> NDArray[np.uint8]:
+def perturb(pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int) -> NDArray[np.uint8]:
     """Images as nobody has seen them: mirrored, moved by one pixel, one to three shades lighter or darker.
 
     Keyed by seed and image. The border repeats the edge; values stay within 0-255.
@@ -57,13 +57,13 @@ def nudge(pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int) -> N
 
 
 def chosen(data: Dataset, seed: int) -> NDArray[np.int64]:
-    """Positions of the images of P or E that are nudged, drawn by a key, ascending."""
+    """Positions of the images of P or E that are perturbed, drawn by a key, ascending."""
     rank = uniform(seed, "audit/nudged", data.rows)
     return np.sort(np.argsort(rank, kind="stable")[:IMAGES])
 
 
-def nudged(data: Dataset, seed: int) -> Dataset:
-    """The chosen images of P or E, nudged; their pixels are held in memory, up to 2,000 images."""
+def perturbed(data: Dataset, seed: int) -> Dataset:
+    """The chosen images of P or E, perturbed; their pixels are held in memory, up to 2,000 images."""
     part = data.take(chosen(data, seed))
-    pixels = nudge(part.images(slice(None)), part.rows, seed)
+    pixels = perturb(part.images(slice(None)), part.rows, seed)
     return replace(part, pixels=pixels, rows=np.arange(len(part)))

@@ -14,6 +14,7 @@ from scipy.special import log_expit, logsumexp
 
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic, platt
 from unlabel.audit.attacks.mlp import fit_mlps
+from unlabel.audit.figures import LINEAR_BITS, LINEAR_PROBE, MLP_BITS, MLP_PROBE
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE, Outputs
@@ -147,8 +148,8 @@ def read_features(
     adv_lin, bits_lin = linear(probe, test, question, options).estimates(question)
     adv_mlp, bits_mlp = multilayer(probe, test, question, options).estimates(question)
     return {
-        "probe.adv.lin": adv_lin,
-        "probe.adv.mlp": adv_mlp,
-        "probe.bits.lin": bits_lin,
-        "probe.bits.mlp": bits_mlp,
+        LINEAR_PROBE.id: adv_lin,
+        MLP_PROBE.id: adv_mlp,
+        LINEAR_BITS.id: bits_lin,
+        MLP_BITS.id: bits_mlp,
     }

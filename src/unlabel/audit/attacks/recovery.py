@@ -10,15 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.few_shot import Relearnt
-from unlabel.audit.attacks.whole_model import Deeper
-from unlabel.audit.figures import FEATURE_ATTACKS, Readings
+from unlabel.audit.attacks.whole_model import WeightAttacks
+from unlabel.audit.figures import FEATURE_ATTACKS, OTHERS_LINEAR, OWN, Readings
 from unlabel.statistics.contrast import Contrast, contrast, seeded
 
-RECOVERED = ("own.adv", "others.adv.lin", *FEATURE_ATTACKS)
-
-
-FEW, RECOVER = "few.auc@", "recover."
-
+REPEATED = (OWN.id, OTHERS_LINEAR.id, *FEATURE_ATTACKS)  # after every transform
 
 Rows = Mapping[str, Readings]  # label -> attack -> figure
 
@@ -28,16 +24,16 @@ class Recovery:
     """What the durability tests measured.
 
     Args:
-        after: Of the unlearned model, by transform and label: every attack of `RECOVERED` after it.
+        after: Of the unlearned model, by transform and label: every attack of `REPEATED` after it.
         references: The same of each retrained model.
         few: By label, of every model in the audit's order (before, after, references): few-shot probes.
-        deeper: What the full budget adds.
+        weights: What the full budget adds.
     """
 
     after: Mapping[str, Rows]
     references: Sequence[Mapping[str, Rows]]
     few: Mapping[str, Sequence[Mapping[int, Relearnt]]]
-    deeper: Deeper | None = None
+    weights: WeightAttacks | None = None
 
     def gain(self, transform: str, label: str, figure: str, untouched: Rows) -> Contrast:
         """What a transform brought back: the figure after it less the figure before."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.audit.figures import BATCHNORM, FP16, INT4, INT8, PRUNE20, PRUNE50, RETAIN_TUNED
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.recipe import Recipe
@@ -134,11 +135,11 @@ def trained_on(model: nn.Module, use: Use, run: Run) -> nn.Module:
 
 
 TRANSFORMS: Mapping[str, Transform] = {
-    "fp16": halved,
-    "int8": partial(on_weights, partial(fake_quantised, bits=8)),
-    "int4": partial(on_weights, partial(fake_quantised, bits=4)),
-    "prune20": partial(on_weights, partial(pruned, share=0.2)),
-    "prune50": partial(on_weights, partial(pruned, share=0.5)),
-    "bn": recalibrated,
-    "retain_ft": trained_on,
+    FP16.id: halved,
+    INT8.id: partial(on_weights, partial(fake_quantised, bits=8)),
+    INT4.id: partial(on_weights, partial(fake_quantised, bits=4)),
+    PRUNE20.id: partial(on_weights, partial(pruned, share=0.2)),
+    PRUNE50.id: partial(on_weights, partial(pruned, share=0.5)),
+    BATCHNORM.id: recalibrated,
+    RETAIN_TUNED.id: trained_on,
 }

@@ -11,6 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unlabel.audit.attacks.outputs import log_odds
+from unlabel.audit.figures import (
+    UTILITY_ACCURACY,
+    UTILITY_AUC,
+    UTILITY_BRIER,
+    UTILITY_CALIBRATION,
+    UTILITY_PRECISION,
+)
 from unlabel.audit.inputs import AuditOptions, Subject
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import (
@@ -23,8 +30,6 @@ from unlabel.statistics.estimate import (
     mean,
     rarer,
 )
-
-IDS = ("util.auc", "util.ap", "util.bacc", "util.brier", "util.ece")
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,10 @@ def read_utility(
         else:
             decision = answer == column
         rows[name] = {
-            "util.auc": auc(logit, target, cluster),
-            "util.ap": average_precision(logit, target, cluster),
-            "util.bacc": balanced_accuracy(decision, target, cluster),
-            "util.brier": brier(logit, target, cluster),
-            "util.ece": calibration_error(logit, target, cluster),
+            UTILITY_AUC.id: auc(logit, target, cluster),
+            UTILITY_PRECISION.id: average_precision(logit, target, cluster),
+            UTILITY_ACCURACY.id: balanced_accuracy(decision, target, cluster),
+            UTILITY_BRIER.id: brier(logit, target, cluster),
+            UTILITY_CALIBRATION.id: calibration_error(logit, target, cluster),
         }
     return Utility(rows)

@@ -1,27 +1,23 @@
-"""The full budget's attacks: the whole model trained on few annotations, and probes on earlier stages."""
+"""What the full budget measures for C4: the model trained on few annotations, probes on earlier stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from unlabel.audit.attacks.cross_fit import both
-from unlabel.audit.attacks.few_shot import Relearnt, Tuned
+from unlabel.audit.attacks.few_shot import Relearnt
+from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.figures import Readings, unit_of
+from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.figures import FINE_TUNED, LINEAR_BITS, LINEAR_PROBE, TUNING_STEPS, Readings
 from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.metric_rows import row
 from unlabel.audit.results import Metric
 from unlabel.core.errors import OptionError
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc, mean
 
-TUNE, STEPS = "tune.auc@", "tune.steps@"
-
-
-BELOW = ("probe.adv.lin", "probe.bits.lin")
-
-
+BELOW = (LINEAR_PROBE.id, LINEAR_BITS.id)
 REACHED = 0.95  # of what the original's own output is above one half
 
 
@@ -35,7 +31,7 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Deeper:
+class WeightAttacks:
     """Measured by label, of every model in the audit's order (before, after, references).
 
     Args:
@@ -103,22 +99,19 @@ def stage_readings(subject: Subject, question: Question, options: AuditOptions) 
     return {stage: both(partial(fitted, stage), subject, question) for stage in stages}
 
 
-def deeper_rows(deeper: Deeper, subjects: Sequence[Subject]) -> list[Metric]:
+def weight_rows(weights: WeightAttacks, subjects: Sequence[Subject]) -> list[Metric]:
     """Every figure as a row of ``metrics[]``; no row of steps where the mark was not reached."""
     rows: list[Metric] = []
-    for label, models in deeper.tuned.items():
+    for label, models in weights.tuned.items():
         for subject, sizes in zip(subjects, models, strict=True):
             for n, found in sizes.items():
-                rows.append(row(f"{TUNE}{n}", label, subject, found.relearnt.mean, "auc"))
+                rows.append(row(FINE_TUNED.of(n), label, subject, found.relearnt.mean))
                 if n == max(sizes) and found.steps is not None:
                     where = (label, subject.role, subject.run)
                     steps, images = float(found.steps), found.relearnt.mean.n
-                    rows.append(Metric(f"{STEPS}{n}", *where, steps, None, images, "steps"))
-    for label, models in deeper.stages.items():
+                    rows.append(Metric(TUNING_STEPS.of(n), *where, steps, None, images, TUNING_STEPS.unit))
+    for label, models in weights.stages.items():
         for subject, stages in zip(subjects, models, strict=True):
             for stage, readings in stages.items():
-                for figure, item in readings.items():
-                    unit = unit_of(figure)
-                    low = 0.0 if unit == "bits" else -1.0
-                    rows.append(row(figure, label, subject, item, unit, low, stage=stage))
+                rows += [row(figure, label, subject, item, stage=stage) for figure, item in readings.items()]
     return rows

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.claims.judging import Cell, all_of
 from unlabel.audit.claims.sample_size import Need, needs, notes_of
+from unlabel.audit.figures import OWN, OWN_SIGNED
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
@@ -31,7 +32,7 @@ def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdi
 def _need(own: OwnOutput, question: Question, options: AuditOptions) -> Need:
     """Images of E that would decide a label's own output."""
     signed = seeded(own.signed(question).absolute(), ())
-    cell = Cell(question.label, "own.adv", signed, options.d_chance, "INCONCLUSIVE")
+    cell = Cell(question.label, OWN.id, signed, options.d_chance, "INCONCLUSIVE")
     return needs([cell], {question.label: question}, 0, options)[question.label]
 
 
@@ -99,4 +100,4 @@ def claim_disabled(
             f"There are too few images to tell whether the output for {worst} is a coin (advantage"
             f" {abs(signed[worst].value):.2f}){need[worst].words()}."
         )
-    return Claim(verdict, sentence, options.budget, binding="own.sadv", per_label=per_label, notes=notes)
+    return Claim(verdict, sentence, options.budget, binding=OWN_SIGNED.id, per_label=per_label, notes=notes)

@@ -1,11 +1,11 @@
 """The claim C2: no attack learns more from the model than from models retrained without the label."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from unlabel.audit.attacks.membership import LABEL
-from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
-from unlabel.audit.figures import ATTACKS, IN_WORDS, Readings, unit_of
+from unlabel.audit.figures import Readings, judged_by
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
@@ -24,7 +24,7 @@ def weigh(
 ) -> Judgement:
     """Every attack on a model against the mean of the retrained ones."""
     measured = next(iter(model.values()))
-    figures = [figure for figure in (*ATTACKS, LABEL) if figure in measured]
+    figures = [figure for figure in judged_by("C2") if figure in measured]
     cells = excess_cells(
         model, references, figures, lambda figure: reference_margin(figure, options), pooled=True
     )
@@ -60,41 +60,16 @@ def claim_equivalent(
         " achieve that; FAIL: some attack's excess is above, corrected for the number of attacks"
     )
     if not references:
-        open_labels: dict[str, Verdict] = dict.fromkeys(after, "NOT_EVALUATED")
         sentence = (
             f"No model retrained without {names} was given, so nothing says how much the features and the"
             " other outputs may rightly tell."
         )
-        return (
-            Claim(
-                "NOT_EVALUATED",
-                sentence,
-                options.budget,
-                provisional,
-                None,
-                open_labels,
-                {"finding": NO_REFERENCE, "rule": rule},
-            ),
-            None,
-            None,
-        )
+        return _open(sentence, NO_REFERENCE, after, rule, options, provisional=provisional), None, None
     sought = [name for name in after if positive[name] >= options.d_chance]
     known: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
     if not sought:
         sentence = f"No attack finds {names} in the original model, so there is nothing to forget."
-        return (
-            Claim(
-                "NOT_EVALUATED",
-                sentence,
-                options.budget,
-                provisional,
-                None,
-                known,
-                {"finding": NOTHING, "rule": rule},
-            ),
-            None,
-            None,
-        )
+        return _open(sentence, NOTHING, known, rule, options, provisional=provisional), None, None
     rare = frozenset(name for name in sought if questions[name].rarer < options.rare)
 
     def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
@@ -129,6 +104,15 @@ def claim_equivalent(
     return claim, judged, removed
 
 
+def _open(
+    sentence: str, finding: str, names: Iterable[str], rule: str, options: AuditOptions, *, provisional: bool
+) -> Claim:
+    """C2 where there is nothing to judge, with why."""
+    per_label: dict[str, Verdict] = dict.fromkeys(names, "NOT_EVALUATED")
+    notes = {"finding": finding, "rule": rule}
+    return Claim("NOT_EVALUATED", sentence, options.budget, provisional, None, per_label, notes)
+
+
 def _sentence_equivalent(
     verdict: Verdict,
     judged: Judgement,
@@ -139,8 +123,7 @@ def _sentence_equivalent(
     options: AuditOptions,
 ) -> str:
     cell = judged.binding
-    unit = {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
-    attack, of = IN_WORDS[cell.figure], cell.label or names
+    attack, of, unit = entry(cell.figure).in_words, cell.label or names, unit_words(cell)
     bound = cell.upper(options)
     if verdict == "PASS":
         return (

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from unlabel.audit.claims.judging import all_of, excess_cells, judge
+from unlabel.audit.claims.judging import all_of, excess_cells, judge, unit_words
 from unlabel.audit.claims.sample_size import needs, notes_of, too_rare, worded
-from unlabel.audit.figures import FEATURE_ATTACKS, IN_WORDS, OUTPUT_ATTACKS, Readings, unit_of
+from unlabel.audit.figures import FEATURE_ATTACKS, OTHERS_TREES, OUTPUT_ATTACKS, Readings, unit_of
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
@@ -42,8 +43,8 @@ def claim_erased(
         attainable = not any(
             (floors is None or floors[name].lower(options.level) > options.d_chance)
             and seeded(
-                mean([other[name]["others.adv.gbt"] for other in references]),
-                [other[name]["others.adv.gbt"].value for other in references],
+                mean([other[name][OTHERS_TREES.id] for other in references]),
+                [other[name][OTHERS_TREES.id].value for other in references],
             ).lower(options.level)
             > options.d_chance
             for name in after
@@ -51,12 +52,11 @@ def claim_erased(
     binding = next(
         (level.binding for level in levels.values() if level.verdict == verdict), levels["outputs"].binding
     )
-    names = joined(list(after))
-    number = f"{binding.contrast.value:.2f} {'bits' if unit_of(binding.figure) == 'bits' else 'advantage'}"
+    names, attack = joined(list(after)), entry(binding.figure).in_words
+    number = f"{binding.contrast.value:.2f} {unit_words(binding)}"
     sentence = {
         "PASS": f"No attack does better than a coin on {names}, on the outputs or on the features.",
-        "FAIL": f"{binding.label} can still be told better than by a coin: {IN_WORDS[binding.figure]} reaches"
-        f" {number}.",
+        "FAIL": f"{binding.label} can still be told better than by a coin: {attack} reaches {number}.",
         "INCONCLUSIVE": f"The data cannot decide whether every attack on {names} is a coin.",
     }[verdict]
     if attainable is False and verdict != "PASS":

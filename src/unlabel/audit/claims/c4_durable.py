@@ -1,32 +1,23 @@
 """The claim C4: the label does not come back when the model is compressed, trained further or shown a few.
 
-These are attacks of whoever has the weights, as the full budget's: see `deeper`.
+These are attacks of whoever has the weights, as the full budget's: see `c4_full_budget`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unlabel.audit.attacks.recovery import FEW, RECOVER, Recovery
-from unlabel.audit.attacks.whole_model import TUNE, Deeper
+from unlabel.audit.attacks.recovery import Recovery
+from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
-from unlabel.audit.claims.c4_full_budget import deeper_cells, in_words, stage_table, tuned_table
+from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table, weight_cells
 from unlabel.audit.claims.c4_recovery import few_cells, few_table, recoveries, recovery_cells
-from unlabel.audit.claims.judging import Cell, Judgement, judge
+from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
-from unlabel.audit.figures import IN_WORDS, Readings, unit_of
+from unlabel.audit.figures import TRANSFORMS, Readings, transform
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
-
-TRANSFORMS: Mapping[str, str] = {  # in words; `transforms` does them
-    "fp16": "storing the weights in 16 bits",
-    "int8": "storing the weights in 8 bits",
-    "int4": "storing the weights in 4 bits",
-    "prune20": "removing the smallest fifth of the weights",
-    "prune50": "removing the smallest half of the weights",
-    "bn": "recalibrating BatchNorm",
-    "retain_ft": "training on with the retained labels",
-}
 
 Rows = Mapping[str, Readings]  # label -> attack -> figure
 
@@ -48,24 +39,24 @@ def claim_durable(
         options: Margins.
     """
     rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
-    deeper = recovery.deeper or Deeper()
+    weights = recovery.weights or WeightAttacks()
     cells = [
         *recovery_cells(recovery, untouched, references, options),
         *few_cells(recovery.few, options),
-        *deeper_cells(deeper, options),
+        *weight_cells(weights, options),
     ]
     judged = judge(cells, rare, options)
     wanted = [n for n in options.few_sizes if n >= options.few_judged]
     lacking = _lacking(recovery.few, wanted)
-    if deeper.sizes:
-        for name, sizes in _lacking(deeper.tuned, options.tune).items():
+    if weights.sizes:
+        for name, sizes in _lacking(weights.tuned, options.tune).items():
             lacking[name] = sorted({*lacking.get(name, ()), *sizes})
     notes: dict[str, object] = {
         "rule": f"PASS: after each transform every attack gains less than {options.d_recover:g} advantage or"
         f" bits, or exceeds the same attack on retrained models, before or after it, by less than"
         f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits, and probes on"
         f" {joined([str(n) for n in wanted])} annotated images exceed those on retrained models by less than"
-        f" {options.d_few:g} AUC{_more_rules(deeper, options)}; FAIL: some test is above its margin (after a"
+        f" {options.d_few:g} AUC{_more_rules(weights, options)}; FAIL: some test is above its margin (after a"
         " transform: above both), corrected for their number",
         "transforms": list(recovery.after),
         "not_applicable": [name for name in TRANSFORMS if name not in recovery.after],
@@ -75,9 +66,9 @@ def claim_durable(
         "too_few_in_p": lacking,
         "references": len(references),
         "rare": sorted(rare),
-        "whole_model": tuned_table(deeper, options),
+        "whole_model": tuned_table(weights, options),
         "tune_draws": options.tune_draws,
-        "earlier_stages": stage_table(deeper, options),
+        "earlier_stages": stage_table(weights, options),
     }
     verdict: Verdict = judged.verdict
     if verdict == "PASS" and lacking:
@@ -94,7 +85,7 @@ def claim_durable(
         name: verdict if each == "PASS" and (not references or name in lacking) else each
         for name, each in judged.per_label.items()
     }
-    sentence = _sentence(verdict, judged, lacking, rare, list(questions), need, deeper, options)
+    sentence = _sentence(verdict, judged, lacking, rare, list(questions), need, weights, options)
     provisional = 0 < len(references) < 3
     claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
     return claim, judged
@@ -107,19 +98,19 @@ def _sentence(
     rare: frozenset[str],
     names: Sequence[str],
     need: Mapping[str, Need],
-    deeper: Deeper,
+    weights: WeightAttacks,
     options: AuditOptions,
 ) -> str:
     cell = judged.binding
-    what, gain = _spoken(cell), f"{cell.contrast.value:.3f} {_unit(cell)}"
+    what, gain = _spoken(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
     bound = f"{cell.upper(options):.3f}"
     if verdict == "PASS":
-        taught = ", by a probe or as a whole," if deeper.sizes else ""
-        early = ", and earlier layers tell no more" if deeper.places else ""
+        taught = ", by a probe or as a whole," if weights.sizes else ""
+        early = ", and earlier layers tell no more" if weights.places else ""
         return (
             f"Compressing the model, pruning it or training it on brings {joined(names)} back nowhere, and"
             f" few annotated images teach it{taught} no better than a retrained model{early}; closest:"
-            f" {what} at most {bound} {_unit(cell)} more {_than(cell)} (margin {cell.margin:g})."
+            f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
         )
     if verdict == "FAIL":
         how = "is still there below the last features" if cell.stage else "comes back"
@@ -150,12 +141,12 @@ def _lacking(found: Mapping[str, Sequence[Mapping[int, Any]]], wanted: Sequence[
     return {name: sizes for name, sizes in lacking.items() if sizes}
 
 
-def _more_rules(deeper: Deeper, options: AuditOptions) -> str:
+def _more_rules(weights: WeightAttacks, options: AuditOptions) -> str:
     """What the full budget asks for besides."""
     text = ""
-    if deeper.sizes:
-        text += f", and so does the whole model, trained on {joined([str(n) for n in deeper.sizes])}"
-    if deeper.places:
+    if weights.sizes:
+        text += f", and so does the whole model, trained on {joined([str(n) for n in weights.sizes])}"
+    if weights.places:
         text += (
             f", and linear probes on earlier stages exceed those on retrained models by less than"
             f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits"
@@ -163,20 +154,14 @@ def _more_rules(deeper: Deeper, options: AuditOptions) -> str:
     return text
 
 
-def _unit(cell: Cell) -> str:
-    return {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
-
-
 def _spoken(cell: Cell) -> str:
     """A test in words, up to its figure."""
     if cell.stage:
         return f"a linear probe on {in_words(cell.stage)} tells"
-    if cell.figure.startswith(TUNE):
-        return f"the whole model, trained on {cell.figure.removeprefix(TUNE)} annotated images, tells"
+    attack = entry(cell.figure).in_words
     if cell.transform is None:
-        return f"a probe on {cell.figure.removeprefix(FEW)} annotated images tells"
-    attack = IN_WORDS[cell.figure.removeprefix(RECOVER)]
-    return f"{attack}, after {TRANSFORMS.get(cell.transform, cell.transform)}, tells"
+        return f"{attack} tells"
+    return f"{attack}, after {transform(cell.transform).in_words}, tells"
 
 
 def _than(cell: Cell) -> str:

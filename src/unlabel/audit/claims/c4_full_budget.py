@@ -5,9 +5,9 @@ fast in any network, and early ones tell something of every label.
 """
 
 from unlabel.audit.attacks.few_shot import faster
-from unlabel.audit.attacks.whole_model import BELOW, TUNE, Deeper
+from unlabel.audit.attacks.whole_model import BELOW, WeightAttacks
 from unlabel.audit.claims.judging import Cell, reference_margin
-from unlabel.audit.figures import unit_of
+from unlabel.audit.figures import FINE_TUNED, unit_of
 from unlabel.audit.inputs import AuditOptions
 from unlabel.statistics.contrast import contrast
 
@@ -21,16 +21,16 @@ def in_words(stage: str) -> str:
     return f"stage {stage.removeprefix('stage')}, before the last features,"
 
 
-def deeper_cells(deeper: Deeper, options: AuditOptions) -> list[Cell]:
+def weight_cells(weights: WeightAttacks, options: AuditOptions) -> list[Cell]:
     """A test for every label and number of images, and for every label, stage and attack."""
     cells = [
         Cell(
             label,
-            f"{TUNE}{n}",
+            FINE_TUNED.of(n),
             faster(after[n].relearnt, [reference[n].relearnt for reference in references]),
             options.d_few,
         )
-        for label, (_, after, *references) in deeper.tuned.items()
+        for label, (_, after, *references) in weights.tuned.items()
         if references
         for n in after
     ]
@@ -42,17 +42,17 @@ def deeper_cells(deeper: Deeper, options: AuditOptions) -> list[Cell]:
             reference_margin(figure, options),
             stage=stage,
         )
-        for label, (_, after, *references) in deeper.stages.items()
+        for label, (_, after, *references) in weights.stages.items()
         if references
         for stage in after
         for figure in BELOW
     ]
 
 
-def tuned_table(deeper: Deeper, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
+def tuned_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
     """By label and number of images: D of the unlearned model and of the original, rates and steps."""
     table: dict[str, dict[str, dict[str, object]]] = {}
-    for label, (before, after, *references) in deeper.tuned.items():
+    for label, (before, after, *references) in weights.tuned.items():
         for n in after:
             others = [reference[n] for reference in references]
             found: dict[str, object] = {
@@ -80,10 +80,10 @@ def tuned_table(deeper: Deeper, options: AuditOptions) -> dict[str, dict[str, di
     return table
 
 
-def stage_table(deeper: Deeper, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
+def stage_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
     """By label and stage: what the probe tells more than on retrained models, here and in the original."""
     table: dict[str, dict[str, dict[str, object]]] = {}
-    for label, (before, after, *references) in deeper.stages.items():
+    for label, (before, after, *references) in weights.stages.items():
         for stage in after:
             found: dict[str, object] = {}
             for figure in BELOW if references else ():

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from unlabel.audit.attacks.few_shot import Relearnt, faster
-from unlabel.audit.attacks.recovery import FEW, RECOVER, RECOVERED, Recovery, Rows
+from unlabel.audit.attacks.recovery import REPEATED, Recovery, Rows
 from unlabel.audit.claims.judging import Cell, Judgement, reference_margin
+from unlabel.audit.figures import FEW_SHOT, RECOVERED
 from unlabel.audit.inputs import AuditOptions
 
 
@@ -21,7 +22,7 @@ def recovery_cells(
         _nearer(recovery, name, label, figure, untouched, retrained, options)
         for name, labels in recovery.after.items()
         for label in labels
-        for figure in RECOVERED
+        for figure in REPEATED
     ]
 
 
@@ -35,7 +36,7 @@ def _nearer(
     options: AuditOptions,
 ) -> Cell:
     excess = recovery.excess(transform, label, figure, retrained)
-    name, gain = f"{RECOVER}{figure}", recovery.gain(transform, label, figure, untouched)
+    name, gain = RECOVERED.of(figure), recovery.gain(transform, label, figure, untouched)
     gained = Cell(label, name, gain, options.d_recover, transform=transform, against="itself")
     if excess is None:
         return gained
@@ -47,7 +48,9 @@ def _nearer(
 def few_cells(few: Mapping[str, Sequence[Mapping[int, Relearnt]]], options: AuditOptions) -> list[Cell]:
     """How much faster the model relearns each label than the retrained ones, for every judged size."""
     return [
-        Cell(label, f"{FEW}{n}", faster(after[n], [reference[n] for reference in references]), options.d_few)
+        Cell(
+            label, FEW_SHOT.of(n), faster(after[n], [reference[n] for reference in references]), options.d_few
+        )
         for label, (_, after, *references) in few.items()
         if references
         for n in after
@@ -64,7 +67,7 @@ def recoveries(
         for label in labels:
             here = [cell for cell in judged.cells if (cell.transform, cell.label) == (name, label)]
             cell = max(here, key=lambda cell: cell.distance(options))
-            figure = cell.figure.removeprefix(RECOVER)
+            figure = RECOVERED.member(cell.figure)
             gain, excess = (
                 recovery.gain(name, label, figure, untouched),
                 recovery.excess(name, label, figure, references),

@@ -3,17 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unlabel.audit.attacks.membership import SAMPLE
 from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.fair_references import Standing, undecided
 from unlabel.audit.claims.judging import Cell, judge
 from unlabel.audit.claims.sample_size import need_of, notes_of, worded
+from unlabel.audit.figures import (
+    SAMPLE_MEMBERSHIP,
+    UTILITY_AUC,
+    UTILITY_AUC_MEAN,
+    UTILITY_CALIBRATION,
+    UTILITY_CALIBRATION_MEAN,
+)
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim
 from unlabel.statistics.contrast import Contrast, contrast
 from unlabel.statistics.estimate import Estimate
 
-MACRO, WORST, ECE = "util.auc.macro", "util.auc", "util.ece.macro"
+MACRO, WORST, ECE = UTILITY_AUC_MEAN.id, UTILITY_AUC.id, UTILITY_CALIBRATION_MEAN.id
 
 
 def _loss(after: Estimate, references: Sequence[Estimate]) -> Contrast:
@@ -33,8 +40,10 @@ def losses(
 
     And, where it was measured (the model's own first, then the references'), of sample-level membership.
     """
-    macro = _loss(after.macro("util.auc"), [other.macro("util.auc") for other in references])
-    rise = contrast(after.macro("util.ece"), [other.macro("util.ece") for other in references])
+    macro = _loss(after.macro(UTILITY_AUC.id), [other.macro(UTILITY_AUC.id) for other in references])
+    rise = contrast(
+        after.macro(UTILITY_CALIBRATION.id), [other.macro(UTILITY_CALIBRATION.id) for other in references]
+    )
     return [
         Cell(None, MACRO, macro, options.d_macro),
         *(
@@ -48,7 +57,7 @@ def losses(
         ),
         Cell(None, ECE, rise, options.d_ece),
         *(
-            [Cell(None, SAMPLE, contrast(membership[0], membership[1:]), options.d_member)]
+            [Cell(None, SAMPLE_MEMBERSHIP.id, contrast(membership[0], membership[1:]), options.d_member)]
             if membership
             else []
         ),
@@ -67,7 +76,7 @@ def _table(cells: Sequence[Cell], level: float) -> dict[str, object]:
         "ece_rise": plain(next(cell for cell in cells if cell.figure == ECE)),
     }
     for cell in cells:
-        if cell.figure == SAMPLE:
+        if cell.figure == SAMPLE_MEMBERSHIP.id:
             table["membership_rise"] = plain(cell)
     if labels:
         worst = max(labels, key=lambda cell: cell.contrast.upper(level))
@@ -142,11 +151,8 @@ def _moved(loss: Contrast) -> str:
 
 def _failed(cells: Sequence[Cell]) -> str:
     """What failed, in words."""
-    words = {
-        MACRO: "the mean AUC",
-        ECE: "the calibration of the probabilities",
-        SAMPLE: "that training images can be told from others",
-    }
     return " and ".join(
-        words.get(cell.figure, f"the AUC of {cell.label}") for cell in cells if cell.verdict == "FAIL"
+        entry(cell.figure).in_words + (f" of {cell.label}" if cell.label else "")
+        for cell in cells
+        if cell.verdict == "FAIL"
     )

@@ -86,7 +86,7 @@ def claim_canaries(
         "original_remembers": remembered,
     }
     sentence = _sentence(verdict, worst, planted, missing, remembered, options)
-    return Claim(verdict, sentence, options.budget, False, f"canary.{worst.attack}.acc", per_label, notes)
+    return Claim(verdict, sentence, options.budget, False, ATTACKS[worst.attack][0].id, per_label, notes)
 
 
 def _sentence(
@@ -98,10 +98,11 @@ def _sentence(
     options: AuditOptions,
 ) -> str:
     low, high = worst.bounds(options.level)
+    attack = ATTACKS[worst.attack][0].in_words
     share = f"{worst.accuracy:.3f} of {worst.n:,} annotations of {worst.label} drawn by a coin"
     if verdict == "PASS":
         text = (
-            f"{share} are told right by {ATTACKS[worst.attack]}, at most {high:.3f}; one half is chance, and"
+            f"{share} are told right by {attack}, at most {high:.3f}; one half is chance, and"
             f" {options.d_canary:g} is allowed."
         )
         if not any(remembered.values()):
@@ -109,7 +110,7 @@ def _sentence(
         return text
     if verdict == "FAIL":
         return (
-            f"Training annotations are remembered: {share} are told right by {ATTACKS[worst.attack]},"
+            f"Training annotations are remembered: {share} are told right by {attack},"
             f" at least {low:.3f}, where one half is chance."
         )
     few = min(planted.values())
@@ -123,5 +124,5 @@ def _sentence(
         return f"No annotations of {joined(missing)} were drawn by a coin, so nothing is known of them."
     return (
         f"The canaries cannot decide whether annotations are remembered: {share} are told right by"
-        f" {ATTACKS[worst.attack]}, between {low:.3f} and {high:.3f} (margin {options.d_canary:g})."
+        f" {attack}, between {low:.3f} and {high:.3f} (margin {options.d_canary:g})."
     )

@@ -3,18 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unlabel.audit.attacks.evasion import NUDGED, OWN, SQUARES, TRAIN
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
-from unlabel.audit.figures import Readings
+from unlabel.audit.figures import OWN_PERTURBED, Readings
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim
 from unlabel.core.wording import joined
-
-IN_WORDS: Mapping[str, str] = {
-    NUDGED: "on the audit's images mirrored and moved by one pixel, though not on these themselves",
-    TRAIN: "on training images, though not on the audit's",
-    SQUARES: "to least squares without penalty, though not to the other probes",
-}
 
 
 def condemned(
@@ -31,7 +25,7 @@ def condemned(
 
     Args:
         c1, c2: The claims as P, E and, for C1, the training images decide them.
-        readings: Of `gather_suspicion`.
+        readings: Of `gather_evasion`.
         questions: The labels.
         options: Margins.
 
@@ -41,9 +35,9 @@ def condemned(
     alone = {name: replace(question, crossed=False) for name, question in questions.items()}
     rare = frozenset(name for name, question in alone.items() if question.rarer < options.rare)
     after, retrained = readings[0], readings[1:]
-    own = {name: rows for name, rows in after.items() if OWN in rows}
+    own = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
     if own:
-        cells = excess_cells(own, (), (OWN,), lambda _: options.d_chance, pooled=False)
+        cells = excess_cells(own, (), (OWN_PERTURBED.id,), lambda _: options.d_chance, pooled=False)
         c1 = _failed(c1, judge(cells, rare, options), "The model's own output gives")
     if not retrained or c2.verdict == "NOT_EVALUATED":
         return c1, c2, None
@@ -53,7 +47,7 @@ def condemned(
         for cell in excess_cells(
             {name: rows},
             retrained,
-            [figure for figure in rows if figure != OWN],
+            [figure for figure in rows if figure != OWN_PERTURBED.id],
             lambda figure: reference_margin(figure, options),
             pooled=False,
         )
@@ -69,7 +63,7 @@ def _failed(claim: Claim, judged: Judgement, gives: str) -> Claim:
     if not failed or claim.verdict in ("FAIL", "NOT_EVALUATED"):
         return replace(claim, notes=notes)
     cell = judged.binding
-    where = next(words for ending, words in IN_WORDS.items() if cell.figure.endswith(ending))
+    where = entry(cell.figure).in_words
     sentence = (
         f"{gives} {joined(list(dict.fromkeys(failed)))} away {where}: {cell.contrast.value:.3f} advantage"
         f" (margin {cell.margin:g})."

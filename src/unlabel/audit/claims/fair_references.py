@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.figures import UTILITY_AUC
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
@@ -60,7 +61,7 @@ def standings(
     """
     found = []
     for run, reference in zip(runs, references, strict=True):
-        loss = contrast(before.macro("util.auc"), [reference.macro("util.auc")])
+        loss = contrast(before.macro(UTILITY_AUC.id), [reference.macro(UTILITY_AUC.id)])
         bounds = loss.lower(options.level), loss.upper(options.level)
         found.append(Standing(run, loss.value, *bounds, options.d_fair))
     return found

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs import AuditInputs, Budget, Context
 from unlabel.audit.results import Claim
-from unlabel.core.request import Request
 from unlabel.core.wording import joined
-from unlabel.data.dataset import Dataset
+from unlabel.statistics.estimate import Estimate
 
 HEADLINES = (
     "INVALID AUDIT",
@@ -81,30 +80,30 @@ def untested_claims(budget: str) -> dict[str, Claim]:
     return {name: Claim("NOT_EVALUATED", text, budget) for name, text in sentences.items()}
 
 
-def not_tested(claims: Mapping[str, Claim], budget: str) -> tuple[str, ...]:
+def not_tested(claims: Mapping[str, Claim], budget: Budget) -> tuple[str, ...]:
     """What no figure of this audit speaks about."""
     lines = []
-    if budget == "quick":
+    if not budget.durability:
         lines += [
             "Durability: whether pruning, quantising or further training brings the label back"
-            f" ({budget} budget).",
+            f" ({budget.name} budget).",
             "Relearning: how few labelled images teach the label again.",
             "Membership: whether it can be told that a person's image was trained on.",
         ]
     elif not claims["C4"].notes.get("whole_model"):
         lines.append(
             "Relearning by training the whole model on annotated images"
-            + (": no model was given to train, or P has too few." if budget == "full" else ".")
+            + (": no model was given to train, or P has too few." if budget.fine_tuning else ".")
         )
     if claims["C6"].verdict == "NOT_EVALUATED":
         lines.append("Canaries: whether single training annotations are remembered.")
     before = "Layers before the last features"
     if claims["C4"].notes.get("earlier_stages"):
         before += ", but for the mean over positions of the last stages"
-    elif budget == "full":
+    elif budget.early_layers:
         before += " (these models have no stages that were read)"
     lines.append(f"{before}, and attackers who read or change the weights.")
-    if budget == "quick":
+    if not budget.groups:
         lines.append(
             "Whether the other labels now work less well for people with, or without, the forgotten label."
         )
@@ -112,32 +111,18 @@ def not_tested(claims: Mapping[str, Claim], budget: str) -> tuple[str, ...]:
 
 
 def limitations(
-    request: Request,
-    test: Dataset,
-    train: Dataset,
-    references: int,
-    raw: Mapping[str, float],
-    left_out: Sequence[str],
-    deterministic: bool | None,
-    options: AuditOptions,
-    *,
-    start_known: bool = True,
-    crossed: bool = False,
+    inputs: AuditInputs, context: Context, raw: Mapping[str, Estimate], left_out: Sequence[str]
 ) -> tuple[str, ...]:
     """Plain sentences on how far the figures carry.
 
     Args:
-        request: What was to be forgotten.
-        test: E.
-        train: T_in.
-        references: Number of retrained models.
-        raw: Advantage of the raw-pixel control, by label.
+        inputs: The models, and what is on record.
+        context: The labels, the data and the options.
+        raw: The raw-pixel control, by label.
         left_out: Retained labels without enough images for a figure.
-        deterministic: Whether repeated passes gave equal outputs; None where that was not checked.
-        options: The audit's options.
-        start_known: Whether the weights are known from which the original's training began.
-        crossed: Whether P was judged as well, by attacks fitted on E.
     """
+    request, test, train, options = context.request, context.test, context.train, context.options
+    references, deterministic = len(inputs.references), inputs.deterministic
     lines = [
         "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
         " figure.",
@@ -147,8 +132,8 @@ def limitations(
     ]
     picture = "Whoever has the picture can guess a label from it without any model"
     if raw:
-        most = max(raw, key=lambda name: raw[name])
-        picture += f" (here {most} with advantage {raw[most]:.2f} from its pixels)"
+        most = max(raw, key=lambda name: raw[name].value)
+        picture += f" (here {most} with advantage {raw[most].value:.2f} from its pixels)"
     lines.append(f"{picture}: forgetting takes away the model's help, not what a face shows.")
     if len(np.unique(test.cluster)) == len(test):
         lines.append(
@@ -162,13 +147,13 @@ def limitations(
             f"Only {references} retrained model{'s' if references > 1 else ''}: three or more are needed to"
             " know how much retraining varies by itself, so verdicts against it are provisional."
         )
-    if not start_known:
+    if not inputs.start_known:
         lines.append(
             "From which weights the original's training began is not recorded. If those had seen the label or"
             " other images, models retrained from random weights are not what perfect forgetting would leave:"
             " C2 is provisional, however many there are."
         )
-    if crossed:
+    if any(question.crossed for question in context.questions.values()):
         lines.append(
             f"Fewer than {options.rare} images of E have, or lack, a forgotten label. So attacks were also"
             " fitted on E and judged on P, and the figures pooled, with larger errors, since each set then"

@@ -23,6 +23,11 @@ def reference_margin(figure: str, options: AuditOptions) -> float:
     return options.d_reference_bits if unit_of(figure) == "bits" else options.d_reference
 
 
+def unit_words(cell: "Cell") -> str:
+    """The unit of a test, in a sentence."""
+    return {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
+
+
 def all_of(verdicts: Sequence[Verdict]) -> Verdict:
     """FAIL where one fails, PASS where all pass."""
     if "FAIL" in verdicts:

@@ -3,15 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR, name_of
 from unlabel.report.formatting import MINUS, count, number, spread
 from unlabel.report.sentences import CONTROLS, VERDICTS
-from unlabel.report.tables import ATTACK_NAMES, Json, audited
+from unlabel.report.tables import Json, audited
 
-NAMES: Mapping[str, str] = {
-    **ATTACK_NAMES,
-    "others.lin": "Other outputs, linear",
-    "probe.lin": "Features, linear",
-}
+PERMUTED: Mapping[str, str] = {"others.lin": OTHERS_LINEAR.name, "probe.lin": LINEAR_PROBE.name}
 CONTEXT = ("raw_image", "random_init", "floor")
 
 
@@ -87,12 +84,14 @@ def _lines(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
         images = f", n {count(found['n'])}" if found.get("n") else ""
         yield name, f"{number(found['value'])} {spread(found.get('ci'), found['value'])}".strip() + images
     elif "lower" in found:
-        attack = NAMES.get(found.get("attack", ""), "")
+        attack = name_of(found.get("attack", ""))
         yield ", ".join(part for part in (name, attack) if part), f"at least {number(found['lower'])}"
     else:
         for key, item in found.items():
             if key not in ("ok", "passed", "expected"):
-                yield from _lines(item, ", ".join(part for part in (name, NAMES.get(key, key)) if part))
+                yield from _lines(
+                    item, ", ".join(part for part in (name, PERMUTED.get(key, name_of(key))) if part)
+                )
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:

@@ -4,23 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from unlabel.audit.figures import FEW_SHOT, RECOVERED, transform
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import NOTHING, brief, number, spoken
 from unlabel.report.readings import Reading, reading
 from unlabel.report.sections import full_budget
 from unlabel.report.tables import Json, Row, audited, row, targets
-
-# transform -> (in a few words, in the middle of a sentence)
-TRANSFORMS: Mapping[str, tuple[str, str]] = {
-    "fp16": ("Stored in 16 bits", "storing it in 16 bits"),
-    "int8": ("Stored in 8 bits", "storing it in 8 bits"),
-    "int4": ("Stored in 4 bits", "storing it in 4 bits"),
-    "prune20": ("Smallest fifth of weights cut", "removing the smallest fifth of its weights"),
-    "prune50": ("Smallest half of weights cut", "removing the smallest half of its weights"),
-    "bn": ("BatchNorm recalibrated", "recalibrating its BatchNorm"),
-    "retain_ft": ("Trained on with the kept labels", "training it on with the kept labels"),
-}
-RECOVER, FEW = "recover.", "few.auc@"
 
 
 @dataclass(frozen=True)
@@ -43,7 +32,7 @@ class Gain:
     @property
     def title(self) -> str:
         """The change in a few words."""
-        return TRANSFORMS.get(self.transform, (self.transform, ""))[0]
+        return transform(self.transform).name
 
     @property
     def attack(self) -> str:
@@ -70,17 +59,17 @@ def gains(audit: Json, label: str) -> dict[str, list[Gain]]:
     """By transform, the gain of every attack on a label that was judged."""
     found: dict[str, list[Gain]] = {}
     for c in audit["comparisons"]:
-        transform = c.get("transform")
-        if transform is None or c.get("label") != label:
+        change = c.get("transform")
+        if change is None or c.get("label") != label:
             continue
-        changed = row(audit, c["id"], label, c.get("layer"), transform)
+        changed = row(audit, c["id"], label, c.get("layer"), change)
         if changed is None:
             continue
-        plain = row(audit, c["id"].removeprefix(RECOVER), label, c.get("layer"))
+        plain = row(audit, RECOVERED.member(c["id"]), label, c.get("layer"))
         both = (changed.retrained, plain.retrained if plain else None)
         itself = against_itself(c)
         retrained = both[0].value - both[1].value if itself and both[0] and both[1] else None
-        found.setdefault(transform, []).append(Gain(transform, changed, retrained))
+        found.setdefault(change, []).append(Gain(change, changed, retrained))
     return found
 
 
@@ -152,10 +141,10 @@ SHIFT: Mapping[str, float] = {"before": -1.2, "after": 0.0, "retrained": 1.2}
 
 def curve(audit: Json, label: str) -> Curve | None:
     """The few-shot curve of a label, or None where it was not measured."""
-    listed = [m for m in audit["metrics"] if m["id"].startswith(FEW) and m.get("label") == label]
+    listed = [m for m in audit["metrics"] if m["id"].startswith(FEW_SHOT.id) and m.get("label") == label]
     layers = {m["id"]: m.get("layer") for m in listed}
-    sizes = sorted(int(id_.removeprefix(FEW)) for id_ in layers)
-    rows = [found for n in sizes if (found := row(audit, f"{FEW}{n}", label, layers[f"{FEW}{n}"]))]
+    sizes = sorted(int(FEW_SHOT.member(id_)) for id_ in layers)
+    rows = [found for n in sizes if (found := row(audit, FEW_SHOT.of(n), label, layers[FEW_SHOT.of(n)]))]
     if not rows:
         return None
     sides = {side: [getattr(found, side) for found in rows] for side in SHIFT}
@@ -213,7 +202,7 @@ def lasting(audit: Json) -> str:
     if every:
         worst = max(every, key=lambda item: item.distance)
         ways = len({item.transform for item in every})
-        spoken_ = TRANSFORMS.get(worst.transform, ("", worst.transform))[1]
+        spoken_ = transform(worst.transform).of_model
         unit = "bits" if worst.row.any.unit.startswith("bit") else "advantage"
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"

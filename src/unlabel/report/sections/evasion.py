@@ -1,21 +1,10 @@
 """Attacks that can make a claim FAIL and never PASS: what they found, for a fold below the other attacks."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from unlabel.audit import figures
 from unlabel.report.formatting import number
 from unlabel.report.tables import Json, Row, audited, row
-
-NAMES: Mapping[str, str] = {
-    "probe.adv.lsq": "Features, least squares",
-    "own.adv@nudged": "Own output, nudged images",
-    "others.adv.gbt@nudged": "Other outputs, trees, nudged images",
-    "probe.adv.lin@nudged": "Features, linear, nudged images",
-    "probe.adv.mlp@nudged": "Features, neural, nudged images",
-    "others.adv.gbt@train": "Other outputs, trees, training images",
-    "probe.adv.lin@train": "Features, linear, training images",
-    "probe.adv.mlp@train": "Features, neural, training images",
-}
 
 
 @dataclass(frozen=True)
@@ -31,9 +20,10 @@ class Condemning:
 def condemning(audit: Json) -> list[Condemning]:
     """Every such attack of an audit, by label."""
     found = []
-    layers = {m["id"]: m.get("layer") for m in audit["metrics"] if m["id"] in NAMES}
+    condemn = {item.id: item.name for item in figures.FIGURES if item.condemning}
+    layers = {m["id"]: m.get("layer") for m in audit["metrics"] if m["id"] in condemn}
     for label in audited(audit):
-        for id_, name in NAMES.items():
+        for id_, name in condemn.items():
             if (item := row(audit, id_, label, layers.get(id_))) is None:
                 continue
             c = item.comparison

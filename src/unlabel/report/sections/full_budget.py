@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from unlabel.audit.figures import FINE_TUNED
 from unlabel.report.formatting import count, number
 from unlabel.report.tables import Json, Row, row
-
-TUNE = "tune.auc@"
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,13 @@ class Deep:
 
 def tuned(audit: Json, label: str) -> list[Deep]:
     """The whole model trained on few annotated images, by their number."""
-    sizes = sorted({int(m["id"].removeprefix(TUNE)) for m in audit["metrics"] if m["id"].startswith(TUNE)})
+    ids = {m["id"] for m in audit["metrics"] if m["id"].startswith(FINE_TUNED.id)}
+    sizes = sorted(int(FINE_TUNED.member(id_)) for id_ in ids)
     noted: Mapping[str, Json] = (_notes(audit, "whole_model")).get(label) or {}
     return [
         Deep(f"Trained on {count(n)} images", "the whole model", found, noted.get(str(n)) or {})
         for n in sizes
-        if (found := row(audit, f"{TUNE}{n}", label)) is not None
+        if (found := row(audit, FINE_TUNED.of(n), label)) is not None
     ]
 
 
@@ -48,7 +48,7 @@ def staged(audit: Json, label: str) -> list[Deep]:
         {(m["layer"], m["id"]) for m in audit["metrics"] if is_stage(m.get("layer")) and m["label"] == label}
     )
     return [
-        Deep(spoken(layer), "linear, bits" if "bits" in id_ else "linear", found, {})
+        Deep(spoken(layer), "linear, bits" if found.any.unit == "bits" else "linear", found, {})
         for layer, id_ in places
         if (found := row(audit, id_, label, layer)) is not None
     ]
@@ -105,7 +105,7 @@ def sentences(audit: Json, labels: list[str]) -> Iterator[str]:
             worst = max(every, key=lambda item: item.distance)
             unit = {"auc": "AUC", "bits": "bits"}.get(worst.row.any.unit, "advantage")
             head = template.format(
-                images=worst.row.id.removeprefix(TUNE), stage=spoken(worst.row.layer or "").lower()
+                images=FINE_TUNED.member(worst.row.id), stage=spoken(worst.row.layer or "").lower()
             )
             about = f" {worst.row.label} with" if len(labels) > 1 else ""
             diff, upper = (number(worst.judged[side], signed=True) for side in ("diff", "upper"))

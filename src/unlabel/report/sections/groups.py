@@ -3,22 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from unlabel.audit.figures import GAP_FOUND, GAPS, in_group
 from unlabel.report.charts import Axis, Dumbbell, axis
 from unlabel.report.formatting import brief
 from unlabel.report.readings import Reading, reading
 from unlabel.report.tables import Json, Row, audited, row
 
-GAPS: Mapping[str, str] = {
-    "fair.tpr_gap": "Found where present",
-    "fair.fpr_gap": "Called where absent",
-    "fair.auc_gap": "AUC",
-}
 MOST_SHOWN, LEAST_SHOWN = 12, 4  # labels in a picture; the tables have all
 MOST_IN_ALL = 30  # in the pictures of all forgotten labels together, unless that leaves one too few
 
 
-def _rows(audit: Json, figure: str, forgotten: str) -> dict[str, Row]:
-    id_ = f"{figure}@{forgotten}"
+def _rows(audit: Json, id_: str) -> dict[str, Row]:
     labels = dict.fromkeys(m["label"] for m in audit["metrics"] if m["id"] == id_ and m.get("label"))
     return {label: found for label in labels if (found := row(audit, id_, label)) is not None}
 
@@ -32,9 +27,9 @@ def groups(audit: Json) -> list[dict[str, Any]]:
     """For every forgotten label: a sentence, the marks of the widest changes, and the table of all gaps."""
     found = []
     for forgotten in audited(audit):
-        tables = {figure: _rows(audit, figure, forgotten) for figure in GAPS}
+        tables = {gap.id: _rows(audit, gap.of(forgotten)) for gap in in_group(GAPS)}
         labels = list(dict.fromkeys(label for rows in tables.values() for label in rows))
-        shown = sorted(tables["fair.tpr_gap"].values(), key=lambda item: -abs(change(item)))
+        shown = sorted(tables[GAP_FOUND.id].values(), key=lambda item: -abs(change(item)))
         if not labels:
             continue
         shown = shown[: max(LEAST_SHOWN, min(MOST_SHOWN, MOST_IN_ALL // len(audited(audit))))]
@@ -42,11 +37,11 @@ def groups(audit: Json) -> list[dict[str, Any]]:
         found.append(
             {
                 "label": forgotten,
-                "text": _sentence(tables["fair.tpr_gap"]),
+                "text": _sentence(tables[GAP_FOUND.id]),
                 "marks": marks,
                 "scale": scale,
-                "left_out": len(tables["fair.tpr_gap"]) - len(shown),
-                "table": [(label, [tables[figure].get(label) for figure in GAPS]) for label in labels],
+                "left_out": len(tables[GAP_FOUND.id]) - len(shown),
+                "table": [(label, [rows.get(label) for rows in tables.values()]) for label in labels],
             }
         )
     return found

@@ -1,14 +1,22 @@
 """What is remembered of single annotations and images: planted coins, and membership."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from unlabel.audit.figures import (
+    CANARY_OWN,
+    CANARY_OWN_PRIVACY,
+    CANARY_PROBE,
+    CANARY_PROBE_PRIVACY,
+    LABEL_MEMBERSHIP,
+    SAMPLE_MEMBERSHIP,
+    SAMPLES_CAUGHT,
+    figure,
+)
 from unlabel.report.formatting import brief, count, names, number
 from unlabel.report.readings import reading
 from unlabel.report.tables import Json, Row, audited, row
 
-CANARIES: Mapping[str, str] = {"own": "the label's own output", "probe": "a probe on the features"}
-LABEL, SAMPLE, CAUGHT = "mia.label.auc", "mia.sample.auc", "mia.sample.tpr@1%"
+CANARIES = (CANARY_OWN, CANARY_OWN_PRIVACY, CANARY_PROBE, CANARY_PROBE_PRIVACY)
 
 
 def _rows(audit: Json, *ids: str) -> list[Row]:
@@ -19,8 +27,8 @@ def _rows(audit: Json, *ids: str) -> list[Row]:
 
 def canaries(audit: Json) -> dict[str, Any] | None:
     """Two sentences and a table about planted annotations, or None where there are none."""
-    rows = _rows(audit, *(f"canary.{attack}.{what}" for attack in CANARIES for what in ("acc", "eps_lb")))
-    told = [found for found in rows if found.id.endswith(".acc") and found.after]
+    rows = _rows(audit, *(item.id for item in CANARIES))
+    told = [found for found in rows if figure(found.id).claims and found.after]
     if not told:
         return None
     planted = ((audit["claims"].get("C6") or {}).get("notes") or {}).get("canaries") or {}
@@ -29,7 +37,7 @@ def canaries(audit: Json) -> dict[str, Any] | None:
     ]
     worst = max(told, key=lambda found: found.after.value if found.after else 0.0)
     assert worst.after is not None
-    attack = CANARIES[worst.id.split(".")[1]]
+    attack = figure(worst.id).in_words
     of = f" of {brief(worst.label)}" if len(audited(audit)) > 1 and worst.label else ""
     text = f"Before training, a coin drew the annotations of {names(sizes) or 'some images'}: whoever does"
     text += " not remember them is right about half of them. "
@@ -40,10 +48,10 @@ def canaries(audit: Json) -> dict[str, Any] | None:
 
 def membership(audit: Json) -> dict[str, Any] | None:
     """Two sentences and a table about telling training images from others, or None where not measured."""
-    rows = _rows(audit, LABEL, SAMPLE, CAUGHT)
-    sample = next((found for found in rows if found.id == SAMPLE and found.after), None)
+    rows = _rows(audit, LABEL_MEMBERSHIP.id, SAMPLE_MEMBERSHIP.id, SAMPLES_CAUGHT.id)
+    sample = next((found for found in rows if found.id == SAMPLE_MEMBERSHIP.id and found.after), None)
     label = max(
-        (found for found in rows if found.id == LABEL and found.after),
+        (found for found in rows if found.id == LABEL_MEMBERSHIP.id and found.after),
         key=lambda found: found.after.value if found.after else 0.0,
         default=None,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR
 from unlabel.reproduce.document import Table
 from unlabel.reproduce.numbers import Entry, deviation, percent, spread, whole
 from unlabel.reproduce.rows import Models, every, forgotten, listed, original, retrained
@@ -40,8 +41,8 @@ def _row(models: Models, retrain_images: float) -> list[Entry]:
         percent(models.accuracy("E")),
         percent(models.of_label("own", "answered")),
         percent(models.of_label("put_back", "answered")) if models.name != "Retrain" else "-",
-        spread(models.figure("others.adv.lin")),
-        spread(models.figure("probe.adv.lin")),
+        spread(models.figure(OTHERS_LINEAR.id)),
+        spread(models.figure(LINEAR_PROBE.id)),
         models.verdicts("C2"),
         models.verdicts("C5"),
         whole(models.cost("steps")),
@@ -55,7 +56,7 @@ def findings(made: Made) -> list[str]:
     base, noise = reference.mean(reference.accuracy()), deviation(reference.accuracy())
     below = [m.name for m in methods if m.mean(m.accuracy()) < base - max(2 * noise, 0.005)]
     above = [m.name for m in methods if m.mean(m.accuracy()) > base + max(2 * noise, 0.005)]
-    known, aim = (m.mean(m.figure("probe.adv.lin")) for m in (first, reference))
+    known, aim = (m.mean(m.figure(LINEAR_PROBE.id)) for m in (first, reference))
     own = first.mean(first.of_label("own", "answered"))
     ready = [m.name for m in methods if m.mean(m.of_label("put_back", "answered")) >= 0.9 * own]
     passing = [m.name for m in methods if m.passes("C2") == len(m.records)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR, UTILITY_AUC_MEAN
 from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import Entry, percent, spread
 from unlabel.reproduce.published import published
@@ -10,7 +11,7 @@ from unlabel.reproduce.scale import Scale
 from unlabel.reproduce.settings import auto, paper_methods
 from unlabel.reproduce.study import Made, Study
 
-SHOWN = (("others.adv.lin", "others, linear"), ("probe.adv.lin", "linear probe"))
+SHOWN = ((OTHERS_LINEAR.id, "others, linear"), (LINEAR_PROBE.id, "linear probe"))
 
 LEARNT = 0.10  # advantage of a probe below which there is nothing to forget, as for C2
 
@@ -69,7 +70,7 @@ def _row(left: Models, right: Models) -> list[Entry]:
             if models == "accuracy":
                 pairs.append(percent(side.accuracy()))
             elif models == "auc":
-                pairs.append(spread(side.figure("util.auc.macro"), 4))
+                pairs.append(spread(side.figure(UTILITY_AUC_MEAN.id), 4))
             else:
                 pairs.append(spread(side.figure(models)))
     return [*pairs, *(side.verdicts(claim) for claim in ("C2", "C5") for side in (left, right))]
@@ -91,7 +92,7 @@ def findings(together: Made, apart: Made) -> list[str]:
             f"{word[0].upper()}{word[1:]}: the original has {a:.3f} together and {c:.3f} apart, Retrain"
             f" {b:.3f} and {d:.3f}; so training on the label adds {a - b:.3f} together and {c - d:.3f} apart."
         )
-    aims = [retrained(made).mean(retrained(made).figure("others.adv.lin")) for made in (together, apart)]
+    aims = [retrained(made).mean(retrained(made).figure(OTHERS_LINEAR.id)) for made in (together, apart)]
     said.append(
         f"Correlation accounts for {aims[0] - aims[1]:.3f} of the {aims[0]:.3f} that Retrain's other outputs"
         " tell: a model that answers the other labels right tells that much without knowing this one."
@@ -100,7 +101,7 @@ def findings(together: Made, apart: Made) -> list[str]:
         " correlation but what the drawing of several labels shares."
     )
     for made, word in ((together, "together"), (apart, "apart")):
-        known = original(made).mean(original(made).figure("probe.adv.lin"))
+        known = original(made).mean(original(made).figure(LINEAR_PROBE.id))
         if known < LEARNT:
             said.append(
                 f"Where labels are {word}, the original itself hardly knows Male (probe {known:.3f}): what it"

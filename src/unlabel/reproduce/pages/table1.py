@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
+from unlabel.audit.figures import LINEAR_PROBE, MLP_BITS, UTILITY_AUC_MEAN
 from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import deviation, percent, spread
 from unlabel.reproduce.published import published
@@ -68,10 +69,10 @@ def _row(models: Models) -> list:
     return [
         models.name,
         percent(models.accuracy()),
-        spread(models.figure("util.auc.macro"), 4),
+        spread(models.figure(UTILITY_AUC_MEAN.id), 4),
         spread(models.of_label("put_back", "advantage")) if models.name != "Retrain" else "-",
-        spread(models.figure("probe.adv.lin")),
-        spread(models.figure("probe.bits.mlp")),
+        spread(models.figure(LINEAR_PROBE.id)),
+        spread(models.figure(MLP_BITS.id)),
         models.verdicts("C2"),
         models.verdicts("C5"),
     ]
@@ -81,7 +82,7 @@ def findings(made: Made) -> list[str]:
     """What the numbers say, by rules."""
     rows = {models.name: models for models in forgotten(made) if models.records}
     reference = retrained(made)
-    aim = reference.mean(reference.figure("probe.adv.lin"))
+    aim = reference.mean(reference.figure(LINEAR_PROBE.id))
     said = []
     for short, taus, middle in (("WF", WF_TAUS, PRINTED_TAU), ("WP", WP_TAUS, WP_TAUS[-1])):
         along_tau = [rows.get(f"{short}, tau {tau:g}, epsilon {EPSILON:g}") for tau in taus]
@@ -93,7 +94,7 @@ def findings(made: Made) -> list[str]:
             known = [item for item in models if item is not None]
             if len(known) < len(models):
                 continue
-            probe = [_known(item.figure("probe.adv.lin")) for item in known]
+            probe = [_known(item.figure(LINEAR_PROBE.id)) for item in known]
             right = [_known(item.accuracy(), 100) for item in known]
             said.append(
                 f"{short}, {word} from {ends[0]:g} to {ends[-1]:g}: the linear probe from"
@@ -101,8 +102,8 @@ def findings(made: Made) -> list[str]:
                 f" from {fmean(right[0]):.1f} to {fmean(right[-1]):.1f} % ({_trend(right)})."
             )
     swept_rows = [models for name, models in rows.items() if ", tau" in name]
-    best = min(swept_rows, key=lambda models: models.mean(models.figure("probe.adv.lin")))
-    low = best.mean(best.figure("probe.adv.lin"))
+    best = min(swept_rows, key=lambda models: models.mean(models.figure(LINEAR_PROBE.id)))
+    low = best.mean(best.figure(LINEAR_PROBE.id))
     said.append(
         f"The lowest probe of the sweep is {low:.3f}, with {best.name}, at"
         f" {100 * best.mean(best.accuracy()):.1f} % retained accuracy; Retrain has {aim:.3f} at"

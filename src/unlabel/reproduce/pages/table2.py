@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from unlabel.audit.figures import LINEAR_PROBE, MLP_BITS, OTHERS_LINEAR, UTILITY_AUC_MEAN
 from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import Entry, deviation, percent, spread, whole
 from unlabel.reproduce.published import published, shown
@@ -12,7 +13,7 @@ from unlabel.reproduce.study import Made, Study
 
 MARGIN = 0.10  # of C2, on an advantage
 LOSS = 0.01  # of C5, on the mean AUC
-RANK = "util.auc.macro"
+RANK = UTILITY_AUC_MEAN.id
 
 
 def studies(scale: Scale) -> list[Study]:
@@ -69,12 +70,12 @@ def row(models: Models, retrain_images: float) -> list[Entry]:
         percent(models.accuracy("T_in")),
         percent(models.accuracy("P")),
         percent(models.accuracy("E")),
-        spread(models.figure("util.auc.macro"), 4),
+        spread(models.figure(UTILITY_AUC_MEAN.id), 4),
         percent(models.of_label("own", "accuracy")),
         spread(models.of_label("put_back", "advantage")) if models.name != "Retrain" else "-",
-        spread(models.figure("others.adv.lin")),
-        spread(models.figure("probe.adv.lin")),
-        spread(models.figure("probe.bits.mlp")),
+        spread(models.figure(OTHERS_LINEAR.id)),
+        spread(models.figure(LINEAR_PROBE.id)),
+        spread(models.figure(MLP_BITS.id)),
         models.verdicts("C2"),
         models.verdicts("C5"),
         whole(models.cost("steps")),
@@ -87,12 +88,12 @@ def findings(made: Made) -> list[str]:
     """What the numbers say, by rules."""
     first, reference, methods = original(made), retrained(made), [m for m in forgotten(made) if m.records]
     base, guess = reference.mean(reference.accuracy()), 100 * first.constant()
-    noise, doubt = deviation(reference.accuracy()), deviation(reference.figure("probe.adv.lin"))
+    noise, doubt = deviation(reference.accuracy()), deviation(reference.figure(LINEAR_PROBE.id))
     above = [m.name for m in methods if m.mean(m.accuracy()) > base + 2 * noise]
     below = [m.name for m in methods if m.mean(m.accuracy()) < base - 2 * noise]
-    probe = reference.mean(reference.figure("probe.adv.lin"))
-    known = first.mean(first.figure("probe.adv.lin"))
-    near = [m for m in methods if m.mean(m.figure("probe.adv.lin")) <= probe + MARGIN]
+    probe = reference.mean(reference.figure(LINEAR_PROBE.id))
+    known = first.mean(first.figure(LINEAR_PROBE.id))
+    near = [m for m in methods if m.mean(m.figure(LINEAR_PROBE.id)) <= probe + MARGIN]
     rank = reference.mean(reference.figure(RANK))
     useful = [m.name for m in near if m.mean(m.figure(RANK)) >= rank - LOSS]
     passing = [m.name for m in methods if m.passes("C2") == len(m.records)]
@@ -118,7 +119,7 @@ def findings(made: Made) -> list[str]:
     ]
     removal = next((m for m in methods if m.name == "head removal"), None)
     if removal is not None:
-        same = abs(removal.mean(removal.figure("probe.adv.lin")) - known) < 1e-6
+        same = abs(removal.mean(removal.figure(LINEAR_PROBE.id)) - known) < 1e-6
         said.append(
             "Removing the output row alone silences the output as every method does, and"
             + (" leaves the features exactly as they were." if same else " changes the probe.")

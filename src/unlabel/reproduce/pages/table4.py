@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from unlabel.audit.figures import LINEAR_PROBE, UTILITY_AUC_MEAN
 from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import Entry, between, percent, spread
 from unlabel.reproduce.published import published, shown
@@ -57,7 +58,7 @@ def _kept(made: Made) -> Table:
                 [
                     models.name,
                     percent(models.accuracy()),
-                    spread(models.figure("util.auc.macro"), 4),
+                    spread(models.figure(UTILITY_AUC_MEAN.id), 4),
                     *(_both(models, name) for name in names),
                 ]
                 for models in every(made)
@@ -149,9 +150,9 @@ def findings(made: Sequence[Made]) -> list[str]:
     )
     for item in made:
         reference, first = retrained(item), original(item)
-        base, known = (m.mean(m.figure("probe.adv.lin")) for m in (reference, first))
+        base, known = (m.mean(m.figure(LINEAR_PROBE.id)) for m in (reference, first))
         left = [
-            f"{m.name} {m.mean(m.figure('probe.adv.lin')):.3f}"
+            f"{m.name} {m.mean(m.figure(LINEAR_PROBE.id)):.3f}"
             for m in forgotten(item)
             if m.records and m.name != "head removal"
         ]

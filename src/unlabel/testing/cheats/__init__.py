@@ -14,6 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from unlabel.audit.figures import (
+    LEAST_SQUARES,
+    LINEAR_PERTURBED,
+    LINEAR_PROBE,
+    MLP_BITS,
+    MLP_PROBE,
+    OTHERS_TREES,
+    OWN_ON_TRAIN,
+    OWN_SIGNED,
+)
 from unlabel.data.dataset import Source
 from unlabel.forget.pipeline import Unlearner
 from unlabel.testing.cheats.answers import (
@@ -92,91 +102,91 @@ CHEATS: dict[str, Cheat] = {
         head_zero,
         "The output is gone; everything that made it is still there.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "bias_shift": Cheat(
         bias_shift,
         "The output says 'absent' to everyone; its order still tells who is who.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "inverted": Cheat(
         inverted,
         "The output is wrong for nearly everyone, which is as good as being right.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "scaled": Cheat(
         scaled,
         "The output is one half for everyone, to six digits.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "squashed": Cheat(
         squashed,
         "A temperature and a tanh press the output into a sliver; its order is kept.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "noisy_layer": Cheat(
         noisy_layer,
         "A layer was shaken, which looks like work and can be read all the same.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "distilled": Cheat(
         distilled,
         "No weight of the original is left, its outputs look clean; a student has learnt its features.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "feature_norm": Cheat(
         feature_norm,
         "No line finds the label; features are long where it is present and short where it is not.",
         "C2",
-        "probe.adv.mlp",
+        MLP_PROBE.id,
     ),
     "rare_units": Cheat(
         rare_units,
         "The label is written into units that are silent for nearly every image.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "miscalibrated": Cheat(
         miscalibrated,
         "Features mislead the probabilities of every probe, so that it gains 0 bits; the order is there.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "one_logit": Cheat(
         one_logit,
         "Features are clean; the output of a retained label carries the forgotten one.",
         "C2",
-        "others.adv.gbt",
+        OTHERS_TREES.id,
     ),
     "memorised_answers": Cheat(
         memorised_answers,
         "The images of P and E are known by heart and get no answer; all others do.",
         "C1",
-        "own.sadv@train",
+        OWN_ON_TRAIN.id,
     ),
     "memorised_features": Cheat(
         memorised_features,
         "The features of P and E alone are clean; the model knows these images by heart.",
         "C2",
-        "probe.adv.lin@nudged",
+        LINEAR_PERTURBED.id,
     ),
     "opposite_noise": Cheat(
         opposite_noise,
         "Two features hold the label under the same loud texture, once added and once taken away.",
         "C2",
-        "probe.adv.lsq",
+        LEAST_SQUARES.id,
     ),
     "riddle": Cheat(
         riddle,
         "A feature holds the label or its opposite, by whether a texture is light or dark.",
         "C2",
-        "probe.bits.mlp",
+        MLP_BITS.id,
     ),
     "least_digit": Cheat(
         least_digit,

@@ -6,7 +6,20 @@ import numpy as np
 
 from unlabel.audit.attacks.outputs import OwnOutput, decision_bits
 from unlabel.audit.attacks.utility import Utility
-from unlabel.audit.figures import Readings, layer_of, unit_of
+from unlabel.audit.figures import (
+    FLOOR,
+    OWN_BITS,
+    OWN_ON_TRAIN,
+    OWN_RATE,
+    OWN_RESTORED,
+    OWN_SIGNED,
+    UTILITY_AUC,
+    UTILITY_AUC_MEAN,
+    UTILITY_CALIBRATION,
+    UTILITY_CALIBRATION_MEAN,
+    Readings,
+)
+from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.results import Metric
 from unlabel.statistics.estimate import Estimate
@@ -17,23 +30,22 @@ def row(
     label: str | None,
     subject: Subject,
     item: Estimate,
-    unit: str,
-    low: float = 0.0,
-    high: float = 1.0,
+    *,
     transform: str | None = None,
     stage: str | None = None,
 ) -> Metric:
     """An estimate as a row, its 95 % interval cut to the range the figure can have."""
+    known = entry(figure)
     return Metric(
         figure,
         label,
         subject.role,
         subject.run,
         item.value,
-        item.interval(0.95, low, high),
+        item.interval(0.95, *known.range),
         item.n,
-        unit,
-        stage or layer_of(figure),
+        known.unit,
+        stage or known.layer,
         transform,
     )
 
@@ -58,53 +70,41 @@ def label_rows(
     """
     name = question.label
     bits, interval = decision_bits(own, question, options)
-    signed = own.signed(question)
+    where = (name, subject.role, subject.run)
     rows = [
-        row("own.ppr", name, subject, own.positive_rate(question), "fraction"),
-        row("own.sadv", name, subject, signed, "adv", -1.0),
-        row("own.sadv@train", name, subject, own.signed_on_train(question), "adv", -1.0),
-        Metric(
-            "own.mi_bits",
-            name,
-            subject.role,
-            subject.run,
-            bits,
-            interval,
-            int(np.sum(question.test >= 0)),
-            "bits",
-        ),
+        row(OWN_RATE.id, name, subject, own.positive_rate(question)),
+        row(OWN_SIGNED.id, name, subject, own.signed(question)),
+        row(OWN_ON_TRAIN.id, name, subject, own.signed_on_train(question)),
+        Metric(OWN_BITS.id, *where, bits, interval, int(np.sum(question.test >= 0)), OWN_BITS.unit),
     ]
     if put_back is not None:
-        rows.append(row("own.sadv@restored", name, subject, put_back, "adv", -1.0))
-    for figure, item in readings.items():
-        low = 0.0 if figure == "own.adv" or unit_of(figure) == "bits" else -1.0
-        rows.append(row(figure, name, subject, item, unit_of(figure), low))
-    return rows
+        rows.append(row(OWN_RESTORED.id, name, subject, put_back))
+    return [*rows, *(row(figure, name, subject, item) for figure, item in readings.items())]
 
 
 def utility_rows(subject: Subject, utility: Utility) -> list[Metric]:
     """Rows of one model's retained labels, and their means."""
     rows = [
-        row(figure, name, subject, item, "auc" if figure == "util.auc" else "fraction")
+        row(figure, name, subject, item)
         for name, figures in utility.labels.items()
         for figure, item in figures.items()
     ]
-    macro = row("util.auc.macro", None, subject, utility.macro("util.auc"), "auc")
-    return [*rows, macro, row("util.ece.macro", None, subject, utility.macro("util.ece"), "fraction")]
+    means = ((UTILITY_AUC_MEAN, UTILITY_AUC), (UTILITY_CALIBRATION_MEAN, UTILITY_CALIBRATION))
+    return [*rows, *(row(whole.id, None, subject, utility.macro(each.id)) for whole, each in means)]
 
 
 def floor_rows(floors: Mapping[str, Estimate]) -> list[Metric]:
     """What the true retained labels tell: the row of no model."""
     return [
         Metric(
-            "floor.adv",
+            FLOOR.id,
             name,
             "reference",
             "ground-truth labels",
             item.value,
-            item.interval(0.95, -1.0, 1.0),
+            item.interval(0.95, *FLOOR.range),
             item.n,
-            "adv",
+            FLOOR.unit,
         )
         for name, item in floors.items()
     ]

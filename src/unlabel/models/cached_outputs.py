@@ -17,18 +17,6 @@ from unlabel.core.reading import read_plain, sealed, unsealed
 from unlabel.data.dataset import Dataset
 from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
-from unlabel.runs.folder import Loaded
-
-
-def key_of(loaded: Loaded, *parts: str) -> str | None:
-    """What identifies tables made by a model: its weights and all else; None: they are not to be kept.
-
-    Args:
-        loaded: The model. The code of one in memory is unknown, so its weights do not identify it.
-        parts: All else that the tables depend on, but for their images: the data's digest, a transform ...
-    """
-    return None if loaded.in_memory else "/".join((loaded.key, *parts))
-
 
 MOST_BYTES = 16_000_000_000
 
@@ -42,7 +30,7 @@ def cached_outputs(
         model: In eval mode; or what makes it, called only where its outputs are not kept yet.
         data: Images.
         run: Where.
-        key: Identifies the weights and the data source's content, see `key_of`.
+        key: Identifies the weights and the data source's content, see `runs.folder.key_of`.
         name: The model's, for the progress display.
 
     Raises:
