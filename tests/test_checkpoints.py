@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.cached_outputs import cached_outputs
 from unlabel.audit.memory import Memory
 from unlabel.compare.cells import kept, write
 from unlabel.core import engine
@@ -22,6 +21,7 @@ from unlabel.core.errors import CheckpointMismatch, OptionError
 from unlabel.core.progress import Silent
 from unlabel.core.reading import sealed, unsealed
 from unlabel.core.recipe import Recipe
+from unlabel.models.cached_outputs import cached_outputs
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from unlabel import workflow
 from unlabel.audit import command as auditing
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.keeping import keeping
@@ -22,11 +21,14 @@ from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD
 from unlabel.core.places import check_file, check_folder, check_output, staged
+from unlabel.exchange import adopt as adopting
 from unlabel.exchange import export as exporting
+from unlabel.forget import run as forgetting
 from unlabel.forget.run import forget_run
 from unlabel.report import examples, write_report
 from unlabel.reproduce import command as pages
 from unlabel.runs.folder import MODEL, file_sha256
+from unlabel.training import run as training
 
 SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)
 MINE = "years of work"
@@ -316,9 +318,9 @@ FORGET = ["forget", "head-removal", "base", "--labels", "top"]
 ADOPT = ["adopt", "small", "--weights", f"base/{MODEL}", "--labels", "labels.txt", "--data", "faces"]
 COMPARE = ["compare", "base", "--labels", "top", "--reference", "base"]
 PLACES = {
-    "train": (TRAIN, workflow, "load"),
-    "forget": (FORGET, workflow, "source_of"),
-    "adopt": (ADOPT, None, "load"),
+    "train": (TRAIN, training, "load"),
+    "forget": (FORGET, forgetting, "source_of"),
+    "adopt": (ADOPT, adopting, "load"),
     "compare": (COMPARE, comparing, "open_request"),
     "reproduce": (["reproduce", "table2"], pages, "carry_out"),
     "report": (["report", "less", "--with-images"], examples, "gallery"),
@@ -330,11 +332,9 @@ PLACES = {
 @pytest.fixture
 def refuse(here: Path, command, monkeypatch) -> Callable[..., None]:
     """Runs a command of `PLACES` that must be refused before it computes anything."""
-    import unlabel.adopt as adopting
-
     (here / "labels.txt").write_text("top\nmiddle\nbottom\n")
     for _, module, name in PLACES.values():
-        monkeypatch.setattr(module or adopting, name, computed)
+        monkeypatch.setattr(module, name, computed)
 
     def call(verb: str, out: str, *says: str, force: bool = False) -> None:
         flags = ["--force"] if force else []
