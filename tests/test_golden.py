@@ -103,9 +103,7 @@ def test_a_run_that_was_signed_verifies(command) -> None:
     assert (signed.code, "by the key that was named" in signed.out) == (0, True)
 
 
-def test_a_run_that_the_first_version_made_and_signed_still_opens_and_verifies(
-    tmp_path: Path, command
-) -> None:
+def test_a_run_that_the_first_version_signed_still_opens_and_verifies(tmp_path: Path, command) -> None:
     """Never made anew: whoever kept a signed run must be able to check it with every later version."""
     signed = command("verify", FIRST / "less", "--key", FIRST / "ada.pub", "--quiet")
     assert (signed.code, "by the key that was named" in signed.out) == (0, True)
@@ -151,4 +149,4 @@ def test_help_texts_are_the_same() -> None:
 
 def test_the_golden_files_stay_small() -> None:
     kept = [path for path in GOLDEN.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert sum(path.stat().st_size for path in kept) < 500_000
+    assert sum(path.stat().st_size for path in kept) < 600_000

@@ -48,7 +48,7 @@ def helps() -> dict[str, str]:
     """The words of the help of every command and of every method, by what calls it, 100 columns wide."""
     from unlabel.forget.methods import METHODS
 
-    names = [name for name in app if not name.startswith("-")]
+    names = [name for name in build_app() if not name.startswith("-")]
     calls = [(), *((name,) for name in names), *(("forget", name) for name in METHODS)]
     plain = {"COLUMNS": WIDTH, "TERM": "dumb", "NO_COLOR": "1"}
     with mock.patch.dict(os.environ, plain):
