@@ -46,6 +46,7 @@ def trusted() -> Iterator[None]:
 
 def helps() -> dict[str, str]:
     """The words of the help of every command and of every method, by what calls it, 100 columns wide."""
+    from unlabel.cli.app import build_app
     from unlabel.forget.methods import METHODS
 
     names = [name for name in build_app() if not name.startswith("-")]
