@@ -235,3 +235,16 @@ def readable() -> Callable[[Any, int, str], None]:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
     return check
+
+
+@pytest.fixture
+def open_up() -> Callable[[Path], None]:
+    """Lets other users pass through a test's folder and pytest's folders above it, and no other."""
+
+    def change(folder: Path) -> None:
+        for part in (folder, *folder.parents):
+            if not part.name.startswith(("pytest-", "popen-")) and part != folder:
+                return
+            part.chmod(0o755)
+
+    return change

@@ -379,10 +379,9 @@ def test_an_audit_that_could_not_be_written_is_refused_before_the_work(here, com
 
 
 @root
-def test_read_only_is_what_the_system_says(here: Path) -> None:
+def test_read_only_is_what_the_system_says(here: Path, open_up: Callable[[Path], None]) -> None:
     """The same as an unprivileged user, whom modes bind."""
-    for folder in (here, *here.parents[:2]):
-        folder.chmod(0o755)
+    open_up(here)
     (here / "less").chmod(0o555)
     (here / "page.html").write_text(MINE)
     child = os.fork()

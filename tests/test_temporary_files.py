@@ -54,10 +54,9 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
+def shared(tmp_path: Path, open_up: Callable[[Path], None]) -> Path:
     """A folder like /tmp: everybody may write there, and remove only what is theirs."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_up(tmp_path)
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)

@@ -54,7 +54,7 @@ def test_faces_get_what_stands_after_the_colon(monkeypatch: pytest.MonkeyPatch) 
     load("faces:train=10,size=96", image_size=32, labels=["Male"], workers=0)
     assert seen == [
         ("", {"image_size": None, "labels": None, "workers": None, "log": SILENT}),
-        ("train=10,size=96", {"image_size": 32, "labels": ["Male"], "workers": 0, "log": SILENT}),
+        ("train=10,size=96", {"image_size": 32, "labels": ("Male",), "workers": 0, "log": SILENT}),
     ]
 
 
