@@ -18,7 +18,7 @@ QUICK := $(addprefix tests/, \
 	reproduce/test_measures.py reproduce/test_plan.py \
 	statement/test_canonical.py statement/test_schema.py statement/test_tensors.py \
 	calibration/test_planted.py testing/test_cheats.py \
-	test_cli.py test_docs.py test_loss.py test_randomness.py test_recipe.py test_request.py test_runs.py)
+	test_adopt.py test_cli.py test_docs.py test_loss.py test_randomness.py test_recipe.py test_request.py test_runs.py)
 
 .PHONY: demo test test-quick check docs format clean
 
