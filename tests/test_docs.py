@@ -2,6 +2,7 @@
 
 import ast
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -33,6 +34,7 @@ PLAIN = [
     for page in PAGES
     if page.parent in (ROOT, DOCS) and page.name not in ("theorems.md", "options.md", "figures.md")
 ]
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LONGEST = 25
 """Words of a sentence. A colon, a semicolon or a table's cell ends one as well."""
@@ -308,6 +310,28 @@ def test_every_document_that_a_text_cites_is_there() -> None:
     for text in CITED:
         found = {Path(name).name for name in re.findall(r"[\w./-]*\w\.md\b", text.read_text("utf-8"))}
         assert found <= there | PLACEHOLDERS, f"{text.relative_to(ROOT)}: {sorted(found - there)}"
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of the package or something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=names(CURRENT))
+def test_every_name_of_the_package_in_a_page_is_there(page: Path) -> None:
+    names = set(re.findall(r"(?<![\w./:-])unlabel(?:\.\w+)+", page.read_text("utf-8")))
+    files = {name for name in names if name.split(".")[1] in ("toml", "json")}
+    assert [name for name in sorted(names - files) if not is_there(name)] == []
+
+
+def test_a_name_that_is_gone_would_be_noticed() -> None:
+    assert is_there("unlabel.audit.figures.FIGURES")
+    assert not is_there("unlabel.workflow.train_run")
+    assert not is_there("unlabel.audit.gone")
 
 
 def test_the_quick_tests_name_files_of_every_room() -> None:
