@@ -18,7 +18,7 @@ QUICK := $(addprefix tests/, \
 	reproduce/test_measures.py reproduce/test_plan.py \
 	statement/test_canonical.py statement/test_schema.py statement/test_tensors.py \
 	calibration/test_planted.py testing/test_cheats.py \
-	test_cli.py test_docs.py test_loss.py test_randomness.py test_recipe.py test_request.py test_runs.py)
+	test_adopt.py test_cli.py test_docs.py test_loss.py test_randomness.py test_recipe.py test_request.py test_runs.py)
 
 .PHONY: demo test test-quick check docs format clean
 
@@ -38,9 +38,10 @@ check: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-# The list of options comes from the program; `make docs` also writes it anew.
+# The options and the figures come from the program; `make docs` also writes their pages anew.
 docs: .venv/dev.stamp
 	$(BIN)/python -c 'from unlabel.cli.app import build_app; from unlabel.forget.methods import METHODS; print(build_app(METHODS).generate_docs(usage_name="unlabel").rstrip())' > docs/options.md
+	$(BIN)/python -m unlabel.audit.figures > docs/figures.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo site/index.html
 

@@ -107,8 +107,12 @@ class Audit:
         claims: By name, ``C1`` to ``C6``.
         metrics: Every figure of every model.
         comparisons: Every figure that was set against retrained models.
-        controls, data, options, models: JSON-plain records.
-        not_tested, limitations: Sentences.
+        controls: How the audit's own controls came out.
+        data: The source and its counts.
+        options: The options of the audit.
+        models: The audited models, by role.
+        not_tested: Sentences that say what was not tested.
+        limitations: Sentences that say what limits the audit.
         seconds: Of attacks and verdicts.
     """
 
