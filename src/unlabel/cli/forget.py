@@ -55,7 +55,8 @@ def forget_app(asked: Collection[str]) -> App:
     summaries = {name: method.summary for name, method in METHODS.items()}
     for name, summary in {**summaries, **plugin_names()}.items():
         if name in asked:
-            app.command(method_command(find_method(name)), name=name, help=summary)
+            method = find_method(name)
+            app.command(method_command(method), name=name, help=method.summary)
         else:
             app.command(App(name=name, help=summary))
     return app
