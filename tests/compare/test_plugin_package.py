@@ -1,4 +1,4 @@
-"""A method of somebody else's package: installed, it is listed, run and compared like one of the catalogue."""
+"""A method of another package: once installed, it is listed, run and compared like one of ours."""
 
 import json
 import os

@@ -31,14 +31,14 @@ def verify(
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     quiet: Annotated[bool, NoNegative] = False,
 ) -> None:
-    """Check that a run is as its statement says; exit code 3 where it is not.
+    """Check that a run is as its statement says. Exit with 3 if it is not.
 
     Args:
         run: A signed run folder.
-        key: The signer's public key, from a source that you trust; without it the signer is not checked.
-        data: Measure again on this data source, by the quick audit, and compare with what was recorded.
-        before: The original, with --data, where it is neither where it was nor beside RUN.
-        reference: Retrained models, comma-separated, likewise.
+        key: The signer's public key, from a source that you trust. Without it, the signer is not checked.
+        data: Repeat the quick audit on this data source, and compare with the recorded figures.
+        before: With --data: the original, if it is neither at its recorded place nor beside RUN.
+        reference: With --data: retrained models, comma-separated, if they are not found either.
         json_: Print as JSON.
         quiet: No progress.
     """
@@ -46,7 +46,7 @@ def verify(
     from unlabel.statement.verify import Problem, verify_run
 
     if data is None and (before or reference):
-        raise OptionError("--before and --reference say what to measure again with; add --data SOURCE")
+        raise OptionError("--before and --reference are for repeating the audit; add --data SOURCE")
     found = verify_run(run, key, terminal_log(quiet=quiet or json_))
     if data is not None and found.ok:
         again = _measured(run, found, data, before, reference, quiet=quiet or json_)
@@ -90,7 +90,7 @@ def _outside(figure: dict[str, Any]) -> str:
 
 
 def lines(found: "Verified") -> Iterator[str]:
-    """What a person reads: each check and how it came out, then all that is wrong."""
+    """What a person reads: the result of each check, then every problem."""
     said = found.predicate
     wrong = {problem.kind for problem in found.problems}
     words = {None: "not read", True: "valid", False: "NOT VALID"}
