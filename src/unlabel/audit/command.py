@@ -2,8 +2,8 @@
 
 ::
 
-    bench(case, where) -> Bench      the original and its references, read once
-    Bench.audit(after)               any number of unlearned models against them
+    read_shared(case, where) -> SharedOutputs    the original and its references, read once
+    SharedOutputs.audit(after)                   any number of unlearned models against them
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def audit_case(
         data: Another data source than the one the original remembers, for the record.
     """
     assert case.after is not None
-    shared = bench(case, where)
+    shared = read_shared(case, where)
     after = read_run(case.after, "after", shared.sets, where)
     used = Used()
     if settings.includes.transforms or settings.includes.canaries:
@@ -124,16 +124,16 @@ def audit_case(
 
 
 @dataclass(frozen=True)
-class Bench:
-    """All that audits of one request share: read once, then used for any number of unlearned models.
+class SharedOutputs:
+    """What all audits of one request share: outputs read once, then used for any number of unlearned models.
 
     Args:
         case: The runs and their data.
-        sets: P, E and T_in.
+        sets: The images that every model is read on.
         before: The original's outputs.
         references: The references' outputs.
-        random_init: Outputs of the original's network before any training; None where it cannot be made.
-        overlap: What the splits share, in a sentence; None: nothing.
+        random_init: Outputs of the original's network before any training; None if it cannot be made.
+        overlap: What the splits share, in a sentence; None if nothing.
         deterministic: Whether two passes of the original gave equal outputs.
     """
 
@@ -199,15 +199,15 @@ class Bench:
         return audit_outputs(inputs, options, log, memory)
 
 
-def bench(case: Case, where: Run) -> Bench:
+def read_shared(case: Case, where: Run) -> SharedOutputs:
     """Reads the original and its references, and looks at the splits.
 
     Args:
         case: The runs and their data.
-        where: One process; its seed draws T_in and the untrained network.
+        where: One process; its seed draws the training images and the untrained network.
     """
     sets = sets_of(case.source, where.seed, case.planting)
-    return Bench(
+    return SharedOutputs(
         case,
         sets,
         read_run(case.original, "before", sets, where),

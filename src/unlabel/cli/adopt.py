@@ -44,19 +44,14 @@ def adopt(
         json_: Print the record as JSON.
         force: Replace an existing run folder.
     """
-    from unlabel.exchange.adopt import adopt_run
+    from unlabel.exchange.adopt import ForeignModel, adopt_run
 
     record = adopt_run(
-        model,
-        weights,
-        labels,
+        ForeignModel(model, weights, labels, mean, std, names(without)),
         data,
         out,
         place.start(),
-        mean=mean,
-        std=std,
         image_size=image_size,
-        without=names(without),
         skip_bad=skip_bad,
         force=force,
         command=command_line(),

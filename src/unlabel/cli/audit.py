@@ -72,9 +72,10 @@ def audit(
     where, references, made = place.start(), [Path(name) for name in names(reference)], []
     if make_references is not None:
         from unlabel.audit.references import make_references as make
+        from unlabel.audit.setup import open_case
 
-        options = {"given": references, "data": data, "epochs": epochs, "lr": lr, "command": command_line()}
-        made = make(run, before, make_references, where, **options)
+        case = open_case(run, before, references, where, data)
+        made = make(case, make_references, where, epochs=epochs, lr=lr, command=command_line())
     elif epochs is not None or lr is not None:
         raise OptionError("--epochs and --lr are for training references; add --make-references 3")
     result = audit_run(

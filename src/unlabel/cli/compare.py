@@ -46,25 +46,22 @@ def compare(
         force: Compute finished cells again, and replace another comparison in OUT.
         json_: Print the comparison as JSON.
     """
-    from unlabel.compare.command import compare_run
+    from unlabel.compare.command import CompareOptions, compare_run
     from unlabel.compare.text_table import lines
 
-    comparison = compare_run(
-        run,
-        names(labels),
-        names(methods),
-        out,
-        place.start(),
+    options = CompareOptions(
         seeds=seeds,
         budget_steps=budget_steps,
-        references=[Path(name) for name in names(reference)],
         make_references=make_references,
         images=images,
         settings=search,
         data=data,
         force=force,
         keep_models=keep_models,
-        command=command_line(),
+    )
+    references = [Path(name) for name in names(reference)]
+    comparison = compare_run(
+        run, names(labels), names(methods), references, out, place.start(), options, command=command_line()
     )
     if json_:
         print(json.dumps(comparison, ensure_ascii=False))

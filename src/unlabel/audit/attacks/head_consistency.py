@@ -56,5 +56,5 @@ def _off(outputs: Outputs, weight: NDArray[np.float64], bias: NDArray[np.float64
     exact = features.astype(np.float64)
     size = np.abs(exact) @ np.abs(weight).T + np.abs(bias)
     unit = BRAIN if len(features) and not (features.view(np.uint32) & 0xFFFF).any() else SINGLE
-    room = (2.0 if unit == BRAIN else ROUNDINGS) * unit * size
-    return np.abs(outputs.logits - (exact @ weight.T + bias)) > room
+    allowed = (2.0 if unit == BRAIN else ROUNDINGS) * unit * size
+    return np.abs(outputs.logits - (exact @ weight.T + bias)) > allowed
