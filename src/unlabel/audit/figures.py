@@ -501,8 +501,8 @@ def figure(id_: str) -> Figure:
 
 def name_of(id_: str) -> str:
     """The name of a figure; its id where this version does not know it."""
-    found = find(id_)
-    return id_ if found is None else found.name
+    entry = find(id_)
+    return id_ if entry is None else entry.name
 
 
 def unit_of(id_: str) -> Unit:

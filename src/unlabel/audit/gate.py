@@ -40,18 +40,18 @@ def required(names: Iterable[str]) -> tuple[str, ...]:
         >>> required(["unlearned", "c3", "useful"])
         ('C1', 'C2', 'C3', 'C4', 'C5')
     """
-    known = {name.casefold(): claims for name, claims in NAMES.items()}
-    found: set[str] = set()
+    claims_of = {name.casefold(): claims for name, claims in NAMES.items()}
+    wanted: set[str] = set()
     for name in names:
-        if name.casefold() not in known:
+        if name.casefold() not in claims_of:
             raise OptionError(
                 f"--require names '{name}', which is no claim.{suggest(name, NAMES)} Expected some of"
                 f" {', '.join(NAMES)}, comma-separated"
             )
-        found |= {*known[name.casefold()]}
-    if not found:
+        wanted |= {*claims_of[name.casefold()]}
+    if not wanted:
         raise OptionError(f"--require names no claim; expected some of {', '.join(NAMES)}, comma-separated")
-    return tuple(sorted(found))
+    return tuple(sorted(wanted))
 
 
 def judge(audit: Audit, claims: Iterable[str]) -> tuple[int, str]:

@@ -361,12 +361,12 @@ class AuditInputs:
         if [subject.role for subject in self.subjects] != roles:
             raise OptionError(f"roles are {[subject.role for subject in self.subjects]}, expected {roles}")
         labels = self.request.labels
-        parts = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
+        splits = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
         for subject in self.subjects:
-            check(subject, len(labels), **parts)
+            check(subject, len(labels), **splits)
         if budget.transforms:
-            check_altered(self.altered, self.subjects, parts["probe"], parts["test"])
-        return replace(self, **parts)
+            check_altered(self.altered, self.subjects, splits["probe"], splits["test"])
+        return replace(self, **splits)
 
 
 @dataclass(frozen=True)
@@ -444,9 +444,9 @@ def check_altered(
         raise OptionError(
             f"a budget beyond quick tests {after} after transforms of its weights; pass them as altered="
         )
-    known = {subject.run for subject in subjects[1:]}
+    runs = {subject.run for subject in subjects[1:]}
     for item in altered:
-        if item.subject.run not in known:
+        if item.subject.run not in runs:
             raise OptionError(f"{item.subject.run}, transformed by {item.transform}, is not in this audit")
         for name, outputs, data in (("P", item.subject.probe, probe), ("E", item.subject.test, test)):
             for table in (outputs.logits, outputs.features[PENULTIMATE]):

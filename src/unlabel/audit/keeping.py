@@ -83,12 +83,12 @@ def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Mappin
 def _budget(file: Path, weights: Path) -> str | None:
     """The budget of an audit of these weights; None where the file is no such audit."""
     try:
-        found = read_json(file)
-        budget, sha256 = found["options"]["budget"], found["models"]["after"]["sha256"]
+        content = read_json(file)
+        budget, sha256 = content["options"]["budget"], content["models"]["after"]["sha256"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    known = budget in BUDGETS and weights.is_file() and sha256 == file_sha256(weights)
-    return budget if known else None
+    ours = budget in BUDGETS and weights.is_file() and sha256 == file_sha256(weights)
+    return budget if ours else None
 
 
 def _digest(file: Path) -> str | None:

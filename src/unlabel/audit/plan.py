@@ -179,19 +179,19 @@ def seconds_of(
     models = references + 2
     images = len(sets.probe) + len(sets.test)
     size = images / 10_000
-    more = len(TRANSFORMS) * (references + 1)
+    changed = len(TRANSFORMS) * (references + 1)
     near = sum(min(len(part), PERTURBED) for part in (sets.probe, sets.test))
     quick = models * (images + len(sets.train)) + (models - 1) * near
     reading = {
         "quick": quick,
-        "standard": quick + more * images,
-        "full": quick + (more + models) * images,
+        "standard": quick + changed * images,
+        "full": quick + (changed + models) * images,
     }
     unit = ATTACKS * size * labels * ways
     attacks = {
         "quick": unit * models,
-        "standard": unit * (2 * models + 0.6 * more),
-        "full": unit * ((2 + BELOW) * models + 0.6 * more),
+        "standard": unit * (2 * models + 0.6 * changed),
+        "full": unit * ((2 + BELOW) * models + 0.6 * changed),
     }
     shown, read = training_images(len(sets.test), options)
     missing = max(references - len(case.references), 0)

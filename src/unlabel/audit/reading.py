@@ -246,14 +246,14 @@ def alter(
 
 def read_canaries(loaded: Sequence[Loaded], case: Case, sets: Sets, where: Run) -> list[Canaries]:
     """What every model says of the canaries of each forgotten label."""
-    found = []
+    canaries = []
     for name in case.request.masked:
         if (item := case.planting.get(name)) is None:
             continue
-        said = {}
+        outputs = {}
         for model in loaded:
             images = scaled(case.source.train.take(item.positions), model.config)
             key = key_of(model, sets.digest)
-            said[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
-        found.append(Canaries(name, item.planted, item.true, said))
-    return found
+            outputs[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
+        canaries.append(Canaries(name, item.planted, item.true, outputs))
+    return canaries

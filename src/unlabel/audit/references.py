@@ -136,8 +136,8 @@ def _train(job: Job, case: Case, command: str) -> None:
 
 def _canaries(case: Case) -> CanaryPlan | None:
     """The original's canaries: planted in retained labels, they are part of its recipe."""
-    known = case.source.facts.get("canaries")
-    return CanaryPlan(known["count"], tuple(known["labels"]), known["seed"]) if known else None
+    canaries = case.source.facts.get("canaries")
+    return CanaryPlan(canaries["count"], tuple(canaries["labels"]), canaries["seed"]) if canaries else None
 
 
 def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) -> tuple[Blueprint, Run]:

@@ -153,14 +153,14 @@ def check_manifest(before: Path, source: Source) -> None:
     Raises:
         ModelError: They are not the same.
     """
-    file, known = before / CANARIES, source.facts.get("canaries")
-    if not known or not file.is_file():
+    file, canaries = before / CANARIES, source.facts.get("canaries")
+    if not canaries or not file.is_file():
         return
     try:
-        found = digest(read_json(file))
+        listed_digest = digest(read_json(file))
     except (ValueError, TypeError) as error:
         raise ModelError(f"{file} is damaged ({error}); expected the file that unlabel wrote") from error
-    if found != known["sha256"]:
+    if listed_digest != canaries["sha256"]:
         raise ModelError(
             f"{file} does not list the canaries that {before} was trained with; restore the file"
         )
@@ -217,14 +217,14 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
         references: Runs said to be retrained without the labels.
         request: The labels.
     """
-    seen = {item.sha256: item.path for item in audited}
+    weights = {item.sha256: item.path for item in audited}
     for reference in references:
-        if reference.sha256 in seen:
+        if reference.sha256 in weights:
             raise OptionError(
-                f"--reference {reference.path} has the same weights as {seen[reference.sha256]}; expected"
+                f"--reference {reference.path} has the same weights as {weights[reference.sha256]}; expected"
                 " models retrained independently, each with its own seed"
             )
-        seen[reference.sha256] = reference.path
+        weights[reference.sha256] = reference.path
         if reference.config.labels != request.labels:
             raise ModelError(f"--reference {reference.path} has other labels than {audited[0].path}")
         if set(reference.config.forgotten) != set(request.masked):
@@ -237,20 +237,20 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
 
 def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
     """In what the references were made otherwise than the original, in sentences."""
-    found, recipe = [], before.record.get("blueprint")
+    sentences, recipe = [], before.record.get("blueprint")
     for reference in references:
         if not recipe:
-            found.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
+            sentences.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
         elif reference.in_memory:
-            found.append(
+            sentences.append(
                 f"how {reference.path} was trained is not recorded; it may differ from {before.path}"
             )
             continue
         elif reference.record.get("blueprint") != recipe:
-            found.append(f"{reference.path} was trained by another recipe than {before.path}")
+            sentences.append(f"{reference.path} was trained by another recipe than {before.path}")
         if _digest(reference) != _digest(before):
-            found.append(f"{reference.path} was trained on other data than {before.path}")
-    return found
+            sentences.append(f"{reference.path} was trained on other data than {before.path}")
+    return sentences
 
 
 def _digest(loaded: Loaded) -> str | None:

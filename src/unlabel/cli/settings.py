@@ -66,8 +66,8 @@ class Settings:
         read = [argument for argument in arguments if any(token.source == NAME for token in argument.tokens)]
         names = [argument.name.removeprefix("--") for argument in read]
         if names:
-            found = ", ".join(f"{name} = {json.dumps(options[name.replace('-', '_')])}" for name in names)
-            self.said = f"unlabel: options read from {Path(NAME).absolute()}: {found}"
+            values = ", ".join(f"{name} = {json.dumps(options[name.replace('-', '_')])}" for name in names)
+            self.said = f"unlabel: options read from {Path(NAME).absolute()}: {values}"
 
 
 def read_settings(file: Path) -> dict[str, dict[str, Any]]:

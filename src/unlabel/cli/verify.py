@@ -74,8 +74,8 @@ def _measured(
 
     if found.predicate["audit"] is None:
         raise OptionError(f"{run} has no audit, so there is no figure to measure again; leave out --data")
-    more = {"before": before, "references": [Path(name) for name in names(reference)]}
-    again = measure_again(run, read_json(run / AUDIT), data, log=terminal_log(quiet=quiet), **more)
+    others = {"before": before, "references": [Path(name) for name in names(reference)]}
+    again = measure_again(run, read_json(run / AUDIT), data, log=terminal_log(quiet=quiet), **others)
     return again | {"outside": [asdict(figure) for figure in again["outside"]]}
 
 
@@ -91,7 +91,7 @@ def _outside(figure: dict[str, Any]) -> str:
 
 def lines(found: "Verified") -> Iterator[str]:
     """What a person reads: the result of each check, then every problem."""
-    said = found.predicate
+    predicate = found.predicate
     wrong = {problem.kind for problem in found.problems}
     words = {None: "not read", True: "valid", False: "NOT VALID"}
     checked = "signer not checked: name the signer's public key with --key"
@@ -100,12 +100,12 @@ def lines(found: "Verified") -> Iterator[str]:
     yield f"signature        {words[found.signature]}{', ' + checked if found.signature else ''}"
     if found.key_id:
         yield f"key              {found.key_id}"
-    if said:
-        signer = said["signer"] or "nobody is named"
-        yield f"signer           {signer}, {said['issued_at']} (their own words)"
+    if predicate:
+        signer = predicate["signer"] or "nobody is named"
+        yield f"signer           {signer}, {predicate['issued_at']} (their own words)"
         state = "NOT as they were" if "file" in wrong else "all as they were"
         yield f"files            {found.files} listed, {state}"
-        yield f"headline         {str(said.get('headline'))[:100]}"
+        yield f"headline         {str(predicate.get('headline'))[:100]}"
     for name in found.ignored[:MOST_LINES]:
         yield f"ignored          {name}: left by a command that was killed, not signed; delete it"
     if found.data is not None:

@@ -53,12 +53,12 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
         "P": (sets.probe, subject.probe),
         "E": (sets.test, subject.test),
     }
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for name, (data, said) in splits.items():
         judged_on = answerable(data.with_labels(request.labels), request.retained_columns)
         labels = measurable(judged_on, request.retained)
         if not labels:
-            found[name] = None
+            table[name] = None
             continue
         utility = read_utility(
             replace(subject, test=said), judged_on, labels, options, request.retained_columns
@@ -66,7 +66,7 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
         each = {label: utility.labels[label][UTILITY_AUC.id] for label in labels}
         macro = utility.macro(UTILITY_AUC.id)
         worst = min(each, key=lambda label: each[label].value)
-        found[name] = {
+        table[name] = {
             "macro": {"value": macro.value, "ci": macro.interval(0.95, 0.0, 1.0), "n": macro.n},
             "worst": {"label": worst, "value": each[worst].value},
             "labels": {
@@ -75,7 +75,7 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
             },
             "ece": utility.macro(UTILITY_CALIBRATION.id).value,
         }
-    return found
+    return table
 
 
 def shapes_of(
@@ -164,9 +164,9 @@ def value_of(record: Mapping[str, Any], figure: str, label: str | None = None) -
         name, _, split = figure.removeprefix("util.auc.").partition("@")
         table = (record.get("utility") or {}).get(split or "E")
         return None if table is None else table[name]["value"]
-    found = [
+    values = [
         row["value"]
         for row in record.get("figures", ())
         if row["id"] == figure and label in (None, row["label"])
     ]
-    return float(np.mean(found)) if found else None
+    return float(np.mean(values)) if values else None

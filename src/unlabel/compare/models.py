@@ -36,14 +36,14 @@ def read_models(
     )
     questions = {name: ask(name, probe, test, train) for name in case.request.masked}
     context = Context(questions, case.request, probe, test, train, options, shared.random_init, log, memory)
-    found = gather(subjects, context)
+    evidence = gather(subjects, context)
     records = []
     for index, (subject, loaded) in enumerate(zip(subjects, [case.original, *case.references], strict=True)):
         rows = [
             row
             for name, question in questions.items()
             for row in label_rows(
-                subject, found.owns[index][name], found.readings[index][name], None, question, options
+                subject, evidence.owns[index][name], evidence.readings[index][name], None, question, options
             )
         ]
         read = reading(rows, subject, questions, sets, case.request, options)
@@ -53,7 +53,7 @@ def read_models(
     return {
         "before": records[0],
         "references": records[1:],
-        "floor": plain(figure_rows(floor_rows(found.floors))),
+        "floor": plain(figure_rows(floor_rows(evidence.floors))),
     }
 
 

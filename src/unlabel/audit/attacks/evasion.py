@@ -50,31 +50,31 @@ def read_evasion(subject: Subject, question: Question, context: Context) -> dict
         ``probe.adv.lsq`` on P and E; ``own.adv@nudged``; and, with the endings ``@nudged`` and ``@train``,
         ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured is not there.
     """
-    found = {LEAST_SQUARES.id: least_squares(subject, question)}
+    readings = {LEAST_SQUARES.id: least_squares(subject, question)}
     options, once = context.options, replace(context.options, probe_seeds=1)
     shown = [column for column in range(len(context.request.labels)) if column not in context.hidden]
     for ending, (there, asked) in views(subject, question, options.seed).items():
         if ending == PERTURBED:
-            found[OWN_PERTURBED.id] = (
+            readings[OWN_PERTURBED.id] = (
                 OwnOutput.of(there, asked, exclusive=context.exclusive).signed(asked).absolute()
             )
-        known = asked.known
-        x, y = there.probe.logits[known][:, shown], asked.probe[known] == 1
+        annotated = asked.known
+        x, y = there.probe.logits[annotated][:, shown], asked.probe[annotated] == 1
         trees = guess_trees(x, y, there.test.logits[:, shown], options)
-        found[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
+        readings[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
         probes = read_features(there.probe, there.test, asked, once)
-        found |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
-    return found
+        readings |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
+    return readings
 
 
 def least_squares(subject: Subject, question: Question) -> Estimate:
     """Advantage on E of the linear function of the features that is nearest to the label on P."""
-    known = question.known
-    features = subject.probe.features[PENULTIMATE][known]
+    annotated = question.known
+    features = subject.probe.features[PENULTIMATE][annotated]
     standard = Standard.of(features)
     tables = (standard(table) for table in (features, subject.test.features[PENULTIMATE]))
     x, x_test = (np.column_stack([table, np.ones(len(table))]) for table in tables)
-    weights = np.linalg.lstsq(x, 2.0 * (question.probe[known] == 1) - 1, rcond=SMALLEST)[0]
+    weights = np.linalg.lstsq(x, 2.0 * (question.probe[annotated] == 1) - 1, rcond=SMALLEST)[0]
     return advantage(x_test @ weights, question.test, question.test_cluster)
 
 

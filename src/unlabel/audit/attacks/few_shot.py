@@ -53,11 +53,11 @@ def balanced(
     kinds = [np.flatnonzero(target == kind) for kind in (1, 0)]
     if min(map(len, kinds)) < n // 2:
         return []
-    found = []
+    positions = []
     for draw in range(draws):
         rank = uniform(seed, f"audit/{stream}", column, draw, np.arange(len(target)))
-        found.append(np.concatenate([kind[np.argsort(rank[kind])[: n // 2]] for kind in kinds]))
-    return found
+        positions.append(np.concatenate([kind[np.argsort(rank[kind])[: n // 2]] for kind in kinds]))
+    return positions
 
 
 def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOptions) -> dict[int, Relearnt]:
@@ -76,7 +76,7 @@ def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOp
     """
     standard = Standard.of(probe.features[PENULTIMATE])
     x, x_test = standard(probe.features[PENULTIMATE]), standard(test.features[PENULTIMATE])
-    found = {}
+    relearnt = {}
     for n in options.few_sizes:
         areas = [
             auc(
@@ -87,8 +87,8 @@ def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOp
             for rows in samples(question, n, options)
         ]
         if areas:
-            found[n] = Relearnt(mean(areas), tuple(area.value for area in areas))
-    return found
+            relearnt[n] = Relearnt(mean(areas), tuple(area.value for area in areas))
+    return relearnt
 
 
 def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
@@ -103,8 +103,8 @@ def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
     differences = np.array(after.draws) - np.mean([reference.draws for reference in references], axis=0)
     draws = len(differences)
     between = float(np.var(differences, ddof=1)) / draws
-    parts = [(excess.se**2, max(excess.groups - 1, 1)), (between, draws - 1)]
+    variances = [(excess.se**2, max(excess.groups - 1, 1)), (between, draws - 1)]
     if len(references) > 1:
         spread = float(np.var([reference.mean.value for reference in references], ddof=1))
-        parts.append((spread / len(references), len(references) - 1))
-    return replace(combined(excess.value, parts), draws=between)
+        variances.append((spread / len(references), len(references) - 1))
+    return replace(combined(excess.value, variances), draws=between)

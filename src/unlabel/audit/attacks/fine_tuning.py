@@ -103,7 +103,7 @@ def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOpt
     Keyed by label, draw and position alone, so they are the same for every model. None where too few are
     left.
     """
-    found = []
+    draws = []
     for draw, rows in enumerate(balanced(target, column, n, options.tune_draws, f"tune/{n}", options.seed)):
         rank = uniform(options.seed, f"audit/held/{n}", column, draw, np.arange(len(target)))
         rank[rows], rank[target < 0] = 2.0, 2.0
@@ -111,8 +111,8 @@ def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOpt
         held = np.sort(order[: min(HELD, int(np.sum(rank < 1.0)))])
         if min(np.sum(target[held] == kind) for kind in (0, 1)) < LEAST:
             return []
-        found.append((rows, held))
-    return found
+        draws.append((rows, held))
+    return draws
 
 
 def best_of_rates(
@@ -187,8 +187,8 @@ def tune(
             batch = batch_of(data, rows[positions], run.device, seed=options.seed, epoch=epoch)
             other.train()
             with run.fabric.autocast():
-                said = other(batch.image)[:, 0].float()
-            loss = nn.functional.binary_cross_entropy_with_logits(said, batch.target[:, column].float())
+                logits = other(batch.image)[:, 0].float()
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.target[:, column].float())
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -209,19 +209,19 @@ def renewed(model: nn.Module, data: Dataset, column: int, rows: NDArray[np.int64
         run: Where.
     """
     other, quiet = engine.place(copy.deepcopy(model), run), replace(run, log=SILENT)
-    seen = outputs(other, data.take(rows), quiet).features[PENULTIMATE]
-    standard = Standard.of(seen)
-    fitted = fit_logistic(standard(seen), data.target[rows, column] == 1)
-    weight = np.zeros(seen.shape[1])
+    features = outputs(other, data.take(rows), quiet).features[PENULTIMATE]
+    standard = Standard.of(features)
+    fitted = fit_logistic(standard(features), data.target[rows, column] == 1)
+    weight = np.zeros(features.shape[1])
     weight[standard.keep] = fitted.coef_[0][: len(standard.keep)] / standard.scale
     bias = float(np.ravel(fitted.intercept_)[0] - weight[standard.keep] @ standard.centre)
     name, head = find_head(other, len(data.labels))
-    parent, _, own = name.rpartition(".")
+    parent, _, layer = name.rpartition(".")
     fresh = nn.Linear(head.in_features, 1, device="meta").to_empty(device="cpu")  # draws no random number
     with torch.no_grad():
         fresh.weight.copy_(torch.from_numpy(weight[None]))
         fresh.bias.fill_(bias)
-    setattr(other.get_submodule(parent), own, fresh)
+    setattr(other.get_submodule(parent), layer, fresh)
     return engine.place(other.requires_grad_(True), run)
 
 
@@ -237,9 +237,9 @@ def batch_at(step: int, n: int, draw: int, seed: int) -> tuple[NDArray[np.int64]
 def say(model: nn.Module, data: Dataset, positions: NDArray[np.int64], run: Run) -> Scores:
     """The only output of a tuned model on some images, float32; a model that broke says 0."""
     model.eval()
-    parts = []
+    scores = []
     for start in range(0, len(positions), READ):
         batch = batch_of(data, positions[start : start + READ], run.device)
         with run.fabric.autocast():
-            parts.append(model(batch.image)[:, 0].float().cpu().numpy())
-    return np.nan_to_num(np.concatenate(parts), posinf=0.0, neginf=0.0)
+            scores.append(model(batch.image)[:, 0].float().cpu().numpy())
+    return np.nan_to_num(np.concatenate(scores), posinf=0.0, neginf=0.0)

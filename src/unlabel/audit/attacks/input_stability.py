@@ -44,23 +44,23 @@ def oddities(model: nn.Module, data: Dataset, run: Run) -> tuple[str, ...]:
     keep = spread > RESOLUTION[coarse] * np.abs(usual.mean(0))
     if not keep.any():
         return ()
-    found = []
+    faults = []
     few = sum(COMPANY)
     alone = _features(model, part, pixels[:few], run, COMPANY)
     apart = np.abs(alone - usual[: len(alone)])[:, keep] / spread[keep]
     if apart.max() > (10 * ALONE if coarse else ALONE):
-        found.append("An image that is read alone gets other features than the same image among others.")
+        faults.append("An image that is read alone gets other features than the same image among others.")
     if pixels.std(0).mean() < CONTRAST:
-        return tuple(found)
+        return tuple(faults)
     lighter = np.where(pixels < 255, pixels + 1, pixels).astype(np.uint8)
     moved = _features(model, part, lighter, run, USUAL) - usual
     share = (moved**2).mean(0)[keep] / (2 * spread[keep] ** 2)
     if share.max() > MOST:
-        found.append(
+        faults.append(
             f"One shade of 255 moves a feature by {share.max():.0%} of what sets images apart: it does not"
             " tell what is in a picture, and what it hides can be averaged out."
         )
-    return tuple(found)
+    return tuple(faults)
 
 
 def _features(

@@ -94,8 +94,8 @@ class OwnOutput:
 
     def positive_rate(self, question: Question) -> Estimate:
         """Share of images called present. Descriptive: a shift of the output moves it at will."""
-        known = question.test >= 0
-        return average((self.test > 0).astype(float), known, question.test_cluster)
+        annotated = question.test >= 0
+        return average((self.test > 0).astype(float), annotated, question.test_cluster)
 
 
 def restored(
@@ -129,9 +129,9 @@ def best_cut(score: Floats, y: NDArray[np.bool_]) -> tuple[float, bool]:
     ordered, present = score[order], y[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(score) - 1)
     gain = (np.cumsum(~present) / (~y).sum() - np.cumsum(present) / y.sum())[last]
-    place = int(np.argmax(np.abs(gain)))
-    after = ordered[min(last[place] + 1, len(score) - 1)]
-    return float((ordered[last[place]] + after) / 2), bool(gain[place] >= 0)
+    best = int(np.argmax(np.abs(gain)))
+    after = ordered[min(last[best] + 1, len(score) - 1)]
+    return float((ordered[last[best]] + after) / 2), bool(gain[best] >= 0)
 
 
 def mutual_bits(cells: Floats) -> Floats:
@@ -152,13 +152,13 @@ def decision_bits(
 
     The 95 % interval is a percentile bootstrap over identities (Poisson weights, the same for every model).
     """
-    known = question.known
+    annotated = question.known
     if own.absent:
         return 0.0, (0.0, 0.0)
-    cut, above = best_cut(own.probe[known], question.probe[known] == 1)
+    cut, above = best_cut(own.probe[annotated], question.probe[annotated] == 1)
     used = question.test >= 0
-    said = (own.test[used] > cut) == above
-    cell = 2 * said.astype(int) + (question.test[used] == 1)
+    guesses = (own.test[used] > cut) == above
+    cell = 2 * guesses.astype(int) + (question.test[used] == 1)
     names, code = np.unique(question.test_cluster[used], return_inverse=True)
     counts = np.stack([np.bincount(code, cell == kind, len(names)) for kind in range(4)], axis=1)
     weights = poisson_weights(options.seed, options.resamples, len(names))
@@ -200,8 +200,8 @@ def guess_trees(
 def read_others_linear(subject: Subject, hidden: tuple[int, ...], question: Question) -> Estimate:
     """What a linear attack reads from the columns outside `hidden`: its advantage on E."""
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
-    known = question.known
-    x, y = subject.probe.logits[known][:, shown], question.probe[known] == 1
+    annotated = question.known
+    x, y = subject.probe.logits[annotated][:, shown], question.probe[annotated] == 1
     score = guess_linear(x, y, subject.test.logits[:, shown])
     return advantage(score, question.test, question.test_cluster)
 
@@ -211,8 +211,8 @@ def read_others(
 ) -> dict[str, Estimate]:
     """What the columns outside `hidden` tell of the label: advantage of both attacks on E."""
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
-    known = question.known
-    x, y = subject.probe.logits[known][:, shown], question.probe[known] == 1
+    annotated = question.known
+    x, y = subject.probe.logits[annotated][:, shown], question.probe[annotated] == 1
     x_test = subject.test.logits[:, shown]
     trees = guess_trees(x, y, x_test, options)
     return {
@@ -234,8 +234,8 @@ def floor(
         question: The forgotten label.
         options: Sizes and seed.
     """
-    known = question.known
-    x = np.where(probe >= 0, probe, np.nan)[known]
+    annotated = question.known
+    x = np.where(probe >= 0, probe, np.nan)[annotated]
     x_test = np.where(test >= 0, test, np.nan)
-    score = guess_trees(x, question.probe[known] == 1, x_test, options)
+    score = guess_trees(x, question.probe[annotated] == 1, x_test, options)
     return advantage(score, question.test, question.test_cluster)
