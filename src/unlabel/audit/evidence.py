@@ -131,7 +131,7 @@ def _jobs(subjects: Sequence[Subject], context: Context) -> dict[Place, Job]:
 
 
 def _truth(context: Context) -> tuple[Any, Any]:
-    """Annotations of the retained labels on P and E."""
+    """Annotations of the retained labels on the probe and test splits."""
     retained = list(context.request.retained_columns)
     return context.probe.target[:, retained], context.test.target[:, retained]
 

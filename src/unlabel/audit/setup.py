@@ -1,10 +1,10 @@
-"""What an audit of run folders is about: runs, labels, images. What does not fit together is refused.
+"""The runs, labels and images of an audit. What does not fit together is refused.
 
 ::
 
     open_case(run, before, references)         -> models, request, source
     open_request(labels, before, references)   -> the same, where nothing has been unlearned yet
-    sets_of(source)                            -> P, E, T_in
+    sets_of(source)                            -> the probe split, the test split, the training images
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from unlabel.runs.config import Config
 from unlabel.runs.folder import CANARIES, Loaded, load_run
 from unlabel.runs.record import planted_source
 
-TRAIN_IMAGES = 5000  # T_in: enough for an interval of .02 on an advantage of 0
+TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
 MADE, ADOPTED = "train", "adopt"  # methods that forget nothing
 
 
@@ -44,13 +44,13 @@ class Sets:
 
     @cached_property
     def perturbed(self) -> tuple[Dataset, Dataset]:
-        """Images of P and of E, perturbed: made once, for all models."""
+        """Images of the probe split and of the test split, perturbed: made once, for all models."""
         return perturbed(self.probe, self.seed), perturbed(self.test, self.seed)
 
 
 @dataclass(frozen=True)
 class Case:
-    """The runs of an audit, read and found to belong together, and their data."""
+    """The runs of an audit, read and checked to belong together, and their data."""
 
     original: Loaded
     after: Loaded | None  # None where nothing has been unlearned yet
@@ -258,7 +258,7 @@ def _digest(loaded: Loaded) -> str | None:
 
 
 def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets:
-    """P, E and a keyed sample of the training images; images with a canary are not in it."""
+    """The probe and test splits, and a keyed sample of the training images without canaries."""
     whole = np.ones(len(source.train), bool)
     for item in (planting or {}).values():
         whole[item.positions] = False
@@ -270,7 +270,11 @@ def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets
 
 def overlap(source: Source) -> str | None:
     """What images or identities the splits share, in a sentence; None where they share nothing."""
-    named = {"the training images": source.train, "P": source.probe, "E": source.test}
+    named = {
+        "the training split": source.train,
+        "the probe split": source.probe,
+        "the test split": source.test,
+    }
     names = list(named)
     for position, first in enumerate(names):
         for second in names[position + 1 :]:

@@ -44,7 +44,7 @@ def figure_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
 
 
 def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOptions) -> dict[str, Any]:
-    """AUC of the retained labels on T_in, P and E: the mean, the worst and each, with 95 % intervals.
+    """AUC of the retained labels on every split: the mean, the worst and each, with 95 % intervals.
 
     Labels without two images of each kind in a split are left out there; a split without any is None.
     """
@@ -81,7 +81,7 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
 def shapes_of(
     subject: Subject, questions: Mapping[str, Question], sets: Sets, *, exclusive: bool
 ) -> dict[str, Any]:
-    """Counts for pictures: entropy of every output on T_in and E, and the forgotten labels' own logits on E.
+    """Counts for pictures: entropy of every output on two splits, and the forgotten labels' own test logits.
 
     Entropy is in bits, of each label's probability; of exclusive classes, of the answer as a whole divided
     by that of an even guess. Logits (log-odds of a class) beyond the outer edges are counted at the edge.
@@ -157,8 +157,8 @@ def reading(
 def value_of(record: Mapping[str, Any], figure: str, label: str | None = None) -> float | None:
     """A figure of a cell or a model: of one label, or the mean over the forgotten ones; None if not there.
 
-    ``util.auc.macro`` is the mean AUC of the retained labels on E, ``util.auc.worst`` the lowest;
-    ``@T_in`` or ``@P`` behind it names another split.
+    ``util.auc.macro`` is the mean AUC of the retained labels on the test split, ``util.auc.worst`` the
+    lowest; ``@T_in`` (training) or ``@P`` (probe) after it names another split.
     """
     if figure.startswith("util.auc."):
         name, _, split = figure.removeprefix("util.auc.").partition("@")

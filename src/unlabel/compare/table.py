@@ -20,9 +20,9 @@ MEAN_AUC, WORST_AUC = UTILITY_AUC_MEAN.id, "util.auc.worst"  # see `cell_figures
 FIGURES: tuple[tuple[str, str, str], ...] = (  # id, heading, unit
     *((item.id, item.column, item.unit) for item in ALL if item.column),
     (f"{MEAN_AUC}@T_in", "AUC, training", "auc"),
-    (f"{MEAN_AUC}@P", "AUC, P", "auc"),
-    (MEAN_AUC, "AUC, E", "auc"),
-    (WORST_AUC, "worst AUC, E", "auc"),
+    (f"{MEAN_AUC}@P", "AUC, probe", "auc"),
+    (MEAN_AUC, "AUC, test", "auc"),
+    (WORST_AUC, "worst AUC, test", "auc"),
 )
 
 
@@ -77,7 +77,7 @@ def table(
             "hyperparameters": {
                 "scientific": ["method"],
                 "nuisance": "the method's own options, "
-                + ("searched on P" if search else "at their defaults"),
+                + ("searched on the probe split" if search else "at their defaults"),
                 "fixed": ["steps", "images", "batch size", "calibration images", "seeds", "network", "data"],
             },
             "margins": {

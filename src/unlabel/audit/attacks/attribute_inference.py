@@ -46,9 +46,10 @@ def balanced_bits(present: float, absent: float) -> float:
 def attribute_inference(subject: Subject, hidden: tuple[int, ...], question: Question) -> list[Metric]:
     """``paper_aia``: a linear attacker on the other outputs, and one on the features, as decisions.
 
-    Balanced accuracy p of yes-or-no guesses, threshold and direction chosen on P: what papers print. Beside
-    it stand ``|2p - 1|``, which turning the answers round does not change, and the bits that the decisions
-    tell of a label that half of the images have: never more than the attack can show, and no bound on others.
+    Balanced accuracy p of yes-or-no guesses, threshold and direction chosen on the probe split: what papers
+    print. Beside it stand ``|2p - 1|``, which turning the answers round does not change, and the bits that
+    the decisions tell of a label that half of the images have: never more than the attack can show, and no
+    bound on others.
     """
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
     attacked = {
@@ -80,7 +81,7 @@ def attribute_inference(subject: Subject, hidden: tuple[int, ...], question: Que
 
 
 def code_length(outputs: Outputs, question: Question, options: AuditOptions) -> tuple[float, float, int]:
-    """Bits to send P's annotations when each block is coded by a probe fitted to all earlier ones.
+    """Bits to send the probe images' annotations, if a probe fitted to all earlier blocks codes each block.
 
     Blocks double; the first costs one bit an image. Images come in an order keyed by the seed.
 

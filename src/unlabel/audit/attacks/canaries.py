@@ -95,7 +95,7 @@ def attack_canaries(
     Args:
         canaries: The planted annotations and every model's outputs on their images.
         subjects: The models, the original first.
-        question: The label, with the honest annotations of T_in.
+        question: The label, with the honest annotations of the training images.
         options: Seed.
 
     Raises:
@@ -146,7 +146,7 @@ def _own(
 
 
 def _probe(subject: Subject, features: NDArray[np.floating], question: Question) -> Floats:
-    """A linear probe fitted to T_in and its annotations, read on the canaries' images."""
+    """A linear probe fitted to the training images and their annotations, read on the canaries' images."""
     annotated = question.train >= 0
     standard = Standard.of(subject.train.features[PENULTIMATE][annotated])
     x = standard(subject.train.features[PENULTIMATE][annotated])

@@ -81,7 +81,7 @@ def small_images(data: Dataset) -> Floats:
 
 
 def raw_images(probe: Dataset, test: Dataset, seed: int) -> tuple[Floats, Floats]:
-    """Leading 128 principal components of the small images of P, and E in the same coordinates."""
+    """Leading 128 principal components of the small probe images, and the test images likewise."""
     x, x_test = small_images(probe), small_images(test)
     if not np.ptp(x, axis=0).any():
         return np.zeros((len(x), 1)), np.zeros((len(x_test), 1))

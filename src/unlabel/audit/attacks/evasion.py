@@ -1,14 +1,14 @@
 """Attacks that detect models built to cheat the audit. They can fail a model; passing them proves nothing.
 
-Whoever makes a model may know P and E, and have it be clean on exactly those. So the unlearned model and the
-retrained ones are also read on perturbed images (`perturbed_images`). The training images, which every audit
-reads anyway, are attacked as P and E are: half of the people are fitted on, the other half is judged. And the
-penalty that keeps a linear probe from noise also keeps it from a label in a small difference of two large
-features, so least squares without any penalty looks once more.
+Whoever makes a model may know the probe and test splits, and hide the label on exactly those images. So the
+unlearned model and the retrained ones are also read on perturbed images (`perturbed_images`). The training
+images, which every audit reads anyway, are attacked as the probe and test splits are: half of the people are
+fitted on, the other half is judged. And the penalty that keeps a linear probe from noise also keeps it from a
+label in a small difference of two large features, so least squares without any penalty looks once more.
 
-Where one of them finds the label and the attacks on P and E do not, C1 or C2 FAILs. No PASS depends on them,
-so they need fewer images, and an honest model has nothing to lose by them. They judge E alone, also where a
-rare label is judged on P as well.
+Where one of them finds the label and the attacks on the probe and test splits do not, C1 or C2 FAILs. No PASS
+depends on them, so they need fewer images, and an honest model has nothing to lose by them. They judge the
+test split alone, also where a rare label is judged on the probe split as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,8 +47,9 @@ def read_evasion(subject: Subject, question: Question, context: Context) -> dict
     """What a model tells of a label where a model that was made for the audit would be careless.
 
     Returns:
-        ``probe.adv.lsq`` on P and E; ``own.adv@nudged``; and, with the endings ``@nudged`` and ``@train``,
-        ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured is not there.
+        ``probe.adv.lsq`` on the probe and test splits; ``own.adv@nudged``; and, with the endings ``@nudged``
+        and ``@train``, ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured
+        is not there.
     """
     readings = {LEAST_SQUARES.id: least_squares(subject, question)}
     options, once = context.options, replace(context.options, probe_seeds=1)
@@ -68,7 +69,7 @@ def read_evasion(subject: Subject, question: Question, context: Context) -> dict
 
 
 def least_squares(subject: Subject, question: Question) -> Estimate:
-    """Advantage on E of the linear function of the features that is nearest to the label on P."""
+    """Test advantage of the linear function of the features that fits the label best on the probe split."""
     annotated = question.known
     features = subject.probe.features[PENULTIMATE][annotated]
     standard = Standard.of(features)

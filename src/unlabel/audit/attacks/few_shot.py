@@ -22,17 +22,17 @@ from unlabel.statistics.estimate import Estimate, auc, mean
 
 @dataclass(frozen=True)
 class Relearnt:
-    """AUC on E after learning from few annotated images: the mean over draws, and each draw's own."""
+    """Test AUC after learning from few annotated images: the mean over draws, and each draw's own."""
 
     mean: Estimate
     draws: tuple[float, ...]
 
 
 def samples(question: Question, n: int, options: AuditOptions) -> list[NDArray[np.int64]]:
-    """Positions in P of each draw: half of them present, keyed by label, draw and position alone.
+    """Positions in the probe split, for each draw: half present, keyed by label, draw and position alone.
 
     Returns:
-        ``options.draws`` arrays (n,); none where P has fewer than n / 2 images of a kind.
+        ``options.draws`` arrays (n,); none where the probe split has fewer than n / 2 images of a kind.
     """
     return balanced(question.probe, question.column, n, options.draws, f"few/{n}", options.seed)
 
@@ -61,18 +61,18 @@ def balanced(
 
 
 def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOptions) -> dict[int, Relearnt]:
-    """Logistic probes on the last features, fitted to few images of P and scored on E.
+    """Logistic probes on the last features, fitted to few probe images and scored on the test split.
 
-    The features are standardised by all of P, which needs no annotation.
+    The features are standardised by all of the probe split, which needs no annotation.
 
     Args:
-        probe: Outputs on P.
-        test: Outputs on E.
+        probe: Outputs on the probe split.
+        test: Outputs on the test split.
         question: The label.
         options: Sizes, draws and seed.
 
     Returns:
-        By number of images, those for which P has enough.
+        By number of images, those for which the probe split has enough.
     """
     standard = Standard.of(probe.features[PENULTIMATE])
     x, x_test = standard(probe.features[PENULTIMATE]), standard(test.features[PENULTIMATE])
@@ -94,9 +94,9 @@ def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOp
 def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
     """How much better a model relearns than the mean of the retrained ones.
 
-    Three independent parts make its error: the images of E, summed by person; the draws, by the spread of the
-    paired difference over them; and, from two on, the references' seeds. That P itself is a sample is not in
-    it: the draws stand for few-shot samples from these images.
+    Three independent parts make its error: the test images, summed by person; the draws, by the spread of the
+    paired difference over them; and, from two on, the references' seeds. That the probe split itself is a
+    sample is not in it: the draws stand for few-shot samples from these images.
     """
     other = mean([reference.mean for reference in references])
     excess = after.mean - other

@@ -6,7 +6,7 @@ trained. So whatever an edit left in the layers below can be brought up again, a
 features and the head is gone. It is done to every model of an audit alike, and says something only beside the
 retrained ones.
 
-    tune_all(models, ...)    tables: what each tuned model says of E
+    tune_all(models, ...)    tables: what each tuned model says of the test split
 """
 
 import copy
@@ -41,7 +41,7 @@ from unlabel.statistics.estimate import auc
 
 RATES = (1e-4, 1e-3, 1e-2)  # of Adam; the attacker takes the best
 BATCH = 64  # images a step, all in one forward pass
-HELD = 1024  # images of P by which the attacker chooses, at most
+HELD = 1024  # probe images by which the attacker chooses, at most
 LEAST = 32  # of each kind among them
 
 
@@ -50,17 +50,17 @@ def tune_all(
 ) -> list[Tuned]:
     """Trains a copy of every model again for every forgotten label, number of images, draw and rate.
 
-    The same images, batches and augmentation for every model. Nothing is chosen on E.
+    The same images, batches and augmentation for every model. Nothing is chosen on the test split.
 
     Args:
         loaded: The models.
-        sets: P and E.
+        sets: The probe and test splits.
         request: The labels.
         options: Numbers of images, draws, steps and seed.
         where: One process.
 
     Returns:
-        One for every model, label and number of images for which P has enough.
+        One for every model, label and number of images for which the probe split has enough.
     """
     return [
         tuned
@@ -94,7 +94,7 @@ def _tuned(
     return Tuned(str(item.path), name, n, float(tables["rate"][0]), tables["scores"], tables["curve"])
 
 
-Draw = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions in P: trained on, held back
+Draw = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions in the probe split: trained on, held back
 
 
 def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOptions) -> list[Draw]:
@@ -129,7 +129,7 @@ def best_of_rates(
     """Tunes copies of a model at every rate and takes the rate with the best mean AUC on images held back.
 
     Returns:
-        ``scores`` (draw, image of E), ``curve`` (look,) and ``rate`` (1,).
+        ``scores`` (draw, test image), ``curve`` (look,) and ``rate`` (1,).
     """
     starts = [renewed(model, probe, column, rows, run) for rows, _ in draws]
     best: tuple[float, float, list[nn.Module], NDArray[np.float64]] | None = None
@@ -168,7 +168,7 @@ def tune(
 
     Args:
         start: The model, see `renewed`; not changed.
-        data: P.
+        data: The probe split.
         column: The label.
         draw: Positions to train on and to look at.
         number: Of the draw, a part of the key of batches and dropout.
@@ -203,7 +203,7 @@ def renewed(model: nn.Module, data: Dataset, column: int, rows: NDArray[np.int64
 
     Args:
         model: The model; not changed.
-        data: P.
+        data: The probe split.
         column: The label.
         rows: Positions of the images.
         run: Where.

@@ -19,7 +19,7 @@ def gaps(subject: Subject, test: Dataset, column: int, question: Question) -> di
 
     Args:
         subject: The model.
-        test: E.
+        test: The test split.
         column: The retained label.
         question: The forgotten label.
 

@@ -21,7 +21,7 @@ SINGLE, BRAIN = 2.0**-24, 2.0**-8  # one rounding of float32, of bfloat16
 
 
 def changed_answers(subject: Subject) -> tuple[int, ...]:
-    """Columns whose logits are not what the head makes of the features, on an image of P, E or T_in at least.
+    """Columns whose logits are not what the head makes of the features, on some image of any split.
 
     ``|logit - (w x + b)| <= 16 u (|w| |x| + |b|)`` with one rounding u of the precision that the features are
     in. An output that is one constant is left out: it says nothing, and a run may hold it otherwise.

@@ -18,7 +18,7 @@ from unlabel.data.batches import normalise
 from unlabel.data.dataset import Dataset
 from unlabel.models.head import find_head, tap
 
-USUAL = (64,) * 8  # images in each batch of the first reading: of E, the first 512
+USUAL = (64,) * 8  # images in each batch of the first reading: of the test split, the first 512
 COMPANY = (1, 1, 1, 1, 1, 1, 1, 1, 7, 49)  # the same of the second
 MOST = 0.5  # share of a feature's variance that one shade may move; networks that have learnt: 0.0001
 CONTRAST = 8.0  # shades that images differ by at a place: below, one shade is no small change
@@ -32,7 +32,7 @@ def oddities(model: nn.Module, data: Dataset, run: Run) -> tuple[str, ...]:
 
     Args:
         model: In eval mode.
-        data: E.
+        data: The test split.
         run: Where; one process.
     """
     model = engine.place(model, run).eval()

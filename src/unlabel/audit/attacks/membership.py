@@ -1,8 +1,9 @@
 """Whether training images can be told from others: by the forgotten label's annotation, by the retained ones.
 
-Two games, never mixed. *Label*: how sure a probe, fitted on P, is of the annotation of a training image,
-against an image of E. *Sample*: how small the model's own loss on the retained labels is. Training and test
-images may differ by themselves, so neither means anything without the same figure on retrained models.
+Two games, never mixed. *Label*: how sure a probe, fitted on the probe split, is of the annotation of a
+training image, against a test image. *Sample*: how small the model's own loss on the retained labels is.
+Training and test images may differ by themselves, so neither means anything without the same figure on
+retrained models.
 """
 
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ class Membership:
     """Sample-level membership of one model.
 
     Args:
-        auc: How well its loss ranks training images before those of E.
-        caught: Training images whose loss is below that of all but 1 % of E, and how many there are.
+        auc: How well its loss ranks training images before those of the test split.
+        caught: Training images whose loss is below that of all but 1 % of the test split, and how many there
+            are.
     """
 
     auc: Estimate
@@ -36,7 +38,7 @@ class Membership:
 
 
 def label_membership(subject: Subject, question: Question, options: AuditOptions) -> Estimate:
-    """AUC of a probe's certainty of the true annotation, training images against E.
+    """AUC of a probe's certainty of the true annotation, training images against the test split.
 
     The probe is the linear one, with one seed; it has seen neither.
     """
@@ -80,7 +82,7 @@ def retained_loss(outputs: Outputs, data: Dataset, columns: tuple[int, ...]) -> 
 def sample_membership(
     subject: Subject, train: Dataset, test: Dataset, columns: tuple[int, ...]
 ) -> Membership:
-    """How well a model's loss on the retained labels tells T_in from E."""
+    """How well a model's loss on the retained labels separates training from test images."""
     losses = [retained_loss(subject.train, train, columns), retained_loss(subject.test, test, columns)]
     score = -np.concatenate(losses)
     measured = np.isfinite(score)

@@ -82,7 +82,7 @@ class OwnOutput:
         return OwnOutput(-self.probe, -self.test, -self.train)
 
     def signed(self, question: Question) -> Estimate:
-        """Signed advantage on E; on E and P where the question is crossed."""
+        """Signed advantage on the test split; on the probe and test splits where the question is crossed."""
         on_test = advantage(self.test, question.test, question.test_cluster)
         if not question.crossed:
             return on_test
@@ -120,7 +120,7 @@ def restored(
 
 
 def best_cut(score: Floats, y: NDArray[np.bool_]) -> tuple[float, bool]:
-    """Threshold and polarity with the highest balanced accuracy on P.
+    """Threshold and polarity with the highest balanced accuracy on the probe split.
 
     Returns:
         The threshold, and whether a score above it means present.
@@ -148,7 +148,7 @@ def mutual_bits(cells: Floats) -> Floats:
 def decision_bits(
     own: OwnOutput, question: Question, options: AuditOptions
 ) -> tuple[float, tuple[float, float]]:
-    """Bits that yes-or-no decisions of the own output tell, cut and polarity chosen on P, with its interval.
+    """Bits that the own output's decisions reveal, threshold and sign from the probe split.
 
     The 95 % interval is a percentile bootstrap over identities (Poisson weights, the same for every model).
     """
@@ -177,7 +177,7 @@ def poisson_weights(seed: int, resamples: int, groups: int) -> Floats:
 def guess_linear(
     x: NDArray[np.floating], y: NDArray[np.bool_], x_test: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Scores on E of a standardised logistic regression fitted on P."""
+    """Scores on the test split of a standardised logistic regression fitted on the probe split."""
     standard = Standard.of(x)
     return fit_logistic(standard(x), y).decision_function(standard(x_test))
 
@@ -185,7 +185,7 @@ def guess_linear(
 def guess_trees(
     x: NDArray[np.floating], y: NDArray[np.bool_], x_test: NDArray[np.floating], options: AuditOptions
 ) -> NDArray[np.float64]:
-    """Scores on E of boosted trees fitted on P; NaN is a value of its own, a constant column is dropped."""
+    """Test scores of boosted trees fitted on the probe split; NaN is a value, constant columns go."""
     spread = np.array([len(np.unique(column[~np.isnan(column)])) > 1 for column in x.T], bool)
     if not spread.any():
         return np.zeros(len(x_test))
@@ -198,7 +198,7 @@ def guess_trees(
 
 
 def read_others_linear(subject: Subject, hidden: tuple[int, ...], question: Question) -> Estimate:
-    """What a linear attack reads from the columns outside `hidden`: its advantage on E."""
+    """What a linear attack reads from the columns outside `hidden`: its advantage on the test split."""
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
     annotated = question.known
     x, y = subject.probe.logits[annotated][:, shown], question.probe[annotated] == 1
@@ -209,7 +209,7 @@ def read_others_linear(subject: Subject, hidden: tuple[int, ...], question: Ques
 def read_others(
     subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions
 ) -> dict[str, Estimate]:
-    """What the columns outside `hidden` tell of the label: advantage of both attacks on E."""
+    """What the columns outside `hidden` tell of the label: advantage of both attacks on the test split."""
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
     annotated = question.known
     x, y = subject.probe.logits[annotated][:, shown], question.probe[annotated] == 1
@@ -229,8 +229,8 @@ def floor(
     Not for exclusive classes: where no other class is true, the forgotten one is, whatever a model says.
 
     Args:
-        probe: (image, retained label) truth on P, -1 unknown.
-        test: The same on E.
+        probe: (image, retained label) truth on the probe split, -1 unknown.
+        test: The same on the test split.
         question: The forgotten label.
         options: Sizes and seed.
     """

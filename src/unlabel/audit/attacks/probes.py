@@ -1,8 +1,9 @@
 """Attacks on the features: can a small probe read the forgotten label before the head?
 
-A probe is fitted on P and scored on E, linear and with one hidden layer, each calibrated on P by 5-fold
-Platt scaling, so that both its ranking (advantage) and its probabilities (bits) count. Splits and seeds
-depend on the data alone, never on the model: every model meets the same probes.
+A probe is fitted on the probe split and scored on the test split, linear and with one hidden layer, each
+calibrated on the probe split by 5-fold Platt scaling, so that both its ranking (advantage) and its
+probabilities (bits) count. Splits and seeds depend on the data alone, never on the model: every model meets
+the same probes.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def folds(
 
 @dataclass(frozen=True)
 class Readings:
-    """What calibrated probes say of E: log-probabilities, one column a probe seed."""
+    """What calibrated probes say of the test split: log-probabilities, one column a probe seed."""
 
     log_present: Floats
     log_absent: Floats
@@ -94,7 +95,7 @@ def choose_penalty(x: Floats, y: NDArray[np.bool_], cluster: NDArray[np.int64], 
 def linear(outputs: Outputs, on_test: Outputs, question: Question, options: AuditOptions) -> Readings:
     """Standardised L2 logistic probes on the penultimate features, one a seed.
 
-    C is chosen once a model, by cross-validation on P; the seeds deal the calibration folds.
+    C is chosen once a model, by cross-validation on the probe split; the seeds deal the calibration folds.
     """
     annotated = question.known
     y, cluster = question.probe[annotated] == 1, question.probe_cluster[annotated]
