@@ -1,6 +1,6 @@
 """The headline, from a fixed list; what the audit did not test; and what limits its figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -126,7 +126,6 @@ def limitations(
         left_out: Retained labels without enough images for a figure.
     """
     request, test, train, options = context.request, context.test, context.train, context.options
-    references, deterministic = len(inputs.references), inputs.deterministic
     lines = [
         "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
         " figure.",
@@ -144,20 +143,7 @@ def limitations(
             "No two test images are known to show one person, so each counts as one person. If some images"
             " show the same person, the intervals are too narrow."
         )
-    if references == 0:
-        lines.append(f"Without a model retrained without {joined(request.masked)}, C2 is open.")
-    elif references < 3:
-        lines.append(
-            f"Only {references} retrained model{'s' if references > 1 else ''} was given, so verdicts against"
-            " retrained models are provisional: three or more show how much retraining varies by itself."
-        )
-    if not inputs.start_known:
-        lines.append(
-            "The original's starting weights are not recorded, so C2 is provisional for any number of"
-            " retrained"
-            " models. If those weights had seen the label, models retrained from random weights are no exact"
-            " reference."
-        )
+    lines += _about_references(inputs, request.masked)
     if any(question.crossed for question in context.questions.values()):
         lines.append(
             f"Fewer than {options.rare} test images have, or lack, a forgotten label. So attacks were also"
@@ -182,8 +168,26 @@ def limitations(
             f"{joined(request.forgotten)} was forgotten earlier. It is audited again, and hidden from all"
             " attacks."
         )
-    if deterministic is None:
+    if inputs.deterministic is None:
         lines.append("The audit did not check whether a second pass gives the same outputs.")
     if options.probe_seeds < 5:
         lines.append(f"Probe figures average {options.probe_seeds} seeds; 5 are the default.")
     return tuple(lines)
+
+
+def _about_references(inputs: AuditInputs, labels: Sequence[str]) -> Iterator[str]:
+    """What the number of retrained models, and the original's start, leave open."""
+    references = len(inputs.references)
+    if references == 0:
+        yield f"Without a model retrained without {joined(labels)}, C2 is open."
+    elif references < 3:
+        yield (
+            f"Only {references} retrained model{'s were' if references > 1 else ' was'} given, so verdicts"
+            " against retrained models are provisional: three or more show how much retraining varies."
+        )
+    if not inputs.start_known:
+        yield (
+            "The original's starting weights are not recorded, so C2 is provisional for any number of"
+            " retrained models. If those weights had seen the label, models retrained from random weights are"
+            " no exact reference."
+        )
