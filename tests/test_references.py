@@ -166,9 +166,9 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
     adopted, command
 ) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
-    assert "about 80 images a pass; the original's recipe is not recorded" in ran.out
+    assert "about 80 images an epoch; the original's recipe is not recorded" in ran.out
     assert "--make-references 3 --epochs EPOCHS --lr LR" in ran.out
-    with pytest.raises(OptionError, match="not recorded, so --epochs and --lr must say"):
+    with pytest.raises(OptionError, match="how it was trained, so --epochs and --lr must say"):
         make(adopted)
     with pytest.raises(OptionError, match="so --lr must say"):
         make(adopted, epochs=1)

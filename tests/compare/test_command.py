@@ -214,7 +214,7 @@ def test_a_search_takes_the_best_setting_and_tells_its_bill(run, forgets, tmp_pa
     assert chosen == {**chosen, **told["tries"][told["chosen"]]["setting"], "steps": 10}
     assert told["images_processed"] == 3 * 160
     assert found["search"]["images_processed"] == 480
-    assert "search tried 4 settings on P: 30 steps and 480 images" in ran.out
+    assert "search tried 4 settings on the probe split: 30 steps and 480 images" in ran.out
     assert "fewer settings exist of head-removal" in ran.out
     assert forgets["confusion"] == 3 + 1
     run("--methods", "confusion,head-removal", "--seeds", 1, "--search", 3)
