@@ -1,4 +1,4 @@
-"""An audit of run folders: reads them, runs each model once over the same images, writes ``audit.json``.
+"""An audit of run folders: reads them, runs each model once on the same images, writes ``audit.json``.
 
 ::
 
@@ -41,7 +41,6 @@ def audit_run(
     where: Run,
     *,
     data: str | None = None,
-    budget: str = "quick",
     command: str = "",
     options: AuditOptions | None = None,
     write: bool = True,
@@ -53,13 +52,12 @@ def audit_run(
         run: The unlearned run; ``audit.json`` is written into it.
         before: The original.
         references: Runs retrained without the labels, any number.
-        where: Device; and seed, where no options give one.
+        where: Device; and seed, if no options give one.
         data: Another data source than the one the original remembers.
-        budget: ``quick``, ``standard`` or ``full``.
         command: The command line, for the record.
-        options: Margins and sizes; the published ones by default.
+        options: Budget, margins and sizes; by default the quick budget with the published ones.
         write: Whether to write ``audit.json``; without it the run is only read.
-        force: Replace a deeper audit, or a file that is no audit of this run.
+        force: Replace an audit of a larger budget, or a file that is no audit of this run.
 
     Returns:
         The audit, as written.
@@ -67,10 +65,10 @@ def audit_run(
     Raises:
         NothingToForget: The run has forgotten no label that the original has.
         ModelError: The runs do not belong together, or not to the data.
-        OptionError: One reference is given twice, or is the audited run itself; or a deeper audit is there,
-            and is not to be replaced.
+        OptionError: One reference is given twice, or is the audited run itself; or an audit of a larger
+            budget is there, and `force` is not set.
     """
-    settings = options or AuditOptions(budget=budget, seed=where.seed)
+    settings = options or AuditOptions(seed=where.seed)
     with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
         where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
         case = open_case(run, before, references, where, data)

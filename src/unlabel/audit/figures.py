@@ -60,7 +60,7 @@ class Figure:
         claims: The claims that it decides; none: it is only described.
         condemning: Whether it can make these claims FAIL and never PASS.
         budget: The smallest budget that measures it.
-        in_words: As the sentence of a claim speaks of it: of a judged figure what the attack is, of a
+        in_words: Its words in the sentence of a claim: of a judged figure what the attack is, of a
             condemning one where it found the label.
         group: What it is shown with on the page.
         how: What its attack does, beside its name on the page.
@@ -592,7 +592,7 @@ def transform(id_: str) -> Transform:
 
 @dataclass(frozen=True)
 class ClaimKind:
-    """One of the claims: its name for a person who speaks of it, its title on the page, what a PASS means."""
+    """One of the claims: its name, its title on the page, and what a PASS means."""
 
     id: str
     name: str

@@ -1,4 +1,4 @@
-"""Whether an audit is good enough to go on: the exit code of ``unlabel audit --require``."""
+"""``unlabel audit --require``: whether the required claims pass, as an exit code."""
 
 from collections.abc import Iterable, Mapping
 
@@ -24,7 +24,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "unmemorised": ("C6",),
     "unlearned": UNLEARNED,
 }
-"""What may be required, and which claims must then pass."""
+"""Names for --require, and the claims that must then pass."""
 
 MET, FAILED, OPEN = 0, 3, 4
 """Exit codes."""
@@ -55,13 +55,13 @@ def required(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def judge(audit: Audit, claims: Iterable[str]) -> tuple[int, str]:
-    """The exit code, and why, in a line.
+    """The exit code, and the reason in a line.
 
-    A PASS that is provisional does not decide: with fewer than three references, or where the original's
-    start is unknown, the same model may fail against others. A provisional FAIL fails.
+    A provisional PASS does not decide: with fewer than three references, or if the original's start is
+    unknown, the same model may fail against other references. A provisional FAIL fails.
 
     Args:
-        audit: What was found.
+        audit: The audit.
         claims: Of `required`.
     """
     if not audit.valid:

@@ -85,7 +85,7 @@ class Subject:
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
         perturbed: Outputs on perturbed images, see `audit.attacks.perturbed_images`.
-        odd: What speaks against its figures, see `audit.attacks.input_stability`.
+        odd: Reasons not to trust its figures, see `audit.attacks.input_stability`.
     """
 
     run: str

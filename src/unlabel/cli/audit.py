@@ -65,6 +65,7 @@ def audit(
     if labels is not None:
         raise OptionError("--labels is for --plan alone; an audit reads the labels from RUN")
     from unlabel.audit.command import audit_run
+    from unlabel.audit.inputs import AuditOptions
     from unlabel.audit.keeping import check_place
     from unlabel.report.terminal import lines
 
@@ -84,7 +85,7 @@ def audit(
         [*references, *made],
         where,
         data=data,
-        budget=budget,
+        options=AuditOptions(budget=budget, seed=where.seed),
         force=force,
         command=command_line(),
     )

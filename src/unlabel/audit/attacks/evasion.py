@@ -4,11 +4,11 @@ Whoever makes a model may know the probe and test splits, and hide the label on 
 unlearned model and the retrained ones are also read on perturbed images (`perturbed_images`). The training
 images, which every audit reads anyway, are attacked as the probe and test splits are: half of the people are
 fitted on, the other half is judged. And the penalty that keeps a linear probe from noise also keeps it from a
-label in a small difference of two large features, so least squares without any penalty looks once more.
+label in a small difference of two large features, so least squares without any penalty is tried as well.
 
-Where one of them finds the label and the attacks on the probe and test splits do not, C1 or C2 FAILs. No PASS
-depends on them, so they need fewer images, and an honest model has nothing to lose by them. They judge the
-test split alone, also where a rare label is judged on the probe split as well.
+If one of them recovers the label, and the attacks on the probe and test splits do not, C1 or C2 FAILs. No
+PASS depends on them, so they need fewer images. They judge the test split alone, even if a rare label is
+judged on the probe split as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ SMALLEST = 1e-12  # of the largest singular value: below it, a direction is roun
 
 
 def read_evasion(subject: Subject, question: Question, context: Context) -> dict[str, Estimate]:
-    """What a model tells of a label where a model that was made for the audit would be careless.
+    """What a model leaks on images for which a cheating model may not have been prepared.
 
     Returns:
         ``probe.adv.lsq`` on the probe and test splits; ``own.adv@nudged``; and, with the endings ``@nudged``
