@@ -50,7 +50,7 @@ def check_place(run: Path, budget: str, *, force: bool) -> None:
 
 @contextmanager
 def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Locks a run while it is audited, so that nobody signs it, and yields the function that writes the audit.
+    """Locks a run while it is audited, against signing, and yields the function that writes the audit.
 
     If another command writes an audit in the meantime, a line on stderr says that this one replaces it.
 
