@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from unlabel.audit.command import audit_run
+from unlabel.audit.inputs import AuditOptions
 from unlabel.core import engine
 
 PROMISED = {"quick": 60.0, "standard": 600.0}
@@ -21,8 +22,9 @@ PROMISED = {"quick": 60.0, "standard": 600.0}
 def once(given: argparse.Namespace, references: list[Path]) -> dict[str, object]:
     """One audit's seconds, verdicts and number of figures."""
     wall, processor = time.perf_counter(), time.process_time()
+    options = AuditOptions(budget=given.budget, seed=given.seed)
     found = audit_run(
-        given.run, given.before, references, engine.start(seed=given.seed), budget=given.budget, write=False
+        given.run, given.before, references, engine.start(seed=given.seed), options=options, write=False
     )
     return {
         "wall_seconds": round(time.perf_counter() - wall, 1),

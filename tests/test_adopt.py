@@ -634,7 +634,7 @@ def test_weights_that_cannot_be_used(kind: str, module, refused, files) -> None:
         (b"top\ntop\nbottom\n", ("names top more than once",)),
         (b"top\nmiddle\n", ("has 3 outputs", "but there are 2 labels")),
         (b"top\nmiddle\nBottom\n", ("no label column 'Bottom'", "Close: bottom")),
-        (b"[1, 2, 3]", ("other things than names",)),
+        (b"[1, 2, 3]", ("items that are no names",)),
         (b"[", ("cannot be read",)),
         (b"\xff\xfe", ("cannot be read", "UTF-8")),
         (None, ("no file labels.txt",)),
@@ -717,7 +717,7 @@ def test_labels_in_the_wrong_order_are_refused_or_named(module, refused, adopt, 
     torch.save(state, files / "weights.pt")
     (files / "labels.txt").write_text("\n".join(NAMES))
     ran = adopt(name)
-    assert (ran.code, "middle: upside down" in ran.out) == (0, True)
+    assert (ran.code, "middle: inverted" in ran.out) == (0, True)
     assert record_of(files / "run")["auc"]["inverted"] == ["middle"]
 
 

@@ -176,7 +176,7 @@ def test_a_row_that_is_kept_where_only_the_row_changes(refused, run) -> None:
         (["train"], ("source",)),
         (["train", "faces"], ("--out",)),
         (["forget", "confusion", "base", "--out", "less"], ("--labels",)),
-        (["predict", "base"], ("no image was named",)),
+        (["predict", "base"], ("no image is named",)),
         (["show", "a", "b"], ("b",)),
     ],
 )

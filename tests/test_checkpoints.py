@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from unlabel.audit.memory import Memory
-from unlabel.compare.cells import kept, write
+from unlabel.compare.cells import read_finished, write
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import CheckpointMismatch, OptionError
@@ -145,19 +145,19 @@ def test_a_flipped_bit_in_a_cell_is_told_and_it_is_not_used(tmp_path: Path) -> N
     log, chance, file = Notes(), random.Random(3), tmp_path / "cells" / "a.json"
     cell = {"schema": "s", "figures": [{"id": "own.adv", "value": 0.123456789, "ci": None, "n": 400}]}
     write(file, cell)
-    assert kept(file, "s", log) == cell
+    assert read_finished(file, "s", log) == cell
     content, unused = file.read_bytes(), 0
     for _ in range(300):
         file.write_bytes(flipped(content, chance))
-        found = kept(file, "s", log)
+        found = read_finished(file, "s", log)
         assert found in (None, cell)  # a changed space changes nothing
         unused += found is None
     assert unused > 200
     assert log.lines == [f"{file} is damaged: what it held is computed again"] * unused
     file.write_bytes(content)
-    assert kept(file, "s", log) == cell
-    assert kept(file, "another version", log) is None
-    assert kept(tmp_path / "none.json", "s", log) is None
+    assert read_finished(file, "s", log) == cell
+    assert read_finished(file, "another version", log) is None
+    assert read_finished(tmp_path / "none.json", "s", log) is None
     assert len(log.lines) == unused
 
 

@@ -21,7 +21,7 @@ import torch
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import check_manifest
-from unlabel.compare.cells import kept, write
+from unlabel.compare.cells import read_finished, write
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError
@@ -289,7 +289,7 @@ def test_a_cell_and_a_list_of_canaries(made: Path, tmp_path: Path) -> None:
     write(tmp_path / "cell.json", cell)
 
     def use() -> None:
-        if kept(tmp_path / "cell.json", "s", SILENT) != cell:
+        if read_finished(tmp_path / "cell.json", "s", SILENT) != cell:
             raise UnlabelError("not used")
 
     hunt(tmp_path / "cell.json", use, 150, seed=10, plain=False)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlabel.cli import progress as display
-from unlabel.cli.output import Plain, steady
+from unlabel.cli.output import Plain, escaped
 from unlabel.core.files import UNSEEN
 
 STEERING = "\x1b[31m\x07\r\x08\x9b2J\x85\u061c\u200e\u200f\u2028\u202e\u2066\x7f"
@@ -70,10 +70,10 @@ def test_json_keeps_its_value(command, base, photos, odd: Path, tmp_path: Path) 
 
 
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from(sorted(LETTERS))))
-def test_any_text_is_steady_and_any_json_the_same(text: str) -> None:
-    assert not UNSEEN.search(steady(text).replace("\n", "").replace("\t", ""))
+def test_any_text_is_escaped_and_any_json_the_same(text: str) -> None:
+    assert not UNSEEN.search(escaped(text).replace("\n", "").replace("\t", ""))
     written = json.dumps([text], ensure_ascii=False)
-    assert json.loads(steady(written)) == [text]
+    assert json.loads(escaped(written)) == [text]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -9,6 +9,7 @@ import pytest
 
 from unlabel.audit.command import audit_run
 from unlabel.audit.references import folder_of, make_references
+from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import NothingToForget, OptionError
 from unlabel.core.files import write_json
@@ -60,7 +61,8 @@ def change(run: Path, name: str, **values: Any) -> None:
 
 def make(runs: Path, count: int = 1, **more: Any) -> list[Path]:
     where = more.pop("where", None) or engine.start(accelerator="cpu")
-    return make_references(runs / "less", runs / "base", count, where, **more)
+    case = open_case(runs / "less", runs / "base", more.pop("given", ()), where, more.pop("data", None))
+    return make_references(case, count, where, **more)
 
 
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -164,9 +166,9 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
     adopted, command
 ) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
-    assert "about 80 images a pass; the original's recipe is not recorded" in ran.out
+    assert "about 80 images an epoch; the original's recipe is not recorded" in ran.out
     assert "--make-references 3 --epochs EPOCHS --lr LR" in ran.out
-    with pytest.raises(OptionError, match="not recorded, so --epochs and --lr must say"):
+    with pytest.raises(OptionError, match="how it was trained, so --epochs and --lr must say"):
         make(adopted)
     with pytest.raises(OptionError, match="so --lr must say"):
         make(adopted, epochs=1)
@@ -250,7 +252,7 @@ def test_seeds_of_the_training_count_where_the_original_forgot_before(runs) -> N
     run = engine.start(accelerator="cpu", seed=5)
     forget_run("head-removal", runs / "less", ["bottom"], runs / "two", run)
     change(runs / "less", "unlabel.json", parent={"run": str(runs / "base"), "sha256": ""})
-    found = make_references(runs / "two", runs / "less", 2, run)
+    found = make_references(open_case(runs / "two", runs / "less", [], run, None), 2, run)
     assert [path.name for path in found] == [
         "less-without-top+bottom-seed5",
         "less-without-top+bottom-seed6",

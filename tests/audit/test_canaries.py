@@ -234,9 +234,10 @@ def test_the_audit_reads_the_canaries_of_the_forgotten_label(runs):
 
 def test_references_are_trained_with_the_same_canaries(runs):
     where = engine.start(accelerator="cpu")
-    made = make_references(runs / "less", runs / "base", 1, where)
+    case = open_case(runs / "less", runs / "base", [], where, None)
+    made = make_references(case, 1, where)
     assert read_record(made[0])["data"]["facts"]["canaries"]["labels"] == ["top", "bottom"]
-    assert make_references(runs / "less", runs / "base", 1, where) == made
+    assert make_references(case, 1, where) == made
 
 
 def test_a_changed_list_or_changed_data_is_refused(runs, tmp_path):
@@ -264,7 +265,7 @@ def test_the_command_line_plants(command, photos):
     ran = command("train", f"folder:{photos}", "--out", "coins", "--epochs", 1, "--canaries", 3)
     assert (ran.code, "expected 20 to 4" in ran.err) == (2, True)
     ran = command("train", f"folder:{photos}", "--out", "coins", "--canary-labels", "top")
-    assert "--canaries does not say how many" in ran.err
+    assert "--canaries is not given" in ran.err
     coins = ("--canaries", 30, "--canary-labels", "top", "--without", "middle,top")
     ran = command("train", f"folder:{photos}", "--out", "coins", *coins)
     assert (ran.code, "--canary-labels and --without both name top;" in ran.err) == (2, True)

@@ -184,7 +184,7 @@ def test_disabled_speaks_of_what_it_found(world, questions):
     assert claim(own).verdict == "FAIL"
     turned = claim(own.inverted())
     assert turned.notes["inverted"] == ["Male"]
-    assert "turned round" in turned.sentence
+    assert "inverted" in turned.sentence
     back = own.signed(questions["Male"])
     absent = claim(OwnOutput.of(gone, questions["Male"]), back)
     assert absent.verdict == "PASS"

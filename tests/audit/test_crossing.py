@@ -163,7 +163,7 @@ def test_a_rare_label_that_the_model_knows_fails_on_both_sets_and_stays_open_on_
     assert (once.claims["C1"].verdict, once.claims["C2"].verdict) == ("INCONCLUSIVE", "INCONCLUSIVE")
     assert twice.data["cross_fitted"]
     assert not once.data["cross_fitted"]
-    assert any("judged on P" in line for line in twice.limitations)
+    assert any("judged on the probe split" in line for line in twice.limitations)
     n = {row.id: row.n for row in twice.metrics if row.model == "after" and row.label == "Male"}
     both_sets = sum(twice.data["splits"][name]["n"] for name in ("P", "E"))
     assert n["own.sadv"] == n["probe.adv.lin"] == n["others.adv.gbt"] == both_sets

@@ -76,7 +76,7 @@ def test_relearning_by_the_whole_model_is_judged_against_retrained_ones(judged, 
     assert rows["tune.auc@1024"].diff == pytest.approx(tuned)
     assert rows["tune.auc@1024"].margin == 0.03
     assert claim.notes["whole_model"]["Male"]["256"]["original_would_fail"]
-    said = {"FAIL": "comes back: the whole model, trained on", "PASS": "by a probe or as a whole"}
+    said = {"FAIL": "can be recovered: the whole model, trained on", "PASS": "by a probe or the whole model"}
     assert said.get(verdict, "cannot decide") in claim.sentence
 
 
@@ -88,7 +88,7 @@ def test_an_early_stage_is_judged_by_the_margins_of_c2(judged, stage, verdict):
     assert {(row.id, row.margin) for row in rows} == {("probe.adv.lin", 0.1), ("probe.bits.lin", 0.075)}
     assert claim.notes["earlier_stages"]["Male"]["stage2"]["excess_of_original_adv"] == pytest.approx(0.5)
     if verdict == "FAIL":
-        assert "still there below the last features: a linear probe on stage 2" in claim.sentence
+        assert "can be recovered from earlier layers: a linear probe on stage 2" in claim.sentence
 
 
 def test_without_retrained_models_or_annotated_images_there_is_no_pass(judged):

@@ -247,7 +247,7 @@ def test_too_few_references_images_or_annotations_give_no_pass(judged, questions
     few = replace(questions["Male"], test=np.where(np.arange(1500) < 150, 1, 0).astype(np.int8))
     claim = judged(questions={"Male": few})
     assert (claim.verdict, claim.notes["images_needed"]["Male"]) == ("INCONCLUSIVE", 2000)
-    assert "P has too few" in judged(sizes=(16, 64)).sentence
+    assert "probe split has too few" in judged(sizes=(16, 64)).sentence
 
 
 def test_draws_are_balanced_and_the_same_for_every_model(questions):

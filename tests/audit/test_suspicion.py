@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, views
-from unlabel.audit.attacks.head_consistency import changed_answers, tampered
+from unlabel.audit.attacks.head_consistency import changed_outputs, tampered
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
 from unlabel.audit.figures import OWN_PERTURBED
@@ -179,9 +179,9 @@ def test_answers_that_are_not_the_heads_are_named(move):
     logits = subject.test.logits.astype(np.float64)
     logits[7, 1] += move
     moved = replace(subject, test=replace(subject.test, logits=logits))
-    assert changed_answers(moved) == ((1,) if move == 1e-3 else ())
+    assert changed_outputs(moved) == ((1,) if move == 1e-3 else ())
     assert bool(tampered(moved, place.request.labels)) == (move == 1e-3)
-    assert changed_answers(replace(moved, head=None)) == ()
+    assert changed_outputs(replace(moved, head=None)) == ()
 
 
 def test_features_in_bfloat16_are_given_its_rounding():
@@ -195,9 +195,9 @@ def test_features_in_bfloat16_are_given_its_rounding():
 
     parts = {name: rounded(getattr(subject, name)) for name in ("probe", "test", "train")}
     coarse = replace(subject, **parts)
-    assert changed_answers(coarse) == ()
+    assert changed_outputs(coarse) == ()
     coarse.test.logits[3, 2] += 1.0
-    assert changed_answers(coarse) == (2,)
+    assert changed_outputs(coarse) == (2,)
 
 
 class Odd(nn.Module):
@@ -217,7 +217,10 @@ class Odd(nn.Module):
         (lambda features, image: features, None),
         (lambda features, image: features + (len(image) == 1), "read alone"),
         (lambda features, image: features + (len(image) == 7), "read alone"),
-        (lambda features, image: features + 9 * torch.sin(1e7 * image.sum((1, 2, 3)))[:, None], "One shade"),
+        (
+            lambda features, image: features + 9 * torch.sin(1e7 * image.sum((1, 2, 3)))[:, None],
+            "one grey level",
+        ),
         (lambda features, image: torch.zeros_like(features), None),
     ],
 )

@@ -119,24 +119,26 @@ def test_an_alias_and_a_named_default_are_the_same_cell(compare, forgets) -> Non
 
 def test_a_kill_loses_the_running_cell_at_most(compare, monkeypatch, tmp_path) -> None:
     whole = compare(SHORT, Job("head-removal"), folder=tmp_path / "whole")
-    honest = work.Workroom.work
+    honest = work.CellRunner.work
     started: list[str] = []
 
-    def killed(room, job, key):
+    def killed(runner, job, key):
         started.append(job.method)
         if len(started) == 2:
             raise KeyboardInterrupt
-        return honest(room, job, key)
+        return honest(runner, job, key)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work.Workroom, "work", killed)
+        patch.setattr(work.CellRunner, "work", killed)
         with pytest.raises(KeyboardInterrupt):
             compare(SHORT, Job("head-removal"))
     left = sorted((tmp_path / "out" / "cells").iterdir())
     assert [file.name for file in left] == [whole.cells[0].file.name]
     assert not list((tmp_path / "out").rglob(".*"))
     started.clear()
-    monkeypatch.setattr(work.Workroom, "work", lambda *rest: started.append(rest[1].method) or honest(*rest))
+    monkeypatch.setattr(
+        work.CellRunner, "work", lambda *rest: started.append(rest[1].method) or honest(*rest)
+    )
     found = compare(SHORT, Job("head-removal"))
     assert started == ["head-removal"]
     for one, other in zip(found.cells, whole.cells, strict=True):

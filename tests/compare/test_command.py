@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.setup import open_request
 from unlabel.compare import cells as cells_module
 from unlabel.compare import run_cell as work
 from unlabel.compare import search as search_module
@@ -213,7 +214,7 @@ def test_a_search_takes_the_best_setting_and_tells_its_bill(run, forgets, tmp_pa
     assert chosen == {**chosen, **told["tries"][told["chosen"]]["setting"], "steps": 10}
     assert told["images_processed"] == 3 * 160
     assert found["search"]["images_processed"] == 480
-    assert "search tried 4 settings on P: 30 steps and 480 images" in ran.out
+    assert "search tried 4 settings on the probe split: 30 steps and 480 images" in ran.out
     assert "fewer settings exist of head-removal" in ran.out
     assert forgets["confusion"] == 3 + 1
     run("--methods", "confusion,head-removal", "--seeds", 1, "--search", 3)
@@ -238,9 +239,8 @@ def test_the_choice_never_sees_e(made, tmp_path: Path, quick) -> None:
     jobs = [spend(Job(name, images=64), budget) for name in ("confusion", "random-label")]
 
     def look(data: Path, out: str):
-        found, best = search(
-            made.base, ["top"], jobs, made.references, where, tmp_path / out, budget, 3, data=f"folder:{data}"
-        )
+        case = open_request(["top"], made.base, made.references, where, f"folder:{data}")
+        found, best = search(case, jobs, where, tmp_path / out, budget, 3, data=f"folder:{data}")
         tries = {name: row["tries"] for name, row in found["methods"].items()}
         for each in tries.values():
             for one in each:
@@ -261,7 +261,8 @@ def test_a_setting_that_fails_is_not_taken(made, tmp_path, quick, where, monkeyp
     monkeypatch.setattr(work, "forget_labels", fail)
     budget = Budget(4, 16, 64)
     jobs = [spend(Job("confusion", images=64), budget)]
-    found, best = search(made.base, ["top"], jobs, made.references, where, tmp_path / "out", budget, 3)
+    case = open_request(["top"], made.base, made.references, where, None)
+    found, best = search(case, jobs, where, tmp_path / "out", budget, 3)
     tries = found["methods"]["confusion"]["tries"]
     assert [one["error"] is None for one in tries] == [False, False, True]
     assert found["methods"]["confusion"]["chosen"] == 2

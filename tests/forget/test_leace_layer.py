@@ -16,7 +16,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import CheckpointMismatch, ModelError
 from unlabel.core.progress import Silent
 from unlabel.core.recipe import Recipe
-from unlabel.exchange.adopt import adopt_run
+from unlabel.exchange.adopt import ForeignModel, adopt_run
 from unlabel.exchange.export import export_run
 from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.eraser_layer import layer_of
@@ -296,18 +296,8 @@ def test_an_exported_state_dict_holds_the_layer_and_is_adopted_with_it(erased: P
     assert not torch.allclose(plain(images), expected, atol=1e-3)
     (erased / "labels.txt").write_text("top\nmiddle\nbottom\n")
     source = f"folder:{erased / 'photos'}"
-    adopt_run(
-        "small",
-        file,
-        erased / "labels.txt",
-        source,
-        erased / "adopted",
-        run,
-        mean="0.5",
-        std="0.25",
-        image_size=16,
-        without=["top"],
-    )
+    foreign = ForeignModel("small", file, erased / "labels.txt", "0.5", "0.25", ["top"])
+    adopt_run(foreign, source, erased / "adopted", run, image_size=16)
     adopted = runs.load_run(erased / "adopted")
     assert adopted.config.eraser == rank_of(model)
     assert torch.equal(adopted.model(images)[:, 1:], expected[:, 1:])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.compare.run_cell import Workroom
+from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.errors import Diverged
 from unlabel.core.reading import read_json
@@ -99,7 +99,7 @@ def test_making_a_page_again_computes_no_cell(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(Workroom, "work", refuse)
+    monkeypatch.setattr(CellRunner, "work", refuse)
     monkeypatch.setattr(plan, "train_run", refuse)
     run = engine.start(accelerator="cpu")
     for name in sorted({*PAGES} - {"figure3"}):

@@ -1,9 +1,9 @@
-"""An audit of run folders: reads them, runs each model once over the same images, writes ``audit.json``.
+"""An audit of run folders: reads them, runs each model once on the same images, writes ``audit.json``.
 
 ::
 
-    bench(case, where) -> Bench      the original and its references, read once
-    Bench.audit(after)               any number of unlearned models against them
+    read_shared(case, where) -> SharedOutputs    the original and its references, read once
+    SharedOutputs.audit(after)                   any number of unlearned models against them
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,6 @@ def audit_run(
     where: Run,
     *,
     data: str | None = None,
-    budget: str = "quick",
     command: str = "",
     options: AuditOptions | None = None,
     write: bool = True,
@@ -53,13 +52,12 @@ def audit_run(
         run: The unlearned run; ``audit.json`` is written into it.
         before: The original.
         references: Runs retrained without the labels, any number.
-        where: Device; and seed, where no options give one.
+        where: Device; and seed, if no options give one.
         data: Another data source than the one the original remembers.
-        budget: ``quick``, ``standard`` or ``full``.
         command: The command line, for the record.
-        options: Margins and sizes; the published ones by default.
+        options: Budget, margins and sizes; by default the quick budget with the published ones.
         write: Whether to write ``audit.json``; without it the run is only read.
-        force: Replace a deeper audit, or a file that is no audit of this run.
+        force: Replace an audit of a larger budget, or a file that is no audit of this run.
 
     Returns:
         The audit, as written.
@@ -67,10 +65,10 @@ def audit_run(
     Raises:
         NothingToForget: The run has forgotten no label that the original has.
         ModelError: The runs do not belong together, or not to the data.
-        OptionError: One reference is given twice, or is the audited run itself; or a deeper audit is there,
-            and is not to be replaced.
+        OptionError: One reference is given twice, or is the audited run itself; or an audit of a larger
+            budget is there, and `force` is not set.
     """
-    settings = options or AuditOptions(budget=budget, seed=where.seed)
+    settings = options or AuditOptions(seed=where.seed)
     with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
         where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
         case = open_case(run, before, references, where, data)
@@ -93,7 +91,7 @@ def audit_case(
         data: Another data source than the one the original remembers, for the record.
     """
     assert case.after is not None
-    shared = bench(case, where)
+    shared = read_shared(case, where)
     after = read_run(case.after, "after", shared.sets, where)
     used = Used()
     if settings.includes.transforms or settings.includes.canaries:
@@ -124,16 +122,16 @@ def audit_case(
 
 
 @dataclass(frozen=True)
-class Bench:
-    """All that audits of one request share: read once, then used for any number of unlearned models.
+class SharedOutputs:
+    """What all audits of one request share: outputs read once, then used for any number of unlearned models.
 
     Args:
         case: The runs and their data.
-        sets: P, E and T_in.
+        sets: The images that every model is read on.
         before: The original's outputs.
         references: The references' outputs.
-        random_init: Outputs of the original's network before any training; None where it cannot be made.
-        overlap: What the splits share, in a sentence; None: nothing.
+        random_init: Outputs of the original's network before any training; None if it cannot be made.
+        overlap: What the splits share, in a sentence; None if nothing.
         deterministic: Whether two passes of the original gave equal outputs.
     """
 
@@ -199,15 +197,15 @@ class Bench:
         return audit_outputs(inputs, options, log, memory)
 
 
-def bench(case: Case, where: Run) -> Bench:
+def read_shared(case: Case, where: Run) -> SharedOutputs:
     """Reads the original and its references, and looks at the splits.
 
     Args:
         case: The runs and their data.
-        where: One process; its seed draws T_in and the untrained network.
+        where: One process; its seed draws the training images and the untrained network.
     """
     sets = sets_of(case.source, where.seed, case.planting)
-    return Bench(
+    return SharedOutputs(
         case,
         sets,
         read_run(case.original, "before", sets, where),

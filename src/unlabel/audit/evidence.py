@@ -131,7 +131,7 @@ def _jobs(subjects: Sequence[Subject], context: Context) -> dict[Place, Job]:
 
 
 def _truth(context: Context) -> tuple[Any, Any]:
-    """Annotations of the retained labels on P and E."""
+    """Annotations of the retained labels on the probe and test splits."""
     retained = list(context.request.retained_columns)
     return context.probe.target[:, retained], context.test.target[:, retained]
 
@@ -151,7 +151,7 @@ def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Con
     def tables(pair: tuple[Outputs, Outputs]) -> str:
         return digest(*(table for part in pair for table in (part.logits, part.features[PENULTIMATE])))
 
-    said = {index: tables(pair) for index, pair in models.items()}
+    hashes = {index: tables(pair) for index, pair in models.items()}
     asked = {
         name: digest(q.column, q.probe, q.test, q.probe_cluster, q.test_cluster, q.crossed)
         for name, q in context.questions.items()
@@ -160,9 +160,9 @@ def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Con
     if context.random_init is not None:
         read["random"] = tables(context.random_init)
     return {
-        (what, name, index): key_of(what, read.get(what) or said[index], asked[name], fixed)
+        (what, name, index): key_of(what, read.get(what) or hashes[index], asked[name], fixed)
         for what, name, index in jobs
-        if what != "pictures" and (what in read or index in said)
+        if what != "pictures" and (what in read or index in hashes)
     }
 
 
@@ -170,15 +170,15 @@ def remembered(
     jobs: Mapping[Place, Job], keys: Mapping[Place, str], memory: Memory, log: Log
 ) -> dict[Place, Any]:
     """Runs the jobs whose finding is not in memory, and keeps those that have a key."""
-    found: dict[Place, Any] = {}
+    findings: dict[Place, Any] = {}
     for place, key in keys.items():
         if (known := memory.recall(key)) is not None:
-            found[place] = known
-    fresh = run_jobs({place: job for place, job in jobs.items() if place not in found}, log)
+            findings[place] = known
+    fresh = run_jobs({place: job for place, job in jobs.items() if place not in findings}, log)
     for place, value in fresh.items():
         if place in keys:
             memory.keep(keys[place], value)
-    return found | fresh
+    return findings | fresh
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _larger_jobs(
 ) -> dict[Any, Job]:
     """Every test that the budget includes, on every model and label."""
     options, hidden, test, train = context.options, context.hidden, context.test, context.train
-    includes, kept = options.includes, context.request.retained_columns
+    includes, columns = options.includes, context.request.retained_columns
     jobs: dict[Any, Job] = {}
     for name, question in context.questions.items():
         own = OwnOutput.of(subjects[0], question, exclusive=context.exclusive)
@@ -283,12 +283,12 @@ def _larger_jobs(
         }
     if includes.membership:
         for subject in subjects:
-            jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, kept)
+            jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, columns)
     if includes.groups:
         retained, questions = context.request.retained, context.questions
         jobs["groups", "", ""] = lambda: group_rows(subjects, test, retained, questions)
     if includes.described:
-        jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, kept)
+        jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, columns)
     return jobs
 
 

@@ -38,7 +38,7 @@ INFERENCE = Group("Attribute inference as papers report it")
 DISTANCES = Group("Distances to retrained models")
 CODE = Group("Length of the code that the label needs")
 GAPS = Group("Between people with and without the forgotten label")
-MEASURES = Group("Other measures of the kept labels")
+MEASURES = Group("Other measures of the retained labels")
 
 ATTACKED = (OWN_OUTPUT, OTHER_OUTPUTS, FEATURES)  # in the page's table of attacks
 LARGER = (INFERENCE, DISTANCES, CODE)  # of the larger budgets, without a section of their own
@@ -60,7 +60,7 @@ class Figure:
         claims: The claims that it decides; none: it is only described.
         condemning: Whether it can make these claims FAIL and never PASS.
         budget: The smallest budget that measures it.
-        in_words: As the sentence of a claim speaks of it: of a judged figure what the attack is, of a
+        in_words: Its words in the sentence of a claim: of a judged figure what the attack is, of a
             condemning one where it found the label.
         group: What it is shown with on the page.
         how: What its attack does, beside its name on the page.
@@ -138,13 +138,13 @@ OWN = Figure(
 )  # fmt: skip
 OWN_RATE = Figure(
     "own.ppr", "fraction", "Share of images called positive",
-    "Share of images for which the label's own output says yes (a probability above one half).",
+    "Share of images for which the label's own output predicts it (a probability above one half).",
 )  # fmt: skip
 OWN_SIGNED = Figure(
     "own.sadv", "adv", "Own output, signed",
-    "Advantage of the label's own output, with its sign: below 0, it says the opposite.",
+    "Advantage of the label's own output, with its sign: below 0, it is inverted.",
     range=SIGNED_RANGE, claims=("C1",),
-    group=OWN_OUTPUT, how="how well it ranks the images; below 0 means turned round",
+    group=OWN_OUTPUT, how="how well it ranks the images; below 0 means inverted",
 )  # fmt: skip
 OWN_ON_TRAIN = Figure(
     "own.sadv@train", "adv", "Own output, training images",
@@ -161,7 +161,7 @@ OWN_RESTORED = Figure(
 )  # fmt: skip
 OWN_BITS = Figure(
     "own.mi_bits", "bits", "Information in the yes or no answer",
-    "Bits in yes-or-no decisions of the own output; threshold and direction from the attackers' images.",
+    "Bits in yes-or-no decisions of the own output; threshold and direction from the probe split.",
 )  # fmt: skip
 OTHERS_LINEAR = Figure(
     "others.adv.lin", "adv", "Other outputs, linear",
@@ -197,18 +197,18 @@ MLP_PROBE = Figure(
 )  # fmt: skip
 LINEAR_BITS = Figure(
     "probe.bits.lin", "bits", "Features, linear, bits",
-    "Bits that the linear reader's probabilities tell: entropy of the label less cross-entropy.",
+    "Bits about the label in the linear probe's probabilities: entropy of the label less cross-entropy.",
     layer=PENULTIMATE, claims=("C2", "C3"),
     in_words="a linear probe on the features",
-    group=FEATURES, how="information a linear reader extracts",
+    group=FEATURES, how="information a linear probe recovers",
     terminal="the features, linear, bits", column="linear, bits", short="lin bits",
 )  # fmt: skip
 MLP_BITS = Figure(
     "probe.bits.mlp", "bits", "Features, neural, bits",
-    "Bits that the neural reader's probabilities tell.",
+    "Bits about the label in the neural probe's probabilities.",
     layer=PENULTIMATE, claims=("C2", "C3"),
     in_words="a small neural probe on the features",
-    group=FEATURES, how="information a neural reader extracts",
+    group=FEATURES, how="information a neural probe recovers",
     terminal="the features, MLP, bits", column="MLP, bits", short="mlp bits",
 )  # fmt: skip
 
@@ -233,12 +233,12 @@ TREES_PERTURBED = Figure(
 )  # fmt: skip
 LINEAR_PERTURBED = Figure(
     LINEAR_PROBE.id + PERTURBED, "adv", "Features, linear, nudged images",
-    "The linear reader of the features, fitted and judged on such images.",
+    "The linear probe on the features, fitted and judged on such images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_PERTURBED,
 )  # fmt: skip
 MLP_PERTURBED = Figure(
     MLP_PROBE.id + PERTURBED, "adv", "Features, neural, nudged images",
-    "The neural reader of the features, fitted and judged on such images.",
+    "The neural probe on the features, fitted and judged on such images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_PERTURBED,
 )  # fmt: skip
 TREES_ON_TRAIN = Figure(
@@ -248,12 +248,12 @@ TREES_ON_TRAIN = Figure(
 )  # fmt: skip
 LINEAR_ON_TRAIN = Figure(
     LINEAR_PROBE.id + TRAIN, "adv", "Features, linear, training images",
-    "The linear reader of the features, fitted and judged on training images.",
+    "The linear probe on the features, fitted and judged on training images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_TRAIN,
 )  # fmt: skip
 MLP_ON_TRAIN = Figure(
     MLP_PROBE.id + TRAIN, "adv", "Features, neural, training images",
-    "The neural reader of the features, fitted and judged on training images.",
+    "The neural probe on the features, fitted and judged on training images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_TRAIN,
 )  # fmt: skip
 
@@ -264,7 +264,7 @@ RECOVERED = Figure(
 )  # fmt: skip
 FEW_SHOT = Figure(
     "few.auc@", "auc", "Linear probe from {} annotated images",
-    "AUC of a new linear reader fitted to that many annotated images, half of them with the label; "
+    "AUC of a new linear probe fitted to that many annotated images, half of them with the label; "
     "mean of several draws.",
     layer=PENULTIMATE, claims=("C4",), budget="standard",
     in_words="a probe on {} annotated images",
@@ -283,42 +283,42 @@ TUNING_STEPS = Figure(
     range=(0.0, float("inf")), budget="full",
 )  # fmt: skip
 CANARY_OWN = Figure(
-    "canary.own.acc", "fraction", "Coins told right, own output",
-    "Share of annotations drawn by a coin that the own output tells right, the original's row put "
-    "back where the model lost its own; threshold from other coins.",
+    "canary.own.acc", "fraction", "Canaries guessed right, own output",
+    "Share of canaries that the own output guesses right, with the original's row put back if the model "
+    "lost its own; threshold from other canaries.",
     claims=("C6",), budget="standard", in_words="the label's own output",
 )  # fmt: skip
 CANARY_PROBE = Figure(
-    "canary.probe.acc", "fraction", "Coins told right, features",
-    "The same for a linear reader of the features, fitted to honest annotations.",
+    "canary.probe.acc", "fraction", "Canaries guessed right, features",
+    "The same for a linear probe on the features, fitted to honest annotations.",
     layer=PENULTIMATE, claims=("C6",), budget="standard", in_words="a probe on the features",
 )  # fmt: skip
 CANARY_OWN_PRIVACY = Figure(
     "canary.own.eps_lb", "nats", "Label privacy lost, own output",
-    "What that share says of the privacy of a label, at least: log(p / (1 - p)) of its lower bound "
-    "p, in nats. An observation on these coins.",
+    "Lower bound of the label privacy lost: log(p / (1 - p)) for the lower bound p of that share, in nats. "
+    "An observation on these canaries.",
     range=(0.0, float("inf")), budget="standard",
 )  # fmt: skip
 CANARY_PROBE_PRIVACY = Figure(
     "canary.probe.eps_lb", "nats", "Label privacy lost, features",
-    "The same for the reader of the features.",
+    "The same for the probe on the features.",
     range=(0.0, float("inf")), layer=PENULTIMATE, budget="standard",
 )  # fmt: skip
 LABEL_MEMBERSHIP = Figure(
     "mia.label.auc", "auc", "By certainty of the annotation",
-    "How well a new reader's certainty of the true annotation tells training images from others.",
+    "How well a new probe's certainty of the true annotation separates training images from others.",
     layer=PENULTIMATE, claims=("C2",), budget="standard",
     in_words="a probe's certainty of training annotations",
     terminal="membership by annotation, AUC",
 )  # fmt: skip
 SAMPLE_MEMBERSHIP = Figure(
-    "mia.sample.auc", "auc", "By loss on the kept labels",
-    "How well the model's own loss on the kept labels tells training images from others.",
-    claims=("C5",), budget="standard", in_words="that training images can be told from others",
+    "mia.sample.auc", "auc", "By loss on the retained labels",
+    "How well the model's own loss on the retained labels separates training images from others.",
+    claims=("C5",), budget="standard", in_words="how well the loss separates training images from others",
 )  # fmt: skip
 SAMPLES_CAUGHT = Figure(
     "mia.sample.tpr@1%", "fraction", "By that loss, 1 % false alarms",
-    "Share of training images told by that loss while 1 % of the others are wrongly told.",
+    "Share of training images found by that loss, while 1 % of the others are wrongly found.",
     budget="standard",
 )  # fmt: skip
 INFERRED_OUTPUTS = Figure(
@@ -329,12 +329,12 @@ INFERRED_OUTPUTS = Figure(
 )  # fmt: skip
 INFERRED_OUTPUTS_ADV = Figure(
     "paper_aia.outputs.adv", "adv", "The same, advantage",
-    "Twice its distance from one half: turning the guesses round does not change it.",
+    "Twice its distance from one half: inverting the guesses does not change it.",
     budget="standard", group=INFERENCE,
 )  # fmt: skip
 INFERRED_OUTPUTS_BITS = Figure(
     "paper_aia.outputs.bits", "bits", "The same, bits",
-    "Bits that those guesses tell of a label that half of the images have.",
+    "Bits about a label that half of the images have, in those guesses.",
     budget="standard", group=INFERENCE,
 )  # fmt: skip
 INFERRED_FEATURES = Figure(
@@ -349,28 +349,28 @@ INFERRED_FEATURES_ADV = Figure(
 )  # fmt: skip
 INFERRED_FEATURES_BITS = Figure(
     "paper_aia.features.bits", "bits", "The same, bits (features)",
-    "Bits that those guesses tell of a label that half of the images have.",
+    "Bits about a label that half of the images have, in those guesses.",
     layer=PENULTIMATE, budget="standard", group=INFERENCE,
 )  # fmt: skip
 GAP_FOUND = Figure(
     "fair.tpr_gap@", "fraction", "Found where present",
-    "Share of a kept label's images that are called so, among those with the forgotten label, less "
+    "Share of a retained label's images that are called so, among those with the forgotten label, less "
     "the share among those without it.",
     range=SIGNED_RANGE, budget="standard", group=GAPS,
 )  # fmt: skip
 GAP_CALLED = Figure(
     "fair.fpr_gap@", "fraction", "Called where absent",
-    "Share of images without a kept label that are called so, with the forgotten label less without.",
+    "Share of images without a retained label that are called so, with the forgotten label less without.",
     range=SIGNED_RANGE, budget="standard", group=GAPS,
 )  # fmt: skip
 GAP_AUC = Figure(
     "fair.auc_gap@", "auc", "AUC",
-    "AUC of a kept label among images with the forgotten label, less the AUC among those without.",
+    "AUC of a retained label among images with the forgotten label, less the AUC among those without.",
     range=SIGNED_RANGE, budget="standard", group=GAPS,
 )  # fmt: skip
 DIVERGENCE = Figure(
     "dist.js", "bits", "Answers, divergence",
-    "How far the kept labels' probabilities are from the retrained models' (Jensen-Shannon "
+    "How far the retained labels' probabilities are from the retrained models' (Jensen-Shannon "
     "divergence, bits).",
     budget="standard", group=DISTANCES,
 )  # fmt: skip
@@ -381,7 +381,7 @@ DIVERGENCE_RATIO = Figure(
 )  # fmt: skip
 AGREEMENT = Figure(
     "dist.agree", "fraction", "Images with equal answers",
-    "Share of images on which no kept label's probability differs by more than 0.05 from the "
+    "Share of images on which no retained label's probability differs by more than 0.05 from the "
     "retrained model that agrees least.",
     budget="standard", group=DISTANCES,
 )  # fmt: skip
@@ -398,22 +398,22 @@ COMPRESSION = Figure(
 )  # fmt: skip
 FLOOR = Figure(
     "floor.adv", "adv", "True other labels (floor)",
-    "Advantage of boosted trees on the true answers of the kept labels, with no model at all.",
+    "Advantage of boosted trees on the true values of the retained labels, with no model at all.",
     range=SIGNED_RANGE,
 )  # fmt: skip
 UTILITY_AUC = Figure(
     "util.auc", "auc", "AUC",
-    "AUC of a kept label's own output.",
+    "AUC of a retained label's own output.",
     claims=("C5",), in_words="the AUC",
 )  # fmt: skip
 UTILITY_AUC_MEAN = Figure(
-    "util.auc.macro", "auc", "Kept labels, mean AUC",
-    "Mean of that over the kept labels.",
+    "util.auc.macro", "auc", "Retained labels, mean AUC",
+    "Mean of that over the retained labels.",
     claims=("C5",), in_words="the mean AUC",
 )  # fmt: skip
 UTILITY_PRECISION = Figure(
     "util.ap", "fraction", "Average precision",
-    "Average precision of a kept label: precision averaged over recall.",
+    "Average precision of a retained label: precision averaged over recall.",
     group=MEASURES,
 )  # fmt: skip
 UTILITY_ACCURACY = Figure(
@@ -432,8 +432,8 @@ UTILITY_CALIBRATION = Figure(
     group=MEASURES,
 )  # fmt: skip
 UTILITY_CALIBRATION_MEAN = Figure(
-    "util.ece.macro", "fraction", "Kept labels, mean calibration error",
-    "Mean of that over the kept labels.",
+    "util.ece.macro", "fraction", "Retained labels, mean calibration error",
+    "Mean of that over the retained labels.",
     claims=("C5",), in_words="the calibration of the probabilities",
 )  # fmt: skip
 
@@ -501,8 +501,8 @@ def figure(id_: str) -> Figure:
 
 def name_of(id_: str) -> str:
     """The name of a figure; its id where this version does not know it."""
-    found = find(id_)
-    return id_ if found is None else found.name
+    entry = find(id_)
+    return id_ if entry is None else entry.name
 
 
 def unit_of(id_: str) -> Unit:
@@ -576,9 +576,9 @@ BATCHNORM = Transform(
 )
 RETAIN_TUNED = Transform(
     "retain_ft",
-    "Trained on with the kept labels",
+    "Trained on with the retained labels",
     "training on with the retained labels",
-    "training it on with the kept labels",
+    "training it on with the retained labels",
 )
 TRANSFORMS: Mapping[str, Transform] = {
     item.id: item for item in (FP16, INT8, INT4, PRUNE20, PRUNE50, BATCHNORM, RETAIN_TUNED)
@@ -592,7 +592,7 @@ def transform(id_: str) -> Transform:
 
 @dataclass(frozen=True)
 class ClaimKind:
-    """One of the claims: its name for a person who speaks of it, its title on the page, what a PASS means."""
+    """One of the claims: its name, its title on the page, and what a PASS means."""
 
     id: str
     name: str
@@ -603,23 +603,26 @@ class ClaimKind:
 CLAIMS: Mapping[str, ClaimKind] = {
     item.id: item
     for item in (
-        ClaimKind("C1", "disabled", "Disabled", "The label's own output says nothing about an image."),
+        ClaimKind("C1", "disabled", "Disabled", "The label cannot be predicted from its own output."),
         ClaimKind(
             "C2",
             "retrain-equivalent",
             "Retrain-equivalent",
-            "No attack finds more than in a model retrained without the label.",
+            "No attack recovers more than from a model retrained without the label.",
         ),
-        ClaimKind("C3", "erased", "Erased", "No attack finds anything beyond chance."),
+        ClaimKind("C3", "erased", "Erased", "No attack predicts the label better than chance."),
         ClaimKind(
-            "C4", "durable", "Durable", "It stays so for whoever compresses, trains or opens the model."
+            "C4",
+            "durable",
+            "Durable",
+            "Nobody can recover the label by compressing, training or opening the model.",
         ),
-        ClaimKind("C5", "useful", "Useful", "The kept labels work as well as in a retrained model."),
+        ClaimKind("C5", "useful", "Useful", "The retained labels work as well as in a retrained model."),
         ClaimKind(
             "C6",
             "unmemorised",
             "No memorised annotation",
-            "No single training annotation can be read back.",
+            "The model does not remember single training annotations.",
         ),
     )
 }

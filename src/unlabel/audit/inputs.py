@@ -69,7 +69,7 @@ FULL = replace(STANDARD, name="full", fine_tuning=True, early_layers=True, code_
 BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STANDARD, FULL)}
 
 PEOPLE = 4  # of each kind, without whom images cannot be dealt into folds
-LEAST_OF_A_KIND = 10  # images of each kind in P and E without which no attack can be fitted and scored
+LEAST_OF_A_KIND = 10  # images of each kind in the probe and test splits that an attack needs
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class Subject:
     Args:
         run: Its run folder or name.
         role: Its part in the audit.
-        probe: Outputs on P, where attacks are fitted.
-        test: Outputs on E, where every figure is computed.
-        train: Outputs on training images, T_in: at least 5,000 of them, or all.
+        probe: Outputs on the probe split, where attacks are fitted.
+        test: Outputs on the test split, where every figure is computed.
+        train: Outputs on training images: at least 5,000 of them, or all.
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
         perturbed: Outputs on perturbed images, see `audit.attacks.perturbed_images`.
-        odd: What speaks against its figures, see `audit.attacks.input_stability`.
+        odd: Reasons not to trust its figures, see `audit.attacks.input_stability`.
     """
 
     run: str
@@ -101,7 +101,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Altered:
-    """A model as the audit sees it after a transform of its weights: outputs on P and E, none on T_in."""
+    """A model after a transform of its weights: outputs on the probe and test splits alone."""
 
     transform: str
     subject: Subject
@@ -145,11 +145,11 @@ class AuditOptions:
         d_permuted: Advantage on permuted labels above which the audit is invalid.
         d_canary: Share of canaries told right from which on annotations count as memorised (C6), 0.5-1.
         canaries: Canaries of a label below which C6 gives no PASS.
-        rare: Images of each kind in E below which a label's claims are inconclusive.
+        rare: Images of each kind in the test split below which a label's claims are inconclusive.
         probe_seeds: Probes averaged for every probe figure, >= 1.
         folds: Calibration folds of each probe, >= 2.
         hidden: Hidden units of the MLP probe.
-        epochs: Most passes over P of the MLP probe.
+        epochs: Most passes over the probe split of the MLP probe.
         trees: Boosting rounds of the tree attack.
         permutations: Label permutations of the negative control, >= 2.
         resamples: Bootstrap resamples of the interval of ``own.mi_bits``.
@@ -160,7 +160,8 @@ class AuditOptions:
         tune_draws: Draws of those images, >= 2.
         tune_steps: Steps of that training, >= 10.
         raw_image: Whether to run the control on raw pixels.
-        cross_fit: Whether attacks on labels that are rare in E are repeated with P and E exchanged.
+        cross_fit: Whether attacks on labels that are rare in the test split are repeated with the probe and
+            test splits exchanged.
         thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
             not named, 0, or being the most likely of the retained classes.
         seed: Seed of folds, probes and resamples, the same for every model.
@@ -245,9 +246,10 @@ class AuditOptions:
 
 @dataclass(frozen=True)
 class Question:
-    """One label to be guessed: its annotations on P, E and T_in (1, 0, or -1 unknown) and identities.
+    """One label to guess: its annotations on the three splits (1, 0, or -1 unknown), and identities.
 
-    ``crossed``: attacks are fitted on P and judged on E, and the other way round (`cross_fit`).
+    ``crossed``: attacks are fitted on the probe split and judged on the test split, and the other way round
+    (`cross_fit`).
     """
 
     label: str
@@ -262,7 +264,7 @@ class Question:
 
     @property
     def judged(self) -> NDArray[np.int8]:
-        """Annotations of the images that are judged: of E, or of E and P."""
+        """Annotations of the images that are judged: of the test split, or of the probe and test splits."""
         return np.concatenate([self.test, self.probe]) if self.crossed else self.test
 
     @property
@@ -277,7 +279,7 @@ class Question:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Rows of P whose annotation is known."""
+        """Rows of the probe split whose annotation is known."""
         return self.probe >= 0
 
 
@@ -285,14 +287,16 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
     """The question of one label.
 
     Raises:
-        DataError: P or E has too few images of one kind for any attack to be fitted or scored.
+        DataError: The probe or test split has too few images of one kind for any attack to be fitted or
+            scored.
     """
     column = test.labels.index(label)
-    for name, data in {"P": probe, "E": test, "the training images": train}.items():
+    splits = {"the probe split": probe, "the test split": test, "the training images": train}
+    for name, data in splits.items():
         for kind, word in ((1, "present"), (0, "absent")):
             rows = data.target[:, column] == kind
             identities = len(np.unique(data.cluster[rows]))
-            if int(rows.sum()) < LEAST_OF_A_KIND or (name == "P" and identities < PEOPLE):
+            if int(rows.sum()) < LEAST_OF_A_KIND or (data is probe and identities < PEOPLE):
                 raise DataError(
                     f"label '{label}' is {word} in {int(rows.sum())} images of {identities} people in {name};"
                     f" an audit needs at least {LEAST_OF_A_KIND} images of {PEOPLE} people: add images, or"
@@ -311,15 +315,16 @@ class AuditInputs:
         after: The unlearned model.
         references: Models retrained without the labels; none leaves C2 open, one or two are provisional.
         request: What was to be forgotten. Labels forgotten earlier are audited again.
-        probe: P, with the label columns of the request.
-        test: E, the same columns; no identity in common with P or the training images.
-        train: T_in, the images behind `Subject.train`.
+        probe: The probe split, with the label columns of the request.
+        test: The test split, the same columns; no identity in common with the probe split or the training
+            images.
+        train: The images behind `Subject.train`.
         altered: The unlearned and the retrained models after each transform of their weights, for the
             standard and the full budget: C4 is only as wide as these.
         canaries: Planted annotations of forgotten labels, for the same budgets: what C6 is judged by.
         tuned: Every model after it was trained on few annotated images, for the full budget; without, the
             audit says that this was not tested.
-        random_init: Outputs on P and E of the network before any training, for a control.
+        random_init: Outputs on the probe and test splits of the network before any training, for a control.
         overlap: What images or identities the splits share, in a sentence; None: none.
         deterministic: Whether a second pass gave equal outputs; None: not checked.
         facts: JSON-plain record of the data, written into the report.
@@ -361,12 +366,12 @@ class AuditInputs:
         if [subject.role for subject in self.subjects] != roles:
             raise OptionError(f"roles are {[subject.role for subject in self.subjects]}, expected {roles}")
         labels = self.request.labels
-        parts = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
+        splits = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
         for subject in self.subjects:
-            check(subject, len(labels), **parts)
+            check(subject, len(labels), **splits)
         if budget.transforms:
-            check_altered(self.altered, self.subjects, parts["probe"], parts["test"])
-        return replace(self, **parts)
+            check_altered(self.altered, self.subjects, splits["probe"], splits["test"])
+        return replace(self, **splits)
 
 
 @dataclass(frozen=True)
@@ -376,9 +381,10 @@ class Context:
     Args:
         questions: The labels to be guessed, by name.
         request: Names the columns that are hidden from attacks on other outputs, and the retained ones.
-        probe, test, train: P, E and T_in, with the label columns of the request.
+        probe, test, train: The probe, test and training images, with the label columns of the request.
         options: Sizes and seed.
-        random_init: Outputs on P and E of the network before any training; None: no such control.
+        random_init: Outputs on the probe and test splits of the network before any training; None: no such
+            control.
         log: Receives progress.
         memory: Where attacks on the original and the references are looked up and kept; of the unlearned
             model, which no other audit has, nothing is.
@@ -412,8 +418,8 @@ def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: D
         ModelError: An array has the wrong shape, or a logit or feature is not a finite number.
     """
     for name, outputs, data in (
-        ("P", subject.probe, probe),
-        ("E", subject.test, test),
+        ("the probe split", subject.probe, probe),
+        ("the test split", subject.test, test),
         ("the training images", subject.train, train),
     ):
         if outputs.logits.shape != (len(data), labels):
@@ -444,11 +450,14 @@ def check_altered(
         raise OptionError(
             f"a budget beyond quick tests {after} after transforms of its weights; pass them as altered="
         )
-    known = {subject.run for subject in subjects[1:]}
+    runs = {subject.run for subject in subjects[1:]}
     for item in altered:
-        if item.subject.run not in known:
+        if item.subject.run not in runs:
             raise OptionError(f"{item.subject.run}, transformed by {item.transform}, is not in this audit")
-        for name, outputs, data in (("P", item.subject.probe, probe), ("E", item.subject.test, test)):
+        for name, outputs, data in (
+            ("the probe split", item.subject.probe, probe),
+            ("the test split", item.subject.test, test),
+        ):
             for table in (outputs.logits, outputs.features[PENULTIMATE]):
                 if (
                     len(table) != len(data)

@@ -93,11 +93,11 @@ def audit_model(
         Traceback (most recent call last):
         unlabel.core.errors.OptionError: before and after are one model; expected the model that was unlearned
     """
-    known = {item.name for item in fields(AuditOptions)} - {"budget", "seed"}
+    allowed = {item.name for item in fields(AuditOptions)} - {"budget", "seed"}
     for name in options:
-        if name not in known:
+        if name not in allowed:
             raise OptionError(
-                f"an audit has no option '{name}'.{suggest(name, known)} See unlabel.AuditOptions"
+                f"an audit has no option '{name}'.{suggest(name, allowed)} See unlabel.AuditOptions"
             )
     settings = AuditOptions(**options, budget=budget, seed=seed)
     where = alone(run or engine.start(seed=seed)).with_seed(seed)
@@ -158,27 +158,27 @@ def _loaded(model: Any, role: str, config: Callable[[nn.Module], Config]) -> Loa
     if isinstance(model, str | Path):
         return load_run(model)
     if isinstance(model, Loaded):
-        found = load_run(model.path)  # what is kept of a run is kept by what its folder holds
-        if packed(model.model) != packed(found.model):
+        recorded = load_run(model.path)  # what is kept of a run is kept by what its folder holds
+        if packed(model.model) != packed(recorded.model):
             raise ModelError(
                 f"the model of {model.path} was changed after it was read; to audit it so, pass run.model"
             )
-        return found
+        return recorded
     if not isinstance(model, nn.Module):
         raise OptionError(
             f"{role} is a {type(model).__name__}; expected a torch.nn.Module, the path of a run folder, or"
             " what unlabel.open_run returns"
         )
     try:
-        own = copy.deepcopy(model).cpu().eval()
+        copied = copy.deepcopy(model).cpu().eval()
     except Exception as error:
         raise ModelError(
             f"{role} cannot be copied ({one_line(error)}); expected a torch.nn.Module that copy.deepcopy"
             " copies"
         ) from error
-    total = sum(weight.numel() for weight in own.parameters())
-    digest = hashlib.sha256(packed(own)).hexdigest()
-    return Loaded(Path(role), own, config(own), {"total": total}, digest, in_memory=True)
+    total = sum(weight.numel() for weight in copied.parameters())
+    digest = hashlib.sha256(packed(copied)).hexdigest()
+    return Loaded(Path(role), copied, config(copied), {"total": total}, digest, in_memory=True)
 
 
 def _config(model: nn.Module, source: Source, forgotten: Sequence[str]) -> Config:

@@ -127,9 +127,9 @@ def measurable_labels(context: Context) -> tuple[str, ...]:
     names = measurable(answerable(test, request.retained_columns), request.retained)
     if not names:
         raise DataError(
-            "no retained label has two present and two absent images in E; add images, or keep two classes"
+            "no retained label has two present and two absent test images; add images, or retain two classes"
             if test.exclusive
-            else "no retained label has two present and two absent images in E; add images"
+            else "no retained label has two present and two absent test images; add images"
         )
     return names
 

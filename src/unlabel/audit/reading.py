@@ -2,7 +2,7 @@
 
 ::
 
-    read_model(model, role, sets, where)     a `Subject`: any network on P, E and T_in
+    read_model(model, role, sets, where)     a `Subject`: any network on the probe, test and training images
     read_run(loaded, role, sets, where)      the same of a run folder, from the cache where it was read before
     alter, read_canaries                     what only the larger budgets read
 
@@ -62,12 +62,12 @@ def read_model(
     config: Config | None = None,
     read: Read | None = None,
 ) -> Subject:
-    """A model as the audit sees it: its outputs on P, E and T_in, on perturbed images, and its last layer.
+    """A model as the audit sees it: outputs on the three sets and on perturbed images, and its last layer.
 
     Args:
         model: Any network with a last linear layer.
         role: Its part in the audit; the original is not read on perturbed images.
-        sets: P, E and T_in.
+        sets: The probe, test and training images.
         where: One process.
         name: Its run folder or name.
         absent: Labels whose output was removed.
@@ -107,7 +107,7 @@ def read_run(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool
     Args:
         loaded: The run.
         role: Its part in the audit.
-        sets: P, E and T_in.
+        sets: The probe, test and training images.
         where: One process.
         cached: Whether its outputs are kept; not worth their space for a model that will not be kept.
     """
@@ -134,7 +134,7 @@ def scaled(data: Dataset, config: Config | None) -> Dataset:
 
 
 def random_init(original: Loaded, sets: Sets, where: Run) -> tuple[Outputs, Outputs] | None:
-    """Outputs on P and E of the original's network before any training, for a control.
+    """Outputs on the probe and test splits of the original's network before any training, for a control.
 
     None for a model in memory that has a part which cannot be given new weights.
     """
@@ -179,7 +179,7 @@ def use_on(case: Case, sets: Sets, subjects: Sequence[Subject], where: Run) -> U
 
     Args:
         case: The runs and their data.
-        sets: P and E.
+        sets: The probe and test splits.
         subjects: Outputs of the unlearned model and the references, untouched.
         where: One process.
     """
@@ -215,12 +215,12 @@ def alter(
     request: Request,
     where: Run,
 ) -> list[Altered]:
-    """Reads every model after every transform that changes it, on P and E.
+    """Reads every model after every transform that changes it, on the probe and test splits.
 
     Args:
         loaded: The models.
         subjects: The same, as they were read untouched.
-        sets: P and E.
+        sets: The probe and test splits.
         calibration: Images for the transforms that need some.
         request: What was forgotten.
         where: Device, batch size and seed.
@@ -246,14 +246,14 @@ def alter(
 
 def read_canaries(loaded: Sequence[Loaded], case: Case, sets: Sets, where: Run) -> list[Canaries]:
     """What every model says of the canaries of each forgotten label."""
-    found = []
+    canaries = []
     for name in case.request.masked:
         if (item := case.planting.get(name)) is None:
             continue
-        said = {}
+        outputs = {}
         for model in loaded:
             images = scaled(case.source.train.take(item.positions), model.config)
             key = key_of(model, sets.digest)
-            said[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
-        found.append(Canaries(name, item.planted, item.true, said))
-    return found
+            outputs[str(model.path)] = cached_outputs(model.model, images, where, key, model.path.name)
+        canaries.append(Canaries(name, item.planted, item.true, outputs))
+    return canaries

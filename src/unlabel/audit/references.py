@@ -1,4 +1,4 @@
-"""References that an audit lacks: trained by the original's recipe, resumably; and what that would cost.
+"""Training the references that an audit lacks, by the original's recipe; and what that would cost.
 
 ::
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.audit.inputs import ask
-from unlabel.audit.setup import Case, open_case, sets_of
+from unlabel.audit.setup import Case, sets_of
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError, UnlabelError
 from unlabel.core.files import RECORD
@@ -52,53 +52,13 @@ class Job:
         }
 
 
-def make_references(
-    run: Path,
-    before: Path,
-    count: int,
-    where: Run,
-    *,
-    given: Sequence[Path] = (),
-    data: str | None = None,
-    epochs: float | None = None,
-    lr: float | None = None,
-    command: str = "",
-) -> list[Path]:
-    """Trains models without what a run forgot, as the original was trained; finished ones are used again.
-
-    Everything that an audit would refuse is refused before the first training.
-
-    Args:
-        run: The unlearned run.
-        before: The original. The references are written beside it.
-        count: How many, 1 to 20.
-        where: Device; its batch size counts only where the original's recipe is not recorded.
-        given: References that are there already: their seeds are not used.
-        data: Another data source than the one the original remembers.
-        epochs: Passes over the training images, > 0, where the original's recipe is not recorded.
-        lr: Peak learning rate, > 0, where the original's recipe is not recorded.
-        command: The command line, for the records.
-
-    Returns:
-        The run folders, in the order of their seeds.
-
-    Raises:
-        OptionError: A number is out of range, the recipe is missing or contradicts the recorded one, or a
-            folder of that name holds another run.
-        UnlabelError: As `open_case`, `ask` and `train_run` raise.
-    """
-    check_count(count)
-    case = open_case(run, before, given, where, data)
-    return train_references(case, count, where, epochs=epochs, lr=lr, command=command)
-
-
 def check_count(count: int) -> None:
     """Refuses a number of references out of range."""
     if not 1 <= count <= MOST:
         raise OptionError(f"--make-references is {count}; expected 1 to {MOST}")
 
 
-def train_references(
+def make_references(
     case: Case,
     count: int,
     where: Run,
@@ -107,11 +67,26 @@ def train_references(
     lr: float | None = None,
     command: str = "",
 ) -> list[Path]:
-    """The same for a case that is open already, whether or not anything has been unlearned yet.
+    """Trains models without the labels of a case, by the original's recipe; finished ones are used again.
+
+    Everything that an audit would refuse is refused before the first training.
 
     Args:
-        case: The original, the labels, the data, and the references that are there.
-        count, where, epochs, lr, command: See `make_references`.
+        case: The original, the labels, the data, and the references that are there already: their seeds are
+            not used. The new references are written beside the original.
+        count: How many, 1 to 20.
+        where: Device; its batch size counts only if the original's recipe is not recorded.
+        epochs: Epochs over the training images, > 0, if the original's recipe is not recorded.
+        lr: Peak learning rate, > 0, if the original's recipe is not recorded.
+        command: The command line, for the records.
+
+    Returns:
+        The run folders, in the order of their seeds.
+
+    Raises:
+        OptionError: A number is out of range, the recipe is missing or contradicts the recorded one, or a
+            folder of that name holds another run.
+        UnlabelError: As `ask` and `train_run` raise.
     """
     check_count(count)
     before = case.original.path
@@ -121,7 +96,7 @@ def train_references(
     if case.original.config.activation == "sigmoid" and case.source.facts.get("exclusive"):
         raise OptionError(
             f"every image of {case.source.name} has exactly one label, so references would be trained as"
-            f" classes, by a softmax, but {before} answers each label by itself; train them as it was made,"
+            f" classes, by a softmax, but {before} predicts each label by itself; train them as it was made,"
             " and name them with --reference A,B,C"
         )
     blueprint, place = recipe_of(case, where, epochs, lr)
@@ -161,8 +136,8 @@ def _train(job: Job, case: Case, command: str) -> None:
 
 def _canaries(case: Case) -> CanaryPlan | None:
     """The original's canaries: planted in retained labels, they are part of its recipe."""
-    known = case.source.facts.get("canaries")
-    return CanaryPlan(known["count"], tuple(known["labels"]), known["seed"]) if known else None
+    canaries = case.source.facts.get("canaries")
+    return CanaryPlan(canaries["count"], tuple(canaries["labels"]), canaries["seed"]) if canaries else None
 
 
 def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) -> tuple[Blueprint, Run]:
@@ -171,7 +146,7 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
     Args:
         case: The audit's runs.
         where: Batch sizes where none are recorded.
-        epochs: Passes over the training images; must equal the recorded ones if there are any.
+        epochs: Epochs over the training images; must equal the recorded ones if there are any.
         lr: Peak learning rate, likewise.
 
     Raises:
@@ -192,31 +167,31 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
     if epochs is None or lr is None:
         missing = [f"--{name}" for name, value in given.items() if value is None]
         raise OptionError(
-            f"how {path} was trained is not recorded, so {' and '.join(missing)} must say how to train its"
-            " references: give the passes over the training images and the peak learning rate that made it"
+            f"{path} does not record how it was trained, so {' and '.join(missing)} must say how to train its"
+            " references: give the epochs and the peak learning rate that made it"
         )
     return Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr)), where
 
 
 def seeds_of(case: Case, count: int) -> list[int]:
     """The first seeds after the original's that no related run has used."""
-    own = [record.get("seed") for record in _line(case.original.record)]
-    used = {*own, *(item.record.get("seed") for item in case.references)}
-    found, at = [], own[-1] if isinstance(own[-1], int) else 0
-    while len(found) < count:
+    seeds = [record.get("seed") for record in _line(case.original.record)]
+    used = {*seeds, *(item.record.get("seed") for item in case.references)}
+    chosen, at = [], seeds[-1] if isinstance(seeds[-1], int) else 0
+    while len(chosen) < count:
         at = (at + 1) % SEEDS
         if at not in used:
-            found.append(at)
-    return found
+            chosen.append(at)
+    return chosen
 
 
 def _line(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """A run's record and those of its ancestors, as far as they are there; the last one was trained."""
-    line, seen = [record], set()
-    while (parent := (line[-1].get("parent") or {}).get("run")) and parent not in seen:
+    line, paths = [record], set()
+    while (parent := (line[-1].get("parent") or {}).get("run")) and parent not in paths:
         if not (Path(parent) / RECORD).is_file():
             break
-        seen.add(parent)
+        paths.add(parent)
         line.append(read_record(Path(parent)))
     return line
 
@@ -276,8 +251,8 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
         data: Another data source than the one the original remembers, for the command.
 
     Returns:
-        ``count``; ``images`` and ``seconds`` of one reference (of one *pass* over the training images
-        where the recipe is not recorded, then ``per`` is ``pass``), seconds None where nothing tells the
+        ``count``; ``images`` and ``seconds`` of one reference (of one *epoch* over the training
+        images if the recipe is not recorded, then ``per`` is ``pass``), seconds None where nothing tells the
         speed; ``estimated_from``; ``command``; and all of it as a ``sentence`` without the command.
     """
     assert case.after is not None
@@ -292,12 +267,12 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
         images = len(case.source.train)
     rate, basis = speed(case)
     seconds = images / rate if rate else None
-    each = f"about {images:,} images {'each' if plan else 'a pass'}"
+    each = f"about {images:,} images {'each' if plan else 'an epoch'}"
     if seconds is not None:
-        each += f", about {duration(seconds)} {'each' if plan else 'a pass'} (estimated from {basis})"
+        each += f", about {duration(seconds)} {'each' if plan else 'an epoch'} (estimated from {basis})"
     sentence = f"{REFERENCES} references would take {each}"
     if not plan:
-        sentence += "; the original's recipe is not recorded, so name the passes and the learning rate"
+        sentence += "; the original's recipe is not recorded, so name the epochs and the learning rate"
     return {
         "count": REFERENCES,
         "images": images,

@@ -144,18 +144,18 @@ class Audit:
             ModelError: It is no audit of this version.
         """
         try:
-            parts = dict(content)
+            fields = dict(content)
             for name in ("invalid_because", "not_tested", "limitations"):
-                parts[name] = tuple(parts[name])
-            parts["claims"] = {name: Claim(**claim) for name, claim in parts["claims"].items()}
-            parts["comparisons"] = tuple(Comparison(**row) for row in parts["comparisons"])
-            parts["metrics"] = tuple(
+                fields[name] = tuple(fields[name])
+            fields["claims"] = {name: Claim(**claim) for name, claim in fields["claims"].items()}
+            fields["comparisons"] = tuple(Comparison(**row) for row in fields["comparisons"])
+            fields["metrics"] = tuple(
                 Metric(**{**row, "ci": None if row["ci"] is None else (row["ci"][0], row["ci"][1])})
-                for row in parts["metrics"]
+                for row in fields["metrics"]
             )
-            if parts["schema"] != SCHEMA:
-                raise ValueError(f"schema {parts['schema']!r}")
-            return cls(**parts)
+            if fields["schema"] != SCHEMA:
+                raise ValueError(f"schema {fields['schema']!r}")
+            return cls(**fields)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             fault = f"{type(error).__name__}: {str(error)[:200]}"
             raise ModelError(
@@ -215,9 +215,9 @@ class Audit:
 
     def _faults(self) -> list[str]:
         """Why it is invalid, at most two reasons."""
-        more = len(self.invalid_because) - 2
+        others = len(self.invalid_because) - 2
         return [f"invalid: {reason}" for reason in self.invalid_because[:2]] + (
-            [f"and {more} more in invalid_because"] if more > 0 else []
+            [f"and {others} more in invalid_because"] if others > 0 else []
         )
 
     def _lines(self) -> Iterator[str]:

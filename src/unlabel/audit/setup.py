@@ -1,10 +1,10 @@
-"""What an audit of run folders is about: runs, labels, images. What does not fit together is refused.
+"""The runs, labels and images of an audit. What does not fit together is refused.
 
 ::
 
     open_case(run, before, references)         -> models, request, source
     open_request(labels, before, references)   -> the same, where nothing has been unlearned yet
-    sets_of(source)                            -> P, E, T_in
+    sets_of(source)                            -> the probe split, the test split, the training images
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from unlabel.runs.config import Config
 from unlabel.runs.folder import CANARIES, Loaded, load_run
 from unlabel.runs.record import planted_source
 
-TRAIN_IMAGES = 5000  # T_in: enough for an interval of .02 on an advantage of 0
+TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
 MADE, ADOPTED = "train", "adopt"  # methods that forget nothing
 
 
@@ -44,13 +44,13 @@ class Sets:
 
     @cached_property
     def perturbed(self) -> tuple[Dataset, Dataset]:
-        """Images of P and of E, perturbed: made once, for all models."""
+        """Images of the probe split and of the test split, perturbed: made once, for all models."""
         return perturbed(self.probe, self.seed), perturbed(self.test, self.seed)
 
 
 @dataclass(frozen=True)
 class Case:
-    """The runs of an audit, read and found to belong together, and their data."""
+    """The runs of an audit, read and checked to belong together, and their data."""
 
     original: Loaded
     after: Loaded | None  # None where nothing has been unlearned yet
@@ -153,14 +153,14 @@ def check_manifest(before: Path, source: Source) -> None:
     Raises:
         ModelError: They are not the same.
     """
-    file, known = before / CANARIES, source.facts.get("canaries")
-    if not known or not file.is_file():
+    file, canaries = before / CANARIES, source.facts.get("canaries")
+    if not canaries or not file.is_file():
         return
     try:
-        found = digest(read_json(file))
+        listed_digest = digest(read_json(file))
     except (ValueError, TypeError) as error:
         raise ModelError(f"{file} is damaged ({error}); expected the file that unlabel wrote") from error
-    if found != known["sha256"]:
+    if listed_digest != canaries["sha256"]:
         raise ModelError(
             f"{file} does not list the canaries that {before} was trained with; restore the file"
         )
@@ -217,14 +217,14 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
         references: Runs said to be retrained without the labels.
         request: The labels.
     """
-    seen = {item.sha256: item.path for item in audited}
+    weights = {item.sha256: item.path for item in audited}
     for reference in references:
-        if reference.sha256 in seen:
+        if reference.sha256 in weights:
             raise OptionError(
-                f"--reference {reference.path} has the same weights as {seen[reference.sha256]}; expected"
+                f"--reference {reference.path} has the same weights as {weights[reference.sha256]}; expected"
                 " models retrained independently, each with its own seed"
             )
-        seen[reference.sha256] = reference.path
+        weights[reference.sha256] = reference.path
         if reference.config.labels != request.labels:
             raise ModelError(f"--reference {reference.path} has other labels than {audited[0].path}")
         if set(reference.config.forgotten) != set(request.masked):
@@ -237,20 +237,20 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
 
 def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
     """In what the references were made otherwise than the original, in sentences."""
-    found, recipe = [], before.record.get("blueprint")
+    sentences, recipe = [], before.record.get("blueprint")
     for reference in references:
         if not recipe:
-            found.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
+            sentences.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
         elif reference.in_memory:
-            found.append(
+            sentences.append(
                 f"how {reference.path} was trained is not recorded; it may differ from {before.path}"
             )
             continue
         elif reference.record.get("blueprint") != recipe:
-            found.append(f"{reference.path} was trained by another recipe than {before.path}")
+            sentences.append(f"{reference.path} was trained by another recipe than {before.path}")
         if _digest(reference) != _digest(before):
-            found.append(f"{reference.path} was trained on other data than {before.path}")
-    return found
+            sentences.append(f"{reference.path} was trained on other data than {before.path}")
+    return sentences
 
 
 def _digest(loaded: Loaded) -> str | None:
@@ -258,7 +258,7 @@ def _digest(loaded: Loaded) -> str | None:
 
 
 def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets:
-    """P, E and a keyed sample of the training images; images with a canary are not in it."""
+    """The probe and test splits, and a keyed sample of the training images without canaries."""
     whole = np.ones(len(source.train), bool)
     for item in (planting or {}).values():
         whole[item.positions] = False
@@ -270,7 +270,11 @@ def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets
 
 def overlap(source: Source) -> str | None:
     """What images or identities the splits share, in a sentence; None where they share nothing."""
-    named = {"the training images": source.train, "P": source.probe, "E": source.test}
+    named = {
+        "the training split": source.train,
+        "the probe split": source.probe,
+        "the test split": source.test,
+    }
     names = list(named)
     for position, first in enumerate(names):
         for second in names[position + 1 :]:

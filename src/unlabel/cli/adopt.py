@@ -27,36 +27,31 @@ def adopt(
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
-    """Make a run of a model that was trained elsewhere, after measuring that it knows its labels.
+    """Make a run of a model that was trained elsewhere, if it predicts its labels better than chance.
 
     Args:
         model: small, resnet18, resnet50, or package.module:function, which is imported and called.
         weights: Safetensors, or a state dict of torch.save; no code in it is run.
-        labels: File with the name of each output, one a line, in order.
+        labels: File with the name of each output, one per line, in order.
         data: Data with those label columns: faces, folder:PATH.
         out: Run folder to write.
-        mean: Normalisation of red, green and blue from 0 to 1, comma-separated; chosen by the loss if absent.
-        std: Its standard deviations.
+        mean: Means of red, green and blue, from 0 to 1, comma-separated. If left out, the loss decides.
+        std: Standard deviations of red, green and blue; give it together with --mean.
         image_size: Side of the input in pixels; 64 by default for most data.
-        without: Labels that the model never saw, comma-separated, those in names after a backslash: adopts a
-            reference.
+        without: Labels that the model never saw, comma-separated. The run is then a reference for audits. Put
+            a backslash before a comma in a name.
         skip_bad: Leave out unreadable images instead of refusing.
         json_: Print the record as JSON.
         force: Replace an existing run folder.
     """
-    from unlabel.exchange.adopt import adopt_run
+    from unlabel.exchange.adopt import ForeignModel, adopt_run
 
     record = adopt_run(
-        model,
-        weights,
-        labels,
+        ForeignModel(model, weights, labels, mean, std, names(without)),
         data,
         out,
         place.start(),
-        mean=mean,
-        std=std,
         image_size=image_size,
-        without=names(without),
         skip_bad=skip_bad,
         force=force,
         command=command_line(),
@@ -69,7 +64,7 @@ def adopt(
 
 
 def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
-    """What a person reads after adopting: how the model reads images, what it knows, what was lost.
+    """What a person reads after adopting: normalisation, AUC by label, faults, and how exact the copy is.
 
     Args:
         record: Of `adopt_run`.
@@ -78,8 +73,8 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
     options, measured, fidelity = record["options"], record["auc"], record["fidelity"]
     colours = " ".join(f"--{name} " + ",".join(f"{v:g}" for v in options[name]) for name in ("mean", "std"))
     macro, labels = measured["macro"], measured["labels"]
-    known = sorted((row["value"], name) for name, row in labels.items() if row)
-    found = [
+    aucs = sorted((row["value"], name) for name, row in labels.items() if row)
+    text = [
         f"{options['network']}, {record['total']:,} weights, {len(labels)} labels, from"
         f" {record['adopted']['weights']}",
         *record["adopted"]["notes"],
@@ -87,26 +82,26 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         f"mean AUC       {macro['value']:.3f}  {macro['low']:.3f} to {macro['high']:.3f},"
         f" on {macro['n']:,} images",
     ]
-    for value, name in known[:most]:
+    for value, name in aucs[:most]:
         row = labels[name]
-        found.append(f"  {name:24s} {value:.3f}  {row['low']:.3f} to {row['high']:.3f}  n {row['n']:,}")
-    if len(known) > most:
-        found.append(f"  and {len(known) - most} better ones (--json prints all)")
+        text.append(f"  {name:24s} {value:.3f}  {row['low']:.3f} to {row['high']:.3f}  n {row['n']:,}")
+    if len(aucs) > most:
+        text.append(f"  and {len(aucs) - most} better ones (--json prints all)")
     never = record["without"]
     for group, fault in (
         (never, "withheld: the output is a constant"),
         (
             [name for name, row in labels.items() if row is None and name not in never],
-            "not measured: E has images of one kind only",
+            "not measured: the test split has only images with it, or only without",
         ),
-        (measured["at_chance"], "cannot be told from chance"),
-        (measured["inverted"], "upside down: the order of the labels is probably wrong"),
+        (measured["at_chance"], "not better than chance"),
+        (measured["inverted"], "inverted: the order of the labels is probably wrong"),
     ):
         if group:
-            found.append(f"{listing(group)}: {fault}")
+            text.append(f"{listing(group)}: {fault}")
     largest = fidelity["largest_difference"]
-    found.append(
+    text.append(
         f"fidelity       outputs of the run and of the file itself:"
         f" {'the same bits' if largest == 0 else f'up to {largest:.1e} apart'} on {fidelity['n']:,} images"
     )
-    return found
+    return text

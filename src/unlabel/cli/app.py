@@ -1,8 +1,8 @@
-"""The command line: parses, calls a room, prints. Nothing heavy is imported before a command needs it.
+"""The command line: parses, calls the command, prints. Heavy modules are imported when a command needs them.
 
 Results go to stdout, progress to stderr, and the last line printed is the path written. Exit codes: 0 done,
 2 bad input, 3 an audit failed under ``--require`` or ``--fail-on``, or a run is not as its statement says,
-4 what ``--require`` names is not decided, 130 stopped, 141 the reader of stdout has gone, 1 a bug.
+4 a claim of ``--require`` is not decided, 130 stopped, 141 nobody reads stdout any more, 1 a bug.
 """
 
 import sys
@@ -47,7 +47,7 @@ def build_app(asked: Collection[str] = (), settings: Settings | None = None) -> 
     """
     app = App(
         name="unlabel",
-        help="Make a trained multi-label image classifier forget a label, and prove how far that went.",
+        help="Make a trained multi-label image classifier forget a label, and measure how far it forgot.",
         default_parameter=Parameter(show_env_var=False),
         config=[settings or Settings()],
         suppress_keyboard_interrupt=False,

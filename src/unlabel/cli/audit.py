@@ -1,4 +1,4 @@
-"""``unlabel audit``: the command by which forgetting is measured, or the measuring is planned."""
+"""``unlabel audit``: measure how far a run forgot, or plan that audit."""
 
 import json
 import sys
@@ -30,38 +30,42 @@ def audit(
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
-    """Measure how far a run forgot, with attacks that hiding an output cannot pass.
+    """Measure how far a run forgot. Hiding the output does not pass these attacks.
 
     Args:
-        run: The unlearned run; audit.json is written into it.
+        run: The unlearned run. The command writes audit.json into it.
         before: The run it was made from.
-        reference: Runs retrained without the label, comma-separated; three or more for a firm verdict.
-        make_references: Train so many first, by BEFORE's recipe and beside it; finished ones serve again.
-        epochs: Passes that made BEFORE, for references, where its recipe is not recorded.
-        lr: Peak learning rate that made BEFORE, likewise.
-        data: Another data source than the one the run remembers.
-        budget: quick, a minute; standard adds durability and more attacks; full, training on few images.
-        plan: Only print how many images, references and seconds each claim needs, and what there is.
-        labels: With plan, and without BEFORE: labels that RUN, an original, could be asked to forget,
-            comma-separated; a comma in a name stands after a backslash.
+        reference: Runs retrained without the label, comma-separated. With fewer than three, verdicts are
+            provisional.
+        make_references: Number of references to train first, by BEFORE's recipe and beside it. Finished ones
+            are used again.
+        epochs: Epochs for --make-references; only needed if BEFORE does not record how it was trained.
+        lr: Peak learning rate for --make-references; only needed if BEFORE does not record it.
+        data: Data source to use instead of the recorded one.
+        budget: quick takes about a minute; standard adds durability and more attacks; full adds fine-tuning
+            on few images.
+        plan: Only print how many images, references and seconds each claim needs, and how many there are.
+        labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.
+            Put a backslash before a comma in a name.
         json_: Print the audit, or the plan, as JSON.
-        fail_on: With fail, exit with 3 when any claim FAILs or the audit is invalid; see --require.
+        fail_on: If it is fail, exit with 3 if any claim FAILs or the audit is invalid; see --require.
         require: Claims that must PASS, such as C1,C2,C5, by number or name (disabled, retrain-equivalent,
-            erased, durable, useful, unmemorised), or unlearned: C1,C2,C4,C5. Exit with 3 when one FAILs or
-            the audit is invalid, with 4 when one is not decided; a provisional PASS is not.
+            erased, durable, useful, unmemorised), or unlearned: C1,C2,C4,C5. Exit with 3 if one FAILs or the
+            audit is invalid, with 4 if one is not decided. A provisional PASS is not decided.
         force: Replace the audit of a larger budget, or a file that is no audit of RUN.
     """
     wanted = () if require is None else required(names(require))
     if plan and wanted:
-        raise OptionError("--require judges an audit, which --plan does not make; leave one of them out")
+        raise OptionError("--require judges an audit, and --plan makes none; leave one of them out")
     if plan:
         _plan(run, before, names(reference), names(labels), data, place, json_=json_)
         return
     if before is None:
         raise OptionError("an audit needs the run that RUN was made from; name it with --before BEFORE")
     if labels is not None:
-        raise OptionError("--labels names what could be forgotten, for --plan; an audit reads it from RUN")
+        raise OptionError("--labels is for --plan alone; an audit reads the labels from RUN")
     from unlabel.audit.command import audit_run
+    from unlabel.audit.inputs import AuditOptions
     from unlabel.audit.keeping import check_place
     from unlabel.report.terminal import lines
 
@@ -69,18 +73,19 @@ def audit(
     where, references, made = place.start(), [Path(name) for name in names(reference)], []
     if make_references is not None:
         from unlabel.audit.references import make_references as make
+        from unlabel.audit.setup import open_case
 
-        more = {"given": references, "data": data, "epochs": epochs, "lr": lr, "command": command_line()}
-        made = make(run, before, make_references, where, **more)
+        case = open_case(run, before, references, where, data)
+        made = make(case, make_references, where, epochs=epochs, lr=lr, command=command_line())
     elif epochs is not None or lr is not None:
-        raise OptionError("--epochs and --lr say how to train references; add --make-references 3")
+        raise OptionError("--epochs and --lr are for training references; add --make-references 3")
     result = audit_run(
         run,
         before,
         [*references, *made],
         where,
         data=data,
-        budget=budget,
+        options=AuditOptions(budget=budget, seed=where.seed),
         force=force,
         command=command_line(),
     )
@@ -111,7 +116,9 @@ def _plan(
 ) -> None:
     """Prints the plan of an audit: of a run that forgot, or of labels that an original could forget."""
     if (before is None) == (not labels):
-        raise OptionError("a plan needs either --before BEFORE, or what RUN could forget: --labels A,B")
+        raise OptionError(
+            "a plan needs either --before BEFORE, or the labels that RUN could forget: --labels A,B"
+        )
     from unlabel.audit.inputs import AuditOptions
     from unlabel.audit.plan import lines, plan_audit
     from unlabel.audit.setup import open_case, open_request
@@ -121,5 +128,5 @@ def _plan(
         case = open_request(labels, run, given, where, data)
     else:
         case = open_case(run, before, given, where, data)
-    found = plan_audit(case, AuditOptions(), where.seed)
-    print(json.dumps(found, ensure_ascii=False) if json_ else "\n".join(lines(found)))
+    plan = plan_audit(case, AuditOptions(), where.seed)
+    print(json.dumps(plan, ensure_ascii=False) if json_ else "\n".join(lines(plan)))

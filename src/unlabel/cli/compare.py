@@ -27,46 +27,44 @@ def compare(
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
-    """Compare methods under one budget, over several seeds, against retrained models. Resumes.
+    """Compare methods under one budget, over several seeds, with retrained models. A second call resumes.
 
     Args:
-        run: The run to forget from; it is only read.
-        labels: Labels to forget, comma-separated; a comma in a name stands after a backslash.
-        out: Folder of the comparison; what is finished in it is used again.
-        methods: Methods, comma-separated; all of them by default.
-        seeds: Forgetting seeds of each method, from --seed on.
-        budget_steps: Optimiser steps each may take; images through the network follow from the batch size.
+        run: The run to forget from. The command only reads it.
+        labels: Labels to forget, comma-separated. Put a backslash before a comma in a name.
+        out: Folder of the comparison. Finished parts in it are used again.
+        methods: Names of methods, comma-separated; all of them by default.
+        seeds: Number of times that each method forgets, with the seeds from --seed on.
+        budget_steps: Optimiser steps that each method may take. The batch size then gives the images.
         reference: Runs retrained without the labels, comma-separated.
-        make_references: Train so many first, by RUN's recipe and beside it; finished ones serve again.
-        images: Calibration images.
-        search: Settings of each method to try on P first, up to 6; 0 takes the defaults.
-        data: Another data source than the one the run remembers.
+        make_references: Number of references to train first, by RUN's recipe and beside it. Finished ones are
+            used again.
+        images: Number of training images that a method reads.
+        search: Settings of each method to try first on the probe split, up to 6; 0 takes the defaults.
+        data: Data source to use instead of the recorded one.
         keep_models: Keep the unlearned models in OUT/runs.
         force: Compute finished cells again, and replace another comparison in OUT.
         json_: Print the comparison as JSON.
     """
-    from unlabel.compare.command import compare_run
+    from unlabel.compare.command import CompareOptions, compare_run
     from unlabel.compare.text_table import lines
 
-    found = compare_run(
-        run,
-        names(labels),
-        names(methods),
-        out,
-        place.start(),
+    options = CompareOptions(
         seeds=seeds,
         budget_steps=budget_steps,
-        references=[Path(name) for name in names(reference)],
         make_references=make_references,
         images=images,
         settings=search,
         data=data,
         force=force,
         keep_models=keep_models,
-        command=command_line(),
+    )
+    references = [Path(name) for name in names(reference)]
+    comparison = compare_run(
+        run, names(labels), names(methods), references, out, place.start(), options, command=command_line()
     )
     if json_:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(comparison, ensure_ascii=False))
         return
-    print("\n".join(lines(found)))
+    print("\n".join(lines(comparison)))
     print(out / "compare.html")

@@ -1,4 +1,4 @@
-"""``unlabel demo``: the main job with no data."""
+"""``unlabel demo``: train, forget, audit and report, with no data and no arguments."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ def demo(
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
-    """Train on procedural faces, forget Male, retrain beside it, audit, and write the page. No data needed.
+    """Train on drawn faces, forget Male, retrain without it, audit, and write the page. No data needed.
 
     Args:
         out: Folder for the four runs and the report.

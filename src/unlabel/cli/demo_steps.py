@@ -1,4 +1,4 @@
-"""The main job with no data and no arguments: train, retrain, forget, audit, report on procedural faces."""
+"""The steps of ``unlabel demo``: train, retrain, forget, audit and report, on drawn faces."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ LABEL = "Male"
 def run_demo(
     out: Path, run: Run, *, source: str = SOURCE, epochs: float = EPOCHS, force: bool = False
 ) -> Path:
-    """Makes four things in a folder and returns the path of the report.
+    """Makes three runs and a report in a folder, and returns the path of the report.
 
     ``original`` is trained on all labels; ``retrained`` on all but one, with another seed: the reference;
-    ``unlearned`` is made from the original in seconds, then audited against both. A finished part of an
-    earlier, killed demo is used again.
+    ``unlearned`` is made from the original in seconds, then audited against both. Finished runs of an
+    earlier demo are used again.
 
     Args:
         out: Folder for the runs and ``report.html``.
@@ -54,7 +54,7 @@ def run_demo(
     say(f"1/5  train `small` on {source}: drawings, no person")
     if not _finished(original, {"method": "train", "seed": run.seed, "without": []}, source, epochs, force):
         train_run(source, original, run, recipe=recipe, force=force, command=f"unlabel train {source}")
-    say(f"2/5  retrain it without {LABEL}: the reference that forgetting is measured against")
+    say(f"2/5  retrain it without {LABEL}: the reference for the audit")
     other = run.with_seed(run.seed + 1)
     if not _finished(
         retrained, {"method": "train", "seed": other.seed, "without": [LABEL]}, source, epochs, force
@@ -78,7 +78,7 @@ def run_demo(
         force=again,
         command=f"unlabel forget auto {original} --labels {LABEL} --out {unlearned}",
     )
-    say("4/5  audit: how far did that go?")
+    say("4/5  audit: measure how far the model forgot")
     result = audit_run(
         unlearned,
         original,
@@ -87,7 +87,7 @@ def run_demo(
         command=f"unlabel audit {unlearned} --before {original} --reference {retrained}",
     )
     print("\n".join(lines(result)))
-    say("5/5  report")
+    say("5/5  write the report")
     write_card(unlearned)
     return write_report(unlearned, page, force=True)
 

@@ -1,4 +1,4 @@
-"""``unlabel export``: a run leaves as ONNX or as a state dict."""
+"""``unlabel export``: write a run's model as ONNX or as a state dict."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ def export(
 
     Args:
         run: A run folder.
-        to: state-dict, under the names that adopted weights had, or onnx, with the labels inside.
+        to: state-dict, with the parameter names of adopted weights, or onnx, with the labels inside.
         out: File to write, .pt, .pth, .safetensors or .onnx; RUN/export by default.
         force: Replace an existing file.
     """

@@ -1,7 +1,7 @@
 """``unlabel forget METHOD``: one command a method, with the method's own options as flags.
 
-The own options come from the signature of the method's function, their texts from its docstring: they are
-written, typed and defaulted in one place.
+The method's own options come from the signature of its function, their help from its docstring. So names,
+types, defaults and help stand in one place.
 """
 
 import inspect
@@ -26,16 +26,17 @@ class ForgetOptions:
     """Options that all methods share.
 
     Args:
-        labels: Labels to forget, comma-separated; a comma in a name stands after a backslash.
+        labels: Labels to forget, comma-separated. Put a backslash before a comma in a name.
         out: Run folder to write.
-        data: Another data source than the one the run remembers.
-        images: Calibration images.
-        keep_row: Leave the forgotten outputs as the method left them.
-        rows: Table with a column image_id: forget the labels' annotations of these images, keep the labels.
-        max_loss: Most that the retained labels' mean AUC may fall on training images held back from the
-            method; past it nothing is written.
+        data: Data source to use instead of the recorded one.
+        images: Number of training images that the method reads.
+        keep_row: Do not remove the forgotten labels' output rows.
+        rows: Table with a column image_id. The run then forgets these images' annotations and retains the
+            labels.
+        max_loss: Largest tolerated fall of the retained labels' mean AUC, on training images that the method
+            does not see. If it falls further, nothing is written.
         skip_bad: Leave out unreadable images instead of refusing.
-        force: Replace an existing run folder, and write whatever the retained labels lost.
+        force: Replace an existing run folder, and write the run even if the retained labels lost too much.
     """
 
     labels: str
@@ -50,12 +51,16 @@ class ForgetOptions:
 
 
 def forget_app(asked: Collection[str]) -> App:
-    """The commands of all methods. Only those asked for are imported; the others stand in the list."""
-    app = App(name="forget", help="Make a run forget labels, by a method of the catalogue.")
+    """The commands of all methods. Only those in `asked` are imported; the others are listed by name."""
+    app = App(
+        name="forget",
+        help="Make a run forget labels. Each method is a command: unlabel forget METHOD --help.",
+    )
     summaries = {name: method.summary for name, method in METHODS.items()}
     for name, summary in {**summaries, **plugin_names()}.items():
         if name in asked:
-            app.command(method_command(find_method(name)), name=name, help=summary)
+            method = find_method(name)
+            app.command(method_command(method), name=name, help=method.summary)
         else:
             app.command(App(name=name, help=summary))
     return app
@@ -72,7 +77,7 @@ def method_command(method: Method) -> Callable[..., None]:
         """Make a run forget labels.
 
         Args:
-            run: The run to start from; it is only read.
+            run: The run to start from. The command only reads it.
         """
         forget(method, run, shared, vars(own), place)
 
@@ -126,5 +131,5 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     if line := warning(record["retained"]):
         print(f"warning: {line}", file=sys.stderr)
     if "rows" not in record:
-        print(f"how far? unlabel audit {shared.out} --before {run} --reference RETRAINED")
+        print(f"to measure how far: unlabel audit {shared.out} --before {run} --reference RETRAINED")
     print(shared.out)

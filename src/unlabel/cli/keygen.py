@@ -8,10 +8,11 @@ if TYPE_CHECKING:
 
 
 def keygen(*, out: Path) -> None:
-    """Make a key pair for signing: FILE, which only you may read, and FILE.pub, to give away.
+    """Make a key pair for signing: FILE, which only you may read, and FILE.pub, which you share.
 
     Args:
-        out: File for the private key; FILE.pub beside it gets the public one. Neither is ever replaced.
+        out: File for the private key. The public key is FILE.pub beside it. An existing file is never
+            replaced.
     """
     from unlabel.statement.keys import write_keys
 

@@ -1,4 +1,4 @@
-"""``unlabel methods``: the catalogue of ways to forget."""
+"""``unlabel methods``: list the methods that forget."""
 
 import inspect
 import json
@@ -33,10 +33,10 @@ def described() -> list[dict[str, Any]]:
 
 
 def methods(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
-    """List the ways to forget.
+    """List the methods that forget, with their papers.
 
     Args:
-        json_: Print as JSON, with every option's type and default.
+        json_: Print as JSON, with the type and default of every option.
     """
     rows = described()
     if json_:

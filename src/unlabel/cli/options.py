@@ -1,4 +1,4 @@
-"""What several commands share on the command line: where to compute, lists, and what was typed."""
+"""What several commands share: options of the computation, lists of names, and the typed command."""
 
 import re
 import shlex
@@ -24,12 +24,12 @@ class Place:
     """Options that every computing command shares.
 
     Args:
-        seed: Key of all randomness.
-        batch_size: Images in one optimiser step.
-        devices: Processes, one a device.
-        accelerator: auto takes a GPU where there is one.
-        precision: 32, or bf16 autocast.
-        quiet: No progress.
+        seed: Seed of everything random.
+        batch_size: Images in an optimiser step.
+        devices: Number of processes, one per device.
+        accelerator: auto uses a GPU if there is one.
+        precision: 32 (float32), or bf16 (autocast to bfloat16).
+        quiet: Print no progress.
     """
 
     seed: int = 0
@@ -65,13 +65,13 @@ def names(text: str | None) -> tuple[str, ...]:
     >>> names(r"Hat\, red, A\\B")
     ('Hat, red', 'A\\B')
     """
-    found = re.findall(r"(?:\\[,\\]|[^,])+", text or "")
-    parts = (re.sub(r"\\([,\\])", r"\1", part.strip()) for part in found)
-    return tuple(part for part in parts if part)
+    written = re.findall(r"(?:\\[,\\]|[^,])+", text or "")
+    items = (re.sub(r"\\([,\\])", r"\1", part.strip()) for part in written)
+    return tuple(item for item in items if item)
 
 
 def check_whole(arguments: Mapping[str, Any]) -> None:
-    """Refuses whole numbers that no option can mean: they would not fit the machine's own.
+    """Refuses whole numbers that are too large for any option.
 
     Raises:
         OptionError: With the option's name.

@@ -1,4 +1,4 @@
-"""What reaches the terminal: text that cannot steer it; and an orderly end if a stream is gone."""
+"""Printing: escapes text that could control the terminal, and ends a command cleanly if a stream closes."""
 
 import codecs
 import os
@@ -13,12 +13,12 @@ BROKEN_PIPE = 141
 """Exit code where the reader of stdout has gone, as of other tools: never 0, a gate may be unread."""
 
 
-def steady(text: str) -> str:
-    r"""Text with escapes for what could steer a terminal; line breaks and tabs stay.
+def escaped(text: str) -> str:
+    r"""Text with escapes for what could control a terminal; line breaks and tabs stay.
 
     What JSON leaves as it is, from U+007F on, is written as JSON writes it: the value stays the same.
 
-    >>> print(steady("red \x1b[31m and \u202edne"))
+    >>> print(escaped("red \x1b[31m and \u202edne"))
     red \x1b[31m and \u202edne
     """
     return UNSEEN.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found[0]), text)
@@ -52,7 +52,7 @@ class Plain:
 
     def write(self, text: str) -> int:
         """Writes the text with escapes."""
-        return self._safely(self.stream.write, steady(text)) or len(text)
+        return self._safely(self.stream.write, escaped(text)) or len(text)
 
     def flush(self) -> None:
         """Hands all that was written on."""

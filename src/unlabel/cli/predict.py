@@ -14,7 +14,7 @@ def predict(
     *images: Path,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Print the probability of each label for some images; null for a forgotten label.
+    """Print the probability of each label for some images. A forgotten label has none.
 
     Args:
         run: A run folder.
@@ -24,7 +24,7 @@ def predict(
     from unlabel.exchange.predict import predict_files
 
     if not images:
-        raise OptionError("no image was named; expected one or more files: unlabel predict RUN IMAGE...")
+        raise OptionError("no image is named; expected one or more files: unlabel predict RUN IMAGE...")
     rows = predict_files(run, images)
     if json_:
         print(json.dumps(rows, ensure_ascii=False))

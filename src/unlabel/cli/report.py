@@ -16,16 +16,17 @@ def report(
     force: Annotated[bool, NoNegative] = False,
     license_: str | None = None,
 ) -> None:
-    """Write the audit of a run as one HTML page that opens offline, and the run's model card.
+    """Write the audit of a run as one HTML page, which opens offline, and the run's model card.
 
     Args:
-        run: A run with an audit; or the folder of a comparison, whose page is written again.
-        out: HTML file to write; by default RUN/report.html, and the model card RUN/README.md with it.
-        with_images: Show example images of the audit's data, photographs of people among them. The page is
-            RUN-with-images.html beside RUN, never in it: what lies in RUN is signed and given away.
-        data: With --with-images, where the audit's data lies now.
-        force: Replace a file that is no page of the same run or comparison; a run's own files are kept.
-        license_: The model's licence, for the model card: an identifier such as apache-2.0.
+        run: A run with an audit, or the folder of a comparison.
+        out: HTML file to write. By default RUN/report.html, together with the model card RUN/README.md.
+        with_images: Show example images of the audit's data, which may be photographs of people. The page is
+            RUN-with-images.html beside RUN, never in it, because the files in RUN may be signed and shared.
+        data: With --with-images: data source to use instead of the recorded one.
+        force: Replace a file that is no page of the same run or comparison. The run's own files are never
+            replaced.
+        license_: Licence of the model, for the model card: an identifier such as apache-2.0.
     """
     from unlabel.compare.command import JSON, write_page
     from unlabel.report import check_page, write_card, write_report
@@ -33,8 +34,8 @@ def report(
     compared = (run / JSON).is_file() and not (run / "audit.json").is_file()
     if license_ is not None and (compared or out is not None or with_images):
         raise OptionError(
-            "--license is for the model card, which is written into RUN with the plain report only; leave out"
-            " --out and --with-images"
+            "--license is for the model card, which comes with the plain report only; leave out --out and"
+            " --with-images"
         )
     if with_images:
         if compared:
@@ -44,7 +45,7 @@ def report(
         print(write_gallery(run, DEFAULT_PLACE.start(), out, data=data, force=force, command=command_line()))
         return
     if data is not None:
-        raise OptionError("--data goes with --with-images; the plain report is made from audit.json")
+        raise OptionError("--data is for --with-images alone; the plain report reads audit.json")
     if compared:
         print(write_page(run, out, force=force))
         return

@@ -1,4 +1,4 @@
-"""``unlabel reproduce``: the paper's tables and figures as a command."""
+"""``unlabel reproduce``: make the tables and figures of the paper again."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,13 +26,14 @@ def reproduce(
     """Make a table or figure of the paper again, beside the paper's figures, as a page of Markdown and JSON.
 
     Args:
-        page: Which one.
-        scale: small needs no data and two cores; full is the published setting and needs both.
-        data: A data set instead of the scale's: celeba:PATH, mufac:PATH ... or NAME=SOURCE; may be repeated.
+        page: Table or figure to make.
+        scale: small needs no data and two cores; full is the published setting and needs data and a GPU.
+        data: Data set to use instead of the scale's own: celeba:PATH, mufac:PATH ... or NAME=SOURCE. May be
+            repeated.
         out: Folder of the page.
-        cache: Folder of trained models and finished cells, shared by all pages; the user's cache by default.
-        dry_run: Only list what would be trained and forgotten.
-        force: Replace files in OUT that have the page's names and are no such page.
+        cache: Folder of trained models and finished cells, shared by all pages. By default the user's cache.
+        dry_run: Only list the models to train and the labels to forget.
+        force: Replace files in OUT that have the page's names but are other files.
     """
     from unlabel.reproduce.command import make_page, plan_lines, request
 

@@ -20,7 +20,7 @@ from cyclopts.config import Dict
 
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import suggest
-from unlabel.forget.methods import METHODS
+from unlabel.forget.methods import METHODS, find_method, plugin_names
 
 NAME = "unlabel.toml"
 MOST_BYTES = 16_000
@@ -37,7 +37,12 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "demo": _PLACE,
     **{f"forget.{name}": _FORGET for name in METHODS},
 }
-"""What a file may set, by the table; see docs/decisions/0017-options-from-a-file.md."""
+"""What a file may set, by table; see docs/decisions/0017-options-from-a-file.md."""
+
+
+def allowed_tables() -> dict[str, tuple[str, ...]]:
+    """What a file may set on this machine: `ALLOWED`, and a table for each method of an installed package."""
+    return {**ALLOWED, **{f"forget.{name}": _FORGET for name in plugin_names()}}
 
 
 class Settings:
@@ -61,8 +66,8 @@ class Settings:
         read = [argument for argument in arguments if any(token.source == NAME for token in argument.tokens)]
         names = [argument.name.removeprefix("--") for argument in read]
         if names:
-            found = ", ".join(f"{name} = {json.dumps(options[name.replace('-', '_')])}" for name in names)
-            self.said = f"unlabel: options read from {Path(NAME).absolute()}: {found}"
+            values = ", ".join(f"{name} = {json.dumps(options[name.replace('-', '_')])}" for name in names)
+            self.said = f"unlabel: options read from {Path(NAME).absolute()}: {values}"
 
 
 def read_settings(file: Path) -> dict[str, dict[str, Any]]:
@@ -71,30 +76,33 @@ def read_settings(file: Path) -> dict[str, dict[str, Any]]:
     Raises:
         OptionError: It is no small TOML file, or has a table or key that a file may not have.
     """
-    found: dict[str, dict[str, Any]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    allowed = allowed_tables()
     for table, options in _tables(_parse(file)):
-        if table not in ALLOWED:
-            known = [name for name in ALLOWED if "." not in name]
+        if table not in allowed:
+            commands = [name for name in allowed if "." not in name]
             raise OptionError(
                 f"{NAME} has a table [{table}], which such a file may not have."
-                f"{suggest(table, ALLOWED)} It may have {', '.join(known)} and forget.METHOD"
+                f"{suggest(table, allowed)} It may have {', '.join(commands)} and forget.METHOD"
             )
-        found[table] = {}
+        settings[table] = {}
         for written, value in options.items():
             key = written.replace("-", "_")
-            _check(table, key, value)
-            if key in found[table]:
+            _check(table, key, value, allowed[table])
+            if key in settings[table]:
                 raise OptionError(f"{NAME} sets {key} in [{table}] twice; set it once")
-            found[table][key] = value
-    return found
+            settings[table][key] = value
+    return settings
 
 
-def _check(table: str, key: str, value: Any) -> None:
-    """Refuses an option that a file may not set, and a value that no option has."""
-    allowed = ALLOWED[table]
+def _check(table: str, key: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuses an option that a file may not set, and a value that no option has.
+
+    Only an option of the method itself needs the method's module, or its plug-in, to be imported.
+    """
     if key not in allowed and table.startswith("forget."):
-        own = METHODS[table.removeprefix("forget.")].options()
-        allowed = (*(name for name in own if _harmless(own[name])), *allowed)
+        options = find_method(table.removeprefix("forget.")).options()
+        allowed = (*(name for name in options if _harmless(options[name])), *allowed)
     if key not in allowed:
         close = suggest(key, allowed) or f" Type it on the command line: --{key.replace('_', '-')}."
         raise OptionError(
@@ -107,10 +115,12 @@ def _check(table: str, key: str, value: Any) -> None:
 
 def _harmless(option: inspect.Parameter) -> bool:
     """Whether a method's own option is a number, a switch or a choice: no text, which might be a path."""
+    if option.default is option.empty or option.annotation is option.empty:
+        return False
+    if isinstance(option.annotation, str):  # of a module that postpones its annotations: a name may hide text
+        return {*re.findall(r"\w+", option.annotation)} <= {"int", "float", "bool", "None"}
     kind = str(option.annotation)
-    return option.default is not option.empty and (
-        "Literal[" in kind or not re.search(r"\bstr\b|Path|Any", kind)
-    )
+    return "Literal[" in kind or not re.search(r"\bstr\b|Path|Any", kind)
 
 
 def _tables(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

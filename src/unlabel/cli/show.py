@@ -1,4 +1,4 @@
-"""``unlabel show``: what a run is, and what it came from."""
+"""``unlabel show``: describe a run and the runs that it came from."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def show(
 
     Args:
         run: A run folder.
-        history: Show the chain of runs that it came from instead, back to the original.
+        history: Show the chain of runs that it came from, back to the original.
         json_: Print as JSON.
     """
     from unlabel.runs.description import chain, chain_table, describe, table

@@ -19,9 +19,9 @@ def sign(
     """Sign a run: its files, its weights, and what its audit says.
 
     Args:
-        run: A run folder; statement.dsse.json is written into it.
-        key: Your Ed25519 private key, PEM; unlabel keygen makes one.
-        signer: Who you are, in your own words; part of the statement, checked by nobody.
+        run: A run folder. The command writes statement.dsse.json into it.
+        key: Your private key (Ed25519, PEM); unlabel keygen makes one.
+        signer: Your name, for the statement. Nobody checks it.
         force: Replace an earlier statement.
     """
     from unlabel.statement.sign import sign_run

@@ -30,14 +30,15 @@ def train(
         source: Where the data comes from.
         out: Run folder to write.
         model: Network.
-        epochs: Passes over the training images.
+        epochs: Epochs over the training images.
         lr: Peak learning rate.
         image_size: Side of the input in pixels.
-        labels: Label columns to learn, comma-separated, those in names after a backslash; all by default.
-        without: Labels to withhold, comma-separated: makes the Retrain reference.
-        stem: First layer of the ResNets; small is for GPUs.
-        canaries: Images whose annotation of a label is drawn by a coin, for the audit's C6; 2000 are advised.
-        canary_labels: The labels drawn by a coin, comma-separated; by default the most evenly spread one.
+        labels: Labels to learn, comma-separated; all by default. Put a backslash before a comma in a name.
+        without: Labels to withhold, comma-separated. The run is then a reference for audits.
+        stem: First layer of the ResNets; small suits small images and needs a GPU.
+        canaries: Number of images whose annotation of a label is replaced by a coin flip, for the audit's C6;
+            2000 are advised.
+        canary_labels: Labels of these annotations, comma-separated; by default the most balanced one.
         skip_bad: Leave out unreadable images instead of refusing.
         force: Replace an existing run folder.
     """
@@ -46,15 +47,15 @@ def train(
     from unlabel.training.run import train_run
 
     if canary_labels is not None and canaries is None:
-        raise OptionError("--canary-labels names labels, but --canaries does not say how many; add it")
+        raise OptionError("--canary-labels names labels, but --canaries is not given; add --canaries 2000")
     if canary_labels is not None and not names(canary_labels):
         raise OptionError(
             f"--canary-labels is {canary_labels!r} and names no label; name some, or leave it out for"
-            " the most evenly spread one"
+            " the most balanced one"
         )
     if both := sorted({*names(canary_labels)} & {*names(without)}):
         raise OptionError(
-            f"--canary-labels and --without both name {', '.join(both)}; a withheld label is never read"
+            f"--canary-labels and --without both name {', '.join(both)}; name it in one of them only"
         )
     planted = None if canaries is None else CanaryPlan(canaries, names(canary_labels), place.seed)
     record = train_run(
@@ -79,6 +80,6 @@ def train(
         f" {record['steps']:,} steps in {record['seconds']['train']:.1f} s, {rate:,.0f} images/s"
     )
     if planted:
-        known = record["data"]["facts"]["canaries"]
-        print(f"{known['count']:,} annotations each of {', '.join(known['labels'])} were drawn by a coin")
+        made = record["data"]["facts"]["canaries"]
+        print(f"canaries: {made['count']:,} annotations each of {', '.join(made['labels'])}")
     print(out)

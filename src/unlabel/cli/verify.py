@@ -31,14 +31,14 @@ def verify(
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     quiet: Annotated[bool, NoNegative] = False,
 ) -> None:
-    """Check that a run is as its statement says; exit code 3 where it is not.
+    """Check that a run is as its statement says. Exit with 3 if it is not.
 
     Args:
         run: A signed run folder.
-        key: The signer's public key, from a source that you trust; without it the signer is not checked.
-        data: Measure again on this data source, by the quick audit, and compare with what was recorded.
-        before: The original, with --data, where it is neither where it was nor beside RUN.
-        reference: Retrained models, comma-separated, likewise.
+        key: The signer's public key, from a source that you trust. Without it, the signer is not checked.
+        data: Repeat the quick audit on this data source, and compare with the recorded figures.
+        before: With --data: the original, if it is neither at its recorded place nor beside RUN.
+        reference: With --data: retrained models, comma-separated, if they are not found either.
         json_: Print as JSON.
         quiet: No progress.
     """
@@ -46,7 +46,7 @@ def verify(
     from unlabel.statement.verify import Problem, verify_run
 
     if data is None and (before or reference):
-        raise OptionError("--before and --reference say what to measure again with; add --data SOURCE")
+        raise OptionError("--before and --reference are for repeating the audit; add --data SOURCE")
     found = verify_run(run, key, terminal_log(quiet=quiet or json_))
     if data is not None and found.ok:
         again = _measured(run, found, data, before, reference, quiet=quiet or json_)
@@ -74,8 +74,8 @@ def _measured(
 
     if found.predicate["audit"] is None:
         raise OptionError(f"{run} has no audit, so there is no figure to measure again; leave out --data")
-    more = {"before": before, "references": [Path(name) for name in names(reference)]}
-    again = measure_again(run, read_json(run / AUDIT), data, log=terminal_log(quiet=quiet), **more)
+    others = {"before": before, "references": [Path(name) for name in names(reference)]}
+    again = measure_again(run, read_json(run / AUDIT), data, log=terminal_log(quiet=quiet), **others)
     return again | {"outside": [asdict(figure) for figure in again["outside"]]}
 
 
@@ -90,8 +90,8 @@ def _outside(figure: dict[str, Any]) -> str:
 
 
 def lines(found: "Verified") -> Iterator[str]:
-    """What a person reads: each check and how it came out, then all that is wrong."""
-    said = found.predicate
+    """What a person reads: the result of each check, then every problem."""
+    predicate = found.predicate
     wrong = {problem.kind for problem in found.problems}
     words = {None: "not read", True: "valid", False: "NOT VALID"}
     checked = "signer not checked: name the signer's public key with --key"
@@ -100,12 +100,12 @@ def lines(found: "Verified") -> Iterator[str]:
     yield f"signature        {words[found.signature]}{', ' + checked if found.signature else ''}"
     if found.key_id:
         yield f"key              {found.key_id}"
-    if said:
-        signer = said["signer"] or "nobody is named"
-        yield f"signer           {signer}, {said['issued_at']} (their own words)"
+    if predicate:
+        signer = predicate["signer"] or "nobody is named"
+        yield f"signer           {signer}, {predicate['issued_at']} (their own words)"
         state = "NOT as they were" if "file" in wrong else "all as they were"
         yield f"files            {found.files} listed, {state}"
-        yield f"headline         {str(said.get('headline'))[:100]}"
+        yield f"headline         {str(predicate.get('headline'))[:100]}"
     for name in found.ignored[:MOST_LINES]:
         yield f"ignored          {name}: left by a command that was killed, not signed; delete it"
     if found.data is not None:

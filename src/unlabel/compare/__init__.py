@@ -2,7 +2,7 @@
 
 ::
 
-    plan.py     which jobs: methods x seeds under one budget     search.py      settings, chosen on P
+    plan.py     which jobs: methods x seeds under one budget     search.py      settings of each
     jobs.py     a job and its key                                run_cell.py    forget, audit
     cells.py    finished jobs, one small file each               models.py      original and references
     table.py    cells -> rows of plain data, the JSON            text_table.py  CSV, terminal

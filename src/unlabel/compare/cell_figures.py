@@ -44,7 +44,7 @@ def figure_rows(metrics: Iterable[Metric]) -> list[dict[str, Any]]:
 
 
 def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOptions) -> dict[str, Any]:
-    """AUC of the retained labels on T_in, P and E: the mean, the worst and each, with 95 % intervals.
+    """AUC of the retained labels on every split: the mean, the worst and each, with 95 % intervals.
 
     Labels without two images of each kind in a split are left out there; a split without any is None.
     """
@@ -53,12 +53,12 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
         "P": (sets.probe, subject.probe),
         "E": (sets.test, subject.test),
     }
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for name, (data, said) in splits.items():
         judged_on = answerable(data.with_labels(request.labels), request.retained_columns)
         labels = measurable(judged_on, request.retained)
         if not labels:
-            found[name] = None
+            table[name] = None
             continue
         utility = read_utility(
             replace(subject, test=said), judged_on, labels, options, request.retained_columns
@@ -66,7 +66,7 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
         each = {label: utility.labels[label][UTILITY_AUC.id] for label in labels}
         macro = utility.macro(UTILITY_AUC.id)
         worst = min(each, key=lambda label: each[label].value)
-        found[name] = {
+        table[name] = {
             "macro": {"value": macro.value, "ci": macro.interval(0.95, 0.0, 1.0), "n": macro.n},
             "worst": {"label": worst, "value": each[worst].value},
             "labels": {
@@ -75,13 +75,13 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
             },
             "ece": utility.macro(UTILITY_CALIBRATION.id).value,
         }
-    return found
+    return table
 
 
 def shapes_of(
     subject: Subject, questions: Mapping[str, Question], sets: Sets, *, exclusive: bool
 ) -> dict[str, Any]:
-    """Counts for pictures: entropy of every output on T_in and E, and the forgotten labels' own logits on E.
+    """Counts for pictures: entropy of every output on two splits, and the forgotten labels' own test logits.
 
     Entropy is in bits, of each label's probability; of exclusive classes, of the answer as a whole divided
     by that of an even guess. Logits (log-odds of a class) beyond the outer edges are counted at the edge.
@@ -157,16 +157,16 @@ def reading(
 def value_of(record: Mapping[str, Any], figure: str, label: str | None = None) -> float | None:
     """A figure of a cell or a model: of one label, or the mean over the forgotten ones; None if not there.
 
-    ``util.auc.macro`` is the mean AUC of the retained labels on E, ``util.auc.worst`` the lowest;
-    ``@T_in`` or ``@P`` behind it names another split.
+    ``util.auc.macro`` is the mean AUC of the retained labels on the test split, ``util.auc.worst`` the
+    lowest; ``@T_in`` (training) or ``@P`` (probe) after it names another split.
     """
     if figure.startswith("util.auc."):
         name, _, split = figure.removeprefix("util.auc.").partition("@")
         table = (record.get("utility") or {}).get(split or "E")
         return None if table is None else table[name]["value"]
-    found = [
+    values = [
         row["value"]
         for row in record.get("figures", ())
         if row["id"] == figure and label in (None, row["label"])
     ]
-    return float(np.mean(found)) if found else None
+    return float(np.mean(values)) if values else None

@@ -111,9 +111,9 @@ def scatter(found: Mapping[str, Any]) -> Plane | None:
     horizontal, vertical = axis(min([-margin, *loss]), max([2 * margin, *loss])), heights(found, rows)
     numbers = numbered(found)
     marks = [_mark(numbers[row["method"]], row, row["loss"], horizontal, vertical) for row in rows]
-    known = retrain["excess"] and retrain["loss"]
-    own = _mark(0, retrain, retrain["loss"], horizontal, vertical) if known else None
-    return Plane(horizontal, vertical, tuple(tagged(apart(marks, own))), own)
+    measured = retrain["excess"] and retrain["loss"]
+    retrain_mark = _mark(0, retrain, retrain["loss"], horizontal, vertical) if measured else None
+    return Plane(horizontal, vertical, tuple(tagged(apart(marks, retrain_mark))), retrain_mark)
 
 
 def costs(found: Mapping[str, Any]) -> Plane | None:
@@ -130,10 +130,10 @@ def costs(found: Mapping[str, Any]) -> Plane | None:
     horizontal, vertical = LogAxis(low, max(high, low + 1), min(amounts) <= 0), heights(found, rows)
     numbers = numbered(found)
     marks = [_mark(numbers[row["method"]], row, row["cost"]["images"], horizontal, vertical) for row in rows]
-    own = None
+    retrain_mark = None
     if retrain["excess"] and retrain["cost"]["images"]:
-        own = _mark(0, retrain, retrain["cost"]["images"], horizontal, vertical)
-    return Plane(horizontal, vertical, tuple(tagged(apart(marks, own))), own, front(marks))
+        retrain_mark = _mark(0, retrain, retrain["cost"]["images"], horizontal, vertical)
+    return Plane(horizontal, vertical, tuple(tagged(apart(marks, retrain_mark))), retrain_mark, front(marks))
 
 
 def heights(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Axis:
@@ -141,8 +141,8 @@ def heights(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Axis
 
     Where none is below 0, as when an output was removed, it ends a little below, where marks have room.
     """
-    known = [*rows, *([found["retrain"]] if found["retrain"]["excess"] else [])]
-    values = [value for row in known for value in row["excess"]["values"]]
+    measured = [*rows, *([found["retrain"]] if found["retrain"]["excess"] else [])]
+    values = [value for row in measured for value in row["excess"]["values"]]
     scale = axis(min([0.0, *values]), max([1.5, *values]))
     return replace(scale, low=min(scale.low, -scale.step / 2))
 
@@ -208,14 +208,14 @@ def tagged(marks: Sequence[Mark]) -> list[Mark]:
     found: list[Mark] = []
     for mark, (x, y) in zip(marks, dots, strict=True):
 
-        def cost(place: tuple[float, float], x: float = x, y: float = y) -> tuple[int, float]:
-            at = (x + place[0], y + place[1])
+        def cost(spot: tuple[float, float], x: float = x, y: float = y) -> tuple[int, float]:
+            at = (x + spot[0], y + spot[1])
             outside = not (8 <= at[0] <= SIDE - 8 and 8 <= at[1] <= HEIGHT - 8)
             tags = sum(abs(at[0] - u) < TAG[0] and abs(at[1] - v) < TAG[1] for u, v in taken)
             under = sum(abs(at[0] - u) < 12 and abs(at[1] - v) < 11 for u, v in dots)
-            return 2 * tags + under + 2 * outside, abs(place[0]) + abs(place[1])
+            return 2 * tags + under + 2 * outside, abs(spot[0]) + abs(spot[1])
 
-        place = min(PLACES, key=cost)
-        taken.append((x + place[0], y + place[1]))
-        found.append(replace(mark, tag=place))
+        spot = min(PLACES, key=cost)
+        taken.append((x + spot[0], y + spot[1]))
+        found.append(replace(mark, tag=spot))
     return found

@@ -3,7 +3,7 @@
 from typing import Any
 
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows
-from unlabel.audit.command import Bench
+from unlabel.audit.command import SharedOutputs
 from unlabel.audit.evidence import gather
 from unlabel.audit.inputs import AuditOptions, Context, ask
 from unlabel.audit.memory import Memory
@@ -14,12 +14,12 @@ from unlabel.runs.folder import Loaded
 
 
 def read_models(
-    bench: Bench, options: AuditOptions, memory: Memory, log: Log, also: Also | None = None
+    shared: SharedOutputs, options: AuditOptions, memory: Memory, log: Log, also: Also | None = None
 ) -> dict[str, Any]:
     """Figures of the original and of every reference, and the floor, as plain data.
 
     Args:
-        bench: The models' outputs.
+        shared: The models' outputs.
         options: Sizes and seed.
         memory: Where the attacks are looked up and kept.
         log: Receives progress.
@@ -29,31 +29,31 @@ def read_models(
         ``before`` and ``references`` (each with ``run``, ``sha256``, ``seed``, ``cost`` and what
         `figures.reading` gives) and ``floor``.
     """
-    case, sets = bench.case, bench.sets
-    subjects = [bench.before, *bench.references]
+    case, sets = shared.case, shared.sets
+    subjects = [shared.before, *shared.references]
     probe, test, train = (
         part.with_labels(case.request.labels) for part in (sets.probe, sets.test, sets.train)
     )
     questions = {name: ask(name, probe, test, train) for name in case.request.masked}
-    context = Context(questions, case.request, probe, test, train, options, bench.random_init, log, memory)
-    found = gather(subjects, context)
+    context = Context(questions, case.request, probe, test, train, options, shared.random_init, log, memory)
+    evidence = gather(subjects, context)
     records = []
     for index, (subject, loaded) in enumerate(zip(subjects, [case.original, *case.references], strict=True)):
         rows = [
             row
             for name, question in questions.items()
             for row in label_rows(
-                subject, found.owns[index][name], found.readings[index][name], None, question, options
+                subject, evidence.owns[index][name], evidence.readings[index][name], None, question, options
             )
         ]
         read = reading(rows, subject, questions, sets, case.request, options)
         if also is not None:
-            read["also"] = plain(also(subject, bench.before, sets, case.request))
+            read["also"] = plain(also(subject, shared.before, sets, case.request))
         records.append({"run": str(loaded.path), **identity(loaded), **read})
     return {
         "before": records[0],
         "references": records[1:],
-        "floor": plain(figure_rows(floor_rows(found.floors))),
+        "floor": plain(figure_rows(floor_rows(evidence.floors))),
     }
 
 

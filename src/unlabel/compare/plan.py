@@ -87,7 +87,7 @@ def bill(job: Job, budget: Budget) -> Bill:
 
 def overrun(cost: Mapping[str, Any], budget: Budget) -> str | None:
     """In what a finished cell went beyond the budget, in a sentence; None where it did not."""
-    found = [
+    excesses = [
         f"{used:,} {what} where {allowed:,} are allowed"
         for what, used, allowed in (
             ("steps", cost["steps"], budget.steps),
@@ -95,4 +95,4 @@ def overrun(cost: Mapping[str, Any], budget: Budget) -> str | None:
         )
         if used > allowed
     ]
-    return " and ".join(found) or None
+    return " and ".join(excesses) or None

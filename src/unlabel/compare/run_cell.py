@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.command import Bench, bench
+from unlabel.audit.command import SharedOutputs, read_shared
 from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.audit.memory import Memory
 from unlabel.audit.reading import read_run, repeats
@@ -26,7 +26,7 @@ CLAIMS = ("C1", "C2", "C3", "C5")
 
 
 @dataclass(frozen=True)
-class Workroom:
+class CellRunner:
     """Where cells are computed; what they share is read when the first one needs it."""
 
     case: Case
@@ -38,9 +38,9 @@ class Workroom:
     also: Also | None = None
 
     @cached_property
-    def bench(self) -> Bench:
+    def shared(self) -> SharedOutputs:
         """The original and the references, read."""
-        return bench(self.case, self.where)
+        return read_shared(self.case, self.where)
 
     @cached_property
     def train(self) -> Dataset:
@@ -58,11 +58,11 @@ class Workroom:
             return {"outcome": "failed", "error": {"kind": type(error).__name__, "message": str(error)}}
 
     def _audited(self, job: Job, key: str) -> dict[str, Any]:
-        sets, request = self.bench.sets, self.case.request
+        sets, request = self.shared.sets, self.case.request
         made = self.unlearned(job, key)
         after = read_run(made, "after", sets, self.where, cached=False)
         repeated = repeats(made, sets, self.where)
-        audit = self.bench.audit(
+        audit = self.shared.audit(
             after, options=self.options, deterministic=repeated, log=self.where.log, memory=self.memory
         )
         splits = [part.with_labels(request.labels) for part in (sets.probe, sets.test, sets.train)]
@@ -79,7 +79,7 @@ class Workroom:
             **(
                 {}
                 if self.also is None
-                else {"also": plain(self.also(after, self.bench.before, sets, request))}
+                else {"also": plain(self.also(after, self.shared.before, sets, request))}
             ),
         }
 

@@ -20,9 +20,9 @@ MEAN_AUC, WORST_AUC = UTILITY_AUC_MEAN.id, "util.auc.worst"  # see `cell_figures
 FIGURES: tuple[tuple[str, str, str], ...] = (  # id, heading, unit
     *((item.id, item.column, item.unit) for item in ALL if item.column),
     (f"{MEAN_AUC}@T_in", "AUC, training", "auc"),
-    (f"{MEAN_AUC}@P", "AUC, P", "auc"),
-    (MEAN_AUC, "AUC, E", "auc"),
-    (WORST_AUC, "worst AUC, E", "auc"),
+    (f"{MEAN_AUC}@P", "AUC, probe", "auc"),
+    (MEAN_AUC, "AUC, test", "auc"),
+    (WORST_AUC, "worst AUC, test", "auc"),
 )
 
 
@@ -77,7 +77,7 @@ def table(
             "hyperparameters": {
                 "scientific": ["method"],
                 "nuisance": "the method's own options, "
-                + ("searched on P" if search else "at their defaults"),
+                + ("searched on the probe split" if search else "at their defaults"),
                 "fixed": ["steps", "images", "batch size", "calibration images", "seeds", "network", "data"],
             },
             "margins": {
@@ -105,10 +105,10 @@ def spread(values: Iterable[float | None]) -> dict[str, Any] | None:
     >>> spread([None]) is None, spread([2.0])["sd"]
     (True, None)
     """
-    known = [float(value) for value in values if value is not None]
-    if not known:
+    numbers = [float(value) for value in values if value is not None]
+    if not numbers:
         return None
-    return {"mean": fmean(known), "sd": stdev(known) if len(known) > 1 else None, "values": known}
+    return {"mean": fmean(numbers), "sd": stdev(numbers) if len(numbers) > 1 else None, "values": numbers}
 
 
 def pareto(points: Sequence[tuple[float, float] | None]) -> list[bool]:
@@ -137,14 +137,14 @@ def _retrained(cells: Cells) -> dict[str, Any]:
         others = [other for other in records if other is not record]
         gaps = []
         for name in ATTACKS:
-            own, rest = value_of(record, name), [value_of(other, name) for other in others]
-            if own is not None:
+            value, others_values = value_of(record, name), [value_of(other, name) for other in others]
+            if value is not None:
                 margin = margins["d_reference_bits" if unit_of(name) == "bits" else "d_reference"]
-                gaps.append((own - fmean(value for value in rest if value is not None)) / margin)
+                gaps.append((value - fmean(item for item in others_values if item is not None)) / margin)
         excess.append(max(gaps))
-        own = value_of(record, MEAN_AUC)
-        if own is not None:
-            loss.append(fmean(value_of(other, MEAN_AUC) or 0.0 for other in others) - own)
+        value = value_of(record, MEAN_AUC)
+        if value is not None:
+            loss.append(fmean(value_of(other, MEAN_AUC) or 0.0 for other in others) - value)
     return {
         "runs": [record["run"] for record in records],
         "seeds": [record["seed"] for record in records],

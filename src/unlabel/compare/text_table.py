@@ -55,8 +55,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     out += ["", " ".join([line("", heads[:7]), f"{heads[7]:>15s}"])]
     aucs = (MEAN_AUC, WORST_AUC)
     figures = retrain["figures"]
-    own = [said(retrain["excess"]), said(retrain["loss"]), *(said(figures[name]) for name in aucs)]
-    out.append(line("retrained", [*own, whole(cost["steps"]), whole(cost["images"])]))
+    cells = [said(retrain["excess"]), said(retrain["loss"]), *(said(figures[name]) for name in aucs)]
+    out.append(line("retrained", [*cells, whole(cost["steps"]), whole(cost["images"])]))
     for name, row in rows:
         cost, share = row["cost"], row["cost"]["images_to_retrain"]
         cells = [said(row["excess"]), said(row["loss"]), *(said(row["figures"][figure]) for figure in aucs)]
@@ -79,8 +79,8 @@ def said(item: Mapping[str, Any] | None) -> str:
     """
     if item is None:
         return "-"
-    parts = [f"{item['mean']:.3f}"] + ([f"±{item['sd']:.3f}"] if item["sd"] is not None else [])
-    return " ".join(re.sub(r"(?<!\d)0\.", ".", part) for part in parts)
+    numbers = [f"{item['mean']:.3f}"] + ([f"±{item['sd']:.3f}"] if item["sd"] is not None else [])
+    return " ".join(re.sub(r"(?<!\d)0\.", ".", part) for part in numbers)
 
 
 def whole(item: Mapping[str, Any] | None) -> str:

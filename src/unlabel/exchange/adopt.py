@@ -1,4 +1,4 @@
-"""A model that was trained elsewhere becomes a run, once it has been seen to know its labels."""
+"""Adopting a model that was trained elsewhere: it becomes a run if it predicts better than chance."""
 
 import time
 from collections import Counter
@@ -22,7 +22,7 @@ from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing
 from unlabel.data import load
 from unlabel.data.batches import batch_of
-from unlabel.data.dataset import Source
+from unlabel.data.dataset import Dataset, Source
 from unlabel.exchange.check import Colours, choose_normalisation, compare, measure, refuse_chance
 from unlabel.models.build import build
 from unlabel.models.custom import grant, is_custom, remember
@@ -36,8 +36,31 @@ from unlabel.runs.record import SCHEMA, data_record, place_record
 
 
 @dataclass(frozen=True)
+class ForeignModel:
+    """A model that was trained elsewhere, as the user names it.
+
+    Args:
+        network: ``small``, ``resnet18``, ``resnet50``, or ``package.module:function``. Every command that
+            reads the run imports this module and calls the function; see `models.custom`.
+        weights: Safetensors, or a state dict of ``torch.save``; code in a pickle is never run.
+        labels: Text file with the name of each output on its own line, in order, or a JSON list.
+        mean, std: Normalisation on the 0 to 1 scale, as in ``0.485,0.456,0.406``; one number counts for all
+            colours. If neither is given, the usual one with the lowest loss is taken.
+        without: Labels that the model was never shown: the run is then a reference. Their outputs are made
+            constants.
+    """
+
+    network: str
+    weights: Path
+    labels: Path
+    mean: str | None = None
+    std: str | None = None
+    without: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Given:
-    """What the user named, read but not yet tried."""
+    """The same, read and checked, but not yet run."""
 
     network: str
     file: Path
@@ -49,36 +72,24 @@ class Given:
 
 
 def adopt_run(
-    network: str,
-    weights: Path,
-    labels: Path,
+    foreign: ForeignModel,
     data: str,
     out: Path,
     run: Run,
     *,
-    mean: str | None = None,
-    std: str | None = None,
     image_size: int | None = None,
-    without: Sequence[str] = (),
     skip_bad: bool = False,
     force: bool = False,
     command: str = "",
 ) -> Mapping[str, Any]:
-    """Makes a run of a model that was trained elsewhere, after checking that it knows its labels.
+    """Makes a run of a model that was trained elsewhere, after checking that it predicts its labels.
 
     Args:
-        network: ``small``, ``resnet18``, ``resnet50``, or ``package.module:function``, which is imported and
-            called, from now on by every command that reads the run; see `models.custom`.
-        weights: Safetensors, or a state dict of ``torch.save``; code in a pickle is never run.
-        labels: Text file with the name of each output on its own line, in order, or a JSON list.
+        foreign: The model.
         data: ``faces`` or ``folder:PATH`` with those label columns; see `data.load`.
         out: Folder to write; must not exist unless ``force``.
         run: Where; one process.
-        mean, std: Normalisation on the 0 to 1 scale, as in ``0.485,0.456,0.406``; one number counts for all
-            colours. Of a few usual ones the one with the lowest loss is taken when neither is given.
-        image_size: Side of the input in pixels, 16 to 512; the source's own, 64 for folders, when None.
-        without: Labels that the model was never shown: a reference that was retrained elsewhere. Their
-            outputs are made constants.
+        image_size: Side of the input in pixels, 16 to 512; the source's own, 64 for folders, if None.
         skip_bad: Leave out unreadable images instead of refusing.
         force: Replace an existing run folder.
         command: The command line, for the record.
@@ -93,31 +104,21 @@ def adopt_run(
         DataError: The labels are no columns of the data, or the data cannot be read.
     """
     check_output(out, force=force)
-    without = as_names(without)
     if run.processes != 1:
         raise OptionError(
             f"--devices is {run.processes}; adopting reads the model on one: leave --devices out"
         )
-    if (mean is None) != (std is None):
-        raise OptionError("only one of --mean and --std is given; give both, or neither to have them chosen")
-    normalisation = None
-    if mean is not None and std is not None:
-        normalisation = (_colours("--mean", mean, 0.0), _colours("--std", std, 1e-6))
-    names = read_labels(labels)
-    read = read_weights(weights)
-    if without:
-        Request.make(without, names)
-    never = tuple(name for name in names if name in without)
-    given = Given(network, weights, file_sha256(weights), read, names, never, normalisation)
-    if is_custom(network):
-        grant(network)  # naming it here is what makes it trusted
-    fit_weights(given.weights, _network(given), len(names), weights.name)  # before any image is read
+    given = _read(foreign)
+    names = given.labels
+    if is_custom(given.network):
+        grant(given.network)  # the user who names it here trusts it
+    fit_weights(given.weights, _network(given), len(names), given.file.name)  # before any image is read
     source = load(data, image_size=image_size, labels=names, skip_bad=skip_bad, log=run.log)
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "method": "adopt",
         "labels": list(names),
-        "without": list(never),
+        "without": list(given.without),
         "blueprint": None,
         "start": "unknown",
         "parent": None,
@@ -125,6 +126,23 @@ def adopt_run(
         **place_record(run, command),
     }
     return engine.launch(run, _adopt_job, given, source, out, record, force)
+
+
+def _read(foreign: ForeignModel) -> Given:
+    """Reads what the user named, and refuses what does not fit."""
+    mean, std, without = foreign.mean, foreign.std, as_names(foreign.without)
+    if (mean is None) != (std is None):
+        raise OptionError("only one of --mean and --std is given; give both, or neither to have them chosen")
+    normalisation = None
+    if mean is not None and std is not None:
+        normalisation = (_colours("--mean", mean, 0.0), _colours("--std", std, 1e-6))
+    names = read_labels(foreign.labels)
+    weights = read_weights(foreign.weights)
+    if without:
+        Request.make(without, names)
+    withheld = tuple(name for name in names if name in without)
+    digest = file_sha256(foreign.weights)
+    return Given(foreign.network, foreign.weights, digest, weights, names, withheld, normalisation)
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
@@ -138,15 +156,15 @@ def read_labels(file: Path) -> tuple[str, ...]:
         raise MissingFiles(f"no file {file}; expected the name of each output on its own line, in order")
     try:
         text = read_plain(file, MOST_BYTES).decode("utf-8-sig")
-        found = parse_json(text.encode()) if text.lstrip().startswith("[") else text.splitlines()
+        lines = parse_json(text.encode()) if text.lstrip().startswith("[") else text.splitlines()
     except (ValueError, ReadError) as error:
         raise LabelMismatch(
             f"{file} cannot be read ({reason(error)}); expected UTF-8 text, one name a line, or a JSON list"
             " of names"
         ) from error
-    if not all(isinstance(name, str) for name in found):
-        raise LabelMismatch(f"{file} is a JSON list of other things than names; expected names in quotes")
-    names = tuple(name.strip() for name in found if name.strip())
+    if not all(isinstance(name, str) for name in lines):
+        raise LabelMismatch(f"{file} is a JSON list with items that are no names; expected names in quotes")
+    names = tuple(name.strip() for name in lines if name.strip())
     if len(names) > MOST_LABELS:
         raise LabelMismatch(f"{file} names {len(names):,} labels; expected at most {MOST_LABELS:,}")
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -189,46 +207,20 @@ def _adopt_job(
     model.load_state_dict(fitted.state)
     model = engine.place(model, run).eval()
     check_head(model, len(names), batch_of(source.test, [0, 1], run.device).image)
-    gone = [removed_output(source.train, names.index(name)) for name in given.without]
-    changed = _remove(model, given, gone)
+    constants = [removed_output(source.train, names.index(name)) for name in given.without]
+    changed = _remove(model, given, constants)
     losses: dict[str, float] = {}
-    chosen = given.normalisation
-    if chosen is None:
-        chosen, losses = choose_normalisation(model, source.probe, run)
-    source = source.normalised(*chosen)
-    measured = measure(
-        outputs(model, source.test, run, stage="measure").logits, source.test, without=given.without
-    )
+    normalisation = given.normalisation
+    if normalisation is None:
+        normalisation, losses = choose_normalisation(model, source.probe, run)
+    source = source.normalised(*normalisation)
+    logits = outputs(model, source.test, run, stage="measure").logits
+    measured = measure(logits, source.test, without=given.without)
     refuse_chance(measured)
-    config = Config(
-        network=given.network,
-        stem="imagenet",
-        labels=names,
-        forgotten=given.without,
-        image_size=source.test.image_size,
-        mean=source.test.mean,
-        std=source.test.std,
-        thresholds=(0.5,) * len(names),
-        activation="softmax" if source.test.exclusive else "sigmoid",
-        eraser=rank_of(model),
-    )
+    config = _config(given, source.test, model)
     record |= {
-        "options": {
-            "network": given.network,
-            "image_size": config.image_size,
-            "mean": list(config.mean),
-            "std": list(config.std),
-        },
+        **_described(given, fitted, config),
         "normalisation": losses,
-        "adopted": {
-            "weights": given.file.name,
-            "sha256": given.sha256,
-            "container": given.weights.container,
-            "entered": given.weights.entered,
-            "prefix": fitted.prefix,
-            "filled": list(fitted.filled),
-            "notes": list(fitted.notes),
-        },
         "auc": measured,
         "changed": changed,
         "total": sum(parameter.numel() for parameter in model.parameters()),
@@ -239,13 +231,50 @@ def _adopt_job(
     with staged(out, force=force) as folder:
         write_run(folder, model, config, record, History())
         again = engine.place(load_run(folder).model, run)
-        own, precision = _own(given, fitted, gone, run)
-        record["fidelity"] = compare(again, own, source.test, run, precision)
+        module, precision = _users_module(given, fitted, constants, run)
+        record["fidelity"] = compare(again, module, source.test, run, precision)
         if is_custom(given.network) and (failed := remember(given.network)):
             record["adopted"]["notes"].append(failed)
         record["seconds"] = {"total": time.perf_counter() - started}
         write_json(folder / RECORD, record)
     return record
+
+
+def _config(given: Given, data: Dataset, model: nn.Module) -> Config:
+    """What the run folder says about its model, which reads images as `data` gives them."""
+    return Config(
+        network=given.network,
+        stem="imagenet",
+        labels=given.labels,
+        forgotten=given.without,
+        image_size=data.image_size,
+        mean=data.mean,
+        std=data.std,
+        thresholds=(0.5,) * len(given.labels),
+        activation="softmax" if data.exclusive else "sigmoid",
+        eraser=rank_of(model),
+    )
+
+
+def _described(given: Given, fitted: Fitted, config: Config) -> dict[str, Any]:
+    """What the record says about the user's model and how it was read."""
+    return {
+        "options": {
+            "network": given.network,
+            "image_size": config.image_size,
+            "mean": list(config.mean),
+            "std": list(config.std),
+        },
+        "adopted": {
+            "weights": given.file.name,
+            "sha256": given.sha256,
+            "container": given.weights.container,
+            "entered": given.weights.entered,
+            "prefix": fitted.prefix,
+            "filled": list(fitted.filled),
+            "notes": list(fitted.notes),
+        },
+    }
 
 
 def _network(given: Given, *, seed: int = 0) -> nn.Module:
@@ -261,10 +290,12 @@ def _remove(model: nn.Module, given: Given, constants: Sequence[float]) -> int:
     return remove_rows(head, [given.labels.index(name) for name in given.without], constants)
 
 
-def _own(given: Given, fitted: Fitted, gone: Sequence[float], run: Run) -> tuple[nn.Module, torch.dtype]:
-    """The user's module with the user's weights, in float64 when they are.
+def _users_module(
+    given: Given, fitted: Fitted, constants: Sequence[float], run: Run
+) -> tuple[nn.Module, torch.dtype]:
+    """The user's module with the user's weights, in float64 if the weights are.
 
-    It is built with another seed than the run's: what is random and not among the weights shows.
+    It is built with another seed than the run's, so that any random number outside its weights shows.
     """
     model = _network(given, seed=1)
     exact = any(
@@ -274,5 +305,5 @@ def _own(given: Given, fitted: Fitted, gone: Sequence[float], run: Run) -> tuple
         model.double().load_state_dict(fitted.exact)
     else:
         model.load_state_dict(fitted.state)
-    _remove(model, given, gone)
+    _remove(model, given, constants)
     return engine.place(model, run).eval(), torch.float64 if exact else torch.float32

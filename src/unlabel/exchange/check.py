@@ -1,4 +1,4 @@
-"""What is measured of a model that comes from elsewhere: does it know its labels?"""
+"""Measuring a model that was trained elsewhere: does it predict its labels?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -44,9 +44,9 @@ def choose_normalisation(
         data: Images of which up to 512 with a known label are used: not those that figures are computed on.
         run: Where; the seed chooses the images.
     """
-    known = np.flatnonzero((data.target >= 0).any(1))
-    rank = uniform(run.seed, "adopt/normalisation", data.rows[known])
-    part = data.take(np.sort(known[np.argsort(rank, kind="stable")[:TRIED_IMAGES]]))
+    annotated = np.flatnonzero((data.target >= 0).any(1))
+    rank = uniform(run.seed, "adopt/normalisation", data.rows[annotated])
+    part = data.take(np.sort(annotated[np.argsort(rank, kind="stable")[:TRIED_IMAGES]]))
     target = torch.from_numpy(part.target.astype(np.int64))
     loss_on = loss_of(exclusive=data.exclusive)
     losses = {}
@@ -55,9 +55,9 @@ def choose_normalisation(
         loss = float(loss_on(scores, target, range(len(data.labels))).double().mean())
         losses[name] = loss if isfinite(loss) else float("inf")
     ranked = sorted(losses, key=lambda name: losses[name])
-    told = "; ".join(f"{losses[name]:.4f} with {name}" for name in ranked)
+    measured = "; ".join(f"{losses[name]:.4f} with {name}" for name in ranked)
     run.log.say(
-        f"--mean and --std are not given, so the first was chosen by the loss on {len(part):,} images: {told}"
+        f"--mean and --std are not given, so the lowest loss on {len(part):,} images decided: {measured}"
     )
     return NORMALISATIONS[ranked[0]], {name: loss for name, loss in losses.items() if isfinite(loss)}
 
@@ -96,23 +96,23 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
         )
     if data.exclusive:
         scores = log_odds(torch.from_numpy(scores).double()).numpy()
-    found: dict[str, Estimate] = {}
+    aucs: dict[str, Estimate] = {}
     for column, name in enumerate(data.labels):
         target = data.target[:, column]
         if name not in without and (target == 1).any() and (target == 0).any():
-            found[name] = auc(scores[:, column], target, data.cluster)
-    if not found:
+            aucs[name] = auc(scores[:, column], target, data.cluster)
+    if not aucs:
         raise LabelMismatch(
-            f"no label is present in some and absent in others of the {len(data):,} images of E, so nothing"
+            f"no label is present in some and absent in others of the {len(data):,} test images, so nothing"
             " can be measured; add images, or use another split"
         )
-    macro = mean(list(found.values()))
-    middle = float(np.median([item.value for item in found.values()]))
-    inverted = [name for name, item in found.items() if item.value < INVERTED and item.interval()[1] < 0.5]
-    unsure = [name for name, item in found.items() if item.interval()[0] <= 0.5 and name not in inverted]
+    macro = mean(list(aucs.values()))
+    middle = float(np.median([item.value for item in aucs.values()]))
+    inverted = [name for name, item in aucs.items() if item.value < INVERTED and item.interval()[1] < 0.5]
+    unsure = [name for name, item in aucs.items() if item.interval()[0] <= 0.5 and name not in inverted]
     return {
         "macro": _row(macro),
-        "labels": {name: _row(found[name]) if name in found else None for name in data.labels},
+        "labels": {name: _row(aucs[name]) if name in aucs else None for name in data.labels},
         "at_chance": unsure,
         "inverted": inverted,
         "median": middle,
@@ -126,7 +126,7 @@ def _row(item: Estimate) -> dict[str, float]:
 
 
 def refuse_chance(measured: Mapping[str, Any]) -> None:
-    """Refuses a model that does not tell its labels better than a coin would.
+    """Refuses a model that does not predict its labels better than chance.
 
     Args:
         measured: Of `measure`.
@@ -175,6 +175,7 @@ def compare(
     if not largest <= DIFFERENCE * max(1.0, float(expected.abs().max())):
         raise ModelError(
             f"the same weights give outputs {largest:.3g} apart when the network is built again;"
-            " expected a network whose numbers are all in its state dict, and no chance in eval mode"
+            " expected a network whose numbers are all in its state dict, and that is deterministic in eval"
+            " mode"
         )
     return {"largest_difference": largest, "n": len(part)}

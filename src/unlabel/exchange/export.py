@@ -202,8 +202,8 @@ def _check_values(content: bytes, model: nn.Module, images: torch.Tensor) -> str
     for part in (images[:1], images):
         with torch.inference_mode():
             expected = model(part).double().numpy()
-        found = np.asarray(evaluate(part.numpy()), np.float64)
-        largest = max(largest, float(np.abs(found - expected).max()))
+        actual = np.asarray(evaluate(part.numpy()), np.float64)
+        largest = max(largest, float(np.abs(actual - expected).max()))
         bound = max(bound, DIFFERENCE * float(np.abs(expected).max()))
     if not largest <= bound:
         raise ModelError(

@@ -53,16 +53,16 @@ def predict_files(run: Path, images: Sequence[Path]) -> list[dict[str, Any]]:
     probabilities = likelihoods(logits, config).numpy()
     rows = []
     for path, row in zip(images, probabilities, strict=True):
-        known = {
+        by_label = {
             name: None if name in config.forgotten else float(value)
             for name, value in zip(config.labels, row, strict=True)
         }
-        best = max(value for value in known.values() if value is not None)
+        best = max(value for value in by_label.values() if value is not None)
         present = {
             name: None if value is None else value >= (threshold if config.activation == "sigmoid" else best)
-            for (name, value), threshold in zip(known.items(), config.thresholds, strict=True)
+            for (name, value), threshold in zip(by_label.items(), config.thresholds, strict=True)
         }
-        rows.append({"image": str(path), "labels": known, "present": present})
+        rows.append({"image": str(path), "labels": by_label, "present": present})
     return rows
 
 

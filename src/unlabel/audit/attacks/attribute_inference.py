@@ -46,9 +46,10 @@ def balanced_bits(present: float, absent: float) -> float:
 def attribute_inference(subject: Subject, hidden: tuple[int, ...], question: Question) -> list[Metric]:
     """``paper_aia``: a linear attacker on the other outputs, and one on the features, as decisions.
 
-    Balanced accuracy p of yes-or-no guesses, threshold and direction chosen on P: what papers print. Beside
-    it stand ``|2p - 1|``, which turning the answers round does not change, and the bits that the decisions
-    tell of a label that half of the images have: never more than the attack can show, and no bound on others.
+    Balanced accuracy p of yes-or-no guesses, threshold and direction chosen on the probe split: what papers
+    print. Beside it stand ``|2p - 1|``, which turning the answers round does not change, and the bits that
+    the decisions tell of a label that half of the images have: never more than the attack can show, and no
+    bound on others.
     """
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
     attacked = {
@@ -67,9 +68,9 @@ def attribute_inference(subject: Subject, hidden: tuple[int, ...], question: Que
     for (share, advantage, bits), (x, x_test) in attacked.items():
         both = guess_linear(x[known], y, np.concatenate([x[known], x_test]))
         cut, above = best_cut(both[: len(y)], y)
-        said = (both[len(y) :] > cut) == above
-        right = balanced_accuracy(said, question.test, question.test_cluster)
-        rates = [float(said[question.test == kind].mean()) for kind in (1, 0)]
+        guesses = (both[len(y) :] > cut) == above
+        right = balanced_accuracy(guesses, question.test, question.test_cluster)
+        rates = [float(guesses[question.test == kind].mean()) for kind in (1, 0)]
         told = balanced_bits(*rates)
         rows += [
             row(share.id, question.label, subject, right),
@@ -80,7 +81,7 @@ def attribute_inference(subject: Subject, hidden: tuple[int, ...], question: Que
 
 
 def code_length(outputs: Outputs, question: Question, options: AuditOptions) -> tuple[float, float, int]:
-    """Bits to send P's annotations when each block is coded by a probe fitted to all earlier ones.
+    """Bits to send the probe images' annotations, if a probe fitted to all earlier blocks codes each block.
 
     Blocks double; the first costs one bit an image. Images come in an order keyed by the seed.
 
@@ -90,19 +91,19 @@ def code_length(outputs: Outputs, question: Question, options: AuditOptions) -> 
     References:
         Voita and Titov, Information-Theoretic Probing with Minimum Description Length, EMNLP 2020.
     """
-    known = np.flatnonzero(question.known)
-    rows = known[permutation(options.seed, "audit/mdl", len(known))]
+    annotated = np.flatnonzero(question.known)
+    rows = annotated[permutation(options.seed, "audit/mdl", len(annotated))]
     y = question.probe[rows] == 1
     x: Floats = Standard.of(outputs.features[PENULTIMATE])(outputs.features[PENULTIMATE][rows])
     n = len(y)
     ends = sorted({max(FEWEST, round(part * n)) for part in PARTS})
     length = float(ends[0])
     for start, end in pairwise(ends):
-        seen = y[:start]
-        if seen.all() or not seen.any():
+        learnt = y[:start]
+        if learnt.all() or not learnt.any():
             length += end - start
             continue
-        score = fit_logistic(x[:start], seen, 0.1).decision_function(x[start:end])
+        score = fit_logistic(x[:start], learnt, 0.1).decision_function(x[start:end])
         length += float(np.logaddexp(0.0, np.where(y[start:end], -score, score)).sum() / np.log(2))
     share = float(y.mean())
     base = -(share * log2(share) + (1 - share) * log2(1 - share))

@@ -75,11 +75,11 @@ def told_right(
     hits = 0
     for kind in np.unique(visible):
         learn, judge = ~test & (visible == kind), test & (visible == kind)
-        seen = planted[learn] == 1
-        if seen.any() and not seen.all():
-            cut, above = best_cut(score[learn], seen)
-        else:  # too few to choose by: all are guessed to be what was seen
-            cut, above = -np.inf, bool(seen.any())
+        learnt = planted[learn] == 1
+        if learnt.any() and not learnt.all():
+            cut, above = best_cut(score[learn], learnt)
+        else:  # too few to choose by: all are guessed to be what was learnt
+            cut, above = -np.inf, bool(learnt.any())
         hits += int(np.sum(((score[judge] > cut) == above) == (planted[judge] == 1)))
     return hits
 
@@ -95,7 +95,7 @@ def attack_canaries(
     Args:
         canaries: The planted annotations and every model's outputs on their images.
         subjects: The models, the original first.
-        question: The label, with the honest annotations of T_in.
+        question: The label, with the honest annotations of the training images.
         options: Seed.
 
     Raises:
@@ -146,11 +146,11 @@ def _own(
 
 
 def _probe(subject: Subject, features: NDArray[np.floating], question: Question) -> Floats:
-    """A linear probe fitted to T_in and its annotations, read on the canaries' images."""
-    known = question.train >= 0
-    standard = Standard.of(subject.train.features[PENULTIMATE][known])
-    x = standard(subject.train.features[PENULTIMATE][known])
-    return fit_logistic(x, question.train[known] == 1).decision_function(standard(features))
+    """A linear probe fitted to the training images and their annotations, read on the canaries' images."""
+    annotated = question.train >= 0
+    standard = Standard.of(subject.train.features[PENULTIMATE][annotated])
+    x = standard(subject.train.features[PENULTIMATE][annotated])
+    return fit_logistic(x, question.train[annotated] == 1).decision_function(standard(features))
 
 
 def epsilon(guesses: Guesses, level: float) -> float:

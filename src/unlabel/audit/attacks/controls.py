@@ -38,8 +38,8 @@ def permuted(
     Returns:
         ``others.lin`` and ``probe.lin``, mean advantage over permutations.
     """
-    known = question.known
-    y = question.probe[known] == 1
+    annotated = question.known
+    y = question.probe[annotated] == 1
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
     tables = {
         "others.lin": (subject.probe.logits[:, shown], subject.test.logits[:, shown]),
@@ -48,8 +48,8 @@ def permuted(
     orders = [permutation(options.seed, "audit/permuted", len(y), k) for k in range(options.permutations)]
     found: dict[str, Contrast] = {}
     for name, (x, x_test) in tables.items():
-        standard = Standard.of(x[known])
-        rows, test = standard(x[known]), standard(x_test)
+        standard = Standard.of(x[annotated])
+        rows, test = standard(x[annotated]), standard(x_test)
         scores = [fit_logistic(rows, y[order], 0.01).decision_function(test) for order in orders]
         each = [advantage(score, question.test, question.test_cluster) for score in scores]
         found[name] = seeded(mean(each), [item.value for item in each])
@@ -72,16 +72,16 @@ def head_zero(before: Mapping[str, Estimate]) -> dict[str, Estimate]:
 
 def small_images(data: Dataset) -> Floats:
     """Pixels averaged down to 32 x 32, (image, value) in 0-1, in float32 to save memory."""
-    parts = []
+    batches = []
     for start in range(0, len(data), 512):
         pixels = torch.from_numpy(np.array(data.images(slice(start, start + 512)))).permute(0, 3, 1, 2)
         small = torch.nn.functional.adaptive_avg_pool2d(pixels.float() / 255, SIDE)
-        parts.append(small.flatten(1).numpy())
-    return np.concatenate(parts)
+        batches.append(small.flatten(1).numpy())
+    return np.concatenate(batches)
 
 
 def raw_images(probe: Dataset, test: Dataset, seed: int) -> tuple[Floats, Floats]:
-    """Leading 128 principal components of the small images of P, and E in the same coordinates."""
+    """Leading 128 principal components of the small probe images, and the test images likewise."""
     x, x_test = small_images(probe), small_images(test)
     if not np.ptp(x, axis=0).any():
         return np.zeros((len(x), 1)), np.zeros((len(x_test), 1))
@@ -92,8 +92,8 @@ def raw_images(probe: Dataset, test: Dataset, seed: int) -> tuple[Floats, Floats
 
 def read_raw(images: tuple[Floats, Floats], question: Question) -> Estimate:
     """What anyone with the picture can do without the model: a logistic regression on its pixels."""
-    known = question.known
-    score = guess_linear(images[0][known], question.probe[known] == 1, images[1])
+    annotated = question.known
+    score = guess_linear(images[0][annotated], question.probe[annotated] == 1, images[1])
     return advantage(score, question.test, question.test_cluster)
 
 

@@ -1,9 +1,9 @@
-"""Rare labels: attacks also with P and E exchanged, so that the images of both are judged.
+"""Rare labels: attacks also with the probe and test splits exchanged, so that the images of both are judged.
 
-An attack fitted on P is scored on E, one fitted on E is scored on P, and the two figures are pooled. Each
-image is judged by an attack that has not seen it. The two directions are not independent: both compare the
-same two sets, and where one is unlike the other, both figures suffer. So what is fitted gets a larger error
-than twice as many images would have (`TOGETHER`).
+An attack fitted on the probe split is scored on the test split, one fitted on the test split is scored on the
+probe split, and the two figures are pooled. Each image is judged by an attack that has not seen it. The two
+directions are not independent: both compare the same two sets, and where one is unlike the other, both
+figures suffer. So what is fitted gets a larger error than twice as many images would have (`TOGETHER`).
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +21,10 @@ Read = Callable[[Subject, Question], Readings]
 
 
 def crossed(questions: Mapping[str, Question], options: AuditOptions) -> dict[str, Question]:
-    """The questions, to be asked both ways where E has too few images for one of them.
+    """The questions, to be asked both ways where the test split has too few images for one of them.
 
-    All labels or none: a mean over labels is taken on the same images. None where E has too few people of a
-    kind to fit an attack on.
+    All labels or none: a mean over labels is taken on the same images. None where the test split has too few
+    people of a kind to fit an attack on.
     """
     rare = any(question.rarer < options.rare for question in questions.values())
     able = all(_people(question) >= PEOPLE for question in questions.values())
@@ -33,15 +33,15 @@ def crossed(questions: Mapping[str, Question], options: AuditOptions) -> dict[st
 
 
 def _people(question: Question) -> int:
-    """People of the kind of which E shows fewer."""
+    """People of the kind of which the test split shows fewer."""
     return min(len(np.unique(question.test_cluster[question.test == kind])) for kind in (0, 1))
 
 
 def both(read: Read, subject: Subject, question: Question) -> Readings:
-    """Attacks on one model and label, on E or, where the question is crossed, on E and P.
+    """Attacks on one model and label: on the test split, and on the probe split if the question is crossed.
 
     Args:
-        read: Fits attacks on P and scores them on E.
+        read: Fits attacks on the probe split and scores them on the test split.
         subject: The model.
         question: The label.
     """
@@ -54,7 +54,7 @@ def both(read: Read, subject: Subject, question: Question) -> Readings:
 
 
 def exchanged(question: Question) -> Question:
-    """The same question, E and P in each other's place."""
+    """The same question, the probe and test splits in each other's place."""
     return replace(
         question,
         probe=question.test,
@@ -68,8 +68,8 @@ def pooled(on_test: Estimate, on_probe: Estimate, question: Question, together: 
     """One figure of both sets, weighted by how many images of the rarer kind each has.
 
     Args:
-        on_test: The figure on E.
-        on_probe: The same on P.
+        on_test: The figure on the test split.
+        on_probe: The same on the probe split.
         question: The label.
         together: What the error is multiplied by; 1 for a figure that nothing was fitted for.
     """

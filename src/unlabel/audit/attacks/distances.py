@@ -69,7 +69,7 @@ def distance_rows(
     """Distances of every model to the retrained ones (of a retrained one, to the others).
 
     ``dist.js`` in bits and, from two references on, ``dist.js_ratio`` to their mean distance from each other;
-    ``dist.agree``, the share of images of E that agree with the reference that agrees least, with its exact
+    ``dist.agree``, the share of test images that agree with the reference that agrees least, with its exact
     interval; ``dist.ks.*``, the largest difference of the distribution functions of loss and entropy.
     """
     tables = {

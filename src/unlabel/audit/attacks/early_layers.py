@@ -83,7 +83,7 @@ def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read
 def with_early_layers(
     loaded: Sequence[Loaded], subjects: Sequence[Subject], sets: Sets, where: Run
 ) -> list[Subject]:
-    """The same models with the last three earlier stages among their features, on P and E.
+    """The same models with the last three earlier stages among their features, on the probe and test splits.
 
     Stages that all models have are taken, without those that are the head's input in every one of them. In
     a model that takes something out between the last stage and the head, that stage stays.
@@ -91,7 +91,7 @@ def with_early_layers(
     Args:
         loaded: The models.
         subjects: The same, as they were read.
-        sets: P and E.
+        sets: The probe and test splits.
         where: One process.
 
     Raises:

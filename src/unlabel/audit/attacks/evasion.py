@@ -1,14 +1,14 @@
 """Attacks that detect models built to cheat the audit. They can fail a model; passing them proves nothing.
 
-Whoever makes a model may know P and E, and have it be clean on exactly those. So the unlearned model and the
-retrained ones are also read on perturbed images (`perturbed_images`). The training images, which every audit
-reads anyway, are attacked as P and E are: half of the people are fitted on, the other half is judged. And the
-penalty that keeps a linear probe from noise also keeps it from a label in a small difference of two large
-features, so least squares without any penalty looks once more.
+Whoever makes a model may know the probe and test splits, and hide the label on exactly those images. So the
+unlearned model and the retrained ones are also read on perturbed images (`perturbed_images`). The training
+images, which every audit reads anyway, are attacked as the probe and test splits are: half of the people are
+fitted on, the other half is judged. And the penalty that keeps a linear probe from noise also keeps it from a
+label in a small difference of two large features, so least squares without any penalty is tried as well.
 
-Where one of them finds the label and the attacks on P and E do not, C1 or C2 FAILs. No PASS depends on them,
-so they need fewer images, and an honest model has nothing to lose by them. They judge E alone, also where a
-rare label is judged on P as well.
+If one of them recovers the label, and the attacks on the probe and test splits do not, C1 or C2 FAILs. No
+PASS depends on them, so they need fewer images. They judge the test split alone, even if a rare label is
+judged on the probe split as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,37 +44,38 @@ SMALLEST = 1e-12  # of the largest singular value: below it, a direction is roun
 
 
 def read_evasion(subject: Subject, question: Question, context: Context) -> dict[str, Estimate]:
-    """What a model tells of a label where a model that was made for the audit would be careless.
+    """What a model leaks on images for which a cheating model may not have been prepared.
 
     Returns:
-        ``probe.adv.lsq`` on P and E; ``own.adv@nudged``; and, with the endings ``@nudged`` and ``@train``,
-        ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured is not there.
+        ``probe.adv.lsq`` on the probe and test splits; ``own.adv@nudged``; and, with the endings ``@nudged``
+        and ``@train``, ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured
+        is not there.
     """
-    found = {LEAST_SQUARES.id: least_squares(subject, question)}
+    readings = {LEAST_SQUARES.id: least_squares(subject, question)}
     options, once = context.options, replace(context.options, probe_seeds=1)
     shown = [column for column in range(len(context.request.labels)) if column not in context.hidden]
     for ending, (there, asked) in views(subject, question, options.seed).items():
         if ending == PERTURBED:
-            found[OWN_PERTURBED.id] = (
+            readings[OWN_PERTURBED.id] = (
                 OwnOutput.of(there, asked, exclusive=context.exclusive).signed(asked).absolute()
             )
-        known = asked.known
-        x, y = there.probe.logits[known][:, shown], asked.probe[known] == 1
+        annotated = asked.known
+        x, y = there.probe.logits[annotated][:, shown], asked.probe[annotated] == 1
         trees = guess_trees(x, y, there.test.logits[:, shown], options)
-        found[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
+        readings[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
         probes = read_features(there.probe, there.test, asked, once)
-        found |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
-    return found
+        readings |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
+    return readings
 
 
 def least_squares(subject: Subject, question: Question) -> Estimate:
-    """Advantage on E of the linear function of the features that is nearest to the label on P."""
-    known = question.known
-    features = subject.probe.features[PENULTIMATE][known]
+    """Test advantage of the linear function of the features that fits the label best on the probe split."""
+    annotated = question.known
+    features = subject.probe.features[PENULTIMATE][annotated]
     standard = Standard.of(features)
     tables = (standard(table) for table in (features, subject.test.features[PENULTIMATE]))
     x, x_test = (np.column_stack([table, np.ones(len(table))]) for table in tables)
-    weights = np.linalg.lstsq(x, 2.0 * (question.probe[known] == 1) - 1, rcond=SMALLEST)[0]
+    weights = np.linalg.lstsq(x, 2.0 * (question.probe[annotated] == 1) - 1, rcond=SMALLEST)[0]
     return advantage(x_test @ weights, question.test, question.test_cluster)
 
 

@@ -22,17 +22,17 @@ from unlabel.statistics.estimate import Estimate, auc, mean
 
 @dataclass(frozen=True)
 class Relearnt:
-    """AUC on E after learning from few annotated images: the mean over draws, and each draw's own."""
+    """Test AUC after learning from few annotated images: the mean over draws, and each draw's own."""
 
     mean: Estimate
     draws: tuple[float, ...]
 
 
 def samples(question: Question, n: int, options: AuditOptions) -> list[NDArray[np.int64]]:
-    """Positions in P of each draw: half of them present, keyed by label, draw and position alone.
+    """Positions in the probe split, for each draw: half present, keyed by label, draw and position alone.
 
     Returns:
-        ``options.draws`` arrays (n,); none where P has fewer than n / 2 images of a kind.
+        ``options.draws`` arrays (n,); none where the probe split has fewer than n / 2 images of a kind.
     """
     return balanced(question.probe, question.column, n, options.draws, f"few/{n}", options.seed)
 
@@ -53,30 +53,30 @@ def balanced(
     kinds = [np.flatnonzero(target == kind) for kind in (1, 0)]
     if min(map(len, kinds)) < n // 2:
         return []
-    found = []
+    positions = []
     for draw in range(draws):
         rank = uniform(seed, f"audit/{stream}", column, draw, np.arange(len(target)))
-        found.append(np.concatenate([kind[np.argsort(rank[kind])[: n // 2]] for kind in kinds]))
-    return found
+        positions.append(np.concatenate([kind[np.argsort(rank[kind])[: n // 2]] for kind in kinds]))
+    return positions
 
 
 def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOptions) -> dict[int, Relearnt]:
-    """Logistic probes on the last features, fitted to few images of P and scored on E.
+    """Logistic probes on the last features, fitted to few probe images and scored on the test split.
 
-    The features are standardised by all of P, which needs no annotation.
+    The features are standardised by all of the probe split, which needs no annotation.
 
     Args:
-        probe: Outputs on P.
-        test: Outputs on E.
+        probe: Outputs on the probe split.
+        test: Outputs on the test split.
         question: The label.
         options: Sizes, draws and seed.
 
     Returns:
-        By number of images, those for which P has enough.
+        By number of images, those for which the probe split has enough.
     """
     standard = Standard.of(probe.features[PENULTIMATE])
     x, x_test = standard(probe.features[PENULTIMATE]), standard(test.features[PENULTIMATE])
-    found = {}
+    relearnt = {}
     for n in options.few_sizes:
         areas = [
             auc(
@@ -87,24 +87,24 @@ def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOp
             for rows in samples(question, n, options)
         ]
         if areas:
-            found[n] = Relearnt(mean(areas), tuple(area.value for area in areas))
-    return found
+            relearnt[n] = Relearnt(mean(areas), tuple(area.value for area in areas))
+    return relearnt
 
 
 def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
     """How much better a model relearns than the mean of the retrained ones.
 
-    Three independent parts make its error: the images of E, summed by person; the draws, by the spread of the
-    paired difference over them; and, from two on, the references' seeds. That P itself is a sample is not in
-    it: the draws stand for few-shot samples from these images.
+    Three independent parts make its error: the test images, summed by person; the draws, by the spread of the
+    paired difference over them; and, from two on, the references' seeds. That the probe split itself is a
+    sample is not in it: the draws stand for few-shot samples from these images.
     """
     other = mean([reference.mean for reference in references])
     excess = after.mean - other
     differences = np.array(after.draws) - np.mean([reference.draws for reference in references], axis=0)
     draws = len(differences)
     between = float(np.var(differences, ddof=1)) / draws
-    parts = [(excess.se**2, max(excess.groups - 1, 1)), (between, draws - 1)]
+    variances = [(excess.se**2, max(excess.groups - 1, 1)), (between, draws - 1)]
     if len(references) > 1:
         spread = float(np.var([reference.mean.value for reference in references], ddof=1))
-        parts.append((spread / len(references), len(references) - 1))
-    return replace(combined(excess.value, parts), draws=between)
+        variances.append((spread / len(references), len(references) - 1))
+    return replace(combined(excess.value, variances), draws=between)

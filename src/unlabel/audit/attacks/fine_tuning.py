@@ -6,7 +6,7 @@ trained. So whatever an edit left in the layers below can be brought up again, a
 features and the head is gone. It is done to every model of an audit alike, and says something only beside the
 retrained ones.
 
-    tune_all(models, ...)    tables: what each tuned model says of E
+    tune_all(models, ...)    tables: what each tuned model says of the test split
 """
 
 import copy
@@ -41,7 +41,7 @@ from unlabel.statistics.estimate import auc
 
 RATES = (1e-4, 1e-3, 1e-2)  # of Adam; the attacker takes the best
 BATCH = 64  # images a step, all in one forward pass
-HELD = 1024  # images of P by which the attacker chooses, at most
+HELD = 1024  # probe images by which the attacker chooses, at most
 LEAST = 32  # of each kind among them
 
 
@@ -50,17 +50,17 @@ def tune_all(
 ) -> list[Tuned]:
     """Trains a copy of every model again for every forgotten label, number of images, draw and rate.
 
-    The same images, batches and augmentation for every model. Nothing is chosen on E.
+    The same images, batches and augmentation for every model. Nothing is chosen on the test split.
 
     Args:
         loaded: The models.
-        sets: P and E.
+        sets: The probe and test splits.
         request: The labels.
         options: Numbers of images, draws, steps and seed.
         where: One process.
 
     Returns:
-        One for every model, label and number of images for which P has enough.
+        One for every model, label and number of images for which the probe split has enough.
     """
     return [
         tuned
@@ -94,7 +94,7 @@ def _tuned(
     return Tuned(str(item.path), name, n, float(tables["rate"][0]), tables["scores"], tables["curve"])
 
 
-Draw = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions in P: trained on, held back
+Draw = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions in the probe split: trained on, held back
 
 
 def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOptions) -> list[Draw]:
@@ -103,7 +103,7 @@ def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOpt
     Keyed by label, draw and position alone, so they are the same for every model. None where too few are
     left.
     """
-    found = []
+    draws = []
     for draw, rows in enumerate(balanced(target, column, n, options.tune_draws, f"tune/{n}", options.seed)):
         rank = uniform(options.seed, f"audit/held/{n}", column, draw, np.arange(len(target)))
         rank[rows], rank[target < 0] = 2.0, 2.0
@@ -111,8 +111,8 @@ def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOpt
         held = np.sort(order[: min(HELD, int(np.sum(rank < 1.0)))])
         if min(np.sum(target[held] == kind) for kind in (0, 1)) < LEAST:
             return []
-        found.append((rows, held))
-    return found
+        draws.append((rows, held))
+    return draws
 
 
 def best_of_rates(
@@ -129,7 +129,7 @@ def best_of_rates(
     """Tunes copies of a model at every rate and takes the rate with the best mean AUC on images held back.
 
     Returns:
-        ``scores`` (draw, image of E), ``curve`` (look,) and ``rate`` (1,).
+        ``scores`` (draw, test image), ``curve`` (look,) and ``rate`` (1,).
     """
     starts = [renewed(model, probe, column, rows, run) for rows, _ in draws]
     best: tuple[float, float, list[nn.Module], NDArray[np.float64]] | None = None
@@ -168,7 +168,7 @@ def tune(
 
     Args:
         start: The model, see `renewed`; not changed.
-        data: P.
+        data: The probe split.
         column: The label.
         draw: Positions to train on and to look at.
         number: Of the draw, a part of the key of batches and dropout.
@@ -187,8 +187,8 @@ def tune(
             batch = batch_of(data, rows[positions], run.device, seed=options.seed, epoch=epoch)
             other.train()
             with run.fabric.autocast():
-                said = other(batch.image)[:, 0].float()
-            loss = nn.functional.binary_cross_entropy_with_logits(said, batch.target[:, column].float())
+                logits = other(batch.image)[:, 0].float()
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.target[:, column].float())
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -203,25 +203,25 @@ def renewed(model: nn.Module, data: Dataset, column: int, rows: NDArray[np.int64
 
     Args:
         model: The model; not changed.
-        data: P.
+        data: The probe split.
         column: The label.
         rows: Positions of the images.
         run: Where.
     """
     other, quiet = engine.place(copy.deepcopy(model), run), replace(run, log=SILENT)
-    seen = outputs(other, data.take(rows), quiet).features[PENULTIMATE]
-    standard = Standard.of(seen)
-    fitted = fit_logistic(standard(seen), data.target[rows, column] == 1)
-    weight = np.zeros(seen.shape[1])
+    features = outputs(other, data.take(rows), quiet).features[PENULTIMATE]
+    standard = Standard.of(features)
+    fitted = fit_logistic(standard(features), data.target[rows, column] == 1)
+    weight = np.zeros(features.shape[1])
     weight[standard.keep] = fitted.coef_[0][: len(standard.keep)] / standard.scale
     bias = float(np.ravel(fitted.intercept_)[0] - weight[standard.keep] @ standard.centre)
     name, head = find_head(other, len(data.labels))
-    parent, _, own = name.rpartition(".")
+    parent, _, layer = name.rpartition(".")
     fresh = nn.Linear(head.in_features, 1, device="meta").to_empty(device="cpu")  # draws no random number
     with torch.no_grad():
         fresh.weight.copy_(torch.from_numpy(weight[None]))
         fresh.bias.fill_(bias)
-    setattr(other.get_submodule(parent), own, fresh)
+    setattr(other.get_submodule(parent), layer, fresh)
     return engine.place(other.requires_grad_(True), run)
 
 
@@ -237,9 +237,9 @@ def batch_at(step: int, n: int, draw: int, seed: int) -> tuple[NDArray[np.int64]
 def say(model: nn.Module, data: Dataset, positions: NDArray[np.int64], run: Run) -> Scores:
     """The only output of a tuned model on some images, float32; a model that broke says 0."""
     model.eval()
-    parts = []
+    scores = []
     for start in range(0, len(positions), READ):
         batch = batch_of(data, positions[start : start + READ], run.device)
         with run.fabric.autocast():
-            parts.append(model(batch.image)[:, 0].float().cpu().numpy())
-    return np.nan_to_num(np.concatenate(parts), posinf=0.0, neginf=0.0)
+            scores.append(model(batch.image)[:, 0].float().cpu().numpy())
+    return np.nan_to_num(np.concatenate(scores), posinf=0.0, neginf=0.0)

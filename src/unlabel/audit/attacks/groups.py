@@ -19,7 +19,7 @@ def gaps(subject: Subject, test: Dataset, column: int, question: Question) -> di
 
     Args:
         subject: The model.
-        test: E.
+        test: The test split.
         column: The retained label.
         question: The forgotten label.
 
@@ -31,17 +31,17 @@ def gaps(subject: Subject, test: Dataset, column: int, question: Question) -> di
     target, cluster = test.target[:, column], test.cluster
     groups = [question.test == 1, question.test == 0]
     many = {kind: all(np.sum(group & (target == kind)) >= LEAST for group in groups) for kind in (0, 1)}
-    found = {}
+    gaps = {}
     for gap, kind in ((GAP_FOUND, 1), (GAP_CALLED, 0)):
         if many[kind]:
             rates = [
                 average((logit > 0).astype(float), group & (target == kind), cluster) for group in groups
             ]
-            found[gap.of(question.label)] = rates[0] - rates[1]
+            gaps[gap.of(question.label)] = rates[0] - rates[1]
     if all(many.values()):
         areas = [auc(logit, np.where(group, target, -1), cluster) for group in groups]
-        found[GAP_AUC.of(question.label)] = areas[0] - areas[1]
-    return found
+        gaps[GAP_AUC.of(question.label)] = areas[0] - areas[1]
+    return gaps
 
 
 def group_rows(

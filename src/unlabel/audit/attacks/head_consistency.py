@@ -1,8 +1,8 @@
-"""Whether a model's answers are those of its last linear layer, or something behind it has changed them.
+"""Check that a model's outputs are those of its last linear layer: that nothing after it changes them.
 
-Attacks read values as numbers. A label that is written into their last digits, with a key, looks like noise
-to whoever lacks the key. But what a linear layer makes of its features is known, up to rounding: any answer
-that is something else has been through more than the network that the audit knows.
+An attack reads outputs as numbers. If a model encrypts a label into their last digits, they look like noise.
+But the output of a linear layer is known from its features, up to rounding. Any other output was changed
+after that layer, where the audit cannot read.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ ROUNDINGS = 16.0
 SINGLE, BRAIN = 2.0**-24, 2.0**-8  # one rounding of float32, of bfloat16
 
 
-def changed_answers(subject: Subject) -> tuple[int, ...]:
-    """Columns whose logits are not what the head makes of the features, on an image of P, E or T_in at least.
+def changed_outputs(subject: Subject) -> tuple[int, ...]:
+    """Columns whose logits are not what the head makes of the features, on some image of any split.
 
     ``|logit - (w x + b)| <= 16 u (|w| |x| + |b|)`` with one rounding u of the precision that the features are
-    in. An output that is one constant is left out: it says nothing, and a run may hold it otherwise.
+    in. A constant output is left out: it leaks nothing, and a run may store it otherwise.
 
     Args:
         subject: The model; without a head, nothing is known.
@@ -41,13 +41,13 @@ def changed_answers(subject: Subject) -> tuple[int, ...]:
 
 
 def tampered(subject: Subject, labels: Sequence[str]) -> tuple[str, ...]:
-    """What `changed_answers` finds, as a sentence; none where it finds nothing."""
-    names = [labels[column] for column in changed_answers(subject)]
+    """What `changed_outputs` finds, as a sentence; none where it finds nothing."""
+    names = [labels[column] for column in changed_outputs(subject)]
     if not names:
         return ()
     return (
-        f"The answers for {joined(names)} are not what the last linear layer makes of the features: something"
-        " behind it changes them, where it could hide anything.",
+        f"The outputs for {joined(names)} are not those of the last linear layer: a later step changes them,"
+        " and the audit cannot read what it does.",
     )
 
 
@@ -56,5 +56,5 @@ def _off(outputs: Outputs, weight: NDArray[np.float64], bias: NDArray[np.float64
     exact = features.astype(np.float64)
     size = np.abs(exact) @ np.abs(weight).T + np.abs(bias)
     unit = BRAIN if len(features) and not (features.view(np.uint32) & 0xFFFF).any() else SINGLE
-    room = (2.0 if unit == BRAIN else ROUNDINGS) * unit * size
-    return np.abs(outputs.logits - (exact @ weight.T + bias)) > room
+    allowed = (2.0 if unit == BRAIN else ROUNDINGS) * unit * size
+    return np.abs(outputs.logits - (exact @ weight.T + bias)) > allowed

@@ -17,7 +17,7 @@ TOLERANCE = 1e-8  # fall of the log loss that the next Newton step promises
 
 @dataclass(frozen=True)
 class Standard:
-    """Centre and scale of the columns that vary, learnt on P."""
+    """Centre and scale of the columns that vary, learnt on the probe split."""
 
     keep: NDArray[np.intp]
     centre: Floats

@@ -1,8 +1,9 @@
 """Whether training images can be told from others: by the forgotten label's annotation, by the retained ones.
 
-Two games, never mixed. *Label*: how sure a probe, fitted on P, is of the annotation of a training image,
-against an image of E. *Sample*: how small the model's own loss on the retained labels is. Training and test
-images may differ by themselves, so neither means anything without the same figure on retrained models.
+Two games, never mixed. *Label*: how sure a probe, fitted on the probe split, is of the annotation of a
+training image, against a test image. *Sample*: how small the model's own loss on the retained labels is.
+Training and test images may differ by themselves, so neither means anything without the same figure on
+retrained models.
 """
 
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ class Membership:
     """Sample-level membership of one model.
 
     Args:
-        auc: How well its loss ranks training images before those of E.
-        caught: Training images whose loss is below that of all but 1 % of E, and how many there are.
+        auc: How well its loss ranks training images before those of the test split.
+        caught: Training images whose loss is below that of all but 1 % of the test split, and how many there
+            are.
     """
 
     auc: Estimate
@@ -36,19 +38,19 @@ class Membership:
 
 
 def label_membership(subject: Subject, question: Question, options: AuditOptions) -> Estimate:
-    """AUC of a probe's certainty of the true annotation, training images against E.
+    """AUC of a probe's certainty of the true annotation, training images against the test split.
 
     The probe is the linear one, with one seed; it has seen neither.
     """
     both = np.concatenate([subject.train.features[PENULTIMATE], subject.test.features[PENULTIMATE]])
     target = np.concatenate([question.train, question.test])
-    said = linear(
+    probed = linear(
         subject.probe,
         Outputs(np.zeros((len(both), 1), np.float32), {PENULTIMATE: both}),
         question,
         replace(options, probe_seeds=1),
     )
-    sure = np.where(target == 1, said.log_present[:, 0], said.log_absent[:, 0])
+    sure = np.where(target == 1, probed.log_present[:, 0], probed.log_absent[:, 0])
     return _ranked(sure, len(question.train), target >= 0, _clusters(question))
 
 
@@ -68,26 +70,26 @@ def retained_loss(outputs: Outputs, data: Dataset, columns: tuple[int, ...]) -> 
     """
     logits, target = outputs.logits[:, list(columns)].astype(np.float64), data.target[:, list(columns)]
     if data.exclusive:
-        own = target == 1
-        loss = -(log_softmax(logits, axis=1) * own).sum(1)
-        return np.where(own.any(1), loss, np.nan)
-    known = target >= 0
-    terms = np.where(known, -log_expit(np.where(target == 1, logits, -logits)), 0.0)
-    count = known.sum(1)
+        true_class = target == 1
+        loss = -(log_softmax(logits, axis=1) * true_class).sum(1)
+        return np.where(true_class.any(1), loss, np.nan)
+    annotated = target >= 0
+    terms = np.where(annotated, -log_expit(np.where(target == 1, logits, -logits)), 0.0)
+    count = annotated.sum(1)
     return np.where(count > 0, terms.sum(1) / np.maximum(count, 1), np.nan)
 
 
 def sample_membership(
     subject: Subject, train: Dataset, test: Dataset, columns: tuple[int, ...]
 ) -> Membership:
-    """How well a model's loss on the retained labels tells T_in from E."""
+    """How well a model's loss on the retained labels separates training from test images."""
     losses = [retained_loss(subject.train, train, columns), retained_loss(subject.test, test, columns)]
     score = -np.concatenate(losses)
-    known = np.isfinite(score)
+    measured = np.isfinite(score)
     cluster = np.concatenate([train.cluster, test.cluster])
     members, others = (-loss[np.isfinite(loss)] for loss in losses)
     bar = np.quantile(others, 1 - FALSE_ALARMS, method="higher")
-    area = _ranked(np.where(known, score, 0.0), len(train), known, cluster)
+    area = _ranked(np.where(measured, score, 0.0), len(train), measured, cluster)
     return Membership(area, (int(np.sum(members > bar)), len(members)))
 
 

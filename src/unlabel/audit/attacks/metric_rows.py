@@ -35,17 +35,17 @@ def row(
     stage: str | None = None,
 ) -> Metric:
     """An estimate as a row, its 95 % interval cut to the range the figure can have."""
-    known = entry(figure)
+    registered = entry(figure)
     return Metric(
         figure,
         label,
         subject.role,
         subject.run,
         item.value,
-        item.interval(0.95, *known.range),
+        item.interval(0.95, *registered.range),
         item.n,
-        known.unit,
-        stage or known.layer,
+        registered.unit,
+        stage or registered.layer,
         transform,
     )
 

@@ -32,17 +32,17 @@ def fit_mlps(
     """Trains one probe a column of `learn` and keeps each at its lowest loss on its `watch` images.
 
     Args:
-        x: (image, feature) standardised features of P.
+        x: (image, feature) standardised features of the probe split.
         y: (image,) truth.
         learn: (image, member) images a member is trained on.
         watch: (image, member) images whose loss stops it early; in neither: its calibration fold.
-        x_test: (image of E, feature).
+        x_test: (test image, feature).
         hidden: Hidden units of one member.
-        epochs: Most passes over P.
+        epochs: Most passes over the probe split.
         seed: Keys the initial weights, by member, and the order of the images.
 
     Returns:
-        Log-odds on P and on E, (image, member), not calibrated.
+        Log-odds on the probe split and on the test split, (image, member), not calibrated.
     """
     members, width = learn.shape[1], x.shape[1]
     table, test = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(x_test.astype(np.float32))

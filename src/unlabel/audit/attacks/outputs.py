@@ -82,7 +82,7 @@ class OwnOutput:
         return OwnOutput(-self.probe, -self.test, -self.train)
 
     def signed(self, question: Question) -> Estimate:
-        """Signed advantage on E; on E and P where the question is crossed."""
+        """Signed advantage on the test split; on the probe and test splits where the question is crossed."""
         on_test = advantage(self.test, question.test, question.test_cluster)
         if not question.crossed:
             return on_test
@@ -94,8 +94,8 @@ class OwnOutput:
 
     def positive_rate(self, question: Question) -> Estimate:
         """Share of images called present. Descriptive: a shift of the output moves it at will."""
-        known = question.test >= 0
-        return average((self.test > 0).astype(float), known, question.test_cluster)
+        annotated = question.test >= 0
+        return average((self.test > 0).astype(float), annotated, question.test_cluster)
 
 
 def restored(
@@ -120,7 +120,7 @@ def restored(
 
 
 def best_cut(score: Floats, y: NDArray[np.bool_]) -> tuple[float, bool]:
-    """Threshold and polarity with the highest balanced accuracy on P.
+    """Threshold and polarity with the highest balanced accuracy on the probe split.
 
     Returns:
         The threshold, and whether a score above it means present.
@@ -129,9 +129,9 @@ def best_cut(score: Floats, y: NDArray[np.bool_]) -> tuple[float, bool]:
     ordered, present = score[order], y[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(score) - 1)
     gain = (np.cumsum(~present) / (~y).sum() - np.cumsum(present) / y.sum())[last]
-    place = int(np.argmax(np.abs(gain)))
-    after = ordered[min(last[place] + 1, len(score) - 1)]
-    return float((ordered[last[place]] + after) / 2), bool(gain[place] >= 0)
+    best = int(np.argmax(np.abs(gain)))
+    after = ordered[min(last[best] + 1, len(score) - 1)]
+    return float((ordered[last[best]] + after) / 2), bool(gain[best] >= 0)
 
 
 def mutual_bits(cells: Floats) -> Floats:
@@ -148,17 +148,17 @@ def mutual_bits(cells: Floats) -> Floats:
 def decision_bits(
     own: OwnOutput, question: Question, options: AuditOptions
 ) -> tuple[float, tuple[float, float]]:
-    """Bits that yes-or-no decisions of the own output tell, cut and polarity chosen on P, with its interval.
+    """Bits that the own output's decisions reveal, threshold and sign from the probe split.
 
     The 95 % interval is a percentile bootstrap over identities (Poisson weights, the same for every model).
     """
-    known = question.known
+    annotated = question.known
     if own.absent:
         return 0.0, (0.0, 0.0)
-    cut, above = best_cut(own.probe[known], question.probe[known] == 1)
+    cut, above = best_cut(own.probe[annotated], question.probe[annotated] == 1)
     used = question.test >= 0
-    said = (own.test[used] > cut) == above
-    cell = 2 * said.astype(int) + (question.test[used] == 1)
+    guesses = (own.test[used] > cut) == above
+    cell = 2 * guesses.astype(int) + (question.test[used] == 1)
     names, code = np.unique(question.test_cluster[used], return_inverse=True)
     counts = np.stack([np.bincount(code, cell == kind, len(names)) for kind in range(4)], axis=1)
     weights = poisson_weights(options.seed, options.resamples, len(names))
@@ -177,7 +177,7 @@ def poisson_weights(seed: int, resamples: int, groups: int) -> Floats:
 def guess_linear(
     x: NDArray[np.floating], y: NDArray[np.bool_], x_test: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Scores on E of a standardised logistic regression fitted on P."""
+    """Scores on the test split of a standardised logistic regression fitted on the probe split."""
     standard = Standard.of(x)
     return fit_logistic(standard(x), y).decision_function(standard(x_test))
 
@@ -185,7 +185,7 @@ def guess_linear(
 def guess_trees(
     x: NDArray[np.floating], y: NDArray[np.bool_], x_test: NDArray[np.floating], options: AuditOptions
 ) -> NDArray[np.float64]:
-    """Scores on E of boosted trees fitted on P; NaN is a value of its own, a constant column is dropped."""
+    """Test scores of boosted trees fitted on the probe split; NaN is a value, constant columns go."""
     spread = np.array([len(np.unique(column[~np.isnan(column)])) > 1 for column in x.T], bool)
     if not spread.any():
         return np.zeros(len(x_test))
@@ -198,10 +198,10 @@ def guess_trees(
 
 
 def read_others_linear(subject: Subject, hidden: tuple[int, ...], question: Question) -> Estimate:
-    """What a linear attack reads from the columns outside `hidden`: its advantage on E."""
+    """What a linear attack reads from the columns outside `hidden`: its advantage on the test split."""
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
-    known = question.known
-    x, y = subject.probe.logits[known][:, shown], question.probe[known] == 1
+    annotated = question.known
+    x, y = subject.probe.logits[annotated][:, shown], question.probe[annotated] == 1
     score = guess_linear(x, y, subject.test.logits[:, shown])
     return advantage(score, question.test, question.test_cluster)
 
@@ -209,10 +209,10 @@ def read_others_linear(subject: Subject, hidden: tuple[int, ...], question: Ques
 def read_others(
     subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions
 ) -> dict[str, Estimate]:
-    """What the columns outside `hidden` tell of the label: advantage of both attacks on E."""
+    """What the columns outside `hidden` tell of the label: advantage of both attacks on the test split."""
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
-    known = question.known
-    x, y = subject.probe.logits[known][:, shown], question.probe[known] == 1
+    annotated = question.known
+    x, y = subject.probe.logits[annotated][:, shown], question.probe[annotated] == 1
     x_test = subject.test.logits[:, shown]
     trees = guess_trees(x, y, x_test, options)
     return {
@@ -229,13 +229,13 @@ def floor(
     Not for exclusive classes: where no other class is true, the forgotten one is, whatever a model says.
 
     Args:
-        probe: (image, retained label) truth on P, -1 unknown.
-        test: The same on E.
+        probe: (image, retained label) truth on the probe split, -1 unknown.
+        test: The same on the test split.
         question: The forgotten label.
         options: Sizes and seed.
     """
-    known = question.known
-    x = np.where(probe >= 0, probe, np.nan)[known]
+    annotated = question.known
+    x = np.where(probe >= 0, probe, np.nan)[annotated]
     x_test = np.where(test >= 0, test, np.nan)
-    score = guess_trees(x, question.probe[known] == 1, x_test, options)
+    score = guess_trees(x, question.probe[annotated] == 1, x_test, options)
     return advantage(score, question.test, question.test_cluster)

@@ -1,4 +1,4 @@
-"""Images of P and E as nobody has seen them: for models that know the audit's images by heart.
+"""Perturbed probe and test images, for models that may have memorised the audit's own images.
 
 A person sees no difference, and to a model that has learnt and not memorised they are images like any others.
 """
@@ -13,13 +13,13 @@ from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
 
-IMAGES = 2000  # of P and of E that are perturbed
+IMAGES = 2000  # of each split that are perturbed
 SHADES = 3  # of 255: the most by which a perturbed image is lighter or darker
 
 
 @dataclass(frozen=True)
 class Perturbed:
-    """Outputs on perturbed images of P and E, and the positions of those images in P and E."""
+    """Outputs on perturbed probe and test images, and the positions of those images in their splits."""
 
     probe: Outputs
     test: Outputs
@@ -28,7 +28,7 @@ class Perturbed:
 
     @classmethod
     def of(cls, parts: Sequence[Dataset], seed: int, near: Sequence[Outputs]) -> "Perturbed":
-        """Of P and E, and what a model says of both when they are `perturbed`."""
+        """Of the probe and test splits, and what a model says of both when they are `perturbed`."""
         probe, test = parts
         return cls(near[0], near[1], chosen(probe, seed), chosen(test, seed))
 
@@ -57,13 +57,13 @@ def perturb(pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int) ->
 
 
 def chosen(data: Dataset, seed: int) -> NDArray[np.int64]:
-    """Positions of the images of P or E that are perturbed, drawn by a key, ascending."""
+    """Positions of the images of the probe or test split that are perturbed, drawn by a key, ascending."""
     rank = uniform(seed, "audit/nudged", data.rows)
     return np.sort(np.argsort(rank, kind="stable")[:IMAGES])
 
 
 def perturbed(data: Dataset, seed: int) -> Dataset:
-    """The chosen images of P or E, perturbed; their pixels are held in memory, up to 2,000 images."""
+    """The chosen probe or test images, perturbed; up to 2,000, whose pixels are held in memory."""
     part = data.take(chosen(data, seed))
     pixels = perturb(part.images(slice(None)), part.rows, seed)
     return replace(part, pixels=pixels, rows=np.arange(len(part)))

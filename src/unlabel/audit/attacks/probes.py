@@ -1,8 +1,9 @@
 """Attacks on the features: can a small probe read the forgotten label before the head?
 
-A probe is fitted on P and scored on E, linear and with one hidden layer, each calibrated on P by 5-fold
-Platt scaling, so that both its ranking (advantage) and its probabilities (bits) count. Splits and seeds
-depend on the data alone, never on the model: every model meets the same probes.
+A probe is fitted on the probe split and scored on the test split, linear and with one hidden layer, each
+calibrated on the probe split by 5-fold Platt scaling, so that both its ranking (advantage) and its
+probabilities (bits) count. Splits and seeds depend on the data alone, never on the model: every model meets
+the same probes.
 """
 
 from collections.abc import Sequence
@@ -35,14 +36,14 @@ def folds(
     """
     names, code = np.unique(cluster, return_inverse=True)
     order = np.lexsort((uniform(seed, f"audit/{stream}", np.arange(len(names))), np.bincount(code, y)))
-    place = np.empty(len(names), np.int64)
-    place[order] = np.arange(len(names)) % count
-    return place[code]
+    fold = np.empty(len(names), np.int64)
+    fold[order] = np.arange(len(names)) % count
+    return fold[code]
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What calibrated probes say of E: log-probabilities, one column a probe seed."""
+    """What calibrated probes say of the test split: log-probabilities, one column a probe seed."""
 
     log_present: Floats
     log_absent: Floats
@@ -81,10 +82,10 @@ def _calibrated(
 
 def choose_penalty(x: Floats, y: NDArray[np.bool_], cluster: NDArray[np.int64], seed: int) -> float:
     """The grid's C with the lowest held-out log loss over three folds of identities."""
-    place = folds(y, cluster, CHOOSING_FOLDS, seed, "choose")
+    fold_of = folds(y, cluster, CHOOSING_FOLDS, seed, "choose")
     losses = np.zeros(len(PENALTIES))
     for fold in range(CHOOSING_FOLDS):
-        held = place == fold
+        held = fold_of == fold
         for index, c in enumerate(PENALTIES):
             score = fit_logistic(x[~held], y[~held], c).decision_function(x[held])
             losses[index] -= log_expit(np.where(y[held], score, -score)).sum()
@@ -94,36 +95,36 @@ def choose_penalty(x: Floats, y: NDArray[np.bool_], cluster: NDArray[np.int64], 
 def linear(outputs: Outputs, on_test: Outputs, question: Question, options: AuditOptions) -> Readings:
     """Standardised L2 logistic probes on the penultimate features, one a seed.
 
-    C is chosen once a model, by cross-validation on P; the seeds deal the calibration folds.
+    C is chosen once a model, by cross-validation on the probe split; the seeds deal the calibration folds.
     """
-    known = question.known
-    y, cluster = question.probe[known] == 1, question.probe_cluster[known]
-    standard = Standard.of(outputs.features[PENULTIMATE][known])
-    x, x_test = standard(outputs.features[PENULTIMATE][known]), standard(on_test.features[PENULTIMATE])
+    annotated = question.known
+    y, cluster = question.probe[annotated] == 1, question.probe_cluster[annotated]
+    standard = Standard.of(outputs.features[PENULTIMATE][annotated])
+    x, x_test = standard(outputs.features[PENULTIMATE][annotated]), standard(on_test.features[PENULTIMATE])
     c = choose_penalty(x, y, cluster, options.seed)
     pooled = []
     for seed in range(options.probe_seeds):
-        place = folds(y, cluster, options.folds, options.seed, f"fold/{seed}")
-        members = [fit_logistic(x[place != k], y[place != k], c) for k in range(options.folds)]
+        fold_of = folds(y, cluster, options.folds, options.seed, f"fold/{seed}")
+        members = [fit_logistic(x[fold_of != k], y[fold_of != k], c) for k in range(options.folds)]
         on_probe = np.stack([member.decision_function(x) for member in members], axis=1)
         scores = np.stack([member.decision_function(x_test) for member in members], axis=1)
-        pooled.append(_calibrated(on_probe, scores, y, place, options.folds))
+        pooled.append(_calibrated(on_probe, scores, y, fold_of, options.folds))
     return Readings(*(np.stack(column, axis=1) for column in zip(*pooled, strict=True)))
 
 
 def multilayer(outputs: Outputs, on_test: Outputs, question: Question, options: AuditOptions) -> Readings:
     """Probes with one hidden layer on the penultimate features, all seeds and folds trained as one."""
-    known = question.known
-    y, cluster = question.probe[known] == 1, question.probe_cluster[known]
-    standard = Standard.of(outputs.features[PENULTIMATE][known])
-    x, x_test = standard(outputs.features[PENULTIMATE][known]), standard(on_test.features[PENULTIMATE])
+    annotated = question.known
+    y, cluster = question.probe[annotated] == 1, question.probe_cluster[annotated]
+    standard = Standard.of(outputs.features[PENULTIMATE][annotated])
+    x, x_test = standard(outputs.features[PENULTIMATE][annotated]), standard(on_test.features[PENULTIMATE])
     learn, watch, places = [], [], []
     for seed in range(options.probe_seeds):
-        place = folds(y, cluster, options.folds, options.seed, f"fold/{seed}")
+        fold_of = folds(y, cluster, options.folds, options.seed, f"fold/{seed}")
         inner = folds(y, cluster, INNER, options.seed, f"inner/{seed}") == 0
-        places.append(place)
-        learn += [(place != k) & ~inner for k in range(options.folds)]
-        watch += [(place != k) & inner for k in range(options.folds)]
+        places.append(fold_of)
+        learn += [(fold_of != k) & ~inner for k in range(options.folds)]
+        watch += [(fold_of != k) & inner for k in range(options.folds)]
     on_probe, scores = fit_mlps(
         x,
         y,
@@ -135,9 +136,9 @@ def multilayer(outputs: Outputs, on_test: Outputs, question: Question, options: 
         seed=options.seed,
     )
     pooled = []
-    for seed, place in enumerate(places):
+    for seed, fold_of in enumerate(places):
         members = slice(seed * options.folds, (seed + 1) * options.folds)
-        pooled.append(_calibrated(on_probe[:, members], scores[:, members], y, place, options.folds))
+        pooled.append(_calibrated(on_probe[:, members], scores[:, members], y, fold_of, options.folds))
     return Readings(*(np.stack(column, axis=1) for column in zip(*pooled, strict=True)))
 
 

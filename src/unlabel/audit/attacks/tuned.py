@@ -18,9 +18,9 @@ class Tuned:
         run: The model.
         label: The label.
         images: Annotated images that it was trained on.
-        rate: The learning rate that was best for the attacker, by images of P that were not trained on.
-        scores: float32 (draw, image of E) the new output.
-        curve: float64 (look,) AUC on those images of P after every tenth step, mean over draws.
+        rate: The learning rate that was best for the attacker, by probe images that were not trained on.
+        scores: float32 (draw, test image) the new output.
+        curve: float64 (look,) AUC on those probe images after every tenth step, mean over draws.
     """
 
     run: str

@@ -36,7 +36,7 @@ from unlabel.statistics.estimate import (
 class Utility:
     """The figures of one model: per label and id, and the means over labels.
 
-    Labels with fewer than two images of a kind in E are left out.
+    Labels with fewer than two images of a kind in the test split are left out.
     """
 
     labels: dict[str, dict[str, Estimate]]
@@ -55,7 +55,7 @@ def answerable(test: Dataset, retained: Sequence[int]) -> Dataset:
 
 
 def measurable(test: Dataset, retained: tuple[str, ...], least: int = 2) -> tuple[str, ...]:
-    """Retained labels with at least this many present and absent images in E."""
+    """Retained labels with at least this many present and absent images in the test split."""
     counts = {name: test.target[:, test.labels.index(name)] for name in retained}
     return tuple(name for name, column in counts.items() if rarer(column) >= least)
 
@@ -67,14 +67,14 @@ def read_utility(
     options: AuditOptions,
     among: Sequence[int] | None = None,
 ) -> Utility:
-    """All utility figures of one model on E.
+    """All utility figures of one model on the test split.
 
     A label counts as present from a probability of one half; the most likely class is the answer among
     exclusive classes. Both unless the options name a label's threshold.
 
     Args:
         subject: The model.
-        test: E; of exclusive classes, as `answerable` gives it.
+        test: The test split; of exclusive classes, as `answerable` gives it.
         labels: Labels to judge.
         options: Thresholds.
         among: Columns of the classes that may be answered; all where None. Not used for other labels.

@@ -77,13 +77,13 @@ def learners(
         question: The label.
     """
     goal = 0.5 + REACHED * abs(original.signed(question).value) / 2
-    found = {}
+    learners_by_size = {}
     for item in tuned:
         if (item.run, item.label) == (subject.run, question.label):
             areas = [auc(draw, question.test, question.test_cluster) for draw in item.scores]
             relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
-            found[item.images] = Learner(relearnt, item.rate, item.steps_to(goal))
-    return found
+            learners_by_size[item.images] = Learner(relearnt, item.rate, item.steps_to(goal))
+    return learners_by_size
 
 
 def stage_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[str, Readings]:

@@ -1,4 +1,4 @@
-"""The claim C1: the label's own output says nothing any more."""
+"""The claim C1, disabled: the label cannot be predicted from its own output."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from unlabel.statistics.estimate import Estimate
 
 
 def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdict:
-    """C1 of one label: PASS when the output is a constant, or no better than a coin on E and on T_in."""
+    """C1 of one label: PASS if the output is a constant, or at chance on test and on training images."""
     if own.absent:
         return "PASS"
     if question.rarer < options.rare:
@@ -30,7 +30,7 @@ def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdi
 
 
 def _need(own: OwnOutput, question: Question, options: AuditOptions) -> Need:
-    """Images of E that would decide a label's own output."""
+    """Test images that would decide a label's own output."""
     signed = seeded(own.signed(question).absolute(), ())
     cell = Cell(question.label, OWN.id, signed, options.d_chance, "INCONCLUSIVE")
     return needs([cell], {question.label: question}, 0, options)[question.label]
@@ -42,7 +42,7 @@ def claim_disabled(
     put_back: Mapping[str, Estimate | None],
     options: AuditOptions,
 ) -> Claim:
-    """C1: the label's own output says nothing any more."""
+    """C1: the label cannot be predicted from its own output."""
     per_label: dict[str, Verdict] = {
         name: disabled(own, questions[name], options) for name, own in owns.items()
     }
@@ -62,8 +62,9 @@ def claim_disabled(
     ]
     back = {name: abs(item.value) for name, item in put_back.items() if item is not None}
     notes: dict[str, object] = {
-        "rule": f"PASS: the output is a constant, or its advantage lies within +-{options.d_chance:g} on test"
-        f" and on training images; FAIL: its advantage is above {options.d_chance:g} on either",
+        "rule": "PASS if the output is a constant, or its advantage lies within"
+        f" +-{options.d_chance:g} on test and on training images; FAIL if its advantage is above"
+        f" {options.d_chance:g} on either",
         "absent": absent,
         "inverted": inverted,
         "advantage_with_row_put_back": back,
@@ -78,26 +79,26 @@ def claim_disabled(
     number = f"{abs(signed[worst].value):.2f}"
     names = joined(list(owns))
     if verdict == "FAIL":
-        turned = " It is turned round: 'no' now means 'yes'." if worst in inverted else ""
+        turned = " The output is inverted: 'no' now means 'yes'." if worst in inverted else ""
         sentence = (
-            f"The model's own output for {worst} still tells who has it: advantage {number}, where 0 is a"
-            f" coin and 1 is perfect.{turned}"
+            f"The model's own output still predicts {worst}: advantage {number}, where 0 is chance and 1 is"
+            f" perfect.{turned}"
         )
     elif verdict == "PASS" and len(absent) == len(owns):
-        sentence = f"The model no longer answers for {names}: its output is the same number for every image."
+        sentence = f"The model no longer predicts {names}: its output is the same number for every image."
         if back:
             most = max(back, key=lambda name: back[name])
             sentence += (
-                f" With the original's output row for {most} put back, the advantage is {back[most]:.2f}."
+                f" If the original's output row for {most} is put back, the advantage is {back[most]:.2f}."
             )
     elif verdict == "PASS":
         sentence = (
-            f"The model's own output for {names} is no better than a coin, within {options.d_chance:g}."
+            f"The model's own output does not predict {names}: it is within {options.d_chance:g} of chance."
         )
     else:
         worst = max(need, key=lambda name: abs(signed[name].value))
         sentence = (
-            f"There are too few images to tell whether the output for {worst} is a coin (advantage"
+            f"There are too few images to decide whether the model's own output predicts {worst} (advantage"
             f" {abs(signed[worst].value):.2f}){need[worst].words()}."
         )
     return Claim(verdict, sentence, options.budget, binding=OWN_SIGNED.id, per_label=per_label, notes=notes)

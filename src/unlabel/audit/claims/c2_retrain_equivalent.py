@@ -1,4 +1,4 @@
-"""The claim C2: no attack learns more from the model than from models retrained without the label."""
+"""The claim C2, retrain-equivalent: the model leaks no more than models retrained without the label."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -39,7 +39,7 @@ def claim_equivalent(
     questions: Mapping[str, Question],
     options: AuditOptions,
 ) -> tuple[Claim, Judgement | None, Judgement | None]:
-    """C2: no attack learns more from the model than from models retrained without the label.
+    """C2: no attack recovers more from the model than from models retrained without the label.
 
     Args:
         after: Readings of the unlearned model, by label.
@@ -55,21 +55,21 @@ def claim_equivalent(
     provisional = len(references) < 3
     names = joined(list(after))
     rule = (
-        f"PASS: every attack's excess over the retrained models is below {options.d_reference:g} advantage"
+        f"PASS if every attack's excess over the retrained models is below {options.d_reference:g} advantage"
         f" and {options.d_reference_bits:g} bits, and removing the original's output row alone does not"
-        " achieve that; FAIL: some attack's excess is above, corrected for the number of attacks"
+        " achieve that; FAIL if some attack's excess is above, corrected for the number of attacks"
     )
     if not references:
         sentence = (
-            f"No model retrained without {names} was given, so nothing says how much the features and the"
-            " other outputs may rightly tell."
+            f"No model retrained without {names} was given, so the audit cannot separate a leak from what the"
+            " other labels reveal by themselves."
         )
         return _open(sentence, NO_REFERENCE, after, rule, options, provisional=provisional), None, None
     sought = [name for name in after if positive[name] >= options.d_chance]
-    known: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
+    nothing_there: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
     if not sought:
-        sentence = f"No attack finds {names} in the original model, so there is nothing to forget."
-        return _open(sentence, NOTHING, known, rule, options, provisional=provisional), None, None
+        sentence = f"No attack recovers {names} from the original model, so there is nothing to forget."
+        return _open(sentence, NOTHING, nothing_there, rule, options, provisional=provisional), None, None
     rare = frozenset(name for name in sought if questions[name].rarer < options.rare)
 
     def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
@@ -85,7 +85,7 @@ def claim_equivalent(
         "rule": rule,
         "head_zero": removed.verdict,
         "references": len(references),
-        "nothing_to_forget": list(known),
+        "nothing_to_forget": list(nothing_there),
         "rare": sorted(rare),
     }
     verdict = judged.verdict
@@ -99,7 +99,13 @@ def claim_equivalent(
         notes |= notes_of(need)
     sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
     claim = Claim(
-        verdict, sentence, options.budget, provisional, judged.binding.figure, {**known, **per_label}, notes
+        verdict,
+        sentence,
+        options.budget,
+        provisional,
+        judged.binding.figure,
+        {**nothing_there, **per_label},
+        notes,
     )
     return claim, judged, removed
 
@@ -127,30 +133,30 @@ def _sentence_equivalent(
     bound = cell.upper(options)
     if verdict == "PASS":
         return (
-            f"No attack learns more about {names} from this model than from models retrained without it,"
-            f" within the margins; the closest is {attack}: at most {bound:.3f} {unit} more (margin"
+            f"No attack recovers more about {names} from this model than from models retrained without it,"
+            f" within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
             f" {cell.margin:g})."
         )
     if verdict == "FAIL":
         return (
-            f"More about {of} can be learnt from this model than from models retrained without it: {attack}"
-            f" gains {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
+            f"This model leaks more about {of} than models retrained without it: {attack} recovers"
+            f" {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
         )
     if notes.get("finding") == SUFFICES:
         return (
-            f"The original without its output for {names} already tells no more than retrained models do, so"
-            " removing the output is all there was to do, and nothing shows that this method forgets."
+            f"The original without its output for {names} leaks no more than retrained models. So removing"
+            " the output was enough here, and nothing shows that this method forgets."
         )
     if notes.get("finding") == BLIND:
         return (
-            f"This model passes, but the data cannot show that the original without its output for {names}"
-            " would fail, so the pass does not count."
+            f"This model passes, but the pass does not count: the data cannot show that the original without"
+            f" its output for {names} would fail."
         )
     if rare:
         return too_rare(rare, need, options)
-    more = need[cell.label].words() if cell.label and cell.label in need else ""
+    would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
     return (
-        f"The data cannot decide whether more about {of} can be learnt from this model than from retrained"
-        f" ones: {attack} gains {cell.contrast.value:.3f} {unit}, possibly up to {bound:.3f} (margin"
-        f" {cell.margin:g}){more}."
+        f"The data cannot decide whether this model leaks more about {of} than retrained models: {attack}"
+        f" recovers {cell.contrast.value:.3f} {unit} more, possibly up to {bound:.3f} (margin"
+        f" {cell.margin:g}){would_decide}."
     )

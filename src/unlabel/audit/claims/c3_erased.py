@@ -1,4 +1,4 @@
-"""The claim C3: attacks are at chance, on the outputs and on the features."""
+"""The claim C3, erased: attacks are at chance, on the outputs and on the features."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,8 +22,8 @@ def claim_erased(
 ) -> Claim:
     """C3: attacks are at chance, on the outputs and on the features.
 
-    Labels go together, so this is often out of reach of any useful model; `attainable` says so. Without
-    `floors` (exclusive classes, which give each other away by their truth), retrained models alone tell.
+    Labels go together, so no useful model may be able to pass; `attainable` says so. Without `floors`
+    (exclusive classes, whose truth reveals each other), it is judged from the retrained models alone.
     """
     rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
 
@@ -55,15 +55,15 @@ def claim_erased(
     names, attack = joined(list(after)), entry(binding.figure).in_words
     number = f"{binding.contrast.value:.2f} {unit_words(binding)}"
     sentence = {
-        "PASS": f"No attack does better than a coin on {names}, on the outputs or on the features.",
-        "FAIL": f"{binding.label} can still be told better than by a coin: {attack} reaches {number}.",
-        "INCONCLUSIVE": f"The data cannot decide whether every attack on {names} is a coin.",
+        "PASS": f"No attack predicts {names} better than chance, from the outputs or from the features.",
+        "FAIL": f"{binding.label} can still be recovered: {attack} reaches {number}, where 0 is chance.",
+        "INCONCLUSIVE": f"The data cannot decide whether every attack on {names} is at chance.",
     }[verdict]
     if attainable is False and verdict != "PASS":
         sentence += (
-            " Models retrained without it give more than a coin away as well."
+            " Attacks on models retrained without it are above chance as well."
             if floors is None
-            else " The retained labels, if answered correctly, give that much away by themselves."
+            else " The retained labels, if predicted correctly, reveal that much by themselves."
         )
     open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
     cells = [cell for level in levels.values() for cell in level.cells]

@@ -1,6 +1,6 @@
-"""The claim C4: the label does not come back when the model is compressed, trained further or shown a few.
+"""The claim C4, durable: the label stays unpredictable after compression, training, or a few examples.
 
-These are attacks of whoever has the weights, as the full budget's: see `c4_full_budget`.
+An attacker who has the weights can do all of this. For what the full budget adds, see `c4_full_budget`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def claim_durable(
     questions: Mapping[str, Question],
     options: AuditOptions,
 ) -> tuple[Claim, Judgement]:
-    """C4: no transform brings the label back, and few images teach it no better than retrained models.
+    """C4: no transform restores the label, and relearning it is no easier than for retrained models.
 
     Args:
         recovery: What was measured.
@@ -52,12 +52,13 @@ def claim_durable(
         for name, sizes in _lacking(weights.tuned, options.tune).items():
             lacking[name] = sorted({*lacking.get(name, ()), *sizes})
     notes: dict[str, object] = {
-        "rule": f"PASS: after each transform every attack gains less than {options.d_recover:g} advantage or"
-        f" bits, or exceeds the same attack on retrained models, before or after it, by less than"
-        f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits, and probes on"
+        "rule": "PASS if after each transform every attack gains less than"
+        f" {options.d_recover:g} advantage or bits, or exceeds the same attack on retrained models, before or"
+        f" after it, by less than {options.d_reference:g} advantage and {options.d_reference_bits:g} bits,"
+        " and probes on"
         f" {joined([str(n) for n in wanted])} annotated images exceed those on retrained models by less than"
-        f" {options.d_few:g} AUC{_more_rules(weights, options)}; FAIL: some test is above its margin (after a"
-        " transform: above both), corrected for their number",
+        f" {options.d_few:g} AUC{_full_budget_rules(weights, options)}; FAIL if some test is above its margin"
+        " (after a transform: above both), corrected for their number",
         "transforms": list(recovery.after),
         "not_applicable": [name for name in TRANSFORMS if name not in recovery.after],
         "recoveries": recoveries(recovery, untouched, references, judged, options),
@@ -102,47 +103,51 @@ def _sentence(
     options: AuditOptions,
 ) -> str:
     cell = judged.binding
-    what, gain = _spoken(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
+    what, gain = _test_words(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
     bound = f"{cell.upper(options):.3f}"
     if verdict == "PASS":
-        taught = ", by a probe or as a whole," if weights.sizes else ""
-        early = ", and earlier layers tell no more" if weights.places else ""
+        learner = ", by a probe or the whole model," if weights.sizes else ""
+        early = " Earlier layers leak no more than a retrained model's." if weights.places else ""
         return (
-            f"Compressing the model, pruning it or training it on brings {joined(names)} back nowhere, and"
-            f" few annotated images teach it{taught} no better than a retrained model{early}; closest:"
+            f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Relearning it"
+            f" from few images{learner} was no easier than for a retrained model.{early} The closest test:"
             f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
         )
     if verdict == "FAIL":
-        how = "is still there below the last features" if cell.stage else "comes back"
-        return f"{cell.label} {how}: {what} {gain} more {_than(cell)} (margin {cell.margin:g})."
+        how = " from earlier layers" if cell.stage else ""
+        return (
+            f"{cell.label} can be recovered{how}: {what} {gain} more {_than(cell)} (margin {cell.margin:g})."
+        )
     if verdict == "NOT_EVALUATED":
         return (
-            f"Compressing the model, pruning it or training it on brings {joined(names)} back nowhere;"
-            " whether few annotated images teach it faster than they teach a retrained model needs one."
+            f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Whether"
+            " relearning it is as hard as for a retrained model is open: no retrained model was given."
         )
     if rare:
         return too_rare(rare, need, options)
     if lacking:
         name = next(iter(lacking))
         return (
-            f"P has too few images of a kind to learn from {joined([str(n) for n in lacking[name]])} images"
-            f" with annotations of {name}."
+            f"The probe split has too few images with, or without, {name} to relearn it from"
+            f" {joined([str(n) for n in lacking[name]])} annotated images."
         )
-    more = need[cell.label].words() if cell.label and cell.label in need else ""
+    would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
     return (
-        f"The data cannot decide whether {cell.label} comes back: {what} {gain} more {_than(cell)}, possibly"
-        f" up to {bound} (margin {cell.margin:g}){more}."
+        f"The data cannot decide whether {cell.label} can be recovered: {what} {gain} more {_than(cell)},"
+        f" possibly up to {bound} (margin {cell.margin:g}){would_decide}."
     )
 
 
-def _lacking(found: Mapping[str, Sequence[Mapping[int, Any]]], wanted: Sequence[int]) -> dict[str, list[int]]:
-    """By label, the numbers of images for which P had too few."""
-    lacking = {name: [n for n in wanted if n not in models[1]] for name, models in found.items()}
+def _lacking(
+    measured: Mapping[str, Sequence[Mapping[int, Any]]], wanted: Sequence[int]
+) -> dict[str, list[int]]:
+    """By label, the numbers of annotated images for which the probe split has too few."""
+    lacking = {name: [n for n in wanted if n not in models[1]] for name, models in measured.items()}
     return {name: sizes for name, sizes in lacking.items() if sizes}
 
 
-def _more_rules(weights: WeightAttacks, options: AuditOptions) -> str:
-    """What the full budget asks for besides."""
+def _full_budget_rules(weights: WeightAttacks, options: AuditOptions) -> str:
+    """What the full budget also requires."""
     text = ""
     if weights.sizes:
         text += f", and so does the whole model, trained on {joined([str(n) for n in weights.sizes])}"
@@ -154,18 +159,18 @@ def _more_rules(weights: WeightAttacks, options: AuditOptions) -> str:
     return text
 
 
-def _spoken(cell: Cell) -> str:
+def _test_words(cell: Cell) -> str:
     """A test in words, up to its figure."""
     if cell.stage:
-        return f"a linear probe on {in_words(cell.stage)} tells"
+        return f"a linear probe on {in_words(cell.stage)} recovers"
     attack = entry(cell.figure).in_words
     if cell.transform is None:
-        return f"{attack} tells"
-    return f"{attack}, after {transform(cell.transform).in_words}, tells"
+        return f"{attack} recovers"
+    return f"{attack}, after {transform(cell.transform).in_words}, recovers"
 
 
 def _than(cell: Cell) -> str:
     """What a test compares with, in words."""
     if cell.against == "itself":
-        return "than before"
+        return "than before the transform"
     return "than on retrained models"

@@ -1,7 +1,7 @@
 """What the full budget adds to C4: the whole model trained on few annotations, and probes on earlier stages.
 
-Both are open to whoever has the weights. Both are set against the retrained models, since features relearn
-fast in any network, and early ones tell something of every label.
+An attacker who has the weights can do both. Both are compared with the retrained models: any network relearns
+fast from its features, and its early layers reveal something about every label.
 """
 
 from unlabel.audit.attacks.few_shot import faster
@@ -13,7 +13,7 @@ from unlabel.statistics.contrast import contrast
 
 
 def in_words(stage: str) -> str:
-    """A stage as it is spoken of.
+    """The words for a stage.
 
     >>> in_words("stage3")
     'stage 3, before the last features,'
@@ -55,7 +55,7 @@ def tuned_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict
     for label, (before, after, *references) in weights.tuned.items():
         for n in after:
             others = [reference[n] for reference in references]
-            found: dict[str, object] = {
+            row: dict[str, object] = {
                 "rates": {
                     "before": before[n].rate,
                     "after": after[n].rate,
@@ -70,30 +70,30 @@ def tuned_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict
             if others:
                 relearnt = [other.relearnt for other in others]
                 ours, original = faster(after[n].relearnt, relearnt), faster(before[n].relearnt, relearnt)
-                found |= {
+                row |= {
                     "excess": ours.value,
                     "upper": ours.upper(options.level),
                     "excess_of_original": original.value,
                     "original_would_fail": original.lower(options.level) > options.d_few,
                 }
-            table.setdefault(label, {})[str(n)] = found
+            table.setdefault(label, {})[str(n)] = row
     return table
 
 
 def stage_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
-    """By label and stage: what the probe tells more than on retrained models, here and in the original."""
+    """By label and stage: the probe's excess over retrained models, here and in the original."""
     table: dict[str, dict[str, dict[str, object]]] = {}
     for label, (before, after, *references) in weights.stages.items():
         for stage in after:
-            found: dict[str, object] = {}
+            row: dict[str, object] = {}
             for figure in BELOW if references else ():
                 others = [reference[stage][figure] for reference in references]
                 ours, original = (contrast(model[stage][figure], others) for model in (after, before))
                 unit = unit_of(figure)
-                found |= {
+                row |= {
                     f"excess_{unit}": ours.value,
                     f"upper_{unit}": ours.upper(options.level),
                     f"excess_of_original_{unit}": original.value,
                 }
-            table.setdefault(label, {})[stage] = found
+            table.setdefault(label, {})[stage] = row
     return table

@@ -13,10 +13,11 @@ from unlabel.audit.inputs import AuditOptions
 def recovery_cells(
     recovery: Recovery, untouched: Rows, retrained: Sequence[Rows], options: AuditOptions
 ) -> list[Cell]:
-    """A test for every transform, label and attack: of what it gained, or of what retrained models lack.
+    """A test for every transform, label and attack: of its gain, or of its excess over retrained models.
 
-    Both must be beyond their margins for a FAIL, and either within for a PASS, each at half of the error
-    rate. So the one that speaks more for the model is tested, and its p-value is the larger.
+    A transform restores a label if the attack becomes stronger than (1) before the transform and (2) on the
+    retrained models. FAIL if both are above their margins; PASS if either is within, each at half of the
+    error rate. So only the test with the larger p-value is kept.
     """
     return [
         _nearer(recovery, name, label, figure, untouched, retrained, options)
@@ -62,7 +63,7 @@ def recoveries(
     recovery: Recovery, untouched: Rows, references: Sequence[Rows], judged: Judgement, options: AuditOptions
 ) -> dict[str, dict[str, dict[str, object]]]:
     """By transform and label, the attack that came closest to its margin, compared both ways."""
-    found: dict[str, dict[str, dict[str, object]]] = {}
+    closest: dict[str, dict[str, dict[str, object]]] = {}
     for name, labels in recovery.after.items():
         for label in labels:
             here = [cell for cell in judged.cells if (cell.transform, cell.label) == (name, label)]
@@ -78,7 +79,7 @@ def recoveries(
                 if name in changed
             ]
             level = cell.level(options)
-            found.setdefault(name, {})[label] = {
+            closest.setdefault(name, {})[label] = {
                 "attack": figure,
                 "gain": gain.value,
                 "upper": gain.upper(level),
@@ -87,13 +88,13 @@ def recoveries(
                 "excess_upper": None if excess is None else excess.upper(level),
                 "judged_against": cell.against,
             }
-    return found
+    return closest
 
 
 def few_table(
     few: Mapping[str, Sequence[Mapping[int, Relearnt]]], options: AuditOptions
 ) -> dict[str, dict[str, dict[str, object]]]:
-    """By label and size: D of the unlearned model, and D of the original, which must be plain to see."""
+    """By label and size: D of the unlearned model, and D of the original, which must be clear."""
     table: dict[str, dict[str, dict[str, object]]] = {}
     for label, (before, after, *references) in few.items():
         for n in after if references else ():

@@ -1,4 +1,4 @@
-"""The claim C5: the labels that stay still work, measured against retrained models or the original."""
+"""The claim C5, useful: the retained labels still work, compared with retrained models or the original."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,7 +99,7 @@ def claim_useful(
         after: Utility of the unlearned model.
         before: Of the original.
         references: Of the retrained models.
-        frequent: Retained labels with enough images of each kind in E to be judged one by one.
+        frequent: Retained labels with enough test images of each kind to be judged one by one.
         options: Margins.
         membership: Sample-level membership of the original, the unlearned and the retrained models, where it
             was measured.
@@ -107,12 +107,12 @@ def claim_useful(
     """
     against = list(references) or [before]
     whom = "models retrained without the label" if references else "the original"
-    seen = [membership[1], *(membership[2:] or membership[:1])] if membership else []
-    judged = judge(losses(after, against, frequent, options, seen), frozenset(), options)
+    rates = [membership[1], *(membership[2:] or membership[:1])] if membership else []
+    judged = judge(losses(after, against, frequent, options, rates), frozenset(), options)
     cells = judged.cells
     original = losses(after, [before], frequent, options, membership[1::-1])
     notes: dict[str, object] = {
-        "rule": f"PASS: mean AUC falls by less than {options.d_macro:g}, no frequent label's AUC by"
+        "rule": f"PASS if mean AUC falls by less than {options.d_macro:g}, no frequent label's AUC by"
         f" {options.d_worst:g} or more, mean calibration error rises by less than {options.d_ece:g}"
         + (f", membership of training images by less than {options.d_member:g} AUC" if membership else ""),
         "against": "retrained" if references else "original",
@@ -127,9 +127,9 @@ def claim_useful(
     if references:
         change += f" (against the original it {lost})"
     sentence = {
-        "PASS": f"The other labels work as well as in {whom}, within the margins: {change}.",
-        "FAIL": f"The other labels work worse than in {whom}: {change}; what fails is {_failed(cells)}.",
-        "INCONCLUSIVE": f"The data cannot decide whether the other labels work as well as in {whom}:"
+        "PASS": f"The retained labels work as well as in {whom}, within the margins: {change}.",
+        "FAIL": f"The retained labels work worse than in {whom}: {change}. What fails: {_failed(cells)}.",
+        "INCONCLUSIVE": f"The data cannot decide whether the retained labels work as well as in {whom}:"
         f" {change}.",
     }[judged.verdict]
     if judged.verdict == "INCONCLUSIVE":

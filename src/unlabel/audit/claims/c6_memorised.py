@@ -1,4 +1,4 @@
-"""The claim C6: single training annotations of the forgotten label are not remembered."""
+"""The claim C6, unmemorised: the model does not remember single annotations of the forgotten label."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +28,7 @@ def power(n: int, options: AuditOptions) -> float:
 def claim_canaries(
     found: Sequence[Guesses], planted: Mapping[str, int], names: Sequence[str], options: AuditOptions
 ) -> Claim:
-    """C6: no attack tells planted annotations better than a coin.
+    """C6: no attack guesses planted annotations better than chance.
 
     Args:
         found: Every attack on every model.
@@ -39,14 +39,15 @@ def claim_canaries(
     tests = [item for item in found if item.subject.role == "after"]
     missing = [name for name in names if name not in planted]
     rule = (
-        f"PASS: the exact upper bound of the share of planted annotations told right is below"
-        f" {options.d_canary:g} for both attacks, with {options.canaries:,} canaries or more; FAIL: its lower"
-        f" bound is above {options.d_canary:g} for some attack, corrected for the number of attacks"
+        f"PASS if the exact upper bound of the share of canaries guessed right is below {options.d_canary:g}"
+        f" for both attacks, with {options.canaries:,} canaries or more; FAIL if its lower bound is above"
+        f" {options.d_canary:g} for some attack, corrected for the number of attacks"
     )
     if not tests:
         sentence = (
-            f"No annotations of {joined(names)} were drawn by a coin before training, so nothing tells memory"
-            " from knowledge: train with --canaries 2000 to have them."
+            f"No canaries of {joined(names)} were planted before training, so the audit cannot separate"
+            " memory"
+            " from knowledge. To plant them, train with --canaries 2000."
         )
         open_labels: dict[str, Verdict] = dict.fromkeys(names, "NOT_EVALUATED")
         return Claim("NOT_EVALUATED", sentence, options.budget, False, None, open_labels, {"rule": rule})
@@ -99,19 +100,19 @@ def _sentence(
 ) -> str:
     low, high = worst.bounds(options.level)
     attack = ATTACKS[worst.attack][0].in_words
-    share = f"{worst.accuracy:.3f} of {worst.n:,} annotations of {worst.label} drawn by a coin"
+    share = f"{attack} guesses {worst.accuracy:.3f} of {worst.n:,} canaries of {worst.label} right"
     if verdict == "PASS":
         text = (
-            f"{share} are told right by {attack}, at most {high:.3f}; one half is chance, and"
-            f" {options.d_canary:g} is allowed."
+            f"The model does not remember training annotations: {share}, at most {high:.3f}. One half is"
+            f" chance, and {options.d_canary:g} is allowed."
         )
         if not any(remembered.values()):
             text += " The original does not show that it remembers them either."
         return text
     if verdict == "FAIL":
         return (
-            f"Training annotations are remembered: {share} are told right by {attack},"
-            f" at least {low:.3f}, where one half is chance."
+            f"The model remembers training annotations: {share}, at least {low:.3f}, where one half is"
+            " chance."
         )
     few = min(planted.values())
     if few < options.canaries:
@@ -121,8 +122,8 @@ def _sentence(
             " advised."
         )
     if missing:
-        return f"No annotations of {joined(missing)} were drawn by a coin, so nothing is known of them."
+        return f"No canaries of {joined(missing)} were planted, so nothing is known about its annotations."
     return (
-        f"The canaries cannot decide whether annotations are remembered: {share} are told right by"
-        f" {attack}, between {low:.3f} and {high:.3f} (margin {options.d_canary:g})."
+        f"The canaries cannot decide whether the model remembers annotations: {share}, between {low:.3f}"
+        f" and {high:.3f} (margin {options.d_canary:g})."
     )

@@ -1,4 +1,4 @@
-"""What attacks on models built to cheat the audit decide: they can fail C1 and C2, never pass them."""
+"""Claims after the attacks on models built to cheat the audit: they can fail C1 and C2, never pass them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,13 +18,13 @@ def condemned(
     questions: Mapping[str, Question],
     options: AuditOptions,
 ) -> tuple[Claim, Claim, Judgement | None]:
-    """C1 and C2, which FAIL where these attacks find the label.
+    """C1 and C2, which FAIL if these attacks recover the label.
 
     C1: the own output against chance. C2: each other attack against the retrained models, by the margins of
     C2 and corrected by Holm; only where C2 was judged.
 
     Args:
-        c1, c2: The claims as P, E and, for C1, the training images decide them.
+        c1, c2: The claims as the other attacks decide them.
         readings: Of `gather_evasion`.
         questions: The labels.
         options: Margins.
@@ -38,7 +38,7 @@ def condemned(
     own = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
     if own:
         cells = excess_cells(own, (), (OWN_PERTURBED.id,), lambda _: options.d_chance, pooled=False)
-        c1 = _failed(c1, judge(cells, rare, options), "The model's own output gives")
+        c1 = _failed(c1, judge(cells, rare, options), "The model's own output predicts")
     if not retrained or c2.verdict == "NOT_EVALUATED":
         return c1, c2, None
     cells = [
@@ -53,11 +53,11 @@ def condemned(
         )
     ]
     judged = judge(cells, rare, options)
-    return c1, _failed(c2, judged, "More than retrained models, this one gives"), judged
+    return c1, _failed(c2, judged, "This model, unlike retrained models, leaks"), judged
 
 
-def _failed(claim: Claim, judged: Judgement, gives: str) -> Claim:
-    """The claim with what these attacks found in its notes; FAIL where they found too much."""
+def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
+    """The claim, with these attacks' verdict in its notes; FAIL if one is above its margin."""
     failed = [cell.label for cell in judged.cells if cell.verdict == "FAIL" and cell.label]
     notes = {**claim.notes, "suspicion": judged.verdict}
     if not failed or claim.verdict in ("FAIL", "NOT_EVALUATED"):
@@ -65,7 +65,7 @@ def _failed(claim: Claim, judged: Judgement, gives: str) -> Claim:
     cell = judged.binding
     where = entry(cell.figure).in_words
     sentence = (
-        f"{gives} {joined(list(dict.fromkeys(failed)))} away {where}: {cell.contrast.value:.3f} advantage"
+        f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {cell.contrast.value:.3f} advantage"
         f" (margin {cell.margin:g})."
     )
     per_label = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}

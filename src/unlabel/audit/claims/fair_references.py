@@ -1,7 +1,7 @@
-"""Whether the retrained models are a fair measure: none may work far worse than the original.
+"""Whether the retrained models are a fair comparison: none may work far worse than the original.
 
-A reference that was trained too briefly makes any harm look small, and any leak large. It is called unfair by
-its name, and nothing is decided against it: C2, C4 and C5 are INCONCLUSIVE until it is left out or replaced.
+A reference that was trained too briefly makes any harm look small, and any leak large. The audit names it as
+unfair, and decides nothing against it: C2, C4 and C5 are INCONCLUSIVE until it is left out or replaced.
 
 There is no bound the other way. References that rank the retained labels better than the original are often
 honest, since they had fewer labels to learn, and they only make C5 harder to pass.
@@ -59,22 +59,22 @@ def standings(
         runs: Their names, in the same order.
         options: Level and margin.
     """
-    found = []
+    rows = []
     for run, reference in zip(runs, references, strict=True):
         loss = contrast(before.macro(UTILITY_AUC.id), [reference.macro(UTILITY_AUC.id)])
         bounds = loss.lower(options.level), loss.upper(options.level)
-        found.append(Standing(run, loss.value, *bounds, options.d_fair))
-    return found
+        rows.append(Standing(run, loss.value, *bounds, options.d_fair))
+    return rows
 
 
-def undecided(claim: Claim, found: Sequence[Standing]) -> Claim:
-    """A claim that compares with references; INCONCLUSIVE where one of them is unfair.
+def undecided(claim: Claim, fair: Sequence[Standing]) -> Claim:
+    """A claim that compares with references; INCONCLUSIVE if one of them is unfair.
 
     Args:
-        claim: C2, C4 or C5. Where it was not evaluated, it stays so.
-        found: Of `standings`.
+        claim: C2, C4 or C5. If it was not evaluated, it stays so.
+        fair: Of `standings`.
     """
-    unfair = [item for item in found if not item.fair]
+    unfair = [item for item in fair if not item.fair]
     if not unfair or claim.verdict == "NOT_EVALUATED":
         return claim
     per_label: dict[str, Verdict] = {

@@ -1,6 +1,6 @@
-"""The audit's last words: the headline from a fixed list, what was not tested, and what limits it."""
+"""The headline, from a fixed list; what the audit did not test; and what limits its figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,8 +31,8 @@ TRAINING_IMAGES = 5000
 def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> str:
     """The first of `HEADLINES` that fits; "(provisional)" where a deciding claim is provisional.
 
-    Every claim but C3, which useful models seldom pass, counts: where one FAILs, the headline says that
-    something is wrong, and no headline says what its claims do not.
+    Every claim counts but C3, which useful models seldom pass. If one FAILs, the headline says that something
+    is wrong. No headline says more than its claims.
 
     Args:
         claims: C1 to C6.
@@ -73,30 +73,34 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
 def untested_claims(budget: str) -> dict[str, Claim]:
     """C4 and C6, as they stand where a budget leaves them open."""
     sentences = {
-        "C4": f"The {budget} budget does not test whether the label comes back when the model is trained"
-        " further, pruned or quantised.",
-        "C6": f"The {budget} budget does not test whether single training annotations are remembered.",
+        "C4": f"The {budget} budget does not test whether the label can be recovered after further training,"
+        " pruning or quantisation.",
+        "C6": f"The {budget} budget does not test whether the model remembers single training annotations.",
     }
     return {name: Claim("NOT_EVALUATED", text, budget) for name, text in sentences.items()}
 
 
 def not_tested(claims: Mapping[str, Claim], budget: Budget) -> tuple[str, ...]:
-    """What no figure of this audit speaks about."""
+    """What this audit did not test, in sentences."""
     lines = []
     if not budget.durability:
         lines += [
-            "Durability: whether pruning, quantising or further training brings the label back"
+            "Durability: whether the label can be recovered after pruning, quantising or further training"
             f" ({budget.name} budget).",
-            "Relearning: how few labelled images teach the label again.",
-            "Membership: whether it can be told that a person's image was trained on.",
+            "Relearning: how few annotated images the model needs to learn the label again.",
+            "Membership: whether an attacker can find out that a person's image was trained on.",
         ]
     elif not claims["C4"].notes.get("whole_model"):
         lines.append(
             "Relearning by training the whole model on annotated images"
-            + (": no model was given to train, or P has too few." if budget.fine_tuning else ".")
+            + (
+                ": no model was given to train, or the probe split has too few."
+                if budget.fine_tuning
+                else "."
+            )
         )
     if claims["C6"].verdict == "NOT_EVALUATED":
-        lines.append("Canaries: whether single training annotations are remembered.")
+        lines.append("Canaries: whether the model remembers single training annotations.")
     before = "Layers before the last features"
     if claims["C4"].notes.get("earlier_stages"):
         before += ", but for the mean over positions of the last stages"
@@ -113,7 +117,7 @@ def not_tested(claims: Mapping[str, Claim], budget: Budget) -> tuple[str, ...]:
 def limitations(
     inputs: AuditInputs, context: Context, raw: Mapping[str, Estimate], left_out: Sequence[str]
 ) -> tuple[str, ...]:
-    """Plain sentences on how far the figures carry.
+    """What limits the figures, in sentences.
 
     Args:
         inputs: The models, and what is on record.
@@ -122,47 +126,35 @@ def limitations(
         left_out: Retained labels without enough images for a figure.
     """
     request, test, train, options = context.request, context.test, context.train, context.options
-    references, deterministic = len(inputs.references), inputs.deterministic
     lines = [
         "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
         " figure.",
-        "The figures hold for images like those tested, and for the attacks tried: a better attack may learn"
-        " more.",
+        "The figures hold for images like those tested, and for the attacks tried: a better attack may"
+        " recover more.",
         "They hold for this one model. A claim about the method needs several runs of it.",
     ]
-    picture = "Whoever has the picture can guess a label from it without any model"
+    picture = "An attacker who has the picture can guess a label from it without any model"
     if raw:
         most = max(raw, key=lambda name: raw[name].value)
         picture += f" (here {most} with advantage {raw[most].value:.2f} from its pixels)"
-    lines.append(f"{picture}: forgetting takes away the model's help, not what a face shows.")
+    lines.append(f"{picture}. Forgetting takes away the model's help, not what a face shows.")
     if len(np.unique(test.cluster)) == len(test):
         lines.append(
-            "No two test images are known to show one person, so each counts as a person of its own; if some"
-            " do, the intervals are too narrow."
+            "No two test images are known to show one person, so each counts as one person. If some images"
+            " show the same person, the intervals are too narrow."
         )
-    if references == 0:
-        lines.append(f"Without a model retrained without {joined(request.masked)}, C2 is open.")
-    elif references < 3:
-        lines.append(
-            f"Only {references} retrained model{'s' if references > 1 else ''}: three or more are needed to"
-            " know how much retraining varies by itself, so verdicts against it are provisional."
-        )
-    if not inputs.start_known:
-        lines.append(
-            "From which weights the original's training began is not recorded. If those had seen the label or"
-            " other images, models retrained from random weights are not what perfect forgetting would leave:"
-            " C2 is provisional, however many there are."
-        )
+    lines += _about_references(inputs, request.masked)
     if any(question.crossed for question in context.questions.values()):
         lines.append(
-            f"Fewer than {options.rare} images of E have, or lack, a forgotten label. So attacks were also"
-            " fitted on E and judged on P, and the figures pooled, with larger errors, since each set then"
-            " serves twice. This supposes that P was not used to choose the unlearned model's settings."
+            f"Fewer than {options.rare} test images have, or lack, a forgotten label. So attacks were also"
+            " fitted on the test split and judged on the probe split, and the figures pooled, with larger"
+            " errors. This is right only if the probe split did not serve to choose the unlearned model's"
+            " settings."
         )
     if test.exclusive:
         lines.append(
-            "The labels are classes that exclude each other. The truth of the others gives each away, so"
-            " there is no floor (`floor.adv` is set to 0); retained classes are judged among themselves, on"
+            "The labels are classes that exclude each other, so the truth of the others reveals each one:"
+            " there is no floor (`floor.adv` is set to 0). Retained classes are judged among themselves, on"
             " images that have one of them."
         )
     if len(train) < TRAINING_IMAGES:
@@ -170,13 +162,32 @@ def limitations(
             f"The check on training images uses {len(train):,} images; {TRAINING_IMAGES:,} are advised."
         )
     if left_out:
-        lines.append(f"Too few test images to measure {joined(left_out)}; nothing is said about it.")
+        lines.append(f"There are too few test images to measure {joined(left_out)}.")
     if request.forgotten:
         lines.append(
-            f"{joined(request.forgotten)}, forgotten earlier, is audited again and hidden from all attacks."
+            f"{joined(request.forgotten)} was forgotten earlier. It is audited again, and hidden from all"
+            " attacks."
         )
-    if deterministic is None:
-        lines.append("Whether a second pass gives the same outputs was not checked.")
+    if inputs.deterministic is None:
+        lines.append("The audit did not check whether a second pass gives the same outputs.")
     if options.probe_seeds < 5:
         lines.append(f"Probe figures average {options.probe_seeds} seeds; 5 are the default.")
     return tuple(lines)
+
+
+def _about_references(inputs: AuditInputs, labels: Sequence[str]) -> Iterator[str]:
+    """What the number of retrained models, and the original's start, leave open."""
+    references = len(inputs.references)
+    if references == 0:
+        yield f"Without a model retrained without {joined(labels)}, C2 is open."
+    elif references < 3:
+        yield (
+            f"Only {references} retrained model{'s were' if references > 1 else ' was'} given, so verdicts"
+            " against retrained models are provisional: three or more show how much retraining varies."
+        )
+    if not inputs.start_known:
+        yield (
+            "The original's starting weights are not recorded, so C2 is provisional for any number of"
+            " retrained models. If those weights had seen the label, models retrained from random weights are"
+            " no exact reference."
+        )

@@ -130,32 +130,32 @@ def needs(
         references: Retrained models.
         options: Level, and what is rare.
     """
-    found = {}
+    rows = {}
     for name, question in questions.items():
         need = need_of((cell for cell in cells if cell.label == name), question.n, references, options)
         if question.rarer < options.rare:
             common = ceil(question.n * options.rare / max(question.rarer, 1))
             need = replace(need, images=max(common, need.images or 0))
         if question.crossed:
-            need = replace(need, of="images of E and P together")
-        found[name] = need
-    return found
+            need = replace(need, of="test and probe images together")
+        rows[name] = need
+    return rows
 
 
-def notes_of(found: Mapping[str, Need]) -> dict[str, object]:
+def notes_of(need: Mapping[str, Need]) -> dict[str, object]:
     """What would decide, as a claim's notes hold it."""
     return {
-        "images_needed": {name: need.images for name, need in found.items()},
-        "references_needed": {name: need.references for name, need in found.items()},
+        "images_needed": {name: each.images for name, each in need.items()},
+        "references_needed": {name: each.references for name, each in need.items()},
     }
 
 
 def too_rare(rare: frozenset[str], need: Mapping[str, Need], options: AuditOptions) -> str:
-    """The sentence of a claim that labels are too rare for."""
+    """The sentence of a claim whose labels are too rare."""
     names = sorted(rare)
-    more = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
+    would_decide = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
     few = f"Fewer than {options.rare} of the images judged have, or lack, {joined(names)}"
-    return f"{few}: too few to decide{more}."
+    return f"{few}: too few to decide{would_decide}."
 
 
 def worded(sentence: str, need: Mapping[str, Need]) -> str:

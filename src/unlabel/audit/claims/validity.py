@@ -1,4 +1,4 @@
-"""Whether the audit may be believed: decoys that must fail, attacks that must find nothing, clean splits."""
+"""Whether the audit is valid: decoys must fail, attacks on shuffled labels must find nothing, no overlap."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Verdict
 
 Decoys = dict[str, dict[str, Verdict]]
-EXCLUSIVE = "classes exclude each other: where no other class is true, this one is"
+EXCLUSIVE = "classes exclude each other: if no other class is true, this one is"
 
 
 def judge_decoys(
@@ -37,28 +37,29 @@ def objections(
     odd: Sequence[str],
     options: AuditOptions,
 ) -> tuple[str, ...]:
-    """Why the audit is invalid, in sentences; none where it is valid.
+    """Why the audit is invalid, in sentences; none if it is valid.
 
-    A decoy of an output that is a coin in the original is a coin itself, and may pass.
+    If the original's own output is at chance, its decoys are too, and may pass.
     """
-    found: list[str] = []
+    reasons: list[str] = []
     for name, verdicts in decoys.items():
         if disabled(evidence.owns[0][name], questions[name], options) != "PASS":
-            found += [
-                f"The decoy '{kind}' of {name}, an original that only hides its output, counted as disabled."
+            reasons += [
+                f"The decoy '{kind}' of {name}, an original that only hides its output, passed as disabled."
                 for kind, verdict in verdicts.items()
                 if kind != "head_zero" and verdict == "PASS"
             ]
-        found += [
-            f"An attack ({kind}) trained on shuffled labels found {name}: it sees what it must not."
+        reasons += [
+            f"An attack ({kind}) trained on shuffled labels predicts {name}: it has access to the test"
+            " annotations."
             for kind, contrast in evidence.permuted[name].items()
             if contrast.lower(options.level) > options.d_permuted
         ]
     if overlap:
-        found.append(f"The splits overlap: {overlap}")
+        reasons.append(f"The splits overlap: {overlap}")
     if deterministic is False:
-        found.append("Two passes of one model over the same images gave different outputs.")
-    return (*found, *odd)
+        reasons.append("Two passes of one model over the same images gave different outputs.")
+    return (*reasons, *odd)
 
 
 def controls_record(
