@@ -122,9 +122,9 @@ class OneMachine(LightningEnvironment):
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def start(
@@ -240,19 +240,19 @@ def reduce_sums(run: Run, tensors: Sequence[Tensor]) -> None:
             tensor.detach().copy_(total.view_as(tensor))
 
 
-def gather_rows(run: Run, own: np.ndarray, n: int) -> np.ndarray:
+def gather_rows(run: Run, rows: np.ndarray, n: int) -> np.ndarray:
     """Puts the rows of ``run.shard(n)`` from every process back in order, on every process.
 
     Args:
-        own: This process's rows, (len(run.shard(n)), ...); may be empty in its first axis.
+        rows: This process's rows, (len(run.shard(n)), ...); may be empty in its first axis.
         n: Rows in all.
 
     Returns:
         (n, ...) of the same dtype, equal on every process.
     """
     if run.world == 1:
-        return own
-    whole = torch.zeros((n, *own.shape[1:]), dtype=torch.from_numpy(own[:0]).dtype, device=run.device)
-    whole[run.rank :: run.world] = torch.from_numpy(own).to(run.device)
+        return rows
+    whole = torch.zeros((n, *rows.shape[1:]), dtype=torch.from_numpy(rows[:0]).dtype, device=run.device)
+    whole[run.rank :: run.world] = torch.from_numpy(rows).to(run.device)
     dist.all_reduce(whole)
     return whole.cpu().numpy()

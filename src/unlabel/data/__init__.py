@@ -186,8 +186,8 @@ def _unknown(source: str, kind: str) -> OptionError:
     """What to write instead of a source that is none."""
     if source and os.path.isdir(os.path.expanduser(source)):
         return OptionError(f"found the folder {source!r} as data source; write folder:{source}")
-    known = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
-    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {known}")
+    sources = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
+    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {sources}")
 
 
 DRAWN: Mapping[str, tuple[str, str]] = MappingProxyType(

@@ -31,15 +31,15 @@ def erase(
     Returns:
         The bill, see `leace.bill_of`.
     """
-    seen = read(model, data, run)
-    features = seen.features[PENULTIMATE]
+    answers = read(model, data, run)
+    features = answers.features[PENULTIMATE]
     silent = np.flatnonzero((features != 0).mean(0) < rare)
     quiet = features.copy()
     quiet[:, silent] = 0.0
     eraser = Eraser.fit(quiet, data.target[:, [request.labels.index(name) for name in labels]])
     _, head = find_head(model, len(request.labels))
     weight, bias = (value.detach().double().cpu().numpy() for value in (head.weight, head.bias))
-    bill = bill_of(seen.logits, eraser(quiet) @ weight.T + bias, data, request)
+    bill = bill_of(answers.logits, eraser(quiet) @ weight.T + bias, data, request)
     bill["silenced_units"] = len(silent)
     say_bill(bill, SCOPE, run)
     layer = layer_of(eraser, silent, labels)

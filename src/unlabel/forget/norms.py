@@ -71,9 +71,9 @@ def _group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Tensor:
-    found = _standard(input.reshape(len(input), num_groups, -1), (-1,), eps).view(input.shape)
+    normed = _standard(input.reshape(len(input), num_groups, -1), (-1,), eps).view(input.shape)
     channel = (-1, *[1] * (input.dim() - 2))
-    return _affine(found, *(None if each is None else each.view(channel) for each in (weight, bias)))
+    return _affine(normed, *(None if each is None else each.view(channel) for each in (weight, bias)))
 
 
 def _instance_norm(

@@ -23,11 +23,11 @@ def phase(run: Run, name: str) -> Run:
     return run.with_seed(crc32(f"{run.seed}/{name}".encode()) >> 1)
 
 
-def joined(parts: Sequence[History], *, others: int = 0) -> History:
+def joined(histories: Sequence[History], *, others: int = 0) -> History:
     """Several trainings as one, their steps numbered through.
 
     Args:
-        parts: In order.
+        histories: In order.
         others: Images that went through a network besides, such as a teacher's.
 
     Example:
@@ -36,11 +36,11 @@ def joined(parts: Sequence[History], *, others: int = 0) -> History:
         >>> [row["step"] for row in both.rows], both.images_processed
         ([1, 2], 138)
     """
-    rows = [row for part in parts for row in part.rows]
+    rows = [row for part in histories for row in part.rows]
     return History(
         tuple({**row, "step": step} for step, row in enumerate(rows, start=1)),
-        sum(part.images_processed for part in parts) + others,
-        sum(part.seconds for part in parts),
+        sum(part.images_processed for part in histories) + others,
+        sum(part.seconds for part in histories),
     )
 
 

@@ -62,17 +62,17 @@ def fitted(model: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) 
         columns: The labels.
         run: Where; every process fits the same.
     """
-    known = [
+    varied = [
         column
         for column in columns
         if min(np.sum(data.target[:, column] == 1), np.sum(data.target[:, column] == 0)) >= FEWEST
     ]
-    if not known:
+    if not varied:
         return None
     features = outputs(model, data, run, stage="guard").features[PENULTIMATE].astype(np.float64)
     centre, scale = features.mean(0), features.std(0) + 1e-6  # a dead feature must not be read
     weight, bias = [], []
-    for column in known:
+    for column in varied:
         rows = data.target[:, column] >= 0
         standard = (features[rows] - centre) / scale
         fit = LogisticRegression(C=0.1, max_iter=5000).fit(standard, data.target[rows, column])
@@ -81,7 +81,7 @@ def fitted(model: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) 
     return Readers(
         torch.tensor(np.array(weight), dtype=torch.float32, device=run.device),
         torch.tensor(np.array(bias), dtype=torch.float32, device=run.device),
-        targets(data, tuple(known), run),
+        targets(data, tuple(varied), run),
     )
 
 

@@ -82,8 +82,8 @@ def retained_loss(original: nn.Module, request: Request, data: Dataset, run: Run
 
     Matching the original's retained outputs instead would bring the label back, since those outputs carry it.
     """
-    kept, columns = retain_part(data, request)
-    return guarded(Aim(LabelLoss(columns, kept.exclusive), kept), original, request, data, run)
+    retained, columns = retain_part(data, request)
+    return guarded(Aim(LabelLoss(columns, retained.exclusive), retained), original, request, data, run)
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Guarded:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         _, head = find_head(model, batch.target.shape[1])
-        with tap(head) as seen:
+        with tap(head) as inputs:
             loss = self.objective(model, batch)
-        return loss + self.strength * self.readers.blind(seen[0]).mean(1)
+        return loss + self.strength * self.readers.blind(inputs[0]).mean(1)
 
 
 def guarded(
@@ -176,8 +176,8 @@ def held_rows(model: nn.Module, request: Request, *, earlier_only: bool = False)
 
 def held_weights(model: nn.Module, bands: Bands, move: Move) -> PutBack:
     """Keeps the weights that may not move where they are now; a parameter without a band is unselected."""
-    parts = {}
+    held = {}
     for name, weight in model.named_parameters():
         chosen = bands[name].to(weight.device) > 0 if name in bands else torch.zeros_like(weight).bool()
-        parts[name] = (~chosen if move == "selected" else chosen, weight.detach().clone())
-    return PutBack(parts)
+        held[name] = (~chosen if move == "selected" else chosen, weight.detach().clone())
+    return PutBack(held)

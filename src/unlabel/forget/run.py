@@ -132,10 +132,10 @@ def _forget_job(
         "seconds": outcome.seconds,
         "retained": outcome.retained.to_json(),
     }
-    kept = (
+    keeps_rows = (
         settings["keep_row"] and not find_method(method).reference
     )  # a retrained output is a constant from the start
-    gone = loaded.config.forgotten if kept else outcome.request.masked
+    gone = loaded.config.forgotten if keeps_rows else outcome.request.masked
     if run.rank == 0:
         with staged(out, force=force) as folder:
             layer = eraser_of(outcome.model)

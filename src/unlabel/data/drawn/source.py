@@ -67,8 +67,8 @@ def drawn_pixels(
     stem = f"{kind}-{split}-{sha256(repr(key).encode()).hexdigest()[:24]}"
     path = cache_folder() / f"{stem}.npy"
     shape = (count, size, size, 3)
-    found = _find(path, shape)
-    if found is None:
+    drawn = _find(path, shape)
+    if drawn is None:
         try:
             _build(path, shape, paint, workers, log)
         except OSError as error:
@@ -76,13 +76,13 @@ def drawn_pixels(
                 f"cannot write drawn {kind} to {path.parent}: {error.strerror or error}; make room there,"
                 " or name another folder in the environment variable UNLABEL_CACHE"
             ) from error
-        found = _find(path, shape)
-    if found is None:
+        drawn = _find(path, shape)
+    if drawn is None:
         raise DataError(
             f"{path} changed as soon as it was written; check the disk, or name another folder in the"
             " environment variable UNLABEL_CACHE"
         )
-    return found
+    return drawn
 
 
 def drawn_classes(
@@ -105,23 +105,23 @@ def drawn_classes(
     """
     names = chosen_labels(tuple(classes), labels, kind)
     columns = np.array([list(classes).index(label) for label in names])
-    parts, digest = {}, sha256()
+    datasets, digest = {}, sha256()
     for split, (index, number, pixels, drawn) in splits.items():
         target = (number[:, None] == columns).astype(np.int8)
         ids = np.array([f"{kind}_{at:08d}.png" for at in index])
-        parts[split] = Dataset(pixels, np.arange(len(index)), target, index, ids, names)
+        datasets[split] = Dataset(pixels, np.arange(len(index)), target, index, ids, names)
         digest.update(drawn.encode() + target.tobytes())
-    exclusive = one_hot(np.concatenate([part.target for part in parts.values()]))
-    parts = {split: _as_classes(part, exclusive) for split, part in parts.items()}
+    exclusive = one_hot(np.concatenate([part.target for part in datasets.values()]))
+    datasets = {split: _as_classes(part, exclusive) for split, part in datasets.items()}
     return Source(
         name,
-        **parts,
+        **datasets,
         facts={
             "split_rule": SPLIT_RULE,
             "exclusive": exclusive,
             "identities": False,
             "identity_note": NOTE,
-            "counts": {split: len(part) for split, part in parts.items()},
+            "counts": {split: len(part) for split, part in datasets.items()},
             **facts,
             "digest": digest.hexdigest(),
         },
@@ -171,8 +171,8 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
         with log.track("draw", shape[0], "images") as advance, _mapping(shape[0], workers) as each:
-            for place, drawn in zip(rows, each(part, rows), strict=True):
-                pixels[place] = drawn
+            for chunk, drawn in zip(rows, each(part, rows), strict=True):
+                pixels[chunk] = drawn
                 advance(len(drawn))
         digest = sha256(pixels.data).hexdigest()
         pixels.flush()

@@ -57,20 +57,20 @@ def load_folder(
     ids, target = [ids[at] for at in order], target[order]
     meta = read_meta(root / "meta.csv", ids)
     files, ignored = match_files(root / "images", ids, "attributes.csv")
-    known, wording = Annotations(names, ids, target, meta.split, meta.identity), Wording()
-    known.splits(wording)  # refused before the long decoding, not after it
+    annotations, wording = Annotations(names, ids, target, meta.split, meta.identity), Wording()
+    annotations.splits(wording)  # refused before the long decoding, not after it
     images = decoded(root / "images", files, image_size, workers=workers, log=log)
     facts = {"ignored_files": ignored, "ignored_meta_rows": meta.ignored}
-    return source_of_images(f"folder:{root}", known, images, wording, facts, skip_bad=skip_bad, log=log)
+    return source_of_images(f"folder:{root}", annotations, images, wording, facts, skip_bad=skip_bad, log=log)
 
 
 def _check_layout(root: Path) -> None:
     expected = "expected a folder with images/ and attributes.csv"
     if not root.is_dir():
-        found = "is not a folder; unpack it first" if root.exists() else "does not exist"
-        raise MissingFiles(f"{root} {found}; {expected}")
+        state = "is not a folder; unpack it first" if root.exists() else "does not exist"
+        raise MissingFiles(f"{root} {state}; {expected}")
     for name, there in (("attributes.csv", Path.is_file), ("images", Path.is_dir)):
         if not there(root / name):
-            inside = sorted(found.parent.name for found in root.glob("*/attributes.csv"))
+            inside = sorted(table.parent.name for table in root.glob("*/attributes.csv"))
             nearby = f". It is one level down: folder:{root / inside[0]}" if inside else ""
             raise MissingFiles(f"no {name} in {root}; {expected}{nearby}")

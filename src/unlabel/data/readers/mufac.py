@@ -98,21 +98,23 @@ def load_mufac(
     files, ignored = match_files(base, places, "custom_*_dataset.csv", inside)
     columns = np.array([LABELS.index(name) for name in names])
     target = (np.array([rows[name][3] for name in ids])[:, None] == columns).astype(np.int8)
-    known = Annotations(names, ids, target, [rows[name][1] for name in ids], [rows[name][2] for name in ids])
-    known.splits(_WORDING)  # refused before the long decoding, not after it
+    annotations = Annotations(
+        names, ids, target, [rows[name][1] for name in ids], [rows[name][2] for name in ids]
+    )
+    annotations.splits(_WORDING)  # refused before the long decoding, not after it
     size = 64 if image_size is None else image_size
     images = decoded(base, files, size, workers=workers, log=log)
     facts = {"ignored_files": ignored, "identities_are": "families", **MUFAC.facts}
-    return source_of_images(f"mufac:{root}", known, images, _WORDING, facts, skip_bad=skip_bad, log=log)
+    return source_of_images(f"mufac:{root}", annotations, images, _WORDING, facts, skip_bad=skip_bad, log=log)
 
 
 def _folders(base: Path, split: str) -> list[str]:
     """Where the images of a split lie, with a ``/`` at the end; one copy of the data parts them in two."""
-    found = [f"{folder.name}/" for folder in sorted(base.glob(f"{split}_images*")) if folder.is_dir()]
-    found = [name for name in found if re.fullmatch(rf"{split}_images(_part\d+)?/", name)]
-    if not found:
+    names = [f"{folder.name}/" for folder in sorted(base.glob(f"{split}_images*")) if folder.is_dir()]
+    names = [name for name in names if re.fullmatch(rf"{split}_images(_part\d+)?/", name)]
+    if not names:
         raise MUFAC.missing(f"no folder {split}_images in {base}")
-    return found
+    return names
 
 
 def _place(base: Path, folders: Sequence[str], name: str) -> str:
@@ -124,8 +126,8 @@ def _place(base: Path, folders: Sequence[str], name: str) -> str:
 
 def _read_table(path: Path) -> dict[str, tuple[int, str]]:
     """Number of the age class and family of each image."""
-    found: dict[str, tuple[int, str]] = {}
-    seen: dict[str, int] = {}
+    ages: dict[str, tuple[int, str]] = {}
+    line_of: dict[str, int] = {}
     with table_rows(path, "image_path", numbered=True) as (header, rows):
         if "age_class" not in header:
             raise DataError(f"{path} has no column 'age_class'; expected image_path, age_class and family_id")
@@ -133,14 +135,14 @@ def _read_table(path: Path) -> dict[str, tuple[int, str]]:
         family = header.index("family_id") if "family_id" in header else None
         for line, row in rows:
             name, letter = row[image].strip(), row[age].strip()
-            check_id(path, line, name, seen, "its folder of images")
+            check_id(path, line, name, line_of, "its folder of images")
             if len(letter) != 1 or letter not in _LETTERS:
                 raise DataError(f"{path}, line {line}, column 'age_class': found {letter!r}; expected a to h")
             who = row[family].strip() if family is not None else _family(name)
-            found[name] = _LETTERS.index(letter), who
-    if not found:
+            ages[name] = _LETTERS.index(letter), who
+    if not ages:
         raise DataError(f"{path} has a header and no rows; expected one row an image")
-    return found
+    return ages
 
 
 def _family(name: str) -> str:
@@ -149,5 +151,5 @@ def _family(name: str) -> str:
     >>> _family("F0001_AGE_D_18_a1.jpg"), _family("photo.jpg")
     ('F0001', '')
     """
-    found = re.match(r"F\d+(?=_)", name.rpartition("/")[2])
-    return found[0] if found else ""
+    match = re.match(r"F\d+(?=_)", name.rpartition("/")[2])
+    return match[0] if match else ""

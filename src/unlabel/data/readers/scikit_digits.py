@@ -56,7 +56,7 @@ def load_digits_of_8(
     columns = np.array([CLASSES.index(name) for name in names])
     target = (np.asarray(digits)[:, None] == columns).astype(np.int8)
     ids = [f"digit_{number:04d}" for number in range(len(grey))]
-    known = Annotations(names, ids, target, [""] * len(ids), [""] * len(ids))
+    annotations = Annotations(names, ids, target, [""] * len(ids), [""] * len(ids))
     pixels = resized(grey, image_size or DEFAULT_SIZE, workers=workers, log=log)
     facts = {"identity_note": _NOTE, **DIGITS.facts}
-    return source_of_images("digits", known, pixels, _WORDING, facts, log=log)
+    return source_of_images("digits", annotations, pixels, _WORDING, facts, log=log)

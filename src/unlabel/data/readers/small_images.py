@@ -85,12 +85,12 @@ def load_vision(
     split = ["train"] * len(classes) + ["test"] * len(test_classes)
     columns = np.array([chosen.labels.index(name) for name in names])
     target = (np.concatenate([classes, test_classes])[:, None] == columns).astype(np.int8)
-    known = Annotations(names, ids, target, split, [""] * len(ids))
-    known.splits(_WORDING)
+    annotations = Annotations(names, ids, target, split, [""] * len(ids))
+    annotations.splits(_WORDING)
     size = 32 if image_size is None else image_size
     pixels = resized(np.concatenate([images, test_images]), size, workers=workers, log=log)
     facts = {"identity_note": _NOTE, **chosen.origin.facts}
-    return source_of_images(f"{kind}:{root}", known, pixels, _WORDING, facts, log=log)
+    return source_of_images(f"{kind}:{root}", annotations, pixels, _WORDING, facts, log=log)
 
 
 def _cifar10(root: Path) -> tuple[Part, Part]:

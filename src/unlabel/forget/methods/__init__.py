@@ -336,8 +336,8 @@ def find_method(name: str) -> Method:
         return METHODS[name]
     if name in plugins:
         return _plugin(plugins[name])
-    known = [*METHODS, *plugins]
-    raise OptionError(f"no method '{name}'; expected one of {', '.join(known)}.{suggest(name, known)}")
+    names = [*METHODS, *plugins]
+    raise OptionError(f"no method '{name}'; expected one of {', '.join(names)}.{suggest(name, names)}")
 
 
 def plugin_names() -> dict[str, str]:

@@ -68,14 +68,14 @@ class Confusion:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         _, head = find_head(model, batch.target.shape[1])
-        with tap(head) as seen:
+        with tap(head) as inputs:
             logits = model(batch.image)
         if self.exclusive:  # a class is read against the others: its logit alone has no zero
             rows = self.readers
-            reading = (seen[0] @ rows.weight.T.to(seen[0].dtype)).float() + rows.bias
+            reading = (inputs[0] @ rows.weight.T.to(inputs[0].dtype)).float() + rows.bias
             confusion = rows.loss(log_odds(reading))[:, list(self.forget)].mean(1)
         else:
-            confusion = self.readers.blind(seen[0]).mean(1)
+            confusion = self.readers.blind(inputs[0]).mean(1)
         retained = loss_of(exclusive=self.exclusive)(logits, batch.target, self.retain)
         return retained + self.strength * confusion
 

@@ -97,11 +97,11 @@ class Erasure:
         edited.requires_grad_(False)
         _, head = find_head(edited, len(request.labels))
         refits = self.anchor > 0 and not data.exclusive and {id(head.weight), id(head.bias)} <= free
-        parts = shares(data, self.rounds + refits, run.seed)
+        samples = shares(data, self.rounds + refits, run.seed)
         look = batch_of(data, range(LOOK), run.device).image
         layer, norm = final_layer(edited, len(request.labels), look, free)
         rows = head.weight[list(request.retained_columns)].detach().double().cpu().numpy()
-        for part in parts[: self.rounds]:
+        for part in samples[: self.rounds]:
             reading = read_layer(edited, layer, part, run)
             _check_reading(reading)
             wanted = residuals(
@@ -117,7 +117,7 @@ class Erasure:
                     head.bias.sub_(head.weight @ torch.as_tensor(left).to(head.weight))
         edit = time.perf_counter()
         if refits:
-            refit_rows(edited, request.retained_columns, parts[-1], run, self.anchor)
+            refit_rows(edited, request.retained_columns, samples[-1], run, self.anchor)
         for parameter in edited.parameters():
             parameter.requires_grad_(id(parameter) in free)
         seconds = {"edit": edit - started, "refit": time.perf_counter() - edit}
@@ -191,16 +191,16 @@ def ridge(x: Floats, y: Floats) -> Floats:
     left, size, right = np.linalg.svd(x, full_matrices=False)
     unit = max(float((size**2).sum()) / x.shape[1], 1e-30)
     inside = left.T @ y
-    best, found = np.inf, np.zeros((x.shape[1], y.shape[1]))
+    best, weights = np.inf, np.zeros((x.shape[1], y.shape[1]))
     for penalty in PENALTIES * unit:
         shrink = size**2 / (size**2 + penalty)
-        own = np.minimum(
+        leverage = np.minimum(
             (left**2 * shrink).sum(1), 1 - 1e-9
         )  # of each prediction, the share of its own image
-        error = float((((y - left @ (shrink[:, None] * inside)) / (1 - own)[:, None]) ** 2).sum())
+        error = float((((y - left @ (shrink[:, None] * inside)) / (1 - leverage)[:, None]) ** 2).sum())
         if error < best:
-            best, found = error, right.T @ ((size / (size**2 + penalty))[:, None] * inside)
-    return found
+            best, weights = error, right.T @ ((size / (size**2 + penalty))[:, None] * inside)
+    return weights
 
 
 def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:

@@ -109,11 +109,11 @@ class LastLayers:
         renewed = {"nothing": [], "rows": heads, "layers": names}[self.renewed]
         reinitialise(model, renewed, run.seed)
         copy_rows(head, find_head(original, outputs)[1], others if self.renewed == "rows" else earlier)
-        objective, kept, read = retained_loss(original, request, data, run)
+        objective, retained, read = retained_loss(original, request, data, run)
         after = [held_rows(model, request)]
         with only(model, names):
             return brief(
-                model, objective, kept, run, steps=self.steps, lr=self.lr, after=after, images_read=read
+                model, objective, retained, run, steps=self.steps, lr=self.lr, after=after, images_read=read
             )
 
 
@@ -128,7 +128,7 @@ def tail(model: nn.Module, k: int) -> list[str]:
         ['0', '1', '2', '3']
     """
     named = list(model.named_modules())
-    layers = [place for place, (_, module) in enumerate(named) if isinstance(module, _LAYERS)]
+    layers = [position for position, (_, module) in enumerate(named) if isinstance(module, _LAYERS)]
     start = layers[-k] if k <= len(layers) else 0
     return [
         name

@@ -51,14 +51,14 @@ def leace_head() -> Unlearner:
 def erase_at_head(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
     """The unlearner of `leace_head`."""
     started = time.perf_counter()
-    seen = read(model, data, run)
-    features = seen.features[PENULTIMATE]
+    answers = read(model, data, run)
+    features = answers.features[PENULTIMATE]
     eraser = Eraser.fit(features, data.target[:, list(request.columns)])
     edited = copy.deepcopy(model)
     _, head = find_head(edited, len(request.labels))
     live = [column for column, name in enumerate(request.labels) if name not in request.forgotten]
     weight, bias = eraser.fold(*(value.detach().double().cpu().numpy() for value in (head.weight, head.bias)))
-    bill = bill_of(seen.logits, features.astype(np.float64) @ weight.T + bias, data, request)
+    bill = bill_of(answers.logits, features.astype(np.float64) @ weight.T + bias, data, request)
     say_bill(bill, SCOPE, run)
     with torch.no_grad():
         head.weight[live] = torch.from_numpy(weight[live]).to(head.weight)
