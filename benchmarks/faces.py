@@ -68,13 +68,13 @@ def measure(source: Source, label: str, recipe: Recipe, seed: int, withheld: boo
     on_probe, on_test = outputs(model, source.probe, run), outputs(model, source.test, run)
     truth = (source.probe.target[:, column], source.test.target[:, column])
     bits, adv = attack(logistic(), on_probe.features[PENULTIMATE], on_test.features[PENULTIMATE], truth)
-    rest = on_probe.logits[:, others], on_test.logits[:, others]
+    other_outputs = on_probe.logits[:, others], on_test.logits[:, others]
     auc = [roc_auc_score(source.test.target[:, k], on_test.logits[:, k]) for k in range(len(source.labels))]
     return {
         "bits": bits,
         "adv": adv,
-        "logistic": attack(logistic(), *rest, truth)[1],
-        "trees": attack(trees(), *rest, truth)[1],
+        "logistic": attack(logistic(), *other_outputs, truth)[1],
+        "trees": attack(trees(), *other_outputs, truth)[1],
         "mean AUC": float(np.mean([auc[k] for k in others])),
         "auc": dict(zip(source.labels, auc, strict=True)),
         "seconds": seconds,

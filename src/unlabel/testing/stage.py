@@ -75,14 +75,14 @@ class Stage:
         model = self.forget(unlearner)
         after = read(model, "after", self.source, self.run)
         repeated = np.array_equal(after.test.logits, outputs(model, self.source.test, self.run).logits)
-        parts = _splits(self.source)
+        splits = _splits(self.source)
         altered = self.altered(model) if options.includes.transforms else []
         inputs = AuditInputs(
             self.before,
             after,
             self.references,
             self.request,
-            *parts,
+            *splits,
             altered=altered,
             deterministic=repeated,
         )
@@ -95,11 +95,11 @@ class Stage:
         the top for the bottom, which goes with it.
         """
         use = Use(self.source.train, self.request.retained_columns, self.request.masked_columns)
-        found = []
+        models = []
         for name, transform in TRANSFORMS.items():
             if name != RETAIN_TUNED.id and (changed := transform(model, use, self.run)) is not None:
-                found.append(Altered(name, read(changed, "after", self.source, self.run)))
-        return found
+                models.append(Altered(name, read(changed, "after", self.source, self.run)))
+        return models
 
 
 @lru_cache(maxsize=4)
@@ -166,8 +166,8 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
                 wiring[unit, 0, row] = 4.0 / side
         hidden.weight.copy_(wiring.flatten(1))
         hidden.bias.copy_(2 * LIFT - LIFT * hidden.weight.sum(1))
-    seen = outputs(model, source.train, run)
-    table = seen.features[PENULTIMATE]
+    answers = outputs(model, source.train, run)
+    table = answers.features[PENULTIMATE]
     standard = Standard.of(table)
     assert len(standard.keep) == table.shape[1], "no unit is constant"
     with torch.no_grad():
