@@ -31,6 +31,7 @@ from unlabel.data.dataset import Source
 from unlabel.data.drawn.drawing import draw
 from unlabel.data.drawn.faces import load_faces
 from unlabel.data.drawn.joint import LABELS, celeba, fitted, moments, sample
+from unlabel.data.options import ReadOptions
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.training.fit import train
 
@@ -93,7 +94,7 @@ def line(name: str, row: dict) -> str:
 def acceptance(options: argparse.Namespace) -> None:
     """Prints the table of docs/results/faces.md."""
     torch.set_num_threads(options.threads)
-    source = load_faces(f"train={options.train}", workers=options.threads)
+    source = load_faces(f"train={options.train}", ReadOptions(workers=options.threads))
     label, recipe = options.label, Recipe(epochs=options.epochs)
     column = source.labels.index(label)
     truth = (source.probe.target[:, column], source.test.target[:, column])

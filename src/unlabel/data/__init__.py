@@ -7,7 +7,6 @@ of photos, ``load("celeba:PATH")`` and its like read public data sets where they
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib import import_module
 from math import isfinite
 from types import MappingProxyType
@@ -18,14 +17,14 @@ from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.options import ReadOptions
 from unlabel.data.splits import constant_labels
 
 if TYPE_CHECKING:
     from unlabel.data.readers.in_memory import Images
 
-__all__ = ["READERS", "Dataset", "Source", "constant_labels", "load"]
+__all__ = ["READERS", "Dataset", "ReadOptions", "Source", "constant_labels", "load"]
 
-DEFAULT_IMAGE_SIZE = 64
 _SMALLEST, _LARGEST = 16, 512
 
 
@@ -121,25 +120,20 @@ def load(
     if identities is not None:
         raise OptionError("identities are those of images in memory; a folder has them in meta.csv")
     assert source is not None
-    return _normalised(_named(source, image_size, labels, skip_bad, workers, log), mean, std)
+    options = ReadOptions(image_size, labels, skip_bad, workers, log)
+    return _normalised(_named(source, options), mean, std)
 
 
-def _named(
-    source: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
+def _named(source: str, options: ReadOptions) -> Source:
     kind, _, spec = source.partition(":")
     if kind not in READERS:
         raise _unknown(source, kind)
-    if image_size is not None and not _SMALLEST <= image_size <= _LARGEST:
-        raise OptionError(f"image size {image_size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
+    size, workers = options.image_size, options.workers
+    if size is not None and not _SMALLEST <= size <= _LARGEST:
+        raise OptionError(f"image size {size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
     if workers is not None and workers < 0:
         raise OptionError(f"found {workers} workers; choose 0 or more")
-    return READERS[kind](spec, image_size, labels, skip_bad, workers, log)
+    return READERS[kind](spec, options)
 
 
 def _check_form(source: Any, splits: Mapping[str, Any], labels: Sequence[str] | None, *, named: bool) -> None:
@@ -190,107 +184,33 @@ def _unknown(source: str, kind: str) -> OptionError:
     return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {sources}")
 
 
-DRAWN: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "faces": ("drawn.faces", "load_faces"),
-        "shapes": ("drawn.shapes", "load_shapes"),
-        "ages": ("drawn.ages", "load_ages"),
-        "digits": ("readers.scikit_digits", "load_digits_of_8"),
-    }
-)
-"""Sources that need no path, as what they hold is drawn or comes with a library: module and function."""
+DRAWN = ("faces", "shapes", "ages", "digits")
+"""Sources that need no path, as what they hold is drawn or comes with a library."""
+
+Reader = Callable[[str, ReadOptions], Source]
 
 
-def _drawn(
-    kind: str,
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    """Such images are never bad: `skip_bad` has nothing to skip."""
-    module, function = DRAWN[kind]
-    read = getattr(import_module(f"unlabel.data.{module}"), function)
-    return read(spec, image_size=image_size, labels=labels, workers=workers, log=log)
+def _reader(module: str, function: str, *kind: str) -> Reader:
+    """A reader whose module is imported when it is called: importing this room loads no heavy library."""
 
+    def read(spec: str, options: ReadOptions) -> Source:
+        return getattr(import_module(f"unlabel.data.{module}"), function)(*kind, spec, options)
 
-def _folder(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.readers.folder import load_folder
+    return read
 
-    return load_folder(
-        spec,
-        image_size=DEFAULT_IMAGE_SIZE if image_size is None else image_size,
-        labels=labels,
-        skip_bad=skip_bad,
-        workers=workers,
-        log=log,
-    )
-
-
-def _celeba(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.readers.celeba import load_celeba
-
-    return load_celeba(
-        spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log
-    )
-
-
-def _mufac(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.readers.mufac import load_mufac
-
-    return load_mufac(spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log)
-
-
-def _vision(
-    kind: str,
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    """All images of a part are one file, which is whole or refused: `skip_bad` has nothing to skip."""
-    from unlabel.data.readers.small_images import load_vision
-
-    return load_vision(kind, spec, image_size=image_size, labels=labels, workers=workers, log=log)
-
-
-Reader = Callable[[str, int | None, Sequence[str] | None, bool, int | None, Log], Source]
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
-        "faces": partial(_drawn, "faces"),
-        "folder": _folder,
-        "celeba": _celeba,
-        "cifar10": partial(_vision, "cifar10"),
-        "mnist": partial(_vision, "mnist"),
-        "svhn": partial(_vision, "svhn"),
-        "mufac": _mufac,
-        **{kind: partial(_drawn, kind) for kind in ("shapes", "ages", "digits")},
+        "faces": _reader("drawn.faces", "load_faces"),
+        "folder": _reader("readers.folder", "load_folder"),
+        "celeba": _reader("readers.celeba", "load_celeba"),
+        "cifar10": _reader("readers.small_images", "load_vision", "cifar10"),
+        "mnist": _reader("readers.small_images", "load_vision", "mnist"),
+        "svhn": _reader("readers.small_images", "load_vision", "svhn"),
+        "mufac": _reader("readers.mufac", "load_mufac"),
+        "shapes": _reader("drawn.shapes", "load_shapes"),
+        "ages": _reader("drawn.ages", "load_ages"),
+        "digits": _reader("readers.scikit_digits", "load_digits_of_8"),
     }
 )
 """What may stand before the first colon of a source's name; a reader gets what stands after it."""

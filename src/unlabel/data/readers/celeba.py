@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
-from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import ReadError, reason
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import decoded
+from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.origins import CELEBA
 from unlabel.data.readers.tables import check_id, chosen_labels, lines_of, open_text, table_rows
@@ -36,24 +36,12 @@ _PARTS = {"0": "train", "1": "val", "2": "test"}
 Rows = Iterator[tuple[int, list[str]]]
 
 
-def load_celeba(
-    path: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    skip_bad: bool = False,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_celeba(path: str, options: ReadOptions = DEFAULTS) -> Source:
     """Reads CelebA with its own partition, and with its identities as clusters where they are there.
 
     Args:
         path: The folder of its files, or the one above.
-        image_size: Height and width to bring the 178 x 218 photos to, in pixels; None for 64.
-        labels: Labels to read, in this order; None for all 40.
-        skip_bad: Leave out photos that cannot be read, and record them, instead of refusing.
-        workers: Processes that decode; None for one a core.
-        log: Receives progress, and what was left out.
+        options: See `ReadOptions`.
 
     Raises:
         OptionError: No folder is named.
@@ -66,7 +54,7 @@ def load_celeba(
     table = CELEBA.find(root, _INSIDE, ("list_attr_celeba.txt", "list_attr_celeba.csv"))
     partition = CELEBA.find(root, _INSIDE, ("list_eval_partition.txt", "list_eval_partition.csv"))
     photos = _photos(root)
-    names, ids, target = _read_attributes(table, labels)
+    names, ids, target = _read_attributes(table, options.labels)
     order = np.argsort(ids, kind="stable")
     ids, target = [ids[at] for at in order], target[order]
 
@@ -79,14 +67,16 @@ def load_celeba(
     meta = partition.name if persons is None else f"{partition.name} and {persons.name}"
     wording = Wording(f"{_PHOTOS}/", table.name, meta, "its own partition", "use the whole data set")
     annotations.splits(wording)  # refused before the long decoding, not after it
-    size = 64 if image_size is None else image_size
-    images = decoded(photos, files, size, workers=workers, log=log)
+    size = options.size()
+    images = decoded(photos, files, size, workers=options.workers, log=options.log)
     facts = {
         "ignored_files": ignored,
         "ignored_meta_rows": len((split_codes.keys() | who.keys()) - set(ids)),
         **CELEBA.facts,
     }
-    return source_of_images(f"celeba:{root}", annotations, images, wording, facts, skip_bad=skip_bad, log=log)
+    return source_of_images(
+        f"celeba:{root}", annotations, images, wording, facts, skip_bad=options.skip_bad, log=options.log
+    )
 
 
 def _photos(root: Path) -> Path:

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from unlabel.core.errors import DataError
-from unlabel.core.progress import SILENT, Log
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import decoded
+from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.origins import MUFAC
 from unlabel.data.readers.tables import check_id, chosen_labels, table_rows
@@ -48,25 +48,12 @@ _WORDING = Wording(
 )
 
 
-def load_mufac(
-    path: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    skip_bad: bool = False,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_mufac(path: str, options: ReadOptions = DEFAULTS) -> Source:
     """Reads MUFAC with its own splits, and with its families as clusters.
 
     Args:
         path: The folder of its tables, or the one above.
-        image_size: Height and width to bring the 128 x 128 photos to, in pixels; None for 64.
-        labels: Classes of `LABELS` to read, in this order; None for all. Fewer than all are labels by
-            themselves, of which an image may have none, and no exclusive classes.
-        skip_bad: Leave out photos that cannot be read, and record them, instead of refusing.
-        workers: Processes that decode; None for one a core.
-        log: Receives progress, and what was left out.
+        options: See `ReadOptions`; its labels are classes of `LABELS`.
 
     Raises:
         OptionError: No folder is named.
@@ -76,7 +63,7 @@ def load_mufac(
     """
     root = named_folder("mufac", path)
     MUFAC.check_folder(root)
-    names = chosen_labels(LABELS, labels, MUFAC.title)
+    names = chosen_labels(LABELS, options.labels, MUFAC.title)
     base = MUFAC.find(root, _NAMES, ["custom_train_dataset.csv"]).parent
     rows: dict[str, tuple[str, str, str, int]] = {}
     inside: list[str] = []
@@ -102,10 +89,12 @@ def load_mufac(
         names, ids, target, [rows[name][1] for name in ids], [rows[name][2] for name in ids]
     )
     annotations.splits(_WORDING)  # refused before the long decoding, not after it
-    size = 64 if image_size is None else image_size
-    images = decoded(base, files, size, workers=workers, log=log)
+    size = options.size()
+    images = decoded(base, files, size, workers=options.workers, log=options.log)
     facts = {"ignored_files": ignored, "identities_are": "families", **MUFAC.facts}
-    return source_of_images(f"mufac:{root}", annotations, images, _WORDING, facts, skip_bad=skip_bad, log=log)
+    return source_of_images(
+        f"mufac:{root}", annotations, images, _WORDING, facts, skip_bad=options.skip_bad, log=options.log
+    )
 
 
 def _folders(base: Path, split: str) -> list[str]:
