@@ -12,7 +12,7 @@ QUICK := $(addprefix tests/, \
 	audit/test_claims.py audit/test_deciding.py audit/test_statistics.py \
 	compare/test_table.py compare/test_page.py \
 	data/test_batches.py data/test_folder.py data/test_splits.py \
-	forget/test_edit.py forget/test_final.py forget/test_pipeline.py forget/test_select.py \
+	forget/test_edit.py forget/test_feature_layer.py forget/test_pipeline.py forget/test_select.py \
 	models/test_build.py models/test_features.py models/test_head.py \
 	report/test_card.py report/test_page.py \
 	reproduce/test_measures.py reproduce/test_plan.py \

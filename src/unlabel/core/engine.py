@@ -189,20 +189,20 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
     os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, whose store is not ours to join
     threads = max(1, torch.get_num_threads() // run.processes)
     entry: Callable[..., Any] = _entry
-    with TemporaryDirectory(prefix="unlabel-") as told:
+    with TemporaryDirectory(prefix="unlabel-") as errors_folder:
         try:
             if run.device.type == "cuda" and os.environ.get(_LAUNCHER) != str(os.getppid()):
                 os.environ[_LAUNCHER] = str(os.getpid())
-            return run.fabric.launch(entry, run, threads, told, job, *arguments)
+            return run.fabric.launch(entry, run, threads, errors_folder, job, *arguments)
         except ProcessRaisedException:
-            for file in sorted(Path(told).iterdir()):
+            for file in sorted(Path(errors_folder).iterdir()):
                 kind, _, message = file.read_text("utf-8").partition("\n")
                 raise getattr(errors, kind, UnlabelError)(message) from None
             raise
 
 
 def _entry(
-    fabric: Fabric, run: Run, threads: int, told: str, job: Callable[..., Any], *arguments: Any
+    fabric: Fabric, run: Run, threads: int, errors_folder: str, job: Callable[..., Any], *arguments: Any
 ) -> Any:
     if fabric.device.type == "cpu":
         torch.set_num_threads(threads)
@@ -212,7 +212,7 @@ def _entry(
         return job(replace(run, fabric=fabric, log=log), *arguments)
     except (UnlabelError, OSError) as error:  # only a traceback would reach the parent process
         kind = type(error).__name__ if isinstance(error, UnlabelError) else "UnlabelError"
-        Path(told, str(fabric.global_rank)).write_text(f"{kind}\n{error}", "utf-8")
+        Path(errors_folder, str(fabric.global_rank)).write_text(f"{kind}\n{error}", "utf-8")
         raise
 
 

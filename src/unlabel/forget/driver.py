@@ -20,7 +20,7 @@ from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.eraser_layer import erase_again
 from unlabel.forget.methods import Method, find_method, methods
 from unlabel.forget.pipeline import Outcome
-from unlabel.forget.retained import compare, held_back, look_alike
+from unlabel.forget.retained import compare, held_back, sample_to_measure
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
 
@@ -174,7 +174,7 @@ def shown(
     """The images that a method sees, and those on which the retained labels are measured."""
     sample = calibration(data, images, seed, listed=listed)
     if entry.data == "train":
-        return data, look_alike(data, seed)
+        return data, sample_to_measure(data, seed)
     return held_back(data, sample, seed, listed=listed)
 
 

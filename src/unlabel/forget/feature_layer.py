@@ -24,7 +24,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.forget.norms import SteadyNorms
+from unlabel.forget.norms import ConstantNorms
 from unlabel.models.head import find_head, tap
 
 BATCH = 128
@@ -127,7 +127,7 @@ def read_layer(model: nn.Module, layer: Layer, data: Dataset, run: Run) -> Readi
         with tap(head) as tapped, torch.enable_grad(), run.log.track("score", len(data), "images") as advance:
             for start in range(0, len(positions), BATCH):
                 batch = batch_of(data, positions[start : start + BATCH], run.device)
-                with SteadyNorms():
+                with ConstantNorms():
                     model(batch.image)
                 inputs, output = caught[0]
                 (gradient,) = torch.autograd.grad(tapped[0].sum(), output)

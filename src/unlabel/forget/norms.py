@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
-class SteadyNorms(TorchFunctionMode):
+class ConstantNorms(TorchFunctionMode):
     """While open, layer, group, instance and RMS norms take their statistics as constants.
 
     Modules and calls of `torch.nn.functional` alike. The values stay those of torch, to rounding.
@@ -24,7 +24,7 @@ class SteadyNorms(TorchFunctionMode):
         >>> x = torch.tensor([[1.0, 2.0, 4.0]], requires_grad=True)
         >>> torch.autograd.grad(torch.nn.functional.layer_norm(x, (3,)).sum(), x)[0].abs().max() < 1e-6
         tensor(True)
-        >>> with SteadyNorms():
+        >>> with ConstantNorms():
         ...     torch.autograd.grad(torch.nn.functional.layer_norm(x, (3,)).sum(), x)[0].round(decimals=3)
         tensor([[0.8020, 0.8020, 0.8020]])
     """
@@ -36,7 +36,7 @@ class SteadyNorms(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return _STEADY.get(func, func)(*args, **(kwargs or {}))
+        return _CONSTANT.get(func, func)(*args, **(kwargs or {}))
 
 
 # torch's names, which callers may use
@@ -103,7 +103,7 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
-_STEADY: Mapping[Callable[..., Any], Callable[..., Any]] = {
+_CONSTANT: Mapping[Callable[..., Any], Callable[..., Any]] = {
     functional.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     functional.rms_norm: _rms_norm,

@@ -1,4 +1,4 @@
-"""Frozen linear readers of labels in the features: what `confusion` blinds, and what guards earlier requests.
+"""Frozen linear probes of labels in the features: what `confusion` blinds, and what guards earlier requests.
 
 A label that an earlier request removed has no output row any more, and fine-tuning for the next request can
 make the features tell of it again: measured, by .03 to .04 advantage. So every repair that rests on the
@@ -22,8 +22,8 @@ FEWEST = 10  # images of each kind without which no reader is fitted
 
 
 @dataclass(frozen=True)
-class Readers:
-    """Linear readers of the penultimate features, and what they shall be made to say.
+class Probes:
+    """Linear probes of the penultimate features, and what they shall be made to say.
 
     Args:
         weight: (reader, feature).
@@ -44,16 +44,16 @@ class Readers:
         return bce(reading, self.target.expand_as(reading), reduction="none")
 
 
-def original_rows(original: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) -> Readers:
-    """The original's own output rows: readers that knew how to find the labels. No annotation is used."""
+def original_rows(original: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) -> Probes:
+    """The original's own output rows: probes that knew how to find the labels. No annotation is used."""
     _, head = find_head(original, len(data.labels))
     chosen = list(columns)
-    return Readers(
+    return Probes(
         head.weight[chosen].detach().clone(), head.bias[chosen].detach().clone(), targets(data, columns, run)
     )
 
 
-def fitted(model: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) -> Readers | None:
+def fitted(model: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) -> Probes | None:
     """Logistic regressions of labels on a model's features; None where no label has enough images.
 
     Args:
@@ -78,7 +78,7 @@ def fitted(model: nn.Module, data: Dataset, columns: tuple[int, ...], run: Run) 
         fit = LogisticRegression(C=0.1, max_iter=5000).fit(standard, data.target[rows, column])
         weight.append(fit.coef_[0] / scale)
         bias.append(fit.intercept_[0] - weight[-1] @ centre)
-    return Readers(
+    return Probes(
         torch.tensor(np.array(weight), dtype=torch.float32, device=run.device),
         torch.tensor(np.array(bias), dtype=torch.float32, device=run.device),
         targets(data, tuple(varied), run),

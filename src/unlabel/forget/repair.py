@@ -22,7 +22,7 @@ from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
 from unlabel.forget.halves import retain_part
 from unlabel.forget.pipeline import Bands
-from unlabel.forget.probes import Readers, fitted
+from unlabel.forget.probes import Probes, fitted
 from unlabel.models.head import find_head, tap
 from unlabel.training.fit import AfterStep, LabelLoss, Objective, PutBack, fit
 
@@ -88,33 +88,33 @@ def retained_loss(original: nn.Module, request: Request, data: Dataset, run: Run
 
 @dataclass(frozen=True)
 class Guarded:
-    """An objective, and readers of labels forgotten earlier that are kept blind."""
+    """An objective, and probes of labels forgotten earlier that are kept blind."""
 
     objective: Objective
-    readers: Readers
+    probes: Probes
     strength: float
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         _, head = find_head(model, batch.target.shape[1])
         with tap(head) as inputs:
             loss = self.objective(model, batch)
-        return loss + self.strength * self.readers.blind(inputs[0]).mean(1)
+        return loss + self.strength * self.probes.blind(inputs[0]).mean(1)
 
 
 def guarded(
     aim: Aim, original: nn.Module, request: Request, data: Dataset, run: Run, *, strength: float = 1.0
 ) -> Aim:
-    """The same aim, which brings back no label that an earlier request removed; see `readers`.
+    """The same aim, which brings back no label that an earlier request removed; see `probes`.
 
-    The annotations of those labels are used to fit the readers, and in no other way.
+    The annotations of those labels are used to fit the probes, and in no other way.
     """
     earlier = tuple(request.labels.index(name) for name in request.forgotten)
-    readers = fitted(original, data, earlier, run) if earlier else None
-    if readers is None:
+    probes = fitted(original, data, earlier, run) if earlier else None
+    if probes is None:
         return aim
     # images of a class forgotten earlier have no retained annotation, but the reader must be blind on them
     images = data if data.exclusive and not request.rows else aim.data
-    return Aim(Guarded(aim.objective, readers, strength), images, aim.images_read + len(data))
+    return Aim(Guarded(aim.objective, probes, strength), images, aim.images_read + len(data))
 
 
 @dataclass(frozen=True)

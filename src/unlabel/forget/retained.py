@@ -67,10 +67,10 @@ class Retained:
         }
 
 
-def told(record: Mapping[str, Any]) -> str:
+def sentence_of(record: Mapping[str, Any]) -> str:
     """One sentence of what a run's record holds under ``retained``, without its full stop.
 
-    >>> told(Retained((), 40, True).to_json())
+    >>> sentence_of(Retained((), 40, True).to_json())
     'retained labels: not measured, none has 5 images of both kinds among 40 training images held back'
     """
     images = f"{record['n']:,} training images{' held back' if record['held_back'] else ''}"
@@ -126,7 +126,7 @@ def held_back(
     return sample.take(np.flatnonzero(~np.isin(sample.rows, held.rows))), held
 
 
-def look_alike(data: Dataset, seed: int) -> Dataset:
+def sample_to_measure(data: Dataset, seed: int) -> Dataset:
     """As many of all training images, for a method that sees all of them."""
     return held_back(data, data, seed)[1]
 

@@ -17,7 +17,7 @@ from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.retained import told
+from unlabel.forget.retained import sentence_of
 from unlabel.models.eraser import eraser_of
 from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
 from unlabel.runs.lineage import ancestors
@@ -113,8 +113,8 @@ def _forget_job(
     )
     if outcome.retained.past(most):
         raise MethodError(
-            f"{outcome.method} harms the {told(outcome.retained.to_json())}; that is a loss of more than"
-            f" --max-loss {most:g}, so nothing was written; use another method or milder options, raise"
+            f"{outcome.method} harms the {sentence_of(outcome.retained.to_json())}; that is a loss of more"
+            f" than --max-loss {most:g}, so nothing was written; use another method or milder options, raise"
             " --max-loss, or write it all the same with --force"
         )
     options = {key: value for key, value in outcome.options.items() if key != "blueprint"}

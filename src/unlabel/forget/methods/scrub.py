@@ -175,7 +175,7 @@ class Scrub:
         # what earlier requests removed must not come back, in either pass
         near, retained_data, read = guarded(Aim(near, retained_data), model, request, data, run)
         if isinstance(near, Guarded):
-            away = Guarded(away, near.readers, near.strength)
+            away = Guarded(away, near.probes, near.strength)
         passes: list[History] = []
         taught = 0
         best, chosen, state = float("inf"), self.rounds, student.state_dict()

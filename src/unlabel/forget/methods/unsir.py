@@ -20,7 +20,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.halves import retain_part
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.phases import joined, norms, phase, still
+from unlabel.forget.phases import in_eval_mode, joined, norms, phase
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.repair import brief, held_rows, retained_loss
 from unlabel.forget.tasks import Task
@@ -199,7 +199,7 @@ class Unsir:
         retained, retain = retain_part(data, request)
         wrong = Impair(images, target, request.columns, retain, self.strength, data.exclusive, run.seed)
         held = held_rows(model, request, earlier_only=True)
-        with still(norms(model)):
+        with in_eval_mode(norms(model)):
             impaired = brief(
                 model,
                 wrong,
