@@ -121,7 +121,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "weight-filtering",
-            "reset the weights that matter to the label, then fine-tune with bounds on the weights",
+            "reset the weights that matter to the label, then fine-tune with bounds on them",
             "Hossain et al., ECML PKDD 2025, Algorithms 1 and 3",
             f"{_HERE}.weights:weight_filtering",
             rows=True,
@@ -129,7 +129,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "weight-pruning",
-            "zero, shrink or keep weights by importance to the label, then fine-tune with bounds on the weights",
+            "zero, shrink or keep weights by importance to the label, then fine-tune with bounds on them",
             "Hossain et al., ECML PKDD 2025, Algorithms 2 and 3",
             f"{_HERE}.weights:weight_pruning",
             rows=True,
@@ -180,14 +180,14 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "leace-head",
-            "hide the label from linear probes of the outputs; the features still contain it",
+            "hide the label from linear probes of the outputs; the features keep it",
             "LEACE (Belrose et al., NeurIPS 2023), folded into the head",
             f"{_HERE}.leace:leace_head",
             bill="unlabel.forget.bill:one_pass",
         ),
         Method(
             "leace-layer",
-            "add a layer that hides the label from linear probes of the features; earlier layers still contain it",
+            "add a layer that hides the label from linear probes of the features; earlier layers keep it",
             "LEACE (Belrose et al., NeurIPS 2023), as a layer before the head",
             f"{_HERE}.leace_layer:leace_layer",
             bill="unlabel.forget.bill:one_pass",
@@ -240,7 +240,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "scrub",
-            "move the label's output away from the original's up to chance; keep the retained outputs near it",
+            "move the label's output away from the original's up to chance; keep the retained outputs",
             "SCRUB, SCRUB+R (Kurmanji et al., NeurIPS 2023)",
             f"{_HERE}.scrub:scrub",
             bill=f"{_HERE}.scrub:bill",
