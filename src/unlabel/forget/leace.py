@@ -31,7 +31,7 @@ _AT_ONCE = 4096  # images whose features are held in float64 together
 
 
 def read(model: nn.Module, data: Dataset, run: Run) -> Outputs:
-    """What a model says of the calibration images, all of it finite."""
+    """Features and outputs of a model on the calibration images, all of them finite."""
     answers = outputs(model, data, run)
     if not np.isfinite(answers.features[PENULTIMATE]).all():
         raise MethodError("the model's features are NaN or infinite on some images; is the model trained?")
@@ -132,16 +132,16 @@ def bill_of(
 
 
 def say_bill(bill: dict[str, Any], scope: str, run: Run) -> None:
-    """Tells what will be paid, and for what, before it is."""
+    """Writes the cost for the retained labels, and what is guaranteed, before the model is changed."""
     gone: dict[str, float] = bill["removed_variance"]
     most = max(gone, key=lambda name: gone[name])
     run.log.say(
-        f"the bill: {100 * gone[most]:.1f} % of the variance of the output for {most} goes, on average"
-        f" {100 * sum(gone.values()) / len(gone):.1f} % of a retained output's"
+        f"cost: the output for {most} loses {100 * gone[most]:.1f} % of its variance, a retained output"
+        f" {100 * sum(gone.values()) / len(gone):.1f} % on average"
     )
     if bill["retained_label_hit"] is not None:
         run.log.say(
-            f"the bill: {bill['retained_label_hit']} loses {bill['retained_auc_lost_most']:.4f} AUC on these"
+            f"cost: {bill['retained_label_hit']} loses {bill['retained_auc_lost_most']:.4f} AUC on these"
             f" images, a retained label {bill['retained_auc_lost']:.4f} on average"
         )
     bill["scope"] = scope

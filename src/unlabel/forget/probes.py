@@ -2,7 +2,7 @@
 
 A label that an earlier request removed has no output row any more, and fine-tuning for the next request can
 make the features tell of it again: measured, by .03 to .04 advantage. So every repair that rests on the
-retained labels also blinds a reader of each label forgotten earlier, fitted to the features as they are.
+retained labels also blinds a probe of each label forgotten earlier, fitted to the features as they are.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 
-FEWEST = 10  # images of each kind without which no reader is fitted
+FEWEST = 10  # images of each kind without which no probe is fitted
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Probes:
     """Linear probes of the penultimate features, and what they shall be made to say.
 
     Args:
-        weight: (reader, feature).
-        bias: (reader,).
-        target: Probability in (0, 1) that each reader is driven to; see `confused_target`.
+        weight: (probe, feature).
+        bias: (probe,).
+        target: Probability in (0, 1) that each probe is driven to; see `confused_target`.
     """
 
     weight: Tensor
@@ -36,7 +36,7 @@ class Probes:
     target: Tensor
 
     def blind(self, features: Tensor) -> Tensor:
-        """Binary cross-entropy of every reader against its target, (batch, reader)."""
+        """Binary cross-entropy of every probe against its target, (batch, probe)."""
         return self.loss((features @ self.weight.T.to(features.dtype)).float() + self.bias)
 
     def loss(self, reading: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ def guarded(
     probes = fitted(original, data, earlier, run) if earlier else None
     if probes is None:
         return aim
-    # images of a class forgotten earlier have no retained annotation, but the reader must be blind on them
+    # images of a class forgotten earlier have no retained annotation, but the probe must be blind on them
     images = data if data.exclusive and not request.rows else aim.data
     return Aim(Guarded(aim.objective, probes, strength), images, aim.images_read + len(data))
 

@@ -7,7 +7,7 @@
     bernoulli_half     0 or 1, a fair coin
     bernoulli_prior    0 or 1, a coin with the base rate
     permute            the annotation of another image: the set's annotations, shuffled
-    flip               the opposite: inverts the label, and an inverted reader knows it as well as before
+    flip               the opposite: inverts the label, and an inverted probe knows it as well as before
     nearest            of classes in an order, such as ages: the nearest one that is retained
 
 Nothing is drawn twice: a replacement belongs to its image, keyed by seed, image and column, whatever the

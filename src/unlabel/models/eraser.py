@@ -1,7 +1,7 @@
 """A layer before the head that takes directions out of the features, for good: what `leace-layer` adds.
 
 It is a module of the head itself, called before it, so that the head keeps its name and place, and everything
-that reads "what the head reads" (probes, readers, `tap`) meets the features without those directions. A run
+that reads "what the head reads" (probes, `tap`) meets the features without those directions. A run
 folder records its rank in ``config.json`` and its numbers among the weights, as ``HEAD.eraser.*``.
 """
 

@@ -35,7 +35,7 @@ from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.testing.cheats.disguise import removed
 from unlabel.testing.worlds import SIZE, pictures, tiny_network
 
-IMAGES = 1000  # in P, in E and in T_in
+IMAGES = 1000  # for probes, for tests, and in the sample of training images
 CONTRAST = 20.0  # twice the spread of the light from person to person: the label can be missed
 LIFT = 4.0  # keeps every unit above 0, where a ReLU is a straight line
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
@@ -182,7 +182,7 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
 
 
 def read(model: nn.Module, role: Role, source: Source, run: Run) -> Subject:
-    """A model as the audit reads it: its outputs on P, E and T_in, and its head."""
+    """A model as the audit reads it: its outputs on probe, test and training images, and its head."""
     return read_model(model, role, Sets(*_splits(source), "", OPTIONS.seed), run, name=role)
 
 

@@ -5,12 +5,8 @@ keeps every image that a smaller one had, and P and E as they were.
 """
 
 import json
-import multiprocessing
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkstemp
@@ -20,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
-from unlabel.core.parallel import follow_parent
+from unlabel.core.parallel import side_by_side
 from unlabel.core.progress import Log
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache_folder import cache_folder
@@ -36,7 +32,6 @@ Paint = Callable[[slice], NDArray[np.uint8]]
 """Draws the images of some rows, uint8 (row, size, size, 3); is called in other processes too."""
 
 _CHUNK = 128
-_FEW = 1024  # below this many images, starting processes costs more than it saves
 
 
 def numbers(counts: dict[str, int]) -> dict[str, NDArray[np.int64]]:
@@ -170,7 +165,7 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
         with open(temporary, "r+b") as file:  # a full disk is an error here, and a bus error in a mapping
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
-        with log.track("draw", shape[0], "images") as advance, _mapping(shape[0], workers) as each:
+        with log.track("draw", shape[0], "images") as advance, side_by_side(shape[0], workers) as each:
             for chunk, drawn in zip(rows, each(part, rows), strict=True):
                 pixels[chunk] = drawn
                 advance(len(drawn))
@@ -186,18 +181,3 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
     finally:
         for left in (Path(temporary), Path(temporary).with_suffix(".json")):
             left.unlink(missing_ok=True)
-
-
-@contextmanager
-def _mapping(images: int, workers: int | None) -> Iterator[Any]:
-    """A `map` over processes, or the built-in one where they would not help or cannot be started."""
-    workers = min(workers if workers is not None else os.cpu_count() or 1, os.cpu_count() or 1)
-    if workers <= 1 or images < _FEW or multiprocessing.current_process().daemon:
-        yield map
-        return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(workers, context, follow_parent, (os.getpid(),)) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)

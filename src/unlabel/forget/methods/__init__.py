@@ -109,7 +109,7 @@ METHODS: dict[str, Method] = {
         Method(
             "confusion",
             "train the features until the original's own output row cannot predict the label from them",
-            "this project (frozen-reader confusion)",
+            "this project (frozen-probe confusion)",
             f"{_HERE}.confusion:confusion",
             ladder=(
                 {"strength": 0.3},

@@ -1,4 +1,4 @@
-"""Frozen-reader confusion: forget in the features, with the original's own output row as the adversary."""
+"""Frozen-probe confusion: forget in the features, with the original's own output row as the adversary."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +20,13 @@ GUARD = 2.5  # what keeps earlier labels forgotten while the features move this 
 
 
 def confusion(*, strength: float = 1.0, steps: int = 188, lr: float = 0.05) -> Unlearner:
-    """Trains the features until the original's own reader of the label sees nothing.
+    """Trains the features until the original's own probe of the label sees nothing.
 
-    ``loss = label_loss(retained) + strength * BCE(frozen reader of the forgotten label, 1/2)``, one short
+    ``loss = label_loss(retained) + strength * BCE(frozen probe of the forgotten label, 1/2)``, one short
     one-cycle schedule on the calibration images; then the output row is removed. See `Confusion`.
 
-    This project's own; no paper. Related: adversarial removal of an attribute (Ganin & Lempitsky, ICML
-    2015), with a reader that is frozen instead of trained, and no gradient reversed.
+    This project's own; no paper. Related: adversarial removal of a domain (Ganin & Lempitsky, ICML
+    2015), with a probe that is frozen instead of trained, and no gradient reversed.
 
     The defaults are the mildest of those measured on real faces that pass C2 there; no one setting holds on
     both data sets yet (docs/results/confusion-sweep.md).
@@ -49,8 +49,8 @@ class Confusion:
 
     The loss of an image is ``label_loss(retained) + strength * mean_j BCE(w_j . h(x) + b_j, t_j)``, with
     ``h`` the penultimate features and ``(w_j, b_j)`` the *original's* output row for the forgotten label
-    j, frozen: a reader that cannot be satisfied by shrinking the head, so the features have to change.
-    For exclusive classes, the reader is the log-odds of class j under the original's whole head. Annotations
+    j, frozen: a probe that cannot be satisfied by shrinking the head, so the features have to change.
+    For exclusive classes, the probe is the log-odds of class j under the original's whole head. Annotations
     of the forgotten labels are used for the base rate in `confused_target` alone.
 
     Args:

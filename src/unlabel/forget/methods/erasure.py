@@ -39,8 +39,8 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
 
     1. ``r``: the label's annotations, less what the retained annotations and, by ``strength``, the retained
        outputs tell of them (`forget.residual`). Only this is to go.
-    2. ``s = U' S h``, the optimal linear reader of r in the features (S the inverse root of their covariance,
-       U the directions of ``S Cov(h, r)``), and ``a = S^-1 U``: without ``a s`` no linear reader of h finds
+    2. ``s = U' S h``, the optimal linear probe of r in the features (S the inverse root of their covariance,
+       U the directions of ``S Cov(h, r)``), and ``a = S^-1 U``: without ``a s`` no linear probe of h finds
        r, and no smaller change in units of the covariance would do (LEACE).
     3. ``W <- W - (a / gain) w'``, with ``w`` the ridge regression of s on what the layer reads, and the gain
        of each channel the slope of its feature (`forget.feature_layer`): one rank-one edit a label.
@@ -54,7 +54,7 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
 
     Labels forgotten earlier are erased again. Of exclusive classes the output rows stay as they are.
 
-    How far it goes: the features and all outputs forget, for linear readers and others (measured in
+    How far it goes: the features and all outputs forget, for linear probes and others (measured in
     docs/results/auto.md). Layers further down keep what they knew: whoever trains the network on, or reads it
     there, can find the label again; claim C4 of the standard audit says how far.
 
@@ -87,7 +87,7 @@ class Erasure:
         except np.linalg.LinAlgError as error:
             raise MethodError(
                 f"the features of this model give equations without a solution ({error}); are some weights"
-                " huge, or a layer dead? Use more images (--images), a larger --anchor, or another method"
+                " huge, or a layer constant? Use more images (--images), a larger --anchor, or another method"
             ) from error
 
     def _edited(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
@@ -138,7 +138,7 @@ def _check_reading(reading: Reading) -> None:
     if not np.ptp(reading.features, axis=0).any():
         raise MethodError(
             f"all {features:,} features of this model are the same for every image, so no label is in them"
-            " and there is nothing to erase; is it trained, or is a layer dead?"
+            " and there is nothing to erase; is it trained, or is a layer constant?"
         )
 
 

@@ -1,4 +1,4 @@
-"""LEACE: in closed form, no linear reader finds the label. At the head; `leace_layer` is for the features."""
+"""LEACE: in closed form, no linear probe finds the label. At the head; `leace_layer` is for the features."""
 
 import copy
 import time
@@ -16,8 +16,8 @@ from unlabel.models.features import PENULTIMATE
 from unlabel.models.head import find_head
 
 SCOPE = (
-    "no affine reader of the outputs beats a constant in expectation over the calibration images, for any"
-    " convex loss; readers that are not affine, and all readers of the features, are outside it"
+    "no affine probe of the outputs beats a constant in expectation over the calibration images, for any"
+    " convex loss; probes that are not affine, and all probes of the features, are not covered"
 )
 
 
@@ -30,8 +30,8 @@ def leace_head() -> Unlearner:
     Sigma. It is folded into the head's rows, ``W <- W P`` and ``b <- b + W (mean - P mean)``. One pass over
     the calibration images, no training.
 
-    How far it goes: no *linear* reader of what the head reads can tell the label on the images it was fitted
-    on; a non-linear reader of the features still finds it. The features themselves are unchanged, bit for
+    How far it goes: no *linear* probe of what the head reads can tell the label on the images it was fitted
+    on; a non-linear probe of the features still finds it. The features themselves are unchanged, bit for
     bit, so that any probe of them, a linear one too, finds the label as before. It is a control for attacks
     on the outputs, and an upper bound for what editing the head alone can do. For the features, leace-layer
     adds a layer: they come out of an activation, so that no weight is there to take the eraser up.

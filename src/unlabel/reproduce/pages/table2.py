@@ -53,7 +53,7 @@ def table(made: Made, scale: Scale) -> Table:
             *(row(models, retrain) for models in every(made)),
         ],
         "An *advantage* is 0 for a coin and 1 for a perfect attack: the original's output row put back on the"
-        " model's features, a linear reader of the other outputs, a linear probe of the features. sd is over"
+        " model's features, a linear probe of the other outputs, a linear probe of the features. sd is over"
         " seeds. C2 (no attack learns more than from Retrain) and C5 (the rest works as well) are the audit's"
         " verdicts. *own output* is the accuracy of the model's output for the forgotten label, which is"
         " one constant in every row but the original's: one answer for everybody is right for"

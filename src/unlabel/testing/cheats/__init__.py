@@ -136,13 +136,15 @@ CHEATS: dict[str, Cheat] = {
     ),
     "distilled": Cheat(
         distilled,
-        "No weight of the original is left, and its outputs look clean; a student network has learnt the original's features.",
+        "No weight of the original is left, and its outputs look clean; a student network has learnt"
+        " the original's features.",
         "C2",
         LINEAR_PROBE.id,
     ),
     "feature_norm": Cheat(
         feature_norm,
-        "A linear probe does not find the label: features are long if it is present and short if it is absent.",
+        "A linear probe does not find the label: features are long if it is present and short if it is"
+        " absent.",
         "C2",
         MLP_PROBE.id,
     ),
@@ -154,7 +156,8 @@ CHEATS: dict[str, Cheat] = {
     ),
     "miscalibrated": Cheat(
         miscalibrated,
-        "Features mislead the probabilities of every probe, so that it gains 0 bits; the order still tells the label.",
+        "Features mislead the probabilities of every probe, so that it gains 0 bits; the order still"
+        " tells the label.",
         "C2",
         LINEAR_PROBE.id,
     ),
@@ -166,7 +169,8 @@ CHEATS: dict[str, Cheat] = {
     ),
     "memorised_answers": Cheat(
         memorised_answers,
-        "The model has memorised the probe and test images and gives no answer for them; for all others it does.",
+        "The model has memorised the probe and test images and gives no answer for them; for all others"
+        " it does.",
         "C1",
         OWN_ON_TRAIN.id,
     ),
@@ -202,7 +206,8 @@ CHEATS: dict[str, Cheat] = {
     ),
     "drowned": Cheat(
         drowned,
-        "A feature holds the label under twenty times as much noise; the mean over changed copies removes the noise.",
+        "A feature holds the label under twenty times as much noise; the mean over changed copies"
+        " removes the noise.",
         "valid",
         "One shade of 255",
     ),
@@ -229,7 +234,8 @@ CHEATS: dict[str, Cheat] = {
 OPEN: dict[str, OpenCheat] = {
     "recognised_features": OpenCheat(
         recognised_features,
-        "The model has memorised all images, also mirrored, moved and lighter or darker, and gives them clean features.",
+        "The model has memorised all images, also mirrored, moved and lighter or darker, and gives them"
+        " clean features.",
         "Audit on images that whoever made the model has never seen.",
     ),
     "digit_of_a_feature": OpenCheat(
