@@ -83,17 +83,20 @@ def load(
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``celeba:PATH``,
             ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``, ``mufac:PATH``, ``shapes:set=digits``, ``ages``
             or ``digits``.
-        train, probe, test: Instead of a name: images to train on, P for the attackers, E for the figures.
-            Each is (images, targets), or a torch Dataset of (image, targets), whose images may be PIL's.
-            Targets are 1 present, 0 absent, -1 unknown, (image, label); or class numbers from 0, (image,).
+        train: Instead of a name: images to train on. Each of the three splits is (images, targets), or a
+            torch Dataset of (image, target), whose images may be PIL's. Targets are 1 present, 0 absent,
+            -1 unknown, (image, label); or class numbers from 0, (image,).
+        probe: Images that the audit's probes are fitted on.
+        test: Images that all figures are measured on.
         identities: Of images in memory, by split: whose each image is, None where that is unknown. Images of
             one person are not independent, and a person in two splits makes an audit invalid.
         image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
             that small (cifar10, mnist, svhn, shapes, digits), or for what the name says.
         labels: Label column, or columns in this order, to keep; None for all. Of images in memory, names of
             the targets' columns, or of the classes.
-        mean, std: Red, green and blue with which the network wants its input normalised, (pixel / 255 - mean)
-            / std; .5 and .25 by default.
+        mean: Red, green and blue with which the network wants its input normalised, (pixel / 255 - mean)
+            / std; .5 by default.
+        std: See ``mean``, above 0; .25 by default.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
         log: Receives progress and remarks.
