@@ -7,7 +7,7 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 BIN := .venv/bin
 
-# Files that test one room each and train hardly anything; `tests/test_docs.py` sees to it that no room lacks one.
+# Files that test one room each and train hardly anything; tests marked slow are left out. `tests/test_docs.py` sees to it that no room lacks one.
 QUICK := $(addprefix tests/, \
 	audit/test_claims.py audit/test_deciding.py \
 	cli/test_settings.py cli/test_commands.py \
@@ -34,7 +34,7 @@ test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-quick: .venv/dev.stamp
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow' $(QUICK)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
