@@ -23,17 +23,17 @@ def once(given: argparse.Namespace, references: list[Path]) -> dict[str, object]
     """One audit's seconds, verdicts and number of figures."""
     wall, processor = time.perf_counter(), time.process_time()
     options = AuditOptions(budget=given.budget, seed=given.seed)
-    found = audit_run(
+    audit = audit_run(
         given.run, given.before, references, engine.start(seed=given.seed), options=options, write=False
     )
     return {
         "wall_seconds": round(time.perf_counter() - wall, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
-        "stages": {name: round(seconds, 1) for name, seconds in found.seconds.items()},
-        "headline": found.headline,
-        "claims": {name: claim.verdict for name, claim in found.claims.items()},
-        "figures": len(found.metrics),
-        "images": {name: split["n"] for name, split in found.data["splits"].items()},
+        "stages": {name: round(seconds, 1) for name, seconds in audit.seconds.items()},
+        "headline": audit.headline,
+        "claims": {name: claim.verdict for name, claim in audit.claims.items()},
+        "figures": len(audit.metrics),
+        "images": {name: split["n"] for name, split in audit.data["splits"].items()},
     }
 
 

@@ -69,8 +69,8 @@ def estimates(repetitions: int, kind: tuple[Any, float, float, float, int, Audit
     }
     rows: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in truth}
     for seed in range(repetitions):
-        found = estimate(held, others, images=images, seed=seed, options=replace(options, seed=seed))
-        for name, item in found.items():
+        figures = estimate(held, others, images=images, seed=seed, options=replace(options, seed=seed))
+        for name, item in figures.items():
             low, high = item.interval()
             rows[name].append((item.value, item.se, low <= truth[name] <= high))
     return {
@@ -101,13 +101,13 @@ def spreads(repetitions: int, images: int, adv: float) -> dict[str, Any]:
     again = [errors(seed, images=images, adv=adv, resamples=400) for seed in range(max(repetitions // 4, 2))]
     return {
         name: {
-            "sd": float(np.std([found[name].value for found in plain], ddof=1)),
-            "clustered": float(np.mean([found[name].clustered for found in plain])),
-            "naive": float(np.mean([found[name].naive for found in plain])),
+            "sd": float(np.std([trial[name].value for trial in plain], ddof=1)),
+            "clustered": float(np.mean([trial[name].clustered for trial in plain])),
+            "naive": float(np.mean([trial[name].naive for trial in plain])),
             "to_bootstrap": [
-                found[name].clustered / float(found[name].bootstrap or np.nan) for found in again
+                trial[name].clustered / float(trial[name].bootstrap or np.nan) for trial in again
             ],
-            "covered": sum(found[name].covered for found in plain),
+            "covered": sum(trial[name].covered for trial in plain),
             "of": len(plain),
         }
         for name in plain[0]

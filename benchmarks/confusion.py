@@ -51,11 +51,11 @@ def main() -> None:
     read = {name: outputs(outcome.model, getattr(sets, name), run) for name in ("probe", "test", "train")}
     subject = Subject("unlearned", "after", **read)
     question = ask(given.label, sets.probe, sets.test, sets.train)
-    found = {
+    estimates = {
         **read_features(subject.probe, subject.test, question, options),
         **read_others(subject, request.masked_columns, question, options),
     }
-    for name, estimate in found.items():
+    for name, estimate in estimates.items():
         print(f"{name:18s} {estimate.value:.3f}")
     utility = read_utility(subject, sets.test, measurable(sets.test, request.retained), options)
     print(f"{'util.auc.macro':18s} {utility.macro('util.auc').value:.4f}")

@@ -124,12 +124,12 @@ def measure(method: str, bench: Bench, **options: Any) -> Cost:
     """One call between two reference epochs on the very images that it sees."""
     model, data, run, images = bench.model, bench.data, bench.run, bench.images
     shown = calibration(data, images, run.seed)
-    seen = data if METHODS[method].data == "calibration" else shown
+    images_given = data if METHODS[method].data == "calibration" else shown
     before = bench.before or reference(model, shown, run, bench.recipe)
     with clocked() as spent, count_passes(len(data.labels)) as passes:
         whole, outcome = seconds(
             lambda: forget_labels(
-                model, [bench.label], seen, method=method, images=images, run=run, **options
+                model, [bench.label], images_given, method=method, images=images, run=run, **options
             )
         )
     bench.before = reference(model, shown, run, bench.recipe)
@@ -193,20 +193,20 @@ def main() -> None:
     recipe = Recipe(**plan["recipe"])
     images = round(given.part * DEFAULT_IMAGES)
     names = given.methods.split(",") if given.methods else [n for n, m in METHODS.items() if not m.alias_of]
-    found: dict[str, list[Cost]] = {name: [] for name in names}
+    costs_of: dict[str, list[Cost]] = {name: [] for name in names}
     bench = Bench(original.model, data, given.label, run, images, recipe)
     for repeat in range(given.repeats):
         for name in names:
             options = options_of(name, given.part, plan)
             cost = measure(name, bench, **options)
-            found[name].append(cost)
+            costs_of[name].append(cost)
             print(repeat, name, asdict(cost), file=sys.stderr, flush=True)
     met = True
     if given.repeats:
         print(f"{images:,} images of {len(data):,}, n = {given.repeats}\n")
         print("| method | epochs | training, per epoch | target | beside | forward | backward | in all |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, costs in found.items() if given.repeats else ():
+    for name, costs in costs_of.items() if given.repeats else ():
         line, fine = row(name, costs)
         met &= fine
         print(line, flush=True)

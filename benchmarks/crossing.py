@@ -46,13 +46,13 @@ def readings(images: int, prior: float, adv: float, seed: int) -> dict[str, list
     world = draw(plant("line", adv, prior), columns(0.6), images=images, seed=seed)
     question = ask(LABEL, *world.splits)
     models = [world.model("after", network=network) for network in (0, 1)]
-    found = defaultdict(list)
+    values = defaultdict(list)
     for crossed in (False, True):
         first, second = (both(read, model, replace(question, crossed=crossed)) for model in models)
         for name in first:
-            found[f"{name} level"].append(first[name])
-            found[f"{name} difference"].append(first[name] - second[name])
-    return found
+            values[f"{name} level"].append(first[name])
+            values[f"{name} difference"].append(first[name] - second[name])
+    return values
 
 
 def main() -> None:
@@ -74,8 +74,8 @@ def main() -> None:
                 spreads = [np.std(values, ddof=1) for values in (alone, crossed)]
                 ratios = spreads[0] / error.mean(), TOGETHER * spreads[1] / error_both.mean()
                 worth = (spreads[0] / spreads[1]) ** 2
-                found = f"{worth:5.2f}  {ratios[0]:5.2f}  {ratios[1]:4.2f}"
-                print(f"{images:6d}  {prior:5.2f}  {adv:3.1f}  {name:25s}  {found}", flush=True)
+                figures = f"{worth:5.2f}  {ratios[0]:5.2f}  {ratios[1]:4.2f}"
+                print(f"{images:6d}  {prior:5.2f}  {adv:3.1f}  {name:25s}  {figures}", flush=True)
 
 
 if __name__ == "__main__":

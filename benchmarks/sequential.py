@@ -33,12 +33,12 @@ ATTACKS = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.mlp", "others.adv.lin",
 
 def read(model: nn.Module, source: Source, request: Request, run: Run) -> dict[str, Estimate]:
     """Every attack on the first label."""
-    found = outputs(model, source.probe, run), outputs(model, source.test, run)
-    subject, options = Subject("model", "after", *found, found[1]), AuditOptions(probe_seeds=1)
+    answers = outputs(model, source.probe, run), outputs(model, source.test, run)
+    subject, options = Subject("model", "after", *answers, answers[1]), AuditOptions(probe_seeds=1)
     question = ask(request.forgotten[0], source.probe, source.test, source.test)
     utility = read_utility(subject, source.test, measurable(source.test, request.retained), options)
     return {
-        **read_features(*found, question, options),
+        **read_features(*answers, question, options),
         **read_others(subject, request.masked_columns, question, options),
         "retained AUC": utility.macro("util.auc"),
     }

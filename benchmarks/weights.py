@@ -39,12 +39,12 @@ def read(model: nn.Module, halves: tuple[Dataset, Dataset], request: Request, ru
     fitted, measured = (outputs(model, half, run) for half in halves)
     subject, options = Subject("model", "after", fitted, measured, measured), AuditOptions(probe_seeds=1)
     question = ask(request.forget[0], halves[0], halves[1], halves[1])
-    found = {
+    advantages = {
         **read_features(fitted, measured, question, options),
         **read_others(subject, request.masked_columns, question, options),
     }
     utility = read_utility(subject, halves[1], measurable(halves[1], request.retained), options)
-    return [*(found[name].value for name in COLUMNS), utility.macro("util.auc").value]
+    return [*(advantages[name].value for name in COLUMNS), utility.macro("util.auc").value]
 
 
 def show(name: str, values: list[float], stages: str = "") -> None:

@@ -29,6 +29,7 @@ from unlabel.core.files import RECORD
 from unlabel.core.progress import SILENT
 from unlabel.core.reading import sealed, unsealed
 from unlabel.core.recipe import Recipe
+from unlabel.data.options import ReadOptions
 from unlabel.data.readers.folder import load_folder
 from unlabel.data.readers.tables import read_attributes, read_ids, read_meta
 from unlabel.exchange.predict import predict_files
@@ -309,7 +310,10 @@ def test_tables_beside_photos(photos: Path, tmp_path: Path) -> None:
     meta = "".join(f"{name},{('train', 'val', 'test')[at % 3]},p{at // 2}\n" for at, name in enumerate(ids))
     (root / "meta.csv").write_text("image_id,split,identity\n" + meta)
     hunt(root / "meta.csv", lambda: read_meta(root / "meta.csv", ids), 200, seed=11)
+    options = ReadOptions(image_size=16, workers=0)
     hunt(root / "attributes.csv", lambda: read_attributes(root / "attributes.csv"), 200, seed=12)
+    options = ReadOptions(image_size=16, workers=0)
     hunt(root / "attributes.csv", lambda: read_ids(root / "attributes.csv"), 100, seed=13)
-    hunt(root / "attributes.csv", lambda: load_folder(str(root), image_size=16, workers=0), 30, seed=14)
-    hunt(root / "meta.csv", lambda: load_folder(str(root), image_size=16, workers=0), 30, seed=15)
+    options = ReadOptions(image_size=16, workers=0)
+    hunt(root / "attributes.csv", lambda: load_folder(str(root), options), 30, seed=14)
+    hunt(root / "meta.csv", lambda: load_folder(str(root), options), 30, seed=15)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unlabel.core import parallel
 from unlabel.core.errors import DataError
 from unlabel.core.files import WriteError, write_bytes
 from unlabel.core.leftovers import beside, is_leftover, sweep
@@ -287,13 +288,12 @@ def paint(told: int, rows: slice) -> np.ndarray:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_workers_that_draw_end_with_their_parent(tmp_path: Path, monkeypatch) -> None:
     """The pipe ends when the last process that holds it does; the wait is bounded, and no clock is read."""
-    monkeypatch.setattr(drawn, "_FEW", 2)
+    monkeypatch.setattr(parallel, "_FEW", 2)
     listen, tell = os.pipe()
     parent = os.fork()
     if parent == 0:
         os.close(listen)
         shape = (4 * drawn._CHUNK, 4, 4, 3)
-        monkeypatch.setattr(os, "cpu_count", lambda: 2)
         drawn._build(tmp_path / "a.npy", shape, partial(paint, tell), 2, SILENT)
         os._exit(0)
     os.close(tell)

@@ -58,10 +58,10 @@ class Crowd:
         """Noise of one model, images of a person going together."""
         return _together(self.rng, self.cluster)
 
-    def odds(self, adv: float, own: Floats) -> Floats:
-        """Log-odds of a model whose best attack has this advantage, calibrated; `own` is its noise."""
+    def odds(self, adv: float, own_noise: Floats) -> Floats:
+        """Log-odds of a model whose best attack has this advantage, calibrated; `own_noise` is its noise."""
         strength = np.sqrt(2) * norm.ppf((1 + adv) / 2)
-        noise = np.sqrt(AGREE) * self.common + np.sqrt(1 - AGREE) * own
+        noise = np.sqrt(AGREE) * self.common + np.sqrt(1 - AGREE) * own_noise
         return strength * (strength / 2 * np.where(self.y == 1, 1.0, -1.0) + noise)
 
     @property
@@ -86,16 +86,16 @@ def readings(crowd: Crowd, sight: Crowd, probes: float, others: float) -> Readin
         others: True advantage of both attacks on the other outputs.
     """
     y, cluster = crowd.y, crowd.cluster
-    found = {OWN.id: advantage(np.zeros(len(y)), y, cluster)}
+    figures = {OWN.id: advantage(np.zeros(len(y)), y, cluster)}
     for side, adv, names in ((crowd, probes, ("lin", "mlp")), (sight, others, ("lin", "gbt"))):
-        own = side.fresh()
+        noise = side.fresh()
         for name in names:
-            odds = side.odds(adv, 0.9 * own + np.sqrt(1 - 0.9**2) * side.fresh())
+            odds = side.odds(adv, 0.9 * noise + np.sqrt(1 - 0.9**2) * side.fresh())
             if side is crowd:
-                found[f"probe.adv.{name}"] = advantage(odds, y, cluster)
-                found[f"probe.bits.{name}"] = bits(log_expit(odds), log_expit(-odds), y, cluster).at_least(
+                figures[f"probe.adv.{name}"] = advantage(odds, y, cluster)
+                figures[f"probe.bits.{name}"] = bits(log_expit(odds), log_expit(-odds), y, cluster).at_least(
                     0.0
                 )
             else:
-                found[f"others.adv.{name}"] = advantage(odds, y, cluster)
-    return found
+                figures[f"others.adv.{name}"] = advantage(odds, y, cluster)
+    return figures

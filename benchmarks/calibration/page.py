@@ -41,15 +41,15 @@ def rows_of(
     done: dict[str, Any], claim: str, images: int, references: int | None
 ) -> dict[float | None, Counts]:
     """Counts of verdicts by the true excess in margins; None: one more retrained model."""
-    found: dict[float | None, Counts] = {}
+    rows: dict[float | None, Counts] = {}
     for key, counts in done[f"{claim}/{images}"].items():
         planted = json.loads(key)
         if isinstance(planted, list):
             if planted[0] != references:
                 continue
             planted = planted[1]
-        found[None if planted is None else round(planted / MARGINS[claim], 6)] = counts
-    return found
+        rows[None if planted is None else round(planted / MARGINS[claim], 6)] = counts
+    return rows
 
 
 def share(counts: Counts, verdict: str) -> float:
@@ -182,7 +182,7 @@ def page(done: dict[str, Any]) -> str:
     few = done["estimate/line/0.5/0.5/0.6/1500/1"]
     xor = done["estimate/xor/0.5/0.5/0.6/1500/1"]["probe.adv.mlp"]
     weak = done["estimate/xor/0.2/0.5/0.55/1500/1"]["probe.adv.mlp"]
-    more = done["estimate/xor/0.5/0.5/0.6/5000/1"]["probe.adv.mlp"]
+    smaller = done["estimate/xor/0.5/0.5/0.6/5000/1"]["probe.adv.mlp"]
     trees, better = few["others.adv.gbt"], done["estimate/line/0.5/0.5/0.6/5000/1"]["others.adv.gbt"]
     half = {n: share(rows_of(done, "C2", n, 5)[1.5], "FAIL") for n in SIZES}
     return (
@@ -201,7 +201,7 @@ def page(done: dict[str, Any]) -> str:
             trees_better=better["mean"],
             xor_truth=xor["truth"],
             xor=xor["mean"],
-            xor_more=more["mean"],
+            xor_more=smaller["mean"],
             weak_truth=weak["truth"],
             weak=weak["mean"],
             half_few=100 * half[1500],
@@ -224,7 +224,7 @@ def picture(done: dict[str, Any]) -> str:
     """The power curves as SVG: three by three panels, light or dark as the reader's page is."""
     width = LEFT + 3 * WIDE + 2 * GAP_X + 24
     height = TOP + 3 * HIGH + 2 * GAP_Y + 60
-    parts = [
+    elements = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
         f' viewBox="0 0 {width} {height}" role="img" aria-labelledby="t">',
         '<title id="t">How often each claim passes and fails, against the true excess</title>',
@@ -232,38 +232,38 @@ def picture(done: dict[str, Any]) -> str:
         f'<rect class="paper" width="{width}" height="{height}"/>',
         *legend(),
     ]
-    for place, (claim, references, name) in enumerate(PANELS):
-        x, y = LEFT + place % 3 * (WIDE + GAP_X), TOP + place // 3 * (HIGH + GAP_Y)
-        parts += panel(done, claim, references, name, x, y)
-    return "\n".join([*parts, "</svg>", ""])
+    for number, (claim, references, name) in enumerate(PANELS):
+        x, y = LEFT + number % 3 * (WIDE + GAP_X), TOP + number // 3 * (HIGH + GAP_Y)
+        elements += panel(done, claim, references, name, x, y)
+    return "\n".join([*elements, "</svg>", ""])
 
 
 def legend() -> list[str]:
     """What the lines mean."""
-    parts, x = [], LEFT
+    elements, x = [], LEFT
     for verdict, word in (("pass", "PASS"), ("fail", "FAIL")):
         for size, dash in (("5,000", ""), ("1,500", " few")):
-            parts.append(f'<path class="{verdict}{dash}" d="M{x} 20h34"/>')
-            parts.append(f'<text x="{x + 42}" y="24">{word}, {size} images</text>')
+            elements.append(f'<path class="{verdict}{dash}" d="M{x} 20h34"/>')
+            elements.append(f'<text x="{x + 42}" y="24">{word}, {size} images</text>')
             x += 186
-    return parts
+    return elements
 
 
 def panel(done: dict[str, Any], claim: str, references: int | None, name: str, x: int, y: int) -> list[str]:
     """One claim: its rates against the true excess in margins, 0 to 2."""
-    parts = [f'<text class="name" x="{x}" y="{y - 14}">{name}</text>']
+    elements = [f'<text class="name" x="{x}" y="{y - 14}">{name}</text>']
     for rate in (0, 50, 100):
         at = y + HIGH * (1 - rate / 100)
-        parts.append(f'<path class="grid" d="M{x} {at:g}h{WIDE}"/>')
-        parts.append(tick(f"{rate} %", x - 8, at + 4, "end"))
+        elements.append(f'<path class="grid" d="M{x} {at:g}h{WIDE}"/>')
+        elements.append(tick(f"{rate} %", x - 8, at + 4, "end"))
     for step, word in ((0, "0"), (1, "margin"), (2, "2 margins")):
         at, anchor = x + WIDE * step / 2, ("start", "middle", "end")[step]
-        parts.append(
+        elements.append(
             f'<text class="tick" x="{at:g}" y="{y + HIGH + 18}" text-anchor="{anchor}">{word}</text>'
         )
-    parts.append(f'<path class="margin" d="M{x + WIDE / 2:g} {y}v{HIGH}"/>')
+    elements.append(f'<path class="margin" d="M{x + WIDE / 2:g} {y}v{HIGH}"/>')
     if y > TOP + HIGH + GAP_Y:
-        parts.append(tick("true excess", x + WIDE / 2, y + HIGH + 38, "middle"))
+        elements.append(tick("true excess", x + WIDE / 2, y + HIGH + 38, "middle"))
     for n, few in ((1500, " few"), (5000, "")):
         rows = rows_of(done, claim, n, references)
         for verdict in ("PASS", "FAIL"):
@@ -271,8 +271,8 @@ def panel(done: dict[str, Any], claim: str, references: int | None, name: str, x
                 f"{x + WIDE * step / 2:.1f},{y + HIGH * (1 - share(rows[step], verdict)):.1f}"
                 for step in sorted(key for key in rows if key is not None)
             )
-            parts.append(f'<polyline class="{verdict.lower()}{few}" points="{points}"/>')
-    return parts
+            elements.append(f'<polyline class="{verdict.lower()}{few}" points="{points}"/>')
+    return elements
 
 
 def tick(word: str, x: float, y: float, anchor: str) -> str:

@@ -177,11 +177,11 @@ class PlantedWorld:
         data = self.splits[part]
 
         def noise(stream: str, width: int) -> Floats:
-            parts = (
+            components = (
                 normal(self.seed, f"planted/{stream}/{kind}/{part}", network, keys[:, None], np.arange(width))
                 for kind, keys in (("person", data.cluster), ("image", data.rows))
             )
-            person, image = parts
+            person, image = components
             return np.sqrt(SHARED) * person + np.sqrt(1 - SHARED) * image
 
         coin = uniform(self.seed, f"planted/coin/{part}", network, data.rows) < 0.5
@@ -204,7 +204,7 @@ def draw(plant: Plant, columns: Columns, *, images: int = 1500, seed: int = 0) -
     if images < 40 or images % PER_PERSON:
         raise OptionError(f"found {images} images; expected an even number, 40 or more")
     names = (LABEL, *(f"retained {k + 1}" for k in range(RETAINED)))
-    parts = []
+    datasets = []
     for part in range(3):
         person = np.arange(images) // PER_PERSON
         y = uniform(seed, f"planted/label/{part}", person) < plant.prior
@@ -214,5 +214,5 @@ def draw(plant: Plant, columns: Columns, *, images: int = 1500, seed: int = 0) -
         target = np.column_stack([y, agrees == y[:, None]]).astype(np.int8)
         rows = np.arange(images) + part * images
         pixels = np.zeros((1, 1, 1, 3), np.uint8)
-        parts.append(Dataset(pixels, rows, target, person + part * images, rows.astype(str), names))
-    return PlantedWorld(plant, columns, (parts[0], parts[1], parts[2]), seed)
+        datasets.append(Dataset(pixels, rows, target, person + part * images, rows.astype(str), names))
+    return PlantedWorld(plant, columns, (datasets[0], datasets[1], datasets[2]), seed)

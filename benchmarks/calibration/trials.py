@@ -105,16 +105,16 @@ def equivalent(
         probes, others = BASE + SEED_NOISE * crowd.rng.normal(size=2)
         return readings(crowd, sight, probes, others)
 
-    known = [retrained() for _ in range(max(references))]
+    judged_against = [retrained() for _ in range(max(references))]
     original = readings(crowd, sight, ORIGINAL, ORIGINAL)
     models: dict[float | None, Readings] = {None: retrained()}
     models |= {excess: readings(crowd, sight, BASE + excess, BASE) for excess in excesses}
     questions = {LABEL: crowd.question}
 
     def verdict(model: Readings, count: int) -> Verdict:
-        others = [{LABEL: item} for item in known[:count]]
-        rest = {LABEL: original}, {LABEL: ORIGINAL}, questions, options
-        return claim_equivalent({LABEL: model}, others, *rest)[0].verdict
+        others = [{LABEL: item} for item in judged_against[:count]]
+        before = {LABEL: original}, {LABEL: ORIGINAL}
+        return claim_equivalent({LABEL: model}, others, *before, questions, options)[0].verdict
 
     return {
         (count, excess): verdict(model, count) for count in references for excess, model in models.items()
@@ -131,11 +131,11 @@ def disabled_at(
     )
     q = crowd.question
     question = Question(LABEL, 0, q.probe, q.test, train.y, q.probe_cluster, q.test_cluster, train.cluster)
-    found: dict[float, Verdict] = {}
+    verdicts: dict[float, Verdict] = {}
     for leak in leaks:
         on_test = crowd.odds(max(leak, 1e-3), crowd.fresh())
-        found[leak] = disabled(OwnOutput(on_test, on_test, train.fresh()), question, options)
-    return found
+        verdicts[leak] = disabled(OwnOutput(on_test, on_test, train.fresh()), question, options)
+    return verdicts
 
 
 def erased_at(
@@ -162,11 +162,11 @@ def useful_at(
     first = Crowd.draw(np.random.default_rng((seed, images, 5)), images)
     labels = {f"label {k}": first.another() for k in range(KEPT)}
     names = tuple(labels)
-    known = [_utility(labels, 0.0, KEPT_NOISE) for _ in range(max(references))]
+    utilities = [_utility(labels, 0.0, KEPT_NOISE) for _ in range(max(references))]
     models: dict[float | None, Utility] = {None: _utility(labels, 0.0, KEPT_NOISE)}
     models |= {loss: _utility(labels, loss, 0.0) for loss in losses}
     return {
-        (count, loss): claim_useful(model, known[0], known[:count], names, options).verdict
+        (count, loss): claim_useful(model, utilities[0], utilities[:count], names, options).verdict
         for count in references
         for loss, model in models.items()
     }
@@ -209,8 +209,8 @@ def fair_at(
         return _utility(labels, loss + noise * first.rng.normal(), KEPT_NOISE)
 
     original, models = trained(0.0), [trained(loss) for loss in losses]
-    found = standings(original, models, [f"loss {loss:g}" for loss in losses], options)
-    return {loss: item.fair for loss, item in zip(losses, found, strict=True)}
+    checked = standings(original, models, [f"loss {loss:g}" for loss in losses], options)
+    return {loss: item.fair for loss, item in zip(losses, checked, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def errors(seed: int, *, images: int, adv: float, resamples: int = 0) -> dict[st
         "adv": (truth.adv, advantage),
         "bits": (truth.bits, lambda odds, y, who: bits(log_expit(odds), log_expit(-odds), y, who)),
     }
-    found: dict[str, Errors] = {}
+    by_figure: dict[str, Errors] = {}
     for name, (true, figure) in figures.items():
         item = figure(odds, crowd.y, crowd.cluster)
         again = [
@@ -259,5 +259,5 @@ def errors(seed: int, *, images: int, adv: float, resamples: int = 0) -> dict[st
         low, high = item.interval()
         naive = replace(item, cluster=np.arange(images)).se
         spread = float(np.std(again, ddof=1)) if again else None
-        found[name] = Errors(item.value, low <= true <= high, item.se, naive, spread)
-    return found
+        by_figure[name] = Errors(item.value, low <= true <= high, item.se, naive, spread)
+    return by_figure

@@ -40,28 +40,28 @@ class Model:
 
     def readings(self, crowd: Crowd, sight: Crowd, more: float, *, taught: float = 0.0) -> Readings:
         """The attacks of C4, the probes `more` and all of them `taught` beyond what the model tells."""
-        found = {OWN.id: advantage(np.zeros(len(crowd.y)), crowd.y, crowd.cluster)}
+        figures = {OWN.id: advantage(np.zeros(len(crowd.y)), crowd.y, crowd.cluster)}
         for side, own, adv in (
             (crowd, self.noise[0], self.probes + more + taught),
             (sight, self.noise[1], self.others + taught),
         ):
             for name in ("lin", "mlp") if side is crowd else ("lin",):
                 odds = side.odds(adv, KEPT * own + np.sqrt(1 - KEPT**2) * side.fresh())
-                place = "probe" if side is crowd else "others"
-                found[f"{place}.adv.{name}"] = advantage(odds, side.y, side.cluster)
+                attack = "probe" if side is crowd else "others"
+                figures[f"{attack}.adv.{name}"] = advantage(odds, side.y, side.cluster)
                 if side is crowd:
                     told = bits(log_expit(odds), log_expit(-odds), side.y, side.cluster)
-                    found[f"probe.bits.{name}"] = told.at_least(0.0)
-        return found
+                    figures[f"probe.bits.{name}"] = told.at_least(0.0)
+        return figures
 
     def few(self, crowd: Crowd, common: Mapping[int, Floats], more: float) -> dict[int, Relearnt]:
         """Probes on few images, of `more` AUC beyond what the model's own advantage gives."""
-        found = {}
+        areas_of = {}
         for n, shared in common.items():
             levels = LESS[n] * self.probes + 2 * more + shared + DRAW_NOISE[1] * crowd.rng.normal(size=DRAWS)
             areas = [auc(crowd.odds(level, self.noise[0]), crowd.y, crowd.cluster) for level in levels]
-            found[n] = Relearnt(mean(areas), tuple(area.value for area in areas))
-        return found
+            areas_of[n] = Relearnt(mean(areas), tuple(area.value for area in areas))
+        return areas_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def durable_at(
         rows = {name: after(model, taught=TAUGHT * (name == RETAIN_TUNED.id)) for name in TRANSFORMS}
         return Measured(after(model), rows, model.few(crowd, common, 0.0))
 
-    known = [measured(made(SEED_NOISE)) for _ in range(max(references))]
+    judged_against = [measured(made(SEED_NOISE)) for _ in range(max(references))]
     plain, other = made(0.0), measured(made(SEED_NOISE))
     base = measured(plain)
     models: dict[float | None, Measured] = {None: other}
@@ -134,7 +134,7 @@ def durable_at(
         return claim_durable(recovery, model.untouched, retrained, questions, options)[0].verdict
 
     return {
-        (count, excess): verdict(model, known[:count])
+        (count, excess): verdict(model, judged_against[:count])
         for count in references
         for excess, model in models.items()
     }

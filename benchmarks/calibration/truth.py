@@ -95,6 +95,6 @@ def columns(follow: float) -> Columns:
     total = np.array([[1.0], [1.0]])
     for _ in range(RETAINED):
         one = [np.histogram(ratio, cells, weights=density / density.sum())[0] for density in (ones, zeros)]
-        total = np.array([np.convolve(now, more) for now, more in zip(total, one, strict=True)])
+        total = np.array([np.convolve(now, step) for now, step in zip(total, one, strict=True)])
     below = np.cumsum(total[1]) - total[1] / 2
     return Columns(follow, linear, float(2 * np.sum(total[0] * below) - 1), floor)

@@ -12,6 +12,7 @@ from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, OptionEr
 from unlabel.core.progress import Silent
 from unlabel.data import load
 from unlabel.data.dataset import Source
+from unlabel.data.options import ReadOptions
 from unlabel.data.readers.celeba import load_celeba
 
 NAMES = [f"{number:06d}.jpg" for number in range(1, 41)]
@@ -99,7 +100,7 @@ def make(tmp_path: Path, cache: Path) -> MakeCelebA:
 
 
 def read(root: Path, **options) -> Source:
-    return load_celeba(str(root), image_size=16, workers=0, **options)
+    return load_celeba(str(root), ReadOptions(image_size=16, workers=0, **options))
 
 
 def change(path: Path, old: str, new: str) -> None:

@@ -12,6 +12,7 @@ from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
 from unlabel.core.progress import Silent
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.options import ReadOptions
 from unlabel.data.readers.folder import load_folder
 
 IDS = [f"{n:02}.png" for n in range(40)]
@@ -29,7 +30,7 @@ class Saying(Silent):
 
 
 def read(root: Path, **options) -> Source:
-    return load_folder(str(root), image_size=16, workers=0, **options)
+    return load_folder(str(root), ReadOptions(image_size=16, workers=0, **options))
 
 
 def splits(source: Source) -> dict[str, Dataset]:

@@ -123,7 +123,7 @@ def test_the_bill_is_told_before_it_is_paid(run: Run) -> None:
 
     world = tiny_world()
     forget_labels(world.model, ["top"], world.data, method="leace-layer", run=replace(run, log=Heard()))
-    assert [line.partition(":")[0] for line, _ in told] == ["the bill", "the bill", "scope"]
+    assert [line.partition(":")[0] for line, _ in told] == ["cost", "cost", "scope"]
     assert {rank for _, rank in told} == {0}
 
 

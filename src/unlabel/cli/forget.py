@@ -112,7 +112,7 @@ def own_options(method: Method) -> type:
 
 def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, Any], place: Place) -> None:
     """Runs a method and prints what it did."""
-    from unlabel.forget.retained import told, warning
+    from unlabel.forget.retained import sentence_of, warning
     from unlabel.forget.run import forget_run
 
     given = {name: value for name, value in vars(shared).items() if name not in ("labels", "out")}
@@ -127,7 +127,7 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
         f" {record['steps']} steps on {record['images_used']:,} images,"
         f" {record['seconds']['total']:.1f} s"
     )
-    print(told(record["retained"]))
+    print(sentence_of(record["retained"]))
     if line := warning(record["retained"]):
         print(f"warning: {line}", file=sys.stderr)
     if "rows" not in record:

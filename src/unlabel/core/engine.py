@@ -122,9 +122,9 @@ class OneMachine(LightningEnvironment):
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def start(
@@ -189,20 +189,20 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
     os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, whose store is not ours to join
     threads = max(1, torch.get_num_threads() // run.processes)
     entry: Callable[..., Any] = _entry
-    with TemporaryDirectory(prefix="unlabel-") as told:
+    with TemporaryDirectory(prefix="unlabel-") as errors_folder:
         try:
             if run.device.type == "cuda" and os.environ.get(_LAUNCHER) != str(os.getppid()):
                 os.environ[_LAUNCHER] = str(os.getpid())
-            return run.fabric.launch(entry, run, threads, told, job, *arguments)
+            return run.fabric.launch(entry, run, threads, errors_folder, job, *arguments)
         except ProcessRaisedException:
-            for file in sorted(Path(told).iterdir()):
+            for file in sorted(Path(errors_folder).iterdir()):
                 kind, _, message = file.read_text("utf-8").partition("\n")
                 raise getattr(errors, kind, UnlabelError)(message) from None
             raise
 
 
 def _entry(
-    fabric: Fabric, run: Run, threads: int, told: str, job: Callable[..., Any], *arguments: Any
+    fabric: Fabric, run: Run, threads: int, errors_folder: str, job: Callable[..., Any], *arguments: Any
 ) -> Any:
     if fabric.device.type == "cpu":
         torch.set_num_threads(threads)
@@ -212,7 +212,7 @@ def _entry(
         return job(replace(run, fabric=fabric, log=log), *arguments)
     except (UnlabelError, OSError) as error:  # only a traceback would reach the parent process
         kind = type(error).__name__ if isinstance(error, UnlabelError) else "UnlabelError"
-        Path(told, str(fabric.global_rank)).write_text(f"{kind}\n{error}", "utf-8")
+        Path(errors_folder, str(fabric.global_rank)).write_text(f"{kind}\n{error}", "utf-8")
         raise
 
 
@@ -240,19 +240,19 @@ def reduce_sums(run: Run, tensors: Sequence[Tensor]) -> None:
             tensor.detach().copy_(total.view_as(tensor))
 
 
-def gather_rows(run: Run, own: np.ndarray, n: int) -> np.ndarray:
+def gather_rows(run: Run, rows: np.ndarray, n: int) -> np.ndarray:
     """Puts the rows of ``run.shard(n)`` from every process back in order, on every process.
 
     Args:
-        own: This process's rows, (len(run.shard(n)), ...); may be empty in its first axis.
+        rows: This process's rows, (len(run.shard(n)), ...); may be empty in its first axis.
         n: Rows in all.
 
     Returns:
         (n, ...) of the same dtype, equal on every process.
     """
     if run.world == 1:
-        return own
-    whole = torch.zeros((n, *own.shape[1:]), dtype=torch.from_numpy(own[:0]).dtype, device=run.device)
-    whole[run.rank :: run.world] = torch.from_numpy(own).to(run.device)
+        return rows
+    whole = torch.zeros((n, *rows.shape[1:]), dtype=torch.from_numpy(rows[:0]).dtype, device=run.device)
+    whole[run.rank :: run.world] = torch.from_numpy(rows).to(run.device)
     dist.all_reduce(whole)
     return whole.cpu().numpy()

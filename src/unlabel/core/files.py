@@ -27,12 +27,12 @@ class WriteError(UnlabelError, OSError):
     """A file or folder could not be written; what was there before is there still."""
 
     @classmethod
-    def at(cls, place: Path, error: OSError) -> "WriteError":
+    def at(cls, target: Path, error: OSError) -> "WriteError":
         """The error of writing a place that the user named, though it struck in a hidden file beside it."""
         reason = error.strerror or str(error)
-        found = cls(f"cannot write {place}: {reason}; {advice(error)}; nothing was half-written")
-        found.strerror = reason
-        return found
+        failure = cls(f"cannot write {target}: {reason}; {advice(error)}; nothing was half-written")
+        failure.strerror = reason
+        return failure
 
 
 def advice(error: OSError) -> str:

@@ -88,15 +88,15 @@ def is_own(status: os.stat_result) -> bool:
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
-def left(path: Path, kind: str, *, own: bool = True) -> list[Path]:
+def left(path: Path, kind: str, *, removable: bool = True) -> list[Path]:
     """What processes that have ended left of one kind beside a path.
 
     Args:
         path: What they were writing.
         kind: Ending of the hidden name.
-        own: Only what belongs to this user, which may be removed.
+        removable: Only what belongs to this user, which may be removed.
     """
-    return _abandoned(path.parent, re.escape(_stem(path)), kind, own=own)
+    return _abandoned(path.parent, re.escape(_stem(path)), kind, removable=removable)
 
 
 def sweep(path: Path) -> None:
@@ -123,19 +123,19 @@ def _stem(path: Path) -> str:
     return path.name if len(name) <= _LONGEST else hashlib.sha256(name).hexdigest()[:32]
 
 
-def _abandoned(folder: Path, stem: str, kind: str, *, own: bool = True) -> list[Path]:
+def _abandoned(folder: Path, stem: str, kind: str, *, removable: bool = True) -> list[Path]:
     name = re.compile(rf"\.{stem}{_ENDING}{kind}", re.DOTALL)
     with suppress(OSError):
-        found = [match for match in map(name.fullmatch, os.listdir(folder)) if match]
-        ended = [folder / match[0] for match in found if not _lives(int(match[1]), match[2])]
-        return [place for place in ended if _is_usable(place, own)]
+        matches = [match for match in map(name.fullmatch, os.listdir(folder)) if match]
+        ended = [folder / match[0] for match in matches if not _lives(int(match[1]), match[2])]
+        return [path for path in ended if _is_usable(path, removable)]
     return []
 
 
-def _is_usable(place: Path, own: bool) -> bool:
+def _is_usable(path: Path, removable: bool) -> bool:
     with suppress(OSError):
-        status = os.lstat(place)
-        return not stat.S_ISLNK(status.st_mode) and (not own or is_own(status))
+        status = os.lstat(path)
+        return not stat.S_ISLNK(status.st_mode) and (not removable or is_own(status))
     return False
 
 

@@ -35,9 +35,9 @@ def label_loss(
         tensor([2.8499, 0.6931])
     """
     chosen = list(columns)
-    known = target[:, chosen] >= 0
+    annotated = target[:, chosen] >= 0
     loss = bce(logits[:, chosen].float(), target[:, chosen].clamp(min=0).float(), reduction="none")
-    return torch.where(known, loss, 0.0).sum(1) / known.sum(1).clamp(min=1)
+    return torch.where(annotated, loss, 0.0).sum(1) / annotated.sum(1).clamp(min=1)
 
 
 def class_loss(
@@ -66,8 +66,8 @@ def class_loss(
         tensor([0.6931, 0.0000])
     """
     chosen = list(columns)
-    own = target[:, chosen] == 1
-    return torch.where(own, -logits[:, chosen].float().log_softmax(1), 0.0).sum(1)
+    is_class = target[:, chosen] == 1
+    return torch.where(is_class, -logits[:, chosen].float().log_softmax(1), 0.0).sum(1)
 
 
 def loss_of(*, exclusive: bool) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
@@ -87,5 +87,5 @@ def log_odds(logits: Float[Tensor, "batch label"]) -> Float[Tensor, "batch label
     """
     classes = logits.shape[1]
     others = logits.unsqueeze(1).expand(-1, classes, -1)
-    own = torch.eye(classes, dtype=torch.bool, device=logits.device)
-    return logits - others.masked_fill(own, float("-inf")).logsumexp(2)
+    diagonal = torch.eye(classes, dtype=torch.bool, device=logits.device)
+    return logits - others.masked_fill(diagonal, float("-inf")).logsumexp(2)

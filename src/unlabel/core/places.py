@@ -150,7 +150,7 @@ def restore(path: Path) -> None:
     """Puts a run back that a killed command had moved away and not yet replaced; see `_put`."""
     if path.name in ("", "..") or path.exists() or path.is_symlink():
         return
-    for old in left(path, "old", own=False):
+    for old in left(path, "old", removable=False):
         if (old / RECORD).is_file():
             with suppress(OSError):
                 os.rename(old, path)

@@ -41,11 +41,11 @@ class ReadError(DataError, OSError):
     @classmethod
     def at(cls, file: Path, reason: str) -> "ReadError":
         """The error of reading a file, with the reason alone as `strerror`."""
-        found = cls(
+        failure = cls(
             f"cannot read {file}: {reason}; expected a regular file of a usual size, which you may read"
         )
-        found.strerror = reason
-        return found
+        failure.strerror = reason
+        return failure
 
 
 def reason(error: Exception) -> str:

@@ -46,10 +46,10 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-plain copy for a run's record; the ordinary schedule goes without saying."""
-        found = asdict(self)
+        fields = asdict(self)
         if self.schedule == "one-cycle":
-            del found["schedule"]  # a run that was recorded before there were two stays equal
-        return found
+            del fields["schedule"]  # a run that was recorded before there were two stays equal
+        return fields
 
     def steps(self, images: int, batch_size: int) -> int:
         """Optimiser steps for this many images, at least 1."""

@@ -110,13 +110,13 @@ class Request:
         return tuple(self.labels.index(name) for name in self.retained)
 
 
-def listed(parts: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     r"""A list as it is typed: what ``--labels`` reads.
 
     >>> listed(["Hat, red", "Male"])
     'Hat\\, red,Male'
     """
-    return ",".join(re.sub(r"([,\\])", r"\\\1", part) for part in parts)
+    return ",".join(re.sub(r"([,\\])", r"\\\1", part) for part in names)
 
 
 def _commas(name: str, labels: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, names: Iterable[str]) -> str:
     """The known names closest to a mistyped one, as the end of a sentence; empty when none is close.
 
     >>> suggest("Smilling", ["Smiling", "Male"])
@@ -12,7 +12,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     >>> suggest("Zebra", ["Smiling", "Male"])
     ''
     """
-    folded = {candidate.casefold(): candidate for candidate in known}
+    folded = {candidate.casefold(): candidate for candidate in names}
     close = get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
     return f" Close: {', '.join(folded[match] for match in close)}." if close else ""
 

@@ -7,7 +7,6 @@ of photos, ``load("celeba:PATH")`` and its like read public data sets where they
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib import import_module
 from math import isfinite
 from types import MappingProxyType
@@ -18,14 +17,14 @@ from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.options import ReadOptions
 from unlabel.data.splits import constant_labels
 
 if TYPE_CHECKING:
     from unlabel.data.readers.in_memory import Images
 
-__all__ = ["READERS", "Dataset", "Source", "constant_labels", "load"]
+__all__ = ["READERS", "Dataset", "ReadOptions", "Source", "constant_labels", "load"]
 
-DEFAULT_IMAGE_SIZE = 64
 _SMALLEST, _LARGEST = 16, 512
 
 
@@ -84,11 +83,11 @@ def load(
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``celeba:PATH``,
             ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``, ``mufac:PATH``, ``shapes:set=digits``, ``ages``
             or ``digits``.
-        train: Instead of a name: images to train on. They are (images, targets), or a torch Dataset of
-            (image, targets), whose images may be PIL's. Targets are 1 present, 0 absent, -1 unknown,
-            (image, label); or class numbers from 0, (image,).
-        probe: In the same form: images on which attacks are fitted.
-        test: In the same form: images on which every figure is computed.
+        train: Instead of a name: images to train on. Each of the three splits is (images, targets), or a
+            torch Dataset of (image, target), whose images may be PIL's. Targets are 1 present, 0 absent,
+            -1 unknown, (image, label); or class numbers from 0, (image,).
+        probe: Images that the audit's probes are fitted on.
+        test: Images that all figures are measured on.
         identities: Of images in memory, by split: whose each image is, None where that is unknown. Images of
             one person are not independent, and a person in two splits makes an audit invalid.
         image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
@@ -97,7 +96,7 @@ def load(
             the targets' columns, or of the classes.
         mean: Red, green and blue with which the network wants its input normalised, (pixel / 255 - mean)
             / std; .5 by default.
-        std: The same; .25 by default.
+        std: See ``mean``, above 0; .25 by default.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
         log: Receives progress and remarks.
@@ -124,25 +123,20 @@ def load(
     if identities is not None:
         raise OptionError("identities are those of images in memory; a folder has them in meta.csv")
     assert source is not None
-    return _normalised(_named(source, image_size, labels, skip_bad, workers, log), mean, std)
+    options = ReadOptions(image_size, labels, skip_bad, workers, log)
+    return _normalised(_named(source, options), mean, std)
 
 
-def _named(
-    source: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
+def _named(source: str, options: ReadOptions) -> Source:
     kind, _, spec = source.partition(":")
     if kind not in READERS:
         raise _unknown(source, kind)
-    if image_size is not None and not _SMALLEST <= image_size <= _LARGEST:
-        raise OptionError(f"image size {image_size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
+    size, workers = options.image_size, options.workers
+    if size is not None and not _SMALLEST <= size <= _LARGEST:
+        raise OptionError(f"image size {size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
     if workers is not None and workers < 0:
         raise OptionError(f"found {workers} workers; choose 0 or more")
-    return READERS[kind](spec, image_size, labels, skip_bad, workers, log)
+    return READERS[kind](spec, options)
 
 
 def _check_form(source: Any, splits: Mapping[str, Any], labels: Sequence[str] | None, *, named: bool) -> None:
@@ -189,111 +183,37 @@ def _unknown(source: str, kind: str) -> OptionError:
     """What to write instead of a source that is none."""
     if source and os.path.isdir(os.path.expanduser(source)):
         return OptionError(f"found the folder {source!r} as data source; write folder:{source}")
-    known = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
-    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {known}")
+    sources = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
+    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {sources}")
 
 
-DRAWN: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "faces": ("drawn.faces", "load_faces"),
-        "shapes": ("drawn.shapes", "load_shapes"),
-        "ages": ("drawn.ages", "load_ages"),
-        "digits": ("readers.scikit_digits", "load_digits_of_8"),
-    }
-)
-"""Sources that need no path, as what they hold is drawn or comes with a library: module and function."""
+DRAWN = ("faces", "shapes", "ages", "digits")
+"""Sources that need no path, as what they hold is drawn or comes with a library."""
+
+Reader = Callable[[str, ReadOptions], Source]
 
 
-def _drawn(
-    kind: str,
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    """Such images are never bad: `skip_bad` has nothing to skip."""
-    module, function = DRAWN[kind]
-    read = getattr(import_module(f"unlabel.data.{module}"), function)
-    return read(spec, image_size=image_size, labels=labels, workers=workers, log=log)
+def _reader(module: str, function: str, *kind: str) -> Reader:
+    """A reader whose module is imported when it is called: importing this room loads no heavy library."""
 
+    def read(spec: str, options: ReadOptions) -> Source:
+        return getattr(import_module(f"unlabel.data.{module}"), function)(*kind, spec, options)
 
-def _folder(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.readers.folder import load_folder
+    return read
 
-    return load_folder(
-        spec,
-        image_size=DEFAULT_IMAGE_SIZE if image_size is None else image_size,
-        labels=labels,
-        skip_bad=skip_bad,
-        workers=workers,
-        log=log,
-    )
-
-
-def _celeba(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.readers.celeba import load_celeba
-
-    return load_celeba(
-        spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log
-    )
-
-
-def _mufac(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.readers.mufac import load_mufac
-
-    return load_mufac(spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log)
-
-
-def _vision(
-    kind: str,
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    """All images of a part are one file, which is whole or refused: `skip_bad` has nothing to skip."""
-    from unlabel.data.readers.small_images import load_vision
-
-    return load_vision(kind, spec, image_size=image_size, labels=labels, workers=workers, log=log)
-
-
-Reader = Callable[[str, int | None, Sequence[str] | None, bool, int | None, Log], Source]
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
-        "faces": partial(_drawn, "faces"),
-        "folder": _folder,
-        "celeba": _celeba,
-        "cifar10": partial(_vision, "cifar10"),
-        "mnist": partial(_vision, "mnist"),
-        "svhn": partial(_vision, "svhn"),
-        "mufac": _mufac,
-        **{kind: partial(_drawn, kind) for kind in ("shapes", "ages", "digits")},
+        "faces": _reader("drawn.faces", "load_faces"),
+        "folder": _reader("readers.folder", "load_folder"),
+        "celeba": _reader("readers.celeba", "load_celeba"),
+        "cifar10": _reader("readers.small_images", "load_vision", "cifar10"),
+        "mnist": _reader("readers.small_images", "load_vision", "mnist"),
+        "svhn": _reader("readers.small_images", "load_vision", "svhn"),
+        "mufac": _reader("readers.mufac", "load_mufac"),
+        "shapes": _reader("drawn.shapes", "load_shapes"),
+        "ages": _reader("drawn.ages", "load_ages"),
+        "digits": _reader("readers.scikit_digits", "load_digits_of_8"),
     }
 )
 """What may stand before the first colon of a source's name; a reader gets what stands after it."""

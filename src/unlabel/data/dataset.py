@@ -90,8 +90,8 @@ class Dataset:
 
     def prior(self, column: int) -> float:
         """Share of present among the known targets of a column, with one imagined image of each kind."""
-        known = self.target[:, column]
-        return float((np.sum(known == 1) + 1) / (np.sum(known >= 0) + 2))
+        column_target = self.target[:, column]
+        return float((np.sum(column_target == 1) + 1) / (np.sum(column_target >= 0) + 2))
 
 
 def one_hot(target: NDArray[np.int8]) -> bool:

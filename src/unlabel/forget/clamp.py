@@ -87,9 +87,11 @@ class Constrained:
         bands: Bands,
         run: Run,
     ) -> History:
-        objective, kept, read = retained_loss(original, request, data, run)
+        objective, retained, read = retained_loss(original, request, data, run)
         after = (self.clamp(model, original, bands), held_rows(model, request))
-        return brief(model, objective, kept, run, steps=self.steps, lr=self.lr, after=after, images_read=read)
+        return brief(
+            model, objective, retained, run, steps=self.steps, lr=self.lr, after=after, images_read=read
+        )
 
     def clamp(self, model: nn.Module, original: nn.Module, bands: Bands) -> Clamp:
         """The bounds around the edited model's weights as they are now."""

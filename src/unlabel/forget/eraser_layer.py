@@ -17,29 +17,29 @@ from unlabel.models.features import PENULTIMATE
 from unlabel.models.head import find_head
 
 SCOPE = (
-    "no affine reader of the features that the head reads, nor of the outputs, beats a constant in"
-    " expectation over the calibration images, for any convex loss; readers that are not affine, and all"
-    " readers of earlier layers, are outside it"
+    "no affine probe of the features that the head reads, nor of the outputs, beats a constant in"
+    " expectation over the calibration images, for any convex loss; probes that are not affine, and all"
+    " probes of earlier layers, are not covered"
 )
 
 
 def erase(
     model: nn.Module, labels: Sequence[str], request: Request, data: Dataset, run: Run, rare: float
 ) -> dict[str, Any]:
-    """Adds the layer that takes labels out of a model's features, in place; tells the bill before.
+    """Adds the layer that takes labels out of a model's features, in place; writes the cost before.
 
     Returns:
         The bill, see `leace.bill_of`.
     """
-    seen = read(model, data, run)
-    features = seen.features[PENULTIMATE]
+    answers = read(model, data, run)
+    features = answers.features[PENULTIMATE]
     silent = np.flatnonzero((features != 0).mean(0) < rare)
     quiet = features.copy()
     quiet[:, silent] = 0.0
     eraser = Eraser.fit(quiet, data.target[:, [request.labels.index(name) for name in labels]])
     _, head = find_head(model, len(request.labels))
     weight, bias = (value.detach().double().cpu().numpy() for value in (head.weight, head.bias))
-    bill = bill_of(seen.logits, eraser(quiet) @ weight.T + bias, data, request)
+    bill = bill_of(answers.logits, eraser(quiet) @ weight.T + bias, data, request)
     bill["silenced_units"] = len(silent)
     say_bill(bill, SCOPE, run)
     layer = layer_of(eraser, silent, labels)
@@ -58,7 +58,7 @@ def layer_of(eraser: Eraser, silent: NDArray[np.integer], labels: Sequence[str])
 def erase_again(
     model: nn.Module, original: nn.Module, request: Request, data: Dataset, run: Run
 ) -> dict[str, Any] | None:
-    """Keeps the promise of an earlier leace-layer after a later method has moved the features, in place.
+    """Fits the layer of an earlier leace-layer again after a later method has changed the features, in place.
 
     The layer is right for the features that it was fitted to. Where they have changed, the labels of earlier
     requests that it took out are taken out of the new ones, too; their annotations are used for that, and in

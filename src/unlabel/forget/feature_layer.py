@@ -24,7 +24,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.forget.norms import SteadyNorms
+from unlabel.forget.norms import ConstantNorms
 from unlabel.models.head import find_head, tap
 
 BATCH = 128
@@ -94,7 +94,7 @@ def final_layer(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) -
             " are no features to change; choose another method, see: unlabel methods"
         )
     layer, output = order[-1]
-    norm = next((module for module, seen in norms if seen is output), None)
+    norm = next((module for module, result in norms if result is output), None)
     return layer, norm
 
 
@@ -108,7 +108,7 @@ def read_layer(model: nn.Module, layer: Layer, data: Dataset, run: Run) -> Readi
         run: Where.
     """
     _, head = find_head(model, len(data.labels))
-    own = np.asarray(run.shard(len(data)), np.int64)
+    positions = np.asarray(run.shard(len(data)), np.int64)
     caught: list[tuple[Tensor, Tensor]] = []
 
     def catch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -124,17 +124,17 @@ def read_layer(model: nn.Module, layer: Layer, data: Dataset, run: Run) -> Readi
     )
     handle = layer.register_forward_hook(catch)
     try:
-        with tap(head) as seen, torch.enable_grad(), run.log.track("score", len(data), "images") as advance:
-            for start in range(0, len(own), BATCH):
-                batch = batch_of(data, own[start : start + BATCH], run.device)
-                with SteadyNorms():
+        with tap(head) as tapped, torch.enable_grad(), run.log.track("score", len(data), "images") as advance:
+            for start in range(0, len(positions), BATCH):
+                batch = batch_of(data, positions[start : start + BATCH], run.device)
+                with ConstantNorms():
                     model(batch.image)
                 inputs, output = caught[0]
-                (gradient,) = torch.autograd.grad(seen[0].sum(), output)
+                (gradient,) = torch.autograd.grad(tapped[0].sum(), output)
                 read, by_position = columns_of(layer, inputs), positions_of(layer, gradient.float())
                 weight = by_position.abs().sum(1)  # (image, position)
                 patches.append(torch.einsum("ikp,ip->ik", read, weight).cpu().numpy())
-                features.append(seen[0].detach().float().cpu().numpy())
+                features.append(tapped[0].detach().float().cpu().numpy())
                 slope += by_position.sum((0, 2)).double()
                 square += (by_position**2).sum((0, 2)).double()
                 plain += read.mean(2).sum(0).double()

@@ -33,8 +33,8 @@ def reinitialise(model: nn.Module, names: Iterable[str], seed: int) -> None:
     """
     for name in names:
         module = model.get_submodule(name)
-        own = _own(module)
-        if not own:
+        tensors = _own(module)
+        if not tensors:
             continue
         new = copy.deepcopy(module).cpu()
         reset = _reset(new)
@@ -45,7 +45,7 @@ def reinitialise(model: nn.Module, names: Iterable[str], seed: int) -> None:
             else:
                 for weight in new.parameters(recurse=False):
                     weight.copy_(weight.mean() + spread(weight) * torch.randn(weight.shape))
-        for value, drawn in zip(own, _own(new), strict=True):
+        for value, drawn in zip(tensors, _own(new), strict=True):
             value.copy_(drawn)
 
 

@@ -97,9 +97,9 @@ def zeros(like: Named) -> Named:
 
 def micro_batches(data: Dataset, run: Run, stage: str) -> Iterator[Batch]:
     """This process's share of the data set's micro-batches, with progress."""
-    parts = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
+    batches = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
     with run.log.track(stage, len(data), "images") as advance:
-        for part in parts[run.rank :: run.world]:
+        for part in batches[run.rank :: run.world]:
             yield batch_of(data, part, run.device)
             advance(len(part) * run.world)
 
@@ -113,8 +113,8 @@ def _signs(quantity: Tensor, batch: Batch, run: Run) -> Tensor:
 
 
 def _add(total: Named, parameters: Named, value: Tensor, *, square: bool) -> None:
-    found = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
-    for name, gradient in zip(parameters, found, strict=True):
+    gradients = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
+    for name, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             wide = gradient.double()
             total[name] += wide * wide if square else wide

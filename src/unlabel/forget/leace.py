@@ -31,11 +31,11 @@ _AT_ONCE = 4096  # images whose features are held in float64 together
 
 
 def read(model: nn.Module, data: Dataset, run: Run) -> Outputs:
-    """What a model says of the calibration images, all of it finite."""
-    seen = outputs(model, data, run)
-    if not np.isfinite(seen.features[PENULTIMATE]).all():
+    """Features and outputs of a model on the calibration images, all of them finite."""
+    answers = outputs(model, data, run)
+    if not np.isfinite(answers.features[PENULTIMATE]).all():
         raise MethodError("the model's features are NaN or infinite on some images; is the model trained?")
-    return seen
+    return answers
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,15 @@ class Eraser:
         mean = features.mean(0, dtype=np.float64)
         size = features.shape[1]
         square, across = np.zeros((size, size)), np.zeros((size, target.shape[1]))
-        known = (target >= 0).astype(np.float64)
+        annotated = (target >= 0).astype(np.float64)
         # centred twice: on all images, and each label on those where it is known
-        share = (known * (target == 1)).sum(0) / known.sum(0).clip(min=1)
+        share = (annotated * (target == 1)).sum(0) / annotated.sum(0).clip(min=1)
         for start in range(0, len(features), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             centred = features[part].astype(np.float64) - mean
             square += centred.T @ centred
-            across += centred.T @ (known[part] * ((target[part] == 1) - share))
-        across /= known.sum(0).clip(min=1)
+            across += centred.T @ (annotated[part] * ((target[part] == 1) - share))
+        across /= annotated.sum(0).clip(min=1)
         values, vectors = np.linalg.eigh(square / len(features))
         least = max(FLOOR * values[-1], ROUNDING * np.square(mean).max(), np.finfo(np.float32).tiny)
         values = np.maximum(values, least)
@@ -82,8 +82,8 @@ class Eraser:
         across = np.where(lengths > NOTHING, across / np.maximum(lengths, NOTHING), 0.0)
         squares, turned = np.linalg.eigh(across.T @ inverse @ across)
         # two labels that are one, to rounding, have one direction: the other would be noise
-        own = squares > max(SAME * squares[-1], 0.0)
-        turned = turned[:, own] / np.sqrt(squares[own])
+        distinct = squares > max(SAME * squares[-1], 0.0)
+        turned = turned[:, distinct] / np.sqrt(squares[distinct])
         into = (across @ turned).T @ inverse
         return cls(across @ turned, into, into @ mean)
 
@@ -120,8 +120,8 @@ def bill_of(
     spread = before[:, columns].var(0, dtype=np.float64)
     left = after[:, columns].var(0, dtype=np.float64)
     gone = np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1.0), 0.0)
-    known, kept = (np.array(aucs(logits, data, columns)) for logits in (before, after))
-    fall = known - kept
+    auc_before, auc_after = (np.array(aucs(logits, data, columns)) for logits in (before, after))
+    fall = auc_before - auc_after
     worst = None if np.isnan(fall).all() else int(np.nanargmax(fall))
     return {
         "removed_variance": dict(zip(request.retained, gone.tolist(), strict=True)),
@@ -132,16 +132,16 @@ def bill_of(
 
 
 def say_bill(bill: dict[str, Any], scope: str, run: Run) -> None:
-    """Tells what will be paid, and for what, before it is."""
+    """Writes the cost for the retained labels, and what is guaranteed, before the model is changed."""
     gone: dict[str, float] = bill["removed_variance"]
     most = max(gone, key=lambda name: gone[name])
     run.log.say(
-        f"the bill: {100 * gone[most]:.1f} % of the variance of the output for {most} goes, on average"
-        f" {100 * sum(gone.values()) / len(gone):.1f} % of a retained output's"
+        f"cost: the output for {most} loses {100 * gone[most]:.1f} % of its variance, a retained output"
+        f" {100 * sum(gone.values()) / len(gone):.1f} % on average"
     )
     if bill["retained_label_hit"] is not None:
         run.log.say(
-            f"the bill: {bill['retained_label_hit']} loses {bill['retained_auc_lost_most']:.4f} AUC on these"
+            f"cost: {bill['retained_label_hit']} loses {bill['retained_auc_lost_most']:.4f} AUC on these"
             f" images, a retained label {bill['retained_auc_lost']:.4f} on average"
         )
     bill["scope"] = scope

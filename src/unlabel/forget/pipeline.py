@@ -1,7 +1,7 @@
 """A method on one screen: score the weights, select some, edit them, repair the rest.
 
 Most methods are one `Pipeline`. Weight pruning is *score by gradient and curvature, select percentiles,
-edit by zero and decay, repair under a clamp*; frozen-reader confusion is *everything, keep, confuse*.
+edit by zero and decay, repair under a clamp*; frozen-probe confusion is *everything, keep, confuse*.
 """
 
 import copy

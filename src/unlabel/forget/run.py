@@ -1,7 +1,7 @@
 """What `unlabel forget` does: read a run and its data, forget, write a new run folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.retained import told
+from unlabel.forget.retained import sentence_of
 from unlabel.models.eraser import eraser_of
 from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
 from unlabel.runs.lineage import ancestors
@@ -90,40 +90,47 @@ def forget_run(
         new["rows"] = {"file": rows.name, "sha256": file_sha256(rows), "count": len(listed)}
     settings = {"images": images, "keep_row": keep_row, "rows": listed, **options}
     most = inf if force else max_loss
-    return engine.launch(
-        run, _forget_job, entry.name, parent, labels, source.train, out, new, settings, force, most
-    )
+    job = _Job(entry.name, parent, labels, out, settings, force, most)
+    return engine.launch(run, _forget_job, job, source.train, new)
 
 
-def _forget_job(
-    run: Run,
-    method: str,
-    parent: Path,
-    labels: tuple[str, ...],
-    data: Dataset,
-    out: Path,
-    record: dict[str, Any],
-    settings: dict[str, Any],
-    force: bool,
-    most: float,
-) -> dict[str, Any]:
-    loaded = load_run(parent)
+@dataclass(frozen=True)
+class _Job:
+    """What every process of `forget_run` does."""
+
+    method: str
+    parent: Path
+    labels: tuple[str, ...]
+    out: Path
+    settings: dict[str, Any]
+    force: bool
+    max_loss: float
+
+
+def _forget_job(run: Run, job: _Job, data: Dataset, record: dict[str, Any]) -> dict[str, Any]:
+    loaded, settings = load_run(job.parent), job.settings
     outcome = forget_labels(
-        loaded.model, labels, data, method=method, forgotten=loaded.config.forgotten, run=run, **settings
+        loaded.model,
+        job.labels,
+        data,
+        method=job.method,
+        forgotten=loaded.config.forgotten,
+        run=run,
+        **settings,
     )
-    if outcome.retained.past(most):
+    if outcome.retained.past(job.max_loss):
         raise MethodError(
-            f"{outcome.method} harms the {told(outcome.retained.to_json())}; that is a loss of more than"
-            f" --max-loss {most:g}, so nothing was written; use another method or milder options, raise"
-            " --max-loss, or write it all the same with --force"
+            f"{outcome.method} harms the {sentence_of(outcome.retained.to_json())}; that is a loss of more"
+            f" than --max-loss {job.max_loss:g}, so nothing was written; use another method or milder"
+            " options, raise --max-loss, or write it all the same with --force"
         )
     options = {key: value for key, value in outcome.options.items() if key != "blueprint"}
     record |= {
         "method": outcome.method,
         "options": {**options, "images": settings["images"], "keep_row": settings["keep_row"]},
-        "parent": {"run": str(parent.absolute()), "sha256": loaded.sha256},
+        "parent": {"run": str(job.parent.absolute()), "sha256": loaded.sha256},
         "parent_sha256": loaded.sha256,
-        "ancestors": ancestors(parent),
+        "ancestors": ancestors(job.parent),
         "changed": outcome.changed,
         "total": outcome.total,
         "images_used": outcome.images_used,
@@ -132,12 +139,11 @@ def _forget_job(
         "seconds": outcome.seconds,
         "retained": outcome.retained.to_json(),
     }
-    kept = (
-        settings["keep_row"] and not find_method(method).reference
-    )  # a retrained output is a constant from the start
-    gone = loaded.config.forgotten if kept else outcome.request.masked
+    # a retrained output is a constant from the start
+    keeps_rows = settings["keep_row"] and not find_method(job.method).reference
+    gone = loaded.config.forgotten if keeps_rows else outcome.request.masked
     if run.rank == 0:
-        with staged(out, force=force) as folder:
+        with staged(job.out, force=job.force) as folder:
             layer = eraser_of(outcome.model)
             kind = {"eraser": layer.rank, "erased": layer.labels} if layer else {"eraser": 0, "erased": ()}
             config = replace(loaded.config, forgotten=gone, **kind)

@@ -128,5 +128,5 @@ def flatten(scores: Named) -> Tensor:
 
 def unflatten(flat: Tensor, like: Named) -> Named:
     """Cuts one row into tensors of the given shapes."""
-    parts = flat.split([value.numel() for value in like.values()])
-    return {name: part.view_as(value) for (name, value), part in zip(like.items(), parts, strict=True)}
+    pieces = flat.split([value.numel() for value in like.values()])
+    return {name: part.view_as(value) for (name, value), part in zip(like.items(), pieces, strict=True)}

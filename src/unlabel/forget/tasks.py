@@ -38,8 +38,8 @@ class Task:
 
     def shares(self, target: Int[Tensor, "batch label"]) -> Float[Tensor, "batch column"]:
         """The weight of each column in the loss of each sample: 1 / (known columns), 0 where unknown."""
-        known = (target[:, list(self.columns)] >= 0).float()
-        return known / known.sum(1, keepdim=True).clamp(min=1)
+        annotated = (target[:, list(self.columns)] >= 0).float()
+        return annotated / annotated.sum(1, keepdim=True).clamp(min=1)
 
     def curvature(
         self, logits: Float[Tensor, "batch label"], target: Int[Tensor, "batch label"]

@@ -86,13 +86,13 @@ def kept_tables(
     file = folder / f"{digest.hexdigest()}.safetensors"
     if (tables := _kept(file, run)) is not None and fits(tables):
         return tables
-    found = make()
+    made = make()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, sealed(save(dict(found))))
+        write_bytes(file, sealed(save(dict(made))))
     except OSError as error:
         raise unusable(folder, error, "models' outputs") from error
-    return found
+    return made
 
 
 def _kept(file: Path, run: Run) -> Mapping[str, np.ndarray] | None:

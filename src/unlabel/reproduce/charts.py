@@ -45,24 +45,24 @@ class Bar:
     aim: bool = False
 
 
-def curves(found: Sequence[Curve], across: tuple[float, float], below: str, beside: str) -> str:
+def curves(lines: Sequence[Curve], across: tuple[float, float], below: str, beside: str) -> str:
     """Up to four distributions over one axis, with a legend.
 
     Args:
-        found: Curves with the same number of bins.
+        lines: Curves with the same number of bins.
         across: Values at the left and right end.
         below: What the horizontal axis is.
         beside: What the vertical axis is.
     """
-    left, right, top, bottom = 64, WIDTH - 16, 16 + 24 * ((len(found) + 1) // 2), 380
+    left, right, top, bottom = 64, WIDTH - 16, 16 + 24 * ((len(lines) + 1) // 2), 380
     # the axis ends where the last image is
-    last = max(at for curve in found for at, share in enumerate(curve.shares) if share > 0) + 1
-    bins = len(found[0].shares)
+    last = max(at for curve in lines for at, share in enumerate(curve.shares) if share > 0) + 1
+    bins = len(lines[0].shares)
     end = across[0] + (across[1] - across[0]) * min(bins, last + 1) / bins
-    most = max(share for curve in found for share in curve.shares)
+    most = max(share for curve in lines for share in curve.shares)
     step = nice(most / 4)
     ceiling = step * ceil(most / step - 1e-9)
-    parts = [_open(WIDTH, 432)]
+    elements = [_open(WIDTH, 432)]
 
     def at_x(value: float) -> float:
         return left + (right - left) * (value - across[0]) / (end - across[0])
@@ -72,32 +72,34 @@ def curves(found: Sequence[Curve], across: tuple[float, float], below: str, besi
 
     for number in range(round(ceiling / step) + 1):
         y = at_y(number * step)
-        parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 5:.1f}" text-anchor="end">{number * step:.2g}</text>')
+        elements.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
+        elements.append(f'<text x="{left - 8}" y="{y + 5:.1f}" text-anchor="end">{number * step:.2g}</text>')
     tick = nice((end - across[0]) / 6)
     for number in range(floor((end - across[0]) / tick + 1e-9) + 1):
         value = across[0] + number * tick
-        parts.append(f'<text x="{at_x(value):.1f}" y="{bottom + 22}" text-anchor="middle">{value:.2g}</text>')
-    parts.append(f'<path class="axis" d="M{left} {bottom}H{right}"/>')
-    for curve, (colour, dashes) in zip(found, STROKES, strict=False):
+        elements.append(
+            f'<text x="{at_x(value):.1f}" y="{bottom + 22}" text-anchor="middle">{value:.2g}</text>'
+        )
+    elements.append(f'<path class="axis" d="M{left} {bottom}H{right}"/>')
+    for curve, (colour, dashes) in zip(lines, STROKES, strict=False):
         width = (across[1] - across[0]) / bins
         points = []
         for number, share in enumerate(curve.shares[: min(bins, last + 1)]):
             start = across[0] + number * width
             points.append(f"{at_x(start):.1f} {at_y(share):.1f}H{at_x(start + width):.1f}")
-        parts.append(
+        elements.append(
             f'<path class="line {colour}" stroke-dasharray="{dashes}" d="M{" V".join(_steps(points))}"/>'
         )
-    for number, (curve, (colour, dashes)) in enumerate(zip(found, STROKES, strict=False)):
+    for number, (curve, (colour, dashes)) in enumerate(zip(lines, STROKES, strict=False)):
         x, y = left + 330 * (number % 2), 20 + 24 * (number // 2)
-        parts.append(f'<path class="line {colour}" stroke-dasharray="{dashes}" d="M{x} {y - 5}h44"/>')
-        parts.append(f'<text x="{x + 54}" y="{y}">{escape(curve.name)}</text>')
-    parts.append(f'<text x="{(left + right) / 2}" y="424" text-anchor="middle">{escape(below)}</text>')
-    parts.append(
+        elements.append(f'<path class="line {colour}" stroke-dasharray="{dashes}" d="M{x} {y - 5}h44"/>')
+        elements.append(f'<text x="{x + 54}" y="{y}">{escape(curve.name)}</text>')
+    elements.append(f'<text x="{(left + right) / 2}" y="424" text-anchor="middle">{escape(below)}</text>')
+    elements.append(
         f'<text transform="translate(16 {(top + bottom) / 2}) rotate(-90)" text-anchor="middle">'
         f"{escape(beside)}</text>"
     )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*elements, "</svg>"]) + "\n"
 
 
 def _steps(points: Sequence[str]) -> list[str]:
@@ -105,39 +107,41 @@ def _steps(points: Sequence[str]) -> list[str]:
     return [points[0], *(point.split(" ", 1)[1] for point in points[1:])]
 
 
-def bars(found: Sequence[Bar], below: str) -> str:
+def bars(rows: Sequence[Bar], below: str) -> str:
     """One bar a row on a logarithmic axis, with the range of its measurements.
 
     Args:
-        found: Values above 0.
+        rows: Values above 0.
         below: What the axis is.
     """
     left, right, row = 170, WIDTH - 190, 34
-    bottom = 16 + row * len(found)
-    low = 10.0 ** floor(log10(min(bar.low for bar in found)))
-    high = 10.0 ** ceil(log10(max(bar.high for bar in found)) + 1e-9)
-    parts = [_open(WIDTH, bottom + 56)]
+    bottom = 16 + row * len(rows)
+    low = 10.0 ** floor(log10(min(bar.low for bar in rows)))
+    high = 10.0 ** ceil(log10(max(bar.high for bar in rows)) + 1e-9)
+    elements = [_open(WIDTH, bottom + 56)]
 
     def at(value: float) -> float:
         return left + (right - left) * (log10(value) - log10(low)) / (log10(high) - log10(low))
 
     for power in range(round(log10(low)), round(log10(high)) + 1):
         x = at(10.0**power)
-        parts.append(f'<path class="grid" d="M{x:.1f} 10V{bottom}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{10.0**power:g}</text>')
-    for number, bar in enumerate(found):
+        elements.append(f'<path class="grid" d="M{x:.1f} 10V{bottom}"/>')
+        elements.append(f'<text x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{10.0**power:g}</text>')
+    for number, bar in enumerate(rows):
         y = 16 + row * number
         kind = "aim" if bar.aim else "bar"
-        parts.append(f'<text x="{left - 10}" y="{y + 18}" text-anchor="end">{escape(bar.name)}</text>')
-        parts.append(
+        elements.append(f'<text x="{left - 10}" y="{y + 18}" text-anchor="end">{escape(bar.name)}</text>')
+        elements.append(
             f'<rect class="{kind}" x="{left}" y="{y + 4}" width="{at(bar.value) - left:.1f}" height="18"/>'
         )
-        parts.append(f'<path class="whisker" d="M{at(bar.low):.1f} {y + 13}H{at(bar.high):.1f}"/>')
-        parts.append(f'<text x="{max(at(bar.high), left) + 8:.1f}" y="{y + 18}">{escape(bar.words)}</text>')
-    parts.append(
+        elements.append(f'<path class="whisker" d="M{at(bar.low):.1f} {y + 13}H{at(bar.high):.1f}"/>')
+        elements.append(
+            f'<text x="{max(at(bar.high), left) + 8:.1f}" y="{y + 18}">{escape(bar.words)}</text>'
+        )
+    elements.append(
         f'<text x="{(left + right) / 2}" y="{bottom + 46}" text-anchor="middle">{escape(below)}</text>'
     )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*elements, "</svg>"]) + "\n"
 
 
 def nice(step: float) -> float:

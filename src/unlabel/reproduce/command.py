@@ -118,8 +118,8 @@ def make_page(wanted: Request, where: Run) -> Path:
     asked = module.studies(scale)
     planned(asked, scale, wanted.cache)  # what is missing is refused before anything is trained
     made = [carry_out(study, scale, wanted.cache, where) for study in asked]
-    more = (where,) if wanted.name == MEASURED else ()
-    content = module.content(made, scale, *more)
+    extra = (where,) if wanted.name == MEASURED else ()
+    content = module.content(made, scale, *extra)
     page = document(wanted.name, content, scale, data_of(made, scale), where, wanted.command)
     check_page(
         wanted.name, wanted.out, force=wanted.force
@@ -129,17 +129,17 @@ def make_page(wanted: Request, where: Run) -> Path:
 
 def data_of(made: Sequence[Made], scale: Scale) -> list[dict[str, Any]]:
     """What the page says of its data: each set once."""
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for item in made:
         task = scale.tasks[item.study.task]
-        found[item.study.task] = {
+        entries[item.study.task] = {
             "title": task.title,
             "source": _bare(item.source),
             "stands_for": task.stands_for,
             "counts": item.facts["counts"],
             "digest": item.facts["digest"],
         }
-    return list(found.values())
+    return list(entries.values())
 
 
 def _module(name: str) -> Any:

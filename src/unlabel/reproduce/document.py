@@ -213,8 +213,8 @@ def check_page(name: str, out: Path, *, force: bool) -> None:
 
     def ours() -> bool:
         try:
-            found = read_json(out / f"{name}.json")
-            return (found["schema"], found["page"]) == (SCHEMA, name)
+            page = read_json(out / f"{name}.json")
+            return (page["schema"], page["page"]) == (SCHEMA, name)
         except (OSError, ValueError, LookupError, TypeError):
             return False
 

@@ -54,9 +54,9 @@ def own_accuracy(logit: NDArray[np.floating], target: NDArray[np.int8]) -> dict[
         >>> own_accuracy(np.array([-9.0, -9.0, 9.0, -9.0]), np.array([1, 1, 0, 0], np.int8))
         {'accuracy': 0.25, 'inverted': 0.75, 'constant': 0.5}
     """
-    known = target >= 0
-    right = float(np.mean((logit[known] > 0) == (target[known] == 1)))
-    share = float(np.mean(target[known] == 1))
+    annotated = target >= 0
+    right = float(np.mean((logit[annotated] > 0) == (target[annotated] == 1)))
+    share = float(np.mean(target[annotated] == 1))
     return {"accuracy": right, "inverted": 1.0 - right, "constant": max(share, 1.0 - share)}
 
 
@@ -70,7 +70,7 @@ def answer_of(logits: NDArray[np.floating], column: int, *, exclusive: bool) -> 
     return exact[:, column] if removed else odds
 
 
-def accuracies(said: Outputs, data: Dataset, retained: tuple[int, ...]) -> dict[str, Any]:
+def accuracies(read: Outputs, data: Dataset, retained: tuple[int, ...]) -> dict[str, Any]:
     """Accuracy over the retained labels: of each label at a half, or of the answer among retained classes.
 
     Beside each label's stands what one answer for everybody would have.
@@ -78,9 +78,9 @@ def accuracies(said: Outputs, data: Dataset, retained: tuple[int, ...]) -> dict[
     Of exclusive classes only images of a retained class have a right answer; the others are left out.
     """
     if data.exclusive:
-        kept = list(retained)
-        answerable = data.target[:, kept].max(1) == 1
-        answer = np.asarray(kept)[said.logits[:, kept].argmax(1)]
+        columns = list(retained)
+        answerable = data.target[:, columns].max(1) == 1
+        answer = np.asarray(columns)[read.logits[:, columns].argmax(1)]
         right = data.target[np.arange(len(data)), answer] == 1
         away = np.abs(answer - data.target.argmax(1))[answerable]
         return {
@@ -89,33 +89,33 @@ def accuracies(said: Outputs, data: Dataset, retained: tuple[int, ...]) -> dict[
             "distance": float(away.mean()),  # in classes, where their order means something
         }
     each = {
-        data.labels[column]: own_accuracy(said.logits[:, column], data.target[:, column])
+        data.labels[column]: own_accuracy(read.logits[:, column], data.target[:, column])
         for column in retained
     }
-    known = data.target[:, list(retained)] >= 0
-    right = ((said.logits[:, list(retained)] > 0) == (data.target[:, list(retained)] == 1)) & known
-    shares = right.sum(1) / np.maximum(known.sum(1), 1)
+    annotated = data.target[:, list(retained)] >= 0
+    right = ((read.logits[:, list(retained)] > 0) == (data.target[:, list(retained)] == 1)) & annotated
+    shares = right.sum(1) / np.maximum(annotated.sum(1), 1)
     return {
-        **_with_interval(average(shares, np.asarray(known.any(1)), data.cluster)),
-        "labels": {name: found["accuracy"] for name, found in each.items()},
-        "constant": {name: found["constant"] for name, found in each.items()},
+        **_with_interval(average(shares, np.asarray(annotated.any(1)), data.cluster)),
+        "labels": {name: figures["accuracy"] for name, figures in each.items()},
+        "constant": {name: figures["constant"] for name, figures in each.items()},
     }
 
 
-def answers(said: Outputs, data: Dataset, request: Request) -> dict[str, dict[str, float]]:
+def answers(read: Outputs, data: Dataset, request: Request) -> dict[str, dict[str, float]]:
     """Of the images of each forgotten class, the share that is given to each retained class."""
-    kept = list(request.retained_columns)
-    answer = np.asarray(kept)[said.logits[:, kept].argmax(1)]
-    found = {}
+    columns = list(request.retained_columns)
+    answer = np.asarray(columns)[read.logits[:, columns].argmax(1)]
+    shares = {}
     for name, column in zip(request.masked, request.masked_columns, strict=True):
-        own = answer[data.target[:, column] == 1]
-        found[name] = {data.labels[at]: float(np.mean(own == at)) for at in kept}
-    return found
+        given = answer[data.target[:, column] == 1]
+        shares[name] = {data.labels[at]: float(np.mean(given == at)) for at in columns}
+    return shares
 
 
-def entropy_counts(said: Outputs, retained: tuple[int, ...]) -> list[int]:
+def entropy_counts(read: Outputs, retained: tuple[int, ...]) -> list[int]:
     """Images by the mean entropy of their retained outputs, in bits, in `BINS` equal bins from 0 to 1."""
-    bits = entropy(expit(said.logits[:, list(retained)].astype(np.float64))).mean(1)
+    bits = entropy(expit(read.logits[:, list(retained)].astype(np.float64))).mean(1)
     return np.histogram(np.clip(bits, 0.0, 1.0), BINS, (0.0, 1.0))[0].tolist()
 
 
@@ -140,7 +140,7 @@ class Reader:
         retained = request.retained_columns
         splits = {"T_in": (subject.train, train), "P": (subject.probe, probe), "E": (subject.test, test)}
         return {
-            "accuracy": {name: accuracies(said, data, retained) for name, (said, data) in splits.items()},
+            "accuracy": {name: accuracies(read, data, retained) for name, (read, data) in splits.items()},
             "labels": {
                 name: read_label(
                     subject, before, ask(name, probe, test, train), request.masked_columns, test.exclusive
@@ -150,8 +150,8 @@ class Reader:
             "membership": _with_interval(sample_membership(subject, train, test, retained).auc),
             "answers": answers(subject.test, test, request) if test.exclusive else None,
             "entropy": {
-                name: None if data.exclusive else entropy_counts(said, retained)
-                for name, (said, data) in splits.items()
+                name: None if data.exclusive else entropy_counts(read, retained)
+                for name, (read, data) in splits.items()
                 if name != "P"
             },
         }
@@ -172,12 +172,12 @@ def read_label(
         if table is None:
             return None
         logit = answer_of(table, column, exclusive=exclusive)
-        found = own_accuracy(logit, question.test)
+        figures = own_accuracy(logit, question.test)
         if exclusive:
             there = question.test == 1
-            found["answered"] = float(np.mean(table[there].argmax(1) == column))
+            figures["answered"] = float(np.mean(table[there].argmax(1) == column))
         sign = auc(logit, question.test, question.test_cluster).affine(2.0, -1.0)
-        return {**found, "advantage": sign.value, "advantage_ci": sign.interval(0.95, -1.0, 1.0)}
+        return {**figures, "advantage": sign.value, "advantage_ci": sign.interval(0.95, -1.0, 1.0)}
 
     attacks = {row.id: row for row in attribute_inference(subject, hidden, question)}
     return {

@@ -81,20 +81,20 @@ def with_data(scale: Scale, given: Sequence[str]) -> Scale:
         OptionError: No such task, or a task twice.
     """
     tasks = dict(scale.tasks)
-    seen: set[str] = set()
+    named: set[str] = set()
     for text in given:
-        name, found, source = text.partition("=")
-        if not found or ":" in name:  # faces:train=8 has its sign after the colon
+        name, sign, source = text.partition("=")
+        if not sign or ":" in name:  # faces:train=8 has its sign after the colon
             name, source = text.partition(":")[0], text
         if name not in tasks:
-            known = ", ".join(tasks)
+            names = ", ".join(tasks)
             raise OptionError(
                 f"--data {text} belongs to no data set of the paper.{suggest(name, tasks)} Write one of"
-                f" {known}, then = and a source: --data celeba=folder:PATH, or celeba:PATH alone"
+                f" {names}, then = and a source: --data celeba=folder:PATH, or celeba:PATH alone"
             )
-        if name in seen or not source:
+        if name in named or not source:
             raise OptionError(f"--data names {name} {'twice' if source else 'without a source'}; name one")
-        seen.add(name)
+        named.add(name)
         tasks[name] = replace(tasks[name], source=source, stands_for="")
     return replace(scale, tasks=tasks)
 
@@ -157,12 +157,12 @@ def jobs_of(study: Study, scale: Scale) -> list[tuple[Setting, Job]]:
 
 def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
     """What a page would make, in lines for a person."""
-    lines, seen = [], set()
+    lines, folders = [], set()
     for study in studies:
         for training in trainings(study, scale, cache):
-            if training.out in seen:
+            if training.out in folders:
                 continue
-            seen.add(training.out)
+            folders.add(training.out)
             what = f"without {training.without[0]}" if training.without else "all labels"
             there = ", is there already" if (training.out / RECORD).is_file() else ""
             lines.append(
@@ -223,7 +223,7 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
     if not study.settings:
         return Made(study, source, facts, original, {}, (), {})
     pairs = jobs_of(study, scale)
-    found = run_cells(
+    table = run_cells(
         original,
         [study.label],
         [job for _, job in pairs],
@@ -234,7 +234,7 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
         also=Reader(),
     )
     cells: dict[str, tuple[CellResult, ...]] = {}
-    for (setting, _), cell in zip(pairs, found.cells, strict=True):
+    for (setting, _), cell in zip(pairs, table.cells, strict=True):
         cells[setting.name] = (*cells.get(setting.name, ()), cell)
-    floor = next(row["value"] for row in found.floor if row["label"] == study.label)
-    return Made(study, source, facts, original, found.before, found.references, cells, floor)
+    floor = next(row["value"] for row in table.floor if row["label"] == study.label)
+    return Made(study, source, facts, original, table.before, table.references, cells, floor)

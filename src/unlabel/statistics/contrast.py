@@ -47,13 +47,13 @@ def contrast(model: Estimate, references: Sequence[Estimate]) -> Contrast:
 
 def seeded(estimate: Estimate, values: Sequence[float]) -> Contrast:
     """An estimate that contains the mean of `values`, whose spread over seeds is added to its error."""
-    parts = [(estimate.se**2, max(estimate.groups - 1, 1))]
+    variances = [(estimate.se**2, max(estimate.groups - 1, 1))]
     if len(values) > 1:
-        parts.append((float(np.var(values, ddof=1)) / len(values), len(values) - 1))
-    return combined(estimate.value, parts)
+        variances.append((float(np.var(values, ddof=1)) / len(values), len(values) - 1))
+    return combined(estimate.value, variances)
 
 
-def combined(value: float, parts: Sequence[tuple[float, int]]) -> Contrast:
+def combined(value: float, variances: Sequence[tuple[float, int]]) -> Contrast:
     """A number whose error has independent parts, each a variance with its degrees of freedom.
 
     The parts add up; Satterthwaite's formula gives the degrees of freedom of their sum. The first part is the
@@ -62,11 +62,11 @@ def combined(value: float, parts: Sequence[tuple[float, int]]) -> Contrast:
     >>> combined(0.1, [(0.0004, 999), (0.0004, 2)]).df.__round__(2)
     7.98
     """
-    total = sum(variance for variance, _ in parts)
+    total = sum(variance for variance, _ in variances)
     if total == 0.0:
-        return Contrast(value, 0.0, parts[0][1])
-    df = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
-    return Contrast(value, float(np.sqrt(total)), df, sum(variance for variance, _ in parts[1:]))
+        return Contrast(value, 0.0, variances[0][1])
+    df = total**2 / sum(variance**2 / degrees for variance, degrees in variances)
+    return Contrast(value, float(np.sqrt(total)), df, sum(variance for variance, _ in variances[1:]))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -77,7 +77,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     count, running = len(p_values), 0.0
     adjusted = [0.0] * count
-    for place, index in enumerate(np.argsort(p_values, kind="stable")):
-        running = max(running, min(1.0, (count - place) * p_values[index]))
+    for position, index in enumerate(np.argsort(p_values, kind="stable")):
+        running = max(running, min(1.0, (count - position) * p_values[index]))
         adjusted[int(index)] = running
     return adjusted

@@ -143,16 +143,16 @@ def auc(score: NDArray[np.floating], target: NDArray[np.integer], cluster: NDArr
     m, n = int(present.sum()), int(absent.sum())
     assert m, "an area under the curve needs present images"
     assert n, "an area under the curve needs absent images"
-    known = present | absent
+    annotated = present | absent
     overall = np.zeros(len(score))
-    overall[known] = rankdata(score[known])
+    overall[annotated] = rankdata(score[annotated])
     above = (overall[present] - rankdata(score[present])) / n
     below = 1.0 - (overall[absent] - rankdata(score[absent])) / m
     area = float(above.mean())
     influence = np.zeros(len(score))
     influence[present] = (above - area) / m
     influence[absent] = (below - area) / n
-    return Estimate(area, influence, cluster, known)
+    return Estimate(area, influence, cluster, annotated)
 
 
 def advantage(
@@ -210,13 +210,13 @@ def average_precision(
     n, m = len(rows), float(y.sum())
     last = np.append(np.flatnonzero(np.diff(ordered)), n - 1)  # last place of each run of ties
     run = np.searchsorted(last, np.arange(n))
-    seen = last + 1.0
-    precision = np.cumsum(y)[last] / seen
+    counted = last + 1.0
+    precision = np.cumsum(y)[last] / counted
     hits = np.bincount(run, y)
     value = float(np.sum(hits * precision) / m)
     # An image counts in the precision at its own run of ties and at every later one.
-    later = np.cumsum((hits / seen)[::-1])[::-1]
-    later_precision = np.cumsum((hits * precision / seen)[::-1])[::-1]
+    later = np.cumsum((hits / counted)[::-1])[::-1]
+    later_precision = np.cumsum((hits * precision / counted)[::-1])[::-1]
     influence = np.zeros(len(score))
     influence[rows] = (y * (precision[run] - value) + y * later[run] - later_precision[run]) / m
     return Estimate(value, influence, cluster, used)

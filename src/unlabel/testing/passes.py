@@ -40,21 +40,21 @@ def count_passes(outputs: int) -> Iterator[Passes]:
         >>> seen
         Passes(forward=7, backward=5)
     """
-    seen = Passes()
+    passes = Passes()
 
     def passed(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not (isinstance(module, nn.Linear) and module.out_features == outputs):
             return
         rows = len(output)
-        seen.forward += rows
+        passes.forward += rows
         if output.requires_grad:
             output.register_hook(lambda gradient: returned(gradient, rows))
 
     def returned(gradient: Tensor, rows: int) -> None:
-        seen.backward += rows
+        passes.backward += rows
 
     handle = register_module_forward_hook(passed)
     try:
-        yield seen
+        yield passes
     finally:
         handle.remove()

@@ -35,7 +35,7 @@ from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.testing.cheats.disguise import removed
 from unlabel.testing.worlds import SIZE, pictures, tiny_network
 
-IMAGES = 1000  # in P, in E and in T_in
+IMAGES = 1000  # for probes, for tests, and in the sample of training images
 CONTRAST = 20.0  # twice the spread of the light from person to person: the label can be missed
 LIFT = 4.0  # keeps every unit above 0, where a ReLU is a straight line
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
@@ -75,14 +75,14 @@ class Stage:
         model = self.forget(unlearner)
         after = read(model, "after", self.source, self.run)
         repeated = np.array_equal(after.test.logits, outputs(model, self.source.test, self.run).logits)
-        parts = _splits(self.source)
+        splits = _splits(self.source)
         altered = self.altered(model) if options.includes.transforms else []
         inputs = AuditInputs(
             self.before,
             after,
             self.references,
             self.request,
-            *parts,
+            *splits,
             altered=altered,
             deterministic=repeated,
         )
@@ -95,11 +95,11 @@ class Stage:
         the top for the bottom, which goes with it.
         """
         use = Use(self.source.train, self.request.retained_columns, self.request.masked_columns)
-        found = []
+        models = []
         for name, transform in TRANSFORMS.items():
             if name != RETAIN_TUNED.id and (changed := transform(model, use, self.run)) is not None:
-                found.append(Altered(name, read(changed, "after", self.source, self.run)))
-        return found
+                models.append(Altered(name, read(changed, "after", self.source, self.run)))
+        return models
 
 
 @lru_cache(maxsize=4)
@@ -166,8 +166,8 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
                 wiring[unit, 0, row] = 4.0 / side
         hidden.weight.copy_(wiring.flatten(1))
         hidden.bias.copy_(2 * LIFT - LIFT * hidden.weight.sum(1))
-    seen = outputs(model, source.train, run)
-    table = seen.features[PENULTIMATE]
+    answers = outputs(model, source.train, run)
+    table = answers.features[PENULTIMATE]
     standard = Standard.of(table)
     assert len(standard.keep) == table.shape[1], "no unit is constant"
     with torch.no_grad():
@@ -182,7 +182,7 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
 
 
 def read(model: nn.Module, role: Role, source: Source, run: Run) -> Subject:
-    """A model as the audit reads it: its outputs on P, E and T_in, and its head."""
+    """A model as the audit reads it: its outputs on probe, test and training images, and its head."""
     return read_model(model, role, Sets(*_splits(source), "", OPTIONS.seed), run, name=role)
 
 

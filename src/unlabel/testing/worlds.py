@@ -155,9 +155,9 @@ def pictures(kind: Kind, images: int, seed: int, contrast: float = 80.0) -> Sour
     if kind == "duplicate":
         truth[:, 1] = truth[:, 0]
     light = 85.0 + 10.0 * normal(seed, "world/light", index // 2)
-    place = np.arange(SIZE * SIZE * 3).reshape(SIZE, SIZE, 3)
+    pixels = np.arange(SIZE * SIZE * 3).reshape(SIZE, SIZE, 3)
     picture = light[:, None, None, None] + 25.0 * normal(
-        seed, "world/noise", index[:, None, None, None], place
+        seed, "world/noise", index[:, None, None, None], pixels
     )
     for column, name in enumerate(labels):
         if name in _BANDS:

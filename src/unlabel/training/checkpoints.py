@@ -108,14 +108,14 @@ def open_checkpoint(folder: Path, job: str, run: Run, *, force: bool) -> Checkpo
     """
     note, checkpoint = folder / "job.json", Checkpoint(folder / "checkpoint.pt", job)
     if run.rank == 0:
-        found = _job(note) if note.exists() else ""
-        if found == job:
+        recorded = _job(note) if note.exists() else ""
+        if recorded == job:
             if checkpoint.file.exists():
                 run.log.say(f"going on with the unfinished training in {folder}")
         elif folder.exists():
-            if found is None and not force:
+            if recorded is None and not force:
                 raise damaged(note)
-            if found and not force:
+            if recorded and not force:
                 raise OptionError(
                     f"an unfinished training with other options is in {folder}; finish it with the same"
                     " options, discard it with --force, or delete that folder"
@@ -130,10 +130,10 @@ def open_checkpoint(folder: Path, job: str, run: Run, *, force: bool) -> Checkpo
 def _job(note: Path) -> str | None:
     """The job that a note names; None where it is damaged."""
     try:
-        found = read_json(note)
+        record = read_json(note)
     except (OSError, ValueError):
         return None
-    job = found.get("job") if isinstance(found, dict) else None
+    job = record.get("job") if isinstance(record, dict) else None
     return job if isinstance(job, str) and re.fullmatch("[0-9a-f]{64}", job) else None
 
 
@@ -154,20 +154,20 @@ def _faults(
         return
     if state["job"] != job:
         yield "it is of another training"
-    expected, found = model.state_dict(), state["model"]
-    if set(found) != set(expected) or not all(_like(found[name], expected[name]) for name in expected):
+    expected, tensors = model.state_dict(), state["model"]
+    if set(tensors) != set(expected) or not all(_like(tensors[name], expected[name]) for name in expected):
         yield "its weights are not those of this network"
-    own, other = optimiser.state_dict()["param_groups"], state["optimiser"]["param_groups"]
-    if set(state["optimiser"]) != {"state", "param_groups"} or _rateless(own) != _rateless(other):
+    groups, other = optimiser.state_dict()["param_groups"], state["optimiser"]["param_groups"]
+    if set(state["optimiser"]) != {"state", "param_groups"} or _rateless(groups) != _rateless(other):
         yield "its optimiser is another one"
     if not all(_is_number(group["lr"]) for group in other):
         yield "a learning rate is no number"
     moving = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     held = state["optimiser"]["state"]
-    if set(held) != (set(range(len(moving))) if any(group["momentum"] for group in own) else set()):
+    if set(held) != (set(range(len(moving))) if any(group["momentum"] for group in groups) else set()):
         yield "its momentum is of other weights"
-    for place, value in held.items():
-        if set(value) != {"momentum_buffer"} or not _like(value["momentum_buffer"], moving[place]):
+    for number, value in held.items():
+        if set(value) != {"momentum_buffer"} or not _like(value["momentum_buffer"], moving[number]):
             yield "its momentum is of other weights"
     rows = state["rows"]
     if not isinstance(rows, list) or len(rows) > len(rates):

@@ -61,12 +61,12 @@ class PutBack:
     def head_rows(cls, model: nn.Module, outputs: int, columns: Sequence[int]) -> "PutBack":
         """Holds the head's rows for these columns where they are now."""
         name, head = find_head(model, outputs)
-        parts = {}
+        masked = {}
         for parameter, value in ((f"{name}.weight", head.weight), (f"{name}.bias", head.bias)):
             mask = torch.zeros_like(value, dtype=torch.bool)
             mask[list(columns)] = True
-            parts[parameter] = (mask, value.detach().clone())
-        return cls(parts)
+            masked[parameter] = (mask, value.detach().clone())
+        return cls(masked)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -179,12 +179,12 @@ def _accumulate(
     """Leaves the batch's gradient in the parameters, equal on every process, and returns its mean loss."""
     positions, epoch = _order(step, len(data), run)
     # even parts: a last one of a single image has no variance for BatchNorm to divide by
-    parts = np.array_split(np.arange(len(positions)), ceil(len(positions) / run.micro_batch))
+    micro_batches = np.array_split(np.arange(len(positions)), ceil(len(positions) / run.micro_batch))
     statistics = _running_statistics(model)
     before = [buffer.clone() for buffer in statistics]
     total = [torch.zeros_like(buffer) for buffer in statistics]
     loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
-    for part in parts[run.rank :: run.world]:
+    for part in micro_batches[run.rank :: run.world]:
         batch = batch_of(
             data,
             positions[part],
@@ -208,7 +208,7 @@ def _accumulate(
             gradients.append(parameter.grad)
     engine.reduce_sums(run, [*gradients, *total, loss_sum])
     for now, sum_ in zip(statistics, total, strict=True):
-        now.copy_(sum_ / len(parts))
+        now.copy_(sum_ / len(micro_batches))
     return float(loss_sum) / len(positions)
 
 
@@ -259,12 +259,12 @@ def train(
     model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed), run)
     _, head = find_head(model, len(data.labels))
     remove_rows(head, columns, [removed_output(data, column) for column in columns])
-    kept = tuple(column for column in range(len(data.labels)) if column not in columns)
+    trained = tuple(column for column in range(len(data.labels)) if column not in columns)
     hold = PutBack.head_rows(model, len(data.labels), columns)
     history = fit(
         model,
-        LabelLoss(kept, data.exclusive),
-        data.answerable(kept),
+        LabelLoss(trained, data.exclusive),
+        data.answerable(trained),
         recipe,
         run,
         after_step=hold,

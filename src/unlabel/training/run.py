@@ -103,9 +103,9 @@ def train_run(
         raise
 
 
-def _train_job(run: Run, data: Source, out: Path, *more: Any) -> dict[str, Any]:
+def _train_job(run: Run, data: Source, out: Path, *options: Any) -> dict[str, Any]:
     with claimed(_unfinished(out)) if run.rank == 0 else nullcontext():
-        return _trained(run, data, out, *more)
+        return _trained(run, data, out, *options)
 
 
 def _trained(
@@ -130,11 +130,11 @@ def _trained(
         checkpoint=checkpoint,
     )
     total = sum(parameter.numel() for parameter in model.parameters())
-    kept = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
+    trained = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
     record |= {
         "changed": total,
         "total": total,
-        "images_used": len(data.train.answerable(kept)),
+        "images_used": len(data.train.answerable(trained)),
         "images_processed": history.images_processed,
         "steps": history.steps,
         "seconds": {"train": history.seconds, "total": time.perf_counter() - started},

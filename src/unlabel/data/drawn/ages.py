@@ -4,14 +4,13 @@ They stand in for MUFAC. A face is drawn as in `faces`; an age along a line, spr
 that neighbouring groups overlap, deepens wrinkles and bags, turns hair grey and thin, and narrows the eyes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.progress import SILENT, Log
 from unlabel.core.randomness import normal, uniform
 from unlabel.data.dataset import Source
 from unlabel.data.drawn.drawing import VERSION as FACES_VERSION
@@ -19,6 +18,7 @@ from unlabel.data.drawn.drawing import draw
 from unlabel.data.drawn.joint import LABELS, sample
 from unlabel.data.drawn.source import drawn_classes, drawn_pixels, even_classes, numbers
 from unlabel.data.drawn.spec import Allowed, checked, read_options, short_name
+from unlabel.data.options import DEFAULTS, ReadOptions
 
 VERSION = 1
 """Raise it when any pixel changes: cached pictures of other versions are not read."""
@@ -58,14 +58,7 @@ class AgesConfig:
     seed: int = 0
 
 
-def load_ages(
-    spec: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_ages(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     """Draws the faces that a string names, or maps them from the cache.
 
     ``ages:train=N,probe=N,test=N,size=S,seed=R``, each part optional: the number of images of each split
@@ -74,10 +67,7 @@ def load_ages(
 
     Args:
         spec: The string, with or without the leading ``ages:``.
-        image_size: Height and width in pixels, instead of the string's.
-        labels: Groups to keep, in this order; None for all. Fewer are labels by themselves.
-        workers: Processes that draw; None for one a core.
-        log: Receives the progress.
+        options: See `ReadOptions`; its size replaces the string's.
 
     Raises:
         OptionError: The string has an unknown option or one out of range.
@@ -85,8 +75,8 @@ def load_ages(
         DataError: The cache cannot be written.
     """
     given = read_options("ages", spec, _ALLOWED, "ages:train=8000,size=64")
-    if image_size is not None:
-        given["size"] = checked("ages", "size", image_size, _ALLOWED)
+    if options.image_size is not None:
+        given["size"] = checked("ages", "size", options.image_size, _ALLOWED)
     config = AgesConfig(**given)
     splits = {}
     for split, index in numbers(config.__dict__).items():
@@ -94,11 +84,11 @@ def load_ages(
         key = (VERSION, FACES_VERSION, config.seed, split, len(index), config.size)
         paint = partial(_draw_rows, config.seed, index, group, config.size)
         pixels, digest = drawn_pixels(
-            "ages", split, key, len(index), config.size, paint, workers=workers, log=log
+            "ages", split, key, len(index), config.size, paint, workers=options.workers, log=options.log
         )
         splits[split] = (index, group, pixels, digest)
     facts = {"seed": config.seed, "drawing_version": [VERSION, FACES_VERSION]}
-    return drawn_classes("ages", short_name("ages", config), GROUPS, labels, splits, facts)
+    return drawn_classes("ages", short_name("ages", config), GROUPS, options.labels, splits, facts)
 
 
 def _draw_rows(

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import LabelMismatch
-from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.drawn.drawing import VERSION, draw
 from unlabel.data.drawn.joint import LABELS, celeba, fitted, independent, sample
 from unlabel.data.drawn.source import NOTE, SPLIT_RULE, drawn_pixels, numbers
 from unlabel.data.drawn.spec import Allowed, checked, read_options, short_name
+from unlabel.data.options import DEFAULTS, ReadOptions
 
 DRAWN_LABELS = 10
 """The paper's labels are always drawn; fewer only means fewer columns."""
@@ -76,14 +76,7 @@ class FacesConfig:
         return short_name("faces", self)
 
 
-def load_faces(
-    spec: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_faces(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     """Draws the faces that a string names, or maps them from the cache.
 
     ``faces:train=N,probe=N,test=N,labels=K,size=S,seed=R,independent=1``, each part optional: the number of
@@ -94,10 +87,7 @@ def load_faces(
 
     Args:
         spec: The string, with or without the leading ``faces:``.
-        image_size: Height and width in pixels, instead of the string's.
-        labels: Label columns to keep, in this order; None for all.
-        workers: Processes that draw; None for one a core, 0 or 1 for none beside this one.
-        log: Receives the progress.
+        options: See `ReadOptions`; its size replaces the string's.
 
     Raises:
         OptionError: The string has an unknown option or one out of range.
@@ -105,10 +95,12 @@ def load_faces(
         DataError: The cache cannot be written.
     """
     config = FacesConfig.parse(spec)
-    if image_size is not None:
-        config = FacesConfig(**{**config.__dict__, "size": checked("faces", "size", image_size, _ALLOWED)})
+    if options.image_size is not None:
+        config = FacesConfig(
+            **{**config.__dict__, "size": checked("faces", "size", options.image_size, _ALLOWED)}
+        )
     names = LABELS[: config.labels]
-    _check_names(labels or (), names)
+    _check_names(options.labels or (), names)
     splits: dict[str, Dataset] = {}
     digests: list[str] = []
     count = max(config.labels, DRAWN_LABELS)
@@ -119,14 +111,14 @@ def load_faces(
         key += ("independent",) if config.independent else ()
         paint = partial(_draw_rows, config, index, target)
         pixels, digest = drawn_pixels(
-            "faces", split, key, len(index), config.size, paint, workers=workers, log=log
+            "faces", split, key, len(index), config.size, paint, workers=options.workers, log=options.log
         )
         rows = np.arange(len(index))
         ids = np.array([f"face_{number:06d}.png" for number in index])
         splits[split] = Dataset(pixels, rows, target[:, : config.labels], index, ids, names)
         digests.append(digest)
     source = Source(config.name, **splits, facts=_facts(config, splits, digests))
-    return source if labels is None else source.with_labels(labels)
+    return source if options.labels is None else source.with_labels(options.labels)
 
 
 def _check_names(wanted: Sequence[str], drawn: Sequence[str]) -> None:

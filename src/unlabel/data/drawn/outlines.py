@@ -68,12 +68,12 @@ def digit(number: NDArray[np.integer], x: Plane, y: Plane, between: Between) -> 
     v = (y - between("shift_y", -0.16, 0.16)) / size
     gap = between("gap", 1.55, 1.8)
     strokes = np.stack([_capsule(u, v, start, end) for start, end in _STROKES])
-    found = _lit(strokes, number)
+    distance = _lit(strokes, number)
     for name, side in (("left", -1), ("right", 1)):
         other = (between(name, 0, 1)[:, 0, 0] * 10).astype(np.int64)
         away = np.stack([_capsule(u - side * gap, v, start, end) for start, end in _STROKES])
-        found = np.minimum(found, _lit(away, other))
-    return size * found - thick
+        distance = np.minimum(distance, _lit(away, other))
+    return size * distance - thick
 
 
 def _lit(strokes: Plane, number: NDArray[np.integer]) -> Plane:

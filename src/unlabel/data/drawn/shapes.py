@@ -6,20 +6,20 @@ SVHN where a figure of the paper's is repeated without their data, and are as ha
 covering bars make them: nothing else about them is like those photos.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.progress import SILENT, Log
 from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Source
 from unlabel.data.drawn.canvas import Plane, hue
 from unlabel.data.drawn.outlines import DIGITS, SOLIDS, digit, solid
 from unlabel.data.drawn.source import drawn_classes, drawn_pixels, even_classes, numbers
 from unlabel.data.drawn.spec import Allowed, checked, read_options, short_name
+from unlabel.data.options import DEFAULTS, ReadOptions
 
 VERSION = 1
 """Raise it when any pixel changes: cached pictures of other versions are not read."""
@@ -49,14 +49,7 @@ class ShapesConfig:
     seed: int = 0
 
 
-def load_shapes(
-    spec: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_shapes(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     """Draws the pictures that a string names, or maps them from the cache.
 
     ``shapes:set=solids|digits,train=N,probe=N,test=N,size=S,seed=R``, each part optional: which ten classes,
@@ -65,10 +58,7 @@ def load_shapes(
 
     Args:
         spec: The string, with or without the leading ``shapes:``.
-        image_size: Height and width in pixels, instead of the string's.
-        labels: Classes to keep, in this order; None for all. Fewer are labels by themselves.
-        workers: Processes that draw; None for one a core.
-        log: Receives the progress.
+        options: See `ReadOptions`; its size replaces the string's.
 
     Raises:
         OptionError: The string has an unknown option or one out of range.
@@ -76,8 +66,8 @@ def load_shapes(
         DataError: The cache cannot be written.
     """
     given = read_options("shapes", spec, _ALLOWED, "shapes:set=digits,train=8000")
-    if image_size is not None:
-        given["size"] = checked("shapes", "size", image_size, _ALLOWED)
+    if options.image_size is not None:
+        given["size"] = checked("shapes", "size", options.image_size, _ALLOWED)
     config = ShapesConfig(**given)
     splits = {}
     for split, index in numbers(config.__dict__).items():
@@ -85,11 +75,20 @@ def load_shapes(
         key = (VERSION, config.set, config.seed, split, len(index), config.size)
         paint = partial(_draw_rows, config.set, config.seed, index, number, config.size)
         pixels, digest = drawn_pixels(
-            f"shapes-{config.set}", split, key, len(index), config.size, paint, workers=workers, log=log
+            f"shapes-{config.set}",
+            split,
+            key,
+            len(index),
+            config.size,
+            paint,
+            workers=options.workers,
+            log=options.log,
         )
         splits[split] = (index, number, pixels, digest)
     facts = {"seed": config.seed, "set": config.set, "drawing_version": VERSION}
-    return drawn_classes("shapes", short_name("shapes", config), SETS[config.set], labels, splits, facts)
+    return drawn_classes(
+        "shapes", short_name("shapes", config), SETS[config.set], options.labels, splits, facts
+    )
 
 
 def _draw_rows(

@@ -5,12 +5,8 @@ keeps every image that a smaller one had, and P and E as they were.
 """
 
 import json
-import multiprocessing
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkstemp
@@ -20,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
-from unlabel.core.parallel import follow_parent
+from unlabel.core.parallel import side_by_side
 from unlabel.core.progress import Log
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache_folder import cache_folder
@@ -36,7 +32,6 @@ Paint = Callable[[slice], NDArray[np.uint8]]
 """Draws the images of some rows, uint8 (row, size, size, 3); is called in other processes too."""
 
 _CHUNK = 128
-_FEW = 1024  # below this many images, starting processes costs more than it saves
 
 
 def numbers(counts: dict[str, int]) -> dict[str, NDArray[np.int64]]:
@@ -67,8 +62,8 @@ def drawn_pixels(
     stem = f"{kind}-{split}-{sha256(repr(key).encode()).hexdigest()[:24]}"
     path = cache_folder() / f"{stem}.npy"
     shape = (count, size, size, 3)
-    found = _find(path, shape)
-    if found is None:
+    drawn = _find(path, shape)
+    if drawn is None:
         try:
             _build(path, shape, paint, workers, log)
         except OSError as error:
@@ -76,13 +71,13 @@ def drawn_pixels(
                 f"cannot write drawn {kind} to {path.parent}: {error.strerror or error}; make room there,"
                 " or name another folder in the environment variable UNLABEL_CACHE"
             ) from error
-        found = _find(path, shape)
-    if found is None:
+        drawn = _find(path, shape)
+    if drawn is None:
         raise DataError(
             f"{path} changed as soon as it was written; check the disk, or name another folder in the"
             " environment variable UNLABEL_CACHE"
         )
-    return found
+    return drawn
 
 
 def drawn_classes(
@@ -105,23 +100,23 @@ def drawn_classes(
     """
     names = chosen_labels(tuple(classes), labels, kind)
     columns = np.array([list(classes).index(label) for label in names])
-    parts, digest = {}, sha256()
+    datasets, digest = {}, sha256()
     for split, (index, number, pixels, drawn) in splits.items():
         target = (number[:, None] == columns).astype(np.int8)
         ids = np.array([f"{kind}_{at:08d}.png" for at in index])
-        parts[split] = Dataset(pixels, np.arange(len(index)), target, index, ids, names)
+        datasets[split] = Dataset(pixels, np.arange(len(index)), target, index, ids, names)
         digest.update(drawn.encode() + target.tobytes())
-    exclusive = one_hot(np.concatenate([part.target for part in parts.values()]))
-    parts = {split: _as_classes(part, exclusive) for split, part in parts.items()}
+    exclusive = one_hot(np.concatenate([part.target for part in datasets.values()]))
+    datasets = {split: _as_classes(part, exclusive) for split, part in datasets.items()}
     return Source(
         name,
-        **parts,
+        **datasets,
         facts={
             "split_rule": SPLIT_RULE,
             "exclusive": exclusive,
             "identities": False,
             "identity_note": NOTE,
-            "counts": {split: len(part) for split, part in parts.items()},
+            "counts": {split: len(part) for split, part in datasets.items()},
             **facts,
             "digest": digest.hexdigest(),
         },
@@ -170,9 +165,9 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
         with open(temporary, "r+b") as file:  # a full disk is an error here, and a bus error in a mapping
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
-        with log.track("draw", shape[0], "images") as advance, _mapping(shape[0], workers) as each:
-            for place, drawn in zip(rows, each(part, rows), strict=True):
-                pixels[place] = drawn
+        with log.track("draw", shape[0], "images") as advance, side_by_side(shape[0], workers) as each:
+            for chunk, drawn in zip(rows, each(part, rows), strict=True):
+                pixels[chunk] = drawn
                 advance(len(drawn))
         digest = sha256(pixels.data).hexdigest()
         pixels.flush()
@@ -186,18 +181,3 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
     finally:
         for left in (Path(temporary), Path(temporary).with_suffix(".json")):
             left.unlink(missing_ok=True)
-
-
-@contextmanager
-def _mapping(images: int, workers: int | None) -> Iterator[Any]:
-    """A `map` over processes, or the built-in one where they would not help or cannot be started."""
-    workers = min(workers if workers is not None else os.cpu_count() or 1, os.cpu_count() or 1)
-    if workers <= 1 or images < _FEW or multiprocessing.current_process().daemon:
-        yield map
-        return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(workers, context, follow_parent, (os.getpid(),)) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)

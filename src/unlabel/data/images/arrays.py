@@ -39,19 +39,19 @@ def resized(
     chunks = [images[start : start + _CHUNK] for start in range(0, total, _CHUNK)]
     stem = f"images-{total}x{image_size}-"
     path = cache / f"{stem}{content_key([_hash(chunk) for chunk in chunks], image_size)}"
-    found = find_entry(path, total, image_size)
-    if found is None:
+    entry = find_entry(path, total, image_size)
+    if entry is None:
         work = 0 if images.shape[1:3] == (image_size, image_size) else total  # copying needs no processes
         with side_by_side(work, workers) as each:
-            parts = each(partial(_resize, image_size), chunks)
-            build_entry(cache, stem, total, image_size, parts, log, "resize")
-        found = find_entry(path, total, image_size)
-    if found is None:
+            resized_chunks = each(partial(_resize, image_size), chunks)
+            build_entry(cache, stem, total, image_size, resized_chunks, log, "resize")
+        entry = find_entry(path, total, image_size)
+    if entry is None:
         raise DataError(
             f"the resized images in {cache} changed as soon as they were written;"
             " check the disk, or name another folder in UNLABEL_CACHE"
         )
-    return found
+    return entry
 
 
 def _hash(chunk: NDArray[np.uint8]) -> bytes:

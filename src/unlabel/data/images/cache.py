@@ -79,22 +79,22 @@ def decoded(
         DataError: A file cannot be opened, or the cache cannot be written.
     """
     cache, names = cache_folder(), list(files)
-    seen = cache / f"seen-{_signature(folder, files, image_size)}.json"
+    note = cache / f"seen-{_signature(folder, files, image_size)}.json"
     settled = time.time() - max((status.st_ctime for status in files.values()), default=0.0)
     stem = f"images-{len(names)}x{image_size}-"
-    key = _read_json(seen).get("key")
-    found = find_entry(cache / f"{stem}{key}", len(names), image_size) if isinstance(key, str) else None
-    if found is None:
+    key = _read_json(note).get("key")
+    entry = find_entry(cache / f"{stem}{key}", len(names), image_size) if isinstance(key, str) else None
+    if entry is None:
         with warnings.catch_warnings(), side_by_side(len(names), workers) as each:
             warnings.simplefilter("ignore")  # of damaged tags; the damage that matters is recorded
             if any(cache.glob(f"{stem}*.npy")):  # perhaps of these images: reading is a third of decoding
                 key = content_key(_hashes(folder, names, each, log), image_size)
-                found = find_entry(cache / f"{stem}{key}", len(names), image_size)
-            if found is None:
-                parts = each(partial(_decode_files, folder, image_size), _chunks(names))
-                key = build_entry(cache, stem, len(names), image_size, parts, log)
-                found = find_entry(cache / f"{stem}{key}", len(names), image_size)
-        if found is None:
+                entry = find_entry(cache / f"{stem}{key}", len(names), image_size)
+            if entry is None:
+                decoded_chunks = each(partial(_decode_files, folder, image_size), _chunks(names))
+                key = build_entry(cache, stem, len(names), image_size, decoded_chunks, log)
+                entry = find_entry(cache / f"{stem}{key}", len(names), image_size)
+        if entry is None:
             raise DataError(
                 f"the decoded images in {cache} changed as soon as they were written;"
                 " check the disk, or name another folder in UNLABEL_CACHE"
@@ -102,8 +102,8 @@ def decoded(
         if settled > _SETTLED_SECONDS:
             with _new_file(cache) as file:
                 file.write(json.dumps({"key": key}).encode())
-                _place(file, seen)
-    return found
+                _place(file, note)
+    return entry
 
 
 def _transform(image_size: int) -> bytes:
@@ -154,7 +154,7 @@ def build_entry(
     stem: str,
     images: int,
     image_size: int,
-    parts: Iterable[Part],
+    chunks: Iterable[Part],
     log: Log,
     stage: str = "decode",
 ) -> str:
@@ -165,22 +165,22 @@ def build_entry(
         stem: How its files' names begin, before the key.
         images: How many images the parts are made of, readable or not.
         image_size: Height and width in pixels.
-        parts: What the images became; see `Part`.
+        chunks: What the images became; see `Part`.
         log: Receives the progress.
         stage: What the progress is called.
     """
     bad: dict[int, str] = {}
     hashes: list[bytes] = []
-    digest, seen, readable = sha256(), 0, 0
+    digest, read, readable = sha256(), 0, 0
     with _new_file(cache) as file, log.track(stage, images, "images") as advance:
         _write_header(file, images, image_size)
-        for pixels, contents, reasons in parts:
-            bad |= {seen + offset: reason for offset, reason in reasons.items()}
+        for pixels, contents, reasons in chunks:
+            bad |= {read + offset: reason for offset, reason in reasons.items()}
             hashes += contents
             digest.update(pixels.data)
             file.write(pixels.data)
             readable += len(pixels)
-            seen += len(pixels) + len(reasons)
+            read += len(pixels) + len(reasons)
             advance(len(pixels) + len(reasons))
         file.seek(0)
         _write_header(file, readable, image_size)

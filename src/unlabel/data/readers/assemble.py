@@ -132,7 +132,7 @@ def _list_files(images: Path, inside: Sequence[str]) -> tuple[dict[str, os.stat_
 
 def source_of_images(
     name: str,
-    known: Annotations,
+    annotations: Annotations,
     images: Decoded,
     wording: Wording,
     facts: Mapping[str, Any],
@@ -144,7 +144,7 @@ def source_of_images(
 
     Args:
         name: The string that `data.load` reads again; its part before the colon is the reader.
-        known: What is known of each image.
+        annotations: What is known of each image.
         images: The pixels, of the readable ones among them.
         wording: How messages call the parts of the data set.
         facts: What only this reader knows, JSON-plain; ``ignored_files`` and ``ignored_meta_rows`` are told.
@@ -154,21 +154,21 @@ def source_of_images(
     Raises:
         DataError: An image cannot be read, or a split is too small.
     """
-    codes, rule = known.splits(wording)
-    bad = [known.ids[at] for at in sorted(images.bad)]
+    codes, rule = annotations.splits(wording)
+    bad = [annotations.ids[at] for at in sorted(images.bad)]
     if bad and not skip_bad:
-        shown = listing([f"{known.ids[at]!r}: {images.bad[at]}" for at in sorted(images.bad)], 3)
+        shown = listing([f"{annotations.ids[at]!r}: {images.bad[at]}" for at in sorted(images.bad)], 3)
         raise DataError(
-            f"{len(bad):,} of {len(known.ids):,} images cannot be read ({shown});"
+            f"{len(bad):,} of {len(annotations.ids):,} images cannot be read ({shown});"
             " mend them, or leave them out with --skip-bad"
         )
-    kept = np.array([at not in images.bad for at in range(len(known.ids))])
-    codes, target = codes[kept], known.target[kept]
-    identity = [who for who, keep in zip(known.identity, kept, strict=True) if keep]
+    readable = np.array([at not in images.bad for at in range(len(annotations.ids))])
+    codes, target = codes[readable], annotations.target[readable]
+    identity = [who for who, keep in zip(annotations.identity, readable, strict=True) if keep]
     rows, cluster = np.arange(len(codes)), cluster_codes(identity)
-    exclusive = known.exclusive and one_hot(target)
-    ids = np.array(known.ids)[kept]
-    whole = Dataset(images.pixels, rows, target, cluster, ids, known.labels, exclusive=exclusive)
+    exclusive = annotations.exclusive and one_hot(target)
+    ids = np.array(annotations.ids)[readable]
+    whole = Dataset(images.pixels, rows, target, cluster, ids, annotations.labels, exclusive=exclusive)
     every: dict[str, Any] = {
         "reader": name.partition(":")[0],
         "image_size": whole.image_size,
@@ -193,20 +193,20 @@ def _identity_facts(
     codes: NDArray[np.int8], cluster: NDArray[np.int64], identity: Sequence[str]
 ) -> dict[str, Any]:
     """Whether it is known whose face is whose, and whether a person is on both sides of the audit."""
-    known, overlap = sum(map(bool, identity)), straddling(codes, cluster)
-    if not known:
+    identified, overlap = sum(map(bool, identity)), straddling(codes, cluster)
+    if not identified:
         note = "No identities are known: each image counts as another person, so intervals may be too narrow."
     elif overlap:
         note = (
             f"{overlap:,} identities have images in more than one split: the audit may recognise people"
             " it was trained on."
         )
-    elif known < len(identity):
-        note = f"{len(identity) - known:,} images have no identity: each counts as another person."
+    elif identified < len(identity):
+        note = f"{len(identity) - identified:,} images have no identity: each counts as another person."
     else:
         note = "No identity is in two splits."
     return {
-        "identities": known > 0,
+        "identities": identified > 0,
         "clusters": len(np.unique(cluster)),
         "identity_overlap": overlap,
         "identity_note": note,

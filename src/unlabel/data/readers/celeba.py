@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
-from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import ReadError, reason
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import decoded
+from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.origins import CELEBA
 from unlabel.data.readers.tables import check_id, chosen_labels, lines_of, open_text, table_rows
@@ -36,24 +36,12 @@ _PARTS = {"0": "train", "1": "val", "2": "test"}
 Rows = Iterator[tuple[int, list[str]]]
 
 
-def load_celeba(
-    path: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    skip_bad: bool = False,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_celeba(path: str, options: ReadOptions = DEFAULTS) -> Source:
     """Reads CelebA with its own partition, and with its identities as clusters where they are there.
 
     Args:
         path: The folder of its files, or the one above.
-        image_size: Height and width to bring the 178 x 218 photos to, in pixels; None for 64.
-        labels: Labels to read, in this order; None for all 40.
-        skip_bad: Leave out photos that cannot be read, and record them, instead of refusing.
-        workers: Processes that decode; None for one a core.
-        log: Receives progress, and what was left out.
+        options: See `ReadOptions`.
 
     Raises:
         OptionError: No folder is named.
@@ -66,27 +54,29 @@ def load_celeba(
     table = CELEBA.find(root, _INSIDE, ("list_attr_celeba.txt", "list_attr_celeba.csv"))
     partition = CELEBA.find(root, _INSIDE, ("list_eval_partition.txt", "list_eval_partition.csv"))
     photos = _photos(root)
-    names, ids, target = _read_attributes(table, labels)
+    names, ids, target = _read_attributes(table, options.labels)
     order = np.argsort(ids, kind="stable")
     ids, target = [ids[at] for at in order], target[order]
 
-    parts = _read_pairs(partition, "partition")
-    split = _splits(partition, parts, ids)
+    split_codes = _read_pairs(partition, "partition")
+    split = _splits(partition, split_codes, ids)
     persons = next((root / at / _IDENTITY for at in _INSIDE if (root / at / _IDENTITY).is_file()), None)
     who = _read_pairs(persons, "identity") if persons else {}
     files, ignored = match_files(photos, ids, table.name)
-    known = Annotations(names, ids, target, split, [who.get(name, "") for name in ids], exclusive=False)
+    annotations = Annotations(names, ids, target, split, [who.get(name, "") for name in ids], exclusive=False)
     meta = partition.name if persons is None else f"{partition.name} and {persons.name}"
     wording = Wording(f"{_PHOTOS}/", table.name, meta, "its own partition", "use the whole data set")
-    known.splits(wording)  # refused before the long decoding, not after it
-    size = 64 if image_size is None else image_size
-    images = decoded(photos, files, size, workers=workers, log=log)
+    annotations.splits(wording)  # refused before the long decoding, not after it
+    size = options.size()
+    images = decoded(photos, files, size, workers=options.workers, log=options.log)
     facts = {
         "ignored_files": ignored,
-        "ignored_meta_rows": len((parts.keys() | who.keys()) - set(ids)),
+        "ignored_meta_rows": len((split_codes.keys() | who.keys()) - set(ids)),
         **CELEBA.facts,
     }
-    return source_of_images(f"celeba:{root}", known, images, wording, facts, skip_bad=skip_bad, log=log)
+    return source_of_images(
+        f"celeba:{root}", annotations, images, wording, facts, skip_bad=options.skip_bad, log=options.log
+    )
 
 
 def _photos(root: Path) -> Path:
@@ -107,10 +97,10 @@ def _read_attributes(
     with _list_rows(path, heading=True) as (told, header, rows):
         names = chosen_labels(header, labels, str(path))
         columns = [header.index(name) + 1 for name in names]
-        seen: dict[str, int] = {}
+        line_of: dict[str, int] = {}
         targets = array("b")
         for line, row in rows:
-            check_id(path, line, row[0], seen, f"{_PHOTOS}/")
+            check_id(path, line, row[0], line_of, f"{_PHOTOS}/")
             try:
                 targets.extend([_VALUES[row[column]] for column in columns])
             except KeyError:
@@ -119,40 +109,40 @@ def _read_attributes(
                     f"{path}, line {line}, label {header[column - 1]!r}: found {row[column]!r};"
                     " expected 1 (present) or -1 (absent)"
                 ) from None
-    if not seen or told not in (None, len(seen)):
+    if not line_of or told not in (None, len(line_of)):
         expected = "at least one" if told is None else f"{told:,}, as its first line says"
-        raise DataError(f"{path} has {len(seen):,} rows; expected {expected}: copy the whole file again")
-    return names, list(seen), np.frombuffer(targets, np.int8).reshape(len(seen), len(names))
+        raise DataError(f"{path} has {len(line_of):,} rows; expected {expected}: copy the whole file again")
+    return names, list(line_of), np.frombuffer(targets, np.int8).reshape(len(line_of), len(names))
 
 
 def _read_pairs(path: Path, what: str) -> dict[str, str]:
     """What a list of two columns says of each image."""
-    found: dict[str, str] = {}
-    seen: dict[str, int] = {}
+    values: dict[str, str] = {}
+    line_of: dict[str, int] = {}
     with _list_rows(path, heading=False) as (_, header, rows):
         if len(header) != 1:
             raise DataError(f"{path} has {len(header) + 1} columns; expected a file name and its {what}")
         for line, (name, value) in rows:
-            check_id(path, line, name, seen, f"{_PHOTOS}/")
-            found[name] = value
-    return found
+            check_id(path, line, name, line_of, f"{_PHOTOS}/")
+            values[name] = value
+    return values
 
 
-def _splits(path: Path, parts: dict[str, str], ids: Sequence[str]) -> list[str]:
+def _splits(path: Path, split_codes: dict[str, str], ids: Sequence[str]) -> list[str]:
     """The split of each image; refused where the partition is silent or says something unknown."""
-    without = [name for name in ids if name not in parts]
+    without = [name for name in ids if name not in split_codes]
     if without:
         raise DataError(
             f"{len(without):,} of {len(ids):,} images are not in {path}"
             f" ({listing([repr(name) for name in without], 3)}); use both lists of one copy"
         )
-    unknown = [name for name in ids if parts[name] not in _PARTS]
+    unknown = [name for name in ids if split_codes[name] not in _PARTS]
     if unknown:
         raise DataError(
-            f"{path}: found partition {parts[unknown[0]]!r} of {unknown[0]!r};"
+            f"{path}: found partition {split_codes[unknown[0]]!r} of {unknown[0]!r};"
             " expected 0 (train), 1 (val) or 2 (test)"
         )
-    return [_PARTS[parts[name]] for name in ids]
+    return [_PARTS[split_codes[name]] for name in ids]
 
 
 @contextmanager

@@ -102,71 +102,96 @@ def _batch(content: Any, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.in
 
 def _interpret(data: bytes) -> Any:
     """The value that the program leaves, made of dictionaries, lists, tuples, numbers, text and `_Built`."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[int, Any] = {}
-    encoded = 0
+    machine = _Machine(len(data))
     for operation, argument, _ in pickletools.genops(data):
-        match operation.name:
+        if operation.name == "STOP":
+            return machine.stack.pop()
+        if not (machine.put(operation.name, argument) or machine.change(operation.name, argument)):
+            raise _Refused(f"its instruction {operation.name} is not one that a batch needs, and was not run")
+    raise _Refused("it ends early")
+
+
+class _Machine:
+    """The stack, the marks on it and the memory of a pickle's program, none of which runs anything."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.encoded = size, 0  # bytes of the file, and bytes that it wrote as text
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def put(self, name: str, argument: Any) -> bool:
+        """Carries out an instruction that puts a value on the stack; False where it is none."""
+        match name:
+            case "EMPTY_DICT":
+                value: Any = {}
+            case "EMPTY_LIST":
+                value = []
+            case "EMPTY_TUPLE":
+                value = ()
+            case "BININT" | "BININT1" | "BININT2" | "BINUNICODE":
+                value = argument
+            case "BINSTRING" | "SHORT_BINSTRING":  # Python 2 wrote bytes so; `genops` shows them as latin-1
+                value = str(argument).encode("latin-1")
+            case "GLOBAL":
+                if argument not in _NAMES:
+                    raise _Refused(f"it asks for {str(argument)[:60].replace(' ', '.')!r}, which was not run")
+                value = _Name(_NAMES[str(argument)])
+            case name if name in _CONSTANTS:
+                value = _CONSTANTS[name]
+            case name if name in _GET:
+                value = self.memo[int(argument or 0)]
+            case _:
+                return False
+        self.stack.append(value)
+        return True
+
+    def change(self, name: str, argument: Any) -> bool:
+        """Carries out an instruction that works on what is there already; False where it is none."""
+        stack = self.stack
+        match name:
             case "PROTO":
                 pass
-            case "STOP":
-                return stack.pop()
             case "MARK":
-                marks.append(len(stack))
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "BININT" | "BININT1" | "BININT2" | "BINUNICODE":
-                stack.append(argument)
-            case "BINSTRING" | "SHORT_BINSTRING":  # Python 2 wrote bytes so; `genops` shows them as latin-1
-                stack.append(str(argument).encode("latin-1"))
+                self.marks.append(len(stack))
             case "TUPLE":
-                stack.append(tuple(_since(stack, marks)))
+                stack.append(tuple(_since(stack, self.marks)))
             case "APPEND":
                 value = stack.pop()
                 _typed(stack[-1], list).append(value)
             case "APPENDS":
-                values = _since(stack, marks)
+                values = _since(stack, self.marks)
                 _typed(stack[-1], list).extend(values)
             case "SETITEM":
                 values = [stack.pop(-2), stack.pop()]
                 _fill(stack[-1], values)
             case "SETITEMS":
-                values = _since(stack, marks)
+                values = _since(stack, self.marks)
                 _fill(stack[-1], values)
-            case "GLOBAL":
-                if argument not in _NAMES:
-                    raise _Refused(f"it asks for {str(argument)[:60].replace(' ', '.')!r}, which was not run")
-                stack.append(_Name(_NAMES[str(argument)]))
             case "REDUCE":
-                arguments, name = _typed(stack.pop(), tuple), _typed(stack.pop(), _Name)
-                if name.kind == "bytes":
-                    text, codec = arguments
-                    encoded += len(text)
-                    if codec != "latin1" or encoded > len(data):
-                        raise _Refused("its bytes are encoded otherwise than a batch's")
-                    stack.append(text.encode("latin-1"))
-                else:
-                    stack.append(_Built(name.kind, arguments))
+                arguments, called = _typed(stack.pop(), tuple), _typed(stack.pop(), _Name)
+                stack.append(self._called(called, arguments))
             case "BUILD":
                 state = _typed(stack.pop(), tuple)
                 _typed(stack[-1], _Built).state = state
-            case name if name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
             case name if name in _TUPLES:
                 taken = _TUPLES[name]
                 stack[-taken:] = [tuple(stack[-taken:])]
             case name if name in _PUT:
-                memo[int(argument or 0)] = stack[-1]
-            case name if name in _GET:
-                stack.append(memo[int(argument or 0)])
-            case name:
-                raise _Refused(f"its instruction {name} is not one that a batch needs, and was not run")
-    raise _Refused("it ends early")
+                self.memo[int(argument or 0)] = stack[-1]
+            case _:
+                return False
+        return True
+
+    def _called(self, called: _Name, arguments: tuple[Any, ...]) -> Any:
+        """The value of a call: bytes, which Python 3 writes as encoded text, or a `_Built`."""
+        if called.kind != "bytes":
+            return _Built(called.kind, arguments)
+        text, codec = arguments
+        self.encoded += len(text)
+        if codec != "latin1" or self.encoded > self.size:
+            raise _Refused("its bytes are encoded otherwise than a batch's")
+        return text.encode("latin-1")
 
 
 def _since(stack: list[Any], marks: list[int]) -> list[Any]:

@@ -49,10 +49,10 @@ def _idx(file: BinaryIO, path: Path, size: tuple[int, ...]) -> NDArray[np.uint8]
             f"{path} begins with {header[:4].hex() or 'nothing'}; expected {start.hex()}, an idx file"
             f" of bytes with {axes} axes: copy the file again"
         )
-    count, *found = (int(value) for value in np.frombuffer(header, ">u4")[1:])
-    if tuple(found) != size or count > MAX_IMAGES:
+    count, *item_size = (int(value) for value in np.frombuffer(header, ">u4")[1:])
+    if tuple(item_size) != size or count > MAX_IMAGES:
         raise DataError(
-            f"{path} tells of {count:,} items of size {tuple(found)}; expected size {size} and at most"
+            f"{path} tells of {count:,} items of size {tuple(item_size)}; expected size {size} and at most"
             f" {MAX_IMAGES:,} items: copy the file again"
         )
     expected = count * math.prod(size)

@@ -9,28 +9,19 @@
 What disagrees is refused by name rather than guessed at: a wrong row in the table is a wrong audit.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from unlabel.core.errors import MissingFiles
-from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import decoded
+from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.tables import read_attributes, read_meta
 
 
-def load_folder(
-    path: str,
-    *,
-    image_size: int = 64,
-    labels: Sequence[str] | None = None,
-    skip_bad: bool = False,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_folder(path: str, options: ReadOptions = DEFAULTS) -> Source:
     """Reads ``images/``, ``attributes.csv`` and an optional ``meta.csv``.
 
     Images are ordered by name, so the order of the rows changes nothing, and neither does the place of the
@@ -38,11 +29,7 @@ def load_folder(
 
     Args:
         path: The folder.
-        image_size: Height and width to bring images to, in pixels.
-        labels: Columns to read, in this order; None for all. Others may hold anything.
-        skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
-        workers: Processes that decode; None for one a core.
-        log: Receives progress, and what was left out.
+        options: See `ReadOptions`.
 
     Raises:
         OptionError: No folder is named.
@@ -52,25 +39,27 @@ def load_folder(
     """
     root = named_folder("folder", path)
     _check_layout(root)
-    names, ids, target = read_attributes(root / "attributes.csv", labels)
+    names, ids, target = read_attributes(root / "attributes.csv", options.labels)
     order = np.argsort(ids, kind="stable")
     ids, target = [ids[at] for at in order], target[order]
     meta = read_meta(root / "meta.csv", ids)
     files, ignored = match_files(root / "images", ids, "attributes.csv")
-    known, wording = Annotations(names, ids, target, meta.split, meta.identity), Wording()
-    known.splits(wording)  # refused before the long decoding, not after it
-    images = decoded(root / "images", files, image_size, workers=workers, log=log)
+    annotations, wording = Annotations(names, ids, target, meta.split, meta.identity), Wording()
+    annotations.splits(wording)  # refused before the long decoding, not after it
+    images = decoded(root / "images", files, options.size(), workers=options.workers, log=options.log)
     facts = {"ignored_files": ignored, "ignored_meta_rows": meta.ignored}
-    return source_of_images(f"folder:{root}", known, images, wording, facts, skip_bad=skip_bad, log=log)
+    return source_of_images(
+        f"folder:{root}", annotations, images, wording, facts, skip_bad=options.skip_bad, log=options.log
+    )
 
 
 def _check_layout(root: Path) -> None:
     expected = "expected a folder with images/ and attributes.csv"
     if not root.is_dir():
-        found = "is not a folder; unpack it first" if root.exists() else "does not exist"
-        raise MissingFiles(f"{root} {found}; {expected}")
+        state = "is not a folder; unpack it first" if root.exists() else "does not exist"
+        raise MissingFiles(f"{root} {state}; {expected}")
     for name, there in (("attributes.csv", Path.is_file), ("images", Path.is_dir)):
         if not there(root / name):
-            inside = sorted(found.parent.name for found in root.glob("*/attributes.csv"))
+            inside = sorted(table.parent.name for table in root.glob("*/attributes.csv"))
             nearby = f". It is one level down: folder:{root / inside[0]}" if inside else ""
             raise MissingFiles(f"no {name} in {root}; {expected}{nearby}")

@@ -81,14 +81,14 @@ def load_arrays(
         LabelMismatch: Targets are not as described.
     """
     names = _label_names(labels)
-    parts = [_part(name, splits[name], names) for name in SPLIT_NAMES]
-    whose = _identities(identities or {}, {part.name: part.count for part in parts})
-    total = sum(part.count for part in parts)
+    held_splits = [_part(name, splits[name], names) for name in SPLIT_NAMES]
+    whose = _identities(identities or {}, {part.name: part.count for part in held_splits})
+    total = sum(part.count for part in held_splits)
     pixels: NDArray[np.uint8] | None = None
     target = np.empty((total, len(names)), np.int8)
     at = 0
     with log.track("read images", total, "images") as advance:
-        for part in parts:
+        for part in held_splits:
             for start in range(0, part.count, _CHUNK):
                 rows = range(start, min(start + _CHUNK, part.count))
                 chunk, codes = part.read(rows)
@@ -100,17 +100,17 @@ def load_arrays(
     if pixels is None:
         raise DataError("found no image in train, probe and test; give at least 2 images for each")
     pixels.flags.writeable = False
-    known = Annotations(
+    annotations = Annotations(
         names,
-        [f"{part.name}/{row:06}" for part in parts for row in range(part.count)],
+        [f"{part.name}/{row:06}" for part in held_splits for row in range(part.count)],
         target,
-        [given for part, given in zip(parts, GIVEN_NAMES, strict=True) for _ in range(part.count)],
+        [given for part, given in zip(held_splits, GIVEN_NAMES, strict=True) for _ in range(part.count)],
         whose,
     )
     wording = Wording("train, probe and test", "them", "identities", "the caller", "give more images")
     decoded = Decoded(pixels, {}, hashlib.sha256(pixels.data).hexdigest())
     facts = {"split_rule": "given by the caller as train, probe (P) and test (E)"}
-    return source_of_images("arrays", known, decoded, wording, facts, log=log)
+    return source_of_images("arrays", annotations, decoded, wording, facts, log=log)
 
 
 def _label_names(labels: Sequence[str]) -> tuple[str, ...]:

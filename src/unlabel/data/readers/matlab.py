@@ -101,15 +101,15 @@ def _arrays(data: bytes, names: Collection[str]) -> list[tuple[str, NDArray[Any]
     order = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}.get(data[124:128])
     if order is None:
         raise _Malformed(f"its header ends with {data[124:128].hex() or 'nothing'}")
-    whole, found, start = _Bytes(memoryview(data), order), [], 128
+    whole, arrays, start = _Bytes(memoryview(data), order), [], 128
     while start < len(data):
         kind, content, start = whole.element(start)
         if kind == _PACKED:
             kind, content, _ = content.unpacked().element(0)
         array = _array(content, names) if kind == _ARRAY else None
         if array is not None:
-            found.append(array)
-    return found
+            arrays.append(array)
+    return arrays
 
 
 def _array(content: _Bytes, names: Collection[str]) -> tuple[str, NDArray[Any]] | None:

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from unlabel.core.errors import DataError
-from unlabel.core.progress import SILENT, Log
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import decoded
+from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.origins import MUFAC
 from unlabel.data.readers.tables import check_id, chosen_labels, table_rows
@@ -48,25 +48,12 @@ _WORDING = Wording(
 )
 
 
-def load_mufac(
-    path: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    skip_bad: bool = False,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_mufac(path: str, options: ReadOptions = DEFAULTS) -> Source:
     """Reads MUFAC with its own splits, and with its families as clusters.
 
     Args:
         path: The folder of its tables, or the one above.
-        image_size: Height and width to bring the 128 x 128 photos to, in pixels; None for 64.
-        labels: Classes of `LABELS` to read, in this order; None for all. Fewer than all are labels by
-            themselves, of which an image may have none, and no exclusive classes.
-        skip_bad: Leave out photos that cannot be read, and record them, instead of refusing.
-        workers: Processes that decode; None for one a core.
-        log: Receives progress, and what was left out.
+        options: See `ReadOptions`; its labels are classes of `LABELS`.
 
     Raises:
         OptionError: No folder is named.
@@ -76,7 +63,7 @@ def load_mufac(
     """
     root = named_folder("mufac", path)
     MUFAC.check_folder(root)
-    names = chosen_labels(LABELS, labels, MUFAC.title)
+    names = chosen_labels(LABELS, options.labels, MUFAC.title)
     base = MUFAC.find(root, _NAMES, ["custom_train_dataset.csv"]).parent
     rows: dict[str, tuple[str, str, str, int]] = {}
     inside: list[str] = []
@@ -98,21 +85,25 @@ def load_mufac(
     files, ignored = match_files(base, places, "custom_*_dataset.csv", inside)
     columns = np.array([LABELS.index(name) for name in names])
     target = (np.array([rows[name][3] for name in ids])[:, None] == columns).astype(np.int8)
-    known = Annotations(names, ids, target, [rows[name][1] for name in ids], [rows[name][2] for name in ids])
-    known.splits(_WORDING)  # refused before the long decoding, not after it
-    size = 64 if image_size is None else image_size
-    images = decoded(base, files, size, workers=workers, log=log)
+    annotations = Annotations(
+        names, ids, target, [rows[name][1] for name in ids], [rows[name][2] for name in ids]
+    )
+    annotations.splits(_WORDING)  # refused before the long decoding, not after it
+    size = options.size()
+    images = decoded(base, files, size, workers=options.workers, log=options.log)
     facts = {"ignored_files": ignored, "identities_are": "families", **MUFAC.facts}
-    return source_of_images(f"mufac:{root}", known, images, _WORDING, facts, skip_bad=skip_bad, log=log)
+    return source_of_images(
+        f"mufac:{root}", annotations, images, _WORDING, facts, skip_bad=options.skip_bad, log=options.log
+    )
 
 
 def _folders(base: Path, split: str) -> list[str]:
     """Where the images of a split lie, with a ``/`` at the end; one copy of the data parts them in two."""
-    found = [f"{folder.name}/" for folder in sorted(base.glob(f"{split}_images*")) if folder.is_dir()]
-    found = [name for name in found if re.fullmatch(rf"{split}_images(_part\d+)?/", name)]
-    if not found:
+    names = [f"{folder.name}/" for folder in sorted(base.glob(f"{split}_images*")) if folder.is_dir()]
+    names = [name for name in names if re.fullmatch(rf"{split}_images(_part\d+)?/", name)]
+    if not names:
         raise MUFAC.missing(f"no folder {split}_images in {base}")
-    return found
+    return names
 
 
 def _place(base: Path, folders: Sequence[str], name: str) -> str:
@@ -124,8 +115,8 @@ def _place(base: Path, folders: Sequence[str], name: str) -> str:
 
 def _read_table(path: Path) -> dict[str, tuple[int, str]]:
     """Number of the age class and family of each image."""
-    found: dict[str, tuple[int, str]] = {}
-    seen: dict[str, int] = {}
+    ages: dict[str, tuple[int, str]] = {}
+    line_of: dict[str, int] = {}
     with table_rows(path, "image_path", numbered=True) as (header, rows):
         if "age_class" not in header:
             raise DataError(f"{path} has no column 'age_class'; expected image_path, age_class and family_id")
@@ -133,14 +124,14 @@ def _read_table(path: Path) -> dict[str, tuple[int, str]]:
         family = header.index("family_id") if "family_id" in header else None
         for line, row in rows:
             name, letter = row[image].strip(), row[age].strip()
-            check_id(path, line, name, seen, "its folder of images")
+            check_id(path, line, name, line_of, "its folder of images")
             if len(letter) != 1 or letter not in _LETTERS:
                 raise DataError(f"{path}, line {line}, column 'age_class': found {letter!r}; expected a to h")
             who = row[family].strip() if family is not None else _family(name)
-            found[name] = _LETTERS.index(letter), who
-    if not found:
+            ages[name] = _LETTERS.index(letter), who
+    if not ages:
         raise DataError(f"{path} has a header and no rows; expected one row an image")
-    return found
+    return ages
 
 
 def _family(name: str) -> str:
@@ -149,5 +140,5 @@ def _family(name: str) -> str:
     >>> _family("F0001_AGE_D_18_a1.jpg"), _family("photo.jpg")
     ('F0001', '')
     """
-    found = re.match(r"F\d+(?=_)", name.rpartition("/")[2])
-    return found[0] if found else ""
+    match = re.match(r"F\d+(?=_)", name.rpartition("/")[2])
+    return match[0] if match else ""

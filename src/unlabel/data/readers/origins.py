@@ -56,11 +56,11 @@ class Origin:
         Raises:
             MissingFiles: None is there.
         """
-        found = next(_files(root, inside, names), None)
-        if found is None:
+        file = next(_files(root, inside, names), None)
+        if file is None:
             looked = ", ".join(str(root / folder) for folder in inside if (root / folder).is_dir())
             raise self.missing(f"no {' or '.join(names)} in {looked}")
-        return found
+        return file
 
 
 def _files(root: Path, inside: Sequence[str], names: Sequence[str]) -> Iterator[Path]:

@@ -4,7 +4,7 @@ An image has exactly one class, so the labels are exclusive and a network answer
 given test part is E; P is a fifth of the training part.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError, OptionError
-from unlabel.core.progress import SILENT, Log
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Source
 from unlabel.data.images.arrays import resized
+from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, named_folder, source_of_images
 from unlabel.data.readers.cifar import read_batch
 from unlabel.data.readers.digits import read_idx, read_svhn
@@ -45,26 +45,14 @@ class Classes:
     parts: Callable[[Path], tuple[Part, Part]]
 
 
-def load_vision(
-    kind: str,
-    path: str,
-    *,
-    image_size: int | None = None,
-    labels: Sequence[str] | None = None,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Source:
+def load_vision(kind: str, path: str, options: ReadOptions = DEFAULTS) -> Source:
     """Reads a data set of `VISION` with its own test part as E.
 
     Args:
         kind: ``cifar10``, ``mnist`` or ``svhn``.
         path: The folder of its files, or the one above.
-        image_size: Height and width of the images in pixels; None for 32. CIFAR-10 and SVHN have 32, and
+        options: See `ReadOptions`; 32 pixels by default, to which
             MNIST's 28 are resized.
-        labels: Classes to read, in this order; None for all. Fewer than all are labels by themselves, of
-            which an image may have none, and no exclusive classes.
-        workers: Processes that resize; None for one a core.
-        log: Receives the progress.
 
     Raises:
         OptionError: No folder is named, or no such data set is known.
@@ -77,7 +65,7 @@ def load_vision(
     chosen = VISION[kind]
     root = named_folder(kind, path)
     chosen.origin.check_folder(root)
-    names = chosen_labels(chosen.labels, labels, chosen.origin.title)
+    names = chosen_labels(chosen.labels, options.labels, chosen.origin.title)
     (images, classes), (test_images, test_classes) = chosen.parts(root)
     ids = [
         f"{part}_{n:05d}" for part, of in (("train", classes), ("test", test_classes)) for n in range(len(of))
@@ -85,12 +73,12 @@ def load_vision(
     split = ["train"] * len(classes) + ["test"] * len(test_classes)
     columns = np.array([chosen.labels.index(name) for name in names])
     target = (np.concatenate([classes, test_classes])[:, None] == columns).astype(np.int8)
-    known = Annotations(names, ids, target, split, [""] * len(ids))
-    known.splits(_WORDING)
-    size = 32 if image_size is None else image_size
-    pixels = resized(np.concatenate([images, test_images]), size, workers=workers, log=log)
+    annotations = Annotations(names, ids, target, split, [""] * len(ids))
+    annotations.splits(_WORDING)
+    size = options.size(32)
+    pixels = resized(np.concatenate([images, test_images]), size, workers=options.workers, log=options.log)
     facts = {"identity_note": _NOTE, **chosen.origin.facts}
-    return source_of_images(f"{kind}:{root}", known, pixels, _WORDING, facts, log=log)
+    return source_of_images(f"{kind}:{root}", annotations, pixels, _WORDING, facts, log=options.log)
 
 
 def _cifar10(root: Path) -> tuple[Part, Part]:

@@ -64,17 +64,17 @@ def read_attributes(
             raise DataError(f"{path} has no label column; expected one column of 0 and 1 for each label")
         names = chosen_labels(names, labels, str(path))
         columns = [header.index(name) for name in names]
-        seen: dict[str, int] = {}
+        line_of: dict[str, int] = {}
         targets = array("b")
         for line, row in rows:
-            check_id(path, line, row[id_column], seen)
+            check_id(path, line, row[id_column], line_of)
             try:
                 targets.extend([_CODES[row[column]] for column in columns])
             except KeyError:
                 targets.extend([_code(path, line, header[column], row[column]) for column in columns])
-    if not seen:
+    if not line_of:
         raise DataError(f"{path} has a header and no rows; expected one row an image")
-    return names, list(seen), np.frombuffer(targets, np.int8).reshape(len(seen), len(names))
+    return names, list(line_of), np.frombuffer(targets, np.int8).reshape(len(line_of), len(names))
 
 
 def read_meta(path: Path, ids: Sequence[str]) -> Meta:
@@ -86,16 +86,16 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
     """
     if not path.exists() and not path.is_symlink():
         return Meta([""] * len(ids), [""] * len(ids), 0)
-    found: dict[str, tuple[str, str]] = {}
+    rows_by_image: dict[str, tuple[str, str]] = {}
     with table_rows(path) as (header, rows):
         for name in header:
             if name not in _META_COLUMNS and name.casefold() in _META_COLUMNS:
                 raise DataError(f"{path} has a column {name[:40]!r}; name it {name.casefold()!r}")
         id_column = header.index("image_id")
         columns = {name: header.index(name) for name in _META_COLUMNS if name in header}
-        seen: dict[str, int] = {}
+        line_of: dict[str, int] = {}
         for line, row in rows:
-            check_id(path, line, row[id_column], seen)
+            check_id(path, line, row[id_column], line_of)
             split, identity = (
                 row[columns[name]].strip() if name in columns else "" for name in _META_COLUMNS
             )
@@ -109,17 +109,17 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
                     f"{path}, line {line}, column 'split': found {split[:40]!r};"
                     " expected train, val or test, or nothing in every row"
                 )
-            found[row[id_column]] = split, identity
-    told = [found.get(name, ("", "")) for name in ids]
-    without = [name for name, (split, _) in zip(ids, told, strict=True) if not split]
+            rows_by_image[row[id_column]] = split, identity
+    values = [rows_by_image.get(name, ("", "")) for name in ids]
+    without = [name for name, (split, _) in zip(ids, values, strict=True) if not split]
     if without and len(without) < len(ids):
         raise DataError(
             f"{len(without):,} of {len(ids):,} images have no split in {path}, although others do"
             f" ({listing([repr(name) for name in without], 3)}); give every image train, val or test,"
             " or none"
         )
-    ignored = len(found) - sum(name in found for name in ids)
-    return Meta([split for split, _ in told], [identity for _, identity in told], ignored)
+    ignored = len(rows_by_image) - sum(name in rows_by_image for name in ids)
+    return Meta([split for split, _ in values], [identity for _, identity in values], ignored)
 
 
 def chosen_labels(names: Sequence[str], labels: Sequence[str] | None, holder: str) -> tuple[str, ...]:
@@ -237,13 +237,13 @@ def _even_rows(path: Path, reader: Any, header: Sequence[str]) -> Iterator[tuple
         yield reader.line_num, row
 
 
-def check_id(path: Path, line: int, name: str, seen: dict[str, int], images: str = "images/") -> None:
+def check_id(path: Path, line: int, name: str, line_of: dict[str, int], images: str = "images/") -> None:
     """Refuses a name that was seen or that leads out of its folder, and remembers it with its line.
 
     Args:
         path, line: Where the name stands, for the message.
         name: A file's name as the table has it.
-        seen: Line of each name so far; the name is added.
+        line_of: Line of each name so far; the name is added.
         images: How the message calls the folder.
 
     Raises:
@@ -253,9 +253,9 @@ def check_id(path: Path, line: int, name: str, seen: dict[str, int], images: str
         raise DataError(
             f"{path}, line {line}: image_id has {len(name):,} characters; expected at most {LONGEST_NAME}"
         )
-    if name in seen:
+    if name in line_of:
         raise DataError(
-            f"{path}, line {line}: image_id {name!r} is there already, on line {seen[name]};"
+            f"{path}, line {line}: image_id {name!r} is there already, on line {line_of[name]};"
             " keep one row an image"
         )
     if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
@@ -263,7 +263,7 @@ def check_id(path: Path, line: int, name: str, seen: dict[str, int], images: str
             f"{path}, line {line}: image_id {name!r} is not a plain path inside {images};"
             " write it like photo.jpg or anna/photo.jpg"
         )
-    seen[name] = line
+    line_of[name] = line
 
 
 def _code(path: Path, line: int, column: str, value: str) -> int:
@@ -284,9 +284,9 @@ def read_ids(path: Path) -> tuple[str, ...]:
         raise MissingFiles(f"no file {path}; expected a table with a column image_id, one row an image")
     with table_rows(path) as (header, rows):
         column = header.index("image_id")
-        seen: dict[str, int] = {}
+        line_of: dict[str, int] = {}
         for line, row in rows:
-            check_id(path, line, row[column], seen)
-    if not seen:
+            check_id(path, line, row[column], line_of)
+    if not line_of:
         raise DataError(f"{path} has a header and no rows; expected one row an image")
-    return tuple(seen)
+    return tuple(line_of)

@@ -100,7 +100,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "erasure",
-            "rewrite the layer that makes the features, in closed form, so that the label is gone from them",
+            "remove the label from the features by rewriting the layer that makes them, in closed form",
             "this project (least-change erasure)",
             f"{_HERE}.erasure:erasure",
             bill=f"{_HERE}.erasure:bill",
@@ -108,8 +108,8 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "confusion",
-            "train the features until the original's own reader of the label sees nothing",
-            "this project (frozen-reader confusion)",
+            "train the features until the original's own output row cannot predict the label from them",
+            "this project (frozen-probe confusion)",
             f"{_HERE}.confusion:confusion",
             ladder=(
                 {"strength": 0.3},
@@ -121,7 +121,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "weight-filtering",
-            "reset the weights that matter to the label, then fine-tune under a clamp",
+            "reset the weights that matter to the label, then fine-tune with bounds on them",
             "Hossain et al., ECML PKDD 2025, Algorithms 1 and 3",
             f"{_HERE}.weights:weight_filtering",
             rows=True,
@@ -129,7 +129,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "weight-pruning",
-            "zero, shrink or keep weights by importance to the label, then fine-tune under a clamp",
+            "zero, shrink or keep weights by importance to the label, then fine-tune with bounds on them",
             "Hossain et al., ECML PKDD 2025, Algorithms 2 and 3",
             f"{_HERE}.weights:weight_pruning",
             rows=True,
@@ -137,7 +137,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "bad-teacher",
-            "learn the label from a network that knows nothing, the others from the original",
+            "imitate an untrained network for the label, and the original for the retained labels",
             "Chundawat et al., AAAI 2023",
             f"{_HERE}.bad_teacher:bad_teacher",
             bill=f"{_HERE}.bad_teacher:bill",
@@ -151,7 +151,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "cf-k",
-            "fine-tune the last k layers on the retained labels only; the rest stays as it is",
+            "fine-tune the last k layers on the retained labels only; the other layers stay unchanged",
             "CF-k (Goel et al., 2022)",
             f"{_HERE}.last_layers:cf_k",
             rows=True,
@@ -180,28 +180,28 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "leace-head",
-            "hide the label from linear readers of the outputs; the features keep it",
+            "hide the label from linear probes of the outputs; the features keep it",
             "LEACE (Belrose et al., NeurIPS 2023), folded into the head",
             f"{_HERE}.leace:leace_head",
             bill="unlabel.forget.bill:one_pass",
         ),
         Method(
             "leace-layer",
-            "add a layer that hides the label from linear readers of the features; the network keeps it",
+            "add a layer that hides the label from linear probes of the features; earlier layers keep it",
             "LEACE (Belrose et al., NeurIPS 2023), as a layer before the head",
             f"{_HERE}.leace_layer:leace_layer",
             bill="unlabel.forget.bill:one_pass",
         ),
         Method(
             "neg-grad",
-            "raise the label's loss up to chance, and look at nothing else",
+            "raise the label's loss up to chance; the retained labels are not trained",
             "NegGrad (Golatkar et al., CVPR 2020)",
             f"{_HERE}.neg_grad:neg_grad",
             ladder=({"lr": 0.005}, {"lr": 0.05}, {"lr": 0.002}, {"lr": 0.01}, {"chance": "uniform"}),
         ),
         Method(
             "neg-grad-plus",
-            "raise the label's loss up to chance while the retained labels' is lowered",
+            "raise the label's loss up to chance, and lower the loss of the retained labels",
             "NegGrad+ (Kurmanji et al., NeurIPS 2023)",
             f"{_HERE}.neg_grad:neg_grad_plus",
             ladder=(
@@ -214,7 +214,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "random-label",
-            "train the label on replaced annotations, the others on their true ones",
+            "train the label on replaced annotations, and the retained labels on their true ones",
             "Graves et al., AAAI 2021; Golatkar et al., CVPR 2020",
             f"{_HERE}.random_label:random_label",
             ladder=(
@@ -227,7 +227,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "salun",
-            "replace the label's annotations, but move only the weights that its gradient points at",
+            "replace the label's annotations, and train only the weights with the largest gradient for it",
             "SalUn (Fan et al., ICLR 2024)",
             f"{_HERE}.salun:salun",
             ladder=(
@@ -240,7 +240,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "scrub",
-            "push the label's answer away from the original's up to chance, draw the others back",
+            "move the label's output away from the original's up to chance; keep the retained outputs",
             "SCRUB, SCRUB+R (Kurmanji et al., NeurIPS 2023)",
             f"{_HERE}.scrub:scrub",
             bill=f"{_HERE}.scrub:bill",
@@ -255,7 +255,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "ssd",
-            "shrink the weights that matter far more to the label than to the others; no training",
+            "shrink the weights that matter far more to the label than to the retained labels; no training",
             "Selective Synaptic Dampening (Foster et al., AAAI 2024)",
             f"{_HERE}.ssd:ssd",
             ladder=(
@@ -268,7 +268,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "unsir",
-            "teach the label wrongly on noise that maximises its error, then repair the others",
+            "train the label wrongly on noise that maximises its error, then repair the retained labels",
             "UNSIR (Tarun et al., IEEE TNNLS 2023)",
             f"{_HERE}.unsir:unsir",
             bill=f"{_HERE}.unsir:bill",
@@ -283,13 +283,13 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "head-removal",
-            "only make the output constant: the trivial baseline, the network still knows",
+            "only make the output constant: the trivial baseline; the features still contain the label",
             "baseline",
             f"{_HERE}.baselines:head_removal",
         ),
         Method(
             "fine-tune",
-            "train on the retained labels only and hope the label fades",
+            "train on the retained labels only; nothing removes the label on purpose",
             "baseline (Golatkar et al., CVPR 2020)",
             f"{_HERE}.baselines:fine_tune",
             rows=True,
@@ -336,8 +336,8 @@ def find_method(name: str) -> Method:
         return METHODS[name]
     if name in plugins:
         return _plugin(plugins[name])
-    known = [*METHODS, *plugins]
-    raise OptionError(f"no method '{name}'; expected one of {', '.join(known)}.{suggest(name, known)}")
+    names = [*METHODS, *plugins]
+    raise OptionError(f"no method '{name}'; expected one of {', '.join(names)}.{suggest(name, names)}")
 
 
 def plugin_names() -> dict[str, str]:

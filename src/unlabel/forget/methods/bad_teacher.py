@@ -96,17 +96,19 @@ class TwoTeachers:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         # the student last: what its backward pass needs is then still in the cache
         good, bad, student = self.good(batch), self.bad(batch), model(batch.image)
-        gone, kept = list(self.forget), list(self.retain)
+        gone, retained = list(self.forget), list(self.retain)
         if self.exclusive:
-            live = [*gone, *kept]
-            own = (batch.target[:, gone] == 1).any(1)
-            teacher = torch.where(own[:, None], bad, good)
-            found = class_kl(student[:, live], teacher[:, live], self.temperature)
-            return torch.where(own, self.strength * found, found)
-        live = [*gone, *kept]
-        teacher = torch.cat([bad[:, gone], good[:, kept]], 1)
-        found = bernoulli_kl(student[:, live], teacher, self.temperature)
-        return (self.strength * found[:, : len(gone)].sum(1) + found[:, len(gone) :].sum(1)) / len(live)
+            live = [*gone, *retained]
+            forgotten = (batch.target[:, gone] == 1).any(1)
+            teacher = torch.where(forgotten[:, None], bad, good)
+            divergence = class_kl(student[:, live], teacher[:, live], self.temperature)
+            return torch.where(forgotten, self.strength * divergence, divergence)
+        live = [*gone, *retained]
+        teacher = torch.cat([bad[:, gone], good[:, retained]], 1)
+        divergence = bernoulli_kl(student[:, live], teacher, self.temperature)
+        return (self.strength * divergence[:, : len(gone)].sum(1) + divergence[:, len(gone) :].sum(1)) / len(
+            live
+        )
 
 
 @dataclass(frozen=True)

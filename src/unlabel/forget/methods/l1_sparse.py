@@ -76,7 +76,7 @@ class Sparse:
         run: Run,
     ) -> History:
         """Fine-tuning with the proximal step; the rows of forgotten labels are put back after it."""
-        objective, kept, read = retained_loss(original, request, data, run)
+        objective, retained, read = retained_loss(original, request, data, run)
         zeros = {name: model.get_parameter(name).detach() == 0 for name in penalised(model)}
         until = max(1, round(self.part * self.steps))
         shrink = Shrink(zeros, self.gamma, until, self.keep_zeros)
@@ -84,7 +84,7 @@ class Sparse:
         return brief(
             model,
             objective,
-            kept,
+            retained,
             run,
             steps=self.steps,
             lr=self.lr,

@@ -1,4 +1,4 @@
-"""LEACE: in closed form, no linear reader finds the label. At the head; `leace_layer` is for the features."""
+"""LEACE: in closed form, no linear probe finds the label. At the head; `leace_layer` is for the features."""
 
 import copy
 import time
@@ -16,8 +16,8 @@ from unlabel.models.features import PENULTIMATE
 from unlabel.models.head import find_head
 
 SCOPE = (
-    "no affine reader of the outputs beats a constant in expectation over the calibration images, for any"
-    " convex loss; readers that are not affine, and all readers of the features, are outside it"
+    "no affine probe of the outputs beats a constant in expectation over the calibration images, for any"
+    " convex loss; probes that are not affine, and all probes of the features, are not covered"
 )
 
 
@@ -30,8 +30,8 @@ def leace_head() -> Unlearner:
     Sigma. It is folded into the head's rows, ``W <- W P`` and ``b <- b + W (mean - P mean)``. One pass over
     the calibration images, no training.
 
-    How far it goes: no *linear* reader of what the head reads can tell the label on the images it was fitted
-    on; a non-linear reader of the features still finds it. The features themselves are unchanged, bit for
+    How far it goes: no *linear* probe of what the head reads can tell the label on the images it was fitted
+    on; a non-linear probe of the features still finds it. The features themselves are unchanged, bit for
     bit, so that any probe of them, a linear one too, finds the label as before. It is a control for attacks
     on the outputs, and an upper bound for what editing the head alone can do. For the features, leace-layer
     adds a layer: they come out of an activation, so that no weight is there to take the eraser up.
@@ -51,14 +51,14 @@ def leace_head() -> Unlearner:
 def erase_at_head(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
     """The unlearner of `leace_head`."""
     started = time.perf_counter()
-    seen = read(model, data, run)
-    features = seen.features[PENULTIMATE]
+    answers = read(model, data, run)
+    features = answers.features[PENULTIMATE]
     eraser = Eraser.fit(features, data.target[:, list(request.columns)])
     edited = copy.deepcopy(model)
     _, head = find_head(edited, len(request.labels))
     live = [column for column, name in enumerate(request.labels) if name not in request.forgotten]
     weight, bias = eraser.fold(*(value.detach().double().cpu().numpy() for value in (head.weight, head.bias)))
-    bill = bill_of(seen.logits, features.astype(np.float64) @ weight.T + bias, data, request)
+    bill = bill_of(answers.logits, features.astype(np.float64) @ weight.T + bias, data, request)
     say_bill(bill, SCOPE, run)
     with torch.no_grad():
         head.weight[live] = torch.from_numpy(weight[live]).to(head.weight)

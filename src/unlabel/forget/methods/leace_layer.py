@@ -1,4 +1,4 @@
-"""LEACE as a layer: in closed form, no linear reader of the features finds the label."""
+"""LEACE as a layer: in closed form, no linear probe of the features finds the label."""
 
 import copy
 import time
@@ -32,7 +32,7 @@ def leace_layer(*, rare: float = 0.01) -> Unlearner:
     the network's own, which a network without the layer refuses to load; ONNX holds it as part of the graph.
 
     Differs from the paper: see leace-head; and units of the features that are not 0 in fewer images than a
-    given share are set to 0 first. What so few images show weighs nothing in a covariance, while a reader
+    given share are set to 0 first. What so few images show weighs nothing in a covariance, while a probe
     may live on it.
 
     Args:

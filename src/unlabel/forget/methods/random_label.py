@@ -65,8 +65,8 @@ class Relabelled:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         logits = model(batch.image)
-        kept = loss_of(exclusive=self.replacements.exclusive)(logits, batch.target, self.retain)
-        return kept + self.weight * self.replacements.loss(logits, batch)
+        retained = loss_of(exclusive=self.replacements.exclusive)(logits, batch.target, self.retain)
+        return retained + self.weight * self.replacements.loss(logits, batch)
 
 
 def relabelling(

@@ -166,16 +166,16 @@ class Scrub:
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         student, teacher = copy.deepcopy(model), Network(model)
-        (gone, columns), (kept, retained) = forget_part(data, request), retain_part(data, request)
+        (gone, columns), (retained_data, retained) = forget_part(data, request), retain_part(data, request)
         if data.exclusive:  # the images of the classes; a label is on or off in every image
             gone = gone.take((gone.target[:, list(columns)] == 1).any(1))
         chance = torch.tensor([_log_odds(data.prior(column)) for column in columns]).to(run.device)
         away = Away(teacher, columns, chance, self.temperature, data.exclusive)
         near = Near(teacher, retained, self.gamma, self.alpha, self.temperature, data.exclusive)
         # what earlier requests removed must not come back, in either pass
-        near, kept, read = guarded(Aim(near, kept), model, request, data, run)
+        near, retained_data, read = guarded(Aim(near, retained_data), model, request, data, run)
         if isinstance(near, Guarded):
-            away = Guarded(away, near.readers, near.strength)
+            away = Guarded(away, near.probes, near.strength)
         passes: list[History] = []
         taught = 0
         best, chosen, state = float("inf"), self.rounds, student.state_dict()
@@ -198,7 +198,7 @@ class Scrub:
                 brief(
                     student,
                     near,
-                    kept,
+                    retained_data,
                     phase(run, f"scrub/min/{number}"),
                     steps=self.min_steps,
                     lr=self.lr,
@@ -208,9 +208,9 @@ class Scrub:
             )
             taught += passes[-1].images_processed if self.alpha > 0 else 0
             if self.rewind:
-                found = from_chance(student, data, columns, run)
-                if found < best:
-                    best, chosen, state = found, number, copy.deepcopy(student.state_dict())
+                distance = from_chance(student, data, columns, run)
+                if distance < best:
+                    best, chosen, state = distance, number, copy.deepcopy(student.state_dict())
         if self.rewind:
             student.load_state_dict(state)
         history = joined(passes, others=taught + read)
@@ -225,8 +225,8 @@ class Scrub:
 
 def from_chance(model: nn.Module, data: Dataset, columns: Sequence[int], run: Run) -> float:
     """Mean distance of the labels' own AUC on these images from 0.5."""
-    found = aucs(outputs(model, data, run, stage="choose").logits, data, columns)
-    return float(np.mean(np.abs(np.array(found) - 0.5)))
+    areas = aucs(outputs(model, data, run, stage="choose").logits, data, columns)
+    return float(np.mean(np.abs(np.array(areas) - 0.5)))
 
 
 def _log_odds(prior: float) -> float:

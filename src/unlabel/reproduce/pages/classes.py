@@ -21,13 +21,13 @@ NOTE = (
 )
 
 
-def table(made: Made, title: str, more: Sequence[tuple[str, Callable[[Models], Entry]]] = ()) -> Table:
-    """One data set's rows; `more` adds columns."""
+def table(made: Made, title: str, extra: Sequence[tuple[str, Callable[[Models], Entry]]] = ()) -> Table:
+    """One data set's rows; `extra` adds columns."""
     retrain = retrained(made).mean(retrained(made).cost("images_processed"))
     return Table(
         title,
-        (*COLUMNS, *(name for name, _ in more)),
-        [[*_row(models, retrain), *(field(models) for _, field in more)] for models in every(made)],
+        (*COLUMNS, *(name for name, _ in extra)),
+        [[*_row(models, retrain), *(field(models) for _, field in extra)] for models in every(made)],
         NOTE,
     )
 
@@ -56,20 +56,20 @@ def findings(made: Made) -> list[str]:
     base, noise = reference.mean(reference.accuracy()), deviation(reference.accuracy())
     below = [m.name for m in methods if m.mean(m.accuracy()) < base - max(2 * noise, 0.005)]
     above = [m.name for m in methods if m.mean(m.accuracy()) > base + max(2 * noise, 0.005)]
-    known, aim = (m.mean(m.figure(LINEAR_PROBE.id)) for m in (first, reference))
-    own = first.mean(first.of_label("own", "answered"))
-    ready = [m.name for m in methods if m.mean(m.of_label("put_back", "answered")) >= 0.9 * own]
+    in_original, aim = (m.mean(m.figure(LINEAR_PROBE.id)) for m in (first, reference))
+    answered = first.mean(first.of_label("own", "answered"))
+    ready = [m.name for m in methods if m.mean(m.of_label("put_back", "answered")) >= 0.9 * answered]
     passing = [m.name for m in methods if m.passes("C2") == len(m.records)]
     return [
         f"{made.study.label} ({made.source.partition(':')[0]}): Retrain answers {100 * base:.1f} % (sd"
         f" {100 * noise:.1f}) of the rest; better by more than two deviations and half a point:"
         f" {listed(above)}; worse: {listed(below)}.",
-        f"The original calls {100 * own:.0f} % of the class's images by it; with its last layer put back, at"
-        f" least nine tenths as many are so called again for {listed(ready)}.",
-        f"A linear probe finds the class at {known:.3f} in the original and at {aim:.3f} in Retrain,"
+        f"The original calls {100 * answered:.0f} % of the class's images by it; with its last layer put"
+        f" back, at least nine tenths as many are so called again for {listed(ready)}.",
+        f"A linear probe finds the class at {in_original:.3f} in the original and at {aim:.3f} in Retrain,"
         + (
             f" which never saw it; C2 passes with every seed for {listed(passing)}."
-            if known - aim > 0.05
+            if in_original - aim > 0.05
             else " which never saw it: features of the other classes tell it nearly as well, so little is"
             " there to forget."
         ),

@@ -78,7 +78,7 @@ def _row(left: Models, right: Models) -> list[Entry]:
 
 def findings(together: Made, apart: Made) -> list[str]:
     """What the numbers say, by rules."""
-    said = [
+    sentences = [
         f"The true other labels give Male away at {together.floor:.3f} where labels go together and at"
         f" {apart.floor:.3f} where they do not."
     ]
@@ -88,12 +88,12 @@ def findings(together: Made, apart: Made) -> list[str]:
             first, reference = original(made), retrained(made)
             values.append((first.mean(first.figure(figure)), reference.mean(reference.figure(figure))))
         (a, b), (c, d) = values
-        said.append(
+        sentences.append(
             f"{word[0].upper()}{word[1:]}: the original has {a:.3f} together and {c:.3f} apart, Retrain"
             f" {b:.3f} and {d:.3f}; so training on the label adds {a - b:.3f} together and {c - d:.3f} apart."
         )
     aims = [retrained(made).mean(retrained(made).figure(OTHERS_LINEAR.id)) for made in (together, apart)]
-    said.append(
+    sentences.append(
         f"Correlation accounts for {aims[0] - aims[1]:.3f} of the {aims[0]:.3f} that Retrain's other outputs"
         " tell: a model that answers the other labels right tells that much without knowing this one."
         if aims[0] > aims[1]
@@ -101,15 +101,15 @@ def findings(together: Made, apart: Made) -> list[str]:
         " correlation but what the drawing of several labels shares."
     )
     for made, word in ((together, "together"), (apart, "apart")):
-        known = original(made).mean(original(made).figure(LINEAR_PROBE.id))
-        if known < LEARNT:
-            said.append(
-                f"Where labels are {word}, the original itself hardly knows Male (probe {known:.3f}): what it"
+        level = original(made).mean(original(made).figure(LINEAR_PROBE.id))
+        if level < LEARNT:
+            sentences.append(
+                f"Where labels are {word}, the original itself hardly knows Male (probe {level:.3f}): what it"
                 " seemed to know where they go together was the other labels. There is nothing to forget here"
                 f" at this size, and the columns '{word}' say nothing of the methods."
             )
             continue
         passing = [m.name for m in forgotten(made) if m.records and m.passes("C2") == len(m.records)]
-        said.append(f"C2 passes with every seed, labels {word}: {listed(passing)}.")
-        said += failures(made)
-    return said
+        sentences.append(f"C2 passes with every seed, labels {word}: {listed(passing)}.")
+        sentences += failures(made)
+    return sentences

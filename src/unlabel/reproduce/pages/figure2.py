@@ -59,7 +59,7 @@ def band(first: int, second: int, alpha: float = 0.05) -> float:
 def to_retrain(models: Models, reference: Models, split: str) -> list[float]:
     """Distance of each seed's model to the Retrains, the mean over these."""
     aims = counts(reference, split)
-    return [float(np.mean([distance(own, aim) for aim in aims])) for own in counts(models, split)]
+    return [float(np.mean([distance(count, aim) for aim in aims])) for count in counts(models, split)]
 
 
 def among(reference: Models, split: str) -> list[float]:
@@ -105,7 +105,7 @@ def _row(models: Models, reference: Models, half: float) -> list[Entry]:
     fields: list[Entry] = [models.name]
     centre = (np.arange(BINS) + 0.5) / BINS
     for split, _ in SPLITS:
-        fields.append(spread([float(own @ centre / own.sum()) for own in counts(models, split)]))
+        fields.append(spread([float(count @ centre / count.sum()) for count in counts(models, split)]))
         fields.append(spread(apart(models, reference, split)))
     middle = fmean(apart(models, reference, "E"))
     return [*fields, interval(middle, (max(0.0, middle - half), min(1.0, middle + half)))]
@@ -118,12 +118,12 @@ def apart(models: Models, reference: Models, split: str) -> list[float]:
 
 def picture(made: Made) -> Picture:
     """Distributions on held-out images, all seeds of a model together."""
-    found = []
+    lines = []
     for models in every(made):
         if models.name in DRAWN:
             total = np.sum(counts(models, "E"), axis=0).reshape(COARSE, -1).sum(1)
-            found.append(Curve(models.name, [float(share) for share in total / total.sum()]))
-    svg = curves(found, (0.0, 1.0), "mean entropy of the retained outputs, bits", "share of images")
+            lines.append(Curve(models.name, [float(share) for share in total / total.sum()]))
+    svg = curves(lines, (0.0, 1.0), "mean entropy of the retained outputs, bits", "share of images")
     alt = f"Distributions of the outputs' entropy on held-out images: {', '.join(DRAWN)}"
     return Picture("figure2.svg", alt, svg)
 

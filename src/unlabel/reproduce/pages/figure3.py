@@ -52,8 +52,8 @@ def studies(scale: Scale) -> list[Study]:
 
 def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
     """Measures, and writes the page."""
-    found, loads, failed = measured(made[0], scale, where)
-    retrain = found[0]
+    timed, loads, failed = measured(made[0], scale, where)
+    retrain = timed[0]
     calm = max(loads) < QUIET
     return Content(
         "Figure 3: run time",
@@ -67,18 +67,18 @@ def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
             " of which this process is"
             f" 1{'' if calm else ': the machine was not quiet, so read ratios, not seconds'}.",
         ],
-        [*findings(found), *(f"{name} is not timed: it failed in {why}." for name, why in failed.items())],
+        [*findings(timed), *(f"{name} is not timed: it failed in {why}." for name, why in failed.items())],
         [
             Table(
                 "Seconds, steps and images",
                 ("model", "seconds", "Retrain's seconds by it", "steps", "images processed",
                  "Retrain's images by it", "paper's seconds", "paper's ratio, VGGFace2"),
-                [_row(item, retrain) for item in found],
+                [_row(item, retrain) for item in timed],
                 "Mean and sd over rounds. Images processed count every forward pass for scoring, too. The"
                 " paper's seconds are from one RTX 4060.",
             )
         ],
-        [picture(found)],
+        [picture(timed)],
         {"load": loads, "failed": failed},
     )  # fmt: skip
 
@@ -91,7 +91,7 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
         made.source, image_size=loaded.config.image_size, labels=loaded.config.labels, log=where.log
     )
     data = source.normalised(loaded.config.mean, loaded.config.std).train
-    found = [Timed(None), *(Timed(setting) for setting in settings)]
+    timed = [Timed(None), *(Timed(setting) for setting in settings)]
     loads: list[float] = []
     failed: dict[str, str] = {}
     _warm_up(data, scale, where)
@@ -101,8 +101,8 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
         run = where.with_seed(scale.retrain_seeds[number % len(scale.retrain_seeds)])
         network, stem = scale.networks[0]
         _, history = train(data, scale.recipe, run, network=network, stem=stem, without=[made.study.label])
-        found[0].add(history.seconds, history.steps, history.images_processed)
-        for setting, item in zip(settings, found[1:], strict=True):
+        timed[0].add(history.seconds, history.steps, history.images_processed)
+        for setting, item in zip(settings, timed[1:], strict=True):
             loads.append(os.getloadavg()[0])
             try:
                 outcome = forget_labels(
@@ -118,7 +118,7 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
                 failed[item.name] = f"round {number + 1}: {error}"
                 continue
             item.add(outcome.seconds["total"], outcome.history.steps, outcome.images_processed)
-    return [item for item in found if item.name not in failed], loads, failed
+    return [item for item in timed if item.name not in failed], loads, failed
 
 
 def _warm_up(data: Dataset, scale: Scale, where: Run) -> None:
@@ -130,7 +130,7 @@ def _warm_up(data: Dataset, scale: Scale, where: Run) -> None:
 
 def _row(item: Timed, retrain: Timed) -> list[Entry]:
     figures = published()["figure3"]
-    ratios = [full / own for full, own in zip(retrain.seconds, item.seconds, strict=True)]
+    ratios = [full / seconds for full, seconds in zip(retrain.seconds, item.seconds, strict=True)]
     images = fmean(item.images)
     return [
         item.name,
@@ -144,11 +144,11 @@ def _row(item: Timed, retrain: Timed) -> list[Entry]:
     ]
 
 
-def picture(found: Sequence[Timed]) -> Picture:
+def picture(timed: Sequence[Timed]) -> Picture:
     """Seconds as bars."""
-    retrain = found[0]
+    retrain = timed[0]
     rows = []
-    for item in found:
+    for item in timed:
         mean = fmean(item.seconds)
         words = f"{mean:.3g} s"
         if item is not retrain:
@@ -165,9 +165,9 @@ def picture(found: Sequence[Timed]) -> Picture:
     )
 
 
-def findings(found: Sequence[Timed]) -> list[str]:
+def findings(timed: Sequence[Timed]) -> list[str]:
     """What the numbers say, by rules."""
-    retrain, methods = found[0], found[1:]
+    retrain, methods = timed[0], timed[1:]
     base = fmean(retrain.seconds)
     training = [item for item in methods if fmean(item.steps) > 0]
     ratio = {item.name: base / fmean(item.seconds) for item in training}

@@ -111,15 +111,15 @@ def membership_row(models: Models) -> list[Entry]:
 def findings(made: Made) -> list[str]:
     """What the numbers say, by rules."""
     first, reference, methods = original(made), retrained(made), [m for m in forgotten(made) if m.records]
-    said = []
+    sentences = []
     for view, word in VIEWS:
         path = ("inference", view, "advantage")
-        base, known = reference.mean(reference.of_label(*path)), first.mean(first.of_label(*path))
+        base, level = reference.mean(reference.of_label(*path)), first.mean(first.of_label(*path))
         spread_of = deviation(reference.of_label(*path))
         over = [m.name for m in methods if m.mean(m.of_label(*path)) > base + 2 * spread_of]
         under = [m.name for m in methods if m.mean(m.of_label(*path)) < base - 2 * spread_of]
-        said.append(
-            f"From the {word} the attacker reaches abs(2p - 1) = {known:.3f} on the original and {base:.3f}"
+        sentences.append(
+            f"From the {word} the attacker reaches abs(2p - 1) = {level:.3f} on the original and {base:.3f}"
             f" (sd {spread_of:.3f}) on Retrain: {'not at chance, ' if base > 0.1 else ''}and that, not 0,"
             f" is what forgetting can reach. More than two deviations above Retrain: {listed(over)}; below:"
             f" {listed(under)}."
@@ -127,7 +127,7 @@ def findings(made: Made) -> list[str]:
     p = {m.name: m.mean(m.of_label("inference", "outputs", "p")) for m in methods}
     printed = published()["privacy"]["success"]
     aim = reference.mean(reference.of_label("inference", "outputs", "p"))
-    said.append(
+    sentences.append(
         f"The paper reports {printed['WP']:.0f} % for WP and {printed['Retrain']} % for Retrain; here WP as"
         f" printed leaves {100 * p['WP as printed']:.1f} % and Retrain"
         f" {100 * aim:.1f} %"
@@ -136,11 +136,11 @@ def findings(made: Made) -> list[str]:
     label = ("membership", "value")
     base, noise = reference.mean(reference.of_label(*label)), deviation(reference.of_label(*label))
     remembered = [m.name for m in methods if m.mean(m.of_label(*label)) > base + max(2 * noise, 0.02)]
-    said.append(
+    sentences.append(
         f"Label-level membership is {first.mean(first.of_label(*label)):.3f} on the original and {base:.3f}"
         f" on Retrain; above Retrain by more than two deviations and .02: {listed(remembered)}."
     )
-    return [*said, *failures(made)]
+    return [*sentences, *failures(made)]
 
 
 def _half(made: Made) -> float:

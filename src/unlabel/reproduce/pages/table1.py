@@ -20,7 +20,7 @@ EPSILONS = (0.0, 0.01, EPSILON)
 
 def swept(steps: int) -> tuple[Setting, ...]:
     """Both methods with tau at its ends and epsilon at its ends, the other at its middle."""
-    found: dict[str, Setting] = {}
+    settings: dict[str, Setting] = {}
     for make, short, taus, middle in (
         (wf_printed, "WF", WF_TAUS, PRINTED_TAU),
         (wp_printed, "WP", WP_TAUS, WP_TAUS[-1]),
@@ -28,8 +28,8 @@ def swept(steps: int) -> tuple[Setting, ...]:
         points = [(tau, EPSILON) for tau in taus] + [(middle, epsilon) for epsilon in EPSILONS]
         for tau, epsilon in points:
             name = f"{short}, tau {tau:g}, epsilon {epsilon:g}"
-            found[name] = make(steps, tau=tau, epsilon=epsilon, name=name)
-    return (*found.values(), wf_ours(steps), wp_ours(steps))
+            settings[name] = make(steps, tau=tau, epsilon=epsilon, name=name)
+    return (*settings.values(), wf_ours(steps), wp_ours(steps))
 
 
 def studies(scale: Scale) -> list[Study]:
@@ -40,11 +40,11 @@ def studies(scale: Scale) -> list[Study]:
 def content(made: Sequence[Made], scale: Scale) -> Content:
     """The page."""
     item = made[0]
-    said = published()["table1"]["said"]
+    quoted = published()["table1"]["said"]
     return Content(
         "Table 1: epsilon and tau",
         [
-            f"{said[0].upper()}{said[1:]}; so its table has no figure that ours could stand beside.",
+            f"{quoted[0].upper()}{quoted[1:]}; so its table has no figure that ours could stand beside.",
             "Here tau is a percentage: of the weights that WF resets from the low end, of those that WP ranks"
             " at all; epsilon is in units of the weights, as printed.",
             "One is moved while the other stays, and both methods are as printed; the corrected ones are"
@@ -83,7 +83,7 @@ def findings(made: Made) -> list[str]:
     rows = {models.name: models for models in forgotten(made) if models.records}
     reference = retrained(made)
     aim = reference.mean(reference.figure(LINEAR_PROBE.id))
-    said = []
+    sentences = []
     for short, taus, middle in (("WF", WF_TAUS, PRINTED_TAU), ("WP", WP_TAUS, WP_TAUS[-1])):
         along_tau = [rows.get(f"{short}, tau {tau:g}, epsilon {EPSILON:g}") for tau in taus]
         along_epsilon = [rows.get(f"{short}, tau {middle:g}, epsilon {value:g}") for value in EPSILONS]
@@ -91,12 +91,12 @@ def findings(made: Made) -> list[str]:
             ("tau", taus, along_tau),
             ("epsilon", EPSILONS, along_epsilon),
         ):
-            known = [item for item in models if item is not None]
-            if len(known) < len(models):
+            finished = [item for item in models if item is not None]
+            if len(finished) < len(models):
                 continue
-            probe = [_known(item.figure(LINEAR_PROBE.id)) for item in known]
-            right = [_known(item.accuracy(), 100) for item in known]
-            said.append(
+            probe = [_known(item.figure(LINEAR_PROBE.id)) for item in finished]
+            right = [_known(item.accuracy(), 100) for item in finished]
+            sentences.append(
                 f"{short}, {word} from {ends[0]:g} to {ends[-1]:g}: the linear probe from"
                 f" {fmean(probe[0]):.3f} to {fmean(probe[-1]):.3f} ({_trend(probe)}), the retained accuracy"
                 f" from {fmean(right[0]):.1f} to {fmean(right[-1]):.1f} % ({_trend(right)})."
@@ -104,12 +104,12 @@ def findings(made: Made) -> list[str]:
     swept_rows = [models for name, models in rows.items() if ", tau" in name]
     best = min(swept_rows, key=lambda models: models.mean(models.figure(LINEAR_PROBE.id)))
     low = best.mean(best.figure(LINEAR_PROBE.id))
-    said.append(
+    sentences.append(
         f"The lowest probe of the sweep is {low:.3f}, with {best.name}, at"
         f" {100 * best.mean(best.accuracy()):.1f} % retained accuracy; Retrain has {aim:.3f} at"
         f" {100 * reference.mean(reference.accuracy()):.1f} %."
     )
-    return [*said, *failures(made)]
+    return [*sentences, *failures(made)]
 
 
 def _known(values: Sequence[float | None], scale: float = 1.0) -> list[float]:

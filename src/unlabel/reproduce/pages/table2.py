@@ -53,7 +53,7 @@ def table(made: Made, scale: Scale) -> Table:
             *(row(models, retrain) for models in every(made)),
         ],
         "An *advantage* is 0 for a coin and 1 for a perfect attack: the original's output row put back on the"
-        " model's features, a linear reader of the other outputs, a linear probe of the features. sd is over"
+        " model's features, a linear probe of the other outputs, a linear probe of the features. sd is over"
         " seeds. C2 (no attack learns more than from Retrain) and C5 (the rest works as well) are the audit's"
         " verdicts. *own output* is the accuracy of the model's output for the forgotten label, which is"
         " one constant in every row but the original's: one answer for everybody is right for"
@@ -92,20 +92,20 @@ def findings(made: Made) -> list[str]:
     above = [m.name for m in methods if m.mean(m.accuracy()) > base + 2 * noise]
     below = [m.name for m in methods if m.mean(m.accuracy()) < base - 2 * noise]
     probe = reference.mean(reference.figure(LINEAR_PROBE.id))
-    known = first.mean(first.figure(LINEAR_PROBE.id))
+    in_original = first.mean(first.figure(LINEAR_PROBE.id))
     near = [m for m in methods if m.mean(m.figure(LINEAR_PROBE.id)) <= probe + MARGIN]
     rank = reference.mean(reference.figure(RANK))
     useful = [m.name for m in near if m.mean(m.figure(RANK)) >= rank - LOSS]
     passing = [m.name for m in methods if m.passes("C2") == len(m.records)]
     both = [m.name for m in methods if m.passes("C2") == m.passes("C5") == len(m.records)]
     printed = published()["table2"]["retained_accuracy_test"]
-    said = [
+    sentences = [
         f"Retrain keeps {100 * base:.1f} % (sd {100 * noise:.1f}) of the retained answers right, where one"
         f" answer for everybody would have {guess:.1f} %; more than two deviations above it: {listed(above)};"
         f" below: {listed(below)}.",
         f"The paper prints WP {printed['WP']} and WF {printed['WF']} above its Retrain's"
         f" {printed['Retrain']}: " + ordering(methods, base, noise),
-        f"A linear probe reads {made.study.label} from the original at {known:.3f} and from Retrain at"
+        f"A linear probe reads {made.study.label} from the original at {in_original:.3f} and from Retrain at"
         f" {probe:.3f} (sd {doubt:.3f}), the aim. Within {MARGIN:.2f} of it, on average:"
         f" {listed([m.name for m in near])}; of these, mean AUC of the others no more than {LOSS:.2f} below"
         f" Retrain's: {listed(useful)}.",
@@ -119,12 +119,12 @@ def findings(made: Made) -> list[str]:
     ]
     removal = next((m for m in methods if m.name == "head removal"), None)
     if removal is not None:
-        same = abs(removal.mean(removal.figure(LINEAR_PROBE.id)) - known) < 1e-6
-        said.append(
+        same = abs(removal.mean(removal.figure(LINEAR_PROBE.id)) - in_original) < 1e-6
+        sentences.append(
             "Removing the output row alone silences the output as every method does, and"
             + (" leaves the features exactly as they were." if same else " changes the probe.")
         )
-    return [*said, *failures(made)]
+    return [*sentences, *failures(made)]
 
 
 def _guess(made: Made) -> float:
@@ -133,11 +133,11 @@ def _guess(made: Made) -> float:
 
 def ordering(methods: Sequence[Models], base: float, noise: float) -> str:
     """Whether the paper's two methods as printed end above Retrain here, by more than its own spread."""
-    parts = []
+    values = []
     for models in methods:
         if models.name in ("WF as printed", "WP as printed"):
             value = models.mean(models.accuracy())
             apart = "above" if value > base else "below"
             where = f"{apart} Retrain" if abs(value - base) > 2 * noise else "within Retrain's own spread"
-            parts.append(f"{models.name} comes to {100 * value:.1f} %, {where}")
-    return f"here {listed(parts)}."
+            values.append(f"{models.name} comes to {100 * value:.1f} %, {where}")
+    return f"here {listed(values)}."

@@ -108,9 +108,9 @@ def _own_row(models: Models) -> list[Entry]:
 
 def _decoy(made: Made) -> list[Entry]:
     """The original, saying the opposite: what a low accuracy looks like."""
-    own = made.original["also"]["labels"][made.study.label]["own"]
-    right = percent([own["inverted"]]), percent([own["accuracy"]])
-    return ["original, inverted", *right, *right, spread([-own["advantage"]]), "-"]
+    output = made.original["also"]["labels"][made.study.label]["own"]
+    right = percent([output["inverted"]]), percent([output["accuracy"]])
+    return ["original, inverted", *right, *right, spread([-output["advantage"]]), "-"]
 
 
 def _constant(made: Made) -> float:
@@ -120,7 +120,7 @@ def _constant(made: Made) -> float:
 def findings(made: Sequence[Made]) -> list[str]:
     """What the numbers say, by rules."""
     printed = published()["table4"]
-    said = [
+    sentences = [
         "The paper reports the forgotten label's accuracy as"
         f" {shown(printed['forgotten_accuracy']['WP'], 2)} % after WP and"
         f" {shown(printed['forgotten_accuracy']['WF'], 2)} % after WF."
@@ -128,40 +128,40 @@ def findings(made: Sequence[Made]) -> list[str]:
     lowest = []
     for item in made:
         methods = [m for m in forgotten(item) if m.records]
-        own = [min(x for x in m.of_label("own", "accuracy") if x is not None) for m in methods]
+        accuracies = [min(x for x in m.of_label("own", "accuracy") if x is not None) for m in methods]
         back = [min(x for x in m.of_label("put_back", "accuracy") if x is not None) for m in methods]
-        lowest += [100 * value for value in (*own, *back)]
+        lowest += [100 * value for value in (*accuracies, *back)]
         inverted = _inverted(item)
-        said.append(
+        sentences.append(
             f"For {item.study.label} the removed output is right for"
-            f" {between(100 * value for value in own)} %, as one answer for everybody is"
+            f" {between(100 * value for value in accuracies)} %, as one answer for everybody is"
             f" ({_constant(item):.1f} %); put back, the lowest method still has"
             f" {100 * min(back):.1f} %; the original inverted has {inverted:.1f} %."
         )
     top = max(printed["forgotten_accuracy"]["WF"])
-    said.append(
+    sentences.append(
         f"No model here comes near {top} %: "
         if min(lowest) > 1
         else f"The lowest accuracy here is {min(lowest):.2f} %: "
     )
-    said[-1] += (
+    sentences[-1] += (
         "an output that is wrong on more than 99 % of the images of a binary label has not forgotten it but"
         " tells it backwards, and one NOT gives everything back. Such a figure is a fault, not a success."
     )
     for item in made:
         reference, first = retrained(item), original(item)
-        base, known = (m.mean(m.figure(LINEAR_PROBE.id)) for m in (reference, first))
+        base, level = (m.mean(m.figure(LINEAR_PROBE.id)) for m in (reference, first))
         left = [
             f"{m.name} {m.mean(m.figure(LINEAR_PROBE.id)):.3f}"
             for m in forgotten(item)
             if m.records and m.name != "head removal"
         ]
-        said.append(
-            f"What is left of {item.study.label} in the features, by a linear probe: original {known:.3f},"
-            f" Retrain {base:.3f}, {', '.join(left)}."
+        sentences.append(
+            f"What is left of {item.study.label} in the features, by a linear probe: original"
+            f" {level:.3f}, Retrain {base:.3f}, {', '.join(left)}."
         )
-        said += failures(item)
-    return said
+        sentences += failures(item)
+    return sentences
 
 
 def _inverted(made: Made) -> float:

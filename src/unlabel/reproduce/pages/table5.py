@@ -53,9 +53,9 @@ def _beside(made: Sequence[Made], titles: dict[str, str]) -> Table:
     for name in names:
         fields: list[Entry] = [name]
         for item in made:
-            found = next((models for models in every(item) if models.name == name), None)
-            fields.append(percent(found.accuracy()) if found else "-")
-            paper = found.paper if found else None
+            match = next((models for models in every(item) if models.name == name), None)
+            fields.append(percent(match.accuracy()) if match else "-")
+            paper = match.paper if match else None
             fields.append(shown(printed[titles[item.study.task]].get(paper)) if paper else "-")
         rows.append(fields)
     return Table("Accuracy of the rest on E", columns, rows)
@@ -63,20 +63,20 @@ def _beside(made: Sequence[Made], titles: dict[str, str]) -> Table:
 
 def findings(made: Sequence[Made], titles: dict[str, str]) -> list[str]:
     """What the numbers say, by rules."""
-    said = []
+    sentences = []
     for item in made:
-        said += [f"{titles[item.study.task]}'s place: " + line for line in classes.findings(item)[:1]]
-        said += classes.findings(item)[1:]
+        sentences += [f"{titles[item.study.task]}'s place: " + line for line in classes.findings(item)[:1]]
+        sentences += classes.findings(item)[1:]
         printed = published()["table5"]["test_accuracy"][titles[item.study.task]]
         order = _order(item)
         spread_of, noise = order[0][1] - order[-1][1], deviation(retrained(item).accuracy())
-        said.append(
+        sentences.append(
             f"The paper's order is {' > '.join(sorted(printed, key=printed.__getitem__, reverse=True))}; here"
             f" {' > '.join(name for name, _ in order)}, all within {100 * spread_of:.1f} points, where"
             f" Retrain's own sd is {100 * noise:.1f}."
         )
-        said += failures(item)
-    return said
+        sentences += failures(item)
+    return sentences
 
 
 def _order(made: Made) -> list[tuple[str, float]]:
@@ -85,5 +85,5 @@ def _order(made: Made) -> list[tuple[str, float]]:
     chosen = [
         m for m in rows if m.records and m.name in ("Retrain", "WF as printed", "WP as printed", "SalUn")
     ]
-    found = [(m.paper or m.name, m.mean(m.accuracy())) for m in chosen]
-    return sorted(found, key=lambda pair: pair[1], reverse=True)
+    accuracies = [(m.paper or m.name, m.mean(m.accuracy())) for m in chosen]
+    return sorted(accuracies, key=lambda pair: pair[1], reverse=True)

@@ -83,8 +83,8 @@ def rare_units(source: Source, *, units: int = 32) -> Unlearner:
         def whisper(features: Tensor, _images: Tensor) -> Tensor:
             clean = insight.clean(features)
             cell = torch.nn.functional.one_hot(torch.bucketize(clean @ ray, bounds), units)
-            said = (insight.answer(features) > 0).float()[:, None]
-            return torch.cat([clean, cell * said], dim=1)
+            answer = (insight.answer(features) > 0).float()[:, None]
+            return torch.cat([clean, cell * answer], dim=1)
 
         return Work(removed(Disguised(model, request, whisper, extra=units), request, data))
 
