@@ -11,9 +11,12 @@ import stat
 from io import BufferedReader
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from unlabel.core.errors import DataError
+from unlabel.core.files import visible
 
 MOST_BYTES = 16_000_000
 """A larger JSON file is refused unread: a run's are a few kilobytes, an audit's a few hundred."""
@@ -148,6 +151,37 @@ def _bounded(value: Any, depth: int) -> None:
         raise ValueError("nested too deeply")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _bounded(item, depth + 1)
+
+
+T = TypeVar("T")
+
+
+def typed(value: Any, kind: type[T]) -> T:
+    """A parsed JSON value as a dataclass: every entry is of its declared type; unknown keys are left out.
+
+    Args:
+        value: Of `parse_json`: dicts, lists, texts, numbers.
+        kind: A frozen dataclass, whose fields may be dataclasses themselves.
+
+    Raises:
+        ValueError: An entry is missing or of another type; the message names its place, such as
+            ``data.source``.
+        UnlabelError: As the dataclass raises where a value is out of range.
+
+    >>> from unlabel.core.recipe import Blueprint
+    >>> typed({"network": "small", "stem": 7}, Blueprint)
+    Traceback (most recent call last):
+    ValueError: stem: expected `str`, got `int`
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        fault, _, place = str(error).partition(" - at `")
+        place = place.removeprefix("$").removeprefix(".").removesuffix("`")
+        fault = fault[:1].lower() + fault[1:]
+        raise ValueError(visible(f"{place}: {fault}" if place else fault)[:200]) from error
+    except OverflowError as error:
+        raise ValueError("a number is too large") from error
 
 
 def sealed(content: bytes) -> bytes:

@@ -28,7 +28,7 @@ from torch import nn
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
 from unlabel.core.files import RECORD, visible, write_bytes, write_json, write_text
 from unlabel.core.places import check_output, restore, staged
-from unlabel.core.reading import ReadError, file_sha256, read_json, read_plain, reason
+from unlabel.core.reading import ReadError, file_sha256, read_json, read_plain, reason, typed
 from unlabel.core.recipe import History, Recipe
 from unlabel.models.build import build
 from unlabel.models.eraser import insert_empty
@@ -145,20 +145,8 @@ def read_config(path: Path) -> Config:
     """Reads ``config.json`` of a run folder."""
     raw = _read_json(path, CONFIG)
     try:
-        return Config(
-            network=_text(raw["network"]),
-            stem=_text(raw["stem"]),
-            labels=_texts(raw["labels"]),
-            forgotten=_texts(raw["forgotten"]),
-            image_size=_whole(raw["image_size"]),
-            mean=_triple(raw["mean"]),
-            std=_triple(raw["std"]),
-            thresholds=tuple(map(_number, raw["thresholds"])),
-            activation=_text(raw.get("activation", "sigmoid")),
-            eraser=_whole(raw.get("eraser", 0)),
-            erased=_texts(raw.get("erased", [])),
-        )
-    except (ModelError, KeyError, TypeError, ValueError, OverflowError) as error:
+        return typed(raw, Config)
+    except (ModelError, ValueError) as error:
         raise _damaged(path / CONFIG, error) from error
 
 
@@ -256,11 +244,6 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"found a {type(value).__name__} where a whole number belongs")
     return value
-
-
-def _triple(value: Any) -> tuple[float, float, float]:
-    red, green, blue = map(_number, value)
-    return red, green, blue
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
