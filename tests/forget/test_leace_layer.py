@@ -245,8 +245,8 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_keeps_the_layer_and_later_commands_build_on_it(erased: Path, run: Run) -> None:
     loaded = runs.load_run(erased / "less")
     assert (loaded.config.eraser, loaded.config.erased) == (rank_of(loaded.model), ("top",))
-    assert loaded.record["options"]["removed_variance"].keys() == {"middle", "bottom"}
-    assert loaded.record["options"]["silenced_units"] + 1 == loaded.config.eraser
+    assert loaded.record.options["removed_variance"].keys() == {"middle", "bottom"}
+    assert loaded.record.options["silenced_units"] + 1 == loaded.config.eraser
     record = forget_run("fine-tune", erased / "less", ["bottom"], erased / "later", run, steps=2)
     later = runs.load_run(erased / "later")
     assert later.config.eraser == loaded.config.eraser + 1

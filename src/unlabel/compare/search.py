@@ -182,9 +182,9 @@ class Hall:
                 "excess": max(over.values()),
                 "figure": max(over, key=lambda name: over[name]),
                 "loss": auc - own,
-                "steps": made.record["steps"],
-                "images_processed": made.record["images_processed"],
-                "seconds": made.record["seconds"]["total"],
+                "steps": made.record.steps,
+                "images_processed": made.record.images_processed,
+                "seconds": (made.record.seconds or {})["total"],
             }
         )
 
