@@ -7,6 +7,7 @@ not trusted is opened by `open_plain`, which opens regular files only.
 import hashlib
 import json
 import os
+import re
 import stat
 from io import BufferedReader
 from math import isfinite
@@ -155,6 +156,17 @@ def _bounded(value: Any, depth: int) -> None:
 
 T = TypeVar("T")
 
+KINDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "null",
+    "array": "a list",
+    "object": "an object",
+}
+"""What msgspec calls a kind of JSON value -> what a person does."""
+
 
 def typed(value: Any, kind: type[T]) -> T:
     """A parsed JSON value as a dataclass: every entry is of its declared type; unknown keys are left out.
@@ -171,17 +183,22 @@ def typed(value: Any, kind: type[T]) -> T:
     >>> from unlabel.core.recipe import Blueprint
     >>> typed({"network": "small", "stem": 7}, Blueprint)
     Traceback (most recent call last):
-    ValueError: stem: expected `str`, got `int`
+    ValueError: stem: expected text, got a whole number
     """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         fault, _, place = str(error).partition(" - at `")
         place = place.removeprefix("$").removeprefix(".").removesuffix("`")
-        fault = fault[:1].lower() + fault[1:]
+        fault = re.sub(r"`([a-z |]+)`", _in_words, fault[:1].lower() + fault[1:])
         raise ValueError(visible(f"{place}: {fault}" if place else fault)[:200]) from error
     except OverflowError as error:
         raise ValueError("a number is too large") from error
+
+
+def _in_words(kinds: re.Match[str]) -> str:
+    names = kinds[1].split(" | ")
+    return " or ".join(map(KINDS.__getitem__, names)) if KINDS.keys() >= {*names} else kinds[0]
 
 
 def sealed(content: bytes) -> bytes:

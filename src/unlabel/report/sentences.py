@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
+from unlabel.audit.document import Document
 from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
 from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
 from unlabel.report.sections.durability import lasting
 from unlabel.report.sections.provenance import split_size
-from unlabel.report.tables import Json, attack_rows, audited, how, label_rows, loss, row, strongest, targets
+from unlabel.report.tables import attack_rows, audited, how, label_rows, loss, row, strongest, targets
 
 # headline -> (tone of the page, the finding as a sentence about {labels})
 FINDINGS: Mapping[str, tuple[str, str]] = {
@@ -97,17 +98,17 @@ def core(headline: str) -> str:
     return max((known for known in FINDINGS if headline.startswith(known)), key=len, default="")
 
 
-def finding(audit: Json) -> tuple[str, str]:
+def finding(audit: Document) -> tuple[str, str]:
     """Tone (pass, fail or open) and the sentence that follows the headline."""
     labels = targets(audit)
     one = len(labels) <= 1
-    tone, sentence = FINDINGS.get(core(audit["headline"]), ("open", "see the claims below for {labels}."))
+    tone, sentence = FINDINGS.get(core(audit.headline), ("open", "see the claims below for {labels}."))
     words = {"is_": "is" if one else "are", "it": "it" if one else "them"}
     words |= {"it_stays": "it stays" if one else "they stay", "labels": spoken(labels) or "the label"}
     return tone, sentence.format(**words)
 
 
-def summary(audit: Json) -> list[tuple[str, str]]:
+def summary(audit: Document) -> list[tuple[str, str]]:
     """Short paragraphs, each with its lead: attacked, how strong, for how long, kept labels, not tested."""
     parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
     parts += [("Whether it lasts.", lasting(audit))]
@@ -115,7 +116,7 @@ def summary(audit: Json) -> list[tuple[str, str]]:
     return [(lead, text) for lead, text in parts if text]
 
 
-def _attacked(audit: Json) -> str:
+def _attacked(audit: Document) -> str:
     labels = targets(audit)
     sites = [group.given for group, _ in attack_rows(audit, labels[0] if labels else None)]
     found = strongest(audit, "after") or strongest(audit, "before")
@@ -129,7 +130,7 @@ def _attacked(audit: Json) -> str:
     )
 
 
-def _strength(audit: Json) -> str:
+def _strength(audit: Document) -> str:
     before, after = strongest(audit, "before"), strongest(audit, "after")
     if after is None or after.after is None:
         return ""
@@ -143,17 +144,15 @@ def _strength(audit: Json) -> str:
         who = f"{models} models" if models > 1 else "a model"
         text += f" The target is what the same attack reaches on {who} retrained without the label:"
         text += f" {reading(after.retrained)}"
-        text += (
-            f", and {number(after.comparison['margin'])} above it is allowed." if after.comparison else "."
-        )
-    floor = None if audit["data"].get("exclusive") else row(audit, FLOOR.id, after.label)
+        text += f", and {number(after.comparison.margin)} above it is allowed." if after.comparison else "."
+    floor = None if audit.data.exclusive else row(audit, FLOOR.id, after.label)
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {reading(floor.any)}."
     return text
 
 
-def _kept(audit: Json) -> str:
+def _kept(audit: Document) -> str:
     macro = row(audit, UTILITY_AUC_MEAN.id)
     if macro is None or macro.before is None or macro.after is None:
         return ""
@@ -167,7 +166,7 @@ def _kept(audit: Json) -> str:
     return text + (f". Hardest hit: {brief(worst[0])}, {number(-worst[1], signed=True)}." if worst else ".")
 
 
-def worst_label(audit: Json) -> tuple[str, float] | None:
+def worst_label(audit: Document) -> tuple[str, float] | None:
     """The kept label that lost most, and how much AUC; None when none lost visibly."""
     gone = audited(audit)
     losses = [
@@ -179,13 +178,13 @@ def worst_label(audit: Json) -> tuple[str, float] | None:
     return (label, change) if change >= NOTICED else None
 
 
-def _untested(audit: Json) -> str:
+def _untested(audit: Document) -> str:
     skipped = [
         f"{id_} ({claim_kind(id_).title.lower()})"
-        for id_, claim in sorted(audit["claims"].items())
-        if claim["verdict"] == "NOT_EVALUATED"
+        for id_, claim in sorted(audit.claims.items())
+        if claim.verdict == "NOT_EVALUATED"
     ]
-    heads = [text.split(": ")[0].rstrip(".") for text in audit["not_tested"]]
+    heads = [text.split(": ")[0].rstrip(".") for text in audit.not_tested]
     listed = "; ".join(head[:1].lower() + head[1:] for head in heads)
     text = f"{listed[:1].upper()}{listed[1:]}." if listed else ""
     if skipped:
@@ -193,19 +192,19 @@ def _untested(audit: Json) -> str:
     return text.strip()
 
 
-def banners(audit: Json) -> list[tuple[str, str, list[str]]]:
+def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     """Warnings above the numbers: (tone, sentence, reasons)."""
     found: list[tuple[str, str, list[str]]] = []
-    if not audit["valid"]:
+    if not audit.valid:
         text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
-        found.append(("fail", text, list(audit["invalid_because"])))
-    notes = [claim.get("notes") or {} for claim in audit["claims"].values()]
-    if unfair := [item for item in notes if item.get("finding") == "unfair reference"]:
-        runs = [str(item["run"]) for item in unfair[0].get("unfair_references") or ()]
+        found.append(("fail", text, list(audit.invalid_because)))
+    notes = [claim.notes for claim in audit.claims.values()]
+    if unfair := [item for item in notes if item.finding == "unfair reference"]:
+        runs = [item.run for item in unfair[0].unfair_references]
         text = "Unfair: a retrained model ranks the kept labels far worse than the original does. Nothing is"
         found.append(("open", f"{text} decided against it.", runs))
-    references = len(audit["models"].get("references") or ())
-    provisional = any(claim.get("provisional") for claim in audit["claims"].values())
+    references = len(audit.models.references or ())
+    provisional = any(claim.provisional for claim in audit.claims.values())
     if provisional and references >= 3:
         text = "Provisional: it is not recorded from which weights the original's training began."
         found.append(("open", text, []))
