@@ -95,7 +95,7 @@ def test_the_full_budget_has_its_picture_its_tables_and_a_sentence_each(make_ful
     assert "10; 70; —, 90, —" in text
     said = dict(summary(document_of(audit)))["Whether it lasts."]
     assert "annotated images, it tells +0.050 AUC more than retrained models do, at most +0.064;" in said
-    assert "at stage 3, a linear reader tells +0.076 advantage more than retrained models do" in said
+    assert "at stage 3, a linear probe tells +0.076 advantage more than retrained models do" in said
     # stages are no rows of the attacks on outputs and last features, whose strongest stands on top
     assert {found.layer for _, group in rows.attack_rows(document_of(audit), "Male") for found in group} == {
         None,

@@ -79,7 +79,7 @@ def test_a_failed_c5_without_a_reference_is_red_on_the_page_and_on_the_card(make
     audit = make_audit(references=0, headline="DISABLED, HARMFUL, NO REFERENCE")
     page = render(audit)
     assert '<span class="word fail">' in page
-    assert "the kept labels suffered" in Page(page).texts["headline"]
+    assert "the retained labels suffered" in Page(page).texts["headline"]
     assert "**DISABLED, HARMFUL, NO REFERENCE**" in card(audit)
 
 
@@ -90,7 +90,7 @@ def test_an_unfair_reference_is_named_above_the_numbers(make_audit: Make):
     audit["claims"]["C2"]["notes"] = {"finding": "unfair reference", "unfair_references": [{"run": run}]}
     [(tone, text, runs)] = banners(document_of(audit))
     assert (tone, runs) == ("open", [run])
-    assert text.startswith("Unfair: a retrained model ranks the kept labels far worse")
+    assert text.startswith("Unfair: a retrained model ranks the retained labels far worse")
     assert "runs/short&lt;b&gt;" in render(audit)
 
 

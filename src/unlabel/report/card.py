@@ -118,7 +118,7 @@ def _front(audit: Document, license_: str) -> Iterator[str]:
 
 
 def _results(audit: Document) -> list[Figure]:
-    """What the audit found of the unlearned model: attacks on forgotten labels, means over the kept ones."""
+    """What the audit found of the unlearned model: attacks on forgotten labels, means over retained ones."""
     gone = [*rows.audited(audit), None]
     found = [m for m in audit.metrics if m.model == "after" and m.label in gone]
     return [m for m in found if m.transform is None]  # of the model as it is
@@ -137,7 +137,7 @@ def _body(audit: Document) -> Iterator[str]:
     if earlier:
         yield f"- Forgotten earlier, and audited again: {plain(', '.join(earlier))}"
     kept = [name for name in after.labels if name not in rows.audited(audit)]
-    yield f"- Kept: {plain(', '.join(kept))}"
+    yield f"- Retained: {plain(', '.join(kept))}"
     yield from (f"- By: {plain(after.method or 'a method that is not recorded')}", "")
     yield from ("## How far", "", *_claims(audit), "", *_attacks(audit))
     yield from (plain(f"{lead} {text}") + "\n" for lead, text in sentences.summary(audit)[:3])

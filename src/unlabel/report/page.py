@@ -170,9 +170,6 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
     scale, marks, chance = plots.dumbbells(audit)
     attacked = [label for label in [*rows.audited(audit), None] if rows.attack_rows(audit, label)]
     excess = {label: plots.excesses(audit, label) for label in attacked}
-    models = audit.models
-    references = list(models.references or ())
-    newest = models.after or models.before
     return {
         "audit": audit,
         "tone": tone,
@@ -214,10 +211,24 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "labels": marks,
         "label_axis": scale,
         "chance": chance,
+        "controls": list(controls(audit)),
+        "references": len(audit.models.references or ()),
+        **_origin(audit),
+        "commands": views.commands(audit, command),
+        "flat": flat,
+        "seconds": provenance.total_seconds,
+        "place": provenance.place,
+    }
+
+
+def _origin(audit: Document) -> dict[str, Any]:
+    """What the page shows of models, data and costs."""
+    models, records = audit.models, audit.raw["models"]
+    references = list(models.references or ())
+    newest = models.after or models.before
+    return {
         "costs": provenance.cost_rows(audit),
         "unknown": provenance.UNKNOWN,
-        "references": len(references),
-        "controls": list(controls(audit)),
         "splits": provenance.splits(audit),
         "measures": rows.measures(audit),
         "measure_names": [item.name for item in in_group(MEASURES)],
@@ -225,18 +236,14 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "made": [
             (role, model, facts)
             for role, model, facts in [
-                ("Before", models.before, audit.raw["models"].get("before")),
-                ("After", models.after, audit.raw["models"].get("after")),
+                ("Before", models.before, records.get("before")),
+                ("After", models.after, records.get("after")),
                 *(
-                    (f"Retrained {at}", model, audit.raw["models"]["references"][at - 1])
+                    (f"Retrained {at}", model, records["references"][at - 1])
                     for at, model in enumerate(references, 1)
                 ),
             ]
             if model
         ],
-        "commands": views.commands(audit, command),
-        "flat": flat,
-        "seconds": provenance.total_seconds,
-        "place": provenance.place,
         "labelled": newest.labels if newest else (),
     }

@@ -21,13 +21,13 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "UNLEARNED BUT HARMFUL": (
         "fail",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, but the kept labels"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, but the retained labels"
         " suffered.",
     ),
     "UNLEARNED": (
         "pass",
         "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, and the"
-        " kept labels still work.",
+        " retained labels still work.",
     ),
     "RETRAIN-EQUIVALENT, NOT DURABLE": (
         "fail",
@@ -36,18 +36,18 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": (
         "open",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the retained labels"
         " still work. Whether that lasts could not be decided.",
     ),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": (
         "pass",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the retained labels"
         " still work. Whether that lasts was not tested.",
     ),
     "DISABLED, HARMFUL, NO REFERENCE": (
         "fail",
-        "the model no longer answers for {labels}, but the kept labels suffered. Without a retrained model to"
-        " compare with, nobody can say how far the forgetting goes.",
+        "the model no longer answers for {labels}, but the retained labels suffered. Without a retrained model"
+        " to compare with, nobody can say how far the forgetting goes.",
     ),
     "DISABLED, NOT DURABLE, NO REFERENCE": (
         "fail",
@@ -61,7 +61,8 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "INCONCLUSIVE, HARMFUL": (
         "fail",
-        "the kept labels suffered, and these measurements do not settle how far {labels} {is_} forgotten.",
+        "the retained labels suffered, and these measurements do not settle how far {labels} {is_}"
+        " forgotten.",
     ),
     "INCONCLUSIVE": ("open", "these measurements do not settle how far {labels} {is_} forgotten."),
 }
@@ -83,9 +84,9 @@ CONTROLS: Mapping[str, tuple[str, str]] = {
     "bias_shift": ("Decoy: output pushed down", "Always says no, but still ranks. Must fail C1."),
     "inverted": ("Decoy: output turned round", "Says the opposite of what it knows. Must fail C1."),
     "head_zero": ("Decoy: output row zeroed", "Only the output is silenced. Must fail C2."),
-    "raw_image": ("The image itself", "What a reader of raw pixels finds, with no model at all."),
+    "raw_image": ("The image itself", "What a probe of raw pixels finds, with no model at all."),
     "random_init": ("An untrained network", "What features give away before any learning."),
-    "floor": ("The true other labels", "What error-free answers on the kept labels give away."),
+    "floor": ("The true other labels", "What error-free answers on the retained labels give away."),
 }
 
 
@@ -109,10 +110,13 @@ def finding(audit: Document) -> tuple[str, str]:
 
 
 def summary(audit: Document) -> list[tuple[str, str]]:
-    """Short paragraphs, each with its lead: attacked, how strong, for how long, kept labels, not tested."""
+    """Short paragraphs, each with its lead: attacked, how strong, how long, retained labels, not tested."""
     parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
     parts += [("Whether it lasts.", lasting(audit))]
-    parts += [("What it cost the kept labels.", _kept(audit)), ("What was not tested.", _untested(audit))]
+    parts += [
+        ("What it cost the retained labels.", _retained(audit)),
+        ("What was not tested.", _untested(audit)),
+    ]
     return [(lead, text) for lead, text in parts if text]
 
 
@@ -152,7 +156,7 @@ def _strength(audit: Document) -> str:
     return text
 
 
-def _kept(audit: Document) -> str:
+def _retained(audit: Document) -> str:
     macro = row(audit, UTILITY_AUC_MEAN.id)
     if macro is None or macro.before is None or macro.after is None:
         return ""
@@ -167,7 +171,7 @@ def _kept(audit: Document) -> str:
 
 
 def worst_label(audit: Document) -> tuple[str, float] | None:
-    """The kept label that lost most, and how much AUC; None when none lost visibly."""
+    """The retained label that lost most, and how much AUC; None when none lost visibly."""
     gone = audited(audit)
     losses = [
         (found.label, change)
@@ -201,7 +205,9 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     notes = [claim.notes for claim in audit.claims.values()]
     if unfair := [item for item in notes if item.finding == "unfair reference"]:
         runs = [item.run for item in unfair[0].unfair_references]
-        text = "Unfair: a retrained model ranks the kept labels far worse than the original does. Nothing is"
+        text = (
+            "Unfair: a retrained model ranks the retained labels far worse than the original does. Nothing is"
+        )
         found.append(("open", f"{text} decided against it.", runs))
     references = len(audit.models.references or ())
     provisional = any(claim.provisional for claim in audit.claims.values())

@@ -215,7 +215,7 @@ def _as_auc(own: Row) -> Row:
 
 
 def measures(audit: Document) -> list[tuple[str, list[Row | None]]]:
-    """The other measures of every kept label, in the registry's order."""
+    """The other measures of every retained label, in the registry's order."""
     ids = [item.id for item in in_group(MEASURES)]
     kept = dict.fromkeys(m.label for m in audit.metrics if m.id in ids and m.label)
     return [(label, [row(audit, id_, label) for id_ in ids]) for label in kept]

@@ -35,7 +35,7 @@ def eyebrow(audit: Document) -> str:
 
 
 def cards(audit: Document) -> Iterator[dict[str, Any]]:
-    """The four numbers: attack, kept labels, weights, time."""
+    """The four numbers: attack, retained labels, weights, time."""
     before, after = rows.strongest(audit, "before"), rows.strongest(audit, "after")
     targets, after_model = rows.targets(audit), audit.models.after or ModelRecord()
     if before and after and before.before and after.after:
@@ -61,7 +61,7 @@ def cards(audit: Document) -> Iterator[dict[str, Any]]:
         )
         kept = sum(not mark.forgotten for mark in plots.dumbbells(audit)[1])
         yield {
-            "title": f"{kept} kept label{'s' * (kept != 1)}: mean AUC",
+            "title": f"{kept} retained label{'s' * (kept != 1)}: mean AUC",
             "value": f"{numbers.number(macro.before.value)} → {numbers.number(macro.after.value)}",
             "notes": notes,
         }

@@ -232,7 +232,7 @@ def _relearnt(audit: Document) -> str:
     sides = {"this model": last.after, "the original": last.before, "retrained ones": last.retrained}
     words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
-        f"A new reader that is shown {found.sizes[-1]} annotated images tells"
+        f"A new probe that is shown {found.sizes[-1]} annotated images tells"
         f" {brief(label) if len(targets(audit)) > 1 else spoken(targets(audit)) or NOTHING} with an AUC of"
         f" {', '.join(words)}."
     )

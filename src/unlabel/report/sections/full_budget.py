@@ -50,7 +50,7 @@ def tuned(audit: Document, label: str) -> list[Deep]:
 
 
 def staged(audit: Document, label: str) -> list[Deep]:
-    """Linear readers of the stages before the last features."""
+    """Linear probes of the stages before the last features."""
     places = sorted({(m.layer, m.id) for m in audit.metrics if is_stage(m.layer) and m.label == label})
     return [
         Deep(spoken(layer or ""), "linear, bits" if found.any.unit == "bits" else "linear", found, Noted())
@@ -74,7 +74,7 @@ def spoken(layer: str) -> str:
 
 
 def closest(tuned: list[Deep], staged: list[Deep]) -> list[Deep]:
-    """Every training, and of every stage the reader closest to its margin; none without a verdict."""
+    """Every training, and of every stage the probe closest to its margin; none without a verdict."""
     by_stage: dict[str, list[Deep]] = {}
     for item in staged:
         if item.compared:
@@ -102,7 +102,7 @@ def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
     """What the two tests found, a sentence each, of the label and the test closest to its limit."""
     for of, template in (
         (tuned, "Trained as a whole on {images} annotated images, it tells"),
-        (staged, "Below its last features, at {stage}, a linear reader tells"),
+        (staged, "Below its last features, at {stage}, a linear probe tells"),
     ):
         every = [item for label in labels for item in of(audit, label) if item.compared]
         if every:

@@ -59,8 +59,8 @@ def membership(audit: Document) -> dict[str, Any] | None:
     texts = [
         f"{lead} tells training images from others with an AUC of {reading(found.after)}" + _target(found)
         for lead, found in [
-            ("The model's own loss on the kept labels", sample),
-            (f"How sure a new reader is of {brief(label.label or '') if label else ''}", label),
+            ("The model's own loss on the retained labels", sample),
+            (f"How sure a new probe is of {brief(label.label or '') if label else ''}", label),
         ]
         if found and found.after
     ]
