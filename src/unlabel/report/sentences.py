@@ -46,8 +46,8 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "DISABLED, HARMFUL, NO REFERENCE": (
         "fail",
-        "the model no longer answers for {labels}, but the retained labels suffered. Without a retrained model"
-        " to compare with, nobody can say how far the forgetting goes.",
+        "the model no longer answers for {labels}, but the retained labels suffered. Without a retrained"
+        " model to compare with, nobody can say how far the forgetting goes.",
     ),
     "DISABLED, NOT DURABLE, NO REFERENCE": (
         "fail",
