@@ -191,6 +191,8 @@ def main() -> None:
     original = load_run(given.run)
     data = source_of(original.config, original.record, None, skip_bad=False, run=run).train
     plan = original.record.blueprint
+    if plan is None:
+        parser.error("the run has no recorded recipe; name one made by unlabel train")
     recipe = plan.recipe
     images = round(given.part * DEFAULT_IMAGES)
     names = given.methods.split(",") if given.methods else [n for n, m in METHODS.items() if not m.alias_of]
