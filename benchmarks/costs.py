@@ -29,6 +29,7 @@ from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods import METHODS
 from unlabel.runs.folder import load_run
+from unlabel.runs.origin import Plan
 from unlabel.runs.record import source_of
 from unlabel.testing.passes import Passes, count_passes
 from unlabel.training import fit as training
@@ -90,10 +91,10 @@ def reference(model: nn.Module, data: Dataset, run: Run, recipe: Recipe) -> floa
         return seconds(lambda: training.fit(fresh, objective, data, replace(recipe, epochs=1), run))[0]
 
 
-def options_of(method: str, part: float, plan: dict[str, Any]) -> dict[str, Any]:
+def options_of(method: str, part: float, plan: Plan) -> dict[str, Any]:
     """A method's own lengths, shortened by a common factor."""
     if method == "retrain":
-        return {"blueprint": Blueprint(plan["network"], plan["stem"], Recipe(epochs=1))}
+        return {"blueprint": Blueprint(plan.network, plan.stem, Recipe(epochs=1))}
     defaults = {name: item.default for name, item in METHODS[method].options().items()}
     return {name: max(1, round(part * value)) for name, value in defaults.items() if name.endswith("steps")}
 
@@ -189,8 +190,10 @@ def main() -> None:
     run = engine.start(accelerator="cpu")
     original = load_run(given.run)
     data = source_of(original.config, original.record, None, skip_bad=False, run=run).train
-    plan = original.record["blueprint"]
-    recipe = Recipe(**plan["recipe"])
+    plan = original.record.blueprint
+    if plan is None:
+        parser.error("the run has no recorded recipe; name one made by unlabel train")
+    recipe = plan.recipe
     images = round(given.part * DEFAULT_IMAGES)
     names = given.methods.split(",") if given.methods else [n for n, m in METHODS.items() if not m.alias_of]
     costs_of: dict[str, list[Cost]] = {name: [] for name in names}

@@ -609,4 +609,4 @@ def test_same_weights_have_the_digest_of_their_run(runs: Path) -> None:
 
     run = unlabel.open_run(runs / "less")
     assert hashlib.sha256(packed(run.model)).hexdigest() == run.sha256
-    assert (run.path, run.config.forgotten, run.record["method"]) == (runs / "less", ("top",), "head-removal")
+    assert (run.path, run.config.forgotten, run.record.method) == (runs / "less", ("top",), "head-removal")

@@ -317,8 +317,8 @@ def test_the_commands_work_on_two_processes(tmp_path: Path) -> None:
         )
     for name in ("base", "less"):
         one, two = (runs.load_run(tmp_path / f"{name}{devices}") for devices in (1, 2))
-        assert two.record["processes"] == 2
-        assert one.record["steps"] == two.record["steps"]
+        assert two.record.processes == 2
+        assert one.record.steps == two.record.steps
         for key, value in one.model.state_dict().items():
             if "num_batches" not in key:
                 # BatchNorm over 16 images divides by small deviations: rounding grows through 6 layers

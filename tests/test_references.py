@@ -84,9 +84,9 @@ def test_references_repeat_the_recipe_with_seeds_of_their_own(made, runs, tmp_pa
     original = read_record(runs / "base")
     for seed, path in enumerate(found, start=5):
         record, config = read_record(path), read_config(path)
-        assert (record["seed"], record["method"], record["without"]) == (seed, "train", ["top"])
-        assert record["blueprint"] == original["blueprint"]  # batch size 32, though the place says 64
-        assert record["data"]["digest"] == original["data"]["digest"]
+        assert (record.seed, record.method, record.without) == (seed, "train", ("top",))
+        assert record.blueprint == original.blueprint  # batch size 32, though the place says 64
+        assert record.digest == original.digest
         assert config.forgotten == ("top",)
     by_hand = engine.start(accelerator="cpu", batch_size=32, seed=5)
     source = f"folder:{made / 'photos'}"
@@ -144,8 +144,8 @@ def test_what_references_would_cost_is_said_where_there_are_none(runs, command) 
     found = json.loads((runs / "less" / "audit.json").read_text("utf-8"))
     cost = found["models"]["reference_cost"]
     record = read_record(runs / "base")
-    assert cost["images"] == record["images_processed"] == 96  # 80 photos, in three batches of 32
-    assert cost["seconds"] == pytest.approx(record["seconds"]["train"], rel=1e-5)
+    assert cost["images"] == record.images_processed == 96  # 80 photos, in three batches of 32
+    assert cost["seconds"] == pytest.approx(record.seconds["train"], rel=1e-5)
     assert cost["command"] == "unlabel audit less --before base --make-references 3"
     assert (
         "3 references would take about 96 images each, about 1 s each (estimated from the original's"
@@ -175,7 +175,7 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
     found = make(adopted, 3, epochs=1, lr=0.05)
     config, record = read_config(found[0]), read_record(found[0])
     assert (config.mean, config.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
-    assert record["blueprint"]["recipe"]["lr"] == 0.05
+    assert record.blueprint.recipe.lr == 0.05
     assert make(adopted, 3, epochs=1, lr=0.05) == found
     with pytest.raises(OptionError, match="is a run with another recipe; expected a reference of this audit"):
         make(adopted, 3, epochs=2, lr=0.05)

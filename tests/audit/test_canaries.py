@@ -192,7 +192,7 @@ def test_a_run_remembers_its_canaries_and_so_do_its_children(runs):
     plain = tiny_world(images=800).source.train
     for name in ("base", "less"):
         config, record = read_config(runs / name), read_record(runs / name)
-        assert record["data"]["facts"]["canaries"]["count"] == 40
+        assert record.data.facts["canaries"]["count"] == 40
         source = source_of(config, record, None, skip_bad=False, run=engine.start(accelerator="cpu"))
         for label, item in listed["labels"].items():
             column = source.labels.index(label)
@@ -236,7 +236,7 @@ def test_references_are_trained_with_the_same_canaries(runs):
     where = engine.start(accelerator="cpu")
     case = open_case(runs / "less", runs / "base", [], where, None)
     made = make_references(case, 1, where)
-    assert read_record(made[0])["data"]["facts"]["canaries"]["labels"] == ["top", "bottom"]
+    assert read_record(made[0]).data.facts["canaries"]["labels"] == ["top", "bottom"]
     assert make_references(case, 1, where) == made
 
 
@@ -253,10 +253,10 @@ def test_a_changed_list_or_changed_data_is_refused(runs, tmp_path):
     finally:
         file.write_text(content, "utf-8")
     other = write_folder(tmp_path / "other", tiny_world(images=400).source)
-    config, record = read_config(runs / "base"), dict(read_record(runs / "base"))
+    config, record = read_config(runs / "base"), read_record(runs / "base")
     source = source_of(config, record, f"folder:{other}", skip_bad=False, run=where)
     assert "canaries" not in source.facts
-    record["data"] = {**record["data"], "source": f"folder:{other}"}
+    record = replace(record, data=replace(record.data, source=f"folder:{other}"))
     with pytest.raises(DataError, match="has changed"):
         source_of(config, record, None, skip_bad=False, run=where)
 

@@ -28,7 +28,7 @@ from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, insert_eraser
 from unlabel.models.features import outputs
 from unlabel.runs.config import Config
-from unlabel.runs.folder import Loaded
+from unlabel.runs.folder import Loaded, Record
 from unlabel.statistics.estimate import auc
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.stage import network, stage
@@ -58,7 +58,7 @@ def sets(world):
 def loaded(model, labels, tmp_path, name="model"):
     half = (0.5, 0.5, 0.5)
     config = Config("small", "imagenet", tuple(labels), (), SIZE, half, (0.25, 0.25, 0.25), half)
-    return Loaded(tmp_path / name, model, config, {}, name)
+    return Loaded(tmp_path / name, model, config, Record(), name)
 
 
 def test_a_stage_ends_with_its_last_output_of_that_size(world, run):

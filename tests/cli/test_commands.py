@@ -210,8 +210,8 @@ def test_requests_accumulate_over_runs(command, base, photos, tmp_path: Path) ->
         assert ran.code == 0
     loaded = load_run(tmp_path / "two")
     assert loaded.config.forgotten == ("top", "bottom")
-    assert loaded.record["labels"] == ["bottom"]
-    assert loaded.record["parent"]["run"] == str(tmp_path / "one")
+    assert loaded.record.labels == ("bottom",)
+    assert loaded.record.parent.run == str(tmp_path / "one")
     logits = loaded.model(torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     assert logits.std(0).gt(0).tolist() == [False, True, False]
     ran = command("forget", "retrain", "two", "--labels", "middle", "--out", "three", "--quiet")

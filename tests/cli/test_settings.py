@@ -147,8 +147,8 @@ def test_a_command_says_what_it_read_and_from_where(command, photos, toml, tmp_p
     from unlabel.runs.folder import read_record
 
     record = read_record(tmp_path / "run")
-    assert record["blueprint"]["batch_size"] == 48
-    assert record["blueprint"]["recipe"]["epochs"] == 1
+    assert record.blueprint.batch_size == 48
+    assert record.blueprint.recipe.epochs == 1
     assert command("methods").err == ""
 
 

@@ -245,8 +245,8 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_keeps_the_layer_and_later_commands_build_on_it(erased: Path, run: Run) -> None:
     loaded = runs.load_run(erased / "less")
     assert (loaded.config.eraser, loaded.config.erased) == (rank_of(loaded.model), ("top",))
-    assert loaded.record["options"]["removed_variance"].keys() == {"middle", "bottom"}
-    assert loaded.record["options"]["silenced_units"] + 1 == loaded.config.eraser
+    assert loaded.record.options["removed_variance"].keys() == {"middle", "bottom"}
+    assert loaded.record.options["silenced_units"] + 1 == loaded.config.eraser
     record = forget_run("fine-tune", erased / "less", ["bottom"], erased / "later", run, steps=2)
     later = runs.load_run(erased / "later")
     assert later.config.eraser == loaded.config.eraser + 1
@@ -263,9 +263,9 @@ def test_a_run_keeps_the_layer_and_later_commands_build_on_it(erased: Path, run:
         ({"eraser": 2000}, "tensors differ, such as '8.eraser"),
         ({"eraser": -1}, "eraser -1; expected 0 to 4,096"),
         ({"eraser": 10**9}, "expected 0 to 4,096"),
-        ({"eraser": 1.0}, "whole number"),
+        ({"eraser": 1.5}, "eraser: expected a whole number"),
         ({"erased": ["nose"]}, "erased labels that are not among its labels"),
-        ({"erased": "top"}, "list of names"),
+        ({"erased": "top"}, "erased: expected a list, got text"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(erased: Path, change, says: str, tmp_path: Path) -> None:

@@ -54,12 +54,12 @@ def test_the_chain_leads_back_to_the_training(line: Path) -> None:
 
 def test_a_record_sums_up_all_ancestors(line: Path) -> None:
     record = read_record(line / "two")
-    assert [entry["sha256"] for entry in record["ancestors"]] == [
+    assert [entry.sha256 for entry in record.ancestors] == [
         file_sha256(line / name / "model.safetensors") for name in ("one", "base")
     ]
-    assert record["ancestors"][0]["sha256"] == record["parent"]["sha256"]
-    assert record["ancestors"][0]["labels"] == ["top"]
-    assert record["ancestors"][1]["method"] == "train"
+    assert record.ancestors[0].sha256 == record.parent.sha256
+    assert record.ancestors[0].labels == ("top",)
+    assert record.ancestors[1].method == "train"
 
 
 def test_ancestors_that_are_gone_are_still_told(line: Path) -> None:
@@ -99,7 +99,7 @@ def test_runs_from_before_ancestors_were_recorded_are_told_as_far_as_they_are_th
 def test_a_run_made_from_an_old_one_records_what_can_be_known(line: Path) -> None:
     change(line / "one", ancestors=None)
     forget_run("head-removal", line / "one", ["bottom"], line / "three", engine.start(accelerator="cpu"))
-    assert [entry["method"] for entry in read_record(line / "three")["ancestors"]] == [
+    assert [entry.method for entry in read_record(line / "three").ancestors] == [
         "head-removal",
         "train",
     ]

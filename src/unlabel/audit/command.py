@@ -166,7 +166,7 @@ class SharedOutputs:
             used: What a larger budget reads; needed for any but quick.
         """
         case, used = self.case, used or Used()
-        digest = (case.original.record.get("data") or {}).get("digest")
+        digest = case.original.record.digest
         inputs = AuditInputs(
             self.before,
             after,
@@ -236,11 +236,11 @@ def model_record(loaded: Loaded) -> Mapping[str, Any]:
         "run": str(loaded.path),
         "sha256": loaded.sha256,
         "network": config.network,
-        "weights": record.get("total"),
+        "weights": record.total,
         "labels": list(config.labels),
         "forgotten": list(config.forgotten),
         **{
-            key: record.get(key)
+            key: record.raw.get(key) if key == "parent" else getattr(record, key)
             for key in (
                 "method", "options", "seed", "changed", "total", "images_used", "images_processed",
                 "steps", "seconds", "device", "processes", "versions", "start", "parent", "command",

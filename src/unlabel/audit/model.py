@@ -30,7 +30,7 @@ from unlabel.data.dataset import Source
 from unlabel.models.custom import one_line
 from unlabel.models.head import check_head
 from unlabel.runs.config import Config
-from unlabel.runs.folder import Loaded, load_run, packed
+from unlabel.runs.folder import Loaded, Record, load_run, packed
 from unlabel.runs.record import planted_again
 
 Model: TypeAlias = nn.Module | Loaded | str | Path
@@ -138,7 +138,7 @@ def _case(
     unlearned = _loaded(after, "after", alike)
     retrained = [_loaded(item, f"reference {at}", alike) for at, item in enumerate(references, 1)]
     if original.in_memory:
-        original = replace(original, record={**original.record, "start": start})
+        original = replace(original, record=replace(original.record, start=start))
     models = [original, unlearned, *retrained]
     _check_names(models)
     source = source.with_labels(config.labels).normalised(config.mean, config.std)
@@ -178,7 +178,7 @@ def _loaded(model: Any, role: str, config: Callable[[nn.Module], Config]) -> Loa
         ) from error
     total = sum(weight.numel() for weight in copied.parameters())
     digest = hashlib.sha256(packed(copied)).hexdigest()
-    return Loaded(Path(role), copied, config(copied), {"total": total}, digest, in_memory=True)
+    return Loaded(Path(role), copied, config(copied), Record(total=total), digest, in_memory=True)
 
 
 def _config(model: nn.Module, source: Source, forgotten: Sequence[str]) -> Config:

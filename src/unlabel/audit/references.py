@@ -9,7 +9,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import ceil
@@ -24,6 +24,7 @@ from unlabel.core.files import RECORD
 from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.data.canaries import CanaryPlan
 from unlabel.runs.folder import read_config, read_record
+from unlabel.runs.origin import Plan, Record
 from unlabel.runs.record import blueprint_of, canaries_of
 from unlabel.training.run import train_run
 
@@ -43,13 +44,10 @@ class Job:
     place: Run
 
     @property
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> Plan:
         """The recipe as a run folder records it."""
-        return {
-            **self.blueprint.to_json(),
-            "batch_size": self.place.batch_size,
-            "micro_batch": self.place.micro_batch,
-        }
+        made = self.blueprint
+        return Plan(made.network, made.stem, made.recipe, self.place.batch_size, self.place.micro_batch)
 
 
 def check_count(count: int) -> None:
@@ -116,7 +114,7 @@ def make_references(
 
 
 def _train(job: Job, case: Case, command: str) -> None:
-    config, remembered = case.original.config, case.original.record.get("data") or {}
+    config, remembered = case.original.config, case.original.record.data
     train_run(
         case.source.name,
         job.out,
@@ -129,7 +127,7 @@ def _train(job: Job, case: Case, command: str) -> None:
         without=case.request.masked,
         normalisation=(config.mean, config.std),
         canaries=_canaries(case),
-        skip_bad=bool((remembered.get("facts") or {}).get("skipped_bad")),
+        skip_bad=bool(remembered and remembered.skipped_bad),
         command=command,
     )
 
@@ -154,7 +152,7 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
     """
     path, config = case.original.path, case.original.config
     given = {"epochs": epochs, "lr": lr}
-    if case.original.record.get("blueprint"):
+    if case.original.record.blueprint:
         blueprint, place = blueprint_of(case.original.record, where)
         for name, value in given.items():
             recorded = getattr(blueprint.recipe, name)
@@ -175,8 +173,8 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
 
 def seeds_of(case: Case, count: int) -> list[int]:
     """The first seeds after the original's that no related run has used."""
-    seeds = [record.get("seed") for record in _line(case.original.record)]
-    used = {*seeds, *(item.record.get("seed") for item in case.references)}
+    seeds = [record.seed for record in _line(case.original.record)]
+    used = {*seeds, *(item.record.seed for item in case.references)}
     chosen, at = [], seeds[-1] if isinstance(seeds[-1], int) else 0
     while len(chosen) < count:
         at = (at + 1) % SEEDS
@@ -185,10 +183,10 @@ def seeds_of(case: Case, count: int) -> list[int]:
     return chosen
 
 
-def _line(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _line(record: Record) -> list[Record]:
     """A run's record and those of its ancestors, as far as they are there; the last one was trained."""
     line, paths = [record], set()
-    while (parent := (line[-1].get("parent") or {}).get("run")) and parent not in paths:
+    while (parent := line[-1].parent and line[-1].parent.run) and parent not in paths:
         if not (Path(parent) / RECORD).is_file():
             break
         paths.add(parent)
@@ -230,10 +228,10 @@ def is_finished(job: Job, case: Case) -> bool:
         raise OptionError(f"{job.out} exists and is no whole run ({error}); {advice}") from error
     wanted = replace(case.original.config, forgotten=case.request.masked)
     same = {
-        "method": record.get("method") == "train",
-        "recipe": record.get("blueprint") == job.plan,
-        "seed": record.get("seed") == job.place.seed,
-        "data": (record.get("data") or {}).get("digest") == case.source.facts.get("digest"),
+        "method": record.method == "train",
+        "recipe": record.blueprint == job.plan,
+        "seed": record.seed == job.place.seed,
+        "data": record.digest == case.source.facts.get("digest"),
         "canaries": canaries_of(record) == (case.source.facts.get("canaries") or {}),
         "network, labels or input": all(getattr(config, name) == getattr(wanted, name) for name in SHAPE),
     }
@@ -256,13 +254,13 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
         speed; ``estimated_from``; ``command``; and all of it as a ``sentence`` without the command.
     """
     assert case.after is not None
-    plan = case.original.record.get("blueprint")
+    plan = case.original.record.blueprint
     command = ["unlabel", "audit", str(case.after.path), "--before", str(case.original.path)]
     command += ["--data", data] if data else []
     command += ["--make-references", str(REFERENCES)]
     if plan:
-        steps = Recipe(**plan["recipe"]).steps(len(case.source.train), plan["batch_size"])
-        images = steps * plan["batch_size"]
+        steps = plan.recipe.steps(len(case.source.train), plan.batch_size)
+        images = steps * plan.batch_size
     else:
         images = len(case.source.train)
     rate, basis = speed(case)
@@ -286,26 +284,26 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
 
 def reference_seconds(case: Case) -> tuple[float | None, float | None, str | None]:
     """Seconds of one reference, training images a second, and whose: None where the record does not tell."""
-    plan = case.original.record.get("blueprint")
+    plan = case.original.record.blueprint
     rate, basis = speed(case)
     if not plan or not rate:
         return None, rate, basis
-    steps = Recipe(**plan["recipe"]).steps(len(case.source.train), plan["batch_size"])
-    return steps * plan["batch_size"] / rate, rate, basis
+    steps = plan.recipe.steps(len(case.source.train), plan.batch_size)
+    return steps * plan.batch_size / rate, rate, basis
 
 
 def speed(case: Case) -> tuple[float | None, str | None]:
     """Training images a second on the record, and whose: the original's training, or the forgetting's."""
-    later: Mapping[str, Any] = case.after.record if case.after else {}
-    sources: tuple[tuple[Mapping[str, Any], str, str], ...] = (
+    later = case.after.record if case.after else Record()
+    sources: tuple[tuple[Record, str, str], ...] = (
         (case.original.record, "train", "the original's training"),
         (later, "repair", "the forgetting's repair"),
         (later, "train", "the forgetting's training"),
     )
     for record, stage, whose in sources:
-        images, seconds = record.get("images_processed"), (record.get("seconds") or {}).get(stage)
+        images, seconds = record.images_processed, (record.seconds or {}).get(stage)
         if images and seconds:
-            return images / seconds, f"{whose} on {record.get('device', 'its machine')}"
+            return images / seconds, f"{whose} on {record.device or 'its machine'}"
     return None, None
 
 

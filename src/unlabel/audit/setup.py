@@ -29,7 +29,6 @@ from unlabel.runs.folder import CANARIES, Loaded, load_run
 from unlabel.runs.record import planted_source
 
 TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
-MADE, ADOPTED = "train", "adopt"  # methods that forget nothing
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Case:
     @property
     def start_known(self) -> bool:
         """Whether it is recorded from which weights the original's training began."""
-        return self.original.record.get("start", "unknown") != "unknown"
+        return self.original.record.start not in (None, "unknown")
 
 
 def open_case(run: Path, before: Path, references: Sequence[Path], where: Run, data: str | None) -> Case:
@@ -185,12 +184,12 @@ def as_answered(source: Source, config: Config, path: Path) -> Source:
 
 def request_of(after: Loaded, before: Loaded) -> Request:
     """The labels that a run forgot and its original did not; also those whose output row was kept."""
-    rows = after.record.get("rows")
-    if rows:
-        count = rows.get("count") if isinstance(rows, dict) else None
+    record = after.record
+    if record.rows:
+        count = record.rows.count
         raise NothingToForget(
             f"{after.path} keeps its labels: it forgot {f'{count:,} ' if count else ''}single annotations of"
-            f" {', '.join(after.record['labels'])}, but an audit asks about whole labels (C6 reads single"
+            f" {', '.join(record.labels or ())}, but an audit asks about whole labels (C6 reads single"
             " annotations of a label that was forgotten); audit a run that forgot a whole label"
         )
     if after.config.labels != before.config.labels:
@@ -198,7 +197,7 @@ def request_of(after: Loaded, before: Loaded) -> Request:
             f"{after.path} has the labels {', '.join(after.config.labels[:3])} ..., but {before.path} has"
             f" {', '.join(before.config.labels[:3])} ...; expected the run it was made from"
         )
-    asked = set() if after.record.get("method") in (MADE, ADOPTED) else set(after.record["labels"])
+    asked = set(record.labels or ()) if record.forgets else set()
     gone = asked | set(after.config.forgotten)
     new = [name for name in after.config.labels if name in gone and name not in before.config.forgotten]
     if not new:
@@ -237,7 +236,7 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
 
 def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
     """In what the references were made otherwise than the original, in sentences."""
-    sentences, recipe = [], before.record.get("blueprint")
+    sentences, recipe = [], before.record.blueprint
     for reference in references:
         if not recipe:
             sentences.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
@@ -246,15 +245,11 @@ def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
                 f"how {reference.path} was trained is not recorded; it may differ from {before.path}"
             )
             continue
-        elif reference.record.get("blueprint") != recipe:
+        elif reference.record.blueprint != recipe:
             sentences.append(f"{reference.path} was trained by another recipe than {before.path}")
-        if _digest(reference) != _digest(before):
+        if reference.record.digest != before.record.digest:
             sentences.append(f"{reference.path} was trained on other data than {before.path}")
     return sentences
-
-
-def _digest(loaded: Loaded) -> str | None:
-    return (loaded.record.get("data") or {}).get("digest")
 
 
 def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets:

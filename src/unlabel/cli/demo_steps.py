@@ -112,8 +112,9 @@ def _finished(path: Path, expected: dict[str, object], source: str, epochs: floa
     if not (path / RECORD).is_file() or force:
         return False
     record = read_record(path)
-    same = {key: record.get(key) for key in expected} == expected
-    if not same or record["data"]["source"] != source or record["blueprint"]["recipe"]["epochs"] != epochs:
+    same = {key: record.raw.get(key) for key in expected} == expected
+    recorded = record.blueprint and record.blueprint.recipe.epochs
+    if not same or not record.data or record.data.source != source or recorded != epochs:
         raise OptionError(
             f"{path} is a run with other settings; name another folder with --out, or replace it with --force"
         )
@@ -122,5 +123,5 @@ def _finished(path: Path, expected: dict[str, object], source: str, epochs: floa
 
 def _is_demo(path: Path) -> bool:
     """Whether a run was made by a demo: its parent stands beside it."""
-    parent = read_record(path).get("parent") or {}
-    return Path(parent.get("run", "")).absolute() == path.with_name("original").absolute()
+    parent = read_record(path).parent
+    return Path((parent and parent.run) or "").absolute() == path.with_name("original").absolute()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from unlabel.audit.references import make_references
 from unlabel.audit.setup import open_request
 from unlabel.compare.cells import run_cells
@@ -25,11 +27,16 @@ from unlabel.core.request import as_names
 from unlabel.core.wording import listing
 from unlabel.forget.bill import DEFAULT_IMAGES, Budget
 from unlabel.report.marks import marked, written
-from unlabel.report.page import WRONG
 from unlabel.runs.folder import MODEL, file_sha256
 
 MOST_SEEDS = 100
 JSON, CSV, PAGE = "compare.json", "compare.csv", "compare.html"
+
+WRONG = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, StopIteration),
+    *(TypeError, ValueError, TemplateError),
+)
+"""What views of a comparison raise where a value in it is of another kind than a comparison's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
         {
             "original": original.sha256,
             "normalisation": [original.config.mean, original.config.std],
-            "recipe": original.record.get("blueprint"),
+            "recipe": original.record.raw.get("blueprint"),
             "start": case.start_known,
             "labels": list(case.request.forget),
             "forgotten": list(case.request.forgotten),

@@ -10,7 +10,7 @@ from unlabel.audit.memory import Memory
 from unlabel.audit.results import plain
 from unlabel.compare.cell_figures import Also, figure_rows, reading
 from unlabel.core.progress import Log
-from unlabel.runs.folder import Loaded
+from unlabel.runs.folder import Loaded, Record
 
 
 def read_models(
@@ -60,9 +60,9 @@ def read_models(
 def identity(loaded: Loaded) -> dict[str, Any]:
     """Whose figures these are, and what making that model took; None where no training is recorded."""
     record = loaded.record
-    made = record if record.get("method") in ("train", "retrain") else {}
+    made = record if record.method in ("train", "retrain") else Record()
     return {
         "sha256": loaded.sha256,
-        "seed": record.get("seed"),
-        "cost": {key: made.get(key) for key in ("steps", "images_processed", "images_used", "seconds")},
+        "seed": record.seed,
+        "cost": {key: getattr(made, key) for key in ("steps", "images_processed", "images_used", "seconds")},
     }

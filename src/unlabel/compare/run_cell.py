@@ -19,7 +19,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.run import forget_run
-from unlabel.runs.folder import Loaded, load_run
+from unlabel.runs.folder import Loaded, Record, load_run
 from unlabel.runs.record import blueprint_of, source_of
 
 CLAIMS = ("C1", "C2", "C3", "C5")
@@ -69,7 +69,7 @@ class CellRunner:
         questions = {name: ask(name, *splits) for name in request.masked}
         rows = [row for row in audit.metrics if row.model == "after"]
         cost = {
-            name: made.record[name]
+            name: getattr(made.record, name)
             for name in ("steps", "images_processed", "images_used", "changed", "total", "seconds", "options")
         }
         return {
@@ -100,15 +100,15 @@ class CellRunner:
             case.original.model, case.request.forget, self.train,
             method=job.method, forgotten=case.original.config.forgotten, run=run, **settings,
         )  # fmt: skip
-        record = {
-            "options": {name: value for name, value in outcome.options.items() if name != "blueprint"},
-            "changed": outcome.changed,
-            "total": outcome.total,
-            "images_used": outcome.images_used,
-            "images_processed": outcome.images_processed,
-            "steps": outcome.history.steps,
-            "seconds": outcome.seconds,
-        }
+        record = Record(
+            options={name: value for name, value in outcome.options.items() if name != "blueprint"},
+            changed=outcome.changed,
+            total=outcome.total,
+            images_used=outcome.images_used,
+            images_processed=outcome.images_processed,
+            steps=outcome.history.steps,
+            seconds=dict(outcome.seconds),
+        )
         config = replace(case.original.config, forgotten=outcome.request.masked)
         return Loaded(Path(job.method), outcome.model, config, record, "")
 

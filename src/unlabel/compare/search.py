@@ -188,9 +188,9 @@ class ProbeHalves:
                 "excess": max(over.values()),
                 "figure": max(over, key=lambda name: over[name]),
                 "loss": auc - own,
-                "steps": made.record["steps"],
-                "images_processed": made.record["images_processed"],
-                "seconds": made.record["seconds"]["total"],
+                "steps": made.record.steps,
+                "images_processed": made.record.images_processed,
+                "seconds": (made.record.seconds or {})["total"],
             }
         )
 

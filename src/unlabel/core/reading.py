@@ -7,13 +7,17 @@ not trusted is opened by `open_plain`, which opens regular files only.
 import hashlib
 import json
 import os
+import re
 import stat
 from io import BufferedReader
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from unlabel.core.errors import DataError
+from unlabel.core.files import visible
 
 MOST_BYTES = 16_000_000
 """A larger JSON file is refused unread: a run's are a few kilobytes, an audit's a few hundred."""
@@ -148,6 +152,53 @@ def _bounded(value: Any, depth: int) -> None:
         raise ValueError("nested too deeply")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _bounded(item, depth + 1)
+
+
+T = TypeVar("T")
+
+KINDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "null",
+    "array": "a list",
+    "object": "an object",
+}
+"""What msgspec calls a kind of JSON value -> what a person does."""
+
+
+def typed(value: Any, kind: type[T]) -> T:
+    """A parsed JSON value as a dataclass: every entry is of its declared type; unknown keys are left out.
+
+    Args:
+        value: Of `parse_json`: dicts, lists, texts, numbers.
+        kind: A frozen dataclass, whose fields may be dataclasses themselves.
+
+    Raises:
+        ValueError: An entry is missing or of another type; the message names its place, such as
+            ``data.source``.
+        UnlabelError: As the dataclass raises where a value is out of range.
+
+    >>> from unlabel.core.recipe import Blueprint
+    >>> typed({"network": "small", "stem": 7}, Blueprint)
+    Traceback (most recent call last):
+    ValueError: stem: expected text, got a whole number
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        fault, _, place = str(error).partition(" - at `")
+        place = place.removeprefix("$").removeprefix(".").removesuffix("`")
+        fault = re.sub(r"`([a-z |]+)`", _in_words, fault[:1].lower() + fault[1:])
+        raise ValueError(visible(f"{place}: {fault}" if place else fault)[:200]) from error
+    except OverflowError as error:
+        raise ValueError("a number is too large") from error
+
+
+def _in_words(kinds: re.Match[str]) -> str:
+    names = kinds[1].split(" | ")
+    return " or ".join(map(KINDS.__getitem__, names)) if KINDS.keys() >= {*names} else kinds[0]
 
 
 def sealed(content: bytes) -> bytes:

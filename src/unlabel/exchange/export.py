@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,6 +25,7 @@ from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import erasing
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, load_run
+from unlabel.runs.origin import Adopted
 
 Format = Literal["state-dict", "onnx"]
 SUFFIXES = {".pt": "torch", ".pth": "torch", ".safetensors": "safetensors"}
@@ -67,8 +68,8 @@ def export_run(run: Path, to: Format, out: Path | None = None, *, force: bool = 
     if to not in get_args(Format):
         raise OptionError(f"--to is '{to}'; expected {' or '.join(get_args(Format))}")
     loaded = load_run(run)
-    adopted = loaded.record.get("adopted") or {}
-    ending = ".onnx" if to == "onnx" else ".pt" if adopted.get("container") == "torch" else ".safetensors"
+    adopted = loaded.record.adopted or Adopted()
+    ending = ".onnx" if to == "onnx" else ".pt" if adopted.container == "torch" else ".safetensors"
     file = run / f"export{ending}" if out is None else out
     endings = (".onnx",) if to == "onnx" else tuple(SUFFIXES)
     if file.suffix not in endings:
@@ -101,8 +102,8 @@ def _reading(config: Config) -> str:
     )
 
 
-def _state_dict(loaded: Loaded, adopted: Mapping[str, Any], file: Path) -> tuple[bytes, list[str]]:
-    prefix, left_out = adopted.get("prefix", ""), set(adopted.get("filled", ()))
+def _state_dict(loaded: Loaded, adopted: Adopted, file: Path) -> tuple[bytes, list[str]]:
+    prefix, left_out = adopted.prefix or "", set(adopted.filled or ())
     tensors = {
         f"{prefix}{name}": value.detach().contiguous().clone()
         for name, value in loaded.model.state_dict().items()

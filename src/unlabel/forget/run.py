@@ -79,9 +79,9 @@ def forget_run(
         "schema": SCHEMA,
         "labels": list(labels),
         "requested_method": method,
-        "blueprint": record.get("blueprint"),
-        "start": record.get("start", "unknown"),
-        "adopted": record.get("adopted"),  # the user's own names, though the parent may be deleted
+        "blueprint": record.raw.get("blueprint"),
+        "start": record.start or "unknown",
+        "adopted": record.raw.get("adopted"),  # the user's own names, though the parent may be deleted
         "data": data_record(source),
         **place_record(run, command),
     }

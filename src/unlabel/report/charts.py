@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
+from unlabel.audit.document import Document
 from unlabel.report.formatting import number
 from unlabel.report.readings import Reading
-from unlabel.report.tables import Json, Row, attack_rows, audited, label_rows, loss
+from unlabel.report.tables import Row, attack_rows, audited, label_rows, loss
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Dumbbell:
     retrained: float | None
 
 
-def dumbbells(audit: Json) -> tuple[Axis, list[Dumbbell], float]:
+def dumbbells(audit: Document) -> tuple[Axis, list[Dumbbell], float]:
     """Scale, labels by loss, and the position of chance."""
     rows = label_rows(audit)
     sides = [side.value for found in rows for side in (found.before, found.after) if side]
@@ -97,10 +98,10 @@ class Excess:
     def verdict(self) -> str:
         """The comparison's verdict."""
         assert self.row.comparison is not None
-        return self.row.comparison["verdict"]
+        return self.row.comparison.verdict
 
 
-def excesses(audit: Json, label: str | None) -> list[Excess]:
+def excesses(audit: Document, label: str | None) -> list[Excess]:
     """The excess of every attack on a label that was compared with retrained models."""
     found = []
     for _, rows in attack_rows(audit, label):
@@ -108,12 +109,10 @@ def excesses(audit: Json, label: str | None) -> list[Excess]:
             if row.comparison is None or row.before is None or row.retrained is None:
                 continue
             c, gap = row.comparison, row.before.value - row.retrained.value
-            if gap <= max(c["upper"] - c["diff"], c["diff"] - c["lower"], 1e-9):
+            if gap <= max(c.upper - c.diff, c.diff - c.lower, 1e-9):
                 found.append(Excess(row, gap))
             else:
-                found.append(
-                    Excess(row, gap, c["diff"] / gap, c["lower"] / gap, c["upper"] / gap, c["margin"] / gap)
-                )
+                found.append(Excess(row, gap, c.diff / gap, c.lower / gap, c.upper / gap, c.margin / gap))
     return found
 
 

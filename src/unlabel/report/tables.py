@@ -7,9 +7,9 @@ Tables, pictures and sentences are views of these rows.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
 
 from unlabel.audit import figures
+from unlabel.audit.document import Difference, Document, Figure
 from unlabel.audit.figures import (
     ATTACKED,
     LARGER,
@@ -24,8 +24,6 @@ from unlabel.audit.figures import (
     name_of,
 )
 from unlabel.report.readings import Reading
-
-Json = Mapping[str, Any]
 
 UNITS: Mapping[str, str] = {
     "adv": "0 = chance, 1 = perfect",
@@ -49,7 +47,7 @@ class Row:
     before: Reading | None
     after: Reading | None
     retrained: Reading | None
-    comparison: Json | None = None
+    comparison: Difference | None = None
     transform: str | None = None
 
     @property
@@ -67,17 +65,17 @@ class Row:
         return f"{name}, after {self.transform}" if self.transform else name
 
 
-def _mean(rows: Sequence[Json]) -> Reading | None:
+def _mean(rows: Sequence[Figure]) -> Reading | None:
     if not rows:
         return None
-    values = [row["value"] for row in rows]
-    ci = rows[0].get("ci") if len(rows) == 1 else None
+    values = [row.value for row in rows]
+    ci = rows[0].ci if len(rows) == 1 else None
     sd = stdev(values) if len(values) > 1 else None
-    return Reading(fmean(values), ci, rows[0]["n"], rows[0]["unit"], sd, len(values))
+    return Reading(fmean(values), ci, rows[0].n, rows[0].unit, sd, len(values))
 
 
 def row(
-    audit: Json,
+    audit: Document,
     id_: str,
     label: str | None = None,
     layer: str | None = None,
@@ -85,12 +83,10 @@ def row(
 ) -> Row | None:
     """Everything known of one metric of one label in one layer, after one transform or none, or None."""
     key = (id_, label, layer, transform)
-    found = [m for m in audit["metrics"] if _key(m) == key]
+    found = [m for m in audit.metrics if _key(m) == key]
     if not found:
         return _pooled(audit, id_, layer) if label is None else None
-    roles = {
-        role: _mean([m for m in found if m["model"] == role]) for role in ("before", "after", "reference")
-    }
+    roles = {role: _mean([m for m in found if m.model == role]) for role in ("before", "after", "reference")}
     return Row(
         id_,
         label,
@@ -98,19 +94,19 @@ def row(
         roles["before"],
         roles["after"],
         roles["reference"],
-        next((c for c in audit["comparisons"] if _key(c) == key), None),
+        next((c for c in audit.comparisons if _key(c) == key), None),
         transform,
     )
 
 
-def _key(item: Json) -> tuple[str, str | None, str | None, str | None]:
+def _key(item: Figure | Difference) -> tuple[str, str | None, str | None, str | None]:
     """What a metric and its comparison have in common."""
-    return item["id"], item.get("label"), item.get("layer"), item.get("transform")
+    return item.id, item.label, item.layer, item.transform
 
 
-def _pooled(audit: Json, id_: str, layer: str | None) -> Row | None:
+def _pooled(audit: Document, id_: str, layer: str | None) -> Row | None:
     """The mean over labels, where the audit compared that mean with the references."""
-    comparison = next((c for c in audit["comparisons"] if _key(c) == (id_, None, layer, None)), None)
+    comparison = next((c for c in audit.comparisons if _key(c) == (id_, None, layer, None)), None)
     if comparison is None:
         return None
     parts = [part for label in audited(audit) if (part := row(audit, id_, label, layer)) is not None]
@@ -122,12 +118,12 @@ def _pooled(audit: Json, id_: str, layer: str | None) -> Row | None:
     return Row(id_, None, layer, pool("before"), pool("after"), pool("retrained"), comparison)
 
 
-def _layers(audit: Json, id_: str, label: str | None) -> list[str | None]:
-    listed = [*audit["metrics"], *audit["comparisons"]]
-    return list(dict.fromkeys(m.get("layer") for m in listed if (m["id"], m.get("label")) == (id_, label)))
+def _layers(audit: Document, id_: str, label: str | None) -> list[str | None]:
+    listed: list[Figure | Difference] = [*audit.metrics, *audit.comparisons]
+    return list(dict.fromkeys(m.layer for m in listed if (m.id, m.label) == (id_, label)))
 
 
-def attack_rows(audit: Json, label: str | None) -> list[tuple[Group, list[Row]]]:
+def attack_rows(audit: Document, label: str | None) -> list[tuple[Group, list[Row]]]:
     """Attacks on a label, grouped by what the attacker was given."""
     groups = []
     for group in ATTACKED:
@@ -145,13 +141,13 @@ def attack_rows(audit: Json, label: str | None) -> list[tuple[Group, list[Row]]]
     return groups
 
 
-def further(audit: Json) -> list[tuple[str, list[Row]]]:
+def further(audit: Document) -> list[tuple[str, list[Row]]]:
     """Figures of the larger budgets, by kind, each as plain rows."""
     groups = []
-    ids = dict.fromkeys(m["id"] for m in audit["metrics"])
+    ids = dict.fromkeys(m.id for m in audit.metrics)
     group_of = {id_: known.group for id_ in ids if (known := find(id_))}
     for group in LARGER:
-        keys = dict.fromkeys(_key(m) for m in audit["metrics"] if group_of.get(m["id"]) is group)
+        keys = dict.fromkeys(_key(m) for m in audit.metrics if group_of.get(m.id) is group)
         rows = [found for key in keys if (found := row(audit, *key)) is not None]
         if rows:
             groups.append((group.title, rows))
@@ -164,17 +160,17 @@ def how(id_: str) -> str:
     return found.how if found else ""
 
 
-def targets(audit: Json) -> list[str]:
+def targets(audit: Document) -> list[str]:
     """The labels that this request forgets."""
-    return list(audit["request"].get("labels", ()))
+    return list(audit.request.labels)
 
 
-def audited(audit: Json) -> list[str]:
+def audited(audit: Document) -> list[str]:
     """The labels that are attacked: those of this request and those forgotten earlier."""
-    return [*targets(audit), *audit["request"].get("forgotten_earlier", ())]
+    return [*targets(audit), *audit.request.forgotten_earlier]
 
 
-def strongest(audit: Json, side: str) -> Row | None:
+def strongest(audit: Document, side: str) -> Row | None:
     """The attack with the highest score on a 0-to-1 scale before or after, over all forgotten labels."""
     compared = {item.id for item in figures.FIGURES if item.unit == "adv" and "C2" in item.claims}
     rows = [
@@ -187,13 +183,13 @@ def strongest(audit: Json, side: str) -> Row | None:
     return max(rows, key=lambda found: getattr(found, side).value, default=None)
 
 
-def label_rows(audit: Json) -> list[Row]:
+def label_rows(audit: Document) -> list[Row]:
     """AUC of every label before, after and retrained, the largest loss first.
 
     A forgotten label's AUC comes from its own output: (1 + signed advantage) / 2.
     """
     forgotten = audited(audit)
-    seen = dict.fromkeys([*forgotten, *(m["label"] for m in audit["metrics"] if m["id"] == UTILITY_AUC.id)])
+    seen = dict.fromkeys([*forgotten, *(m.label for m in audit.metrics if m.id == UTILITY_AUC.id)])
     rows = []
     for label in seen:
         own = row(audit, OWN_SIGNED.id, label) if label in forgotten else None
@@ -218,8 +214,8 @@ def _as_auc(own: Row) -> Row:
     return Row(UTILITY_AUC.id, own.label, None, convert(own.before), convert(own.after), None)
 
 
-def measures(audit: Json) -> list[tuple[str, list[Row | None]]]:
-    """The other measures of every kept label, in the registry's order."""
+def measures(audit: Document) -> list[tuple[str, list[Row | None]]]:
+    """The other measures of every retained label, in the registry's order."""
     ids = [item.id for item in in_group(MEASURES)]
-    kept = dict.fromkeys(m["label"] for m in audit["metrics"] if m["id"] in ids and m.get("label"))
+    kept = dict.fromkeys(m.label for m in audit.metrics if m.id in ids and m.label)
     return [(label, [row(audit, id_, label) for id_ in ids]) for label in kept]

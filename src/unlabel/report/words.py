@@ -1,8 +1,8 @@
 """What every figure of an audit is, in one sentence each: views of the registry."""
 
 from unlabel.audit import figures
+from unlabel.audit.document import Document
 from unlabel.audit.figures import find
-from unlabel.report.tables import Json
 
 
 def definition(id_: str) -> str:
@@ -17,9 +17,9 @@ def definition(id_: str) -> str:
     return "" if found is None else found.definition
 
 
-def defined(audit: Json) -> list[tuple[str, str]]:
+def defined(audit: Document) -> list[tuple[str, str]]:
     """Every kind of figure in an audit with its definition, in the registry's order, unknown ones last."""
-    known = {id_: find(id_) for id_ in dict.fromkeys(m["id"] for m in audit["metrics"])}
+    known = {id_: find(id_) for id_ in dict.fromkeys(m.id for m in audit.metrics)}
     kinds = {found.kind if found else id_: definition(id_) for id_, found in known.items()}
     order = [item.id for item in figures.FIGURES]
     return [

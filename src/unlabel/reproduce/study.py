@@ -219,7 +219,7 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
     """
     original, *references = train_all(study, scale, cache, where)
     record, source = read_record(original), source_of(scale, study.task)
-    facts = record["data"]["facts"]
+    facts = (record.data and record.data.facts) or {}
     if not study.settings:
         return Made(study, source, facts, original, {}, (), {})
     pairs = jobs_of(study, scale)

@@ -28,12 +28,13 @@ from torch import nn
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
 from unlabel.core.files import RECORD, visible, write_bytes, write_json, write_text
 from unlabel.core.places import check_output, restore, staged
-from unlabel.core.reading import ReadError, file_sha256, read_json, read_plain, reason
-from unlabel.core.recipe import History, Recipe
+from unlabel.core.reading import ReadError, file_sha256, read_json, read_plain, reason, typed
+from unlabel.core.recipe import History
 from unlabel.models.build import build
 from unlabel.models.eraser import insert_empty
 from unlabel.models.source import code_of
 from unlabel.runs.config import Config
+from unlabel.runs.origin import Record, record_of
 
 __all__ = [
     "CANARIES",
@@ -43,6 +44,7 @@ __all__ = [
     "STEPS",
     "Config",
     "Loaded",
+    "Record",
     "check_output",
     "file_sha256",
     "load_run",
@@ -58,7 +60,6 @@ __all__ = [
 
 MODEL, CONFIG, STEPS = "model.safetensors", "config.json", "log.jsonl"
 CANARIES = "canaries.json"
-MOST_IMAGES = 2**20  # in one step
 MOST_NAMES = 25_000_000  # bytes of a weight file that are no weights
 
 
@@ -70,7 +71,7 @@ class Loaded:
         path: The folder; the name of a model in memory.
         model: In eval mode.
         config: What the model is: labels, input, which outputs were removed.
-        record: How it was made, as ``unlabel.json`` holds it.
+        record: How it was made, of ``unlabel.json``.
         sha256: Of its weights as a file.
         code: Digest of the code of a network of the user's own, see `models.source`; empty for others.
         in_memory: Whether it is no run folder. Its code may be anything, so nothing is kept by its weights.
@@ -79,7 +80,7 @@ class Loaded:
     path: Path
     model: nn.Module
     config: Config
-    record: Mapping[str, Any]
+    record: Record
     sha256: str
     code: str = ""
     in_memory: bool = False
@@ -145,80 +146,18 @@ def read_config(path: Path) -> Config:
     """Reads ``config.json`` of a run folder."""
     raw = _read_json(path, CONFIG)
     try:
-        return Config(
-            network=_text(raw["network"]),
-            stem=_text(raw["stem"]),
-            labels=_texts(raw["labels"]),
-            forgotten=_texts(raw["forgotten"]),
-            image_size=_whole(raw["image_size"]),
-            mean=_triple(raw["mean"]),
-            std=_triple(raw["std"]),
-            thresholds=tuple(map(_number, raw["thresholds"])),
-            activation=_text(raw.get("activation", "sigmoid")),
-            eraser=_whole(raw.get("eraser", 0)),
-            erased=_texts(raw.get("erased", [])),
-        )
-    except (ModelError, KeyError, TypeError, ValueError, OverflowError) as error:
+        return typed(raw, Config)
+    except (ModelError, ValueError) as error:
         raise _damaged(path / CONFIG, error) from error
 
 
-def read_record(path: Path) -> Mapping[str, Any]:
+def read_record(path: Path) -> Record:
     """Reads ``unlabel.json`` of a run folder; what it holds is printed, so it holds no control characters."""
-    record = _visible(_read_json(path, RECORD))
+    raw = _visible(_read_json(path, RECORD))
     try:
-        _check_record(record)
-    except (UnlabelError, KeyError, TypeError, ValueError, OverflowError) as error:
+        return record_of(raw)
+    except (UnlabelError, ValueError) as error:
         raise _damaged(path / RECORD, error) from error
-    return record
-
-
-TEXTS = """method start device precision command date requested_method data.source data.digest parent.run
-    parent.sha256 blueprint.network blueprint.stem adopted.weights adopted.container adopted.prefix"""
-INTEGERS = """seed steps changed total images_used images_processed processes rows.count
-    blueprint.batch_size blueprint.micro_batch"""
-OBJECTS = "options blueprint parent data adopted seconds versions rows data.facts blueprint.recipe retained"
-LISTS = "labels without ancestors adopted.filled adopted.notes"
-ANCESTOR = {"run": str, "sha256": str, "method": str, "labels": list, "annotations": int, "date": str}
-KINDS = {
-    name: kind
-    for names, kind in ((TEXTS, str), (INTEGERS, int), (OBJECTS, dict), (LISTS, list))
-    for name in names.split()
-}
-"""What stands in a run's record: its kind where it is there at all. Other entries may hold anything."""
-
-
-def _check_record(record: Mapping[str, Any]) -> None:
-    for name, kind in KINDS.items():
-        outer, _, inner = name.partition(".")
-        value = record.get(outer)
-        value = value.get(inner) if inner and isinstance(value, dict) else None if inner else value
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise TypeError(f"'{name}' is a {type(value).__name__}")
-        if isinstance(value, list) and name != "ancestors":
-            _texts(value)
-    for ancestor in record.get("ancestors") or ():
-        _check_ancestor(ancestor)
-    for value in (record.get("seconds") or {}).values():
-        _number(value)
-    if record.get("method") not in (None, "train", "adopt") and "labels" not in record:
-        raise KeyError("labels")
-    if plan := record.get("blueprint"):
-        Recipe(**plan["recipe"])
-        if not all(1 <= plan[name] <= MOST_IMAGES for name in ("batch_size", "micro_batch")):
-            raise ValueError(f"a batch is not of 1 to {MOST_IMAGES:,} images")
-        for name in ("network", "stem"):
-            _text(plan[name])
-
-
-def _check_ancestor(found: Any) -> None:
-    if not isinstance(found, dict) or not {"run", "sha256"} <= set(found):
-        raise TypeError("an ancestor is not described by its run and sha256")
-    for name, kind in ANCESTOR.items():
-        value = found.get(name)
-        known = isinstance(value, kind) and not isinstance(value, bool)
-        if not known and (value is not None or name in ("run", "sha256")):
-            raise TypeError(f"an ancestor's {name} is a {type(value).__name__}")
-    _texts(found.get("labels") or [])
 
 
 def _visible(value: Any) -> Any:
@@ -230,37 +169,7 @@ def _visible(value: Any) -> Any:
 
 
 def _damaged(file: Path, error: Exception) -> ModelError:
-    fault = str(error) if isinstance(error, UnlabelError) else repr(error)
-    return ModelError(f"{file} is damaged ({fault[:200]}); expected the file that unlabel wrote")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"found a {type(value).__name__} where text belongs")
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError(f"found a {type(value).__name__} where a list of names belongs")
-    return tuple(map(_text, value))
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"found a {type(value).__name__} where a number belongs")
-    return float(value)
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"found a {type(value).__name__} where a whole number belongs")
-    return value
-
-
-def _triple(value: Any) -> tuple[float, float, float]:
-    red, green, blue = map(_number, value)
-    return red, green, blue
+    return ModelError(f"{file} is damaged ({str(error)[:200]}); expected the file that unlabel wrote")
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

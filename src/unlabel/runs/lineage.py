@@ -8,19 +8,18 @@ A run's record names its parent and sums up the ones before, so that a chain can
 The hashes are of the weights as they were when the next run was made from them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unlabel.core.errors import ModelError, UnlabelError
 from unlabel.runs.folder import MODEL, file_sha256, read_record
+from unlabel.runs.origin import MADE, Ancestor, Record
 
 State = Literal["here", "unchanged", "changed", "missing"]
 MOST = 1000
 """Steps of a chain; a longer one is no chain that anybody made."""
-
-MADE = ("train", "adopt")  # a chain ends at one of these
 
 
 @dataclass(frozen=True)
@@ -75,20 +74,20 @@ def history(run: Path) -> list[Step]:
     record = read_record(run)
     weights = run / MODEL
     digest = file_sha256(weights) if weights.is_file() else None
-    steps = [_step(str(run), _facts(record), None, digest, "here")]
-    ahead, seen = _ahead(record), {run.resolve()}
+    itself = _entry(record, str(run), "")
+    steps = [_step(itself, str(run), None, digest, "here")]
+    ahead, visited = _ahead(record), {run.resolve()}
     while ahead and len(steps) < MOST:
         entry = ahead.pop(0)
-        place, digest, state = locate(entry["run"], entry["sha256"], run)
-        facts = dict(entry)
-        if place is not None and place.resolve() in seen:
+        folder, digest, state = locate(entry.run, entry.sha256, run)
+        if folder is not None and folder.resolve() in visited:
             break  # a record that names itself as its own ancestor
-        if place is not None and state == "unchanged":
-            seen.add(place.resolve())
-            own = _record(place)
-            facts = {**_facts(own), **{name: value for name, value in entry.items() if value is not None}}
-            ahead = ahead or _ahead(own)
-        steps.append(_step(str(place or entry["run"]), facts, entry["sha256"], digest, state))
+        if folder is not None and state == "unchanged":
+            visited.add(folder.resolve())
+            itself = _record(folder)
+            entry = _filled(entry, _entry(itself, entry.run, entry.sha256))
+            ahead = ahead or _ahead(itself)
+        steps.append(_step(entry, str(folder or entry.run), entry.sha256, digest, state))
     return steps
 
 
@@ -163,41 +162,34 @@ def at_hand(recorded: str, sha256: str, run: Path, named: Sequence[Path] = (), f
     )
 
 
-def _ahead(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _ahead(record: Record) -> list[Ancestor]:
     """The ancestors that a record names; of one from before they were summed up, the parent alone."""
-    parent = record.get("parent") or {}
-    told = isinstance(parent.get("run"), str) and isinstance(parent.get("sha256"), str)
-    known = record.get("ancestors") or ([parent] if told else [])
-    return [{**dict.fromkeys(("method", "labels", "annotations", "date")), **entry} for entry in known]
+    if record.ancestors:
+        return list(record.ancestors)
+    parent = record.parent
+    if parent is None or parent.run is None or parent.sha256 is None:
+        return []
+    return [Ancestor(parent.run, parent.sha256)]
 
 
-def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    method = record.get("method")
-    labels = record.get("without" if method in MADE else "labels")
-    return {
-        "method": method,
-        "labels": labels if labels is not None or method not in MADE else [],
-        "annotations": (record.get("rows") or {}).get("count"),
-        "date": record.get("date"),
-    }
+def _entry(record: Record, run: str, sha256: str) -> Ancestor:
+    """A run's own record as its children sum it up."""
+    labels = record.labels if record.method not in MADE else record.without or ()
+    rows = record.rows.count if record.rows else None
+    return Ancestor(run, sha256, record.method, labels, rows, record.date)
 
 
-def _record(run: Path) -> Mapping[str, Any]:
+def _filled(entry: Ancestor, record: Ancestor) -> Ancestor:
+    """An entry, with the record's facts where it has none."""
+    return replace(record, **{name: value for name, value in vars(entry).items() if value is not None})
+
+
+def _record(run: Path) -> Record:
     try:
         return read_record(run)
     except UnlabelError:
-        return {}
+        return Record()
 
 
-def _step(run: str, facts: Mapping[str, Any], recorded: str | None, found: str | None, state: State) -> Step:
-    labels = facts["labels"]
-    return Step(
-        run,
-        facts["method"],
-        None if labels is None else tuple(labels),
-        facts["annotations"],
-        facts["date"],
-        recorded,
-        found,
-        state,
-    )
+def _step(entry: Ancestor, run: str, recorded: str | None, found: str | None, state: State) -> Step:
+    return Step(run, entry.method, entry.labels, entry.annotations, entry.date, recorded, found, state)

@@ -8,32 +8,31 @@ from typing import Any
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, LabelMismatch, ModelError, OptionError
 from unlabel.core.progress import Log
-from unlabel.core.recipe import Blueprint, Recipe
+from unlabel.core.recipe import Blueprint
 from unlabel.core.wording import listing
 from unlabel.data import constant_labels, load
 from unlabel.data.canaries import CanaryPlan, Planting, plant
 from unlabel.data.dataset import Dataset, Source
 from unlabel.runs.config import Config
 from unlabel.runs.folder import versions
+from unlabel.runs.origin import DataRecord, Record
 
 SCHEMA = "unlabel.run/1"
 
 
-def blueprint_of(record: Mapping[str, Any], run: Run) -> tuple[Blueprint, Run]:
+def blueprint_of(record: Record, run: Run) -> tuple[Blueprint, Run]:
     """The recorded recipe of a run's first ancestor, and the run with its batch sizes."""
-    plan = record.get("blueprint")
-    if not plan:
+    plan = record.blueprint
+    if plan is None:
         raise OptionError(
             "this run has no recorded recipe, so it cannot be retrained the same way; train a reference"
             " with: unlabel train SOURCE --without LABEL --out RUN"
         )
-    blueprint = Blueprint(plan["network"], plan["stem"], Recipe(**plan["recipe"]))
-    return blueprint, replace(run, batch_size=plan["batch_size"], micro_batch=plan["micro_batch"])
+    blueprint = Blueprint(plan.network, plan.stem, plan.recipe)
+    return blueprint, replace(run, batch_size=plan.batch_size, micro_batch=plan.micro_batch)
 
 
-def source_of(
-    config: Config, record: Mapping[str, Any], data: str | None, *, skip_bad: bool, run: Run
-) -> Source:
+def source_of(config: Config, record: Record, data: str | None, *, skip_bad: bool, run: Run) -> Source:
     """The data a run remembers, or another given one, in the form its model wants.
 
     Canaries that the run was trained with are planted again: what was trained on is what is to be forgotten.
@@ -42,7 +41,7 @@ def source_of(
 
 
 def planted_source(
-    config: Config, record: Mapping[str, Any], data: str | None, *, skip_bad: bool, run: Run
+    config: Config, record: Record, data: str | None, *, skip_bad: bool, run: Run
 ) -> tuple[Source, Planting]:
     """`source_of`, and the canaries that were planted in it, by label; none in other data.
 
@@ -50,19 +49,17 @@ def planted_source(
         OptionError: The run does not remember its data.
         DataError: The data has changed, so that its canaries are not those of the training.
     """
-    remembered = record.get("data") or {}
-    name = data or remembered.get("source")
+    remembered = record.data or DataRecord()
+    name = data or remembered.source
     if not name:
         raise OptionError("the run does not remember its data source; name one with --data SOURCE")
-    bad = skip_bad or bool(remembered.get("facts", {}).get("skipped_bad"))
-    source = load(name, image_size=config.image_size, labels=config.labels, skip_bad=bad, log=run.log)
+    skip_bad = skip_bad or remembered.skipped_bad
+    source = load(name, image_size=config.image_size, labels=config.labels, skip_bad=skip_bad, log=run.log)
     source = source.normalised(config.mean, config.std)
     return planted_again(source, record, another=bool(data), log=run.log)
 
 
-def planted_again(
-    source: Source, record: Mapping[str, Any], *, another: bool, log: Log
-) -> tuple[Source, Planting]:
+def planted_again(source: Source, record: Record, *, another: bool, log: Log) -> tuple[Source, Planting]:
     """A source with the canaries that a run was trained with, and the canaries by label.
 
     Args:
@@ -74,16 +71,16 @@ def planted_again(
     Raises:
         DataError: The data has changed, so that its canaries are not those of the training.
     """
-    known, name = canaries_of(record), source.name
-    if not known:
+    canaries, name = canaries_of(record), source.name
+    if not canaries:
         return source, {}
-    same = source.facts.get("digest") == (record.get("data") or {}).get("digest")
+    same = source.facts.get("digest") == record.digest
     if another and not same:
         log.say(f"{name} is not what the run was trained on: its canaries are not planted there")
         return source, {}
-    plan = CanaryPlan(known["count"], tuple(known["labels"]), known["seed"])
+    plan = CanaryPlan(canaries["count"], tuple(canaries["labels"]), canaries["seed"])
     changed, planting = plant(source, plan) if same else (source, {})
-    if not same or changed.facts["canaries"]["sha256"] != known["sha256"]:
+    if not same or changed.facts["canaries"]["sha256"] != canaries["sha256"]:
         raise DataError(
             f"{name} has changed since the run was trained, so its canaries cannot be planted again; restore"
             " the data, or name other data with --data SOURCE"
@@ -91,21 +88,21 @@ def planted_again(
     return changed, planting
 
 
-def canaries_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def canaries_of(record: Record) -> Mapping[str, Any]:
     """What a run remembers of its canaries; empty where it has none.
 
     Raises:
         ModelError: What it remembers is damaged.
     """
-    known = ((record.get("data") or {}).get("facts") or {}).get("canaries")
-    if known is None:
+    canaries = ((record.data and record.data.facts) or {}).get("canaries")
+    if canaries is None:
         return {}
     kinds = {"count": int, "labels": list, "seed": int, "sha256": str}
-    if not isinstance(known, dict) or any(
-        not isinstance(known.get(key), kind) for key, kind in kinds.items()
+    if not isinstance(canaries, dict) or any(
+        not isinstance(canaries.get(key), kind) for key, kind in kinds.items()
     ):
         raise ModelError("the run's record of its canaries is damaged; expected what unlabel wrote")
-    return known
+    return canaries
 
 
 def refuse_constant(data: Dataset, without: Sequence[str] = ()) -> None:

@@ -3,24 +3,26 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unlabel.audit.document import Document, Result, part
 from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR, name_of
 from unlabel.report.formatting import MINUS, count, number, spread
 from unlabel.report.sentences import CONTROLS, VERDICTS
-from unlabel.report.tables import Json, audited
+from unlabel.report.tables import audited
 
 PERMUTED: Mapping[str, str] = {"others.lin": OTHERS_LINEAR.name, "probe.lin": LINEAR_PROBE.name}
 CONTEXT = ("raw_image", "random_init", "floor")
 
 
-def controls(audit: Json) -> Iterator[dict[str, Any]]:
+def controls(audit: Document) -> Iterator[dict[str, Any]]:
     """One row a control or decoy, those that are judged first; what was not run is left out."""
-    given = dict(audit["controls"])
-    decoys = given.pop("decoys", None) or {}
+    given = dict(audit.controls)
+    decoys = part(given.pop("decoys", None) or {}, dict[str, Any])
     labels = audited(audit)
     if any(label in decoys for label in labels):
-        kinds = dict.fromkeys(kind for found in decoys.values() for kind in found)
+        by_label = part(decoys, dict[str, dict[str, Any]])
+        kinds = dict.fromkeys(kind for found in by_label.values() for kind in found)
         decoys = {
-            kind: {label: found[kind] for label, found in decoys.items() if kind in found} for kind in kinds
+            kind: {label: found[kind] for label, found in by_label.items() if kind in found} for kind in kinds
         }
     context = {name: given.pop(name) for name in CONTEXT if name in given}
     for name, found in [*given.items(), *decoys.items(), *context.items()]:
@@ -44,24 +46,25 @@ def controls(audit: Json) -> Iterator[dict[str, Any]]:
         }
 
 
-def _as_expected(name: str, found: Any, audit: Json) -> bool | None:
+def _as_expected(name: str, found: Any, audit: Document) -> bool | None:
     """Decoys must FAIL, permuted labels must stay near chance, others say themselves whether they passed."""
-    if name == "permuted" and any("permut" in reason for reason in audit["invalid_because"]):
+    if name == "permuted" and any("permut" in reason for reason in audit.invalid_because):
         return False
     parts = [_one(name, item, audit) for item in _leaves(found)]
     known = [part for part in parts if part is not None]
     return all(known) if known else None
 
 
-def _one(name: str, item: Any, audit: Json) -> bool | None:
+def _one(name: str, item: Any, audit: Document) -> bool | None:
     if isinstance(item, str) and item in VERDICTS:
         return None if item == "NOT_EVALUATED" else item == "FAIL"
     if isinstance(item, Mapping):
-        said = item.get("ok", item.get("passed"))
-        if isinstance(said, bool):
-            return said
-        if name == "permuted" and item.get("ci"):
-            return item["ci"][0] <= audit["options"].get("d_permuted", 0.05)
+        result = part(item, Result)
+        passed = result.passed if result.ok is None else result.ok
+        if passed is not None:
+            return passed
+        if name == "permuted" and result.ci is not None:
+            return result.ci[0] <= audit.options.d_permuted
     return None
 
 
@@ -77,20 +80,22 @@ def _leaves(found: Any) -> Iterator[Any]:
 def _lines(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """A control's results as (name, text); the name of a lone result is empty."""
     if not isinstance(found, Mapping):
-        yield name, VERDICTS[found][1] if found in VERDICTS else flat(found)[0][1]
-    elif "not_applicable" in found:
-        yield name, f"no measure here: {found['not_applicable']}"
-    elif isinstance(found.get("value"), int | float):
-        images = f", n {count(found['n'])}" if found.get("n") else ""
-        yield name, f"{number(found['value'])} {spread(found.get('ci'), found['value'])}".strip() + images
-    elif "lower" in found:
-        attack = name_of(found.get("attack", ""))
-        yield ", ".join(part for part in (name, attack) if part), f"at least {number(found['lower'])}"
+        yield name, VERDICTS[found][1] if isinstance(found, str) and found in VERDICTS else flat(found)[0][1]
+        return
+    result = part(found, Result) if {"not_applicable", "value", "lower"} & set(found) else Result()
+    if result.not_applicable is not None:
+        yield name, f"no measure here: {result.not_applicable}"
+    elif result.value is not None:
+        images = f", n {count(result.n)}" if result.n else ""
+        yield name, f"{number(result.value)} {spread(result.ci, result.value)}".strip() + images
+    elif result.lower is not None:
+        title = ", ".join(text for text in (name, name_of(result.attack)) if text)
+        yield title, f"at least {number(result.lower)}"
     else:
         for key, item in found.items():
             if key not in ("ok", "passed", "expected"):
                 yield from _lines(
-                    item, ", ".join(part for part in (name, PERMUTED.get(key, name_of(key))) if part)
+                    item, ", ".join(text for text in (name, PERMUTED.get(key, name_of(key))) if text)
                 )
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from unlabel.audit.document import Difference, Document, Noted, Notes
 from unlabel.audit.figures import FEW_SHOT, RECOVERED, transform
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import NOTHING, brief, number, spoken
 from unlabel.report.readings import Reading, reading
 from unlabel.report.sections import full_budget
-from unlabel.report.tables import Json, Row, audited, row, targets
+from unlabel.report.tables import Row, audited, row, targets
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Gain:
     retrained: float | None
 
     @property
-    def judged(self) -> Json:
-        """The comparison: ``diff``, ``lower``, ``upper``, ``margin``, ``verdict``."""
+    def judged(self) -> Difference:
+        """The comparison."""
         assert self.row.comparison is not None
         return self.row.comparison
 
@@ -42,32 +43,27 @@ class Gain:
     @property
     def distance(self) -> float:
         """How far its upper bound is above its margin, in margins."""
-        return (self.judged["upper"] - self.judged["margin"]) / self.judged["margin"]
+        return self.judged.distance
 
     @property
     def than(self) -> str:
         """What it is compared with."""
-        return "before it" if against_itself(self.judged) else "retrained"
+        return "before it" if self.judged.against == "itself" else "retrained"
 
 
-def against_itself(comparison: Json) -> bool:
-    """Whether a comparison is with the model before the change; audits without the word had no other."""
-    return comparison.get("against", "itself") == "itself"
-
-
-def gains(audit: Json, label: str) -> dict[str, list[Gain]]:
+def gains(audit: Document, label: str) -> dict[str, list[Gain]]:
     """By transform, the gain of every attack on a label that was judged."""
     found: dict[str, list[Gain]] = {}
-    for c in audit["comparisons"]:
-        change = c.get("transform")
-        if change is None or c.get("label") != label:
+    for c in audit.comparisons:
+        change = c.transform
+        if change is None or c.label != label:
             continue
-        changed = row(audit, c["id"], label, c.get("layer"), change)
+        changed = row(audit, c.id, label, c.layer, change)
         if changed is None:
             continue
-        plain = row(audit, RECOVERED.member(c["id"]), label, c.get("layer"))
+        plain = row(audit, RECOVERED.member(c.id), label, c.layer)
         both = (changed.retrained, plain.retrained if plain else None)
-        itself = against_itself(c)
+        itself = c.against == "itself"
         retrained = both[0].value - both[1].value if itself and both[0] and both[1] else None
         found.setdefault(change, []).append(Gain(change, changed, retrained))
     return found
@@ -93,8 +89,8 @@ def nearest(shown: Sequence[Tested], labels: int) -> list[Tested]:
 
 def gain_axis(shown: Sequence[Gain | full_budget.Deep]) -> Axis:
     """A scale that holds every interval, every margin and what retrained models gained."""
-    ends = [end for item in shown for end in (item.judged["lower"], item.judged["upper"])]
-    ends += [item.judged["margin"] for item in shown]
+    ends = [end for item in shown for end in (item.judged.lower, item.judged.upper)]
+    ends += [item.judged.margin for item in shown]
     ends += [item.retrained for item in shown if item.retrained is not None]
     return axis(min([-0.02, *ends]), max([0.06, *ends]))
 
@@ -115,14 +111,21 @@ class Curve:
 
     sizes: Sequence[int]
     rows: Sequence[Row]
-    known: Sequence[Json]  # excess over retrained models, of sizes that are judged and of those that are not
+    known: Sequence[
+        Difference | Noted
+    ]  # excess over retrained models, of sizes that are judged and of those that are not
     scale: Axis
     series: Mapping[str, Sequence[Point]]  # "before", "after", "retrained"
 
     @property
-    def table(self) -> list[tuple[int, Row, Json]]:
+    def table(self) -> list[tuple[int, Row, Difference | Noted]]:
         """Size, figures and excess, a row a size."""
         return list(zip(self.sizes, self.rows, self.known, strict=True))
+
+    @property
+    def last(self) -> float:
+        """The excess at the largest size, 0 where no verdict rests on it."""
+        return self.rows[-1].comparison.diff if self.rows[-1].comparison else 0.0
 
     @property
     def columns(self) -> list[tuple[float, str]]:
@@ -139,10 +142,10 @@ SHIFT: Mapping[str, float] = {"before": -1.2, "after": 0.0, "retrained": 1.2}
 """How far each model's marks stand beside the size, in percent, so that intervals do not hide each other."""
 
 
-def curve(audit: Json, label: str) -> Curve | None:
+def curve(audit: Document, label: str) -> Curve | None:
     """The few-shot curve of a label, or None where it was not measured."""
-    listed = [m for m in audit["metrics"] if m["id"].startswith(FEW_SHOT.id) and m.get("label") == label]
-    layers = {m["id"]: m.get("layer") for m in listed}
+    listed = [m for m in audit.metrics if m.id.startswith(FEW_SHOT.id) and m.label == label]
+    layers = {m.id: m.layer for m in listed}
     sizes = sorted(int(FEW_SHOT.member(id_)) for id_ in layers)
     rows = [found for n in sizes if (found := row(audit, FEW_SHOT.of(n), label, layers[FEW_SHOT.of(n)]))]
     if not rows:
@@ -162,8 +165,8 @@ def curve(audit: Json, label: str) -> Curve | None:
         ]
         for side in SHIFT
     }
-    noted = ((_notes(audit).get("few_shot") or {}).get(label)) or {}
-    known = [(found.comparison or noted.get(str(n)) or {}) for n, found in zip(sizes, rows, strict=True)]
+    noted = notes(audit).few_shot.get(label, {})
+    known = [found.comparison or noted.get(str(n)) or Noted() for n, found in zip(sizes, rows, strict=True)]
     return Curve(sizes, rows, known, scale, {side: points for side, points in series.items() if points})
 
 
@@ -174,11 +177,12 @@ def _interval(found: Reading) -> tuple[float, float]:
     return found.value - sd, found.value + sd
 
 
-def _notes(audit: Json) -> Json:
-    return (audit["claims"].get("C4") or {}).get("notes") or {}
+def notes(audit: Document) -> Notes:
+    """What the audit notes of C4; empty where the claim is not there."""
+    return audit.claims["C4"].notes if "C4" in audit.claims else Notes()
 
 
-def sections(audit: Json) -> list[dict[str, Any]]:
+def sections(audit: Document) -> list[dict[str, Any]]:
     """For every label that was tested: its gains, the ones that are shown, their scale, the curve."""
     found = []
     for label in audited(audit):
@@ -194,7 +198,7 @@ def sections(audit: Json) -> list[dict[str, Any]]:
     return found
 
 
-def lasting(audit: Json) -> str:
+def lasting(audit: Document) -> str:
     """Whether it lasts, in two to four sentences; empty where it was not tested."""
     each = {label: closest(gains(audit, label)) for label in targets(audit)}
     every = [item for items in each.values() for item in items]
@@ -204,27 +208,31 @@ def lasting(audit: Json) -> str:
         ways = len({item.transform for item in every})
         spoken_ = transform(worst.transform).of_model
         unit = "bits" if worst.row.any.unit.startswith("bit") else "advantage"
+        than = "before" if worst.judged.against == "itself" else "it does on retrained models"
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"
             f" attacked again. After {spoken_}, the attack that came closest to its limit"
             f" ({worst.attack[:1].lower()}{worst.attack[1:]}) tells"
-            f" {number(worst.judged['diff'], signed=True)} {unit} more than"
-            f" {'before' if against_itself(worst.judged) else 'it does on retrained models'}, at most"
-            f" {number(worst.judged['upper'], signed=True)}; {number(worst.judged['margin'])} is allowed."
+            f" {number(worst.judged.diff, signed=True)} {unit} more than"
+            f" {than}, at most"
+            f" {number(worst.judged.upper, signed=True)}; {number(worst.judged.margin)} is allowed."
         )
     return " ".join([text, _relearnt(audit), *full_budget.sentences(audit, targets(audit))]).strip()
 
 
-def _relearnt(audit: Json) -> str:
+def _relearnt(audit: Document) -> str:
     curves = {label: found for label in targets(audit) if (found := curve(audit, label))}
     if not curves:
         return ""
-    label, found = max(curves.items(), key=lambda pair: pair[1].known[-1].get("diff", 0.0))
+    label, found = max(
+        curves.items(),
+        key=lambda pair: pair[1].rows[-1].comparison.diff if pair[1].rows[-1].comparison else 0.0,
+    )
     last = found.rows[-1]
     sides = {"this model": last.after, "the original": last.before, "retrained ones": last.retrained}
     words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
-        f"A new reader that is shown {found.sizes[-1]} annotated images tells"
+        f"A new probe that is shown {found.sizes[-1]} annotated images tells"
         f" {brief(label) if len(targets(audit)) > 1 else spoken(targets(audit)) or NOTHING} with an AUC of"
         f" {', '.join(words)}."
     )

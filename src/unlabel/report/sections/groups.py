@@ -1,20 +1,21 @@
-"""The kept labels among people with and without the forgotten one: whether one group was harmed more."""
+"""The retained labels among people with and without the forgotten one: whether one group was harmed more."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from unlabel.audit.document import Document
 from unlabel.audit.figures import GAP_FOUND, GAPS, in_group
 from unlabel.report.charts import Axis, Dumbbell, axis
 from unlabel.report.formatting import brief
 from unlabel.report.readings import Reading, reading
-from unlabel.report.tables import Json, Row, audited, row
+from unlabel.report.tables import Row, audited, row
 
 MOST_SHOWN, LEAST_SHOWN = 12, 4  # labels in a picture; the tables have all
 MOST_IN_ALL = 30  # in the pictures of all forgotten labels together, unless that leaves one too few
 
 
-def _rows(audit: Json, id_: str) -> dict[str, Row]:
-    labels = dict.fromkeys(m["label"] for m in audit["metrics"] if m["id"] == id_ and m.get("label"))
+def _rows(audit: Document, id_: str) -> dict[str, Row]:
+    labels = dict.fromkeys(m.label for m in audit.metrics if m.id == id_ and m.label)
     return {label: found for label in labels if (found := row(audit, id_, label)) is not None}
 
 
@@ -23,7 +24,7 @@ def change(found: Row) -> float:
     return abs(found.after.value) - abs(found.before.value) if found.before and found.after else 0.0
 
 
-def groups(audit: Json) -> list[dict[str, Any]]:
+def groups(audit: Document) -> list[dict[str, Any]]:
     """For every forgotten label: a sentence, the marks of the widest changes, and the table of all gaps."""
     found = []
     for forgotten in audited(audit):

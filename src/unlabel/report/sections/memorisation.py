@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from unlabel.audit.document import Document
 from unlabel.audit.figures import (
     CANARY_OWN,
     CANARY_OWN_PRIVACY,
@@ -14,24 +15,24 @@ from unlabel.audit.figures import (
 )
 from unlabel.report.formatting import brief, count, names, number
 from unlabel.report.readings import reading
-from unlabel.report.tables import Json, Row, audited, row
+from unlabel.report.tables import Row, audited, row
 
 CANARIES = (CANARY_OWN, CANARY_OWN_PRIVACY, CANARY_PROBE, CANARY_PROBE_PRIVACY)
 
 
-def _rows(audit: Json, *ids: str) -> list[Row]:
-    layers = {(m["id"], m.get("label")): m.get("layer") for m in audit["metrics"] if m["id"] in ids}
+def _rows(audit: Document, *ids: str) -> list[Row]:
+    layers = {(m.id, m.label): m.layer for m in audit.metrics if m.id in ids}
     keys = [(id_, label) for id_ in ids for label in (*audited(audit), None) if (id_, label) in layers]
     return [found for key in keys if (found := row(audit, *key, layers[key])) is not None]
 
 
-def canaries(audit: Json) -> dict[str, Any] | None:
+def canaries(audit: Document) -> dict[str, Any] | None:
     """Two sentences and a table about planted annotations, or None where there are none."""
     rows = _rows(audit, *(item.id for item in CANARIES))
     told = [found for found in rows if figure(found.id).claims and found.after]
     if not told:
         return None
-    planted = ((audit["claims"].get("C6") or {}).get("notes") or {}).get("canaries") or {}
+    planted = audit.claims["C6"].notes.canaries if "C6" in audit.claims else {}
     sizes = [
         f"{count(n)} images" + (f" ({label})" if len(planted) > 1 else "") for label, n in planted.items()
     ]
@@ -46,7 +47,7 @@ def canaries(audit: Json) -> dict[str, Any] | None:
     return {"text": text, "rows": rows}
 
 
-def membership(audit: Json) -> dict[str, Any] | None:
+def membership(audit: Document) -> dict[str, Any] | None:
     """Two sentences and a table about telling training images from others, or None where not measured."""
     rows = _rows(audit, LABEL_MEMBERSHIP.id, SAMPLE_MEMBERSHIP.id, SAMPLES_CAUGHT.id)
     sample = next((found for found in rows if found.id == SAMPLE_MEMBERSHIP.id and found.after), None)
@@ -58,8 +59,8 @@ def membership(audit: Json) -> dict[str, Any] | None:
     texts = [
         f"{lead} tells training images from others with an AUC of {reading(found.after)}" + _target(found)
         for lead, found in [
-            ("The model's own loss on the kept labels", sample),
-            (f"How sure a new reader is of {brief(label.label or '') if label else ''}", label),
+            ("The model's own loss on the retained labels", sample),
+            (f"How sure a new probe is of {brief(label.label or '') if label else ''}", label),
         ]
         if found and found.after
     ]
@@ -70,9 +71,9 @@ def _target(found: Row) -> str:
     return f", on retrained models {reading(found.retrained)}; 0.5 is chance." if found.retrained else "."
 
 
-def verdict(audit: Json, found: Row) -> tuple[str, str] | None:
+def verdict(audit: Document, found: Row) -> tuple[str, str] | None:
     """Verdict and reason of a row of these tables, or None where it is only shown."""
     if (c := found.comparison) is not None:
-        said = f"{number(c['diff'], signed=True)}, at most {number(c['upper'], signed=True)}"
-        return c["verdict"], f"C2: {said}; limit {number(c['margin'])}"
+        said = f"{number(c.diff, signed=True)}, at most {number(c.upper, signed=True)}"
+        return c.verdict, f"C2: {said}; limit {number(c.margin)}"
     return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from statistics import fmean
 
-from unlabel.report.tables import Json
+from unlabel.audit.document import Document, ModelRecord, Split
 
 SPLITS: Mapping[str, str] = {
     "train": "training",
@@ -31,40 +31,39 @@ def place(source: object) -> str:
     return kind + mark + (PurePath(where).name if mark else "")
 
 
-def splits(audit: Json) -> list[tuple[str, str, Json]]:
+def splits(audit: Document) -> list[tuple[str, str, Split]]:
     """Name, use and sizes (``n``, ``n_clusters``, ``n_present`` of each forgotten label) of every split."""
-    given = audit["data"].get("splits") or {}
-    sizes = {name: {"n": n} for name, n in (audit["data"].get("counts") or {}).items() if isinstance(n, int)}
+    given = audit.data.splits
+    counts = {name: n for name, n in audit.data.counts.items() if isinstance(n, int)}
+    sizes = {name: Split(n) for name, n in counts.items()}
     if given:
         aliases = {"P": "probe", "E": "test"}
         sizes = {n: s for n, s in sizes.items() if n not in (*given, *(aliases.get(name) for name in given))}
     return [(name, SPLITS.get(name, ""), size) for name, size in {**sizes, **given}.items()]
 
 
-def identities(audit: Json) -> bool:
+def identities(audit: Document) -> bool:
     """Whether it is known which images show the same person."""
-    said = audit["data"].get("identities")
-    sizes = [size for _, _, size in splits(audit)]
-    return (
-        said if isinstance(said, bool) else any(s.get("n_clusters", s.get("n")) != s.get("n") for s in sizes)
-    )
+    if audit.data.identities is not None:
+        return audit.data.identities
+    return any(size.n_clusters not in (None, size.n) for _, _, size in splits(audit))
 
 
-def split_size(audit: Json, *names: str) -> int | None:
+def split_size(audit: Document, *names: str) -> int | None:
     """Images of the first of these splits that is known."""
-    known = {name: size.get("n") for name, _, size in splits(audit)}
+    known = {name: size.n for name, _, size in splits(audit)}
     return next((known[name] for name in names if known.get(name)), None)
 
 
-def total_seconds(model: Json) -> float | None:
+def total_seconds(model: ModelRecord) -> float | None:
     """Seconds of all stages of a run."""
-    stages = model.get("seconds") or {}
+    stages = model.seconds or {}
     return stages["total"] if "total" in stages else sum(stages.values()) if stages else None
 
 
-def trained(model: Json) -> bool:
+def trained(model: ModelRecord) -> bool:
     """Whether a model's record holds its training; an adopted model was trained elsewhere."""
-    return model.get("method") in ("train", "retrain")
+    return model.method in ("train", "retrain")
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
@@ -91,21 +90,19 @@ class Cost:
         return self.theirs / self.ours if self.ours and self.theirs is not None else None
 
 
-def cost_rows(audit: Json) -> list[Cost]:
+def cost_rows(audit: Document) -> list[Cost]:
     """Seconds, optimiser steps and images processed."""
-    models = audit["models"]
-    after = models.get("after") or {}
-    others = list(models.get("references") or ()) or [models.get("before") or {}]
+    models = audit.models
+    after = models.after or ModelRecord()
+    others = list(models.references or ()) or [models.before or ModelRecord()]
     others = [model for model in others if trained(model)]
     return [
         Cost("Time", total_seconds(after), mean_of(total_seconds(m) for m in others), "time"),
-        Cost("Optimiser steps", after.get("steps"), mean_of(m.get("steps") for m in others)),
+        Cost("Optimiser steps", after.steps, mean_of(m.steps for m in others)),
         Cost(
             "Images processed",
-            after.get("images_processed"),
-            mean_of(m.get("images_processed") for m in others),
+            after.images_processed,
+            mean_of(m.images_processed for m in others),
         ),
-        Cost(
-            "Different images used", after.get("images_used"), mean_of(m.get("images_used") for m in others)
-        ),
+        Cost("Different images used", after.images_used, mean_of(m.images_used for m in others)),
     ]
