@@ -361,7 +361,7 @@ def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypat
     """The same folder is killed again and again, each time a little later, until the demo is done."""
     done = audited[1]
     monkeypatch.setattr(
-        auditing, "audit_outputs", lambda *_, models, **__: replace(done, models=plain(models))
+        auditing, "audit_outputs", lambda inputs, *_, **__: replace(done, models=plain(inputs.models))
     )
     monkeypatch.setattr(
         demo, "forget_run", lambda _, *given, **more: forget_run("head-removal", *given, **more)
