@@ -145,7 +145,7 @@ def test_training_options_out_of_range(flags, says, refused, photos) -> None:
         ("confusion", ["--strenght", 1], ("--strenght", "--strength")),
         ("fine-tune", ["--strength", 1], ("--strength",)),
         ("confusion", ["--images", 10**10], ("--images is 10000000000", "1,000,000,000 at most")),
-        ("unsir", ["--noise", 10**6], ("--noise is 1000000", "4096 at most")),
+        ("unsir", ["--noise", 10**6], ("--noise is 1000000", "4,096 at most")),
         *(
             (method, ["--" + name.replace("_", "-"), value], ("--" + name.replace("_", "-"),))
             for method in METHODS

@@ -185,7 +185,7 @@ def test_c2_stays_provisional_where_nobody_knows_how_the_original_began(adopted)
     run = engine.start(accelerator="cpu")
     found = audit_run(adopted / "less", adopted / "base", make(adopted, 3, epochs=1, lr=0.05), run)
     assert found.claims["C2"].provisional
-    assert any("is not recorded" in line and "provisional" in line for line in found.limitations)
+    assert any("are not recorded" in line and "provisional" in line for line in found.limitations)
     assert all("is not recorded" in line for line in found.data["references_differ"])
     page = write_report(adopted / "less").read_text("utf-8")
     assert "it is not recorded from which weights" in page

@@ -123,7 +123,7 @@ def test_a_flipped_bit_in_kept_outputs_is_told_and_they_are_made_again(
         assert np.array_equal(first.features[PENULTIMATE], again.features[PENULTIMATE])
         assert file.read_bytes() == content
         assert isinstance(run.log, Notes)
-        assert run.log.lines == [f"{file} is damaged: what it held is computed again"] * (number + 1)
+        assert run.log.lines == [f"{file} is damaged; its content is computed again"] * (number + 1)
 
 
 def test_a_flipped_bit_in_a_kept_attack_is_told_and_it_is_not_used(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_flipped_bit_in_a_cell_is_told_and_it_is_not_used(tmp_path: Path) -> N
         assert found in (None, cell)  # a changed space changes nothing
         unused += found is None
     assert unused > 200
-    assert log.lines == [f"{file} is damaged: what it held is computed again"] * unused
+    assert log.lines == [f"{file} is damaged; its content is computed again"] * unused
     file.write_bytes(content)
     assert read_finished(file, "s", log) == cell
     assert read_finished(file, "another version", log) is None

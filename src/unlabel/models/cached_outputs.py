@@ -104,5 +104,5 @@ def _kept(file: Path, run: Run) -> Mapping[str, np.ndarray] | None:
             return load(content)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         pass
-    run.log.say(f"{file} is damaged: what it held is computed again")
+    run.log.say(f"{file} is damaged; its content is computed again")
     return None

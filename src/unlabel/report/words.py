@@ -8,8 +8,8 @@ from unlabel.audit.figures import find
 def definition(id_: str) -> str:
     """What a figure is; empty for one that no version of this page knows.
 
-    >>> definition("few.auc@64").split(";")[0][:36]
-    'AUC of a new linear probe fitted to'
+    >>> definition("few.auc@64").split(";")[1]
+    ' mean of several draws.'
     >>> definition("own.sadv@train"), definition("zzz")
     ('The same on images that the model was trained on.', '')
     """

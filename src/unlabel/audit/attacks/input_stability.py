@@ -58,8 +58,8 @@ def oddities(model: nn.Module, data: Dataset, run: Run) -> tuple[str, ...]:
     if share.max() > MOST:
         faults.append(
             f"A change of one grey level in 255 moves a feature by {share.max():.0%} of the difference"
-            " between"
-            " images. So it does not depend on the picture, and an attacker can average the noise out."
+            " between images. So it does not depend on the picture, and an attacker can average out the"
+            " noise."
         )
     return tuple(faults)
 

@@ -196,20 +196,20 @@ CHEATS: dict[str, Cheat] = {
         least_digit,
         "A retained output is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
         "valid",
-        "not what the last linear layer makes",
+        "not those of the last linear layer",
     ),
     "coin_of_pixels": Cheat(
         coin_of_pixels,
         "A feature holds the label or its opposite, as a hash of every pixel decides.",
         "valid",
-        "One shade of 255",
+        "one grey level in 255",
     ),
     "drowned": Cheat(
         drowned,
         "A feature holds the label under twenty times as much noise; the mean over changed copies"
         " removes the noise.",
         "valid",
-        "One shade of 255",
+        "one grey level in 255",
     ),
     "alone": Cheat(
         alone,
