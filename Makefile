@@ -7,18 +7,23 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 BIN := .venv/bin
 
-# Files that test one room each and train hardly anything; `tests/test_docs.py` sees to it that no room lacks one.
+# Files that test one room each and train hardly anything; tests marked slow are left out. `tests/test_docs.py` sees to it that no room lacks one.
 QUICK := $(addprefix tests/, \
-	audit/test_claims.py audit/test_deciding.py audit/test_statistics.py \
+	audit/test_claims.py audit/test_deciding.py \
+	cli/test_settings.py cli/test_commands.py \
 	compare/test_table.py compare/test_page.py \
+	core/test_loss.py core/test_randomness.py core/test_recipe.py core/test_request.py \
 	data/test_batches.py data/test_folder.py data/test_splits.py \
-	forget/test_edit.py forget/test_final.py forget/test_pipeline.py forget/test_select.py \
+	exchange/test_export.py \
+	forget/test_edit.py forget/test_feature_layer.py forget/test_pipeline.py forget/test_select.py \
 	models/test_build.py models/test_features.py models/test_head.py \
 	report/test_card.py report/test_page.py \
 	reproduce/test_measures.py reproduce/test_plan.py \
+	runs/test_folder.py \
 	statement/test_canonical.py statement/test_schema.py statement/test_tensors.py \
-	testing/test_planted.py \
-	test_cli.py test_docs.py test_loss.py test_randomness.py test_recipe.py test_request.py test_runs.py)
+	statistics/test_estimate.py \
+	testing/test_cheats.py training/test_fit.py \
+	test_docs.py)
 
 .PHONY: demo test test-quick check docs format clean
 
@@ -29,7 +34,7 @@ test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-quick: .venv/dev.stamp
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow' $(QUICK)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
@@ -38,9 +43,10 @@ check: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-# The list of options comes from the program; `make docs` also writes it anew.
+# The options and the figures come from the program; `make docs` also writes their pages anew.
 docs: .venv/dev.stamp
-	$(BIN)/python -c 'from unlabel.cli import app; print(app.generate_docs(usage_name="unlabel").rstrip())' > docs/options.md
+	$(BIN)/python -c 'from unlabel.cli.app import build_app; from unlabel.forget.methods import METHODS; print(build_app(METHODS).generate_docs(usage_name="unlabel").rstrip())' > docs/options.md
+	$(BIN)/python -m unlabel.audit.figures > docs/figures.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo site/index.html
 

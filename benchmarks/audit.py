@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabel.audit import AuditOptions, Subject, audit_outputs
+from unlabel.audit.inputs import AuditInputs, Subject
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.request import Request
 
 SIZES = {"P": 0, "E": 1, "T": 2}
 
@@ -80,9 +81,7 @@ def main() -> None:
     ]
     request = Request.make(["Male"], data[0].labels)
     wall, processor = time.perf_counter(), time.process_time()
-    audit = audit_outputs(
-        before, after, references, request, *data, options=AuditOptions(), deterministic=True
-    )
+    audit = audit_outputs(AuditInputs(before, after, references, request, *data, deterministic=True))
     record = {
         "wall_seconds": round(time.perf_counter() - wall, 1),
         "processor_seconds": round(time.process_time() - processor, 1),

@@ -12,8 +12,9 @@ import json
 import time
 from pathlib import Path
 
-from unlabel import engine
 from unlabel.audit.command import audit_run
+from unlabel.audit.inputs import AuditOptions
+from unlabel.core import engine
 
 PROMISED = {"quick": 60.0, "standard": 600.0}
 
@@ -21,17 +22,18 @@ PROMISED = {"quick": 60.0, "standard": 600.0}
 def once(given: argparse.Namespace, references: list[Path]) -> dict[str, object]:
     """One audit's seconds, verdicts and number of figures."""
     wall, processor = time.perf_counter(), time.process_time()
-    found = audit_run(
-        given.run, given.before, references, engine.start(seed=given.seed), budget=given.budget, write=False
+    options = AuditOptions(budget=given.budget, seed=given.seed)
+    audit = audit_run(
+        given.run, given.before, references, engine.start(seed=given.seed), options=options, write=False
     )
     return {
         "wall_seconds": round(time.perf_counter() - wall, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
-        "stages": {name: round(seconds, 1) for name, seconds in found.seconds.items()},
-        "headline": found.headline,
-        "claims": {name: claim.verdict for name, claim in found.claims.items()},
-        "figures": len(found.metrics),
-        "images": {name: split["n"] for name, split in found.data["splits"].items()},
+        "stages": {name: round(seconds, 1) for name, seconds in audit.seconds.items()},
+        "headline": audit.headline,
+        "claims": {name: claim.verdict for name, claim in audit.claims.items()},
+        "figures": len(audit.metrics),
+        "images": {name: split["n"] for name, split in audit.data["splits"].items()},
     }
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from unlabel import engine
+from unlabel.audit.attacks.outputs import read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.utility import measurable, read_utility
 from unlabel.audit.command import sets_of
-from unlabel.audit.outputs import read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.subject import AuditOptions, Subject, ask
-from unlabel.audit.utility import measurable, read_utility
+from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.core import engine
+from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.models.features import outputs
-from unlabel.records import source_of
-from unlabel.request import Request
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
 
 
 def main() -> None:
@@ -51,11 +51,11 @@ def main() -> None:
     read = {name: outputs(outcome.model, getattr(sets, name), run) for name in ("probe", "test", "train")}
     subject = Subject("unlearned", "after", **read)
     question = ask(given.label, sets.probe, sets.test, sets.train)
-    found = {
+    estimates = {
         **read_features(subject.probe, subject.test, question, options),
         **read_others(subject, request.masked_columns, question, options),
     }
-    for name, estimate in found.items():
+    for name, estimate in estimates.items():
         print(f"{name:18s} {estimate.value:.3f}")
     utility = read_utility(subject, sets.test, measurable(sets.test, request.retained), options)
     print(f"{'util.auc.macro':18s} {utility.macro('util.auc').value:.4f}")

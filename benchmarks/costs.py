@@ -20,17 +20,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from unlabel import engine, training
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget import repair
-from unlabel.forget.driver import DEFAULT_IMAGES, calibration, forget_labels
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods import METHODS
-from unlabel.passes import Passes, count_passes
-from unlabel.recipe import Blueprint, Recipe
-from unlabel.records import source_of
-from unlabel.runs import load_run
-from unlabel.training import LabelLoss
+from unlabel.runs.folder import load_run
+from unlabel.runs.origin import Plan
+from unlabel.runs.record import source_of
+from unlabel.testing.passes import Passes, count_passes
+from unlabel.training import fit as training
+from unlabel.training.fit import LabelLoss
 
 TARGETS = {"neg-grad-plus": 1.1, "random-label": 1.1, "salun": 1.1, "scrub": 1.4, "bad-teacher": 1.4}
 SCORED = ("leace-layer", "salun", "ssd", "weight-pruning", "weight-filtering")
@@ -88,10 +91,10 @@ def reference(model: nn.Module, data: Dataset, run: Run, recipe: Recipe) -> floa
         return seconds(lambda: training.fit(fresh, objective, data, replace(recipe, epochs=1), run))[0]
 
 
-def options_of(method: str, part: float, plan: dict[str, Any]) -> dict[str, Any]:
+def options_of(method: str, part: float, plan: Plan) -> dict[str, Any]:
     """A method's own lengths, shortened by a common factor."""
     if method == "retrain":
-        return {"blueprint": Blueprint(plan["network"], plan["stem"], Recipe(epochs=1))}
+        return {"blueprint": Blueprint(plan.network, plan.stem, Recipe(epochs=1))}
     defaults = {name: item.default for name, item in METHODS[method].options().items()}
     return {name: max(1, round(part * value)) for name, value in defaults.items() if name.endswith("steps")}
 
@@ -122,12 +125,12 @@ def measure(method: str, bench: Bench, **options: Any) -> Cost:
     """One call between two reference epochs on the very images that it sees."""
     model, data, run, images = bench.model, bench.data, bench.run, bench.images
     shown = calibration(data, images, run.seed)
-    seen = data if METHODS[method].data == "calibration" else shown
+    images_given = data if METHODS[method].data == "calibration" else shown
     before = bench.before or reference(model, shown, run, bench.recipe)
     with clocked() as spent, count_passes(len(data.labels)) as passes:
         whole, outcome = seconds(
             lambda: forget_labels(
-                model, [bench.label], seen, method=method, images=images, run=run, **options
+                model, [bench.label], images_given, method=method, images=images, run=run, **options
             )
         )
     bench.before = reference(model, shown, run, bench.recipe)
@@ -187,24 +190,26 @@ def main() -> None:
     run = engine.start(accelerator="cpu")
     original = load_run(given.run)
     data = source_of(original.config, original.record, None, skip_bad=False, run=run).train
-    plan = original.record["blueprint"]
-    recipe = Recipe(**plan["recipe"])
+    plan = original.record.blueprint
+    if plan is None:
+        parser.error("the run has no recorded recipe; name one made by unlabel train")
+    recipe = plan.recipe
     images = round(given.part * DEFAULT_IMAGES)
     names = given.methods.split(",") if given.methods else [n for n, m in METHODS.items() if not m.alias_of]
-    found: dict[str, list[Cost]] = {name: [] for name in names}
+    costs_of: dict[str, list[Cost]] = {name: [] for name in names}
     bench = Bench(original.model, data, given.label, run, images, recipe)
     for repeat in range(given.repeats):
         for name in names:
             options = options_of(name, given.part, plan)
             cost = measure(name, bench, **options)
-            found[name].append(cost)
+            costs_of[name].append(cost)
             print(repeat, name, asdict(cost), file=sys.stderr, flush=True)
     met = True
     if given.repeats:
         print(f"{images:,} images of {len(data):,}, n = {given.repeats}\n")
         print("| method | epochs | training, per epoch | target | beside | forward | backward | in all |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, costs in found.items() if given.repeats else ():
+    for name, costs in costs_of.items() if given.repeats else ():
         line, fine = row(name, costs)
         met &= fine
         print(line, flush=True)

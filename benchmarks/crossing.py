@@ -4,7 +4,7 @@ python benchmarks/crossing.py [--worlds 200]
 
 In planted worlds, drawn again and again, linear attacks. `worth`: the variance of a figure over worlds on E
 alone, over that on both sets; so many times more images crossing is worth. `alone` and `both`: spread over
-worlds over the mean standard error, on E alone and, without `unlabel.audit.crossing.TOGETHER`, on both.
+worlds over the mean standard error, on E alone and, without `cross_fit.TOGETHER`, on both.
 """
 
 import argparse
@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from unlabel.audit.crossing import TOGETHER, both
-from unlabel.audit.outputs import read_others_linear
-from unlabel.audit.probes import linear
-from unlabel.audit.statistics import Estimate
-from unlabel.audit.subject import AuditOptions, Question, Subject, ask
-from unlabel.testing.planted import LABEL, draw, plant
-from unlabel.testing.truth import columns
+from calibration.planted import LABEL, draw, plant
+from calibration.truth import columns
+from unlabel.audit.attacks.cross_fit import TOGETHER, both
+from unlabel.audit.attacks.outputs import read_others_linear
+from unlabel.audit.attacks.probes import linear
+from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.statistics.estimate import Estimate
 
 OPTIONS = AuditOptions(probe_seeds=1)
 WORLDS = [
@@ -46,13 +46,13 @@ def readings(images: int, prior: float, adv: float, seed: int) -> dict[str, list
     world = draw(plant("line", adv, prior), columns(0.6), images=images, seed=seed)
     question = ask(LABEL, *world.splits)
     models = [world.model("after", network=network) for network in (0, 1)]
-    found = defaultdict(list)
+    values = defaultdict(list)
     for crossed in (False, True):
         first, second = (both(read, model, replace(question, crossed=crossed)) for model in models)
         for name in first:
-            found[f"{name} level"].append(first[name])
-            found[f"{name} difference"].append(first[name] - second[name])
-    return found
+            values[f"{name} level"].append(first[name])
+            values[f"{name} difference"].append(first[name] - second[name])
+    return values
 
 
 def main() -> None:
@@ -74,8 +74,8 @@ def main() -> None:
                 spreads = [np.std(values, ddof=1) for values in (alone, crossed)]
                 ratios = spreads[0] / error.mean(), TOGETHER * spreads[1] / error_both.mean()
                 worth = (spreads[0] / spreads[1]) ** 2
-                found = f"{worth:5.2f}  {ratios[0]:5.2f}  {ratios[1]:4.2f}"
-                print(f"{images:6d}  {prior:5.2f}  {adv:3.1f}  {name:25s}  {found}", flush=True)
+                figures = f"{worth:5.2f}  {ratios[0]:5.2f}  {ratios[1]:4.2f}"
+                print(f"{images:6d}  {prior:5.2f}  {adv:3.1f}  {name:25s}  {figures}", flush=True)
 
 
 if __name__ == "__main__":

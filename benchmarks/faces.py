@@ -25,14 +25,15 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from unlabel.core.engine import start
+from unlabel.core.recipe import Recipe
 from unlabel.data.dataset import Source
-from unlabel.data.drawing import draw
-from unlabel.data.faces import load_faces
-from unlabel.data.joint import LABELS, celeba, fitted, moments, sample
-from unlabel.engine import start
+from unlabel.data.drawn.drawing import draw
+from unlabel.data.drawn.faces import load_faces
+from unlabel.data.drawn.joint import LABELS, celeba, fitted, moments, sample
+from unlabel.data.options import ReadOptions
 from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.recipe import Recipe
-from unlabel.training import train
+from unlabel.training.fit import train
 
 Rows = NDArray[np.floating]
 
@@ -68,13 +69,13 @@ def measure(source: Source, label: str, recipe: Recipe, seed: int, withheld: boo
     on_probe, on_test = outputs(model, source.probe, run), outputs(model, source.test, run)
     truth = (source.probe.target[:, column], source.test.target[:, column])
     bits, adv = attack(logistic(), on_probe.features[PENULTIMATE], on_test.features[PENULTIMATE], truth)
-    rest = on_probe.logits[:, others], on_test.logits[:, others]
+    other_outputs = on_probe.logits[:, others], on_test.logits[:, others]
     auc = [roc_auc_score(source.test.target[:, k], on_test.logits[:, k]) for k in range(len(source.labels))]
     return {
         "bits": bits,
         "adv": adv,
-        "logistic": attack(logistic(), *rest, truth)[1],
-        "trees": attack(trees(), *rest, truth)[1],
+        "logistic": attack(logistic(), *other_outputs, truth)[1],
+        "trees": attack(trees(), *other_outputs, truth)[1],
         "mean AUC": float(np.mean([auc[k] for k in others])),
         "auc": dict(zip(source.labels, auc, strict=True)),
         "seconds": seconds,
@@ -93,7 +94,7 @@ def line(name: str, row: dict) -> str:
 def acceptance(options: argparse.Namespace) -> None:
     """Prints the table of docs/results/faces.md."""
     torch.set_num_threads(options.threads)
-    source = load_faces(f"train={options.train}", workers=options.threads)
+    source = load_faces(f"train={options.train}", ReadOptions(workers=options.threads))
     label, recipe = options.label, Recipe(epochs=options.epochs)
     column = source.labels.index(label)
     truth = (source.probe.target[:, column], source.test.target[:, column])

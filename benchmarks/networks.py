@@ -23,19 +23,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from unlabel import engine
-from unlabel.audit.statistics import auc, mean
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import UnlabelError
+from unlabel.core.loss import label_loss
 from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
-from unlabel.errors import UnlabelError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS
 from unlabel.forget.retained import warning
-from unlabel.loss import label_loss
+from unlabel.forget.run import MAX_LOSS
 from unlabel.models.features import outputs
-from unlabel.workflow import MAX_LOSS
+from unlabel.statistics.estimate import auc, mean
 
 SOURCE = "faces:train=4000,probe=1000,test=2000"
 SIDE = 64
@@ -81,14 +81,14 @@ def read(model: nn.Module, source: Source, run: Run) -> dict[str, Any]:
     """Mean AUC of the retained labels, and what a linear reader of the features makes of the label, on E."""
     probe, test = (outputs(model, part, run) for part in (source.probe, source.test))
     column = source.labels.index(LABEL)
-    kept = [place for place in range(len(source.labels)) if place != column]
+    columns = [at for at in range(len(source.labels)) if at != column]
     cluster = source.test.cluster
-    own = [auc(test.logits[:, place], source.test.target[:, place], cluster) for place in kept]
+    areas = [auc(test.logits[:, at], source.test.target[:, at], cluster) for at in columns]
     reader = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
-    found = [part.features["penultimate"].astype(np.float64) for part in (probe, test)]
-    reader.fit(found[0], source.probe.target[:, column])
-    known = auc(reader.decision_function(found[1]), source.test.target[:, column], cluster)
-    return {"retained": mean(own).value, "se": mean(own).se, "probe": known.value}
+    features = [part.features["penultimate"].astype(np.float64) for part in (probe, test)]
+    reader.fit(features[0], source.probe.target[:, column])
+    probe_area = auc(reader.decision_function(features[1]), source.test.target[:, column], cluster)
+    return {"retained": mean(areas).value, "se": mean(areas).se, "probe": probe_area.value}
 
 
 def trained(name: str, source: Source, out: Path, run: Run) -> nn.Module:
@@ -135,9 +135,9 @@ def measure(name: str, method: str, model: nn.Module, source: Source, run: Run) 
     except UnlabelError as error:
         return {"refused": str(error)}
     seconds = time.perf_counter() - started
-    found = outcome.retained.to_json()
-    told = "refused" if outcome.retained.past(MAX_LOSS) else "warned" if warning(found) else ""
-    return {**read(outcome.model, source, run), "told": told, "held_back": found, "seconds": seconds}
+    retained = outcome.retained.to_json()
+    told = "refused" if outcome.retained.past(MAX_LOSS) else "warned" if warning(retained) else ""
+    return {**read(outcome.model, source, run), "told": told, "held_back": retained, "seconds": seconds}
 
 
 def show(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from unlabel import engine
-from unlabel.compare import Job, run_cells
-from unlabel.display import terminal_log
+from unlabel.cli.progress import terminal_log
+from unlabel.compare.cells import run_cells
+from unlabel.compare.jobs import Job
+from unlabel.core import engine
 
 FIGURES = (
     ("own.sadv@restored", "row put back"),
@@ -31,13 +32,13 @@ SPLITS = ("T_in", "P", "E")
 
 def read(lines: Iterable[str], seed: int) -> list[tuple[str, Job]]:
     """Names and jobs."""
-    found = []
+    jobs = []
     for line in lines:
         name, method, *settings = line.split("#")[0].split() or ("", "")
         options = {key: value_of(text) for key, text in (word.split("=", 1) for word in settings)}
         if name:
-            found.append((name, Job(method, options, seed)))
-    return found
+            jobs.append((name, Job(method, options, seed)))
+    return jobs
 
 
 def figure(records: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -76,14 +77,14 @@ def main() -> None:
     run = engine.start(accelerator="cpu", seed=given.seed, log=terminal_log())
     named = read(sys.stdin, given.seed)
     references = [Path(path) for path in given.reference.split(",")]
-    found = run_cells(given.run, [given.label], [job for _, job in named], references, run, given.out)
+    table = run_cells(given.run, [given.label], [job for _, job in named], references, run, given.out)
     words = " | ".join(word for _, word in FIGURES)
     print(f"| model | {words} | AUC train, P, E | seconds score, repair; images; x fewer | C1 C2 C3 C5 |")
     print("| --- " * (len(FIGURES) + 4) + "|")
-    retrain = found.references[0]["cost"]["images_processed"]
-    show("original", [found.before], "", "")
-    show("Retrain", found.references, f"{retrain:,} images", "")
-    for (name, _), cell in zip(named, found.cells, strict=True):
+    retrain = table.references[0]["cost"]["images_processed"]
+    show("original", [table.before], "", "")
+    show("Retrain", table.references, f"{retrain:,} images", "")
+    for (name, _), cell in zip(named, table.cells, strict=True):
         if not cell.done:
             print(f"| {name} | {cell.record['error']['message']} |", flush=True)
             continue

@@ -13,32 +13,32 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.audit.outputs import read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.statistics import Estimate
-from unlabel.audit.subject import AuditOptions, Subject, ask
-from unlabel.audit.utility import measurable, read_utility
+from unlabel.audit.attacks.outputs import read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.utility import measurable, read_utility
+from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Source
-from unlabel.engine import Run
 from unlabel.forget import repair
 from unlabel.forget.driver import forget_labels
 from unlabel.models.features import outputs
-from unlabel.records import source_of
-from unlabel.request import Request
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
+from unlabel.statistics.estimate import Estimate
 
 ATTACKS = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.mlp", "others.adv.lin", "others.adv.gbt")
 
 
 def read(model: nn.Module, source: Source, request: Request, run: Run) -> dict[str, Estimate]:
     """Every attack on the first label."""
-    found = outputs(model, source.probe, run), outputs(model, source.test, run)
-    subject, options = Subject("model", "after", *found, found[1]), AuditOptions(probe_seeds=1)
+    answers = outputs(model, source.probe, run), outputs(model, source.test, run)
+    subject, options = Subject("model", "after", *answers, answers[1]), AuditOptions(probe_seeds=1)
     question = ask(request.forgotten[0], source.probe, source.test, source.test)
     utility = read_utility(subject, source.test, measurable(source.test, request.retained), options)
     return {
-        **read_features(*found, question, options),
+        **read_features(*answers, question, options),
         **read_others(subject, request.masked_columns, question, options),
         "retained AUC": utility.macro("util.auc"),
     }

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unlabel import engine
+from unlabel.core import engine
 from unlabel.forget.gradients import Moment, moments
 from unlabel.forget.score import rankable
 from unlabel.forget.tasks import Task
-from unlabel.records import source_of
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
 
 
 def main() -> None:
@@ -39,8 +39,8 @@ def main() -> None:
     for number in range(given.batches):
         part = data.take(np.arange(32 * number, 32 * (number + 1)))
         for way, exact in (("exact", True), ("signs", False)):
-            for kind, found in enumerate(moments(loaded.model, part, run, wanted, exact=exact)):
-                flat = torch.cat([found[name].reshape(-1) for name in names])
+            for kind, moment in enumerate(moments(loaded.model, part, run, wanted, exact=exact)):
+                flat = torch.cat([moment[name].reshape(-1) for name in names])
                 totals[f"{way}{kind}"] = totals.get(f"{way}{kind}", torch.zeros_like(flat)) + flat
         m = number + 1
         if m & number:

@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.audit.outputs import read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.subject import AuditOptions, Subject, ask
-from unlabel.audit.utility import measurable, read_utility
+from unlabel.audit.attacks.outputs import read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.utility import measurable, read_utility
+from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import UnlabelError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import UnlabelError
 from unlabel.forget.driver import forget_labels
 from unlabel.models.features import outputs
-from unlabel.randomness import uniform
-from unlabel.records import source_of
-from unlabel.request import Request
-from unlabel.runs import load_run
+from unlabel.runs.folder import load_run
+from unlabel.runs.record import source_of
 
 COLUMNS = ("probe.adv.lin", "probe.adv.mlp", "probe.bits.mlp", "others.adv.lin", "others.adv.gbt")
 
@@ -39,12 +39,12 @@ def read(model: nn.Module, halves: tuple[Dataset, Dataset], request: Request, ru
     fitted, measured = (outputs(model, half, run) for half in halves)
     subject, options = Subject("model", "after", fitted, measured, measured), AuditOptions(probe_seeds=1)
     question = ask(request.forget[0], halves[0], halves[1], halves[1])
-    found = {
+    advantages = {
         **read_features(fitted, measured, question, options),
         **read_others(subject, request.masked_columns, question, options),
     }
     utility = read_utility(subject, halves[1], measurable(halves[1], request.retained), options)
-    return [*(found[name].value for name in COLUMNS), utility.macro("util.auc").value]
+    return [*(advantages[name].value for name in COLUMNS), utility.macro("util.auc").value]
 
 
 def show(name: str, values: list[float], stages: str = "") -> None:

@@ -68,7 +68,7 @@ Command = Callable[..., Ran]
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Runs ``unlabel ...`` in this process, in a folder of its own; a bug's traceback fails the test."""
-    from unlabel.cli import main
+    from unlabel.cli.app import main
 
     monkeypatch.chdir(tmp_path)
 
@@ -96,9 +96,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained on `photos` for one epoch; only to be read."""
-    from unlabel import engine
-    from unlabel.recipe import Recipe
-    from unlabel.workflow import train_run
+    from unlabel.core import engine
+    from unlabel.core.recipe import Recipe
+    from unlabel.training.run import train_run
 
     out = tmp_path_factory.mktemp("runs") / "base"
     run = engine.start(accelerator="cpu")
@@ -116,10 +116,10 @@ def elsewhere() -> Callable[[str], Any]:
     from dataclasses import replace
     from functools import cache
 
-    from unlabel import engine
-    from unlabel.recipe import Recipe
+    from unlabel.core import engine
+    from unlabel.core.recipe import Recipe
     from unlabel.testing import tiny_world
-    from unlabel.training import LabelLoss, fit
+    from unlabel.training.fit import LabelLoss, fit
 
     @cache
     def trained(name: str) -> Any:
@@ -235,3 +235,16 @@ def readable() -> Callable[[Any, int, str], None]:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
     return check
+
+
+@pytest.fixture
+def open_up() -> Callable[[Path], None]:
+    """Lets other users pass through a test's folder and pytest's folders above it, and no other."""
+
+    def change(folder: Path) -> None:
+        for part in (folder, *folder.parents):
+            if not part.name.startswith(("pytest-", "popen-")) and part != folder:
+                return
+            part.chmod(0o755)
+
+    return change

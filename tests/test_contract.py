@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine, runs
-from unlabel.errors import EmptySelection, OptionError
+from unlabel.core import engine
+from unlabel.core.errors import EmptySelection, OptionError
+from unlabel.core.recipe import Blueprint, History, Recipe
+from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS
 from unlabel.forget.pipeline import Outcome, Work
@@ -21,10 +23,9 @@ from unlabel.models import build
 from unlabel.models.eraser import eraser_of
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.passes import count_passes
-from unlabel.recipe import Blueprint, History, Recipe
-from unlabel.request import Request
+from unlabel.runs import folder as runs
 from unlabel.testing import World, check_unlearner, differing, tiny_network, tiny_world
+from unlabel.testing.passes import count_passes
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "confusion": {"steps": 3},

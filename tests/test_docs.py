@@ -2,6 +2,7 @@
 
 import ast
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -9,25 +10,31 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from cyclopts import App
 
 import unlabel
-from unlabel.cli import app, forget_app
+from unlabel.audit.gate import FAILED, OPEN
+from unlabel.cli.app import build_app
+from unlabel.cli.output import BROKEN_PIPE
 from unlabel.forget.methods import METHODS
 
+app = build_app(METHODS)
+forget_app = app["forget"]
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-README = ROOT / "README.new.md"
+README = ROOT / "README.md"
 OPTIONS = DOCS / "options.md"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 PLAIN = [
     page
     for page in PAGES
-    if page.parent in (ROOT, DOCS) and page.name not in ("README.md", "theorems.md", "options.md")
+    if page.parent in (ROOT, DOCS) and page.name not in ("theorems.md", "options.md", "figures.md")
 ]
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LONGEST = 25
 """Words of a sentence. A colon, a semicolon or a table's cell ends one as well."""
@@ -146,7 +153,10 @@ def test_the_table_of_commands_is_that_of_the_program() -> None:
     table = text.split("| command |")[1].split("\n\n")[0]
     assert sorted(re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE)) == sorted(own_commands(app))
     codes = text.split("| exit code |")[1]
-    assert sorted(re.findall(r"^\| (\d) ", codes, re.MULTILINE)) == ["0", "1", "2", "3"]
+    numbers = re.findall(r"^\| (\d+) ", codes, re.MULTILINE)
+    assert numbers == ["0", "1", "2", "3", "4", "130", "141"]
+    assert str(BROKEN_PIPE) in numbers
+    assert {str(FAILED), str(OPEN)} <= set(numbers)
 
 
 def test_the_settings_shown_are_options_of_the_commands() -> None:
@@ -179,17 +189,16 @@ def snippet(page: Path) -> str:
     return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)[0]
 
 
-def test_the_readme_is_short_and_its_program_is_that_of_the_python_page() -> None:
+def test_the_readme_is_short_and_its_program_is_that_of_the_python_pages() -> None:
     text = README.read_text("utf-8")
     assert len(text.splitlines()) < 120
-    assert snippet(README) == snippet(DOCS / "api.md")
+    assert snippet(README) == snippet(DOCS / "api.md") == snippet(DOCS / "python.md")
     targets = re.findall(r"^\$ make (\w+)", text, re.MULTILINE)
     assert targets == ["demo", "test"]
     assert {f"{target}:" for target in targets} <= set((ROOT / "Makefile").read_text("utf-8").split())
     assert len(re.findall(r"^!\[", text, re.MULTILINE)) == 1
 
 
-@pytest.mark.xfail(reason="the public audit is being built", strict=True)
 def test_the_names_of_the_readme_s_program_are_public() -> None:
     used = set(re.findall(r"unlabel\.(\w+)\(", snippet(README)))
     assert used
@@ -282,8 +291,8 @@ def test_every_command_of_a_page_is_one_that_the_program_has(page: Path) -> None
         words = shlex.split(line, comments=True)[1:]
         if words[0].startswith("-"):
             continue
-        assert words[0] in app, f"{page.name}: {line}"
         target = app
+        assert words[0] in target, f"{page.name}: {line}"
         if words[0] == "forget" and not words[1].startswith("-"):
             assert words[1] in METHODS, f"{page.name}: {line}"
             target, words = forget_app, words[1:]
@@ -293,7 +302,7 @@ def test_every_command_of_a_page_is_one_that_the_program_has(page: Path) -> None
 
 
 CITED = {*PAGES, *SOURCES}
-PLACEHOLDERS = {"NAME.md"}
+PLACEHOLDERS = {"NAME.md", "readme.md"}  # the second is a name that is compared in small letters
 
 
 def test_every_document_that_a_text_cites_is_there() -> None:
@@ -301,6 +310,28 @@ def test_every_document_that_a_text_cites_is_there() -> None:
     for text in CITED:
         found = {Path(name).name for name in re.findall(r"[\w./-]*\w\.md\b", text.read_text("utf-8"))}
         assert found <= there | PLACEHOLDERS, f"{text.relative_to(ROOT)}: {sorted(found - there)}"
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of the package or something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=names(CURRENT))
+def test_every_name_of_the_package_in_a_page_is_there(page: Path) -> None:
+    names = set(re.findall(r"(?<![\w./:-])unlabel(?:\.\w+)+", page.read_text("utf-8")))
+    files = {name for name in names if name.split(".")[1] in ("toml", "json")}
+    assert [name for name in sorted(names - files) if not is_there(name)] == []
+
+
+def test_a_name_that_is_gone_would_be_noticed() -> None:
+    assert is_there("unlabel.audit.figures.FIGURES")
+    assert not is_there("unlabel.workflow.train_run")
+    assert not is_there("unlabel.audit.gone")
 
 
 def test_the_quick_tests_name_files_of_every_room() -> None:
@@ -311,7 +342,8 @@ def test_the_quick_tests_name_files_of_every_room() -> None:
     files = listed[1].replace("\\\n", " ").split()
     assert [name for name in files if not (ROOT / "tests" / name).is_file()] == []
     rooms = {path.parent.name for path in (ROOT / "src" / "unlabel").glob("*/__init__.py")}
-    assert rooms <= {Path(name).parent.name for name in files}
+    text = "\n".join((ROOT / "tests" / name).read_text("utf-8") for name in files)
+    assert [room for room in rooms if not re.search(rf"\bunlabel\.{room}\b", text)] == []
 
 
 def test_the_table_of_methods_is_that_of_the_catalogue() -> None:
@@ -338,24 +370,27 @@ def test_no_page_or_source_names_this_machine_or_promises_too_much(path: Path) -
     assert not promises
 
 
-def test_the_readmes_python_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    """In seconds: it draws 400 small faces."""
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    exec(compile(snippet, "README.md", "exec"), {})
-    assert "weights changed" in capsys.readouterr().out
+@pytest.mark.slow
+def test_the_readmes_python_runs_as_it_stands(tmp_path: Path, monkeypatch, capsys) -> None:
+    """About 20 seconds: two small trainings, then a quick audit."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(snippet(README), "README.md", "exec"), names)
+    audit = names["audit"]
+    assert capsys.readouterr().out.split()[-2:] == [str(audit.valid), audit.claims["C2"].verdict]
+    assert (list(audit.request["labels"]), audit.valid, audit.options["budget"]) == (["Male"], True, "quick")
+    assert "</html>" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_the_python_api_can_be_listed() -> None:
     assert {*unlabel.__all__} <= {*dir(unlabel)}
-    assert {*unlabel.__all__} == {*unlabel._WHERE}
+    assert {*unlabel._HOME} < {*unlabel.__all__}
     assert all(getattr(unlabel, name) is not None for name in dir(unlabel))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=names(SOURCES))
-def test_every_module_says_what_it_is_for_and_stays_short(path: Path) -> None:
-    text = path.read_text("utf-8")
-    assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= 300
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
 
 
 def test_the_project_says_it_is_apache_licensed() -> None:

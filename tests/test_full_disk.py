@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine, files, training
 from unlabel.audit import command as auditing
-from unlabel.cli import main
-from unlabel.errors import DataError, UnlabelError
-from unlabel.files import WriteError, write_bytes, write_json
+from unlabel.cli.app import main
+from unlabel.core import engine, files
+from unlabel.core.errors import DataError, UnlabelError
+from unlabel.core.files import RECORD, WriteError, write_bytes, write_json
+from unlabel.forget.run import forget_run
 from unlabel.report.marks import written
-from unlabel.runs import MODEL, RECORD, file_sha256, load_run
-from unlabel.workflow import forget_run
+from unlabel.runs.folder import MODEL, file_sha256, load_run
+from unlabel.training import fit as training
 
 CHANGES = ("open", "os.rename", "os.mkdir", "test.half-written")
 FEW = ["--epochs", "0.1", "--batch-size", "8", "--image-size", "16", "--quiet"]
@@ -90,7 +91,7 @@ class Full:
             return len(data)
 
         def create(file: Path, content: bytes, mode: int) -> None:
-            """As `leftovers.create`, with a moment in which half is written."""
+            """As `core.leftovers.create`, with a moment in which half is written."""
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             try:
                 os.write(handle, content[: len(content) // 2])

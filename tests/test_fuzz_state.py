@@ -18,29 +18,31 @@ from typing import Any
 import pytest
 import torch
 
-from unlabel import engine
-from unlabel.audit.case import check_manifest
 from unlabel.audit.command import audit_run
-from unlabel.audit.subject import AuditOptions
-from unlabel.checkpoints import Checkpoint, open_checkpoint
-from unlabel.compare.cells import kept, write
-from unlabel.data.folder import load_folder
-from unlabel.data.tables import read_attributes, read_ids, read_meta
-from unlabel.engine import Run
-from unlabel.errors import UnlabelError
-from unlabel.log import SILENT
-from unlabel.predict import predict_files
-from unlabel.reading import sealed, unsealed
-from unlabel.recipe import Recipe
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.setup import check_manifest
+from unlabel.compare.cells import read_finished, write
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import UnlabelError
+from unlabel.core.files import RECORD
+from unlabel.core.progress import SILENT
+from unlabel.core.reading import sealed, unsealed
+from unlabel.core.recipe import Recipe
+from unlabel.data.options import ReadOptions
+from unlabel.data.readers.folder import load_folder
+from unlabel.data.readers.tables import read_attributes, read_ids, read_meta
+from unlabel.exchange.predict import predict_files
+from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
-from unlabel.runs import CONFIG, MODEL, RECORD
-from unlabel.show import chain, chain_table, describe, table
+from unlabel.runs.description import chain, chain_table, describe, table
+from unlabel.runs.folder import CONFIG, MODEL
 from unlabel.statement import sign_run, verify_run
 from unlabel.statement.contents import STATEMENT
 from unlabel.statement.keys import read_private, read_public, write_keys
 from unlabel.testing import differing, tiny_network
-from unlabel.training import _sgd
-from unlabel.workflow import forget_run
+from unlabel.training.checkpoints import Checkpoint, open_checkpoint
+from unlabel.training.fit import _sgd
 
 ODD: list[Any] = [
     None, True, -1, 0, 10**30, 1e308, -1e308, 0.5, "", "x", "\x1b[2J", "\u202e", "a" * 10_000, [], {}, [[]],
@@ -288,7 +290,7 @@ def test_a_cell_and_a_list_of_canaries(made: Path, tmp_path: Path) -> None:
     write(tmp_path / "cell.json", cell)
 
     def use() -> None:
-        if kept(tmp_path / "cell.json", "s", SILENT) != cell:
+        if read_finished(tmp_path / "cell.json", "s", SILENT) != cell:
             raise UnlabelError("not used")
 
     hunt(tmp_path / "cell.json", use, 150, seed=10, plain=False)
@@ -308,7 +310,10 @@ def test_tables_beside_photos(photos: Path, tmp_path: Path) -> None:
     meta = "".join(f"{name},{('train', 'val', 'test')[at % 3]},p{at // 2}\n" for at, name in enumerate(ids))
     (root / "meta.csv").write_text("image_id,split,identity\n" + meta)
     hunt(root / "meta.csv", lambda: read_meta(root / "meta.csv", ids), 200, seed=11)
+    options = ReadOptions(image_size=16, workers=0)
     hunt(root / "attributes.csv", lambda: read_attributes(root / "attributes.csv"), 200, seed=12)
+    options = ReadOptions(image_size=16, workers=0)
     hunt(root / "attributes.csv", lambda: read_ids(root / "attributes.csv"), 100, seed=13)
-    hunt(root / "attributes.csv", lambda: load_folder(str(root), image_size=16, workers=0), 30, seed=14)
-    hunt(root / "meta.csv", lambda: load_folder(str(root), image_size=16, workers=0), 30, seed=15)
+    options = ReadOptions(image_size=16, workers=0)
+    hunt(root / "attributes.csv", lambda: load_folder(str(root), options), 30, seed=14)
+    hunt(root / "meta.csv", lambda: load_folder(str(root), options), 30, seed=15)

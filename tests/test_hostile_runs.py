@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine
 from unlabel.audit.command import audit_run
-from unlabel.config import Config
-from unlabel.errors import ModelError, UnlabelError
+from unlabel.core import engine
+from unlabel.core.errors import ModelError, UnlabelError
+from unlabel.core.files import RECORD
+from unlabel.forget.run import forget_run
 from unlabel.report import write_report
-from unlabel.runs import CONFIG, RECORD, load_run, read_config, read_record
-from unlabel.workflow import forget_run
+from unlabel.runs.config import Config
+from unlabel.runs.folder import CONFIG, load_run, read_config, read_record
 
 DEEP = "[" * 100_000 + "]" * 100_000
 NESTED: Any = {}

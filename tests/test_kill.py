@@ -23,17 +23,21 @@ from typing import Any
 import pytest
 import torch
 
-from unlabel import demo, engine, files, places, training
 from unlabel.audit import command as auditing
-from unlabel.cli import main
-from unlabel.errors import MissingFiles, UnlabelError
-from unlabel.findings import plain
-from unlabel.recipe import Recipe
-from unlabel.runs import MODEL, RECORD, STEPS, file_sha256, load_run
+from unlabel.audit.results import plain
+from unlabel.cli import demo_steps as demo
+from unlabel.cli.app import main
+from unlabel.core import engine, files, places
+from unlabel.core.errors import MissingFiles, UnlabelError
+from unlabel.core.files import RECORD
+from unlabel.core.recipe import Recipe
+from unlabel.forget.run import forget_run
+from unlabel.runs.folder import MODEL, STEPS, file_sha256, load_run
 from unlabel.statement import sign_run
 from unlabel.statement.contents import STATEMENT
 from unlabel.statement.keys import write_keys
-from unlabel.workflow import forget_run, train_run
+from unlabel.training import fit as training
+from unlabel.training.run import train_run
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "test.half-written")
 FEW = ["--epochs", "0.1", "--batch-size", "8", "--image-size", "16", "--quiet"]
@@ -99,7 +103,7 @@ def kill_self_at(number: int, folder: Path) -> None:
         return len(data)
 
     def create(file: Path, content: bytes, mode: int) -> None:
-        """As `leftovers.create`, with a moment in which half is written."""
+        """As `core.leftovers.create`, with a moment in which half is written."""
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             os.write(handle, content[: len(content) // 2])
@@ -259,7 +263,7 @@ def test_adopting_killed_at_every_change(world: World, photos: Path, base: Path,
     from safetensors.torch import save_file
 
     from unlabel.testing import tiny_world
-    from unlabel.worlds import SIZE
+    from unlabel.testing.worlds import SIZE
 
     known = tmp_path / "known"
     state = training_state(photos, tmp_path)
@@ -357,7 +361,7 @@ def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypat
     """The same folder is killed again and again, each time a little later, until the demo is done."""
     done = audited[1]
     monkeypatch.setattr(
-        auditing, "audit_outputs", lambda *_, models, **__: replace(done, models=plain(models))
+        auditing, "audit_outputs", lambda inputs, *_, **__: replace(done, models=plain(inputs.models))
     )
     monkeypatch.setattr(
         demo, "forget_run", lambda _, *given, **more: forget_run("head-removal", *given, **more)
@@ -409,7 +413,7 @@ def test_kills_at_random_moments_leave_a_run_and_no_litter(world: World, photos:
 def test_the_program_itself_killed_at_random_moments(world: World, photos: Path) -> None:
     """Three new interpreters, about 5 s each."""
     arguments = ["train", f"folder:{photos}", "--out", "out", "--seed", "5", "--force", *FEW]
-    line = [sys.executable, "-m", "unlabel.cli", *arguments]
+    line = [sys.executable, "-m", "unlabel.cli.app", *arguments]
     here = world.fresh(old=True)
     old = weights(here / "out")
     started = time.perf_counter()

@@ -12,18 +12,23 @@ from typing import Any
 
 import pytest
 
-from unlabel import demo, engine, workflow
-from unlabel import export as exporting
 from unlabel.audit import command as auditing
+from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.keeping import keeping
-from unlabel.audit.subject import AuditOptions
+from unlabel.cli import demo_steps as demo
 from unlabel.compare import command as comparing
-from unlabel.errors import OptionError
-from unlabel.places import check_file, check_folder, check_output, staged
+from unlabel.core import engine
+from unlabel.core.errors import OptionError
+from unlabel.core.files import RECORD
+from unlabel.core.places import check_file, check_folder, check_output, staged
+from unlabel.exchange import adopt as adopting
+from unlabel.exchange import export as exporting
+from unlabel.forget import run as forgetting
+from unlabel.forget.run import forget_run
 from unlabel.report import examples, write_report
-from unlabel.reproduce import pages
-from unlabel.runs import MODEL, RECORD, file_sha256
-from unlabel.workflow import forget_run
+from unlabel.reproduce import command as pages
+from unlabel.runs.folder import MODEL, file_sha256
+from unlabel.training import run as training
 
 SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)
 MINE = "years of work"
@@ -283,7 +288,17 @@ def test_nothing_that_appeared_meanwhile_is_replaced(what: str, force: bool, tmp
 
 def test_two_processes_at_once_lose_no_result(here: Path) -> None:
     """Both begin together; one exits with 2 and one line, and the other's run is there."""
-    line = [sys.executable, "-m", "unlabel.cli", "forget", "head-removal", "base", "--out", "out", "--quiet"]
+    line = [
+        sys.executable,
+        "-m",
+        "unlabel.cli.app",
+        "forget",
+        "head-removal",
+        "base",
+        "--out",
+        "out",
+        "--quiet",
+    ]
     both = [
         subprocess.Popen([*line, "--labels", label], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for label in ("top", "middle")
@@ -303,9 +318,9 @@ FORGET = ["forget", "head-removal", "base", "--labels", "top"]
 ADOPT = ["adopt", "small", "--weights", f"base/{MODEL}", "--labels", "labels.txt", "--data", "faces"]
 COMPARE = ["compare", "base", "--labels", "top", "--reference", "base"]
 PLACES = {
-    "train": (TRAIN, workflow, "load"),
-    "forget": (FORGET, workflow, "source_of"),
-    "adopt": (ADOPT, None, "load"),
+    "train": (TRAIN, training, "load"),
+    "forget": (FORGET, forgetting, "source_of"),
+    "adopt": (ADOPT, adopting, "load"),
     "compare": (COMPARE, comparing, "open_request"),
     "reproduce": (["reproduce", "table2"], pages, "carry_out"),
     "report": (["report", "less", "--with-images"], examples, "gallery"),
@@ -317,11 +332,9 @@ PLACES = {
 @pytest.fixture
 def refuse(here: Path, command, monkeypatch) -> Callable[..., None]:
     """Runs a command of `PLACES` that must be refused before it computes anything."""
-    import unlabel.adopt as adopting
-
     (here / "labels.txt").write_text("top\nmiddle\nbottom\n")
     for _, module, name in PLACES.values():
-        monkeypatch.setattr(module or adopting, name, computed)
+        monkeypatch.setattr(module, name, computed)
 
     def call(verb: str, out: str, *says: str, force: bool = False) -> None:
         flags = ["--force"] if force else []
@@ -366,10 +379,9 @@ def test_an_audit_that_could_not_be_written_is_refused_before_the_work(here, com
 
 
 @root
-def test_read_only_is_what_the_system_says(here: Path) -> None:
+def test_read_only_is_what_the_system_says(here: Path, open_up: Callable[[Path], None]) -> None:
     """The same as an unprivileged user, whom modes bind."""
-    for folder in (here, *here.parents[:2]):
-        folder.chmod(0o755)
+    open_up(here)
     (here / "less").chmod(0o555)
     (here / "page.html").write_text(MINE)
     child = os.fork()

@@ -14,17 +14,19 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_tensors
 from torch import nn
 
-from unlabel import engine, runs
-from unlabel.engine import Run
-from unlabel.errors import Diverged, OptionError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import Diverged, OptionError
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
+from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.recipe import Recipe
-from unlabel.request import Request
+from unlabel.runs import folder as runs
 from unlabel.testing import tiny_network, tiny_world, write_folder
-from unlabel.training import LabelLoss, fit
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.fit import LabelLoss, fit
+from unlabel.training.run import train_run
 
 ALL = LabelLoss((0, 1, 2))
 
@@ -315,8 +317,8 @@ def test_the_commands_work_on_two_processes(tmp_path: Path) -> None:
         )
     for name in ("base", "less"):
         one, two = (runs.load_run(tmp_path / f"{name}{devices}") for devices in (1, 2))
-        assert two.record["processes"] == 2
-        assert one.record["steps"] == two.record["steps"]
+        assert two.record.processes == 2
+        assert one.record.steps == two.record.steps
         for key, value in one.model.state_dict().items():
             if "num_batches" not in key:
                 # BatchNorm over 16 images divides by small deviations: rounding grows through 6 layers

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine, training
 from unlabel.audit.command import audit_run
-from unlabel.checkpoints import Checkpoint
-from unlabel.errors import NothingToForget, OptionError
-from unlabel.recipe import Recipe
-from unlabel.references import folder_of, make_references
+from unlabel.audit.references import folder_of, make_references
+from unlabel.audit.setup import open_case
+from unlabel.core import engine
+from unlabel.core.errors import NothingToForget, OptionError
+from unlabel.core.files import write_json
+from unlabel.core.recipe import Recipe
+from unlabel.forget.run import forget_run
 from unlabel.report import write_report
-from unlabel.runs import load_run, read_config, read_record, write_json
+from unlabel.runs.folder import load_run, read_config, read_record
 from unlabel.testing import differing, tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training import fit as training
+from unlabel.training.checkpoints import Checkpoint
+from unlabel.training.run import train_run
 
 RECIPE = Recipe(epochs=1, lr=0.05)
 
@@ -57,7 +61,8 @@ def change(run: Path, name: str, **values: Any) -> None:
 
 def make(runs: Path, count: int = 1, **more: Any) -> list[Path]:
     where = more.pop("where", None) or engine.start(accelerator="cpu")
-    return make_references(runs / "less", runs / "base", count, where, **more)
+    case = open_case(runs / "less", runs / "base", more.pop("given", ()), where, more.pop("data", None))
+    return make_references(case, count, where, **more)
 
 
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -68,7 +73,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(out)
         return train_run(source, out, *rest, **more)
 
-    monkeypatch.setattr("unlabel.references.train_run", spy)
+    monkeypatch.setattr("unlabel.audit.references.train_run", spy)
     return seen
 
 
@@ -79,9 +84,9 @@ def test_references_repeat_the_recipe_with_seeds_of_their_own(made, runs, tmp_pa
     original = read_record(runs / "base")
     for seed, path in enumerate(found, start=5):
         record, config = read_record(path), read_config(path)
-        assert (record["seed"], record["method"], record["without"]) == (seed, "train", ["top"])
-        assert record["blueprint"] == original["blueprint"]  # batch size 32, though the place says 64
-        assert record["data"]["digest"] == original["data"]["digest"]
+        assert (record.seed, record.method, record.without) == (seed, "train", ("top",))
+        assert record.blueprint == original.blueprint  # batch size 32, though the place says 64
+        assert record.digest == original.digest
         assert config.forgotten == ("top",)
     by_hand = engine.start(accelerator="cpu", batch_size=32, seed=5)
     source = f"folder:{made / 'photos'}"
@@ -139,8 +144,8 @@ def test_what_references_would_cost_is_said_where_there_are_none(runs, command) 
     found = json.loads((runs / "less" / "audit.json").read_text("utf-8"))
     cost = found["models"]["reference_cost"]
     record = read_record(runs / "base")
-    assert cost["images"] == record["images_processed"] == 96  # 80 photos, in three batches of 32
-    assert cost["seconds"] == pytest.approx(record["seconds"]["train"], rel=1e-5)
+    assert cost["images"] == record.images_processed == 96  # 80 photos, in three batches of 32
+    assert cost["seconds"] == pytest.approx(record.seconds["train"], rel=1e-5)
     assert cost["command"] == "unlabel audit less --before base --make-references 3"
     assert (
         "3 references would take about 96 images each, about 1 s each (estimated from the original's"
@@ -161,16 +166,16 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
     adopted, command
 ) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
-    assert "about 80 images a pass; the original's recipe is not recorded" in ran.out
+    assert "about 80 images an epoch; the original's recipe is not recorded" in ran.out
     assert "--make-references 3 --epochs EPOCHS --lr LR" in ran.out
-    with pytest.raises(OptionError, match="not recorded, so --epochs and --lr must say"):
+    with pytest.raises(OptionError, match="how it was trained, so --epochs and --lr must say"):
         make(adopted)
     with pytest.raises(OptionError, match="so --lr must say"):
         make(adopted, epochs=1)
     found = make(adopted, 3, epochs=1, lr=0.05)
     config, record = read_config(found[0]), read_record(found[0])
     assert (config.mean, config.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
-    assert record["blueprint"]["recipe"]["lr"] == 0.05
+    assert record.blueprint.recipe.lr == 0.05
     assert make(adopted, 3, epochs=1, lr=0.05) == found
     with pytest.raises(OptionError, match="is a run with another recipe; expected a reference of this audit"):
         make(adopted, 3, epochs=2, lr=0.05)
@@ -180,7 +185,7 @@ def test_c2_stays_provisional_where_nobody_knows_how_the_original_began(adopted)
     run = engine.start(accelerator="cpu")
     found = audit_run(adopted / "less", adopted / "base", make(adopted, 3, epochs=1, lr=0.05), run)
     assert found.claims["C2"].provisional
-    assert any("is not recorded" in line and "provisional" in line for line in found.limitations)
+    assert any("are not recorded" in line and "provisional" in line for line in found.limitations)
     assert all("is not recorded" in line for line in found.data["references_differ"])
     page = write_report(adopted / "less").read_text("utf-8")
     assert "it is not recorded from which weights" in page
@@ -247,7 +252,7 @@ def test_seeds_of_the_training_count_where_the_original_forgot_before(runs) -> N
     run = engine.start(accelerator="cpu", seed=5)
     forget_run("head-removal", runs / "less", ["bottom"], runs / "two", run)
     change(runs / "less", "unlabel.json", parent={"run": str(runs / "base"), "sha256": ""})
-    found = make_references(runs / "two", runs / "less", 2, run)
+    found = make_references(open_case(runs / "two", runs / "less", [], run, None), 2, run)
     assert [path.name for path in found] == [
         "less-without-top+bottom-seed5",
         "less-without-top+bottom-seed6",

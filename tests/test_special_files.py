@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unlabel.errors import CheckpointMismatch, DataError, ModelError
-from unlabel.log import Silent
+from unlabel.core.errors import CheckpointMismatch, DataError, ModelError
+from unlabel.core.files import RECORD
+from unlabel.core.progress import Silent
+from unlabel.core.reading import MOST_VALUES, ReadError, open_plain, parse_json, read_plain
 from unlabel.models.weights import read_weights
-from unlabel.reading import MOST_VALUES, ReadError, open_plain, parse_json, read_plain
-from unlabel.runs import CONFIG, MODEL, RECORD, load_run, read_config
+from unlabel.runs.folder import CONFIG, MODEL, load_run, read_config
 from unlabel.statement.contents import contents
 from unlabel.statement.keys import write_keys
 
@@ -269,7 +270,7 @@ def test_hashing_a_large_file_says_how_far_it_is(place: Path, command, monkeypat
     assert stage == f"hash {total} MiB"
     assert total >= 40
     assert sum(done) == total
-    monkeypatch.setattr("unlabel.display.terminal_log", lambda *, quiet: Silent() if quiet else again)
+    monkeypatch.setattr("unlabel.cli.progress.terminal_log", lambda *, quiet: Silent() if quiet else again)
     again = Seen()
     (place / "run" / "statement.dsse.json").unlink()
     assert command("sign", "run", "--key", "key").code == 0

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.data import drawn
-from unlabel.data.cached import cache_folder
-from unlabel.errors import DataError
-from unlabel.files import WriteError, write_bytes
-from unlabel.leftovers import beside, is_leftover, sweep
-from unlabel.log import SILENT
-from unlabel.places import held, staged
+from unlabel.core import parallel
+from unlabel.core.errors import DataError
+from unlabel.core.files import WriteError, write_bytes
+from unlabel.core.leftovers import beside, is_leftover, sweep
+from unlabel.core.places import held, staged
+from unlabel.core.progress import SILENT
+from unlabel.data.drawn import source as drawn
+from unlabel.data.images.cache_folder import cache_folder
 
 NOBODY = 65534
 TOKEN = "0123456789abcdef"
@@ -54,10 +55,9 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
+def shared(tmp_path: Path, open_up: Callable[[Path], None]) -> Path:
     """A folder like /tmp: everybody may write there, and remove only what is theirs."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_up(tmp_path)
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -288,13 +288,12 @@ def paint(told: int, rows: slice) -> np.ndarray:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_workers_that_draw_end_with_their_parent(tmp_path: Path, monkeypatch) -> None:
     """The pipe ends when the last process that holds it does; the wait is bounded, and no clock is read."""
-    monkeypatch.setattr(drawn, "_FEW", 2)
+    monkeypatch.setattr(parallel, "_FEW", 2)
     listen, tell = os.pipe()
     parent = os.fork()
     if parent == 0:
         os.close(listen)
         shape = (4 * drawn._CHUNK, 4, 4, 3)
-        monkeypatch.setattr(os, "cpu_count", lambda: 2)
         drawn._build(tmp_path / "a.npy", shape, partial(paint, tell), 2, SILENT)
         os._exit(0)
     os.close(tell)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from unlabel.audit import AuditOptions, Subject
-from unlabel.audit.statistics import Estimate
+from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.results import Role
 from unlabel.data.dataset import Dataset
-from unlabel.findings import Role
 from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import Estimate
 
 LABELS = ("Male", "Bald", "Young", "Smiling", "Hat")
 FEATURES = 16

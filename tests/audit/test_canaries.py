@@ -7,32 +7,33 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from unlabel import engine
-from unlabel.audit import AuditOptions
-from unlabel.audit.alteration import read_canaries
-from unlabel.audit.canaries import (
+from unlabel.audit.attacks.canaries import (
     Guesses,
     attack_canaries,
     canary_rows,
-    claim_canaries,
     epsilon,
     kept_for_test,
-    power,
     told_right,
 )
-from unlabel.audit.case import open_case, sets_of
+from unlabel.audit.claims.c6_memorised import claim_canaries, power
 from unlabel.audit.command import audit_run
-from unlabel.audit.statistics import clopper_pearson
-from unlabel.audit.subject import Canaries, ask
+from unlabel.audit.inputs import AuditOptions, Canaries, ask
+from unlabel.audit.model import audit_model
+from unlabel.audit.reading import read_canaries
+from unlabel.audit.references import make_references
+from unlabel.audit.setup import open_case, sets_of
+from unlabel.core import engine
+from unlabel.core.errors import DataError, ModelError
+from unlabel.core.recipe import Recipe
+from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan
-from unlabel.errors import DataError, ModelError
+from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.recipe import Recipe
-from unlabel.records import source_of
-from unlabel.references import make_references
-from unlabel.runs import load_run, read_config, read_record
+from unlabel.runs.folder import load_run, read_config, read_record
+from unlabel.runs.record import source_of
+from unlabel.statistics.estimate import clopper_pearson
 from unlabel.testing import tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 OPTIONS = AuditOptions(budget="standard")
 SMALL = AuditOptions(
@@ -191,7 +192,7 @@ def test_a_run_remembers_its_canaries_and_so_do_its_children(runs):
     plain = tiny_world(images=800).source.train
     for name in ("base", "less"):
         config, record = read_config(runs / name), read_record(runs / name)
-        assert record["data"]["facts"]["canaries"]["count"] == 40
+        assert record.data.facts["canaries"]["count"] == 40
         source = source_of(config, record, None, skip_bad=False, run=engine.start(accelerator="cpu"))
         for label, item in listed["labels"].items():
             column = source.labels.index(label)
@@ -225,13 +226,18 @@ def test_the_audit_reads_the_canaries_of_the_forgotten_label(runs):
     assert {row.model for row in found.metrics if row.id == "canary.own.acc"} == {"before", "after"}
     assert found.data["canaries"]["labels"] == ["top", "bottom"]
     assert {row.transform for row in found.metrics if row.id == "recover.own.adv"} >= {"int8", "retain_ft"}
+    margins = {name: value for name, value in vars(SMALL).items() if name not in ("budget", "seed")}
+    source = load(f"folder:{runs / 'photos'}", image_size=16)
+    again = audit_model(runs / "base", runs / "less", [], source, "top", "standard", run=where, **margins)
+    assert (again.metrics, again.claims) == (found.metrics, found.claims)
 
 
 def test_references_are_trained_with_the_same_canaries(runs):
     where = engine.start(accelerator="cpu")
-    made = make_references(runs / "less", runs / "base", 1, where)
-    assert read_record(made[0])["data"]["facts"]["canaries"]["labels"] == ["top", "bottom"]
-    assert make_references(runs / "less", runs / "base", 1, where) == made
+    case = open_case(runs / "less", runs / "base", [], where, None)
+    made = make_references(case, 1, where)
+    assert read_record(made[0]).data.facts["canaries"]["labels"] == ["top", "bottom"]
+    assert make_references(case, 1, where) == made
 
 
 def test_a_changed_list_or_changed_data_is_refused(runs, tmp_path):
@@ -247,10 +253,10 @@ def test_a_changed_list_or_changed_data_is_refused(runs, tmp_path):
     finally:
         file.write_text(content, "utf-8")
     other = write_folder(tmp_path / "other", tiny_world(images=400).source)
-    config, record = read_config(runs / "base"), dict(read_record(runs / "base"))
+    config, record = read_config(runs / "base"), read_record(runs / "base")
     source = source_of(config, record, f"folder:{other}", skip_bad=False, run=where)
     assert "canaries" not in source.facts
-    record["data"] = {**record["data"], "source": f"folder:{other}"}
+    record = replace(record, data=replace(record.data, source=f"folder:{other}"))
     with pytest.raises(DataError, match="has changed"):
         source_of(config, record, None, skip_bad=False, run=where)
 
@@ -259,7 +265,7 @@ def test_the_command_line_plants(command, photos):
     ran = command("train", f"folder:{photos}", "--out", "coins", "--epochs", 1, "--canaries", 3)
     assert (ran.code, "expected 20 to 4" in ran.err) == (2, True)
     ran = command("train", f"folder:{photos}", "--out", "coins", "--canary-labels", "top")
-    assert "--canaries does not say how many" in ran.err
+    assert "--canaries is not given" in ran.err
     coins = ("--canaries", 30, "--canary-labels", "top", "--without", "middle,top")
     ran = command("train", f"folder:{photos}", "--out", "coins", *coins)
     assert (ran.code, "--canary-labels and --without both name top;" in ran.err) == (2, True)

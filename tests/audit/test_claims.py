@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.disabled import claim_disabled
-from unlabel.audit.equivalent import claim_equivalent
-from unlabel.audit.erased import claim_erased
-from unlabel.audit.judging import ATTACKS
-from unlabel.audit.outputs import OwnOutput
-from unlabel.audit.subject import AuditOptions, ask
-from unlabel.audit.useful import claim_useful
-from unlabel.audit.utility import Utility
-from unlabel.audit.verdicts import HEADLINES, headline, untested_claims
-from unlabel.findings import Claim
+from unlabel.audit.attacks.outputs import OwnOutput
+from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.claims.c1_disabled import claim_disabled
+from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.c3_erased import claim_erased
+from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.claims.headline import HEADLINES, headline, untested_claims
+from unlabel.audit.figures import ATTACKS
+from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.results import Claim
 from unlabel.report.sentences import FINDINGS
 
 OPTIONS = AuditOptions()
@@ -184,7 +184,7 @@ def test_disabled_speaks_of_what_it_found(world, questions):
     assert claim(own).verdict == "FAIL"
     turned = claim(own.inverted())
     assert turned.notes["inverted"] == ["Male"]
-    assert "turned round" in turned.sentence
+    assert "inverted" in turned.sentence
     back = own.signed(questions["Male"])
     absent = claim(OwnOutput.of(gone, questions["Male"]), back)
     assert absent.verdict == "PASS"

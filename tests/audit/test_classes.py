@@ -8,22 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
-from unlabel.audit import AuditOptions, Subject, audit_outputs
-from unlabel.audit.disabled import disabled
-from unlabel.audit.outputs import OwnOutput, log_odds, restored
-from unlabel.audit.subject import ask
-from unlabel.audit.terminal import lines
-from unlabel.audit.utility import answerable, measurable, read_utility
+from unlabel.audit.attacks.outputs import OwnOutput, log_odds, restored
+from unlabel.audit.attacks.utility import answerable, measurable, read_utility
+from unlabel.audit.claims.c1_disabled import disabled
+from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core import engine
+from unlabel.core.loss import log_odds as log_odds_of_loss
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
-from unlabel.loss import log_odds as log_odds_of_loss
+from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.recipe import Recipe
 from unlabel.report import write_report
-from unlabel.request import Request
-from unlabel.runs import load_run
+from unlabel.report.terminal import lines
+from unlabel.runs.folder import load_run
 from unlabel.testing import write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 CLASSES = ("cat", "dog", "frog", "ship")
 FEATURES = 12
@@ -166,7 +167,7 @@ def removed(references, settings):
 
 def audit(after, references, settings):
     request = Request.make(["cat"], CLASSES)
-    return audit_outputs(subject("before"), after, references, request, *SPLITS, options=settings)
+    return audit_outputs(AuditInputs(subject("before"), after, references, request, *SPLITS), settings)
 
 
 def test_a_class_forgotten_like_retrained_is_told_from_one_that_is_hidden(references, removed, settings):

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit import audit_outputs
-from unlabel.audit.crossing import both, crossed, exchanged, pooled
-from unlabel.audit.outputs import OwnOutput, read_others_linear
-from unlabel.audit.statistics import advantage, auc
-from unlabel.audit.subject import PEOPLE, AuditOptions, ask
-from unlabel.request import Request
-from unlabel.testing.planted import LABEL, draw, plant
-from unlabel.testing.truth import columns
+from calibration.planted import LABEL, draw, plant
+from calibration.truth import columns
+from unlabel.audit.attacks.cross_fit import both, crossed, exchanged, pooled
+from unlabel.audit.attacks.outputs import OwnOutput, read_others_linear
+from unlabel.audit.inputs import PEOPLE, AuditInputs, AuditOptions, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.request import Request
+from unlabel.statistics.estimate import advantage, auc
 
 OPTIONS = AuditOptions(
     probe_seeds=1, epochs=10, trees=30, permutations=10, resamples=100, raw_image=False, rare=100
@@ -139,14 +139,14 @@ def audited(make_world, know: float, **changes):
     options = replace(OPTIONS, rare=200, **changes)
     made = replace(made, probe=rare[0], test=rare[1], train=rare[2])
     request = Request.make(["Male"], made.test.labels)
-    return audit_outputs(
+    inputs = AuditInputs(
         made.subject("before", 1.5),
         made.subject("after", know, network=1),
         made.references(3),
         request,
         *made.splits,
-        options=options,
     )
+    return audit_outputs(inputs, options)
 
 
 def thinned(part, keep: int):
@@ -163,7 +163,7 @@ def test_a_rare_label_that_the_model_knows_fails_on_both_sets_and_stays_open_on_
     assert (once.claims["C1"].verdict, once.claims["C2"].verdict) == ("INCONCLUSIVE", "INCONCLUSIVE")
     assert twice.data["cross_fitted"]
     assert not once.data["cross_fitted"]
-    assert any("judged on P" in line for line in twice.limitations)
+    assert any("judged on the probe split" in line for line in twice.limitations)
     n = {row.id: row.n for row in twice.metrics if row.model == "after" and row.label == "Male"}
     both_sets = sum(twice.data["splits"][name]["n"] for name in ("P", "E"))
     assert n["own.sadv"] == n["probe.adv.lin"] == n["others.adv.gbt"] == both_sets

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from unlabel.audit.contrasts import Contrast, combined
-from unlabel.audit.deciding import Need, images_for, need_of, needs, references_for, too_rare, worded
-from unlabel.audit.judging import Cell
-from unlabel.audit.subject import AuditOptions, ask
+from unlabel.audit.claims.judging import Cell
+from unlabel.audit.claims.sample_size import (
+    Need,
+    images_for,
+    need_of,
+    needs,
+    references_for,
+    too_rare,
+    worded,
+)
+from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.statistics.contrast import Contrast, combined
 
 OPTIONS = AuditOptions()
 

@@ -5,25 +5,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel import engine
-from unlabel.audit import AuditOptions, audit_outputs
+from unlabel.audit.attacks.few_shot import Relearnt, faster
+from unlabel.audit.attacks.outputs import OwnOutput
+from unlabel.audit.attacks.probes import linear
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, learners, stage_readings
+from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.sample_size import references_for
 from unlabel.audit.command import audit_run
-from unlabel.audit.deciding import references_for
-from unlabel.audit.deeper import Deeper, Learner, learners, stage_readings
-from unlabel.audit.durable import claim_durable
-from unlabel.audit.outputs import OwnOutput
-from unlabel.audit.probes import linear
-from unlabel.audit.recovery import RECOVERED, Recovery
-from unlabel.audit.relearn import Relearnt, Tuned, faster
-from unlabel.audit.subject import Altered, ask
-from unlabel.audit.terminal import lines
-from unlabel.errors import OptionError
-from unlabel.recipe import Recipe
-from unlabel.request import Request
+from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core import engine
+from unlabel.core.errors import OptionError
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request
+from unlabel.forget.run import forget_run
+from unlabel.report.terminal import lines
 from unlabel.statement.again import measure_again
 from unlabel.statement.schema import audit_faults
 from unlabel.testing import tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 OPTIONS = AuditOptions(
     probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False, draws=10,
@@ -37,7 +39,7 @@ def judged(world_of_tables, figure):
     questions = {"Male": ask("Male", *world_of_tables.splits)}
 
     def make(tuned=0.0, stage=0.0, references=3, sizes=(256, 1024)):
-        plain = {"Male": dict.fromkeys(RECOVERED, figure(0.3, 0.0))}
+        plain = {"Male": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
         few = [dict.fromkeys((16, 64, 256, 1024), learnt(0.6)) for _ in range(2 + references)]
 
         def whole(area):
@@ -47,11 +49,11 @@ def judged(world_of_tables, figure):
             figures = {"probe.adv.lin": figure(adv, 0.005), "probe.bits.lin": figure(0.1, 0.005)}
             return {"stage2": figures}
 
-        deeper = Deeper(
+        weights = WeightAttacks(
             {"Male": [whole(0.9), whole(0.7 + tuned), *[whole(0.7)] * references]},
             {"Male": [early(0.9), early(0.4 + stage), *[early(0.4)] * references]},
         )
-        recovery = Recovery({"int8": plain}, [{"int8": plain}] * references, {"Male": few}, deeper)
+        recovery = Recovery({"int8": plain}, [{"int8": plain}] * references, {"Male": few}, weights)
         options = AuditOptions(budget="full")
         return claim_durable(recovery, plain, [plain] * references, questions, options)
 
@@ -74,7 +76,7 @@ def test_relearning_by_the_whole_model_is_judged_against_retrained_ones(judged, 
     assert rows["tune.auc@1024"].diff == pytest.approx(tuned)
     assert rows["tune.auc@1024"].margin == 0.03
     assert claim.notes["whole_model"]["Male"]["256"]["original_would_fail"]
-    said = {"FAIL": "comes back: the whole model, trained on", "PASS": "by a probe or as a whole"}
+    said = {"FAIL": "can be recovered: the whole model, trained on", "PASS": "by a probe or the whole model"}
     assert said.get(verdict, "cannot decide") in claim.sentence
 
 
@@ -86,7 +88,7 @@ def test_an_early_stage_is_judged_by_the_margins_of_c2(judged, stage, verdict):
     assert {(row.id, row.margin) for row in rows} == {("probe.adv.lin", 0.1), ("probe.bits.lin", 0.075)}
     assert claim.notes["earlier_stages"]["Male"]["stage2"]["excess_of_original_adv"] == pytest.approx(0.5)
     if verdict == "FAIL":
-        assert "still there below the last features: a linear probe on stage 2" in claim.sentence
+        assert "can be recovered from earlier layers: a linear probe on stage 2" in claim.sentence
 
 
 def test_without_retrained_models_or_annotated_images_there_is_no_pass(judged):
@@ -110,7 +112,7 @@ def test_more_retrained_models_do_not_shrink_the_error_of_draws(figure):
 def test_models_that_were_not_measured_alike_are_refused(figure):
     one = {256: Learner(Relearnt(figure(0.6), (0.6, 0.6)), 1e-3, 10)}
     with pytest.raises(OptionError, match="same sizes"):
-        Deeper({"Male": [one, {}]})
+        WeightAttacks({"Male": [one, {}]})
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +146,12 @@ def full_audit(world_of_tables):
             )
             for item, know in zip(subjects, (1.0, 1.0, 0.5, 0.5, 0.5), strict=True)
         ]  # fmt: skip
-        return audit_outputs(
+        inputs = AuditInputs(
             *subjects[:2], subjects[2:], Request.make(["Male"], here.test.labels), *here.splits,
-            options=OPTIONS, altered=[Altered("fp16", item) for item in subjects[1:]],
+            altered=[Altered("fp16", item) for item in subjects[1:]],
             tuned=tuned if deep else (),
         )  # fmt: skip
+        return audit_outputs(inputs, OPTIONS)
 
     return {deep: make(deep=deep) for deep in (True, False)}
 
@@ -203,7 +206,7 @@ def test_a_probe_at_a_stage_is_the_probe_of_the_last_features_elsewhere(world_of
 
 def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypatch):
     """From folders to audit.json, which the schema lets through and a quick audit can measure again."""
-    monkeypatch.setattr("unlabel.audit.tuning.LEAST", 8)
+    monkeypatch.setattr("unlabel.audit.attacks.fine_tuning.LEAST", 8)
     photos = write_folder(tmp_path / "photos", tiny_world(images=400).source)
     where = engine.start(accelerator="cpu")
     for name, more in (("base", {}), ("retrained", {"without": ["top"]})):

@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
-from unlabel.audit import Subject, audit_outputs
-from unlabel.audit.contrasts import combined
-from unlabel.audit.durable import TRANSFORMS, claim_durable
-from unlabel.audit.further import gather_further
-from unlabel.audit.recovery import RECOVERED, Recovery, few_cells
-from unlabel.audit.relearn import Relearnt, faster, few_shot, samples
-from unlabel.audit.subject import Altered, AuditOptions, ask
-from unlabel.audit.transforms import TRANSFORMS as DONE
-from unlabel.audit.transforms import Use, fake_quantised, pruned
-from unlabel.errors import ModelError, OptionError
-from unlabel.log import SILENT
+from unlabel.audit.attacks.few_shot import Relearnt, faster, few_shot, samples
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
+from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
+from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.c4_recovery import few_cells
+from unlabel.audit.evidence import gather_larger
+from unlabel.audit.figures import TRANSFORMS
+from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Context, Subject, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core import engine
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.request import Request
 from unlabel.models.features import outputs
-from unlabel.request import Request
+from unlabel.statistics.contrast import combined
 from unlabel.testing import differing, tiny_network, tiny_world
 
 OPTIONS = AuditOptions(
@@ -147,9 +148,8 @@ def test_a_label_that_hides_below_eight_bits_is_caught(run):
 
     def measure(altered):
         request = Request.make(["top"], source.labels)
-        return gather_further(
-            [before, after], altered, questions, request, source.test, source.train, OPTIONS, SILENT
-        ).recovery
+        context = Context(questions, request, *parts, STANDARD)
+        return gather_larger([before, after], context, altered).recovery
 
     found = measure(altered)
     readings = measure([Altered("none", after)]).after["none"]
@@ -174,16 +174,16 @@ def judged(questions, figure):
     """C4 from made-up figures: what a transform leaves, and how well few images relearn."""
 
     def make(gain=0.0, few=0.0, references=3, se=0.005, sizes=(16, 64, 256), retrained=0.3, base=0.3, **more):
-        plain = {"Male": dict.fromkeys(RECOVERED, figure(0.3, 0.0))}
-        after = {"Male": dict.fromkeys(RECOVERED, figure(0.3 + gain, se))}
+        plain = {"Male": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
+        after = {"Male": dict.fromkeys(REPEATED, figure(0.3 + gain, se))}
         learnt = [
             dict.fromkeys(sizes, Relearnt(figure(area, 0.002), (area - 0.01, area + 0.01)))
             for area in (0.9, 0.6 + few, *[0.6] * references)
         ]
-        changed = {"Male": dict.fromkeys(RECOVERED, figure(retrained, 0.0))}
+        changed = {"Male": dict.fromkeys(REPEATED, figure(retrained, 0.0))}
         recovery = Recovery({"int8": after}, [{"int8": changed}] * references, {"Male": learnt})
         asked = more.pop("questions", questions)
-        known = {"Male": dict.fromkeys(RECOVERED, figure(base, 0.0))}
+        known = {"Male": dict.fromkeys(REPEATED, figure(base, 0.0))}
         return claim_durable(recovery, plain, [known] * references, asked, OPTIONS)[0]
 
     return make
@@ -247,7 +247,7 @@ def test_too_few_references_images_or_annotations_give_no_pass(judged, questions
     few = replace(questions["Male"], test=np.where(np.arange(1500) < 150, 1, 0).astype(np.int8))
     claim = judged(questions={"Male": few})
     assert (claim.verdict, claim.notes["images_needed"]["Male"]) == ("INCONCLUSIVE", 2000)
-    assert "P has too few" in judged(sizes=(16, 64)).sentence
+    assert "probe split has too few" in judged(sizes=(16, 64)).sentence
 
 
 def test_draws_are_balanced_and_the_same_for_every_model(questions):
@@ -309,10 +309,11 @@ def audited(make_world):
             other = replace(world.subject("after", 1.0, network=5, absent=["Male"]), run=after.run)
         references = world.references(3)
         request = Request.make(["Male"], world.test.labels)
-        return audit_outputs(
+        inputs = AuditInputs(
             world.subject("before"), after, references, request, *world.splits,
-            options=STANDARD, altered=[rounded(item) for item in (other, *references)],
+            altered=[rounded(item) for item in (other, *references)],
         )  # fmt: skip
+        return audit_outputs(inputs, STANDARD)
 
     return {regained: make(regained) for regained in (False, True)}
 
@@ -348,8 +349,9 @@ def test_a_larger_budget_needs_transformed_models_that_fit(world):
     request = Request.make(["Male"], world.test.labels)
 
     def ask_with(altered):
+        before = world.subject("before")
         return audit_outputs(
-            world.subject("before"), after, [], request, *world.splits, options=STANDARD, altered=altered
+            AuditInputs(before, after, [], request, *world.splits, altered=altered), STANDARD
         )
 
     with pytest.raises(OptionError, match="after transforms"):

@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from unlabel.audit import AuditOptions
-from unlabel.audit.distances import agreement, distance_rows, jensen_shannon
-from unlabel.audit.groups import gaps, group_rows
-from unlabel.audit.inference import attribute_inference, balanced_bits, code_length
-from unlabel.audit.judging import reference_margin
-from unlabel.audit.membership import (
-    LABEL,
+from unlabel.audit.attacks.attribute_inference import attribute_inference, balanced_bits, code_length
+from unlabel.audit.attacks.distances import agreement, distance_rows, jensen_shannon
+from unlabel.audit.attacks.groups import gaps, group_rows
+from unlabel.audit.attacks.membership import (
     label_membership,
     membership_rows,
     retained_loss,
     sample_membership,
 )
-from unlabel.audit.outputs import best_cut, guess_linear
-from unlabel.audit.subject import ask
-from unlabel.audit.useful import losses
-from unlabel.audit.utility import Utility
+from unlabel.audit.attacks.outputs import best_cut, guess_linear
+from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.claims.c5_useful import losses
+from unlabel.audit.claims.judging import reference_margin
+from unlabel.audit.figures import LABEL_MEMBERSHIP
+from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.models.features import PENULTIMATE, Outputs
 
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
@@ -54,7 +53,7 @@ def test_a_model_without_memory_cannot_be_told_on(world, question):
 def test_features_that_remember_an_annotation_give_the_training_image_away(world, question):
     found = label_membership(overfitted(world, world.subject("after", 0.3), [0], 3.0), question, OPTIONS)
     assert found.lower() > 0.6
-    assert reference_margin(LABEL, OPTIONS) == OPTIONS.d_reference / 2
+    assert reference_margin(LABEL_MEMBERSHIP.id, OPTIONS) == OPTIONS.d_reference / 2
 
 
 def test_small_losses_on_training_images_give_them_away(world):
@@ -108,12 +107,12 @@ def test_a_gap_between_groups_is_found_where_it_is(world, question):
     logits[rows, 3] += 4.0  # who has the forgotten label is called smiling
     unfair = replace(subject, test=replace(subject.test, logits=logits))
     found, fair = gaps(unfair, world.test, 3, question), gaps(subject, world.test, 3, question)
-    assert set(found) == {"fair.tpr_gap", "fair.fpr_gap", "fair.auc_gap"}
-    assert found["fair.fpr_gap"].lower() > 0.2
-    assert fair["fair.fpr_gap"].interval()[0] < 0 < fair["fair.fpr_gap"].interval()[1]
+    assert set(found) == {"fair.tpr_gap@Male", "fair.fpr_gap@Male", "fair.auc_gap@Male"}
+    assert found["fair.fpr_gap@Male"].lower() > 0.2
+    assert fair["fair.fpr_gap@Male"].interval()[0] < 0 < fair["fair.fpr_gap@Male"].interval()[1]
     said, target = logits[:, 3] > 0, world.test.target[:, 3]
     rates = [said[group & (target == 0)].mean() for group in (rows, ~rows)]
-    assert found["fair.fpr_gap"].value == pytest.approx(rates[0] - rates[1])
+    assert found["fair.fpr_gap@Male"].value == pytest.approx(rates[0] - rates[1])
     few = replace(question, test=np.where(np.cumsum(rows) <= 60, question.test, 0).astype(np.int8))
     assert gaps(unfair, world.test, 3, few) == {}
     ids = {row.id for row in group_rows([unfair], world.test, ["Smiling"], {"Male": question})}

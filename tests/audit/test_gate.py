@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.claims.headline import headline
 from unlabel.audit.gate import NAMES, judge, required
-from unlabel.audit.verdicts import headline
-from unlabel.errors import OptionError
-from unlabel.findings import Claim
+from unlabel.audit.results import Claim
+from unlabel.core.errors import OptionError
 
 CLAIMS = ("C1", "C2", "C3", "C4", "C5", "C6")
 
@@ -68,7 +68,7 @@ def test_claims_go_by_number_and_by_name() -> None:
 def test_the_command_ends_with_the_gates_code(command, base: Path, tmp_path: Path, monkeypatch) -> None:
     """The audit itself is another test's; here its result is given."""
     from unlabel.audit import command as module
-    from unlabel.findings import Audit
+    from unlabel.audit.results import Audit
 
     run = Path(shutil.copytree(base, tmp_path / "run"))
     content = dict.fromkeys(Audit.__dataclass_fields__, ()) | {"headline": "X", "valid": True}

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.audit import audit_outputs, evidence
-from unlabel.audit.contrasts import Contrast
+from unlabel.audit import evidence
+from unlabel.audit.inputs import AuditInputs
 from unlabel.audit.memory import Memory
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.request import Request
+from unlabel.statistics.contrast import Contrast
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def audit(make_world, quick):
     settings = replace(quick, rare=20, trees=5, epochs=3, permutations=2, resamples=10)
 
     def call(memory: Memory | None, *, before=None, probe=None, options=settings, after=0.2):
-        found = audit_outputs(
+        inputs = AuditInputs(
             before or world.subject("before"),
             world.subject("after", after, network=5, absent=["Male"]),
             world.references(2),
@@ -30,9 +32,8 @@ def audit(make_world, quick):
             probe or world.probe,
             world.test,
             world.train,
-            options=options,
-            memory=memory,
-        ).to_json()
+        )
+        found = audit_outputs(inputs, options, memory=memory).to_json()
         del found["seconds"]
         return found
 
@@ -44,13 +45,13 @@ def audit(make_world, quick):
 def attacks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts what is attacked, from now on."""
     seen: Counter[str] = Counter()
-    honest = evidence.side_by_side
+    honest = evidence.run_jobs
 
     def spy(jobs, log):
         seen.update(what for what, _, _ in jobs)
         return honest(jobs, log)
 
-    monkeypatch.setattr(evidence, "side_by_side", spy)
+    monkeypatch.setattr(evidence, "run_jobs", spy)
     return seen
 
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.disabled import disabled
-from unlabel.audit.outputs import (
+from unlabel.audit.attacks.outputs import (
     OwnOutput,
     best_cut,
     decision_bits,
@@ -16,7 +15,8 @@ from unlabel.audit.outputs import (
     read_others,
     restored,
 )
-from unlabel.audit.subject import ask
+from unlabel.audit.claims.c1_disabled import disabled
+from unlabel.audit.inputs import ask
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import json
 import pytest
 from scipy.stats import norm
 
-from unlabel import engine
-from unlabel.audit.case import open_request
+from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.plan import design_effect, images_for, plan_audit, references_for
-from unlabel.audit.subject import AuditOptions
+from unlabel.audit.setup import open_request
+from unlabel.core import engine
 from unlabel.testing import tiny_world
 
 
@@ -38,7 +38,7 @@ def test_a_plan_is_made_before_anything_is_forgotten(base):
     plan = plan_audit(case, AuditOptions(), 0)
     claims = plan["labels"]["top"]["claims"]
     assert set(claims) == {"C1", "C2", "C3", "C4", "C5", "C6"}
-    assert not any(claim["enough"] for claim in claims.values())  # 24 images of E
+    assert not any(claim["enough"] for claim in claims.values())  # 24 test images
     assert plan["references"] == {"given": 0, "needed": max(claim["references"] for claim in claims.values())}
     assert plan["seconds"]["references"] > 0
     assert plan["seconds"]["reading"]["standard"] > plan["seconds"]["reading"]["quick"]
@@ -48,10 +48,10 @@ def test_the_command_prints_the_plan(command, base):
     ran = command("audit", base, "--plan", "--labels", "top", "--quiet")
     assert ran.code == 0
     assert "C4 lacks" in ran.out
-    assert "images of E and P have it" in ran.out
+    assert "test and probe images have it" in ran.out
     ran = command("audit", base, "--plan", "--labels", "top", "--json", "--quiet")
     top = json.loads(ran.out)["labels"]["top"]
-    assert top["crossed"]  # 24 images of E are few: the 24 of P are judged as well
+    assert top["crossed"]  # 24 test images are few: the 24 probe images are judged as well
     assert top["images"] == 48
     assert "needs either" in command("audit", base, "--plan").err
     assert "--before BEFORE" in command("audit", base).err

@@ -7,11 +7,11 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 
-from unlabel.audit.logistic import Standard, platt
-from unlabel.audit.probes import choose_penalty, folds, linear, multilayer, read_features
-from unlabel.audit.statistics import auc
-from unlabel.audit.subject import ask
+from unlabel.audit.attacks.logistic import Standard, platt
+from unlabel.audit.attacks.probes import choose_penalty, folds, linear, multilayer, read_features
+from unlabel.audit.inputs import ask
 from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import auc
 
 
 @pytest.fixture

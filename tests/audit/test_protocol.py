@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit import AuditOptions, audit_outputs
-from unlabel.audit.controls import head_zero, permuted, raw_images, read_raw
-from unlabel.audit.equivalent import weigh
-from unlabel.audit.outputs import OwnOutput, read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.subject import ask
-from unlabel.errors import DataError, ModelError, OptionError
-from unlabel.request import Request
+from unlabel.audit.attacks.controls import head_zero, permuted, raw_images, read_raw
+from unlabel.audit.attacks.outputs import OwnOutput, read_others
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.claims.c2_retrain_equivalent import weigh
+from unlabel.audit.inputs import AuditInputs, AuditOptions, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core.errors import DataError, ModelError, OptionError
+from unlabel.core.request import Request
 
 IDS = {
     *("own.ppr", "own.sadv", "own.adv", "own.mi_bits", "own.sadv@train"),
@@ -33,7 +33,7 @@ def audit(world, after, references, quick, labels=("Male",), forgotten=(), befor
     """An audit of one model of the world."""
     request = Request.make(labels, world.test.labels, forgotten=forgotten)
     original = before or world.subject("before")
-    return audit_outputs(original, after, references, request, *world.splits, options=quick, **extras)
+    return audit_outputs(AuditInputs(original, after, references, request, *world.splits, **extras), quick)
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def test_attacks_on_permuted_labels_find_nothing_though_one_alone_may(world, qui
 
 
 def test_an_attack_that_peeks_at_shuffled_labels_is_noticed(world, settings, monkeypatch):
-    monkeypatch.setattr("unlabel.audit.controls.permutation", lambda seed, stream, n, k: np.arange(n))
+    monkeypatch.setattr("unlabel.audit.attacks.controls.permutation", lambda seed, stream, n, k: np.arange(n))
     found = audit(world, world.subject("after", absent=["Male"]), [], settings)
     assert found.headline == "INVALID AUDIT"
     assert "shuffled labels" in found.invalid_because[0]

@@ -8,23 +8,23 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.behind import changed_answers, tampered
+from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, views
+from unlabel.audit.attacks.head_consistency import changed_outputs, tampered
+from unlabel.audit.attacks.input_stability import oddities
+from unlabel.audit.attacks.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
+from unlabel.audit.figures import OWN_PERTURBED
+from unlabel.audit.inputs import AuditInputs, Context, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.nudged import IMAGES, chosen, nudge, nudged
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.steady import oddities
-from unlabel.audit.subject import Nudged, ask
-from unlabel.audit.suspicion import OWN, gather_suspicion, halves, least_squares, read_suspicion, views
-from unlabel.log import SILENT
-from unlabel.request import Request
+from unlabel.core.request import Request
 from unlabel.testing.stage import honest, stage
 
 LABEL = "Male"
 REQUEST = Request.make([LABEL], ("Male", "Bald", "Young", "Smiling", "Hat"))
 
 
-def seen_nudged(world, subject, know):
-    """The subject, whose outputs on nudged images are those of a model that knows the label so well."""
+def seen_perturbed(world, subject, know):
+    """The subject, whose outputs on perturbed images are those of a model that knows the label so well."""
     rows = [chosen(part, 0) for part in (world.probe, world.test)]
     strengths = [know, 1.5, 1.5, 1.5, 1.5]
     parts = [
@@ -33,21 +33,22 @@ def seen_nudged(world, subject, know):
     ]
     for part in parts:
         part.logits[:, 0] = -20.0
-    return replace(subject, nudged=Nudged(*parts, *rows))
+    return replace(subject, perturbed=Perturbed(*parts, *rows))
 
 
 def audited(world, options, know, references):
-    after = seen_nudged(world, world.subject("after", 0.1, network=5, absent=[LABEL]), know)
-    models = [seen_nudged(world, item, 0.1) for item in references]
-    return audit_outputs(world.subject("before", 1.5), after, models, REQUEST, *world.splits, options=options)
+    after = seen_perturbed(world, world.subject("after", 0.1, network=5, absent=[LABEL]), know)
+    models = [seen_perturbed(world, item, 0.1) for item in references]
+    inputs = AuditInputs(world.subject("before", 1.5), after, models, REQUEST, *world.splits)
+    return audit_outputs(inputs, options)
 
 
-def test_nudged_images_are_mirrored_moved_by_one_pixel_and_relit():
+def test_perturbed_images_are_mirrored_moved_by_one_pixel_and_relit():
     pixels = np.random.default_rng(0).integers(10, 240, (5, 8, 8, 3), np.uint8)
     index = np.array([3, 9, 4, 12, 5])
-    found = nudge(pixels, index, 7)
-    assert np.array_equal(found, nudge(pixels, index, 7))
-    assert np.array_equal(nudge(pixels[2:3], index[2:3], 7), found[2:3])  # keyed by image, not by place
+    found = perturb(pixels, index, 7)
+    assert np.array_equal(found, perturb(pixels, index, 7))
+    assert np.array_equal(perturb(pixels[2:3], index[2:3], 7), found[2:3])  # keyed by image, not by place
     moves = set()
     for before, after in zip(pixels.astype(int), found.astype(int), strict=True):
         fits = [
@@ -60,12 +61,12 @@ def test_nudged_images_are_mirrored_moved_by_one_pixel_and_relit():
         assert len(fits) == 1
         moves |= set(fits)
     assert len(moves) > 2
-    assert nudge(np.full((1, 8, 8, 3), 255, np.uint8), np.array([1]), 0).max() >= 252
+    assert perturb(np.full((1, 8, 8, 3), 255, np.uint8), np.array([1]), 0).max() >= 252
 
 
-def test_of_a_large_split_some_images_are_nudged(world):
+def test_of_a_large_split_some_images_are_perturbed(world):
     place = stage()
-    part = nudged(place.source.test, 0)
+    part = perturbed(place.source.test, 0)
     assert len(part) == len(chosen(place.source.test, 0)) == 1000
     assert np.array_equal(part.ids, place.source.test.ids)
     assert not np.array_equal(part.images(slice(None)), place.source.test.images(slice(None)))
@@ -88,7 +89,7 @@ def test_halves_of_the_training_images_share_no_person(world):
     assert min(len(fit), len(judged)) > len(world.train) / 2.3
 
 
-def test_a_label_that_is_only_in_nudged_images_fails_c2_and_no_other_figure_shows_it(world, quick):
+def test_a_label_that_is_only_in_perturbed_images_fails_c2_and_no_other_figure_shows_it(world, quick):
     references = world.references(3)
     found = audited(world, quick, 1.5, references)
     assert found.claims["C2"].verdict == "FAIL"
@@ -101,46 +102,48 @@ def test_a_label_that_is_only_in_nudged_images_fails_c2_and_no_other_figure_show
     assert clean.claims["C2"].notes["suspicion"] == "PASS"
 
 
-def test_an_output_that_answers_on_nudged_images_alone_fails_c1(world, quick):
-    after = seen_nudged(world, world.subject("after", 0.1, network=5, absent=[LABEL]), 0.1)
-    near = after.nudged
+def test_an_output_that_answers_on_perturbed_images_alone_fails_c1(world, quick):
+    after = seen_perturbed(world, world.subject("after", 0.1, network=5, absent=[LABEL]), 0.1)
+    near = after.perturbed
     answers = [part.logits.copy() for part in (near.probe, near.test)]
     answers[1][:, 0] = world.test.target[near.test_rows, 0]
     parts = [
         replace(part, logits=table) for part, table in zip((near.probe, near.test), answers, strict=True)
     ]
-    after = replace(after, nudged=replace(near, probe=parts[0], test=parts[1]))
-    found = audit_outputs(world.subject("before", 1.5), after, [], REQUEST, *world.splits, options=quick)
-    assert (found.claims["C1"].verdict, found.claims["C1"].binding) == ("FAIL", OWN)
+    after = replace(after, perturbed=replace(near, probe=parts[0], test=parts[1]))
+    inputs = AuditInputs(world.subject("before", 1.5), after, [], REQUEST, *world.splits)
+    found = audit_outputs(inputs, quick)
+    assert (found.claims["C1"].verdict, found.claims["C1"].binding) == ("FAIL", OWN_PERTURBED.id)
     assert found.headline == "NOT UNLEARNED"
     assert found.claims["C2"].verdict == "NOT_EVALUATED"
 
 
-def test_nudged_images_count_where_all_models_have_them(world, quick):
-    after = seen_nudged(world, world.subject("after", 0.1, network=5), 1.5)
-    questions = {LABEL: ask(LABEL, *world.splits)}
+def test_perturbed_images_count_where_all_models_have_them(world, quick):
+    after = seen_perturbed(world, world.subject("after", 0.1, network=5), 1.5)
+    context = Context({LABEL: ask(LABEL, *world.splits)}, REQUEST, *world.splits, quick)
 
     def names(*models):
-        found = gather_suspicion(models, questions, REQUEST, quick, SILENT, exclusive=False)
+        found = gather_evasion(models, context)
         return {tuple(sorted(rows[LABEL])) for rows in found}
 
-    (whole,) = names(after, *(seen_nudged(world, item, 0.1) for item in world.references(1)))
+    (whole,) = names(after, *(seen_perturbed(world, item, 0.1) for item in world.references(1)))
     (part,) = names(after, *world.references(1))
     assert set(whole) - set(part) == {name for name in whole if name.endswith("@nudged")} != set()
 
 
 def test_what_was_found_on_references_is_found_again(world, quick, monkeypatch):
-    questions, memory = {LABEL: ask(LABEL, *world.splits)}, Memory()
+    questions = {LABEL: ask(LABEL, *world.splits)}
+    context = Context(questions, REQUEST, *world.splits, quick, memory=Memory())
     models = [world.subject("after", 0.1, network=5), *world.references(2)]
-    first = gather_suspicion(models, questions, REQUEST, quick, SILENT, memory, exclusive=False)
+    first = gather_evasion(models, context)
     calls = []
 
     def counted(subject, *rest, **more):
         calls.append(subject.run)
-        return read_suspicion(subject, *rest, **more)
+        return read_evasion(subject, *rest, **more)
 
-    monkeypatch.setattr("unlabel.audit.suspicion.read_suspicion", counted)
-    again = gather_suspicion(models, questions, REQUEST, quick, SILENT, memory, exclusive=False)
+    monkeypatch.setattr("unlabel.audit.attacks.evasion.read_evasion", counted)
+    again = gather_evasion(models, context)
     assert calls == ["after-5"]
     assert [row[LABEL][n].value for row in first for n in row[LABEL]] == [
         row[LABEL][n].value for row in again for n in row[LABEL]
@@ -176,9 +179,9 @@ def test_answers_that_are_not_the_heads_are_named(move):
     logits = subject.test.logits.astype(np.float64)
     logits[7, 1] += move
     moved = replace(subject, test=replace(subject.test, logits=logits))
-    assert changed_answers(moved) == ((1,) if move == 1e-3 else ())
+    assert changed_outputs(moved) == ((1,) if move == 1e-3 else ())
     assert bool(tampered(moved, place.request.labels)) == (move == 1e-3)
-    assert changed_answers(replace(moved, head=None)) == ()
+    assert changed_outputs(replace(moved, head=None)) == ()
 
 
 def test_features_in_bfloat16_are_given_its_rounding():
@@ -192,9 +195,9 @@ def test_features_in_bfloat16_are_given_its_rounding():
 
     parts = {name: rounded(getattr(subject, name)) for name in ("probe", "test", "train")}
     coarse = replace(subject, **parts)
-    assert changed_answers(coarse) == ()
+    assert changed_outputs(coarse) == ()
     coarse.test.logits[3, 2] += 1.0
-    assert changed_answers(coarse) == (2,)
+    assert changed_outputs(coarse) == (2,)
 
 
 class Odd(nn.Module):
@@ -214,7 +217,10 @@ class Odd(nn.Module):
         (lambda features, image: features, None),
         (lambda features, image: features + (len(image) == 1), "read alone"),
         (lambda features, image: features + (len(image) == 7), "read alone"),
-        (lambda features, image: features + 9 * torch.sin(1e7 * image.sum((1, 2, 3)))[:, None], "One shade"),
+        (
+            lambda features, image: features + 9 * torch.sin(1e7 * image.sum((1, 2, 3)))[:, None],
+            "one grey level",
+        ),
         (lambda features, image: torch.zeros_like(features), None),
     ],
 )

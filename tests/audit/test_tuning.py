@@ -7,23 +7,32 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.audit import AuditOptions
-from unlabel.audit.case import Sets
-from unlabel.audit.logistic import Standard, fit_logistic
-from unlabel.audit.relearn import Relearnt, faster
-from unlabel.audit.stages import deepened, stage_means
-from unlabel.audit.statistics import auc
-from unlabel.audit.subject import Subject
-from unlabel.audit.tuning import BATCH, batch_at, best_of_rates, draw_images, renewed, say, tune, tune_all
+from unlabel.audit.attacks.early_layers import stage_means, with_early_layers
+from unlabel.audit.attacks.few_shot import Relearnt, faster
+from unlabel.audit.attacks.fine_tuning import (
+    BATCH,
+    batch_at,
+    best_of_rates,
+    draw_images,
+    renewed,
+    say,
+    tune,
+    tune_all,
+)
+from unlabel.audit.attacks.logistic import Standard, fit_logistic
+from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.setup import Sets
+from unlabel.core import engine
+from unlabel.core.request import Request
 from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, insert_eraser
 from unlabel.models.features import outputs
-from unlabel.request import Request
-from unlabel.runs import Config, Loaded
+from unlabel.runs.config import Config
+from unlabel.runs.folder import Loaded, Record
+from unlabel.statistics.estimate import auc
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.stage import network, stage
-from unlabel.worlds import SIZE
+from unlabel.testing.worlds import SIZE
 
 OPTIONS = AuditOptions(
     probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False, draws=10,
@@ -49,7 +58,7 @@ def sets(world):
 def loaded(model, labels, tmp_path, name="model"):
     half = (0.5, 0.5, 0.5)
     config = Config("small", "imagenet", tuple(labels), (), SIZE, half, (0.25, 0.25, 0.25), half)
-    return Loaded(tmp_path / name, model, config, {}, name)
+    return Loaded(tmp_path / name, model, config, Record(), name)
 
 
 def test_a_stage_ends_with_its_last_output_of_that_size(world, run):
@@ -71,7 +80,7 @@ def test_the_stages_of_a_network_are_those_before_the_heads_input(world, sets, r
     subject = Subject(
         "a", "after", *(outputs(model, part, run) for part in (wide.probe, wide.test, wide.train))
     )
-    (found,) = deepened([loaded(model, world.labels, tmp_path, name)], [subject], wide, run)
+    (found,) = with_early_layers([loaded(model, world.labels, tmp_path, name)], [subject], wide, run)
     widths = {layer: table.shape[1] for layer, table in found.test.features.items() if layer != "penultimate"}
     assert list(widths.values()) == channels
     assert all(len(table) == 40 for table in found.probe.features.values())
@@ -90,7 +99,7 @@ def test_what_stands_between_the_last_stage_and_the_head_is_read_before_it_too(w
         subjects = [
             Subject(str(i), "after", *(outputs(m, p, run) for p in parts)) for i, m in enumerate(models)
         ]
-        return [list(item.test.features)[1:] for item in deepened(items, subjects, sets, run)]
+        return [list(item.test.features)[1:] for item in with_early_layers(items, subjects, sets, run)]
 
     plain, erased = stages([model]), stages([model, other])
     assert plain[0][-1] != erased[0][-1]
@@ -217,13 +226,15 @@ def test_every_model_label_and_size_is_trained_once_and_kept(world, sets, run, t
     items = [loaded(world.model, world.labels, tmp_path, name) for name in ("one", "two")]
     request = Request.make(["top", "bottom"], world.labels)
     options = replace(OPTIONS, tune=(8, 60), tune_steps=10)
-    monkeypatch.setattr("unlabel.audit.tuning.LEAST", 8)
+    monkeypatch.setattr("unlabel.audit.attacks.fine_tuning.LEAST", 8)
     found = tune_all(items, sets, request, options, run)
     assert [(item.run, item.label, item.images) for item in found] == [
         (str(item.path), label, 8) for item in items for label in ("top", "bottom")
     ]  # 60 of 64 would leave too few
     assert found[0].scores.shape == (2, len(sets.test))
     assert found[0].rate in (1e-4, 1e-3, 1e-2)
-    monkeypatch.setattr("unlabel.audit.tuning.best_of_rates", pytest.fail)  # everything is read back
+    monkeypatch.setattr(
+        "unlabel.audit.attacks.fine_tuning.best_of_rates", pytest.fail
+    )  # everything is read back
     again = tune_all(items, sets, request, options, run)
     assert all(np.array_equal(one.scores, two.scores) for one, two in zip(found, again, strict=True))

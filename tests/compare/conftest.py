@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from unlabel import engine
-from unlabel.audit import AuditOptions
+from unlabel.audit.inputs import AuditOptions
 from unlabel.compare.cells import CellResult, Cells, Job, run_cells
-from unlabel.compare.plan import Budget
 from unlabel.compare.table import table
-from unlabel.recipe import Recipe
+from unlabel.core import engine
+from unlabel.core.recipe import Recipe
+from unlabel.forget.bill import Budget
 from unlabel.testing import tiny_world, write_folder
-from unlabel.workflow import train_run
+from unlabel.training.run import train_run
 
 TINY = AuditOptions(
     probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, rare=5, raw_image=False

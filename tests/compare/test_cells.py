@@ -10,23 +10,24 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from unlabel import engine
 from unlabel.audit import evidence
 from unlabel.audit.command import audit_run
-from unlabel.audit.suspicion import NUDGED, OWN, SQUARES, TRAIN
-from unlabel.compare import work
+from unlabel.audit.figures import FIGURES
+from unlabel.compare import run_cell as work
 from unlabel.compare.cells import Job
 from unlabel.compare.jobs import resolved
-from unlabel.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel
-from unlabel.recipe import Recipe
-from unlabel.runs import load_run
+from unlabel.core import engine
+from unlabel.core.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel
+from unlabel.core.recipe import Recipe
+from unlabel.forget.run import forget_run
+from unlabel.runs.folder import load_run
 from unlabel.testing import differing, tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 SHORT = Job("confusion", {"steps": 4})
 ELSEWHERE = ("others.adv.gbt", "probe.adv.lin", "probe.adv.mlp")
 # attacks that only condemn: every audit makes them, but no figure of the models in common needs them
-CONDEMN = {OWN, SQUARES, *(f"{name}{ending}" for name in ELSEWHERE for ending in (NUDGED, TRAIN))}
+CONDEMN = {item.id for item in FIGURES if item.condemning}
 
 
 @pytest.fixture
@@ -118,24 +119,26 @@ def test_an_alias_and_a_named_default_are_the_same_cell(compare, forgets) -> Non
 
 def test_a_kill_loses_the_running_cell_at_most(compare, monkeypatch, tmp_path) -> None:
     whole = compare(SHORT, Job("head-removal"), folder=tmp_path / "whole")
-    honest = work.Workroom.work
+    honest = work.CellRunner.work
     started: list[str] = []
 
-    def killed(room, job, key):
+    def killed(runner, job, key):
         started.append(job.method)
         if len(started) == 2:
             raise KeyboardInterrupt
-        return honest(room, job, key)
+        return honest(runner, job, key)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work.Workroom, "work", killed)
+        patch.setattr(work.CellRunner, "work", killed)
         with pytest.raises(KeyboardInterrupt):
             compare(SHORT, Job("head-removal"))
     left = sorted((tmp_path / "out" / "cells").iterdir())
     assert [file.name for file in left] == [whole.cells[0].file.name]
     assert not list((tmp_path / "out").rglob(".*"))
     started.clear()
-    monkeypatch.setattr(work.Workroom, "work", lambda *rest: started.append(rest[1].method) or honest(*rest))
+    monkeypatch.setattr(
+        work.CellRunner, "work", lambda *rest: started.append(rest[1].method) or honest(*rest)
+    )
     found = compare(SHORT, Job("head-removal"))
     assert started == ["head-removal"]
     for one, other in zip(found.cells, whole.cells, strict=True):

@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unlabel import engine
-from unlabel.audit import AuditOptions
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.setup import open_request
 from unlabel.compare import cells as cells_module
+from unlabel.compare import run_cell as work
 from unlabel.compare import search as search_module
-from unlabel.compare import work
-from unlabel.compare.grid import MOST, SETTINGS, settings_of
 from unlabel.compare.jobs import Job, resolved
 from unlabel.compare.page import render
-from unlabel.compare.plan import Budget, spend
+from unlabel.compare.plan import spend
 from unlabel.compare.search import search
-from unlabel.compare.sheet import csv_text
-from unlabel.errors import Diverged
-from unlabel.forget.methods import METHODS
+from unlabel.compare.text_table import csv_text
+from unlabel.core import engine
+from unlabel.core.errors import Diverged
+from unlabel.forget.bill import Budget
+from unlabel.forget.methods import METHODS, MOST_SETTINGS
 
 
 @pytest.fixture
@@ -190,17 +191,15 @@ def test_references_are_made_on_request(command, made, quick, tmp_path: Path) ->
 # -- settings
 
 
-def test_every_setting_of_the_grid_is_one_that_its_method_takes() -> None:
-    assert set(SETTINGS) <= set(METHODS)
-    for name, settings in SETTINGS.items():
+def test_every_setting_of_a_ladder_is_one_that_its_method_takes() -> None:
+    for name, method in METHODS.items():
         defaults = resolved(Job(name)).options
-        for setting in settings:
+        for setting in method.ladder:
             job = resolved(Job(name, setting))
             assert job.options != defaults
             assert "steps" not in setting
-        assert len({str(setting) for setting in settings}) == len(settings)
-    assert settings_of("ssd", 2) == [{}, {"alpha": 5.0}]
-    assert MOST == 6
+        assert len({str(setting) for setting in method.ladder}) == len(method.ladder) < MOST_SETTINGS
+    assert METHODS["ssd"].settings(2) == [{}, {"alpha": 5.0}]
 
 
 def test_a_search_takes_the_best_setting_and_tells_its_bill(run, forgets, tmp_path: Path) -> None:
@@ -208,14 +207,14 @@ def test_a_search_takes_the_best_setting_and_tells_its_bill(run, forgets, tmp_pa
     assert ran.code == 0, ran.err
     found = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
     told = found["search"]["methods"]["confusion"]
-    assert [one["setting"] for one in told["tries"]] == settings_of("confusion", 3)
+    assert [one["setting"] for one in told["tries"]] == METHODS["confusion"].settings(3)
     mild = [one for one in told["tries"] if one["loss"] < 0.01]
     assert told["tries"][told["chosen"]]["excess"] == min(one["excess"] for one in mild)
     chosen = found["methods"][0]["options"]
     assert chosen == {**chosen, **told["tries"][told["chosen"]]["setting"], "steps": 10}
     assert told["images_processed"] == 3 * 160
     assert found["search"]["images_processed"] == 480
-    assert "search tried 4 settings on P: 30 steps and 480 images" in ran.out
+    assert "search tried 4 settings on the probe split: 30 steps and 480 images" in ran.out
     assert "fewer settings exist of head-removal" in ran.out
     assert forgets["confusion"] == 3 + 1
     run("--methods", "confusion,head-removal", "--seeds", 1, "--search", 3)
@@ -240,9 +239,8 @@ def test_the_choice_never_sees_e(made, tmp_path: Path, quick) -> None:
     jobs = [spend(Job(name, images=64), budget) for name in ("confusion", "random-label")]
 
     def look(data: Path, out: str):
-        found, best = search(
-            made.base, ["top"], jobs, made.references, where, tmp_path / out, budget, 3, data=f"folder:{data}"
-        )
+        case = open_request(["top"], made.base, made.references, where, f"folder:{data}")
+        found, best = search(case, jobs, where, tmp_path / out, budget, 3, data=f"folder:{data}")
         tries = {name: row["tries"] for name, row in found["methods"].items()}
         for each in tries.values():
             for one in each:
@@ -263,7 +261,8 @@ def test_a_setting_that_fails_is_not_taken(made, tmp_path, quick, where, monkeyp
     monkeypatch.setattr(work, "forget_labels", fail)
     budget = Budget(4, 16, 64)
     jobs = [spend(Job("confusion", images=64), budget)]
-    found, best = search(made.base, ["top"], jobs, made.references, where, tmp_path / "out", budget, 3)
+    case = open_request(["top"], made.base, made.references, where, None)
+    found, best = search(case, jobs, where, tmp_path / "out", budget, 3)
     tries = found["methods"]["confusion"]["tries"]
     assert [one["error"] is None for one in tries] == [False, False, True]
     assert found["methods"]["confusion"]["chosen"] == 2

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from unlabel.compare.charts import SIDE, TAG, costs, scatter
 from unlabel.compare.page import render
-from unlabel.compare.planes import SIDE, TAG, costs, scatter
 
 VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
 

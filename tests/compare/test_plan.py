@@ -2,10 +2,11 @@
 
 import pytest
 
-from unlabel import engine
 from unlabel.compare.jobs import Job, resolved
-from unlabel.compare.plan import Budget, bill, chosen, overrun, sized, spend
-from unlabel.errors import OptionError
+from unlabel.compare.plan import bill, chosen, overrun, sized, spend
+from unlabel.core import engine
+from unlabel.core.errors import OptionError
+from unlabel.forget.bill import Budget
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS
 from unlabel.testing import tiny_world

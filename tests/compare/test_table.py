@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 
 import pytest
 
-from unlabel.compare.sheet import csv_text, lines, said
 from unlabel.compare.table import FIGURES
+from unlabel.compare.text_table import csv_text, lines, said
 
 
 def test_a_method_is_the_mean_and_the_deviation_of_its_seeds(make_comparison, fifteen) -> None:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlabel.data import cache as cache_module
-from unlabel.data import parallel
-from unlabel.data.cache import Decoded, decoded
-from unlabel.data.cached import cache_folder
-from unlabel.data.decoding import MAX_PIXELS, Unreadable, decode
-from unlabel.errors import DataError
-from unlabel.log import Silent
+from unlabel.core import parallel
+from unlabel.core.errors import DataError
+from unlabel.core.progress import Silent
+from unlabel.data.images import cache as cache_module
+from unlabel.data.images.cache import Decoded, decoded
+from unlabel.data.images.cache_folder import cache_folder
+from unlabel.data.images.decoding import MAX_PIXELS, Unreadable, decode
 
 
 class Counting(Silent):

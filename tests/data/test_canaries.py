@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from unlabel.core.errors import OptionError
 from unlabel.data.canaries import CanaryPlan, digest, manifest, most_balanced, plant
-from unlabel.errors import OptionError
 from unlabel.testing import tiny_world
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, OptionError
+from unlabel.core.progress import Silent
 from unlabel.data import load
-from unlabel.data.celeba import load_celeba
 from unlabel.data.dataset import Source
-from unlabel.errors import DataError, LabelMismatch, MissingFiles, OptionError
-from unlabel.log import Silent
+from unlabel.data.options import ReadOptions
+from unlabel.data.readers.celeba import load_celeba
 
 NAMES = [f"{number:06d}.jpg" for number in range(1, 41)]
 LABELS = ("5_o_Clock_Shadow", "Male", "Young")
@@ -99,7 +100,7 @@ def make(tmp_path: Path, cache: Path) -> MakeCelebA:
 
 
 def read(root: Path, **options) -> Source:
-    return load_celeba(str(root), image_size=16, workers=0, **options)
+    return load_celeba(str(root), ReadOptions(image_size=16, workers=0, **options))
 
 
 def change(path: Path, old: str, new: str) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlabel.data import decoding
-from unlabel.data.decoding import MAX_BYTES, MAX_PIXELS, Unreadable, decode
-from unlabel.errors import DataError, MissingFiles
-from unlabel.predict import predict_files
+from unlabel.core.errors import DataError, MissingFiles
+from unlabel.data.images import decoding
+from unlabel.data.images.decoding import MAX_BYTES, MAX_PIXELS, Unreadable, decode
+from unlabel.exchange.predict import predict_files
 
 ZEROS = zlib.compress(bytes(100_000_000), 9)  # 97 kB
 MEGABYTE = 2**20
@@ -208,7 +208,7 @@ def test_predicting_from_a_device_is_refused(base: Path) -> None:
 
 def test_a_huge_file_among_the_images_is_not_read_to_its_end(photos: Path, tmp_path: Path) -> None:
     """A sparse file of 100 GB takes no room on the disk, and would take all of the memory."""
-    from unlabel.data.cache import _read
+    from unlabel.data.images.cache import _read
 
     with (tmp_path / "huge.png").open("wb") as file:
         try:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unlabel.core.errors import LabelMismatch, OptionError
 from unlabel.data import load
-from unlabel.data.ages import GROUPS, draw_ages
-from unlabel.data.joint import LABELS, celeba, independent, moments
-from unlabel.data.shapes import SETS, draw_shapes
-from unlabel.errors import LabelMismatch, OptionError
+from unlabel.data.drawn.ages import GROUPS, draw_ages
+from unlabel.data.drawn.joint import LABELS, celeba, independent, moments
+from unlabel.data.drawn.shapes import SETS, draw_shapes
 
 SOURCES = (
     "shapes:train=40,probe=20,test=20",

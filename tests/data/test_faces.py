@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.data.drawing import draw
-from unlabel.data.faces import FacesConfig, load_faces, phi_error
-from unlabel.data.joint import LABELS, celeba, fitted, moments, sample
-from unlabel.errors import LabelMismatch, OptionError
+from unlabel.core.errors import LabelMismatch, OptionError
+from unlabel.data.drawn.drawing import draw
+from unlabel.data.drawn.faces import FacesConfig, load_faces, phi_error
+from unlabel.data.drawn.joint import LABELS, celeba, fitted, moments, sample
+from unlabel.data.options import ReadOptions
 
 SMALL = "faces:train=40,probe=20,test=20,size=32"
 
@@ -83,9 +84,9 @@ def test_splits_are_disjoint_and_do_not_depend_on_each_others_size() -> None:
 def test_two_processes_draw_what_one_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = "faces:train=1100,probe=1,test=1,size=16"
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    alone = load_faces(spec, workers=1)
+    alone = load_faces(spec, ReadOptions(workers=1))
     monkeypatch.setenv("UNLABEL_CACHE", str(tmp_path / "other"))
-    together = load_faces(spec, workers=2)
+    together = load_faces(spec, ReadOptions(workers=2))
     np.testing.assert_array_equal(alone.train.pixels, together.train.pixels)
     assert alone.facts == together.facts
 
@@ -117,7 +118,7 @@ def test_a_damaged_cache_file_is_drawn_again(cache: Path, damage: str) -> None:
 
 
 def test_the_name_reads_as_the_same_source() -> None:
-    source = load_faces(SMALL, image_size=16)
+    source = load_faces(SMALL, ReadOptions(image_size=16))
     assert source.name == "faces:train=40,probe=20,test=20,size=16"
     assert load_faces(source.name).facts == source.facts
     assert load_faces(source.name.removeprefix("faces:")).name == source.name
@@ -125,16 +126,16 @@ def test_the_name_reads_as_the_same_source() -> None:
 
 
 def test_columns_are_picked_by_name() -> None:
-    source = load_faces(SMALL, labels=["Young", "Male"])
+    source = load_faces(SMALL, ReadOptions(labels=["Young", "Male"]))
     assert source.labels == ("Young", "Male")
     np.testing.assert_array_equal(source.test.target, load_faces(SMALL).test.target[:, [9, 5]])
     five = load_faces(SMALL + ",labels=5")
     assert five.labels == LABELS[:5]
     np.testing.assert_array_equal(five.train.pixels, load_faces(SMALL).train.pixels)
     with pytest.raises(LabelMismatch, match="labels=11 to have it drawn"):
-        load_faces(SMALL, labels=["Smiling"])
+        load_faces(SMALL, ReadOptions(labels=["Smiling"]))
     with pytest.raises(LabelMismatch, match="Close: Male"):
-        load_faces(SMALL, labels=["Mael"])
+        load_faces(SMALL, ReadOptions(labels=["Mael"]))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
+from unlabel.core.progress import Silent
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
-from unlabel.data.folder import load_folder
-from unlabel.errors import DataError, LabelMismatch, MissingFiles
-from unlabel.log import Silent
+from unlabel.data.options import ReadOptions
+from unlabel.data.readers.folder import load_folder
 
 IDS = [f"{n:02}.png" for n in range(40)]
 FAIRFACE = Path(__file__).parents[3] / "shared" / "data" / "fairface.zip"
@@ -29,7 +30,7 @@ class Saying(Silent):
 
 
 def read(root: Path, **options) -> Source:
-    return load_folder(str(root), image_size=16, workers=0, **options)
+    return load_folder(str(root), ReadOptions(image_size=16, workers=0, **options))
 
 
 def splits(source: Source) -> dict[str, Dataset]:

@@ -3,15 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 
+from unlabel.core.errors import OptionError
 from unlabel.data import Dataset, constant_labels, load
-from unlabel.data.folder import load_folder
-from unlabel.errors import OptionError
-from unlabel.log import SILENT
+from unlabel.data.options import ReadOptions
+from unlabel.data.readers.folder import load_folder
 
 KNOWN = (
     "faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH, svhn:PATH, mufac:PATH, shapes, ages, digits"
@@ -46,15 +45,15 @@ def test_a_folder_name_may_hold_a_colon(make_folder) -> None:
 
 
 def test_faces_get_what_stands_after_the_colon(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, dict[str, Any]]] = []
-    faces = ModuleType("unlabel.data.faces")
-    faces.load_faces = lambda spec, **options: seen.append((spec, options))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "unlabel.data.faces", faces)
+    calls: list[tuple[str, ReadOptions]] = []
+    faces = ModuleType("unlabel.data.drawn.faces")
+    faces.load_faces = lambda *given: calls.append(given)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "unlabel.data.drawn.faces", faces)
     load("faces")
     load("faces:train=10,size=96", image_size=32, labels=["Male"], workers=0)
-    assert seen == [
-        ("", {"image_size": None, "labels": None, "workers": None, "log": SILENT}),
-        ("train=10,size=96", {"image_size": 32, "labels": ["Male"], "workers": 0, "log": SILENT}),
+    assert calls == [
+        ("", ReadOptions()),
+        ("train=10,size=96", ReadOptions(image_size=32, labels=("Male",), workers=0)),
     ]
 
 

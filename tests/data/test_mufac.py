@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
 from unlabel.data import load
 from unlabel.data.dataset import Source
-from unlabel.data.mufac import LABELS, load_mufac
-from unlabel.errors import DataError, LabelMismatch, MissingFiles
+from unlabel.data.options import ReadOptions
+from unlabel.data.readers.mufac import LABELS, load_mufac
 
 SPLITS = {"train": (1, 12), "val": (801, 804), "test": (851, 854)}
 """First family of each split and one past the last; each has 16 photos, two of every age class."""
@@ -57,7 +58,7 @@ def make(tmp_path: Path, cache: Path) -> MakeMufac:
 
 
 def read(root: Path, **options) -> Source:
-    return load_mufac(str(root), image_size=16, workers=0, **options)
+    return load_mufac(str(root), ReadOptions(image_size=16, workers=0, **options))
 
 
 def test_ages_splits_and_families_follow_the_tables(make: MakeMufac) -> None:

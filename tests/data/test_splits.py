@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unlabel.core.errors import DataError
 from unlabel.data.splits import (
     PROBE,
     TEST,
@@ -13,7 +14,6 @@ from unlabel.data.splits import (
     hash_fraction,
     straddling,
 )
-from unlabel.errors import DataError
 
 people = st.lists(st.sampled_from(["", "ann", "bob", "cy", "dé <b>", "ei", "fay"]), min_size=1, max_size=40)
 

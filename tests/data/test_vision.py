@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, OptionError
 from unlabel.data import load
-from unlabel.data.arrays import resized
-from unlabel.data.cifar import read_batch
-from unlabel.data.decoding import decode
-from unlabel.data.digits import read_idx, read_svhn
-from unlabel.data.matlab import read_arrays
+from unlabel.data.images.arrays import resized
+from unlabel.data.images.decoding import decode
+from unlabel.data.readers.cifar import read_batch
+from unlabel.data.readers.digits import read_idx, read_svhn
+from unlabel.data.readers.matlab import read_arrays
 from unlabel.data.splits import hash_fraction
-from unlabel.errors import DataError, LabelMismatch, MissingFiles, OptionError
 
 TRAIN, TEST = 60, 20
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -338,7 +338,7 @@ def test_a_batch_of_another_shape_is_refused(tmp_path: Path, change: dict[bytes,
 
 
 def test_a_batch_of_too_many_bytes_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unlabel.data.cifar.MAX_BYTES", 10)
+    monkeypatch.setattr("unlabel.data.readers.cifar.MAX_BYTES", 10)
     (tmp_path / "test_batch").write_bytes(b"x" * 11)
     with pytest.raises(DataError, match="test_batch: it has more than 10 bytes"):
         read_batch(tmp_path / "test_batch")
@@ -476,6 +476,6 @@ def test_every_changed_byte_of_a_matlab_file_is_survived(tmp_path: Path, packed:
 def test_an_array_that_unpacks_too_far_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "train_32x32.mat"
     savemat(path, {"X": np.zeros((32, 32, 3, 100), np.uint8), "y": np.ones((100, 1))}, do_compression=True)
-    monkeypatch.setattr("unlabel.data.matlab.MAX_BYTES", 10_000)
+    monkeypatch.setattr("unlabel.data.readers.matlab.MAX_BYTES", 10_000)
     with pytest.raises(DataError, match="an array unpacks to more than 10,000 bytes"):
         read_svhn(path)

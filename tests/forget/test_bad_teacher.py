@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
-from unlabel.engine import Run
-from unlabel.errors import OptionError
 from unlabel.forget.distill import Constant, Network, Remembered, base_rates, bernoulli_kl, class_kl, untaught
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.bad_teacher import TwoTeachers, _two_teachers, bad_teacher
@@ -19,9 +20,8 @@ from unlabel.forget.ranking import aucs
 from unlabel.models.build import build
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.passes import count_passes
-from unlabel.request import Request
 from unlabel.testing import check_unlearner, differing, tiny_world
+from unlabel.testing.passes import count_passes
 
 
 @pytest.fixture

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection, OptionError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection, OptionError
+from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.fresh import reinitialise
 from unlabel.forget.methods.last_layers import LastLayers, cf_k, eu_k, tail
-from unlabel.forget.phases import only, still
+from unlabel.forget.phases import in_eval_mode, training_only
 from unlabel.forget.ranking import auc, aucs
 from unlabel.models.build import build
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing import check_unlearner, differing, tiny_network, tiny_world
 
 METHODS = ["cf-k", "eu-k"]
@@ -72,7 +72,7 @@ def test_the_layers_below_keep_every_bit_and_their_statistics(method: str, layer
 def test_a_frozen_module_stays_in_eval_mode_while_the_others_train() -> None:
     model = tiny_network(3, batchnorm=True).eval()
     given = model.get_parameter("4.weight").requires_grad_(False)
-    with only(model, ["6"]):
+    with training_only(model, ["6"]):
         model.train()
         assert [module.training for module in model] == [False] * 6 + [True]
         assert [name for name, p in model.named_parameters() if p.requires_grad] == ["6.weight", "6.bias"]
@@ -86,7 +86,7 @@ def test_modes_come_back_after_an_error() -> None:
     model = tiny_network(3, batchnorm=True).train()
 
     def fail() -> None:
-        with still([model[1]]):
+        with in_eval_mode([model[1]]):
             model.train()
             assert not model[1].training
             raise ZeroDivisionError

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.engine import Run
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.forget import clamp
 from unlabel.forget.clamp import Clamp, Constrained
 from unlabel.forget.edit import Decay, Noise, spread, zero
 from unlabel.forget.pipeline import apply_edits
-from unlabel.request import Request
 from unlabel.testing import differing, tiny_world
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
 from unlabel.data.batches import batch_of
-from unlabel.engine import Run
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.confusion import Confusion
-from unlabel.forget.readers import Readers, confused_target
+from unlabel.forget.probes import Probes, confused_target
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.testing import differing, tiny_world
@@ -31,7 +31,7 @@ def test_the_objective_is_the_formula_in_float64(run: Run) -> None:
     _, head = find_head(world.model, 3)
     weight, bias = head.weight.detach().clone() * 0.7, head.bias.detach() + 0.2
     objective = Confusion(
-        Readers(weight[[2, 0]], bias[[2, 0]], torch.tensor([0.5, 0.1])), 0.3, (2, 0), (1,), exclusive=False
+        Probes(weight[[2, 0]], bias[[2, 0]], torch.tensor([0.5, 0.1])), 0.3, (2, 0), (1,), exclusive=False
     )
     batch = batch_of(world.data, range(32), run.device)
     found = objective(world.model, batch).detach().double()

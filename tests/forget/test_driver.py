@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
-from unlabel.errors import Diverged, LabelMismatch, NoLinearHead, OptionError
+from unlabel.core import engine
+from unlabel.core.errors import Diverged, LabelMismatch, NoLinearHead, OptionError
 from unlabel.forget.driver import calibration, count_changed, forget_labels
 from unlabel.models.head import find_head
 from unlabel.testing import differing, tiny_network, tiny_world

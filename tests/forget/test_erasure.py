@@ -9,12 +9,12 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError, OptionError
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError, OptionError
 from unlabel.forget.driver import forget_labels
-from unlabel.forget.final import Reading
+from unlabel.forget.feature_layer import Reading
 from unlabel.forget.methods.erasure import erasure, least_change, ridge
 from unlabel.forget.refit import SHRINK, refit, shrink_of
 from unlabel.forget.residual import residuals

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.loss import class_loss, label_loss, log_odds
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.gradients import Moment, curvature_product, directional, moments
 from unlabel.forget.influence import influences, solve, strongest
 from unlabel.forget.tasks import Task
-from unlabel.loss import class_loss, label_loss, log_odds
 from unlabel.testing import tiny_network, tiny_world
 
 TASKS = {

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.engine import Run
-from unlabel.errors import OptionError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.l1_sparse import Shrink, l1_sparse, penalised, sparsity
 from unlabel.models.features import outputs

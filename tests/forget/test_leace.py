@@ -8,11 +8,11 @@ import torch
 from scipy.linalg import fractional_matrix_power, pinvh
 from sklearn.linear_model import LogisticRegression
 
-from unlabel import engine
-from unlabel.engine import Run
-from unlabel.errors import MethodError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
 from unlabel.forget.driver import calibration, forget_labels
-from unlabel.forget.methods.leace import Eraser
+from unlabel.forget.leace import Eraser
 from unlabel.forget.ranking import auc, aucs
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head

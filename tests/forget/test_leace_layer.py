@@ -11,23 +11,25 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from unlabel import engine, runs
-from unlabel.adopt import adopt_run
-from unlabel.engine import Run
-from unlabel.errors import CheckpointMismatch, ModelError
-from unlabel.export import export_run
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import CheckpointMismatch, ModelError
+from unlabel.core.progress import Silent
+from unlabel.core.recipe import Recipe
+from unlabel.exchange.adopt import ForeignModel, adopt_run
+from unlabel.exchange.export import export_run
 from unlabel.forget.driver import calibration, forget_labels
-from unlabel.forget.methods.leace import Eraser
-from unlabel.forget.methods.leace_layer import layer_of
+from unlabel.forget.eraser_layer import layer_of
+from unlabel.forget.leace import Eraser
 from unlabel.forget.ranking import auc
-from unlabel.log import Silent
+from unlabel.forget.run import forget_run
 from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, erasing, insert_eraser, rank_of
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
 from unlabel.models.head import find_head
-from unlabel.recipe import Recipe
+from unlabel.runs import folder as runs
 from unlabel.testing import World, check_unlearner, differing, tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_the_bill_is_told_before_it_is_paid(run: Run) -> None:
 
     world = tiny_world()
     forget_labels(world.model, ["top"], world.data, method="leace-layer", run=replace(run, log=Heard()))
-    assert [line.partition(":")[0] for line, _ in told] == ["the bill", "the bill", "scope"]
+    assert [line.partition(":")[0] for line, _ in told] == ["cost", "cost", "scope"]
     assert {rank for _, rank in told} == {0}
 
 
@@ -243,8 +245,8 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_keeps_the_layer_and_later_commands_build_on_it(erased: Path, run: Run) -> None:
     loaded = runs.load_run(erased / "less")
     assert (loaded.config.eraser, loaded.config.erased) == (rank_of(loaded.model), ("top",))
-    assert loaded.record["options"]["removed_variance"].keys() == {"middle", "bottom"}
-    assert loaded.record["options"]["silenced_units"] + 1 == loaded.config.eraser
+    assert loaded.record.options["removed_variance"].keys() == {"middle", "bottom"}
+    assert loaded.record.options["silenced_units"] + 1 == loaded.config.eraser
     record = forget_run("fine-tune", erased / "less", ["bottom"], erased / "later", run, steps=2)
     later = runs.load_run(erased / "later")
     assert later.config.eraser == loaded.config.eraser + 1
@@ -261,9 +263,9 @@ def test_a_run_keeps_the_layer_and_later_commands_build_on_it(erased: Path, run:
         ({"eraser": 2000}, "tensors differ, such as '8.eraser"),
         ({"eraser": -1}, "eraser -1; expected 0 to 4,096"),
         ({"eraser": 10**9}, "expected 0 to 4,096"),
-        ({"eraser": 1.0}, "whole number"),
+        ({"eraser": 1.5}, "eraser: expected a whole number"),
         ({"erased": ["nose"]}, "erased labels that are not among its labels"),
-        ({"erased": "top"}, "list of names"),
+        ({"erased": "top"}, "erased: expected a list, got text"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(erased: Path, change, says: str, tmp_path: Path) -> None:
@@ -294,18 +296,8 @@ def test_an_exported_state_dict_holds_the_layer_and_is_adopted_with_it(erased: P
     assert not torch.allclose(plain(images), expected, atol=1e-3)
     (erased / "labels.txt").write_text("top\nmiddle\nbottom\n")
     source = f"folder:{erased / 'photos'}"
-    adopt_run(
-        "small",
-        file,
-        erased / "labels.txt",
-        source,
-        erased / "adopted",
-        run,
-        mean="0.5",
-        std="0.25",
-        image_size=16,
-        without=["top"],
-    )
+    foreign = ForeignModel("small", file, erased / "labels.txt", "0.5", "0.25", ["top"])
+    adopt_run(foreign, source, erased / "adopted", run, image_size=16)
     adopted = runs.load_run(erased / "adopted")
     assert adopted.config.eraser == rank_of(model)
     assert torch.equal(adopted.model(images)[:, 1:], expected[:, 1:])

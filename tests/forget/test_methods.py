@@ -3,17 +3,17 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
-from unlabel import engine
-from unlabel.errors import OptionError
+from unlabel.core import engine
+from unlabel.core.errors import OptionError
+from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.forget import methods
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS, find_method
 from unlabel.forget.methods.baselines import fine_tune
 from unlabel.forget.methods.confusion import confusion
 from unlabel.models.head import find_head
-from unlabel.recipe import Blueprint, Recipe
 from unlabel.testing import differing, tiny_world
-from unlabel.training import train
+from unlabel.training.fit import train
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import Diverged, OptionError
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import Diverged, OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.neg_grad import Ceiling, Difference, difference, neg_grad, neg_grad_plus
 from unlabel.models.features import outputs
-from unlabel.request import Request
 from unlabel.testing import tiny_network, tiny_world
 
 

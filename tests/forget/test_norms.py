@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlabel.forget.norms import SteadyNorms
+from unlabel.forget.norms import ConstantNorms
 
 SHAPE = (4, 6, 5, 5)
 
@@ -39,11 +39,11 @@ def test_the_values_are_torchs_and_the_slopes_those_of_a_constant_scale(name: st
             nn.init.normal_(parameter, 1.0, 0.3, generator=rng)
     x = (2.0 * torch.randn(SHAPE, generator=rng) + 1.0).requires_grad_()
     plain = norm(x)
-    with SteadyNorms():
+    with ConstantNorms():
         steady = norm(x)
     torch.testing.assert_close(steady, plain, rtol=1e-5, atol=1e-5)
     step = torch.randn(SHAPE, generator=rng)
-    with SteadyNorms():
+    with ConstantNorms():
         (held,) = torch.autograd.grad(norm(x), x, step)
         (scale,) = torch.autograd.grad(norm(x), x, torch.ones_like(step))
     (free,) = torch.autograd.grad(norm(x), x, step)
@@ -54,6 +54,6 @@ def test_the_values_are_torchs_and_the_slopes_those_of_a_constant_scale(name: st
 def test_running_statistics_are_left_to_torch() -> None:
     norm = nn.InstanceNorm2d(6, track_running_stats=True).eval()
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
-    with SteadyNorms():
+    with ConstantNorms():
         found = norm(x)
     assert torch.equal(found, norm(x))

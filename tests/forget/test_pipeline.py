@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlabel import engine
-from unlabel.engine import Run
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.forget.pipeline import Bands, Pipeline, apply_edits, everything, keep, uniform
-from unlabel.recipe import History
-from unlabel.request import Request
 from unlabel.testing import differing, tiny_network, tiny_world
 
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.random_label import random_label, relabelling
 from unlabel.forget.targets import Replacement, class_targets, label_targets
 from unlabel.models.features import outputs
-from unlabel.recipe import Recipe
-from unlabel.request import Request
 from unlabel.testing import tiny_network, tiny_world
-from unlabel.training import LabelLoss, fit
+from unlabel.training.fit import LabelLoss, fit
 
 KINDS = [kind for kind in get_args(Replacement) if kind != "nearest"]  # which is for classes
 SAMPLED = ["bernoulli_half", "bernoulli_prior", "permute"]

@@ -1,4 +1,4 @@
-"""What the retained labels lost: measured on images held back, told, and refused past a bound."""
+"""What the retained labels lost: measured on images held back, reported, and refused past a bound."""
 
 import copy
 import json
@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.errors import MethodError
+from unlabel.core import engine
+from unlabel.core.errors import MethodError
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.forget.driver import calibration, forget_labels, shown
 from unlabel.forget.methods import METHODS, Method
 from unlabel.forget.pipeline import Work
-from unlabel.forget.retained import compare, told, warning
+from unlabel.forget.retained import compare, sentence_of, warning
 from unlabel.models.head import find_head
-from unlabel.recipe import History
-from unlabel.request import Request
 from unlabel.testing import tiny_network, tiny_world
 
 
@@ -69,7 +69,7 @@ def test_so_few_images_are_not_measured_and_none_is_kept_from_the_method() -> No
     world = tiny_world(images=96)
     found = forget_labels(world.model, ["top"], world.data, method="head-removal").retained.to_json()
     assert found["before"] is found["after"] is found["loss"] is None
-    assert told(found).startswith("retained labels: not measured, none has 5 images of both kinds")
+    assert sentence_of(found).startswith("retained labels: not measured, none has 5 images of both kinds")
     assert warning(found) is None
 
 
@@ -120,7 +120,7 @@ def test_a_fall_that_may_be_chance_is_not_past_the_bound() -> None:
     unsure = [each for each in found if each.loss and each.loss.value > 0.02 and each.loss.lower() <= 0]
     assert unsure
     assert not any(each.past(0.02) for each in unsure)
-    assert any(warning(each.to_json()) for each in unsure)  # told all the same, with its interval
+    assert any(warning(each.to_json()) for each in unsure)  # reported all the same, with its interval
 
 
 def test_exclusive_classes_are_ranked_among_the_retained_ones() -> None:
@@ -151,8 +151,8 @@ def test_a_model_that_gives_nan_is_refused() -> None:
 
 
 def test_retrain_is_measured_on_images_that_it_trains_on_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unlabel.core.recipe import Blueprint, Recipe
     from unlabel.models import build
-    from unlabel.recipe import Blueprint, Recipe
 
     monkeypatch.setitem(build.BUILDERS, "tiny", lambda outputs, stem: tiny_network(outputs))
     world = tiny_world()
@@ -160,7 +160,7 @@ def test_retrain_is_measured_on_images_that_it_trains_on_and_says_so(monkeypatch
     outcome = forget_labels(world.model, ["top"], world.data, method="retrain", blueprint=blueprint)
     assert outcome.retained.images == 25
     assert not outcome.retained.held_back
-    assert told(outcome.retained.to_json()).endswith("on 25 training images")
+    assert sentence_of(outcome.retained.to_json()).endswith("on 25 training images")
     assert outcome.images_used == 256
 
 
@@ -176,7 +176,7 @@ def test_the_command_prints_records_warns_and_refuses(
     assert found["held_back"] is True
     assert found["n"] == 12
     assert found["before"] == found["after"]
-    assert line == told(found)
+    assert line == sentence_of(found)
 
     spoil()
     ran = command(*arguments, "--out", tmp_path / "bad")
@@ -197,9 +197,9 @@ def test_the_command_prints_records_warns_and_refuses(
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows its labels, of 128 training images."""
-    from unlabel.recipe import Recipe
+    from unlabel.core.recipe import Recipe
     from unlabel.testing import write_folder
-    from unlabel.workflow import train_run
+    from unlabel.training.run import train_run
 
     folder = write_folder(tmp_path_factory.mktemp("retained") / "photos", tiny_world(images=256).source)
     out = folder.with_name("run")

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.salun import saliency, salun
 from unlabel.forget.pipeline import Pipeline
-from unlabel.request import Request
 from unlabel.testing import tiny_network, tiny_world
-from unlabel.training import _order
+from unlabel.training.fit import _order
 
 
 @pytest.fixture

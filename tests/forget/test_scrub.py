@@ -10,23 +10,23 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import Diverged, OptionError
+from unlabel.core.loss import class_loss, label_loss
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch, batch_of
-from unlabel.engine import Run
-from unlabel.errors import Diverged, OptionError
 from unlabel.forget.distill import Network, base_rates, bernoulli_kl, class_kl, divergence
 from unlabel.forget.driver import calibration, forget_labels
+from unlabel.forget.halves import retain_part
 from unlabel.forget.methods.scrub import TILT, Away, Near, from_chance, scrub
-from unlabel.forget.parts import retain_part
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.ranking import auc, aucs
 from unlabel.forget.repair import brief
-from unlabel.loss import class_loss, label_loss
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing import check_unlearner, differing, tiny_world
-from unlabel.training import Objective
+from unlabel.training.fit import Objective
 
 NO_IMAGE = Batch(torch.zeros(0), torch.zeros(0), torch.zeros(0))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from unlabel.errors import EmptySelection
+from unlabel.core.errors import EmptySelection
 from unlabel.forget.select import Percentiles, Share, Threshold, last_layers, lowest
 
 SCORES = st.lists(st.sampled_from([0.0, 0.0, 0.5, 1.0, 1.0, 2.0, 7.5]), min_size=1, max_size=60)

@@ -7,14 +7,14 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.request import Request
 from unlabel.forget import repair
 from unlabel.forget.driver import forget_labels
-from unlabel.forget.readers import fitted
+from unlabel.forget.probes import fitted
 from unlabel.forget.repair import Guarded, Train, retained_loss
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing import World, differing, tiny_world
 
 
@@ -73,15 +73,15 @@ def test_every_repair_keeps_the_reader_of_an_earlier_label_blind(
     world = tiny_world()
     run = engine.start(accelerator="cpu")
     first = forget_labels(world.model, ["top"], world.data, method="head-removal", run=run).model
-    readers = fitted(first, world.data, (0,), run)
-    assert readers is not None
+    probes = fitted(first, world.data, (0,), run)
+    assert probes is not None
     found = []
     for guard in (fitted, lambda *_: None):
         monkeypatch.setattr(repair, "fitted", guard)
         settings = {"method": method, "forgotten": ["top"], "run": run, **options}
         second = forget_labels(first, ["bottom"], world.data, **settings).model
         features = outputs(second, world.data, run).features["penultimate"]
-        found.append(float(readers.blind(torch.from_numpy(features)).mean()))
+        found.append(float(probes.blind(torch.from_numpy(features)).mean()))
     assert found[0] < 0.72 < found[1]  # blind is log 2 = .693; before the request it is 1.79
 
 

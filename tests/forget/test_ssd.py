@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection, OptionError
+from unlabel.core.loss import log_odds
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection, OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.ssd import Importance, quotient, ssd
 from unlabel.forget.pipeline import Pipeline
-from unlabel.loss import log_odds
 from unlabel.models.features import outputs
-from unlabel.request import Request
 from unlabel.testing import differing, tiny_network, tiny_world
 
 

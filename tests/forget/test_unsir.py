@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.loss import label_loss
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
-from unlabel.engine import Run
-from unlabel.errors import OptionError
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.unsir import Banks, Impair, Unsir, shown_range, unsir
 from unlabel.forget.ranking import aucs
 from unlabel.forget.tasks import Task
-from unlabel.loss import label_loss
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing import check_unlearner, differing, tiny_world
 
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection, LabelMismatch, OptionError
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection, LabelMismatch, OptionError
+from unlabel.core.request import Request
 from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.methods.weights import weight_filtering, weight_pruning
 from unlabel.forget.pipeline import Repeated
 from unlabel.forget.repair import Train, retained_loss
 from unlabel.forget.score import FilteringScore, PruningScore, contrast, product, rankable, weighted
 from unlabel.models.features import outputs
-from unlabel.request import Request
 from unlabel.testing import check_unlearner, differing, tiny_world
 
 METHODS = {"weight-filtering": weight_filtering, "weight-pruning": weight_pruning}

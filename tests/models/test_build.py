@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unlabel.errors import OptionError
+from unlabel.core.errors import OptionError
 from unlabel.models.build import build
 from unlabel.testing import differing
 

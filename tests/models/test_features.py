@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel import engine
+from unlabel.core import engine
 from unlabel.data.batches import batch_of
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.errors import NoLinearHead
+from unlabel.core.errors import NoLinearHead
 from unlabel.models.build import build
 from unlabel.models.head import find_head, remove_rows, tap
 from unlabel.testing import differing, tiny_network

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel import engine
-from unlabel.audit.case import Sets
-from unlabel.audit.command import read
+from unlabel.audit.reading import read_run as read
+from unlabel.audit.setup import Sets
+from unlabel.core import engine
+from unlabel.core.files import write_json
+from unlabel.core.recipe import History
 from unlabel.models import custom, source
 from unlabel.models.build import build
 from unlabel.models.source import code_of
-from unlabel.recipe import History
-from unlabel.runs import Config, load_run, write_json, write_run
+from unlabel.runs.config import Config
+from unlabel.runs.folder import load_run, write_run
 from unlabel.testing import tiny_world
 
 NET = """

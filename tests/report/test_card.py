@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from unlabel.errors import ModelError, OptionError
+from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import card, write_card, write_report
 from unlabel.report.card import plain, quoted
 from unlabel.report.marks import stale, written

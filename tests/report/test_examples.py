@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlabel import engine
 from unlabel.audit.command import audit_run
-from unlabel.audit.subject import AuditOptions
+from unlabel.audit.inputs import AuditOptions
+from unlabel.core import engine
+from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError, UnlabelError
 from unlabel.data import load
-from unlabel.errors import DataError, MissingFiles, ModelError, OptionError, UnlabelError
+from unlabel.forget.run import forget_run
 from unlabel.report import write_report
 from unlabel.report.examples import gallery, write_gallery
 from unlabel.report.pictures import STRIPS, address
-from unlabel.workflow import forget_run
 
 SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from unlabel.report import deeper, durability, groups, memory, render, rows, words
+from unlabel.audit.document import document_of
+from unlabel.audit.figures import TRANSFORMS
+from unlabel.report import render, words
+from unlabel.report import tables as rows
+from unlabel.report.sections import durability, groups
+from unlabel.report.sections import full_budget as deeper
+from unlabel.report.sections import memorisation as memory
 from unlabel.report.sentences import summary
 
 Make = Callable[..., dict[str, Any]]
@@ -36,7 +42,7 @@ def test_every_kind_of_figure_has_its_section_and_table(make_standard: Make):
 def test_a_quick_audit_shows_no_section_of_what_it_did_not_test(make_audit: Make):
     text = render(make_audit())
     assert not re.search(r'id="(durable|memory|groups|further)"', text)
-    assert durability.lasting(make_audit()) == ""
+    assert durability.lasting(document_of(make_audit())) == ""
 
 
 def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard: Make):
@@ -45,10 +51,11 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
         c for c in audit["comparisons"] if (c["id"], c.get("transform")) == ("recover.probe.bits.lin", "int8")
     )
     worst.update(diff=0.21, lower=0.18, upper=0.24, verdict="FAIL")
-    shown = durability.closest(durability.gains(audit, "Male"))
-    assert [item.transform for item in shown] == list(durability.TRANSFORMS)
-    assert next(item for item in shown if item.transform == "int8").judged is worst
-    said = dict(summary(audit))["Whether it lasts."]
+    shown = durability.closest(durability.gains(document_of(audit), "Male"))
+    assert [item.transform for item in shown] == list(TRANSFORMS)
+    judged = next(item for item in shown if item.transform == "int8").judged
+    assert (judged.id, judged.diff, judged.verdict) == (worst["id"], 0.21, "FAIL")
+    said = dict(summary(document_of(audit)))["Whether it lasts."]
     assert "changed in 7 ways" in said
     assert "After storing it in 8 bits, the attack that came closest to its limit" in said
     assert (
@@ -60,17 +67,17 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
 
 def test_what_retrained_models_gain_is_the_mean_over_them_and_unknown_without(make_standard: Make):
     audit = make_standard()
-    found = {item.row.id: item for item in durability.gains(audit, "Male")["int4"]}
+    found = {item.row.id: item for item in durability.gains(document_of(audit), "Male")["int4"]}
     assert found["recover.probe.adv.lin"].retrained == pytest.approx(0.002)  # 0.613 less 0.611
     audit["metrics"] = [m for m in audit["metrics"] if m["model"] != "reference"]
-    assert {item.retrained for item in durability.gains(audit, "Male")["int4"]} == {None}
+    assert {item.retrained for item in durability.gains(document_of(audit), "Male")["int4"]} == {None}
 
 
 def test_the_curve_stands_where_its_figures_are(make_standard: Make):
-    few = durability.curve(make_standard(), "Male")
+    few = durability.curve(document_of(make_standard()), "Male")
     assert few is not None
     assert few.sizes == [16, 64, 256]
-    assert [c.get("margin") for c in few.known] == [None, 0.03, 0.03]
+    assert [item.margin for item in few.known] == [None, 0.03, 0.03]
     point = few.series["after"][1]
     assert point.x == 50.0
     assert point.y == pytest.approx(100 - few.scale.at(0.73))
@@ -81,16 +88,16 @@ def test_the_full_budget_has_its_picture_its_tables_and_a_sentence_each(make_ful
     audit = make_full()
     text = render(audit)
     assert {name: lines(text, name) for name in ("tuned", "staged")} == {"tuned": 1 + 2, "staged": 1 + 6}
-    (part,) = durability.sections(audit)
+    (part,) = durability.sections(document_of(audit))
     assert [item.title for item in part["deep"]] == [
         *("Trained on 256 images", "Trained on 1,024 images", "Stage 1", "Stage 2", "Stage 3"),
     ]
     assert "10; 70; —, 90, —" in text
-    said = dict(summary(audit))["Whether it lasts."]
+    said = dict(summary(document_of(audit)))["Whether it lasts."]
     assert "annotated images, it tells +0.050 AUC more than retrained models do, at most +0.064;" in said
-    assert "at stage 3, a linear reader tells +0.076 advantage more than retrained models do" in said
+    assert "at stage 3, a linear probe tells +0.076 advantage more than retrained models do" in said
     # stages are no rows of the attacks on outputs and last features, whose strongest stands on top
-    assert {found.layer for _, group in rows.attack_rows(audit, "Male") for found in group} == {
+    assert {found.layer for _, group in rows.attack_rows(document_of(audit), "Male") for found in group} == {
         None,
         "penultimate",
     }
@@ -99,7 +106,10 @@ def test_the_full_budget_has_its_picture_its_tables_and_a_sentence_each(make_ful
 def test_without_retrained_models_the_full_budget_shows_figures_and_no_verdict(make_full: Make):
     audit = make_full()
     audit["comparisons"] = [c for c in audit["comparisons"] if not c["id"].startswith(("tune", "probe"))]
-    assert deeper.closest(deeper.tuned(audit, "Male"), deeper.staged(audit, "Male")) == []
+    assert (
+        deeper.closest(deeper.tuned(document_of(audit), "Male"), deeper.staged(document_of(audit), "Male"))
+        == []
+    )
     text = render(audit)
     table = text[text.index('data-testid="tuned"') :]
     assert table[: table.index("</table>")].count("not judged") == 2
@@ -107,21 +117,21 @@ def test_without_retrained_models_the_full_budget_shows_figures_and_no_verdict(m
 
 def test_canaries_and_membership_are_two_sentences_each(make_standard: Make):
     audit = make_standard()
-    coins, members = memory.canaries(audit), memory.membership(audit)
+    coins, members = memory.canaries(document_of(audit)), memory.membership(document_of(audit))
     assert coins is not None
     assert members is not None
     assert "a coin drew the annotations of 2,000 images" in coins["text"]
     assert "a share of 0.504 ± 0.030 (original: 0.571 ± 0.030)" in coins["text"]
     assert "AUC of 0.521 ± 0.012, on retrained models 0.522 ± 0.002; 0.5 is chance" in members["text"]
     assert "AUC of 0.507 ± 0.012, on retrained models 0.503 ± 0.002; 0.5 is chance" in members["text"]
-    judged = {row.id: memory.verdict(audit, row) for row in members["rows"]}
+    judged = {row.id: memory.verdict(document_of(audit), row) for row in members["rows"]}
     assert judged["mia.label.auc"] == ("PASS", "C2: +0.004, at most +0.019; limit 0.050")
     assert judged["mia.sample.auc"] is None
 
 
 def test_the_widest_gap_is_named_and_the_picture_stays_small(make_standard: Make):
     labels = [f"Label_{at}" for at in range(40)]
-    (found,) = groups.groups(make_standard(labels=labels, forget=labels[:1]))
+    (found,) = groups.groups(document_of(make_standard(labels=labels, forget=labels[:1])))
     assert len(found["table"]) == 39
     assert len(found["marks"]) == groups.MOST_SHOWN
     assert found["left_out"] == 39 - groups.MOST_SHOWN
@@ -139,14 +149,18 @@ def test_forty_labels_under_the_standard_budget_stay_small_and_the_same(make_sta
 
 def test_many_forgotten_labels_have_smaller_pictures_and_whole_tables(make_standard: Make):
     labels = make_standard()["models"]["after"]["labels"]
-    found = groups.groups(make_standard(labels=[*labels, "More", "Still_more"], forget=labels[:7]))
+    found = groups.groups(
+        document_of(make_standard(labels=[*labels, "More", "Still_more"], forget=labels[:7]))
+    )
     assert {(len(part["marks"]), len(part["table"])) for part in found} == {(4, 5)}
-    assert {len(part["shown"]) for part in durability.sections(make_standard(forget=labels[:3]))} == {7}
-    for part in durability.sections(make_standard(forget=labels[:7])):
+    assert {
+        len(part["shown"]) for part in durability.sections(document_of(make_standard(forget=labels[:3])))
+    } == {7}
+    for part in durability.sections(document_of(make_standard(forget=labels[:7]))):
         assert [item.transform for item in part["shown"]] == ["prune50", "bn", "retain_ft"]  # gained most
-        assert list(part["gains"]) == list(durability.TRANSFORMS)
+        assert list(part["gains"]) == list(TRANSFORMS)
     labels = [f"Label_{at}" for at in range(40)]
-    found = groups.groups(make_standard(labels=labels, forget=labels[:20]))
+    found = groups.groups(document_of(make_standard(labels=labels, forget=labels[:20])))
     assert {(len(part["marks"]), part["left_out"], len(part["table"])) for part in found} == {(4, 16, 20)}
 
 
@@ -154,8 +168,8 @@ def test_seven_labels_under_the_full_budget_stay_small(make_full: Make):
     labels = make_full()["models"]["after"]["labels"]
     audit = make_full(forget=labels[:7])
     assert len(render(audit).encode()) < 400_000
-    assert {len(part["deep"]) for part in durability.sections(audit)} == {3}
-    assert {len(part["staged"]) for part in durability.sections(audit)} == {6}
+    assert {len(part["deep"]) for part in durability.sections(document_of(audit))} == {3}
+    assert {len(part["staged"]) for part in durability.sections(document_of(audit))} == {6}
 
 
 def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard: Make):
@@ -173,8 +187,8 @@ def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard:
     assert len(names) > 30
     assert unknown == []
     audit = make_standard()
-    assert all(text for _, text in words.defined(audit))
-    shown = [found for _, group in rows.further(audit) for found in group]
+    assert all(text for _, text in words.defined(document_of(audit)))
+    shown = [found for _, group in rows.further(document_of(audit)) for found in group]
     assert shown
     assert [found.id for found in shown if found.name == found.id] == []
 
@@ -202,4 +216,4 @@ def test_attacks_that_only_condemn_have_a_fold_that_says_so(make_audit: Make):
         0,
     )
     assert "Features, linear, nudged images" in part
-    assert rows.strongest(audit, "after") == rows.strongest(make_audit(), "after")
+    assert rows.strongest(document_of(audit), "after") == rows.strongest(document_of(make_audit()), "after")

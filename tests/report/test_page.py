@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.verdicts import HEADLINES
-from unlabel.errors import ModelError, OptionError
+from unlabel.audit.claims.headline import HEADLINES
+from unlabel.audit.document import document_of
+from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import card, render, write_report
 from unlabel.report.sentences import FINDINGS, banners
 
@@ -78,18 +79,18 @@ def test_a_failed_c5_without_a_reference_is_red_on_the_page_and_on_the_card(make
     audit = make_audit(references=0, headline="DISABLED, HARMFUL, NO REFERENCE")
     page = render(audit)
     assert '<span class="word fail">' in page
-    assert "the kept labels suffered" in Page(page).texts["headline"]
+    assert "the retained labels suffered" in Page(page).texts["headline"]
     assert "**DISABLED, HARMFUL, NO REFERENCE**" in card(audit)
 
 
 def test_an_unfair_reference_is_named_above_the_numbers(make_audit: Make):
     audit = make_audit()
-    assert not any("Unfair" in text for _, text, _ in banners(audit))
+    assert not any("Unfair" in text for _, text, _ in banners(document_of(audit)))
     run = "runs/short<b>"
     audit["claims"]["C2"]["notes"] = {"finding": "unfair reference", "unfair_references": [{"run": run}]}
-    [(tone, text, runs)] = banners(audit)
+    [(tone, text, runs)] = banners(document_of(audit))
     assert (tone, runs) == ("open", [run])
-    assert text.startswith("Unfair: a retrained model ranks the kept labels far worse")
+    assert text.startswith("Unfair: a retrained model ranks the retained labels far worse")
     assert "runs/short&lt;b&gt;" in render(audit)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.reading import read_json
+from unlabel.core.recipe import Recipe
 from unlabel.forget.methods import METHODS
-from unlabel.reading import read_json
-from unlabel.recipe import Recipe
-from unlabel.reproduce.pages import PAGES, Request, make_page
+from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.scale import TEN, Scale, Task, drawn_tasks
 
 DRAWN = drawn_tasks(train=160, probe=120, test=120, size=16, small=16)

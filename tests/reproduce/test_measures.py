@@ -10,17 +10,11 @@ from scipy.stats import ks_2samp
 
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
-from unlabel.reproduce import figure2, table4
-from unlabel.reproduce.measures import (
-    BINS,
-    accuracies,
-    answer_of,
-    entropy_counts,
-    own_accuracy,
-)
-from unlabel.reproduce.plan import Made, Study
-from unlabel.reproduce.privacy import printed_rows
+from unlabel.reproduce.measure import BINS, accuracies, answer_of, entropy_counts, own_accuracy
+from unlabel.reproduce.pages import figure2, table4
+from unlabel.reproduce.pages.privacy import printed_rows
 from unlabel.reproduce.settings import Setting
+from unlabel.reproduce.study import Made, Study
 
 
 def test_what_the_papers_success_rates_are_worth() -> None:

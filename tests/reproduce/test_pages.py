@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine
-from unlabel.compare.work import Workroom
-from unlabel.errors import Diverged
-from unlabel.reading import read_json
-from unlabel.reproduce import figure3, plan
+from unlabel.compare.run_cell import CellRunner
+from unlabel.core import engine
+from unlabel.core.errors import Diverged
+from unlabel.core.reading import read_json
+from unlabel.reproduce import study as plan
+from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.document import render
-from unlabel.reproduce.pages import PAGES, Request, make_page
+from unlabel.reproduce.pages import figure3
 from unlabel.reproduce.published import published
 from unlabel.reproduce.scale import Scale
 
@@ -98,7 +99,7 @@ def test_making_a_page_again_computes_no_cell(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(Workroom, "work", refuse)
+    monkeypatch.setattr(CellRunner, "work", refuse)
     monkeypatch.setattr(plan, "train_run", refuse)
     run = engine.start(accelerator="cpu")
     for name in sorted({*PAGES} - {"figure3"}):

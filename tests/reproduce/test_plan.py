@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from unlabel import engine
-from unlabel.errors import OptionError
-from unlabel.reading import read_json
-from unlabel.reproduce import table2, table4, table5
-from unlabel.reproduce.pages import PAGES, Request, make_page, plan_lines, request
-from unlabel.reproduce.plan import planned, with_data
+from unlabel.core import engine
+from unlabel.core.errors import OptionError
+from unlabel.core.reading import read_json
+from unlabel.reproduce.command import PAGES, Request, make_page, plan_lines, request
+from unlabel.reproduce.pages import table2, table4, table5
 from unlabel.reproduce.scale import FULL, SMALL, Scale
+from unlabel.reproduce.study import planned, with_data
 
 
 def test_the_full_plan_is_the_published_setting(tmp_path: Path) -> None:

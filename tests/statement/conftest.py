@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from unlabel import engine
 from unlabel.audit.command import audit_run
-from unlabel.audit.subject import AuditOptions
-from unlabel.recipe import Recipe
+from unlabel.audit.inputs import AuditOptions
+from unlabel.core import engine
+from unlabel.core.recipe import Recipe
+from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
 from unlabel.statement.keys import write_keys
 from unlabel.statement.sign import sign_run
 from unlabel.testing import tiny_world, write_folder
-from unlabel.workflow import forget_run, train_run
+from unlabel.training.run import train_run
 
 TIME = "2026-11-24T18:00:00Z"
 SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from unlabel.errors import ModelError
+from unlabel.core.errors import ModelError
+from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
-from unlabel.runs import file_sha256, write_json
+from unlabel.runs.folder import file_sha256
 from unlabel.statement.again import Figure, measure_again
 from unlabel.testing import tiny_world, write_folder
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlabel.statement.canonical import canonical, number
+from unlabel.statement.canonical import canonical
 
 # RFC 8785, appendix B: the bits of a double, and how it is written
 NUMBERS = """
@@ -50,13 +50,12 @@ def bits(text: str) -> float:
 @pytest.mark.parametrize("line", NUMBERS.split("\n")[1:-1])
 def test_numbers_are_written_as_in_the_appendix(line: str) -> None:
     pattern, text = line.split()
-    assert number(bits(pattern)) == text
     assert canonical([bits(pattern)]) == f"[{text}]".encode()
 
 
 @pytest.mark.parametrize("pattern", ["7fffffffffffffff", "7ff0000000000000", "fff0000000000000"])
 def test_what_is_no_number_is_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="not representable"):
         canonical({"a": [bits(pattern)]})
 
 
@@ -81,13 +80,13 @@ def test_names_are_sorted_by_utf_16_as_in_section_3_2_3() -> None:
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        (2**53, "beyond"),
-        (-(10**400), "beyond"),
-        ("\ud800", "surrogate"),
-        ({"\udfff": 1}, "surrogate"),
-        ({1: 2}, "no JSON value"),
-        (b"a", "no JSON value"),
-        ({1.5}, "no JSON value"),
+        (2**53, "exceeds"),
+        (-(10**400), "exceeds"),
+        ("\ud800", "non-UTF-8"),
+        ({"\udfff": 1}, "surrogates not allowed"),
+        ({1: 2}, "keys must be strings"),
+        (b"a", "unsupported type"),
+        ({1.5}, "unsupported type"),
     ],
 )
 def test_values_that_others_would_read_otherwise_are_refused(value: Any, fault: str) -> None:
@@ -121,7 +120,7 @@ def test_numbers_are_written_as_an_ecmascript_engine_writes_them() -> None:
     code += "console.log(JSON.stringify(b.readDoubleBE(i)))"
     sent = b"".join(struct.pack(">d", value) for value in drawn)
     done = subprocess.run([node, "-e", code], input=sent, capture_output=True, check=True)
-    assert done.stdout.decode().split() == [number(value) for value in drawn]
+    assert done.stdout.decode().split() == [canonical(value).decode() for value in drawn]
 
 
 plain = st.recursive(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from unlabel.audit.keeping import keeping
-from unlabel.errors import OptionError
-from unlabel.places import held
+from unlabel.core.errors import OptionError
+from unlabel.core.places import held
 from unlabel.statement import sign_run, verify_run
 from unlabel.statement.contents import STATEMENT
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from unlabel import engine
 from unlabel.audit.command import audit_run
-from unlabel.audit.subject import AuditOptions
-from unlabel.statement.schema import audit_faults, audit_schema, check
+from unlabel.audit.inputs import AuditOptions
+from unlabel.core import engine
+from unlabel.statement.schema import audit_faults, audit_schema
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -115,8 +115,7 @@ def test_it_agrees_with_a_complete_validator(
     (BREAKS | FITS)[what](audit)
     faults = audit_faults(audit)
     assert bool(faults) == (what in BREAKS)
-    if what != "a headline with more behind it":  # the other one reads $ as before a last line break
-        assert whole.is_valid(audit) == (what in FITS)
+    assert whole.is_valid(audit) == (what in FITS)
     assert all("\n" not in fault and len(fault) < 300 for fault in faults)
 
 
@@ -131,10 +130,5 @@ def test_faults_say_where_and_show_no_control_characters(audit: dict[str, Any]) 
     audit["metrics"][3]["value"] = "\x1b[2J"
     audit["\x1b]0;evil"] = 1
     found = audit_faults(audit)
-    assert any(fault.startswith("metrics.3.value: is ") for fault in found)
+    assert any(fault.startswith("metrics.3.value: ") and "number" in fault for fault in found)
     assert not any("\x1b" in fault for fault in found)
-
-
-def test_a_keyword_that_the_small_validator_does_not_know_is_an_error() -> None:
-    with pytest.raises(AssertionError, match="propertyNames"):
-        list(check({}, {"propertyNames": {"pattern": "^a$"}}, {}))

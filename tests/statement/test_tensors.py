@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from unlabel.errors import CheckpointMismatch
-from unlabel.runs import load_run
+from unlabel.core.errors import CheckpointMismatch
+from unlabel.runs.folder import load_run
 from unlabel.statement.tensors import file_tensors_sha256, tensors_sha256
 
 KINDS = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel.audit.statistics import advantage
 from unlabel.data.batches import batch_of, normalise
 from unlabel.models.head import find_head, tap
+from unlabel.statistics.estimate import advantage
 from unlabel.testing.cheats import CHEATS, OPEN, Insight
 from unlabel.testing.stage import OPTIONS, honest, network, read, stage
 
@@ -49,8 +49,10 @@ def test_the_honest_model_passes_every_claim_that_a_cheat_must_fail():
         assert next(row.verdict for row in found.comparisons if row.id == figure) == "PASS"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOW)
 def test_a_cheat_fails_the_claim_that_should_catch_it(name):
+    """About 15 seconds in all."""
     cheat, found = CHEATS[name], audited(name)
     assert found.valid == (name not in TWICE), found.invalid_because
     assert found.claims[cheat.claim].verdict == "FAIL"
@@ -62,14 +64,17 @@ def test_a_cheat_fails_the_claim_that_should_catch_it(name):
         assert cheat.figure in [row.id for row in found.comparisons if row.verdict == "FAIL"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_an_audit_of_a_model_that_is_no_plain_network_is_invalid(name):
+    """About 10 seconds in all."""
     found = audited(name)
     assert found.headline == "INVALID AUDIT"
     assert any(CHEATS[name].figure in reason for reason in found.invalid_because)
     assert found.claims["C1"].verdict == found.claims["C2"].verdict == "PASS"  # by nothing else
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "blind"),
     [
@@ -83,17 +88,22 @@ def test_an_audit_of_a_model_that_is_no_plain_network_is_invalid(name):
     ],
 )
 def test_some_cheats_would_not_fail_but_for_one_kind_of_figure(name, blind):
+    """About 10 seconds in all: the audits are shared with the tests above."""
     rows = {row.id: row.verdict for row in audited(name).comparisons}
     assert "FAIL" not in {rows[figure] for figure in blind}
 
 
+@pytest.mark.slow
 def test_a_cheat_that_misleads_probabilities_reads_as_zero_bits():
+    """About 5 seconds alone: the audit is shared with the tests above."""
     seen = figures(audited("miscalibrated"))
     assert seen["probe.bits.lin"] == seen["probe.bits.mlp"] == 0.0
     assert min(seen["probe.adv.lin"], seen["probe.adv.mlp"]) > 0.8
 
 
+@pytest.mark.slow
 def test_accuracy_would_have_been_fooled():
+    """About 5 seconds alone: the audits are shared with the tests above."""
     # at a threshold of one half: every image "absent", nearly every answer wrong, a coin
     place = stage()
     truth = place.source.test.target[:, 0] == 1
@@ -106,7 +116,9 @@ def test_accuracy_would_have_been_fooled():
     assert right["inverted"] < 0.15
 
 
+@pytest.mark.slow
 def test_eight_bits_bring_back_what_cancelling_weights_hid():
+    """About 10 seconds."""
     cheat, further = CHEATS["int8_undoes"], replace(OPTIONS, budget="standard", draws=10)
     assert {audited("int8_undoes").claims[name].verdict for name in ("C1", "C2", "C5")} == {"PASS"}
     found = stage().audit(cheat.make(stage().source), further)
@@ -118,9 +130,13 @@ def test_eight_bits_bring_back_what_cancelling_weights_hid():
     assert clean.headline == "UNLEARNED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPEN)
 def test_an_open_cheat_passes_today_though_it_knows_the_label(name):
-    """When this fails because a cheat is caught, it belongs into CHEATS, and docs/cheats.md has good news."""
+    """When this fails because a cheat is caught, it belongs into CHEATS, and docs/cheats.md has good news.
+
+    About 10 seconds in all.
+    """
     found = audited(name)
     assert found.valid
     assert {found.claims[claim].verdict for claim in ("C1", "C2", "C5")} == {"PASS"}
@@ -181,7 +197,9 @@ def test_whoever_has_the_key_reads_what_the_audit_cannot():
     assert told(again(image)[:, 0].detach().numpy()) > 0.9
 
 
+@pytest.mark.slow
 def test_averaging_over_changed_copies_reads_what_noise_drowned():
+    """About 5 seconds."""
     place = stage()
     model = place.forget(made("drowned"))
     test = place.source.test

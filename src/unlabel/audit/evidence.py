@@ -1,29 +1,38 @@
-"""All that is measured before anything is decided: every attack on every model, and the controls."""
+"""All that is measured before anything is decided: every attack on every model, and the controls.
+
+`gather` runs what every audit runs, `gather_larger` what the larger budgets add.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
-from unlabel.audit import controls
-from unlabel.audit.contrasts import Contrast
-from unlabel.audit.crossing import both
-from unlabel.audit.judging import Readings
+from unlabel.audit.attacks import controls
+from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
+from unlabel.audit.attacks.cross_fit import both
+from unlabel.audit.attacks.distances import distance_rows
+from unlabel.audit.attacks.few_shot import few_shot
+from unlabel.audit.attacks.groups import group_rows
+from unlabel.audit.attacks.membership import Membership, label_membership, membership_rows, sample_membership
+from unlabel.audit.attacks.metric_rows import row
+from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_others_linear
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.attacks.whole_model import WeightAttacks, learners, stage_readings, weight_rows
+from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
+from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject
 from unlabel.audit.memory import Memory, digest, key_of
-from unlabel.audit.outputs import OwnOutput, floor, read_others
-from unlabel.audit.probes import read_features
-from unlabel.audit.statistics import Estimate, advantage
-from unlabel.audit.subject import AuditOptions, Question, Subject
-from unlabel.data.dataset import Dataset
-from unlabel.log import Log
+from unlabel.audit.results import Metric
+from unlabel.core.parallel import Job, run_jobs
+from unlabel.core.progress import Log
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.request import Request
+from unlabel.statistics.contrast import Contrast
+from unlabel.statistics.estimate import Estimate, advantage
 
-Job = Callable[[], Any]
 Place = tuple[str, str, int]  # what is measured, of which label, on which model
 
 
@@ -48,37 +57,57 @@ class Evidence:
     random_init: dict[str, Estimate]
 
 
-def gather(
-    subjects: Sequence[Subject],
-    questions: Mapping[str, Question],
-    request: Request,
-    probe: Dataset,
-    test: Dataset,
-    random_init: tuple[Outputs, Outputs] | None,
-    options: AuditOptions,
-    log: Log,
-    memory: Memory | None = None,
-) -> Evidence:
+def gather(subjects: Sequence[Subject], context: Context) -> Evidence:
     """Runs every attack on every model alike, and the controls.
 
     Args:
         subjects: The models, the original first.
-        questions: The labels to be guessed.
-        request: Names the columns to hide from the attacks on other outputs.
-        probe: P.
-        test: E.
-        random_init: Outputs on P and E of an untrained network.
-        options: Sizes and seed.
-        log: Receives progress.
-        memory: Where attacks on the original and the references are looked up and kept; of the unlearned
-            model, which no other audit has, nothing is.
+        context: The labels, the data and the sizes.
     """
-    hidden, retained = request.masked_columns, list(request.retained_columns)
-    truth = probe.target[:, retained], test.target[:, retained]
+    questions, exclusive = context.questions, context.exclusive
+    jobs = _jobs(subjects, context)
+    if context.memory is None:
+        done = run_jobs(jobs, context.log)
+    else:
+        done = remembered(jobs, keys_of(jobs, subjects, context), context.memory, context.log)
+    owns = [
+        {name: OwnOutput.of(subject, q, exclusive=exclusive) for name, q in questions.items()}
+        for subject in subjects
+    ]
+    readings: list[dict[str, Readings]] = [
+        {
+            name: {
+                OWN.id: owns[index][name].signed(question).absolute(),
+                **done["others", name, index],
+                **done["features", name, index],
+            }
+            for name, question in questions.items()
+        }
+        for index in range(len(subjects))
+    ]
+    raw: dict[str, Estimate] = {}
+    if context.options.raw_image:
+        pictures = done["pictures", "", 0]
+        raw = {name: controls.read_raw(pictures, question) for name, question in questions.items()}
+    untrained = questions if context.random_init is not None else ()
+    return Evidence(
+        owns,
+        readings,
+        {name: done["floor", name, 0]["floor"] for name in questions},
+        {name: done["permuted", name, 0] for name in questions},
+        raw,
+        {name: done["random", name, 0]["random"] for name in untrained},
+    )
+
+
+def _jobs(subjects: Sequence[Subject], context: Context) -> dict[Place, Job]:
+    """Every attack on every model and label, and every control."""
+    options, hidden, test = context.options, context.hidden, context.test
+    truth, random_init = _truth(context), context.random_init
     jobs: dict[Place, Job] = {}
     if options.raw_image:
-        jobs["pictures", "", 0] = lambda: controls.raw_images(probe, test, options.seed)
-    for name, question in questions.items():
+        jobs["pictures", "", 0] = lambda: controls.raw_images(context.probe, test, options.seed)
+    for name, question in context.questions.items():
         for index, subject in enumerate(subjects):
             jobs["features", name, index] = lambda s=subject, q=question: both(
                 lambda s, q: read_features(s.probe, s.test, q, options), s, q
@@ -98,77 +127,42 @@ def gather(
             jobs["random", name, 0] = lambda pair=random_init, q=question: {
                 "random": controls.read_random_init(pair, q, options)
             }
-    if memory is None:
-        done = side_by_side(jobs, log)
-    else:
-        fixed = (options.to_json(), hidden, test.exclusive)
-        keys = keys_of(jobs, subjects, questions, truth, random_init, fixed)
-        done = remembered(jobs, keys, memory, log)
-    owns = [
-        {name: OwnOutput.of(subject, q, exclusive=test.exclusive) for name, q in questions.items()}
-        for subject in subjects
-    ]
-    readings: list[dict[str, Readings]] = [
-        {
-            name: {
-                "own.adv": owns[index][name].signed(question).absolute(),
-                **done["others", name, index],
-                **done["features", name, index],
-            }
-            for name, question in questions.items()
-        }
-        for index in range(len(subjects))
-    ]
-    raw: dict[str, Estimate] = {}
-    if options.raw_image:
-        pictures = done["pictures", "", 0]
-        raw = {name: controls.read_raw(pictures, question) for name, question in questions.items()}
-    return Evidence(
-        owns,
-        readings,
-        {name: done["floor", name, 0]["floor"] for name in questions},
-        {name: done["permuted", name, 0] for name in questions},
-        raw,
-        {name: done["random", name, 0]["random"] for name in questions if random_init is not None},
-    )
+    return jobs
 
 
-def keys_of(
-    jobs: Mapping[Place, Job],
-    subjects: Sequence[Subject],
-    questions: Mapping[str, Question],
-    truth: tuple[Any, Any],
-    random_init: tuple[Outputs, Outputs] | None,
-    fixed: tuple[Any, ...],
-) -> dict[Place, str]:
+def _truth(context: Context) -> tuple[Any, Any]:
+    """Annotations of the retained labels on the probe and test splits."""
+    retained = list(context.request.retained_columns)
+    return context.probe.target[:, retained], context.test.target[:, retained]
+
+
+def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Context) -> dict[Place, str]:
     """Key of every job whose finding another audit may need: a hash of all that it reads.
 
     Args:
         jobs: All jobs.
         subjects: The models; on an unlearned one, nothing is worth keeping.
-        questions: The labels.
-        truth: The retained labels on P and E.
-        random_init: Outputs of an untrained network.
-        fixed: Plain values that every job may depend on.
+        context: The labels, the data and the sizes.
     """
+    fixed = (context.options.to_json(), context.hidden, context.exclusive)
     shared = [index for index, subject in enumerate(subjects) if subject.role != "after"]
     models = {index: (subjects[index].probe, subjects[index].test) for index in shared}
 
     def tables(pair: tuple[Outputs, Outputs]) -> str:
         return digest(*(table for part in pair for table in (part.logits, part.features[PENULTIMATE])))
 
-    said = {index: tables(pair) for index, pair in models.items()}
+    hashes = {index: tables(pair) for index, pair in models.items()}
     asked = {
         name: digest(q.column, q.probe, q.test, q.probe_cluster, q.test_cluster, q.crossed)
-        for name, q in questions.items()
+        for name, q in context.questions.items()
     }
-    read: dict[str, str] = {"floor": digest(*truth)}
-    if random_init is not None:
-        read["random"] = tables(random_init)
+    read: dict[str, str] = {"floor": digest(*_truth(context))}
+    if context.random_init is not None:
+        read["random"] = tables(context.random_init)
     return {
-        (what, name, index): key_of(what, read.get(what) or said[index], asked[name], fixed)
+        (what, name, index): key_of(what, read.get(what) or hashes[index], asked[name], fixed)
         for what, name, index in jobs
-        if what != "pictures" and (what in read or index in said)
+        if what != "pictures" and (what in read or index in hashes)
     }
 
 
@@ -176,37 +170,155 @@ def remembered(
     jobs: Mapping[Place, Job], keys: Mapping[Place, str], memory: Memory, log: Log
 ) -> dict[Place, Any]:
     """Runs the jobs whose finding is not in memory, and keeps those that have a key."""
-    found: dict[Place, Any] = {}
+    findings: dict[Place, Any] = {}
     for place, key in keys.items():
         if (known := memory.recall(key)) is not None:
-            found[place] = known
-    fresh = side_by_side({place: job for place, job in jobs.items() if place not in found}, log)
+            findings[place] = known
+    fresh = run_jobs({place: job for place, job in jobs.items() if place not in findings}, log)
     for place, value in fresh.items():
         if place in keys:
             memory.keep(keys[place], value)
-    return found | fresh
+    return findings | fresh
 
 
-def side_by_side(jobs: Mapping[Any, Job], log: Log) -> dict[Any, Any]:
-    """Runs independent jobs, one core each.
+@dataclass(frozen=True)
+class Larger:
+    """What was measured; see the modules that judge it."""
 
-    Every library inside is held to one thread: the jobs are many and small, threads inside them would
-    wait for each other far longer than they work, and the order of a sum would depend on their number.
+    altered: Mapping[tuple[str, str], Mapping[str, Readings]]  # (transform, run) -> label -> attack
+    recovery: Recovery
+    labels: Sequence[Mapping[str, Estimate]]  # of each model: label-level membership, by label
+    samples: Sequence[Membership]  # of each model: sample-level membership
+    described: Sequence[Metric]  # figures that no verdict rests on
+
+
+def gather_larger(
+    subjects: Sequence[Subject],
+    context: Context,
+    altered: Sequence[Altered] = (),
+    tuned: Sequence[Tuned] = (),
+) -> Larger:
+    """Runs every test that the budget includes beyond the quick one, on every model alike.
+
+    Args:
+        subjects: The models, the original first and the unlearned one second.
+        context: The labels, the data and the sizes.
+        altered: Unlearned and retrained models after each transform.
+        tuned: Every model after it was trained on few annotated images, for the full budget.
     """
-    cores = torch.get_num_threads()
+    includes, questions = context.options.includes, context.questions
+    done = run_jobs(_larger_jobs(subjects, context, altered, tuned), context.log)
+    changed = {
+        (item.transform, item.subject.run): {
+            name: done["altered", name, item.transform, item.subject.run] for name in questions
+        }
+        for item in (altered if includes.transforms else ())
+    }
 
-    def alone() -> None:
-        torch.set_num_threads(1)
-        threadpool_limits(1)
+    def of(subject: Subject) -> dict[str, Mapping[str, Readings]]:
+        return {transform: rows for (transform, run), rows in changed.items() if run == subject.run}
 
-    results: dict[Any, Any] = {}
-    with threadpool_limits(1), log.track("audit", len(jobs), "attacks") as advance:
-        try:
-            with ThreadPoolExecutor(cores, initializer=alone) as pool:
-                waiting = {pool.submit(job): key for key, job in jobs.items()}
-                for future in as_completed(waiting):
-                    results[waiting[future]] = future.result()
-                    advance(1)
-        finally:
-            torch.set_num_threads(cores)
-    return results
+    def each(what: str, *, measured: bool) -> dict[str, list[Any]]:
+        names = questions if measured else ()
+        return {name: [done[what, name, subject.run] for subject in subjects] for name in names}
+
+    weights = WeightAttacks(
+        each("tuned", measured=includes.fine_tuning), each("stages", measured=includes.early_layers)
+    )
+    recovery = Recovery(
+        of(subjects[1]),
+        [of(subject) for subject in subjects[2:]],
+        each("few", measured=includes.few_shot),
+        weights if includes.fine_tuning or includes.early_layers else None,
+    )
+    members = subjects if includes.membership else ()
+    samples = [done["sample", "", subject.run] for subject in members]
+    described = [
+        metric
+        for place, found in done.items()
+        if place[0] in ("aia", "mdl", "groups", "distances")
+        for metric in found
+    ]
+    for subject, found in zip(members, samples, strict=True):
+        described += membership_rows(subject, found)
+    return Larger(
+        changed,
+        recovery,
+        [{name: done["label", name, subject.run] for name in questions} for subject in members],
+        samples,
+        sorted(described, key=lambda item: (item.id, item.label or "")),
+    )
+
+
+def _larger_jobs(
+    subjects: Sequence[Subject], context: Context, altered: Sequence[Altered], tuned: Sequence[Tuned]
+) -> dict[Any, Job]:
+    """Every test that the budget includes, on every model and label."""
+    options, hidden, test, train = context.options, context.hidden, context.test, context.train
+    includes, columns = options.includes, context.request.retained_columns
+    jobs: dict[Any, Job] = {}
+    for name, question in context.questions.items():
+        own = OwnOutput.of(subjects[0], question, exclusive=context.exclusive)
+        for item in altered if includes.transforms else ():
+            jobs["altered", name, item.transform, item.subject.run] = lambda s=item.subject, q=question: (
+                reread(s, hidden, q, options, exclusive=context.exclusive)
+            )
+        each: dict[str, Callable[[Subject], Any]] = {}
+        if includes.few_shot:
+            each["few"] = lambda s, q=question: few_shot(s.probe, s.test, q, options)
+        if includes.membership:
+            each["label"] = lambda s, q=question: label_membership(s, q, options)
+        if includes.described:
+            each["aia"] = lambda s, q=question: attribute_inference(s, hidden, q)
+        if includes.code_length:
+            each["mdl"] = lambda s, q=question: code_rows(s, q, options)
+        if includes.fine_tuning:
+            each["tuned"] = lambda s, q=question, o=own: learners(s, tuned, o, q)
+        if includes.early_layers:
+            each["stages"] = lambda s, q=question: stage_readings(s, q, options)
+        jobs |= {
+            (what, name, subject.run): partial(job, subject)
+            for subject in subjects
+            for what, job in each.items()
+        }
+    if includes.membership:
+        for subject in subjects:
+            jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, columns)
+    if includes.groups:
+        retained, questions = context.request.retained, context.questions
+        jobs["groups", "", ""] = lambda: group_rows(subjects, test, retained, questions)
+    if includes.described:
+        jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, columns)
+    return jobs
+
+
+def reread(
+    subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions, *, exclusive: bool
+) -> Readings:
+    """The attacks of `REPEATED` on a model that was changed."""
+
+    def fitted(model: Subject, asked: Question) -> Readings:
+        return {
+            OTHERS_LINEAR.id: read_others_linear(model, hidden, asked),
+            **read_features(model.probe, model.test, asked, options),
+        }
+
+    own = OwnOutput.of(subject, question, exclusive=exclusive)
+    return {OWN.id: own.signed(question).absolute(), **both(fitted, subject, question)}
+
+
+def larger_rows(larger: Larger, subjects: Sequence[Subject]) -> list[Metric]:
+    """Every figure as a row of ``metrics[]``."""
+    rows: list[Metric] = []
+    by_run = {subject.run: subject for subject in subjects}
+    for (transform, run), labels in larger.altered.items():
+        for label, readings in labels.items():
+            rows += [
+                row(RECOVERED.of(figure), label, by_run[run], readings[figure], transform=transform)
+                for figure in REPEATED
+            ]
+    for label, models in larger.recovery.few.items():
+        for subject, sizes in zip(subjects, models, strict=True):
+            rows += [row(FEW_SHOT.of(n), label, subject, found.mean) for n, found in sizes.items()]
+    weights = larger.recovery.weights
+    return [*rows, *(weight_rows(weights, subjects) if weights else ()), *larger.described]

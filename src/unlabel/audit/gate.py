@@ -1,9 +1,10 @@
-"""Whether an audit is good enough to go on: the exit code of ``unlabel audit --require``."""
+"""``unlabel audit --require``: whether the required claims pass, as an exit code."""
 
 from collections.abc import Iterable, Mapping
 
-from unlabel.errors import OptionError, suggest
-from unlabel.findings import Audit
+from unlabel.audit.results import Audit
+from unlabel.core.errors import OptionError
+from unlabel.core.wording import suggest
 
 UNLEARNED = ("C1", "C2", "C4", "C5")
 """What the headline UNLEARNED, without "(provisional)", says. It also needs that C6 does not FAIL."""
@@ -23,7 +24,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "unmemorised": ("C6",),
     "unlearned": UNLEARNED,
 }
-"""What may be required, and which claims must then pass."""
+"""Names for --require, and the claims that must then pass."""
 
 MET, FAILED, OPEN = 0, 3, 4
 """Exit codes."""
@@ -39,28 +40,28 @@ def required(names: Iterable[str]) -> tuple[str, ...]:
         >>> required(["unlearned", "c3", "useful"])
         ('C1', 'C2', 'C3', 'C4', 'C5')
     """
-    known = {name.casefold(): claims for name, claims in NAMES.items()}
-    found: set[str] = set()
+    claims_of = {name.casefold(): claims for name, claims in NAMES.items()}
+    wanted: set[str] = set()
     for name in names:
-        if name.casefold() not in known:
+        if name.casefold() not in claims_of:
             raise OptionError(
                 f"--require names '{name}', which is no claim.{suggest(name, NAMES)} Expected some of"
                 f" {', '.join(NAMES)}, comma-separated"
             )
-        found |= {*known[name.casefold()]}
-    if not found:
+        wanted |= {*claims_of[name.casefold()]}
+    if not wanted:
         raise OptionError(f"--require names no claim; expected some of {', '.join(NAMES)}, comma-separated")
-    return tuple(sorted(found))
+    return tuple(sorted(wanted))
 
 
 def judge(audit: Audit, claims: Iterable[str]) -> tuple[int, str]:
-    """The exit code, and why, in a line.
+    """The exit code, and the reason in a line.
 
-    A PASS that is provisional does not decide: with fewer than three references, or where the original's
-    start is unknown, the same model may fail against others. A provisional FAIL fails.
+    A provisional PASS does not decide: with fewer than three references, or if the original's start is
+    unknown, the same model may fail against other references. A provisional FAIL fails.
 
     Args:
-        audit: What was found.
+        audit: The audit.
         claims: Of `required`.
     """
     if not audit.valid:

@@ -1,4 +1,4 @@
-"""Where an audit is kept: ``audit.json`` in the run, never in place of a deeper one or of another run's."""
+"""Writing ``audit.json`` into the run: never in place of a larger audit, or of another run's file."""
 
 import os
 import sys
@@ -7,33 +7,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unlabel.errors import OptionError
-from unlabel.files import visible
-from unlabel.places import held
-from unlabel.reading import read_json
-from unlabel.runs import MODEL, file_sha256, write_json
+from unlabel.core.errors import OptionError
+from unlabel.core.files import visible, write_json
+from unlabel.core.places import held
+from unlabel.core.reading import read_json
+from unlabel.runs.folder import MODEL, file_sha256
 
 AUDIT = "audit.json"
 BUDGETS = ("quick", "standard", "full")
-"""From the shallowest to the deepest."""
+"""From the smallest to the largest."""
 
 
 def check_place(run: Path, budget: str, *, force: bool) -> None:
-    """Refuses, before any work, an audit that could not be written into a run, or would replace a deeper one.
+    """Refuses, before any work, an audit that cannot be written into a run, or would replace a larger one.
 
     Args:
-        run: The run to audit; where it is none, others say so.
+        run: The run to audit. Others refuse a folder that is no run.
         budget: Of the audit to come.
         force: Replace whatever audit is there.
 
     Raises:
-        OptionError: The run is read-only, ``audit.json`` is no plain file, or is to be kept.
+        OptionError: The run is read-only, ``audit.json`` is no plain file, or must not be replaced.
     """
     file = run / AUDIT
     if file.is_symlink() or (file.exists() and not file.is_file()):
         raise OptionError(f"{file} is a link or no plain file; remove it first")
     if run.is_dir() and not os.access(run, os.W_OK | os.X_OK):
-        raise OptionError(f"{run} is read-only, so no {AUDIT} can be written into it; allow writing to it")
+        raise OptionError(f"{run} is read-only, so {AUDIT} cannot be written; allow writing to the folder")
     if force or not file.exists():
         return
     there = _budget(file, run / MODEL)
@@ -50,9 +50,9 @@ def check_place(run: Path, budget: str, *, force: bool) -> None:
 
 @contextmanager
 def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Holds a run while it is audited, so that it is not signed meanwhile, and gives what writes the audit.
+    """Locks a run while it is audited, against signing, and yields the function that writes the audit.
 
-    Where another command wrote an audit meanwhile, a line on stderr says that this one replaces it.
+    If another command writes an audit in the meantime, a line on stderr says that this one replaces it.
 
     Args:
         run, budget, force: See `check_place`.
@@ -76,19 +76,19 @@ def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Mappin
         return
     with held(run, alone=False) as free:
         if not free:
-            raise OptionError(f"{run} is being signed; audit it when that has ended, and sign it again")
+            raise OptionError(f"{run} is being signed; audit it afterwards, and sign it again")
         yield keep
 
 
 def _budget(file: Path, weights: Path) -> str | None:
     """The budget of an audit of these weights; None where the file is no such audit."""
     try:
-        found = read_json(file)
-        budget, sha256 = found["options"]["budget"], found["models"]["after"]["sha256"]
+        content = read_json(file)
+        budget, sha256 = content["options"]["budget"], content["models"]["after"]["sha256"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    known = budget in BUDGETS and weights.is_file() and sha256 == file_sha256(weights)
-    return budget if known else None
+    ours = budget in BUDGETS and weights.is_file() and sha256 == file_sha256(weights)
+    return budget if ours else None
 
 
 def _digest(file: Path) -> str | None:

@@ -19,11 +19,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from unlabel.audit.contrasts import Contrast
-from unlabel.audit.statistics import Estimate
-from unlabel.files import write_bytes
-from unlabel.log import SILENT, Log
-from unlabel.reading import read_plain, sealed, unsealed
+from unlabel.core.files import write_bytes
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.reading import read_plain, sealed, unsealed
+from unlabel.statistics.contrast import Contrast
+from unlabel.statistics.estimate import Estimate
 
 Finding: TypeAlias = Mapping[str, Estimate] | Mapping[str, Contrast]  # figure -> how well an attack does
 
@@ -40,13 +40,13 @@ def digest(*parts: Any) -> str:
     >>> digest("a", np.zeros(2)) == digest("a", np.zeros(2)), digest("a", "b") == digest("ab")
     (True, False)
     """
-    found = hashlib.sha256()
+    hashing = hashlib.sha256()
     for part in parts:
         array = part if isinstance(part, np.ndarray) else None
         kind = f"{array.dtype}{array.shape}" if array is not None else type(part).__name__
         content = np.ascontiguousarray(array).tobytes() if array is not None else repr(part).encode()
-        found.update(f"{kind} {len(content)}\n".encode() + content)
-    return found.hexdigest()
+        hashing.update(f"{kind} {len(content)}\n".encode() + content)
+    return hashing.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ def _packed(found: Finding) -> dict[str, np.ndarray]:
     tables: dict[str, np.ndarray] = {}
     for at, (name, item) in enumerate(found.items()):
         if isinstance(item, Estimate):
-            parts = {"influence": item.influence, "cluster": item.cluster, "used": item.used}
-            parts["value"] = np.array([item.value])
+            arrays = {"influence": item.influence, "cluster": item.cluster, "used": item.used}
+            arrays["value"] = np.array([item.value])
         else:
-            parts = {"contrast": np.array([item.value, item.se, item.df])}
-        tables |= {f"{at}/{name}/{part}": table for part, table in parts.items()}
+            arrays = {"contrast": np.array([item.value, item.se, item.df])}
+        tables |= {f"{at}/{name}/{part}": table for part, table in arrays.items()}
     return tables
 
 
@@ -124,6 +124,6 @@ def _unpacked(tables: Mapping[str, np.ndarray]) -> Finding:
             value, se, df = tables[f"{stem}/contrast"].tolist()
             found[name] = Contrast(value, se, df)
         else:
-            parts = [tables[f"{stem}/{part}"] for part in ("influence", "cluster", "used")]
-            found[name] = Estimate(float(tables[f"{stem}/value"][0]), *parts)
+            arrays = [tables[f"{stem}/{part}"] for part in ("influence", "cluster", "used")]
+            found[name] = Estimate(float(tables[f"{stem}/value"][0]), *arrays)
     return found

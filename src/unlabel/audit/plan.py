@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from unlabel.audit.case import Case, Sets, sets_of
-from unlabel.audit.cost import duration, reference_seconds
-from unlabel.audit.crossing import TOGETHER
-from unlabel.audit.durable import TRANSFORMS
-from unlabel.audit.nudged import IMAGES as NUDGED
-from unlabel.audit.relearn import EVERY
-from unlabel.audit.statistics import rarer
-from unlabel.audit.subject import AuditOptions
-from unlabel.audit.tuning import BATCH, HELD, RATES
+from unlabel.audit.attacks.cross_fit import TOGETHER
+from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
+from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
+from unlabel.audit.attacks.tuned import EVERY
+from unlabel.audit.figures import TRANSFORMS
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.references import duration, reference_seconds
+from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
+from unlabel.statistics.estimate import rarer
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
 SHARED = 0.8  # correlation of two models' figures on the same images
@@ -32,8 +32,9 @@ FORWARD = 3.0  # a forward pass is so many times quicker than a training step
 WANTED = 3
 ADVISED = 2000  # canaries
 ASSUMED = (
-    f"power 0.8 and nothing left to find; seeds of retrained models spread {SEED_SPREAD:g} in advantage; two"
-    f" models' figures on the same images correlate {SHARED:g}, two images of one person {WITHIN:g}"
+    "power 0.8, and a model that leaks nothing; the seeds of retrained models vary by"
+    f" {SEED_SPREAD:g} in advantage; two models' figures on the same images correlate by {SHARED:g}, two"
+    f" images of one person by {WITHIN:g}"
 )
 
 
@@ -74,16 +75,16 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     Args:
         case: The runs and their data; the unlearned run may be missing.
         options: Margins.
-        seed: Draws T_in.
+        seed: Draws the training images that are read.
 
     Returns:
-        ``labels``: by name, what E holds and, by claim, ``images``, ``references`` and ``canaries`` that it
-        needs and whether there are as many; ``seconds`` of reading, references and attacks; ``assumed``, in a
-        sentence.
+        ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
+        ``canaries`` that it needs and whether there are as many; ``seconds`` of reading, references and
+        attacks; ``assumed``, in a sentence.
     """
     sets = sets_of(case.source, seed, case.planting)
     columns = {name: case.request.labels.index(name) for name in case.request.masked}
-    kept = max(len(case.request.retained), 1)
+    retained = max(len(case.request.retained), 1)
     test, probe = (part.with_labels(case.request.labels) for part in (sets.test, sets.probe))
     on_test = {name: test.target[:, column] for name, column in columns.items()}
     crossed = options.cross_fit and any(rarer(target) < options.rare for target in on_test.values())
@@ -93,7 +94,9 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     }
     effect = design_effect(test)
     labels = {
-        name: label_plan(target, effect, case, name, kept, options, alone=on_test[name] if crossed else None)
+        name: label_plan(
+            target, effect, case, name, retained, options, alone=on_test[name] if crossed else None
+        )
         for name, target in judged.items()
     }
     wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
@@ -119,8 +122,8 @@ def label_plan(
 ) -> dict[str, Any]:
     """What each claim of one label needs, and whether it is there.
 
-    Where E and P are both judged (see `unlabel.audit.crossing`), `target` is of both and `alone` of E, which
-    is all that C5 has.
+    If both the test and the probe split are judged (see `audit.attacks.cross_fit`), `target` is of both and
+    `alone` of the test split, which is all that C5 has.
     """
     n, present = int(np.sum(target >= 0)), int(np.sum(target == 1))
     share = min(max(present / max(n, 1), 1e-4), 1 - 1e-4)
@@ -176,19 +179,19 @@ def seconds_of(
     models = references + 2
     images = len(sets.probe) + len(sets.test)
     size = images / 10_000
-    more = len(TRANSFORMS) * (references + 1)
-    near = sum(min(len(part), NUDGED) for part in (sets.probe, sets.test))
+    changed = len(TRANSFORMS) * (references + 1)
+    near = sum(min(len(part), PERTURBED) for part in (sets.probe, sets.test))
     quick = models * (images + len(sets.train)) + (models - 1) * near
     reading = {
         "quick": quick,
-        "standard": quick + more * images,
-        "full": quick + (more + models) * images,
+        "standard": quick + changed * images,
+        "full": quick + (changed + models) * images,
     }
     unit = ATTACKS * size * labels * ways
     attacks = {
         "quick": unit * models,
-        "standard": unit * (2 * models + 0.6 * more),
-        "full": unit * ((2 + BELOW) * models + 0.6 * more),
+        "standard": unit * (2 * models + 0.6 * changed),
+        "full": unit * ((2 + BELOW) * models + 0.6 * changed),
     }
     shown, read = training_images(len(sets.test), options)
     missing = max(references - len(case.references), 0)
@@ -215,29 +218,29 @@ def training_images(tested: int, options: AuditOptions) -> tuple[int, int]:
 
 
 def lines(plan: Mapping[str, Any]) -> list[str]:
-    """The plan for a terminal."""
-    out = []
+    """The plan, as lines for the terminal."""
+    text = []
     for name, item in plan["labels"].items():
-        sets = "images of E and P" if item["crossed"] else "test images"
-        out.append(f"{name}: {item['present']:,} of {item['images']:,} {sets} have it")
+        sets = "test and probe images" if item["crossed"] else "test images"
+        text.append(f"{name}: {item['present']:,} of {item['images']:,} {sets} have it")
         for claim, need in item["claims"].items():
             if claim == "C6":
-                what = f"{need['canaries_needed']:,} canaries, {need['canaries']:,} are planted"
+                what = f"{need['canaries_needed']:,} canaries ({need['canaries']:,} planted)"
             else:
                 what = f"{need['images']:,} {'test images' if claim == 'C5' else sets}"
                 if need["references"]:
                     given = plan["references"]["given"]
                     what += f", {need['references']} retrained models ({given} given)"
-            out.append(f"  {claim} {'enough' if need['enough'] else 'lacks ':6s} needs {what}")
+            text.append(f"  {claim} {'enough' if need['enough'] else 'lacks ':6s} needs {what}")
     seconds = plan["seconds"]
     if seconds["references"]:
-        out.append(f"references to train: about {duration(seconds['references'])}")
+        text.append(f"training the references: about {duration(seconds['references'])}")
     for budget, attacks in seconds["attacks"].items():
         reading = seconds["reading"][budget]
-        known = f"reading about {duration(reading)}, " if reading is not None else ""
+        times = f"about {duration(reading)} to read the models, " if reading is not None else ""
         training = seconds["training"].get(budget)
-        known += f"training on few images about {duration(training)}, " if training is not None else ""
-        out.append(f"{budget}: {known}attacks about {duration(attacks)} of one core")
+        times += f"{duration(training)} to fine-tune on few images, " if training is not None else ""
+        text.append(f"{budget}: {times}{duration(attacks)} of one core for the attacks")
     if seconds["estimated_from"]:
-        out.append(f"speeds from {seconds['estimated_from']}")
-    return [*out, f"assumed: {plan['assumed']}"]
+        text.append(f"speeds are from {seconds['estimated_from']}")
+    return [*text, f"assumed: {plan['assumed']}"]

@@ -1,78 +1,54 @@
-"""The order of an audit: check, attack every model alike, test the tests, decide, speak.
+"""Steps of an audit: validate inputs, attack all models, run controls, decide the claims, write the headline.
 
 ::
 
-    subjects (tables of outputs) -> evidence: model x label x attack, controls -> C1 C2 C3 C5 -> headline
-                                 -> further (standard, full): after transforms, few-shot -> C4, C6
+    inputs (tables of outputs) -> measure: evidence, evasion, utility, what a larger budget adds
+                               -> decide: C1 to C6, and the comparisons behind them
+                               -> the headline, and what keeps the audit from being valid
 
 Nothing here runs a model or reads a file.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from unlabel.audit import controls
-from unlabel.audit.behind import tampered
-from unlabel.audit.canaries import attack_canaries, canary_rows, claim_canaries
-from unlabel.audit.crossing import crossed
-from unlabel.audit.disabled import claim_disabled
-from unlabel.audit.durable import claim_durable
-from unlabel.audit.equivalent import claim_equivalent
-from unlabel.audit.erased import claim_erased
-from unlabel.audit.evidence import gather
-from unlabel.audit.fairness import standings, undecided
-from unlabel.audit.further import further_rows, gather_further
-from unlabel.audit.membership import LABEL
+from unlabel.audit.attacks import controls
+from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
+from unlabel.audit.attacks.cross_fit import crossed
+from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
+from unlabel.audit.attacks.head_consistency import tampered
+from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
+from unlabel.audit.attacks.outputs import restored
+from unlabel.audit.attacks.utility import Utility, answerable, measurable, read_utility
+from unlabel.audit.claims.c1_disabled import claim_disabled
+from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.c3_erased import claim_erased
+from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.claims.c6_memorised import claim_canaries
+from unlabel.audit.claims.evasion import condemned
+from unlabel.audit.claims.fair_references import standings, undecided
+from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
+from unlabel.audit.claims.judging import Judgement
+from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
+from unlabel.audit.evidence import Evidence, Larger, gather, gather_larger, larger_rows
+from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
+from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.outputs import restored
-from unlabel.audit.relearn import Tuned
-from unlabel.audit.rows import floor_rows, label_rows, utility_rows
-from unlabel.audit.subject import (
-    Altered,
-    AuditOptions,
-    Canaries,
-    Question,
-    Subject,
-    ask,
-    check,
-    check_altered,
-)
-from unlabel.audit.suspicion import condemned, gather_suspicion, suspicion_rows
-from unlabel.audit.useful import claim_useful
-from unlabel.audit.utility import answerable, measurable, read_utility
-from unlabel.audit.validity import controls_record, judge_decoys, objections
-from unlabel.audit.verdicts import headline, limitations, not_tested, untested_claims
+from unlabel.audit.results import Audit, Claim, Comparison, Metric
+from unlabel.core.errors import DataError
+from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset
-from unlabel.errors import DataError, OptionError
-from unlabel.findings import Audit
-from unlabel.log import SILENT, Log
-from unlabel.models.features import Outputs
-from unlabel.request import Request
+from unlabel.statistics.estimate import Estimate
 
 
 def audit_outputs(
-    before: Subject,
-    after: Subject,
-    references: Sequence[Subject],
-    request: Request,
-    probe: Dataset,
-    test: Dataset,
-    train: Dataset,
-    *,
+    inputs: AuditInputs,
     options: AuditOptions | None = None,
-    altered: Sequence[Altered] = (),
-    canaries: Sequence[Canaries] = (),
-    tuned: Sequence[Tuned] = (),
-    random_init: tuple[Outputs, Outputs] | None = None,
-    overlap: str | None = None,
-    deterministic: bool | None = None,
-    facts: Mapping[str, Any] | None = None,
-    models: Mapping[str, Any] | None = None,
-    start_known: bool = True,
     log: Log = SILENT,
     memory: Memory | None = None,
 ) -> Audit:
@@ -81,26 +57,8 @@ def audit_outputs(
     Same inputs and seed, same machine: the same audit, bit for bit, on any number of cores.
 
     Args:
-        before: The original.
-        after: The unlearned model.
-        references: Models retrained without the labels; none leaves C2 open, one or two are provisional.
-        request: What was to be forgotten. Labels forgotten earlier are audited again.
-        probe: P, with the label columns of the request.
-        test: E, the same columns; no identity in common with P or the training images.
-        train: T_in, the images behind `Subject.train`.
+        inputs: The models' outputs, the images' annotations, and what is on record.
         options: Margins, sizes and seed.
-        altered: The unlearned and the retrained models after each transform of their weights, for the
-            standard and the full budget: C4 is only as wide as these.
-        canaries: Planted annotations of forgotten labels, for the same budgets: what C6 is judged by.
-        tuned: Every model after it was trained on few annotated images, for the full budget; without, the
-            audit says that this was not tested.
-        random_init: Outputs on P and E of the network before any training, for a control.
-        overlap: What images or identities the splits share, in a sentence; None: none.
-        deterministic: Whether a second pass gave equal outputs; None: not checked.
-        facts: JSON-plain record of the data, written into the report.
-        models: JSON-plain records of before, after and references, written into the report.
-        start_known: Whether the weights are known from which the original's training began; if not, C2
-            stays provisional.
         log: Receives progress.
         memory: Attacks on the original and the references that earlier audits made; new ones are kept.
 
@@ -114,139 +72,220 @@ def audit_outputs(
     """
     started = time.perf_counter()
     options = options or AuditOptions()
-    subjects = [before, after, *references]
-    roles = ["before", "after", *("reference" for _ in references)]
-    if [subject.role for subject in subjects] != roles:
-        raise OptionError(f"roles are {[subject.role for subject in subjects]}, expected {roles}")
-    probe, test, train = (data.with_labels(request.labels) for data in (probe, test, train))
-    for subject in subjects:
-        check(subject, len(request.labels), probe, test, train)
-    questions = crossed({name: ask(name, probe, test, train) for name in request.masked}, options)
-    both_ways = any(question.crossed for question in questions.values())
-    judged_on = answerable(test, request.retained_columns)
-    names = measurable(judged_on, request.retained)
-    if not names:
-        raise DataError(
-            "no retained label has two present and two absent images in E; add images, or keep two classes"
-            if test.exclusive
-            else "no retained label has two present and two absent images in E; add images"
-        )
-
-    evidence = gather(subjects, questions, request, probe, test, random_init, options, log, memory)
-    further = None
-    if options.budget != "quick":
-        check_altered(altered, subjects, probe, test)
-        further = gather_further(subjects, altered, questions, request, test, train, options, log, tuned)
-        for readings, found in zip(evidence.readings, further.labels, strict=True):
-            for name, item in found.items():
-                readings[name] = {**readings[name], LABEL: item}
-    suspicion = gather_suspicion(
-        subjects[1:], questions, request, options, log, memory, exclusive=test.exclusive
-    )
+    inputs = inputs.checked(options.includes)
+    context = context_of(inputs, options, log, memory)
+    names = measurable_labels(context)
+    measured = measure(inputs, context, names)
     attacked = time.perf_counter()
 
-    put_back = {
-        name: restored(after, before, question, exclusive=test.exclusive)
-        for name, question in questions.items()
-    }
-    utilities = [
-        read_utility(subject, judged_on, names, options, request.retained_columns) for subject in subjects
-    ]
-    frequent = measurable(judged_on, request.retained, max(options.rare, 2))
-    fair = standings(utilities[0], utilities[2:], [subject.run for subject in references], options)
-    floors = None if test.exclusive else evidence.floors
-    original, unlearned, *retrained = evidence.readings
-    positive = {name: controls.best_attack(original[name], options.level) for name in questions}
-    decoy = {name: controls.head_zero(original[name]) for name in questions}
-    bounds = {name: bound for name, (_, bound) in positive.items()}
-    c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options)
-    if not start_known:
-        c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
-    c1 = claim_disabled(evidence.owns[1], questions, put_back, options)
-    c1, c2, near = condemned(c1, c2, suspicion, questions, options)
-    c5 = claim_useful(
-        utilities[1],
-        utilities[0],
-        utilities[2:],
-        frequent,
-        options,
-        [item.auc for item in further.samples] if further else (),
-        fair,
+    decided = decide(inputs, context, measured)
+    evidence, claims, questions = measured.evidence, decided.claims, context.questions
+    decoys = judge_decoys(evidence, questions, decided.removed, options)
+    odd = [*inputs.after.odd, *tampered(inputs.after, inputs.request.labels)]
+    invalid = objections(evidence, decoys, questions, inputs.overlap, inputs.deterministic, odd, options)
+    left_out = [name for name in inputs.request.retained if name not in names]
+    return Audit(
+        headline=headline(claims, valid=not invalid, references=len(inputs.references)),
+        valid=not invalid,
+        invalid_because=invalid,
+        request={
+            "labels": list(inputs.request.forget),
+            "forgotten_earlier": list(inputs.request.forgotten),
+            "retained": list(inputs.request.retained),
+        },
+        claims=claims,
+        metrics=(*metrics_of(inputs, context, measured, decided.guesses),),
+        comparisons=decided.comparisons,
+        controls=_controls(measured, decoys, context),
+        data=_data_record(inputs, context),
+        options=options.to_json(),
+        models=dict(inputs.models),
+        not_tested=not_tested(claims, options.includes),
+        limitations=limitations(inputs, context, evidence.raw, left_out),
+        seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )
+
+
+def context_of(inputs: AuditInputs, options: AuditOptions, log: Log, memory: Memory | None) -> Context:
+    """What the attacks have in common: the questions, asked both ways where a label is rare, and the data.
+
+    Raises:
+        DataError: A split has too few images of a kind.
+    """
+    probe, test, train = inputs.probe, inputs.test, inputs.train
+    questions = crossed({name: ask(name, probe, test, train) for name in inputs.request.masked}, options)
+    return Context(questions, inputs.request, probe, test, train, options, inputs.random_init, log, memory)
+
+
+def measurable_labels(context: Context) -> tuple[str, ...]:
+    """Retained labels that can be measured.
+
+    Raises:
+        DataError: There is none.
+    """
+    request, test = context.request, context.test
+    names = measurable(answerable(test, request.retained_columns), request.retained)
+    if not names:
+        raise DataError(
+            "no retained label has two present and two absent test images; add images, or retain two classes"
+            if test.exclusive
+            else "no retained label has two present and two absent test images; add images"
+        )
+    return names
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured, before anything is decided.
+
+    Args:
+        evidence: Attacks of every budget, and controls; with label-level membership where it was measured.
+        larger: What a larger budget adds; None for the quick one.
+        evasion: Of the unlearned and the retrained models, by label: attacks that detect a cheat.
+        restored: By label: the original's output row on the unlearned model's features.
+        utilities: Of each model: how well the retained labels work.
+        frequent: Retained labels with enough images to be judged one by one.
+    """
+
+    evidence: Evidence
+    larger: Larger | None
+    evasion: list[dict[str, Readings]]
+    restored: dict[str, Estimate | None]
+    utilities: list[Utility]
+    frequent: tuple[str, ...]
+
+    def best(self, options: AuditOptions) -> dict[str, tuple[str, float]]:
+        """By label, the attack that tells most of the original, and its lower bound."""
+        original = self.evidence.readings[0]
+        return {name: controls.best_attack(original[name], options.level) for name in original}
+
+
+def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Measured:
+    """Every attack that the budget includes, on every model alike, and every control.
+
+    Args:
+        inputs: The models.
+        context: The labels, the data and the sizes.
+        names: Retained labels to measure.
+    """
+    options, subjects, retained = context.options, inputs.subjects, context.request.retained_columns
+    evidence = gather(subjects, context)
+    larger = None
+    if options.includes.durability:
+        larger = gather_larger(subjects, context, inputs.altered, inputs.tuned)
+        for readings, found in zip(evidence.readings, larger.labels, strict=False):
+            for name, item in found.items():
+                readings[name] = {**readings[name], LABEL_MEMBERSHIP.id: item}
+    judged_on = answerable(context.test, retained)
+    return Measured(
+        evidence,
+        larger,
+        gather_evasion(subjects[1:], context),
+        {
+            name: restored(inputs.after, inputs.before, question, exclusive=context.exclusive)
+            for name, question in context.questions.items()
+        },
+        [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
+        measurable(judged_on, context.request.retained, max(options.rare, 2)),
+    )
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The claims, the comparisons behind them, and what else was found on the way.
+
+    Args:
+        claims: C1 to C6.
+        comparisons: Tests against retrained models, or of a model with itself.
+        removed: The original without its output row, against retrained models; None without any.
+        guesses: Attacks on canaries.
+    """
+
+    claims: dict[str, Claim]
+    comparisons: tuple[Comparison, ...]
+    removed: Judgement | None
+    guesses: Sequence[Guesses]
+
+
+def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided:
+    """The verdict of every claim.
+
+    Args:
+        inputs: The models, and what is on record.
+        context: The labels and the margins.
+        measured: What was measured.
+    """
+    options, questions, evidence = context.options, context.questions, measured.evidence
+    original, unlearned, *retrained = evidence.readings
+    decoy = {name: controls.head_zero(original[name]) for name in questions}
+    bounds = {name: bound for name, (_, bound) in measured.best(options).items()}
+    c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options)
+    if not inputs.start_known:
+        c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
+    c1 = claim_disabled(evidence.owns[1], questions, measured.restored, options)
+    c1, c2, caught = condemned(c1, c2, measured.evasion, questions, options)
+    floors = None if context.exclusive else evidence.floors
+    larger = measured.larger
+    membership = [item.auc for item in larger.samples] if larger else ()
+    before, after, *others = measured.utilities
+    fair = standings(before, others, [subject.run for subject in inputs.references], options)
     claims = untested_claims(options.budget) | {
         "C1": c1,
         "C2": undecided(c2, fair),
         "C3": claim_erased(unlearned, retrained, floors, questions, options),
-        "C5": c5,
+        "C5": claim_useful(after, before, others, measured.frequent, options, membership, fair),
     }
-    more = suspicion_rows(subjects[1:], suspicion)
-    comparisons = [item for found in (judged, near) if found for item in found.comparisons(options)]
-    if further is not None:
-        c4, recovered = claim_durable(further.recovery, unlearned, retrained, questions, options)
+    tables = [judged, caught]
+    guesses: list[Guesses] = []
+    if larger is not None:
+        c4, recovered = claim_durable(larger.recovery, unlearned, retrained, questions, options)
         claims["C4"] = undecided(c4, fair)
-        comparisons += recovered.comparisons(options)
-        guesses = [
-            guess
-            for item in canaries
-            for guess in attack_canaries(item, subjects, questions[item.label], options)
-        ]
-        planted = {item.label: len(item.planted) for item in canaries}
+        tables.append(recovered)
+    if options.includes.canaries:
+        for item in inputs.canaries:
+            guesses += attack_canaries(item, inputs.subjects, questions[item.label], options)
+        planted = {item.label: len(item.planted) for item in inputs.canaries}
         claims["C6"] = claim_canaries(guesses, planted, list(questions), options)
-        more += [*further_rows(further, subjects), *canary_rows(guesses, options)]
-    claims = dict(sorted(claims.items()))
-    decoys = judge_decoys(evidence, questions, removed, options)
-    odd = [*after.odd, *tampered(after, request.labels)]
-    invalid = objections(evidence, decoys, questions, overlap, deterministic, odd, options)
+    comparisons = [row for table in tables if table for row in table.comparisons(options)]
+    return Decided(dict(sorted(claims.items())), tuple(comparisons), removed, guesses)
 
-    metrics = floor_rows(evidence.floors)
+
+def metrics_of(
+    inputs: AuditInputs, context: Context, measured: Measured, guesses: Sequence[Guesses]
+) -> Iterator[Metric]:
+    """Every figure as a row of ``metrics[]``."""
+    evidence, options, subjects = measured.evidence, context.options, inputs.subjects
+    yield from floor_rows(evidence.floors)
     for index, subject in enumerate(subjects):
-        for name, question in questions.items():
+        for name, question in context.questions.items():
             own, readings = evidence.owns[index][name], evidence.readings[index][name]
-            back = put_back[name] if subject is after else None
-            metrics += label_rows(subject, own, readings, back, question, options)
-        metrics += utility_rows(subject, utilities[index])
-    raw = {name: item.value for name, item in evidence.raw.items()}
-    left_out = [name for name in request.retained if name not in names]
-    return Audit(
-        headline=headline(claims, valid=not invalid, references=len(references)),
-        valid=not invalid,
-        invalid_because=invalid,
-        request={
-            "labels": list(request.forget),
-            "forgotten_earlier": list(request.forgotten),
-            "retained": list(request.retained),
-        },
-        claims=claims,
-        metrics=(*metrics, *more),
-        comparisons=tuple(comparisons),
-        controls=controls_record(evidence, positive, decoys, questions, options, exclusive=test.exclusive),
-        data={
-            **(facts or {}),
-            "exclusive": test.exclusive,
-            "splits": {
-                key: _counts(data, questions) for key, data in (("P", probe), ("E", test), ("T_in", train))
-            },
-            "cross_fitted": both_ways,
-            "overlap": overlap,
-            "deterministic": deterministic,
-        },
-        options=options.to_json(),
-        models=dict(models or {}),
-        not_tested=not_tested(claims, options.budget),
-        limitations=limitations(
-            request,
-            test,
-            train,
-            len(references),
-            raw,
-            left_out,
-            deterministic,
-            options,
-            start_known=start_known,
-            crossed=both_ways,
-        ),
-        seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
+            back = measured.restored[name] if subject is inputs.after else None
+            yield from label_rows(subject, own, readings, back, question, options)
+        yield from utility_rows(subject, measured.utilities[index])
+    yield from evasion_rows(subjects[1:], measured.evasion)
+    if measured.larger is not None:
+        yield from larger_rows(measured.larger, subjects)
+    yield from canary_rows(guesses, options)
+
+
+def _controls(measured: Measured, decoys: Decoys, context: Context) -> dict[str, Any]:
+    best = measured.best(context.options)
+    return controls_record(
+        measured.evidence, best, decoys, context.questions, context.options, exclusive=context.exclusive
     )
+
+
+def _data_record(inputs: AuditInputs, context: Context) -> dict[str, Any]:
+    """What is known of the data, and the sizes of the three sets."""
+    splits = {"P": context.probe, "E": context.test, "T_in": context.train}
+    return {
+        **inputs.facts,
+        "exclusive": context.exclusive,
+        "splits": {key: _counts(data, context.questions) for key, data in splits.items()},
+        "cross_fitted": any(question.crossed for question in context.questions.values()),
+        "overlap": inputs.overlap,
+        "deterministic": inputs.deterministic,
+    }
 
 
 def _counts(data: Dataset, questions: Mapping[str, Question]) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""A cell: one method, setting and seed, audited like any other, kept as one small file.
+"""A cell: one method, setting and seed, audited as usual, and stored as one small file.
 
 ::
 
     run_cells(original, labels, jobs, references, where, folder) -> Cells
-        folder/cells/KEY.json       what one job came to, written once it is finished
+        folder/cells/KEY.json       the result of one job, written when it is finished
         folder/models/KEY.json      figures of the original and the references
         folder/attacks/             attacks on them, shared by all cells
 
-KEY is a hash of everything that a cell depends on, so a folder may be shared by any number of comparisons:
-a finished cell is found again where nothing changed, and never otherwise. A kill loses the running cell at
-most.
+KEY is a hash of everything that a cell depends on, so any number of comparisons may share a folder: a
+finished cell is used again if nothing changed, and never otherwise. If the command is killed, only the
+running cell is lost.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.case import open_request, sets_of
+from unlabel.audit.inputs import QUICK, AuditOptions, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.subject import AuditOptions, ask
-from unlabel.compare.figures import Also, value_of
+from unlabel.audit.setup import open_request, sets_of
+from unlabel.compare.cell_figures import Also, value_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of, key_of, resolved
 from unlabel.compare.models import read_models
-from unlabel.compare.work import Workroom
-from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.files import write_json
-from unlabel.log import Log
-from unlabel.reading import read_json
+from unlabel.compare.run_cell import CellRunner
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.files import write_json
+from unlabel.core.progress import Log
+from unlabel.core.reading import read_json
 
 SCHEMA = "unlabel.cell/1"
 CHECKSUM = "sha256"
@@ -41,8 +41,8 @@ class CellResult:
     """A finished cell.
 
     Args:
-        job: What was done, aliases resolved.
-        file: Where it is kept.
+        job: Method, options and seed, aliases resolved.
+        file: Where it is stored.
         record: Its content: ``outcome`` (``done`` or ``failed``), ``error``, ``figures``, ``utility``,
             ``claims``, ``c2``, ``c5``, ``cost``, ``shapes`` ...; docs/compare.md lists them.
     """
@@ -53,11 +53,11 @@ class CellResult:
 
     @property
     def done(self) -> bool:
-        """Whether the method came to an end and was audited."""
+        """Whether the method ended without an error and was audited."""
         return self.record["outcome"] == "done"
 
     def value(self, figure: str, label: str | None = None) -> float | None:
-        """A figure, see `figures.value_of`; None where the cell failed."""
+        """A figure, see `cell_figures.value_of`; None if the cell failed."""
         return value_of(self.record, figure, label)
 
 
@@ -68,7 +68,7 @@ class Cells:
     Args:
         before: Record of the original, with ``figures``, ``utility``, ``shapes`` and ``cost`` as in a cell.
         references: The same of every reference.
-        floor: What the true retained labels tell.
+        floor: The advantage from the true retained labels alone.
         cells: One a job.
         facts: Labels, data and audit options in common.
     """
@@ -96,23 +96,24 @@ def run_cells(
 ) -> Cells:
     """Forgets and audits every job that is not finished yet, and returns all of them.
 
-    What a user got wrong is refused before anything is computed. What goes wrong in one cell (a loss that
-    diverges, a selection that is empty) is that cell's outcome.
+    A user's mistake is refused before anything is computed. A failure of one cell (a loss that diverges, a
+    selection that is empty) is that cell's outcome.
 
     Args:
         original: The run to forget from; only read.
         labels: Names to forget.
         jobs: What to do. Two equal ones are one cell.
-        references: Runs retrained without the labels; none leaves C2 open.
+        references: Runs retrained without the labels. Without any, C2 is not evaluated.
         where: One process. Its seed is the audit's, the same for all cells; a job has its own.
-        folder: Where cells are kept; may be shared.
+        folder: Where cells are stored; comparisons may share it.
         data: Another data source than the one the original remembers.
         options: Margins and sizes of the audit; by default those of ``unlabel audit``, without the control
-            on raw pixels, which no model has a part in, and without judging rare labels on P as well, which
-            a search for settings has looked at.
+            on raw pixels, which depends on no model, and without judging rare labels on the probe split as
+            well, which a search for settings has used.
         force: Compute finished cells again.
-        keep_models: Folder in which unlearned models are kept as runs; None: they are dropped.
-        also: Reads more figures of every model, kept under ``also``; cells with another one are other cells.
+        keep_models: Folder in which unlearned models are stored as runs; None stores none.
+        also: Reads more figures of every model, stored under ``also``; cells with another one are other
+            cells.
 
     Raises:
         UnlabelError: A label, method or option is unknown, the runs do not belong together, or there are
@@ -121,8 +122,10 @@ def run_cells(
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; cells are computed in one process: leave it out")
     options = options or AuditOptions(seed=where.seed, raw_image=False, cross_fit=False)
-    if options.budget != "quick":
-        raise OptionError(f"the audit's budget is {options.budget}; cells are audited by the quick one alone")
+    if options.includes != QUICK:
+        raise OptionError(
+            f"the audit's budget is {options.budget}; cells are audited with the quick one only"
+        )
     jobs = [resolved(job) for job in jobs]
     case = open_request(labels, original, references, where, data)
     sets = sets_of(case.source, where.seed, case.planting)
@@ -130,23 +133,23 @@ def run_cells(
         ask(label, *(part.with_labels(case.request.labels) for part in (sets.probe, sets.test, sets.train)))
     common = identity_of(case, options, where, also)
     files = [folder / "cells" / f"{key_of(common, job)}.json" for job in jobs]
-    shared = folder / "models" / f"{hashed(common)}.json"
-    room = Workroom(case, where, options, Memory(folder / "attacks", where.log), data, keep_models, also)
-    models = None if force else kept(shared, SCHEMA, where.log)
+    file_of_models = folder / "models" / f"{hashed(common)}.json"
+    runner = CellRunner(case, where, options, Memory(folder / "attacks", where.log), data, keep_models, also)
+    models = None if force else read_finished(file_of_models, SCHEMA, where.log)
     if models is None:
-        models = {"schema": SCHEMA, **read_models(room.bench, options, room.memory, where.log, also)}
-        write(shared, models)
+        models = {"schema": SCHEMA, **read_models(runner.shared, options, runner.memory, where.log, also)}
+        write(file_of_models, models)
     done: dict[Path, Mapping[str, Any]] = {}
     for number, (job, file) in enumerate(zip(jobs, files, strict=True), start=1):
         if file in done:
             continue
-        found = None if force else kept(file, SCHEMA, where.log)
-        if found is None:
+        record = None if force else read_finished(file, SCHEMA, where.log)
+        if record is None:
             where.log.say(f"cell {number}/{len(jobs)}: {job.method}, seed {job.seed}")
-            found = {"schema": SCHEMA, "key": file.stem, "identity": {**common, **described(job)}}
-            found |= room.work(job, file.stem)
-            write(file, found)
-        done[file] = found
+            record = {"schema": SCHEMA, "key": file.stem, "identity": {**common, **described(job)}}
+            record |= runner.work(job, file.stem)
+            write(file, record)
+        done[file] = record
     return Cells(
         models["before"],
         tuple(models["references"]),
@@ -156,21 +159,21 @@ def run_cells(
     )
 
 
-def kept(file: Path, schema: str, log: Log) -> dict[str, Any] | None:
-    """The content of a finished file; None where there is none, it is of another version, or is damaged.
+def read_finished(file: Path, schema: str, log: Log) -> dict[str, Any] | None:
+    """The content of a finished file; None if there is none, or it is damaged or of another version.
 
-    A damaged one, of which any part has changed since it was written, is told of.
+    If the file was changed since it was written, the log says so.
     """
     if not file.exists():
         return None
     try:
-        found = read_json(file)
-        if not isinstance(found, dict) or found.pop(CHECKSUM) != _checksum(found):
+        content = read_json(file)
+        if not isinstance(content, dict) or content.pop(CHECKSUM) != _checksum(content):
             raise ValueError("it was changed")
     except (OSError, ValueError, KeyError):
-        log.say(f"{file} is damaged: what it held is computed again")
+        log.say(f"{file} is damaged; its content is computed again")
         return None
-    return found if found.get("schema") == schema else None
+    return content if content.get("schema") == schema else None
 
 
 def write(file: Path, content: Mapping[str, Any]) -> None:

@@ -1,51 +1,92 @@
-"""``unlabel compare``: plans, runs the cells, writes the table and the page."""
+"""A comparison: plans the jobs, runs the cells, writes the table and the page."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.case import open_request
+from jinja2 import TemplateError
+
+from unlabel.audit.references import make_references
+from unlabel.audit.setup import open_request
 from unlabel.compare.cells import run_cells
 from unlabel.compare.jobs import Job
 from unlabel.compare.page import render
-from unlabel.compare.plan import Budget, chosen, spend
+from unlabel.compare.plan import chosen, spend
 from unlabel.compare.search import check_search, search
-from unlabel.compare.sheet import csv_text
 from unlabel.compare.table import table
-from unlabel.engine import Run
-from unlabel.errors import ModelError, OptionError, listing
-from unlabel.files import write_bytes, write_json, write_text
-from unlabel.forget.driver import DEFAULT_IMAGES
-from unlabel.places import check_file, check_folder
-from unlabel.reading import read_json
-from unlabel.references import train_references
+from unlabel.compare.text_table import csv_text
+from unlabel.core.engine import Run
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import write_bytes, write_json, write_text
+from unlabel.core.places import check_file, check_folder
+from unlabel.core.reading import read_json
+from unlabel.core.request import as_names
+from unlabel.core.wording import listing
+from unlabel.forget.bill import DEFAULT_IMAGES, Budget
 from unlabel.report.marks import marked, written
-from unlabel.report.page import WRONG
-from unlabel.request import as_names
-from unlabel.runs import MODEL, file_sha256
+from unlabel.runs.folder import MODEL, file_sha256
 
 MOST_SEEDS = 100
 JSON, CSV, PAGE = "compare.json", "compare.csv", "compare.html"
+
+WRONG = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, StopIteration),
+    *(TypeError, ValueError, TemplateError),
+)
+"""What views of a comparison raise where a value in it is of another kind than a comparison's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Size and data of a comparison, and what is stored.
+
+    Args:
+        seeds: Forgetting seeds of each method, 1 to 100.
+        budget_steps: Optimiser steps that each method may take, >= 1; images follow, see `Budget`.
+        make_references: Number of references to train first, beside the original, 1 to 20.
+        images: Calibration images, 16 or more.
+        settings: Settings of each method to try on the probe split first; 0 takes the defaults.
+        data: Data source to use instead of the recorded one.
+        force: Compute finished cells again, and replace another comparison in the folder.
+        keep_models: Store the unlearned models in ``out/runs``.
+    """
+
+    seeds: int = 3
+    budget_steps: int = 188
+    make_references: int | None = None
+    images: int = DEFAULT_IMAGES
+    settings: int = 0
+    data: str | None = None
+    force: bool = False
+    keep_models: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses a number out of range.
+
+        Raises:
+            OptionError: With the flag's name.
+        """
+        for flag, value, most in (
+            ("--seeds", self.seeds, MOST_SEEDS),
+            ("--budget-steps", self.budget_steps, 10**9),
+        ):
+            if not 1 <= value <= most:
+                raise OptionError(f"{flag} is {value}; expected 1 to {most:,}")
+        check_search(self.settings)
 
 
 def compare_run(
     original: Path,
     labels: Sequence[str],
     methods: Sequence[str],
+    references: Sequence[Path],
     out: Path,
     where: Run,
+    options: CompareOptions | None = None,
     *,
-    seeds: int = 3,
-    budget_steps: int = 188,
-    references: Sequence[Path] = (),
-    make_references: int | None = None,
-    images: int = DEFAULT_IMAGES,
-    settings: int = 0,
-    data: str | None = None,
-    force: bool = False,
-    keep_models: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
     """Compares methods under one budget and writes ``compare.json``, ``compare.csv`` and ``compare.html``.
@@ -54,17 +95,10 @@ def compare_run(
         original: The run to forget from.
         labels: Names to forget.
         methods: Names of the catalogue, or ``all``.
+        references: Runs retrained without the labels; may be none if the options make some.
         out: Folder of the comparison; finished cells in it are used again.
         where: One process; its seed is the audit's and the first of the forgetting's.
-        seeds: Forgetting seeds of each method, 1 to 100.
-        budget_steps: Optimiser steps that each method may take, >= 1; images follow, see `Budget`.
-        references: Runs retrained without the labels.
-        make_references: Train so many first, beside the original, 1 to 20.
-        images: Calibration images, 16 or more.
-        settings: Settings of each method to try on P first; 0: its defaults.
-        data: Another data source than the one the original remembers.
-        force: Compute finished cells again, and replace another comparison in the folder.
-        keep_models: Keep the unlearned models in ``out/runs``.
+        options: Size and data of the comparison.
         command: The command line, for the record.
 
     Returns:
@@ -73,38 +107,39 @@ def compare_run(
     Raises:
         UnlabelError: Something in the request does not fit; before anything is computed.
     """
+    options = options or CompareOptions()
+    data, force = options.data, options.force
     labels, names = as_names(labels), chosen(as_names(methods))
-    for what, value, most in (("--seeds", seeds, MOST_SEEDS), ("--budget-steps", budget_steps, 10**9)):
-        if not 1 <= value <= most:
-            raise OptionError(f"{what} is {value}; expected 1 to {most:,}")
-    check_search(settings)
     check_comparison(out, original, labels, force=force)
     if where.processes != 1:
         raise OptionError(f"--devices is {where.processes}; a comparison runs in one process: leave it out")
     case = open_request(labels, original, references, where, data)
     budget = Budget(
-        budget_steps,
+        options.budget_steps,
         where.batch_size,
-        min(images, len(case.source.train)),
+        min(options.images, len(case.source.train)),
         len(case.request.forget),
         bool(case.request.forgotten),
     )
-    plain_jobs = [spend(Job(name, {}, where.seed, images), budget) for name in names]
-    if make_references is not None:
-        made = train_references(case, make_references, where, command=command)
+    plain_jobs = [spend(Job(name, {}, where.seed, options.images), budget) for name in names]
+    if options.make_references is not None:
+        made = make_references(case, options.make_references, where, command=command)
         references = [*references, *made]
     if not references:
         raise OptionError(
             "a comparison needs models retrained without the labels: name them with --reference A,B,C, or"
             " train them with --make-references 3"
         )
-    found = None
-    if settings:
-        found, plain_jobs = search(
-            original, labels, plain_jobs, references, where, out, budget, settings, data=data, force=force
+    tries = None
+    if options.settings:
+        case = open_request(labels, original, references, where, data)
+        tries, plain_jobs = search(
+            case, plain_jobs, where, out, budget, options.settings, data=data, force=force
         )
     jobs = [
-        Job(job.method, job.options, where.seed + k, job.images) for job in plain_jobs for k in range(seeds)
+        Job(job.method, job.options, where.seed + number, job.images)
+        for job in plain_jobs
+        for number in range(options.seeds)
     ]
     cells = run_cells(
         original,
@@ -115,10 +150,12 @@ def compare_run(
         out,
         data=data,
         force=force,
-        keep_models=out / "runs" if keep_models else None,
+        keep_models=out / "runs" if options.keep_models else None,
     )
-    result = table(cells, budget, search=found, command=command, original=str(original))
-    check_comparison(out, original, labels, force=force)  # another command may have written there meanwhile
+    result = table(cells, budget, search=tries, command=command, original=str(original))
+    check_comparison(
+        out, original, labels, force=force
+    )  # another command may have written there in the meantime
     write_json(out / JSON, result)
     write_text(out / CSV, csv_text(result))
     write_bytes(out / PAGE, marked(render(result), "page", _subject(result), out / JSON))
@@ -151,9 +188,9 @@ def check_comparison(out: Path, original: Path, labels: Sequence[str], *, force:
         )
 
 
-def _subject(found: Mapping[str, Any]) -> str:
+def _subject(comparison: Mapping[str, Any]) -> str:
     """What a comparison is of: its original's weights and its labels."""
-    return _about(str(found["original"]["sha256"]), [str(label) for label in found["labels"]])
+    return _about(str(comparison["original"]["sha256"]), [str(label) for label in comparison["labels"]])
 
 
 def _about(sha256: str, labels: Sequence[str]) -> str:
@@ -177,14 +214,14 @@ def write_page(folder: Path, out: Path | None = None, *, force: bool = False) ->
     if path.is_dir():
         raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / PAGE}")
     try:
-        found = read_json(folder / JSON)
-        of, text = _subject(found), render(found)
+        comparison = read_json(folder / JSON)
+        subject, text = _subject(comparison), render(comparison)
     except (OSError, *WRONG) as error:
         fault = f"{type(error).__name__}: {str(error)[:200]}"
         raise ModelError(
-            f"{folder / JSON} is not a comparison of this version ({fault}); run again: unlabel compare"
+            f"{folder / JSON} is not a comparison of this version ({fault}); make it again: unlabel compare"
         ) from error
-    check_file(path, force=force, ours=lambda: written(path) == ("page", of))
+    check_file(path, force=force, ours=lambda: written(path) == ("page", subject))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, marked(text, "page", of, folder / JSON))
+    write_bytes(path, marked(text, "page", subject, folder / JSON))
     return path

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unlabel.audit.case import Case
-from unlabel.audit.subject import AuditOptions
-from unlabel.compare.figures import Also
-from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.findings import plain
-from unlabel.forget.driver import DEFAULT_IMAGES, check_options
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import plain
+from unlabel.audit.setup import Case
+from unlabel.compare.cell_figures import Also
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.driver import check_options
 from unlabel.forget.methods import find_method
-from unlabel.runs import versions
+from unlabel.runs.folder import versions
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def resolved(job: Job) -> Job:
     given = {name: value for name, value in job.options.items() if name != "blueprint"}
     check_options(entry, given)
     defaults = {name: item.default for name, item in entry.options().items() if name != "blueprint"}
-    if entry.name != "retrain":
+    if not entry.reference:
         entry.load()(**given)
     if job.images < 16:
         raise OptionError(f"--images is {job.images}; expected 16 or more")
@@ -58,7 +59,7 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
         {
             "original": original.sha256,
             "normalisation": [original.config.mean, original.config.std],
-            "recipe": original.record.get("blueprint"),
+            "recipe": original.record.raw.get("blueprint"),
             "start": case.start_known,
             "labels": list(case.request.forget),
             "forgotten": list(case.request.forgotten),

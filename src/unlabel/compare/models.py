@@ -2,24 +2,24 @@
 
 from typing import Any
 
-from unlabel.audit.command import Bench
+from unlabel.audit.attacks.metric_rows import floor_rows, label_rows
+from unlabel.audit.command import SharedOutputs
 from unlabel.audit.evidence import gather
+from unlabel.audit.inputs import AuditOptions, Context, ask
 from unlabel.audit.memory import Memory
-from unlabel.audit.rows import floor_rows, label_rows
-from unlabel.audit.subject import AuditOptions, ask
-from unlabel.compare.figures import Also, figure_rows, reading
-from unlabel.findings import plain
-from unlabel.log import Log
-from unlabel.runs import Loaded
+from unlabel.audit.results import plain
+from unlabel.compare.cell_figures import Also, figure_rows, reading
+from unlabel.core.progress import Log
+from unlabel.runs.folder import Loaded, Record
 
 
 def read_models(
-    bench: Bench, options: AuditOptions, memory: Memory, log: Log, also: Also | None = None
+    shared: SharedOutputs, options: AuditOptions, memory: Memory, log: Log, also: Also | None = None
 ) -> dict[str, Any]:
     """Figures of the original and of every reference, and the floor, as plain data.
 
     Args:
-        bench: The models' outputs.
+        shared: The models' outputs.
         options: Sizes and seed.
         memory: Where the attacks are looked up and kept.
         log: Receives progress.
@@ -29,39 +29,40 @@ def read_models(
         ``before`` and ``references`` (each with ``run``, ``sha256``, ``seed``, ``cost`` and what
         `figures.reading` gives) and ``floor``.
     """
-    case, sets = bench.case, bench.sets
-    subjects = [bench.before, *bench.references]
+    case, sets = shared.case, shared.sets
+    subjects = [shared.before, *shared.references]
     probe, test, train = (
         part.with_labels(case.request.labels) for part in (sets.probe, sets.test, sets.train)
     )
     questions = {name: ask(name, probe, test, train) for name in case.request.masked}
-    found = gather(subjects, questions, case.request, probe, test, bench.random_init, options, log, memory)
+    context = Context(questions, case.request, probe, test, train, options, shared.random_init, log, memory)
+    evidence = gather(subjects, context)
     records = []
     for index, (subject, loaded) in enumerate(zip(subjects, [case.original, *case.references], strict=True)):
         rows = [
             row
             for name, question in questions.items()
             for row in label_rows(
-                subject, found.owns[index][name], found.readings[index][name], None, question, options
+                subject, evidence.owns[index][name], evidence.readings[index][name], None, question, options
             )
         ]
         read = reading(rows, subject, questions, sets, case.request, options)
         if also is not None:
-            read["also"] = plain(also(subject, bench.before, sets, case.request))
+            read["also"] = plain(also(subject, shared.before, sets, case.request))
         records.append({"run": str(loaded.path), **identity(loaded), **read})
     return {
         "before": records[0],
         "references": records[1:],
-        "floor": plain(figure_rows(floor_rows(found.floors))),
+        "floor": plain(figure_rows(floor_rows(evidence.floors))),
     }
 
 
 def identity(loaded: Loaded) -> dict[str, Any]:
     """Whose figures these are, and what making that model took; None where no training is recorded."""
     record = loaded.record
-    made = record if record.get("method") in ("train", "retrain") else {}
+    made = record if record.method in ("train", "retrain") else Record()
     return {
         "sha256": loaded.sha256,
-        "seed": record.get("seed"),
-        "cost": {key: made.get(key) for key in ("steps", "images_processed", "images_used", "seconds")},
+        "seed": record.seed,
+        "cost": {key: getattr(made, key) for key in ("steps", "images_processed", "images_used", "seconds")},
     }

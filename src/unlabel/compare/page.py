@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabel.compare.planes import costs, numbered, scatter
+from unlabel.audit.figures import claim_kind
+from unlabel.compare.charts import costs, numbered, scatter
 from unlabel.compare.table import CLAIMS, FIGURES
-from unlabel.report.numbers import NOTHING, brief, give_or_take, names, number, percent, spoken
+from unlabel.report.formatting import NOTHING, brief, give_or_take, names, number, percent, spoken
 from unlabel.report.page import environment
-from unlabel.report.sentences import CLAIMS as CLAIM_WORDS
 
 WORDS = {"C1": "disabled", "C2": "retrain-equivalent", "C3": "erased", "C5": "useful"}
 Json = Mapping[str, Any]
@@ -35,7 +35,7 @@ def _content(found: Json) -> dict[str, Any]:
         "scatter": scatter(found),
         "costs": costs(found),
         "claims": WORDS,
-        "meanings": {claim: CLAIM_WORDS[claim][1] for claim in WORDS},
+        "meanings": {claim: claim_kind(claim).meaning for claim in WORDS},
         "judged": judged,
         "bounded": bounded,
         "of": lambda name: [cell for cell in found["cells"] if cell["method"] == name],

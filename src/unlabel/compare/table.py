@@ -5,29 +5,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from unlabel.audit.figures import ATTACKS, UTILITY_AUC_MEAN, unit_of
+from unlabel.audit.figures import FIGURES as ALL
+from unlabel.audit.results import plain
+from unlabel.compare.cell_figures import value_of
 from unlabel.compare.cells import CellResult, Cells
-from unlabel.compare.figures import value_of
-from unlabel.compare.plan import Budget, overrun
-from unlabel.findings import plain
+from unlabel.compare.plan import overrun
+from unlabel.forget.bill import Budget
 
 SCHEMA = "unlabel.compare/1"
 CLAIMS = ("C1", "C2", "C3", "C5")
 
-FIGURES = (
-    ("own.adv", "own output", "adv"),
-    ("own.sadv@restored", "row put back", "adv"),
-    ("others.adv.lin", "others, linear", "adv"),
-    ("others.adv.gbt", "others, trees", "adv"),
-    ("probe.adv.lin", "linear probe", "adv"),
-    ("probe.adv.mlp", "MLP probe", "adv"),
-    ("probe.bits.lin", "linear, bits", "bits"),
-    ("probe.bits.mlp", "MLP, bits", "bits"),
-    ("util.auc.macro@T_in", "AUC, training", "auc"),
-    ("util.auc.macro@P", "AUC, P", "auc"),
-    ("util.auc.macro", "AUC, E", "auc"),
-    ("util.auc.worst", "worst AUC, E", "auc"),
+MEAN_AUC, WORST_AUC = UTILITY_AUC_MEAN.id, "util.auc.worst"  # see `cell_figures.value_of`
+FIGURES: tuple[tuple[str, str, str], ...] = (  # id, heading, unit
+    *((item.id, item.column, item.unit) for item in ALL if item.column),
+    (f"{MEAN_AUC}@T_in", "AUC, training", "auc"),
+    (f"{MEAN_AUC}@P", "AUC, probe", "auc"),
+    (MEAN_AUC, "AUC, test", "auc"),
+    (WORST_AUC, "worst AUC, test", "auc"),
 )
-ATTACKS = tuple(name for name, _, unit in FIGURES if unit in ("adv", "bits") and "@" not in name)
 
 
 def table(
@@ -81,7 +77,7 @@ def table(
             "hyperparameters": {
                 "scientific": ["method"],
                 "nuisance": "the method's own options, "
-                + ("searched on P" if search else "at their defaults"),
+                + ("searched on the probe split" if search else "at their defaults"),
                 "fixed": ["steps", "images", "batch size", "calibration images", "seeds", "network", "data"],
             },
             "margins": {
@@ -109,10 +105,10 @@ def spread(values: Iterable[float | None]) -> dict[str, Any] | None:
     >>> spread([None]) is None, spread([2.0])["sd"]
     (True, None)
     """
-    known = [float(value) for value in values if value is not None]
-    if not known:
+    numbers = [float(value) for value in values if value is not None]
+    if not numbers:
         return None
-    return {"mean": fmean(known), "sd": stdev(known) if len(known) > 1 else None, "values": known}
+    return {"mean": fmean(numbers), "sd": stdev(numbers) if len(numbers) > 1 else None, "values": numbers}
 
 
 def pareto(points: Sequence[tuple[float, float] | None]) -> list[bool]:
@@ -141,14 +137,14 @@ def _retrained(cells: Cells) -> dict[str, Any]:
         others = [other for other in records if other is not record]
         gaps = []
         for name in ATTACKS:
-            own, rest = value_of(record, name), [value_of(other, name) for other in others]
-            if own is not None:
-                margin = margins["d_reference_bits" if "bits" in name else "d_reference"]
-                gaps.append((own - fmean(value for value in rest if value is not None)) / margin)
+            value, others_values = value_of(record, name), [value_of(other, name) for other in others]
+            if value is not None:
+                margin = margins["d_reference_bits" if unit_of(name) == "bits" else "d_reference"]
+                gaps.append((value - fmean(item for item in others_values if item is not None)) / margin)
         excess.append(max(gaps))
-        own = value_of(record, "util.auc.macro")
-        if own is not None:
-            loss.append(fmean(value_of(other, "util.auc.macro") or 0.0 for other in others) - own)
+        value = value_of(record, MEAN_AUC)
+        if value is not None:
+            loss.append(fmean(value_of(other, MEAN_AUC) or 0.0 for other in others) - value)
     return {
         "runs": [record["run"] for record in records],
         "seeds": [record["seed"] for record in records],

@@ -2,44 +2,101 @@
 
 ``load("faces")``, ``load("shapes")`` and ``load("ages")`` draw them, ``load("folder:PATH")`` reads a folder
 of photos, ``load("celeba:PATH")`` and its like read public data sets where they lie; see `READERS`.
+``load(train=..., probe=..., test=..., labels=[...])`` takes images that the caller holds.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib import import_module
+from math import isfinite
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, overload
 
+from unlabel.core.errors import OptionError
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.request import as_names
+from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.options import ReadOptions
 from unlabel.data.splits import constant_labels
-from unlabel.errors import OptionError, suggest
-from unlabel.log import SILENT, Log
-from unlabel.request import as_names
 
-__all__ = ["READERS", "Dataset", "Source", "constant_labels", "load"]
+if TYPE_CHECKING:
+    from unlabel.data.readers.in_memory import Images
 
-DEFAULT_IMAGE_SIZE = 64
+__all__ = ["READERS", "Dataset", "ReadOptions", "Source", "constant_labels", "load"]
+
 _SMALLEST, _LARGEST = 16, 512
 
 
+Colours = tuple[float, float, float]  # red, green, blue
+
+
+@overload
 def load(
     source: str,
     *,
     image_size: int | None = None,
     labels: Sequence[str] | None = None,
+    mean: Colours | None = None,
+    std: Colours | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    log: Log = SILENT,
+) -> Source: ...
+
+
+@overload
+def load(
+    *,
+    train: "Images",
+    probe: "Images",
+    test: "Images",
+    labels: Sequence[str],
+    identities: Mapping[str, Sequence[Any]] | None = None,
+    mean: Colours | None = None,
+    std: Colours | None = None,
+    log: Log = SILENT,
+) -> Source: ...
+
+
+def load(
+    source: str | None = None,
+    *,
+    train: "Images | None" = None,
+    probe: "Images | None" = None,
+    test: "Images | None" = None,
+    identities: Mapping[str, Sequence[Any]] | None = None,
+    image_size: int | None = None,
+    labels: Sequence[str] | None = None,
+    mean: Colours | None = None,
+    std: Colours | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
     log: Log = SILENT,
 ) -> Source:
-    """Reads a data set by its name.
+    """Reads a data set by its name, or takes images that the caller holds.
+
+    Images in memory are square, 16 to 512 pixels, all of one size, and are not resized: uint8, or floating
+    from 0 to 1, which is rounded to 8 bits; channels last or first. They are copied, 16 GiB at most.
 
     Args:
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``celeba:PATH``,
             ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``, ``mufac:PATH``, ``shapes:set=digits``, ``ages``
             or ``digits``.
+        train: Instead of a name: images to train on. Each of the three splits is (images, targets), or a
+            torch Dataset of (image, target), whose images may be PIL's. Targets are 1 present, 0 absent,
+            -1 unknown, (image, label); or class numbers from 0, (image,).
+        probe: Images that the audit's probes are fitted on.
+        test: Images that all figures are measured on.
+        identities: Of images in memory, by split: whose each image is, None where that is unknown. Images of
+            one person are not independent, and a person in two splits makes an audit invalid.
         image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
             that small (cifar10, mnist, svhn, shapes, digits), or for what the name says.
-        labels: Label column, or columns in this order, to keep; None for all.
+        labels: Label column, or columns in this order, to keep; None for all. Of images in memory, names of
+            the targets' columns, or of the classes.
+        mean: Red, green and blue with which the network wants its input normalised, (pixel / 255 - mean)
+            / std; .5 by default.
+        std: See ``mean``, above 0; .25 by default.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
         log: Receives progress and remarks.
@@ -51,22 +108,70 @@ def load(
     Example:
         >>> load("CelebA:photos")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        unlabel.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, folder:PATH...
+        unlabel.core.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, ...
     """
-    kind, _, spec = source.partition(":")
-    if kind not in READERS:
-        raise _unknown(source, kind)
-    if image_size is not None and not _SMALLEST <= image_size <= _LARGEST:
-        raise OptionError(f"image size {image_size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
-    if workers is not None and workers < 0:
-        raise OptionError(f"found {workers} workers; choose 0 or more")
     if labels is not None:
         labels = as_names(labels)
         _check_labels(labels)
-    return READERS[kind](spec, image_size, labels, skip_bad, workers, log)
+    arrays = {"train": train, "probe": probe, "test": test}
+    splits = {name: split for name, split in arrays.items() if split is not None}
+    _check_form(source, splits, labels, named=(image_size, workers) != (None, None) or skip_bad)
+    if splits and labels is not None:
+        from unlabel.data.readers.in_memory import load_arrays
+
+        return _normalised(load_arrays(splits, labels, identities, log), mean, std)
+    if identities is not None:
+        raise OptionError("identities are those of images in memory; a folder has them in meta.csv")
+    assert source is not None
+    options = ReadOptions(image_size, labels, skip_bad, workers, log)
+    return _normalised(_named(source, options), mean, std)
+
+
+def _named(source: str, options: ReadOptions) -> Source:
+    kind, _, spec = source.partition(":")
+    if kind not in READERS:
+        raise _unknown(source, kind)
+    size, workers = options.image_size, options.workers
+    if size is not None and not _SMALLEST <= size <= _LARGEST:
+        raise OptionError(f"image size {size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
+    if workers is not None and workers < 0:
+        raise OptionError(f"found {workers} workers; choose 0 or more")
+    return READERS[kind](spec, options)
+
+
+def _check_form(source: Any, splits: Mapping[str, Any], labels: Sequence[str] | None, *, named: bool) -> None:
+    """Refuses what is neither a name nor three splits with labels."""
+    both = "write load('folder:PATH'), or load(train=..., probe=..., test=..., labels=[...])"
+    if not isinstance(source, str | None):
+        raise OptionError(f"the data source is a {type(source).__name__}; expected text: {both}")
+    if (source is None) == (not splits):
+        raise OptionError(f"found {'both' if splits else 'neither'} a named source and images; {both}")
+    if not splits:
+        return
+    missing = [name for name in ("train", "probe", "test") if name not in splits]
+    if missing:
+        raise OptionError(f"found no {' and no '.join(missing)}; an audit needs all three splits: {both}")
+    if labels is None:
+        raise OptionError("images in memory have no label names; name the targets' columns: labels=[...]")
+    if named:
+        raise OptionError(
+            "image_size, skip_bad and workers are for named sources; images in memory stay as is"
+        )
+
+
+def _normalised(source: Source, mean: Colours | None, std: Colours | None) -> Source:
+    """The source for a network that wants this normalisation; as it is where none is named."""
+    if mean is None and std is None:
+        return source
+    mean, std = mean or source.train.mean, std or source.train.std
+    if len(mean) != 3 or len(std) != 3 or not all(map(isfinite, (*mean, *std))) or min(std) <= 0:
+        raise OptionError(f"found mean {mean} and std {std}; expected three numbers each, std above 0")
+    return source.normalised((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def _check_labels(labels: Sequence[str]) -> None:
+    if isinstance(labels, str):
+        raise OptionError(f"labels is the text {labels!r}; expected a list of names: labels=[{labels!r}]")
     if not labels:
         raise OptionError("no label is named; name one or more with --labels A,B, or leave it out for all")
     for name in labels:
@@ -78,111 +183,37 @@ def _unknown(source: str, kind: str) -> OptionError:
     """What to write instead of a source that is none."""
     if source and os.path.isdir(os.path.expanduser(source)):
         return OptionError(f"found the folder {source!r} as data source; write folder:{source}")
-    known = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
-    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {known}")
+    sources = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
+    return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {sources}")
 
 
-DRAWN: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "faces": ("faces", "load_faces"),
-        "shapes": ("shapes", "load_shapes"),
-        "ages": ("ages", "load_ages"),
-        "digits": ("eight", "load_digits_of_8"),
-    }
-)
-"""Sources that need no path, as what they hold is drawn or comes with a library: module and function."""
+DRAWN = ("faces", "shapes", "ages", "digits")
+"""Sources that need no path, as what they hold is drawn or comes with a library."""
+
+Reader = Callable[[str, ReadOptions], Source]
 
 
-def _drawn(
-    kind: str,
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    """Such images are never bad: `skip_bad` has nothing to skip."""
-    module, function = DRAWN[kind]
-    read = getattr(import_module(f"unlabel.data.{module}"), function)
-    return read(spec, image_size=image_size, labels=labels, workers=workers, log=log)
+def _reader(module: str, function: str, *kind: str) -> Reader:
+    """A reader whose module is imported when it is called: importing this room loads no heavy library."""
 
+    def read(spec: str, options: ReadOptions) -> Source:
+        return getattr(import_module(f"unlabel.data.{module}"), function)(*kind, spec, options)
 
-def _folder(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.folder import load_folder
+    return read
 
-    return load_folder(
-        spec,
-        image_size=DEFAULT_IMAGE_SIZE if image_size is None else image_size,
-        labels=labels,
-        skip_bad=skip_bad,
-        workers=workers,
-        log=log,
-    )
-
-
-def _celeba(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.celeba import load_celeba
-
-    return load_celeba(
-        spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log
-    )
-
-
-def _mufac(
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    from unlabel.data.mufac import load_mufac
-
-    return load_mufac(spec, image_size=image_size, labels=labels, skip_bad=skip_bad, workers=workers, log=log)
-
-
-def _vision(
-    kind: str,
-    spec: str,
-    image_size: int | None,
-    labels: Sequence[str] | None,
-    skip_bad: bool,
-    workers: int | None,
-    log: Log,
-) -> Source:
-    """All images of a part are one file, which is whole or refused: `skip_bad` has nothing to skip."""
-    from unlabel.data.vision import load_vision
-
-    return load_vision(kind, spec, image_size=image_size, labels=labels, workers=workers, log=log)
-
-
-Reader = Callable[[str, int | None, Sequence[str] | None, bool, int | None, Log], Source]
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
-        "faces": partial(_drawn, "faces"),
-        "folder": _folder,
-        "celeba": _celeba,
-        "cifar10": partial(_vision, "cifar10"),
-        "mnist": partial(_vision, "mnist"),
-        "svhn": partial(_vision, "svhn"),
-        "mufac": _mufac,
-        **{kind: partial(_drawn, kind) for kind in ("shapes", "ages", "digits")},
+        "faces": _reader("drawn.faces", "load_faces"),
+        "folder": _reader("readers.folder", "load_folder"),
+        "celeba": _reader("readers.celeba", "load_celeba"),
+        "cifar10": _reader("readers.small_images", "load_vision", "cifar10"),
+        "mnist": _reader("readers.small_images", "load_vision", "mnist"),
+        "svhn": _reader("readers.small_images", "load_vision", "svhn"),
+        "mufac": _reader("readers.mufac", "load_mufac"),
+        "shapes": _reader("drawn.shapes", "load_shapes"),
+        "ages": _reader("drawn.ages", "load_ages"),
+        "digits": _reader("readers.scikit_digits", "load_digits_of_8"),
     }
 )
 """What may stand before the first colon of a source's name; a reader gets what stands after it."""

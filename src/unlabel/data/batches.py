@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
-from unlabel.randomness import uniform
 
 
 class Batch(NamedTuple):

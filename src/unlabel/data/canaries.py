@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.core.errors import OptionError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import as_names
+from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
-from unlabel.errors import OptionError, suggest
-from unlabel.randomness import uniform
-from unlabel.request import as_names
 
 SCHEMA = "unlabel.canaries/1"
 MOST = 10  # at most one training image in so many carries one
@@ -78,35 +79,36 @@ def plant(source: Source, plan: CanaryPlan) -> tuple[Source, Planting]:
     train = source.train
     names = as_names(plan.labels) or (most_balanced(train),)
     _check(train, plan, names)
-    target, found = train.target.copy(), {}
+    target, plantings = train.target.copy(), {}
     for name in names:
         column = train.labels.index(name)
-        known = np.flatnonzero(train.target[:, column] >= 0)
-        if len(known) < plan.count:
+        annotated = np.flatnonzero(train.target[:, column] >= 0)
+        if len(annotated) < plan.count:
             raise OptionError(
-                f"--canaries is {plan.count:,}, but '{name}' is annotated in {len(known):,} training images"
+                f"--canaries is {plan.count:,}, but '{name}' is annotated in"
+                f" {len(annotated):,} training images"
             )
-        rank = uniform(plan.seed, f"canary/image/{name}", train.rows[known])
-        positions = np.sort(known[np.argsort(rank, kind="stable")[: plan.count]])
+        rank = uniform(plan.seed, f"canary/image/{name}", train.rows[annotated])
+        positions = np.sort(annotated[np.argsort(rank, kind="stable")[: plan.count]])
         coin = uniform(plan.seed, f"canary/coin/{name}", train.rows[positions]) < 0.5
-        found[name] = Planted(positions, coin.astype(np.int8), train.target[positions, column].copy())
-        target[positions, column] = found[name].planted
+        plantings[name] = Planted(positions, coin.astype(np.int8), train.target[positions, column].copy())
+        target[positions, column] = plantings[name].planted
     facts = {
         "count": plan.count,
         "labels": list(names),
         "seed": plan.seed,
-        "sha256": digest(manifest(train, found, plan.seed)),
+        "sha256": digest(manifest(train, plantings, plan.seed)),
     }
     changed = replace(source, train=replace(train, target=target), facts={**source.facts, "canaries": facts})
-    return changed, found
+    return changed, plantings
 
 
 def planted(source: Source, plan: CanaryPlan | None) -> tuple[Source, dict[str, Any] | None]:
     """The source with its canaries and their list, or as it is and None where none are asked for."""
     if plan is None:
         return source, None
-    changed, found = plant(source, plan)
-    return changed, manifest(source.train, found, plan.seed)
+    changed, plantings = plant(source, plan)
+    return changed, manifest(source.train, plantings, plan.seed)
 
 
 def most_balanced(data: Dataset) -> str:

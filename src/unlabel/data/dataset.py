@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.errors import LabelMismatch, suggest
-from unlabel.request import as_names
+from unlabel.core.errors import LabelMismatch
+from unlabel.core.request import as_names
+from unlabel.core.wording import suggest
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Dataset:
 
     def prior(self, column: int) -> float:
         """Share of present among the known targets of a column, with one imagined image of each kind."""
-        known = self.target[:, column]
-        return float((np.sum(known == 1) + 1) / (np.sum(known >= 0) + 2))
+        column_target = self.target[:, column]
+        return float((np.sum(column_target == 1) + 1) / (np.sum(column_target >= 0) + 2))
 
 
 def one_hot(target: NDArray[np.int8]) -> bool:

@@ -11,8 +11,9 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.core.errors import DataError
+from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
-from unlabel.errors import DataError, listing
 
 TRAIN, PROBE, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "probe", "test")

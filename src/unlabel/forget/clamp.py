@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.edit import spread
 from unlabel.forget.pipeline import Bands, Named
 from unlabel.forget.repair import brief, held_rows, retained_loss
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Unit = Literal["std", "absolute"]
 
@@ -87,9 +87,11 @@ class Constrained:
         bands: Bands,
         run: Run,
     ) -> History:
-        objective, kept, read = retained_loss(original, request, data, run)
+        objective, retained, read = retained_loss(original, request, data, run)
         after = (self.clamp(model, original, bands), held_rows(model, request))
-        return brief(model, objective, kept, run, steps=self.steps, lr=self.lr, after=after, images_read=read)
+        return brief(
+            model, objective, retained, run, steps=self.steps, lr=self.lr, after=after, images_read=read
+        )
 
     def clamp(self, model: nn.Module, original: nn.Module, bands: Bands) -> Clamp:
         """The bounds around the edited model's weights as they are now."""

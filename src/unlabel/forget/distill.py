@@ -59,8 +59,8 @@ def class_kl(
     tensor([0.])
     """
     fixed = (teacher.detach().float() / temperature).log_softmax(1)
-    found = (student.float() / temperature).log_softmax(1)
-    return temperature**2 * (fixed.exp() * (fixed - found)).sum(1)
+    predicted = (student.float() / temperature).log_softmax(1)
+    return temperature**2 * (fixed.exp() * (fixed - predicted)).sum(1)
 
 
 def divergence(
@@ -120,12 +120,12 @@ class Remembered:
 
     def __call__(self, batch: Batch) -> Tensor:
         rows = torch.from_numpy(self.data.rows).to(batch.rows.device)[self.order]
-        place = self.order[torch.searchsorted(rows, batch.rows)]
-        new = place[self.answers[place, 0].isnan()]
+        positions = self.order[torch.searchsorted(rows, batch.rows)]
+        new = positions[self.answers[positions, 0].isnan()]
         if len(new):
             asked = batch_of(self.data, new.cpu().numpy(), batch.rows.device)
             self.answers[new] = self.network(asked)
-        return self.answers[place]
+        return self.answers[positions]
 
 
 @dataclass(frozen=True)

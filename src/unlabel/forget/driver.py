@@ -9,29 +9,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection, LabelMismatch, OptionError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request, as_names
+from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection, LabelMismatch, OptionError, listing, suggest
-from unlabel.forget.methods import METHODS, Method, find_method
-from unlabel.forget.methods.leace_layer import erase_again
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.eraser_layer import erase_again
+from unlabel.forget.methods import Method, find_method, methods
 from unlabel.forget.pipeline import Outcome
-from unlabel.forget.retained import compare, held_back, look_alike
+from unlabel.forget.retained import compare, held_back, sample_to_measure
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
-from unlabel.randomness import uniform
-from unlabel.request import Request, as_names
 
-DEFAULT_IMAGES = 2048
 MOST_IMAGES = 10**9
 
 
 def forget_labels(
     model: nn.Module,
-    labels: Sequence[str],
+    labels: str | Sequence[str],
     data: Dataset,
-    *,
     method: str = "auto",
+    *,
     images: int = DEFAULT_IMAGES,
     keep_row: bool = False,
     forgotten: Sequence[str] = (),
@@ -46,8 +47,8 @@ def forget_labels(
 
     Args:
         model: Any network whose last linear layer has one output a label of the data; not changed.
-        labels: Name or names to forget.
-        data: Training images; a keyed sample of them is used, never all by default.
+        labels: Names to forget, or one bare name.
+        data: Training images, such as ``source.train``; a keyed sample of them is used, never all by default.
         method: A name of `METHODS`.
         images: Calibration images, 16 or more; fewer are used when there are fewer.
         keep_row: Leave the forgotten outputs as the method left them.
@@ -76,25 +77,29 @@ def forget_labels(
         >>> outcome.changed, outcome.total
         (17, 2507)
     """
+    if not isinstance(data, Dataset):
+        raise OptionError(
+            f"data is a {type(data).__name__}; expected images to learn from, such as source.train"
+        )
     entry = find_method(method)
     if rows and not entry.rows:
-        able = ", ".join(name for name, each in METHODS.items() if each.rows)
+        able = ", ".join(name for name, each in methods().items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
     request = Request.make(labels, data.labels, forgotten=forgotten, rows=positions_of(data, rows))
     check_options(entry, options)
-    known = entry.options()
+    parameters = entry.options()
     unlearner = entry.load()(**options)
     run = run or engine.start()
-    seen, held = shown(entry, data, images, run.seed, listed=request.rows)
-    check_columns(seen, request)
+    sample, held = shown(entry, data, images, run.seed, listed=request.rows)
+    check_columns(sample, request)
     original = engine.place(copy.deepcopy(model), run).eval()
     started = time.perf_counter()
-    work = unlearner(original, request, seen, run)
-    again = erase_again(work.model, original, request, seen, run)
+    work = unlearner(original, request, sample, run)
+    again = erase_again(work.model, original, request, sample, run)
     _, head = find_head(work.model, len(request.labels))
     if not keep_row:
         masked = request.masked_columns
-        remove_rows(head, masked, [removed_output(seen, column) for column in masked])
+        remove_rows(head, masked, [removed_output(sample, column) for column in masked])
     seconds = {**work.seconds, "total": time.perf_counter() - started}
     changed, total = count_changed(original, work.model)
     if changed == 0:
@@ -102,7 +107,7 @@ def forget_labels(
             f"method '{entry.name}' changed none of {total:,} weights, so nothing can have been forgotten;"
             " choose another method, or do not keep the output row"
         )
-    defaults = {name: parameter.default for name, parameter in known.items()}
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
     return Outcome(
         model=work.model.eval(),
         request=request,
@@ -110,8 +115,8 @@ def forget_labels(
         options={**defaults, **options, **work.settings, **({"erased_again": again} if again else {})},
         changed=changed,
         total=total,
-        images_used=len(seen) if work.history.steps or work.images_scored else 0,
-        images_processed=work.history.images_processed + work.images_scored + (len(seen) if again else 0),
+        images_used=len(sample) if work.history.steps or work.images_scored else 0,
+        images_processed=work.history.images_processed + work.images_scored + (len(sample) if again else 0),
         seconds=seconds,
         history=work.history,
         retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
@@ -124,12 +129,12 @@ def check_options(entry: Method, options: Iterable[str]) -> None:
     Raises:
         OptionError: With the options that it has.
     """
-    known = entry.options()
+    parameters = entry.options()
     for name in options:
-        if name not in known:
-            flags = ", ".join(f"--{option.replace('_', '-')}" for option in known) or "no options"
+        if name not in parameters:
+            flags = ", ".join(f"--{option.replace('_', '-')}" for option in parameters) or "no options"
             raise OptionError(
-                f"method '{entry.name}' has no option '{name}'; it has {flags}.{suggest(name, known)}"
+                f"method '{entry.name}' has no option '{name}'; it has {flags}.{suggest(name, parameters)}"
             )
 
 
@@ -140,14 +145,14 @@ def positions_of(data: Dataset, names: Sequence[str]) -> tuple[int, ...]:
         LabelMismatch: A name is no training image.
     """
     names = as_names(names)
-    place = dict(zip(data.ids.tolist(), data.rows.tolist(), strict=True)) if names else {}
-    unknown = [name for name in names if name not in place]
+    row_of = dict(zip(data.ids.tolist(), data.rows.tolist(), strict=True)) if names else {}
+    unknown = [name for name in names if name not in row_of]
     if unknown:
         raise LabelMismatch(
             f"{len(unknown)} of {len(names)} names in --rows are not among the {len(data):,} training images:"
             f" {listing([repr(name) for name in unknown], 3)}; write them as in image_id"
         )
-    return tuple(place[name] for name in names)
+    return tuple(row_of[name] for name in names)
 
 
 def calibration(data: Dataset, images: int, seed: int, *, listed: Sequence[int] = ()) -> Dataset:
@@ -169,18 +174,18 @@ def shown(
     """The images that a method sees, and those on which the retained labels are measured."""
     sample = calibration(data, images, seed, listed=listed)
     if entry.data == "train":
-        return data, look_alike(data, seed)
+        return data, sample_to_measure(data, seed)
     return held_back(data, sample, seed, listed=listed)
 
 
 def check_columns(data: Dataset, request: Request) -> None:
     """Refuses a forgotten label of which there is only one kind: there is nothing to forget in it."""
     for name, column in zip(request.forget, request.columns, strict=True):
-        known = set(np.unique(data.target[:, column]).tolist()) - {-1}
-        if len(known) < 2:
-            found = {0: "absent", 1: "present"}.get(next(iter(known), -1), "unknown")
+        kinds = set(np.unique(data.target[:, column]).tolist()) - {-1}
+        if len(kinds) < 2:
+            state = {0: "absent", 1: "present"}.get(next(iter(kinds), -1), "unknown")
             raise LabelMismatch(
-                f"label '{name}' is {found} in all of {len(data):,} images; expected both present and absent"
+                f"label '{name}' is {state} in all of {len(data):,} images; expected both present and absent"
                 " ones: use more images (--images), or data in which it varies"
             )
 

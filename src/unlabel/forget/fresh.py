@@ -1,7 +1,7 @@
 """New random weights for some modules of a network, keyed by their names."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
 import torch
@@ -33,11 +33,11 @@ def reinitialise(model: nn.Module, names: Iterable[str], seed: int) -> None:
     """
     for name in names:
         module = model.get_submodule(name)
-        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-        if not own:
+        tensors = _own(module)
+        if not tensors:
             continue
         new = copy.deepcopy(module).cpu()
-        reset = getattr(new, "reset_parameters", None) or getattr(new, "_reset_parameters", None)
+        reset = _reset(new)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(crc32(f"{seed}/fresh/{name}".encode()))
             if reset is not None:
@@ -45,10 +45,42 @@ def reinitialise(model: nn.Module, names: Iterable[str], seed: int) -> None:
             else:
                 for weight in new.parameters(recurse=False):
                     weight.copy_(weight.mean() + spread(weight) * torch.randn(weight.shape))
-        for value, drawn in zip(
-            own, [*new.parameters(recurse=False), *new.buffers(recurse=False)], strict=True
-        ):
+        for value, drawn in zip(tensors, _own(new), strict=True):
             value.copy_(drawn)
+
+
+def untrained(model: nn.Module, seed: int) -> nn.Module | None:
+    """A copy of a network as it was before any training: every module draws its own new weights.
+
+    Args:
+        model: Not changed.
+        seed: Key of the weights, as in `reinitialise`.
+
+    Returns:
+        The copy; None where a module that has weights or buffers of its own has no ``reset_parameters()``.
+
+    Example:
+        >>> untrained(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), seed=0)
+        Sequential(
+          (0): Linear(in_features=4, out_features=2, bias=True)
+          (1): ReLU()
+        )
+    """
+    if any(_own(module) and _reset(module) is None for module in model.modules()):
+        return None
+    fresh = copy.deepcopy(model)
+    reinitialise(fresh, [name for name, _ in fresh.named_modules()], seed)
+    return fresh
+
+
+def _own(module: nn.Module) -> list[torch.Tensor]:
+    """Parameters and buffers of a module itself, not its children's."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
+def _reset(module: nn.Module) -> Callable[[], None] | None:
+    """What gives a module new weights, where it has such a function."""
+    return getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
 
 
 @torch.no_grad()

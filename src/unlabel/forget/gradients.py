@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.core.randomness import uniform
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError
-from unlabel.randomness import uniform
 
 Named: TypeAlias = dict[str, Tensor]  # parameter name -> tensor of that parameter's shape
 Quantity = Callable[[Tensor, Tensor], Tensor]  # logits, target -> (batch,) or (batch, column)
@@ -97,9 +97,9 @@ def zeros(like: Named) -> Named:
 
 def micro_batches(data: Dataset, run: Run, stage: str) -> Iterator[Batch]:
     """This process's share of the data set's micro-batches, with progress."""
-    parts = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
+    batches = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
     with run.log.track(stage, len(data), "images") as advance:
-        for part in parts[run.rank :: run.world]:
+        for part in batches[run.rank :: run.world]:
             yield batch_of(data, part, run.device)
             advance(len(part) * run.world)
 
@@ -113,8 +113,8 @@ def _signs(quantity: Tensor, batch: Batch, run: Run) -> Tensor:
 
 
 def _add(total: Named, parameters: Named, value: Tensor, *, square: bool) -> None:
-    found = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
-    for name, gradient in zip(parameters, found, strict=True):
+    gradients = torch.autograd.grad(value, list(parameters.values()), retain_graph=True, allow_unused=True)
+    for name, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             wide = gradient.double()
             total[name] += wide * wide if square else wide

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.gradients import Named, Quantity, curvature_product, directional, micro_batches
 from unlabel.forget.tasks import Task
 
@@ -52,7 +52,7 @@ def solve(
     delta = delta or 1.0  # a network with no curvature at all: the direction alone matters then
     if solver == "diagonal":
         return {name: right[name] / (value + delta) for name, value in diagonal.items()}
-    found = {name: torch.zeros_like(value) for name, value in right.items()}
+    solution = {name: torch.zeros_like(value) for name, value in right.items()}
     residual = dict(right)
     step = dict(residual)
     size = start = _dot(residual, residual)
@@ -62,11 +62,11 @@ def solve(
         product = curvature_product(model, data, run, curvature, step)
         product = {name: value + delta * step[name] for name, value in product.items()}
         length = size / _dot(step, product)
-        found = {name: value + length * step[name] for name, value in found.items()}
+        solution = {name: value + length * step[name] for name, value in solution.items()}
         residual = {name: value - length * product[name] for name, value in residual.items()}
         size, before = _dot(residual, residual), size
         step = {name: value + size / before * step[name] for name, value in residual.items()}
-    return found
+    return solution
 
 
 def _dot(one: Named, two: Named) -> float:
@@ -90,14 +90,14 @@ def influences(
     Returns:
         float64 (image,), equal on every process.
     """
-    place = {int(row): at for at, row in enumerate(data.rows)}
-    found = torch.zeros(len(data), dtype=torch.float64, device=run.device)
+    position_of = {int(row): at for at, row in enumerate(data.rows)}
+    changes = torch.zeros(len(data), dtype=torch.float64, device=run.device)
     for batch in micro_batches(data, run, "influence"):
         change: Tensor = directional(model, batch, task.loss, direction)
-        where = torch.tensor([place[int(row)] for row in batch.rows], device=run.device)
-        found[where] = -change.double()
-    engine.reduce_sums(run, [found])
-    return found.cpu().numpy()
+        where = torch.tensor([position_of[int(row)] for row in batch.rows], device=run.device)
+        changes[where] = -change.double()
+    engine.reduce_sums(run, [changes])
+    return changes.cpu().numpy()
 
 
 def strongest(influence: NDArray[np.float64], percent: float) -> NDArray[np.int64]:

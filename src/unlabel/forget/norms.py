@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
-class SteadyNorms(TorchFunctionMode):
+class ConstantNorms(TorchFunctionMode):
     """While open, layer, group, instance and RMS norms take their statistics as constants.
 
     Modules and calls of `torch.nn.functional` alike. The values stay those of torch, to rounding.
@@ -24,7 +24,7 @@ class SteadyNorms(TorchFunctionMode):
         >>> x = torch.tensor([[1.0, 2.0, 4.0]], requires_grad=True)
         >>> torch.autograd.grad(torch.nn.functional.layer_norm(x, (3,)).sum(), x)[0].abs().max() < 1e-6
         tensor(True)
-        >>> with SteadyNorms():
+        >>> with ConstantNorms():
         ...     torch.autograd.grad(torch.nn.functional.layer_norm(x, (3,)).sum(), x)[0].round(decimals=3)
         tensor([[0.8020, 0.8020, 0.8020]])
     """
@@ -36,7 +36,7 @@ class SteadyNorms(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return _STEADY.get(func, func)(*args, **(kwargs or {}))
+        return _CONSTANT.get(func, func)(*args, **(kwargs or {}))
 
 
 # torch's names, which callers may use
@@ -71,9 +71,9 @@ def _group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Tensor:
-    found = _standard(input.reshape(len(input), num_groups, -1), (-1,), eps).view(input.shape)
+    normed = _standard(input.reshape(len(input), num_groups, -1), (-1,), eps).view(input.shape)
     channel = (-1, *[1] * (input.dim() - 2))
-    return _affine(found, *(None if each is None else each.view(channel) for each in (weight, bias)))
+    return _affine(normed, *(None if each is None else each.view(channel) for each in (weight, bias)))
 
 
 def _instance_norm(
@@ -103,7 +103,7 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
-_STEADY: Mapping[Callable[..., Any], Callable[..., Any]] = {
+_CONSTANT: Mapping[Callable[..., Any], Callable[..., Any]] = {
     functional.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     functional.rms_norm: _rms_norm,

@@ -3,8 +3,8 @@
 ::
 
     brief(model, objective, data, phase(run, "impair"), ...)     its own order and augmentation
-    with only(model, names): brief(...)                          the other modules keep every bit
-    with still(norms(model)): brief(...)                         running statistics keep theirs
+    with training_only(model, names): brief(...)                          the other modules keep every bit
+    with in_eval_mode(norms(model)): brief(...)                         running statistics keep theirs
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -13,9 +13,9 @@ from zlib import crc32
 
 from torch import nn
 
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection
-from unlabel.recipe import History
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection
+from unlabel.core.recipe import History
 
 
 def phase(run: Run, name: str) -> Run:
@@ -23,11 +23,11 @@ def phase(run: Run, name: str) -> Run:
     return run.with_seed(crc32(f"{run.seed}/{name}".encode()) >> 1)
 
 
-def joined(parts: Sequence[History], *, others: int = 0) -> History:
+def joined(histories: Sequence[History], *, others: int = 0) -> History:
     """Several trainings as one, their steps numbered through.
 
     Args:
-        parts: In order.
+        histories: In order.
         others: Images that went through a network besides, such as a teacher's.
 
     Example:
@@ -36,11 +36,11 @@ def joined(parts: Sequence[History], *, others: int = 0) -> History:
         >>> [row["step"] for row in both.rows], both.images_processed
         ([1, 2], 138)
     """
-    rows = [row for part in parts for row in part.rows]
+    rows = [row for part in histories for row in part.rows]
     return History(
         tuple({**row, "step": step} for step, row in enumerate(rows, start=1)),
-        sum(part.images_processed for part in parts) + others,
-        sum(part.seconds for part in parts),
+        sum(part.images_processed for part in histories) + others,
+        sum(part.seconds for part in histories),
     )
 
 
@@ -50,7 +50,7 @@ def norms(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def still(modules: Iterable[nn.Module]) -> Iterator[None]:
+def in_eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
     """While open, these modules stay in eval mode, whatever the model that holds them is told."""
     held = [(module, module.training) for module in modules]
     for module, _ in held:
@@ -66,7 +66,7 @@ def still(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def only(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+def training_only(model: nn.Module, names: Collection[str]) -> Iterator[None]:
     """While open, only these modules train; all others keep their weights, buffers and eval mode.
 
     The others need no gradient, so the backward pass ends at the first of these modules.
@@ -88,7 +88,7 @@ def only(model: nn.Module, names: Collection[str]) -> Iterator[None]:
     for weight in frozen:
         weight.requires_grad_(False)
     try:
-        with still(module for name, module in modules.items() if name not in {*names, *holding}):
+        with in_eval_mode(module for name, module in modules.items() if name not in {*names, *holding}):
             yield
     finally:
         for weight in frozen:

@@ -1,7 +1,7 @@
 """A method on one screen: score the weights, select some, edit them, repair the rest.
 
 Most methods are one `Pipeline`. Weight pruning is *score by gradient and curvature, select percentiles,
-edit by zero and decay, repair under a clamp*; frozen-reader confusion is *everything, keep, confuse*.
+edit by zero and decay, repair under a clamp*; frozen-probe confusion is *everything, keep, confuse*.
 """
 
 import copy
@@ -14,13 +14,13 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.gradients import Named
 from unlabel.forget.phases import joined
 from unlabel.forget.retained import Retained
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Bands: TypeAlias = dict[str, Tensor]  # the same, int8; 0 = untouched, 1.. = band
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from unlabel.core.loss import log_odds
 from unlabel.data.dataset import Dataset
-from unlabel.loss import log_odds
 
 
 def auc(score: NDArray[np.floating], target: NDArray[np.integer]) -> float:
@@ -28,12 +28,12 @@ def auc(score: NDArray[np.floating], target: NDArray[np.integer]) -> float:
         >>> auc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([0, 0, 1, -1]))
         0.75
     """
-    known = target >= 0
-    present = target[known] == 1
+    annotated = target >= 0
+    present = target[annotated] == 1
     positive, negative = int(present.sum()), int((~present).sum())
     if not positive or not negative:
         return float("nan")
-    above = rankdata(score[known])[present].sum() - positive * (positive + 1) / 2
+    above = rankdata(score[annotated])[present].sum() - positive * (positive + 1) / 2
     return float(above / (positive * negative))
 
 

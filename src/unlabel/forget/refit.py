@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
-from unlabel.audit.statistics import rarer
+from unlabel.core.engine import Run
+from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
-from unlabel.randomness import uniform
+from unlabel.statistics.estimate import rarer
 
 Floats = NDArray[np.float64]
 MOST = 50
@@ -51,9 +51,9 @@ def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run
             f" shrinkage {shrink:g}, since freer ones do worse on images left out"
         )
     for column in chosen:
-        known = data.target[:, column] >= 0
-        y = data.target[known, column].astype(np.float64)
-        weight, bias = refit(features[known], y, weights[column], float(biases[column]), anchor, shrink)
+        annotated = data.target[:, column] >= 0
+        y = data.target[annotated, column].astype(np.float64)
+        weight, bias = refit(features[annotated], y, weights[column], float(biases[column]), anchor, shrink)
         with torch.no_grad():
             head.weight[column] = torch.as_tensor(weight).to(head.weight)
             head.bias[column] = bias
@@ -80,8 +80,8 @@ def shrink_of(
 
     bar = loss(SHRINK[-1])
     for shrink in SHRINK[:-1]:
-        more = loss(shrink) - bar
-        if more.mean() <= SURE * more.std() / np.sqrt(len(more)):
+        excess = loss(shrink) - bar
+        if excess.mean() <= SURE * excess.std() / np.sqrt(len(excess)):
             return shrink
     return SHRINK[-1]
 
@@ -102,20 +102,20 @@ class _Split:
 
     def loss(self, anchor: float, shrink: float) -> Floats:
         """Mean loss over labels of each image left out, after one Newton step from the old rows."""
-        known = self.targets[1] >= 0
+        annotated = self.targets[1] >= 0
         total = np.zeros(len(self.left))
-        for place, row in enumerate(self.rows):
-            use = self.targets[0][:, place] >= 0
-            y = self.targets[0][use, place].astype(np.float64)
-            old = self.logits[1][:, place]
+        for number, row in enumerate(self.rows):
+            use = self.targets[0][:, number] >= 0
+            y = self.targets[0][use, number].astype(np.float64)
+            old = self.logits[1][:, number]
             z = old
             if 0 < y.sum() < len(y):
-                start = float(self.logits[0][0, place] - self.fitted[0] @ row)
+                start = float(self.logits[0][0, number] - self.fitted[0] @ row)
                 new, bias = refit(self.fitted[use], y, row, start, anchor, shrink, most=1)
                 z = old + self.left @ (new - row) + bias - start
-            truth = self.targets[1][:, place]
-            total += np.where(known[:, place], np.logaddexp(0, z) - truth * z, 0.0)
-        return total / np.maximum(known.sum(1), 1)
+            truth = self.targets[1][:, number]
+            total += np.where(annotated[:, number], np.logaddexp(0, z) - truth * z, 0.0)
+        return total / np.maximum(annotated.sum(1), 1)
 
 
 def _split(

@@ -15,16 +15,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History, Recipe
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.forget.parts import retain_part
+from unlabel.forget.halves import retain_part
 from unlabel.forget.pipeline import Bands
-from unlabel.forget.readers import Readers, fitted
+from unlabel.forget.probes import Probes, fitted
 from unlabel.models.head import find_head, tap
-from unlabel.recipe import History, Recipe
-from unlabel.request import Request
-from unlabel.training import AfterStep, LabelLoss, Objective, PutBack, fit
+from unlabel.training.fit import AfterStep, LabelLoss, Objective, PutBack, fit
 
 Move = Literal["all", "selected", "unselected"]
 
@@ -82,39 +82,39 @@ def retained_loss(original: nn.Module, request: Request, data: Dataset, run: Run
 
     Matching the original's retained outputs instead would bring the label back, since those outputs carry it.
     """
-    kept, columns = retain_part(data, request)
-    return guarded(Aim(LabelLoss(columns, kept.exclusive), kept), original, request, data, run)
+    retained, columns = retain_part(data, request)
+    return guarded(Aim(LabelLoss(columns, retained.exclusive), retained), original, request, data, run)
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """An objective, and readers of labels forgotten earlier that are kept blind."""
+    """An objective, and probes of labels forgotten earlier that are kept blind."""
 
     objective: Objective
-    readers: Readers
+    probes: Probes
     strength: float
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         _, head = find_head(model, batch.target.shape[1])
-        with tap(head) as seen:
+        with tap(head) as inputs:
             loss = self.objective(model, batch)
-        return loss + self.strength * self.readers.blind(seen[0]).mean(1)
+        return loss + self.strength * self.probes.blind(inputs[0]).mean(1)
 
 
 def guarded(
     aim: Aim, original: nn.Module, request: Request, data: Dataset, run: Run, *, strength: float = 1.0
 ) -> Aim:
-    """The same aim, which brings back no label that an earlier request removed; see `readers`.
+    """The same aim, which brings back no label that an earlier request removed; see `probes`.
 
-    The annotations of those labels are used to fit the readers, and in no other way.
+    The annotations of those labels are used to fit the probes, and in no other way.
     """
     earlier = tuple(request.labels.index(name) for name in request.forgotten)
-    readers = fitted(original, data, earlier, run) if earlier else None
-    if readers is None:
+    probes = fitted(original, data, earlier, run) if earlier else None
+    if probes is None:
         return aim
-    # images of a class forgotten earlier have no retained annotation, but the reader must be blind on them
+    # images of a class forgotten earlier have no retained annotation, but the probe must be blind on them
     images = data if data.exclusive and not request.rows else aim.data
-    return Aim(Guarded(aim.objective, readers, strength), images, aim.images_read + len(data))
+    return Aim(Guarded(aim.objective, probes, strength), images, aim.images_read + len(data))
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ def held_rows(model: nn.Module, request: Request, *, earlier_only: bool = False)
 
 def held_weights(model: nn.Module, bands: Bands, move: Move) -> PutBack:
     """Keeps the weights that may not move where they are now; a parameter without a band is unselected."""
-    parts = {}
+    held = {}
     for name, weight in model.named_parameters():
         chosen = bands[name].to(weight.device) > 0 if name in bands else torch.zeros_like(weight).bool()
-        parts[name] = (~chosen if move == "selected" else chosen, weight.detach().clone())
-    return PutBack(parts)
+        held[name] = (~chosen if move == "selected" else chosen, weight.detach().clone())
+    return PutBack(held)

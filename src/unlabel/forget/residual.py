@@ -53,19 +53,19 @@ def residuals(
     spread = logits.std(0)
     design = [np.where(spread > 0, (logits - logits.mean(0)) / np.where(spread > 0, spread, 1.0), 0.0)]
     if not data.exclusive:
-        own = data.target[:, list(retained)].astype(np.float64)
-        known = own >= 0
-        mean = np.where(known, own, 0.0).sum(0) / np.maximum(known.sum(0), 1)
-        design.insert(0, np.where(known, own - mean, 0.0))
+        answers = data.target[:, list(retained)].astype(np.float64)
+        annotated = answers >= 0
+        mean = np.where(annotated, answers, 0.0).sum(0) / np.maximum(annotated.sum(0), 1)
+        design.insert(0, np.where(annotated, answers - mean, 0.0))
     x = np.concatenate(design, axis=1)
-    annotated = x.shape[1] - len(spread)
-    found = np.zeros((len(data), len(columns)))
-    for place, column in enumerate(columns):
+    labels = x.shape[1] - len(spread)
+    residual = np.zeros((len(data), len(columns)))
+    for position, column in enumerate(columns):
         rows = data.target[:, column] >= 0
         if not rows.any():
             continue
         here, y = x[rows] - x[rows].mean(0), data.target[rows, column].astype(np.float64)
         y -= y.mean()
-        penalty = np.r_[np.full(annotated, SHRINK), np.full(len(spread), SHRINK + strength * len(here))]
-        found[rows, place] = y - here @ np.linalg.solve(here.T @ here + np.diag(penalty), here.T @ y)
-    return found
+        penalty = np.r_[np.full(labels, SHRINK), np.full(len(spread), SHRINK + strength * len(here))]
+        residual[rows, position] = y - here @ np.linalg.solve(here.T @ here + np.diag(penalty), here.T @ y)
+    return residual

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel.audit.statistics import Estimate, auc, mean, rarer
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.core.loss import log_odds
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError
-from unlabel.loss import log_odds
 from unlabel.models.features import outputs
-from unlabel.randomness import uniform
-from unlabel.request import Request
+from unlabel.statistics.estimate import Estimate, auc, mean, rarer
 
 HELD_BACK = 512  # images, or a tenth of the training images if that is fewer
 LEAST = 5  # images of both kinds: with fewer, a label's AUC is mostly chance
@@ -67,28 +67,28 @@ class Retained:
         }
 
 
-def told(found: Mapping[str, Any]) -> str:
+def sentence_of(record: Mapping[str, Any]) -> str:
     """One sentence of what a run's record holds under ``retained``, without its full stop.
 
-    >>> told(Retained((), 40, True).to_json())
+    >>> sentence_of(Retained((), 40, True).to_json())
     'retained labels: not measured, none has 5 images of both kinds among 40 training images held back'
     """
-    images = f"{found['n']:,} training images{' held back' if found['held_back'] else ''}"
-    if found["loss"] is None:
+    images = f"{record['n']:,} training images{' held back' if record['held_back'] else ''}"
+    if record["loss"] is None:
         return f"retained labels: not measured, none has {LEAST} images of both kinds among {images}"
-    before, after = (found[name]["value"] for name in ("before", "after"))
+    before, after = (record[name]["value"] for name in ("before", "after"))
     return f"retained labels: mean AUC {before:.3f} before, {after:.3f} after, on {images}"
 
 
-def warning(found: Mapping[str, Any]) -> str | None:
+def warning(record: Mapping[str, Any]) -> str | None:
     """A line where the mean AUC lost more than `NOTABLE`; None where it did not.
 
     Args:
-        found: What a run's record holds under ``retained``.
+        record: What a run's record holds under ``retained``.
     """
-    if found["loss"] is None or found["loss"]["value"] <= NOTABLE:
+    if record["loss"] is None or record["loss"]["value"] <= NOTABLE:
         return None
-    value, low, high = (found["loss"][name] for name in ("value", "low", "high"))
+    value, low, high = (record["loss"][name] for name in ("value", "low", "high"))
     return (
         f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}), more than"
         f" {NOTABLE:g}; audit the run before use, or try another method or milder options"
@@ -126,7 +126,7 @@ def held_back(
     return sample.take(np.flatnonzero(~np.isin(sample.rows, held.rows))), held
 
 
-def look_alike(data: Dataset, seed: int) -> Dataset:
+def sample_to_measure(data: Dataset, seed: int) -> Dataset:
     """As many of all training images, for a method that sees all of them."""
     return held_back(data, data, seed)[1]
 
@@ -152,11 +152,11 @@ def compare(
     target = held.target[:, columns]
     if held.exclusive:
         target = np.where((target == 1).any(1, keepdims=True), target, -1)
-    chosen = [place for place in range(len(columns)) if rarer(target[:, place]) >= LEAST]
-    labels = tuple(request.retained[place] for place in chosen)
+    chosen = [position for position in range(len(columns)) if rarer(target[:, position]) >= LEAST]
+    labels = tuple(request.retained[position] for position in chosen)
     if not chosen:
         return Retained((), len(held), unseen)
-    found = []
+    means = []
     for model, which in ((before, "before"), (after, "after")):
         scores = outputs(model, held, run, stage="check").logits[:, columns]
         if not np.isfinite(scores).all():
@@ -166,5 +166,7 @@ def compare(
             )
         if held.exclusive:
             scores = log_odds(torch.from_numpy(scores).double()).numpy()
-        found.append(mean([auc(scores[:, place], target[:, place], held.cluster) for place in chosen]))
-    return Retained(labels, len(held), unseen, *found)
+        means.append(
+            mean([auc(scores[:, position], target[:, position], held.cluster) for position in chosen])
+        )
+    return Retained(labels, len(held), unseen, *means)

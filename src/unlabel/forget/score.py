@@ -12,16 +12,16 @@ from typing import Literal
 import torch
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection
 from unlabel.forget.gradients import Moment, Named, moments, trainable
+from unlabel.forget.halves import forget_part, retain_part, whole_part
 from unlabel.forget.influence import Solver, influences, solve, strongest
-from unlabel.forget.parts import forget_part, retain_part, whole_part
 from unlabel.forget.select import last_layers
 from unlabel.forget.tasks import Task
 from unlabel.models.head import find_head
-from unlabel.request import Request
 
 Gradient = Literal["mean", "rms"]
 
@@ -62,7 +62,7 @@ class FilteringScore:
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Named:
         forget, retain, whole = (part(data, request) for part in (forget_part, retain_part, whole_part))
         label = Task(request.columns, data.exclusive, alone=True)
-        kept, everything = (Task(part.columns, data.exclusive) for part in (retain, whole))
+        retained, everything = (Task(part.columns, data.exclusive) for part in (retain, whole))
         square = self.gradient == "rms"
         prior = torch.tensor([data.prior(column) for column in request.columns], device=run.device)
         wanted = [
@@ -71,7 +71,7 @@ class FilteringScore:
             (whole.data, Moment(everything.curvature, True)),
         ]
         if self.contrast:
-            wanted.append((retain.data, Moment(kept.loss, square)))
+            wanted.append((retain.data, Moment(retained.loss, square)))
         towards, sensitivity, diagonal, *others = measured(model, run, wanted, exact=self.exact)
         direction = solve(
             model, whole.data, run, everything.curvature, diagonal, towards, self.damping, self.solver
@@ -111,12 +111,18 @@ class PruningScore:
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Named:
         forget, retain = forget_part(data, request), retain_part(data, request)
-        label, kept = Task(request.columns, data.exclusive, alone=True), Task(retain.columns, data.exclusive)
+        label, retained = (
+            Task(request.columns, data.exclusive, alone=True),
+            Task(retain.columns, data.exclusive),
+        )
         square = self.gradient == "rms"
         wanted = [(forget.data, Moment(label.loss, square)), (forget.data, Moment(label.curvature, True))]
         if self.contrast:
-            wanted += [(retain.data, Moment(kept.loss, square)), (retain.data, Moment(kept.curvature, True))]
-        found = measured(model, run, wanted, exact=self.exact)
+            wanted += [
+                (retain.data, Moment(retained.loss, square)),
+                (retain.data, Moment(retained.curvature, True)),
+            ]
+        moments_of = measured(model, run, wanted, exact=self.exact)
         weights = {name: value.detach().double() for name, value in trainable(model).items()}
 
         def importance(gradient: Named, curvature: Named) -> Named:
@@ -124,22 +130,22 @@ class PruningScore:
             bent = {name: 0.5 * value * weights[name] ** 2 for name, value in curvature.items()}
             return weighted((self.alpha, steep), (self.beta, bent))
 
-        own = importance(found[0], found[1])
+        label_score = importance(moments_of[0], moments_of[1])
         if self.contrast:
-            own = contrast(own, importance(found[2], found[3]))
-        return ranked(model, request, own, self.layers)
+            label_score = contrast(label_score, importance(moments_of[2], moments_of[3]))
+        return ranked(model, request, label_score, self.layers)
 
 
 def measured(
     model: nn.Module, run: Run, wanted: Sequence[tuple[Dataset, Moment]], *, exact: bool
 ) -> list[Named]:
     """Moments over several data sets; those of one data set share a forward pass."""
-    found: dict[int, Named] = {}
+    totals: dict[int, Named] = {}
     for data in {id(data): data for data, _ in wanted}.values():
-        places = [place for place, (other, _) in enumerate(wanted) if other is data]
-        results = moments(model, data, run, [wanted[place][1] for place in places], exact=exact)
-        found.update(zip(places, results, strict=True))
-    return [found[place] for place in range(len(wanted))]
+        places = [position for position, (other, _) in enumerate(wanted) if other is data]
+        results = moments(model, data, run, [wanted[position][1] for position in places], exact=exact)
+        totals.update(zip(places, results, strict=True))
+    return [totals[position] for position in range(len(wanted))]
 
 
 def magnitude(moment: Named, square: bool) -> Named:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from unlabel.errors import EmptySelection
+from unlabel.core.errors import EmptySelection
 from unlabel.forget.gradients import Named
 
 Bands = Named
@@ -128,5 +128,5 @@ def flatten(scores: Named) -> Tensor:
 
 def unflatten(flat: Tensor, like: Named) -> Named:
     """Cuts one row into tensors of the given shapes."""
-    parts = flat.split([value.numel() for value in like.values()])
-    return {name: part.view_as(value) for (name, value), part in zip(like.items(), parts, strict=True)}
+    pieces = flat.split([value.numel() for value in like.values()])
+    return {name: part.view_as(value) for (name, value), part in zip(like.items(), pieces, strict=True)}

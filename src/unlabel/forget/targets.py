@@ -7,7 +7,7 @@
     bernoulli_half     0 or 1, a fair coin
     bernoulli_prior    0 or 1, a coin with the base rate
     permute            the annotation of another image: the set's annotations, shuffled
-    flip               the opposite: inverts the label, and an inverted reader knows it as well as before
+    flip               the opposite: inverts the label, and an inverted probe knows it as well as before
     nearest            of classes in an order, such as ages: the nearest one that is retained
 
 Nothing is drawn twice: a replacement belongs to its image, keyed by seed, image and column, whatever the
@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.forget.parts import whole_part
-from unlabel.randomness import uniform
-from unlabel.request import Request
+from unlabel.forget.halves import whole_part
 
 Replacement: TypeAlias = Literal[
     "half", "prior", "bernoulli_half", "bernoulli_prior", "permute", "flip", "nearest"
@@ -77,9 +77,9 @@ def soft_label_loss(
     >>> soft_label_loss(torch.tensor([[0.0, 9.0], [0.0, 9.0]]), torch.tensor([[0.3, -1.0], [-1.0, -1.0]]))
     tensor([0.6931, 0.0000])
     """
-    known = target >= 0
+    annotated = target >= 0
     loss = bce(logits, target.clamp(min=0), reduction="none")
-    return torch.where(known, loss, 0.0).sum(1) / known.sum(1).clamp(min=1)
+    return torch.where(annotated, loss, 0.0).sum(1) / annotated.sum(1).clamp(min=1)
 
 
 def soft_class_loss(
@@ -129,23 +129,23 @@ def label_targets(
             "--target is nearest, which needs exclusive classes in an order, such as ages; for labels"
             " expected half, prior, bernoulli_half, bernoulli_prior, permute or flip"
         )
-    found = np.empty((len(data), len(columns)))
-    for place, column in enumerate(columns):
-        own = data.target[:, column]
+    replaced = np.empty((len(data), len(columns)))
+    for position, column in enumerate(columns):
+        answers = data.target[:, column]
         rate = 0.5 if kind in ("half", "bernoulli_half") else data.prior(column)
         if kind == "flip":
-            new = 1.0 - own
+            new = 1.0 - answers
         elif kind == "permute":
-            new = own.astype(np.float64)
-            known = np.flatnonzero(own >= 0)
-            draw = uniform(seed, f"{_STREAM}/permute", column, data.rows[known])
-            new[known] = own[known[np.argsort(draw, kind="stable")]]
+            new = answers.astype(np.float64)
+            annotated = np.flatnonzero(answers >= 0)
+            draw = uniform(seed, f"{_STREAM}/permute", column, data.rows[annotated])
+            new[annotated] = answers[annotated[np.argsort(draw, kind="stable")]]
         elif kind in ("half", "prior"):
             new = np.full(len(data), rate)
         else:
             new = (uniform(seed, f"{_STREAM}/draw", column, data.rows) < rate).astype(np.float64)
-        found[:, place] = np.where(own >= 0, new, -1.0)
-    return found
+        replaced[:, position] = np.where(answers >= 0, new, -1.0)
+    return replaced
 
 
 def class_targets(data: Dataset, request: Request, kind: Replacement, seed: int) -> NDArray[np.float64]:
@@ -161,21 +161,21 @@ def class_targets(data: Dataset, request: Request, kind: Replacement, seed: int)
         )
     left = np.array(request.retained_columns)
     if kind == "nearest":
-        found = np.zeros(data.target.shape)
+        replaced = np.zeros(data.target.shape)
         for column in request.columns:
             far = np.abs(left - column)
             near = left[far == far.min()]
-            own = np.flatnonzero(data.target[:, column] == 1)
-            found[own[:, None], near] = 1 / len(near)
-        return found
+            positions = np.flatnonzero(data.target[:, column] == 1)
+            replaced[positions[:, None], near] = 1 / len(near)
+        return replaced
     share = np.array([data.prior(column) for column in left])
     share = share / share.sum() if kind in ("prior", "bernoulli_prior") else np.full(len(left), 1 / len(left))
-    found = np.zeros(data.target.shape)
-    own = np.flatnonzero((data.target[:, list(request.columns)] == 1).any(1))
+    replaced = np.zeros(data.target.shape)
+    positions = np.flatnonzero((data.target[:, list(request.columns)] == 1).any(1))
     if kind in ("half", "prior"):
-        found[own[:, None], left] = share
+        replaced[positions[:, None], left] = share
     else:
-        draw = uniform(seed, f"{_STREAM}/class", data.rows[own])
+        draw = uniform(seed, f"{_STREAM}/class", data.rows[positions])
         # the last edge is left out: rounding must not make it less than a draw
-        found[own, left[np.searchsorted(share.cumsum()[:-1], draw, side="right")]] = 1.0
-    return found
+        replaced[positions, left[np.searchsorted(share.cumsum()[:-1], draw, side="right")]] = 1.0
+    return replaced

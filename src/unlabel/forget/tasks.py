@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabel.loss import class_loss, label_loss, log_odds
+from unlabel.core.loss import class_loss, label_loss, log_odds
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Task:
     def loss(
         self, logits: Float[Tensor, "batch label"], target: Int[Tensor, "batch label"]
     ) -> Float[Tensor, " batch"]:
-        """One loss a sample: `loss.label_loss` or `loss.class_loss` over the columns."""
+        """One loss a sample: `core.loss.label_loss` or `core.loss.class_loss` over the columns."""
         if self.exclusive and not self.alone:
             return class_loss(logits, target, self.columns)
         return label_loss(self.scores(logits), target, self.columns)
 
     def shares(self, target: Int[Tensor, "batch label"]) -> Float[Tensor, "batch column"]:
         """The weight of each column in the loss of each sample: 1 / (known columns), 0 where unknown."""
-        known = (target[:, list(self.columns)] >= 0).float()
-        return known / known.sum(1, keepdim=True).clamp(min=1)
+        annotated = (target[:, list(self.columns)] >= 0).float()
+        return annotated / annotated.sum(1, keepdim=True).clamp(min=1)
 
     def curvature(
         self, logits: Float[Tensor, "batch label"], target: Int[Tensor, "batch label"]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from unlabel.errors import OptionError, suggest
+from unlabel.core.errors import OptionError
+from unlabel.core.wording import suggest
 from unlabel.models.custom import build_custom, is_custom
 
 

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlabel.errors import ModelError, OptionError, suggest
-from unlabel.files import write_text
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import write_text
+from unlabel.core.wording import suggest
 
 TRUSTED = "trusted-networks"
 COUNTS = ("num_classes", "outputs", "num_outputs", "n_classes", "num_labels")
@@ -106,9 +107,9 @@ def remember(name: str) -> str | None:
     file = config_folder() / TRUSTED
     entry = {"network": name, "folder": None if folder is None else str(folder)}
     try:
-        kept = [line for line, old in _lines(file) if old.get("network") != name]
+        other_lines = [line for line, old in _lines(file) if old.get("network") != name]
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, "\n".join([*kept, json.dumps(entry, ensure_ascii=False)]) + "\n")
+        write_text(file, "\n".join([*other_lines, json.dumps(entry, ensure_ascii=False)]) + "\n")
     except OSError as error:
         return (
             f"{file} cannot be written ({error.strerror or error}): let later commands build the network"
@@ -119,8 +120,8 @@ def remember(name: str) -> str | None:
 
 def config_folder() -> Path:
     """The user's configuration folder; it may not exist yet."""
-    if own := os.environ.get("UNLABEL_CONFIG"):
-        return Path(own).expanduser().absolute()
+    if folder := os.environ.get("UNLABEL_CONFIG"):
+        return Path(folder).expanduser().absolute()
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(home).expanduser().absolute() / "unlabel"
 
@@ -152,8 +153,8 @@ def permitted(name: str) -> Path | None:
     with suppress(OSError):
         entries = [old for _, old in _lines(config_folder() / TRUSTED) if old.get("network") == name]
     folder = entries[-1].get("folder") if entries else None
-    found = isinstance(folder, str) and _spec_in(_top(name), folder) is not None
-    if entries and (found or folder is None):
+    has_spec = isinstance(folder, str) and _spec_in(_top(name), folder) is not None
+    if entries and (has_spec or folder is None):
         return Path(folder) if folder else None
     if name in [part.strip() for part in os.environ.get("UNLABEL_TRUST", "").split(",")]:
         return _locate(name)
@@ -229,9 +230,9 @@ def _function(name: str, folder: Path | None) -> Callable[..., Any]:
         ) from error
     make = getattr(module, function, None)
     if not callable(make):
-        found = "is no function" if hasattr(module, function) else "is not there"
+        state = "is no function" if hasattr(module, function) else "is not there"
         raise ModelError(
-            f"'{function}' {found} in the module '{path}'; expected a function that takes the number of"
+            f"'{function}' {state} in the module '{path}'; expected a function that takes the number of"
             f" labels and returns a torch.nn.Module.{suggest(function, vars(module))}"
         )
     return make

@@ -1,7 +1,7 @@
 """A layer before the head that takes directions out of the features, for good: what `leace-layer` adds.
 
 It is a module of the head itself, called before it, so that the head keeps its name and place, and everything
-that reads "what the head reads" (probes, readers, `tap`) meets the features without those directions. A run
+that reads "what the head reads" (probes, `tap`) meets the features without those directions. A run
 folder records its rank in ``config.json`` and its numbers among the weights, as ``HEAD.eraser.*``.
 """
 
@@ -110,10 +110,10 @@ def insert_empty(model: nn.Module, outputs: int, rank: int, labels: Sequence[str
 def erasing(model: nn.Module) -> dict[str, Tensor]:
     """Names and numbers of a model's erasing layer, as in its state dict; empty where it has none."""
     return {
-        f"{name}.{own}": value
+        f"{name}.{buffer}": value
         for name, module in model.named_modules()
         if isinstance(module, Erase)
-        for own, value in module.named_buffers()
+        for buffer, value in module.named_buffers()
     }
 
 
@@ -129,5 +129,5 @@ def rank_in(tensors: Mapping[str, Tensor]) -> int:
     >>> rank_in({"fc.weight": torch.zeros(3, 8), "fc.eraser.into": torch.zeros(2, 8)})
     2
     """
-    found = [value for name, value in tensors.items() if f".{name}".endswith(f".{NAME}.into")]
-    return len(found[0]) if len(found) == 1 and found[0].ndim == 2 else 0
+    matrices = [value for name, value in tensors.items() if f".{name}".endswith(f".{NAME}.into")]
+    return len(matrices[0]) if len(matrices) == 1 and matrices[0].ndim == 2 else 0

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.models.head import find_head, tap
 
 PENULTIMATE = "penultimate"
@@ -45,18 +45,18 @@ def outputs(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -
         float32 rows in the data's order, equal for any number of processes to rounding.
     """
     _, head = find_head(model, len(data.labels))
-    own = np.asarray(run.shard(len(data)), np.int64)
+    positions = np.asarray(run.shard(len(data)), np.int64)
     logits: list[NDArray[np.float32]] = [np.zeros((0, len(data.labels)), np.float32)]
     features: list[NDArray[np.float32]] = [np.zeros((0, head.in_features), np.float32)]
     was_training = model.training
     model.eval()
-    with tap(head) as seen, run.log.track(stage, len(data), "images") as advance:
-        for start in range(0, len(own), BATCH):
-            batch = batch_of(data, own[start : start + BATCH], run.device)
+    with tap(head) as inputs, run.log.track(stage, len(data), "images") as advance:
+        for start in range(0, len(positions), BATCH):
+            batch = batch_of(data, positions[start : start + BATCH], run.device)
             with run.fabric.autocast():
                 scores = model(batch.image)
             logits.append(scores.float().cpu().numpy())
-            features.append(seen[0].float().cpu().numpy())
+            features.append(inputs[0].float().cpu().numpy())
             advance(len(batch.rows) * run.world)
     model.train(was_training)
     return Outputs(

@@ -7,8 +7,8 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.errors import ModelError, NoLinearHead
 from unlabel.data.dataset import Dataset
-from unlabel.errors import ModelError, NoLinearHead
 from unlabel.models.custom import one_line
 
 
@@ -144,13 +144,13 @@ def remove_rows(head: nn.Linear, columns: Sequence[int], constants: Sequence[flo
 @contextmanager
 def tap(head: nn.Module) -> Iterator[list[Tensor]]:
     """While open, the list holds the head's input (batch, feature) of the latest forward pass."""
-    seen: list[Tensor] = []
+    tapped: list[Tensor] = []
 
     def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen[:] = [inputs[0]]
+        tapped[:] = [inputs[0]]
 
     handle = head.register_forward_pre_hook(keep)
     try:
-        yield seen
+        yield tapped
     finally:
         handle.remove()

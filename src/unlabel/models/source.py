@@ -55,23 +55,23 @@ def _digest(folder: Path | None, module: str) -> str:
 
 def _reached(folder: Path, module: str) -> set[Path]:
     """The files of a module and of all that it imports from its folder."""
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        for file in _files(folder, name) - found:
-            found.add(file)
+        for file in _files(folder, name) - files:
+            files.add(file)
             package = name if file.name == "__init__.py" else name.rpartition(".")[0]
             waiting += _imports(file, package)
-    return found
+    return files
 
 
 def _files(folder: Path, module: str) -> set[Path]:
     """A module's file and those of the packages around it, as far as they lie in a folder."""
-    parts = module.split(".")
-    found = {folder.joinpath(*parts[:count], "__init__.py") for count in range(1, len(parts) + 1)}
-    found.add(folder.joinpath(*parts[:-1], f"{parts[-1]}.py"))
-    return {file for file in found if file.is_file()}
+    names = module.split(".")
+    paths = {folder.joinpath(*names[:count], "__init__.py") for count in range(1, len(names) + 1)}
+    paths.add(folder.joinpath(*names[:-1], f"{names[-1]}.py"))
+    return {file for file in paths if file.is_file()}
 
 
 def _imports(file: Path, package: str) -> Iterator[str]:
@@ -84,8 +84,8 @@ def _imports(file: Path, package: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (item.name for item in node.names)
         elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")
-            around = parts[: len(parts) + 1 - node.level] if node.level else []
+            names = package.split(".")
+            around = names[: len(names) + 1 - node.level] if node.level else []
             base = ".".join([*around, *([node.module] if node.module else [])])
             if base:
                 yield base

@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from unlabel.errors import CheckpointMismatch, MissingFiles, ModelError, listing
+from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError
+from unlabel.core.reading import open_plain, read_plain
+from unlabel.core.wording import listing
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head, head_rows
-from unlabel.reading import open_plain, read_plain
 
 Container = Literal["safetensors", "torch"]
 NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
@@ -86,9 +87,9 @@ def read_weights(file: Path) -> Weights:
             _check_size(handle)
             value = torch.load(handle, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
+        match = re.search(r"GLOBAL (\S+)", str(error))
         raise ModelError(
-            f"{file} holds {found[1] if found else 'Python objects'}, not only tensors: refused, because"
+            f"{file} holds {match[1] if match else 'Python objects'}, not only tensors: refused, because"
             f" loading it would run code from the file; where you trust it, {SAVE}"
         ) from error
     except Exception as error:
@@ -120,8 +121,8 @@ def _tensors(file: Path, value: Any) -> Weights:
     entered = None
     if isinstance(value, Mapping) and not _plain(value):
         inner = [key for key, item in value.items() if isinstance(item, Mapping) and _plain(item)]
-        known = [key for key in inner if key in NESTED]
-        chosen = inner if len(inner) == 1 else known
+        nested = [key for key in inner if key in NESTED]
+        chosen = inner if len(inner) == 1 else nested
         if len(chosen) == 1:
             entered, value = str(chosen[0]), value[chosen[0]]
         elif len(inner) > 1:
@@ -183,14 +184,14 @@ def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> 
     missing = [name for name in expected if name not in given and name not in filled]
     extra = [name for name in given if name not in expected]
     if missing or extra:
-        found = [
+        differences = [
             f"{len(names)} {word}: {listing(names, 3)}"
             for names, word in ((missing, "missing"), (extra, "too many"))
             if names
         ]
         raise CheckpointMismatch(
-            f"{file} does not fit the network; of its tensors {'; '.join(found)}; expected the state dict of"
-            " that very network, with nothing added"
+            f"{file} does not fit the network; of its tensors {'; '.join(differences)}; expected the state"
+            " dict of that very network, with nothing added"
         )
     for name, value in given.items():
         if value.shape == expected[name].shape:

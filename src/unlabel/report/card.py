@@ -9,23 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabel.errors import OptionError
-from unlabel.files import visible, write_bytes
-from unlabel.report import provenance, rows, sentences
+from unlabel.audit.document import Document, Figure, ModelRecord, document_of
+from unlabel.audit.figures import claim_kind, name_of
+from unlabel.core.errors import OptionError
+from unlabel.core.files import visible, write_bytes
+from unlabel.report import sentences
+from unlabel.report import tables as rows
+from unlabel.report.formatting import count, duration, percent, spoken
 from unlabel.report.marks import CARD, marked, subject, written
-from unlabel.report.numbers import count, duration, percent, spoken
-from unlabel.report.page import LISTS, WRONG, read_audit, unreadable
+from unlabel.report.page import read_audit
 from unlabel.report.readings import reading
-from unlabel.report.rows import Json
+from unlabel.report.sections import provenance
 
 LICENSE = "unknown"
 LICENCES = r"[a-z0-9][a-z0-9.+-]{0,63}"  # identifiers of the hub and of SPDX, in small letters
 TAGS = ("machine-unlearning", "multi-label", "image-classification", "unlabel")
-NAMES: Mapping[str, str] = {
-    **rows.ATTACK_NAMES,
-    "util.auc.macro": "Kept labels, mean AUC",
-    "util.ece.macro": "Kept labels, mean calibration error",
-}
 NO_LAW = "This card gives measurements. It is no legal opinion, and no verdict in it is a proof."
 
 
@@ -45,10 +43,7 @@ def write_card(run: Path, license_: str | None = None) -> Path | None:
         OptionError: The licence is no identifier.
     """
     path, audit = run / CARD, read_audit(run)
-    try:
-        own = ("card", subject(audit))
-    except WRONG as error:
-        raise unreadable(run, error) from error
+    own = ("card", subject(audit))
     kept = path.is_symlink() or (path.exists() and written(path) != own)
     if license_ is None:
         license_ = LICENSE if kept else _named(path)
@@ -56,10 +51,7 @@ def write_card(run: Path, license_: str | None = None) -> Path | None:
         raise OptionError(
             f"--license is {visible(license_)[:40]!r}; expected an identifier: apache-2.0, mit, other"
         )
-    try:
-        text = card(audit, license_)
-    except WRONG as error:
-        raise unreadable(run, error) from error
+    text = _text(audit, license_)
     if kept:
         return None
     write_bytes(path, marked(text, "card", own[1], run / "audit.json"))
@@ -80,11 +72,14 @@ def card(audit: Mapping[str, Any], license_: str = LICENSE) -> str:
         audit: Parsed content of audit.json.
         license_: Identifier of the model's licence.
     """
-    audit = {name: [] for name in LISTS} | dict(audit)
+    return _text(document_of(audit), license_)
+
+
+def _text(audit: Document, license_: str) -> str:
     return "\n".join([*_front(audit, license_), "", *_body(audit), ""])
 
 
-def _front(audit: Json, license_: str) -> Iterator[str]:
+def _front(audit: Document, license_: str) -> Iterator[str]:
     """The YAML front matter; its texts are JSON strings, which YAML reads alike."""
     name = quoted(_name(audit))
     yield from (
@@ -102,7 +97,7 @@ def _front(audit: Json, license_: str) -> Iterator[str]:
         "      type: image-classification",
     )
     yield f"      name: {quoted(f'Labels of images, after forgetting {spoken(rows.targets(audit))}')}"
-    source = str(audit["data"].get("source") or "unknown")
+    source = str(audit.data.source or "unknown")
     kind, _, place = source.partition(":")
     yield from (
         "    dataset:",
@@ -112,44 +107,44 @@ def _front(audit: Json, license_: str) -> Iterator[str]:
     yield "      split: test"
     yield "    metrics:"
     for metric in _results(audit):
-        of = f"{metric['label']}: " if metric["label"] is not None else ""
-        interval = metric.get("ci")
+        of = f"{metric.label}: " if metric.label is not None else ""
+        interval = metric.ci
         spread = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-        yield f"    - type: {quoted(metric['id'])}"
-        yield f"      value: {json.dumps(metric['value'])}"
-        name = NAMES.get(str(metric["id"]), str(metric["id"]))
+        yield f"    - type: {quoted(metric.id)}"
+        yield f"      value: {json.dumps(metric.value)}"
+        name = name_of(metric.id)
         yield f"      name: {quoted(of + name + spread)}"
     yield "---"
 
 
-def _results(audit: Json) -> list[Json]:
-    """What the audit found of the unlearned model: attacks on forgotten labels, means over the kept ones."""
+def _results(audit: Document) -> list[Figure]:
+    """What the audit found of the unlearned model: attacks on forgotten labels, means over retained ones."""
     gone = [*rows.audited(audit), None]
-    found = [m for m in audit["metrics"] if m["model"] == "after" and m["label"] in gone]
-    return [m for m in found if m.get("transform") is None]  # of the model as it is
+    found = [m for m in audit.metrics if m.model == "after" and m.label in gone]
+    return [m for m in found if m.transform is None]  # of the model as it is
 
 
-def _body(audit: Json) -> Iterator[str]:
-    labels, models = rows.targets(audit), audit["models"]
-    after, earlier = models.get("after") or {}, audit["request"].get("forgotten_earlier") or ()
+def _body(audit: Document) -> Iterator[str]:
+    labels, models = rows.targets(audit), audit.models
+    after, earlier = models.after or ModelRecord(), audit.request.forgotten_earlier
     _, sentence = sentences.finding(audit)
     yield from (f"# {plain(_name(audit))}", "")
-    yield from (f"**{plain(audit['headline'])}**: {plain(sentence)}", "")
-    if not audit["valid"]:
+    yield from (f"**{plain(audit.headline)}**: {plain(sentence)}", "")
+    if not audit.valid:
         yield from ("The audit failed its own checks, and no verdict below can be relied on:", "")
-        yield from (*(f"- {plain(reason)}" for reason in audit["invalid_because"]), "")
+        yield from (*(f"- {plain(reason)}" for reason in audit.invalid_because), "")
     yield from ("## What was forgotten", "", f"- Labels: {plain(', '.join(labels))}")
     if earlier:
         yield f"- Forgotten earlier, and audited again: {plain(', '.join(earlier))}"
-    kept = [name for name in after.get("labels") or () if name not in rows.audited(audit)]
-    yield f"- Kept: {plain(', '.join(kept))}"
-    yield from (f"- By: {plain(str(after.get('method') or 'a method that is not recorded'))}", "")
+    kept = [name for name in after.labels if name not in rows.audited(audit)]
+    yield f"- Retained: {plain(', '.join(kept))}"
+    yield from (f"- By: {plain(after.method or 'a method that is not recorded')}", "")
     yield from ("## How far", "", *_claims(audit), "", *_attacks(audit))
     yield from (plain(f"{lead} {text}") + "\n" for lead, text in sentences.summary(audit)[:3])
     yield from ("## What it cost", "", *_cost(audit), "")
-    yield from ("## What was not tested", "", *(f"- {plain(text)}" for text in audit["not_tested"]), "")
+    yield from ("## What was not tested", "", *(f"- {plain(text)}" for text in audit.not_tested), "")
     yield from ("## About the labels", "", sentences.PERCEIVED, "")
-    yield from ("## Limits", "", f"- {NO_LAW}", *(f"- {plain(text)}" for text in audit["limitations"]), "")
+    yield from ("## Limits", "", f"- {NO_LAW}", *(f"- {plain(text)}" for text in audit.limitations), "")
     yield from ("## How it was made", "", *_made(audit), "")
     yield from (
         "`report.html` has every figure, `audit.json` the same for machines. Where `statement.dsse.json` lies"
@@ -157,21 +152,20 @@ def _body(audit: Json) -> Iterator[str]:
     )
 
 
-def _name(audit: Json) -> str:
-    network = (audit["models"].get("after") or {}).get("network") or "model"
+def _name(audit: Document) -> str:
+    network = (audit.models.after or ModelRecord()).network or "model"
     return f"{network} without {spoken(rows.targets(audit))}"
 
 
-def _claims(audit: Json) -> Iterator[str]:
+def _claims(audit: Document) -> Iterator[str]:
     yield from ("| claim | verdict | why |", "| --- | --- | --- |")
-    for id_, claim in sorted(audit["claims"].items()):
-        title, _ = sentences.CLAIMS.get(id_, (id_, ""))
-        word = sentences.VERDICTS.get(claim["verdict"], ("", claim["verdict"]))[1]
-        word += " (provisional)" if claim.get("provisional") and claim["verdict"] in ("PASS", "FAIL") else ""
-        yield f"| {plain(id_)} {plain(title)} | {plain(word)} | {plain(claim['sentence'])} |"
+    for id_, claim in sorted(audit.claims.items()):
+        word = sentences.VERDICTS.get(claim.verdict, ("", claim.verdict))[1]
+        word += " (provisional)" if claim.provisional and claim.verdict in ("PASS", "FAIL") else ""
+        yield f"| {plain(id_)} {plain(claim_kind(id_).title)} | {plain(word)} | {plain(claim.sentence)} |"
 
 
-def _attacks(audit: Json) -> Iterator[str]:
+def _attacks(audit: Document) -> Iterator[str]:
     for label in rows.audited(audit):
         found = [row for _, group in rows.attack_rows(audit, label) for row in group]
         if not found:
@@ -183,9 +177,9 @@ def _attacks(audit: Json) -> Iterator[str]:
         yield ""
 
 
-def _cost(audit: Json) -> Iterator[str]:
-    after, many = audit["models"].get("after") or {}, audit["models"].get("references")
-    changed, total = after.get("changed"), after.get("total")
+def _cost(audit: Document) -> Iterator[str]:
+    after, many = audit.models.after or ModelRecord(), audit.models.references
+    changed, total = after.changed, after.total
     if changed is not None and total:
         yield f"- Weights changed: {count(changed)} of {count(total)} ({percent(changed / total)})"
     other = "retraining" if many else "training the original"
@@ -199,16 +193,16 @@ def _cost(audit: Json) -> Iterator[str]:
         yield f"- Cost of {other}: {provenance.UNKNOWN}"
 
 
-def _made(audit: Json) -> Iterator[str]:
-    after, before = (audit["models"].get(role) or {} for role in ("after", "before"))
-    yield f"- Weights, sha256: {plain(str(after.get('sha256')))}"
-    yield f"- Made from weights with sha256: {plain(str(before.get('sha256')))}"
-    many = len(audit["models"].get("references") or ())
+def _made(audit: Document) -> Iterator[str]:
+    after, before = audit.models.after or ModelRecord(), audit.models.before or ModelRecord()
+    yield f"- Weights, sha256: {plain(str(after.sha256))}"
+    yield f"- Made from weights with sha256: {plain(str(before.sha256))}"
+    many = len(audit.models.references or ())
     yield f"- Compared with {many or 'no'} model{'s' * (many > 1)} retrained without what was forgotten"
-    versions = after.get("versions") or {}
+    versions = after.versions or {}
     if versions:
         yield f"- With {plain(', '.join(f'{name} {version}' for name, version in versions.items()))}"
-    commands = [str(item["command"]) for item in (before, after, audit["models"]) if item.get("command")]
+    commands = [item.command for item in (before, after, audit.models) if item.command]
     yield from ("", *fenced(commands))
 
 

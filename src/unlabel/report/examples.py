@@ -4,25 +4,28 @@ The attacker is the audit's linear probe on the features, fitted on P; the image
 nor the models have seen.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.ancestry import at_hand
-from unlabel.audit.case import Case, open_case, sets_of
-from unlabel.audit.command import alone, read
-from unlabel.audit.probes import linear
-from unlabel.audit.subject import AuditOptions, Question, Subject, ask
+from unlabel.audit.attacks.probes import linear
+from unlabel.audit.command import alone
+from unlabel.audit.document import ModelRecord
+from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.audit.reading import read_run
+from unlabel.audit.setup import Case, open_case, sets_of
+from unlabel.core.engine import Run
+from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError
+from unlabel.core.places import check_file
+from unlabel.core.reading import typed
+from unlabel.core.request import Request
 from unlabel.data import DRAWN
-from unlabel.engine import Run
-from unlabel.errors import DataError, MissingFiles, ModelError, OptionError
-from unlabel.places import check_file
-from unlabel.report.page import WRONG, read_audit, unreadable, write_report
+from unlabel.report.page import read_audit, unreadable, write_report
 from unlabel.report.pictures import Example, Gallery, Picture, address, pick, room
-from unlabel.request import Request
+from unlabel.runs.lineage import at_hand
 
 
 def write_gallery(
@@ -94,7 +97,7 @@ def gallery(run: Path, where: Run, *, data: str | None = None) -> Gallery:
 
 @dataclass(frozen=True)
 class _Audited:
-    """What an audit says of the models and images that it was of; every value of its kind."""
+    """What an audit says of the models and images that it was of."""
 
     original: str
     original_sha256: str
@@ -103,30 +106,27 @@ class _Audited:
     digest: str
     seed: int
 
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if type(value) is not (int if item.name == "seed" else str):
-                raise TypeError(f"its {item.name.replace('_', ' ')} is a {type(value).__name__}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError("its seed is out of range")
-
 
 def _audited(run: Path) -> _Audited:
     audit = read_audit(run)
-    try:
-        before, after = audit["models"]["before"], audit["models"]["after"]
-        data, seed = audit["data"], audit["options"]["seed"]
-        names = (before["run"], before["sha256"], after["sha256"], data["source"], data["digest"], seed)
-        return _Audited(*names)
-    except WRONG as error:
-        raise unreadable(run, error) from error
+    before, after = audit.models.before or ModelRecord(), audit.models.after or ModelRecord()
+    given = {
+        "original": before.run,
+        "original_sha256": before.sha256,
+        "sha256": after.sha256,
+        "source": audit.data.source,
+        "digest": audit.data.digest,
+        "seed": audit.options.seed,
+    }
+    if missing := [name.replace("_", " ") for name, value in given.items() if value is None]:
+        raise unreadable(run, f"it lacks {', '.join(missing)}")
+    return typed(given, _Audited)
 
 
 def _gallery(case: Case, where: Run, seed: int) -> Gallery:
     assert case.after is not None
     sets = sets_of(case.source, seed, case.planting)
-    models = (read(case.original, "before", sets, where), read(case.after, "after", sets, where))
+    models = (read_run(case.original, "before", sets, where), read_run(case.after, "after", sets, where))
     labels = case.request.forget
     most, each = room(len(labels))
     examples = [_example(label, case.request, sets, models, each, seed) for label in labels[:most]]

@@ -7,13 +7,13 @@ noticed, and neither another run's page nor a file that someone has worked on is
 
 import hashlib
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from unlabel.reading import ReadError, read_plain
-from unlabel.runs import file_sha256
+from unlabel.audit.document import Document
+from unlabel.core.reading import ReadError, read_plain
+from unlabel.runs.folder import file_sha256
 
 PAGE, CARD = "report.html", "README.md"
 _MARK = re.compile(
@@ -25,9 +25,9 @@ MOST_BYTES = 64_000_000
 Kind = Literal["page", "card"]
 
 
-def subject(audit: Mapping[str, Any]) -> str:
+def subject(audit: Document) -> str:
     """What an audit is of: the audited weights. It may come from anyone."""
-    sha256 = str((audit["models"].get("after") or {}).get("sha256"))
+    sha256 = str(audit.models.after and audit.models.after.sha256)
     return f"weights {sha256 if re.fullmatch('[0-9a-f]{64}', sha256) else _sha256(sha256.encode())}"
 
 

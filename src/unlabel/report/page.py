@@ -5,51 +5,42 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from unlabel.errors import ModelError, OptionError
-from unlabel.files import write_bytes
-from unlabel.places import check_file
-from unlabel.reading import read_json
-from unlabel.report import (
-    deeper,
-    durability,
-    groups,
-    memory,
-    numbers,
-    plots,
-    provenance,
-    rows,
-    sentences,
-    views,
-    words,
-)
-from unlabel.report.condemning import condemning
-from unlabel.report.controls import controls, flat
+from unlabel.audit.document import Document, document_of
+from unlabel.audit.figures import GAPS, MEASURES, figure, in_group
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import write_bytes
+from unlabel.core.places import check_file
+from unlabel.core.reading import read_json
+from unlabel.report import charts as plots
+from unlabel.report import formatting as numbers
+from unlabel.report import sentences, views, words
+from unlabel.report import tables as rows
 from unlabel.report.marks import PAGE, marked, subject, written
 from unlabel.report.pictures import STRIPS, Gallery
 from unlabel.report.readings import reading
-from unlabel.report.rows import Json
+from unlabel.report.sections import durability, groups, provenance
+from unlabel.report.sections import full_budget as deeper
+from unlabel.report.sections import memorisation as memory
+from unlabel.report.sections.controls import controls, flat
+from unlabel.report.sections.evasion import condemning
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
-WRONG = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, StopIteration),
-    *(TypeError, ValueError, TemplateError),
-)
-"""What views of an audit raise where a value in it is of another kind than an audit's."""
-
-LISTS = ("invalid_because", "metrics", "comparisons", "not_tested", "limitations")
 
 
 def render(audit: Mapping[str, Any], *, command: str | None = None, gallery: Gallery | None = None) -> str:
     """The report as HTML text: no script, no outside request, the same bytes for the same input.
 
     Args:
-        audit: Parsed content of audit.json, as `unlabel.findings.Audit.to_json` gives it.
+        audit: Parsed content of audit.json, as `unlabel.audit.results.Audit.to_json` gives it.
         command: The command that makes this page, shown with those that made the models.
         gallery: Example images to show; without it, the page holds none.
     """
-    audit = {name: [] for name in LISTS} | {"controls": {}, "seconds": {}, "schema": ""} | dict(audit)
+    return _html(document_of(audit), command, gallery)
+
+
+def _html(audit: Document, command: str | None, gallery: Gallery | None) -> str:
     return (
         environment()
         .get_template("page.html")
@@ -76,10 +67,7 @@ def check_page(run: Path, out: Path | None = None, *, force: bool = False) -> Pa
     if path.is_dir():
         raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}")
     audit = read_audit(run)
-    try:
-        own = ("page", subject(audit))
-    except WRONG as error:
-        raise unreadable(run, error) from error
+    own = ("page", subject(audit))
     check_file(path, force=force, ours=lambda: written(path) == own)
     return path
 
@@ -108,28 +96,27 @@ def write_report(
     path, audit = check_page(run, out, force=force), read_audit(run)
     command = command or f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
     try:
-        text = render(audit, command=command, gallery=gallery)
-    except WRONG as error:
-        raise unreadable(run, error) from error
+        text = _html(audit, command, gallery)
+    except ModelError as error:
+        raise unreadable(run, str(error)) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, marked(text, "page", subject(audit), run / "audit.json"))
     return path
 
 
-def unreadable(run: Path, error: Exception) -> ModelError:
-    """The error that says so where a view of an audit met another kind of value than an audit holds."""
-    fault = f"{type(error).__name__}: {str(error)[:200]}"
+def unreadable(run: Path, fault: str) -> ModelError:
+    """The error that says so where a part of an audit is missing or of another type."""
     return ModelError(
         f"{run / 'audit.json'} is not an audit of this version ({fault});"
         f" run again: unlabel audit {run} --before BEFORE"
     )
 
 
-def read_audit(run: Path) -> dict[str, Any]:
-    """The parsed audit.json of a run, which may come from anyone.
+def read_audit(run: Path) -> Document:
+    """The audit of a run, which may come from anyone.
 
     Raises:
-        ModelError: There is none, it is no JSON object, or a part of it is missing.
+        ModelError: There is none, it is no JSON object, or a part of it is missing or of another type.
     """
     path = run / "audit.json"
     again = f"run again: unlabel audit {run} --before BEFORE"
@@ -144,7 +131,10 @@ def read_audit(run: Path) -> dict[str, Any]:
     missing = [name for name in NEEDED if name not in audit]
     if missing:
         raise ModelError(f"{path} lacks {numbers.names(missing)}; {again}")
-    return audit
+    try:
+        return document_of(audit)
+    except ModelError as error:
+        raise unreadable(run, str(error)) from error
 
 
 @cache
@@ -174,14 +164,12 @@ def environment(*folders: Path) -> Environment:
     return found
 
 
-def _content(audit: Json, command: str | None) -> dict[str, Any]:
+def _content(audit: Document, command: str | None) -> dict[str, Any]:
     tone, sentence = sentences.finding(audit)
     targets = rows.targets(audit)
     scale, marks, chance = plots.dumbbells(audit)
     attacked = [label for label in [*rows.audited(audit), None] if rows.attack_rows(audit, label)]
     excess = {label: plots.excesses(audit, label) for label in attacked}
-    models = audit["models"]
-    references = list(models.get("references") or ())
     return {
         "audit": audit,
         "tone": tone,
@@ -196,23 +184,24 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "targets": targets,
         "audited": rows.audited(audit),
         "verdicts": sentences.VERDICTS,
-        "claims": [
-            views.claim(id_, claim, models.get("reference_cost"))
-            for id_, claim in sorted(audit["claims"].items())
-        ],
-        "attacks": {label: rows.attack_rows(audit, label) for label in attacked},
+        "claims": [views.claim(audit, id_) for id_ in sorted(audit.claims)],
+        "attacks": {
+            label: [(group.title, found) for group, found in rows.attack_rows(audit, label)]
+            for label in attacked
+        },
         "condemning": condemning(audit),
         "how": rows.how,
         "units": rows.UNITS,
         "judge": lambda found: views.judge(audit, found),
         "durability": durability.sections(audit),
         "lasting": durability.lasting(audit),
-        "noted": ((audit["claims"].get("C4") or {}).get("notes") or {}),
+        "noted": durability.notes(audit),
         "canaries": memory.canaries(audit),
         "membership": memory.membership(audit),
+        "decides": lambda id_: bool(figure(id_).claims),
         "remembered": lambda found: memory.verdict(audit, found),
         "groups": groups.groups(audit),
-        "gap_names": list(groups.GAPS.values()),
+        "gap_names": [item.name for item in in_group(GAPS)],
         "further": rows.further(audit),
         "definition": words.definition,
         "defined": words.defined(audit),
@@ -222,26 +211,39 @@ def _content(audit: Json, command: str | None) -> dict[str, Any]:
         "labels": marks,
         "label_axis": scale,
         "chance": chance,
-        "costs": provenance.cost_rows(audit),
-        "unknown": provenance.UNKNOWN,
-        "references": len(references),
         "controls": list(controls(audit)),
-        "splits": provenance.splits(audit),
-        "measures": rows.measures(audit),
-        "measure_names": list(rows.MEASURES.values()),
-        "identities": provenance.identities(audit),
-        "made": [
-            (role, model)
-            for role, model in [
-                ("Before", models.get("before")),
-                ("After", models.get("after")),
-                *((f"Retrained {at}", model) for at, model in enumerate(references, 1)),
-            ]
-            if model
-        ],
+        "references": len(audit.models.references or ()),
+        **_origin(audit),
         "commands": views.commands(audit, command),
         "flat": flat,
         "seconds": provenance.total_seconds,
         "place": provenance.place,
-        "labelled": (models.get("after") or models.get("before") or {}).get("labels") or [],
+    }
+
+
+def _origin(audit: Document) -> dict[str, Any]:
+    """What the page shows of models, data and costs."""
+    models, records = audit.models, audit.raw["models"]
+    references = list(models.references or ())
+    newest = models.after or models.before
+    return {
+        "costs": provenance.cost_rows(audit),
+        "unknown": provenance.UNKNOWN,
+        "splits": provenance.splits(audit),
+        "measures": rows.measures(audit),
+        "measure_names": [item.name for item in in_group(MEASURES)],
+        "identities": provenance.identities(audit),
+        "made": [
+            (role, model, facts)
+            for role, model, facts in [
+                ("Before", models.before, records.get("before")),
+                ("After", models.after, records.get("after")),
+                *(
+                    (f"Retrained {at}", model, records["references"][at - 1])
+                    for at, model in enumerate(references, 1)
+                ),
+            ]
+            if model
+        ],
+        "labelled": newest.labels if newest else (),
     }

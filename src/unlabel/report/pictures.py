@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unlabel.data.decoding import fit
-from unlabel.randomness import uniform
+from unlabel.core.randomness import uniform
+from unlabel.data.images.decoding import fit
 
 SIDE = 64
 """Largest side of an image on the page, in pixels."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlabel.report.numbers import NOTHING, give_or_take, number, spread
+from unlabel.report.formatting import NOTHING, give_or_take, number, spread
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,13 @@
 
 from collections.abc import Mapping
 
-from unlabel.report.durability import lasting
-from unlabel.report.numbers import brief, count, names, number, spoken
-from unlabel.report.provenance import split_size
+from unlabel.audit.document import Document
+from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
+from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
-from unlabel.report.rows import (
-    Json,
-    attack_rows,
-    audited,
-    how,
-    label_rows,
-    loss,
-    row,
-    strongest,
-    targets,
-)
+from unlabel.report.sections.durability import lasting
+from unlabel.report.sections.provenance import split_size
+from unlabel.report.tables import attack_rows, audited, how, label_rows, loss, row, strongest, targets
 
 # headline -> (tone of the page, the finding as a sentence about {labels})
 FINDINGS: Mapping[str, tuple[str, str]] = {
@@ -29,13 +21,13 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "UNLEARNED BUT HARMFUL": (
         "fail",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, but the kept labels"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, but the retained labels"
         " suffered.",
     ),
     "UNLEARNED": (
         "pass",
         "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, and the"
-        " kept labels still work.",
+        " retained labels still work.",
     ),
     "RETRAIN-EQUIVALENT, NOT DURABLE": (
         "fail",
@@ -44,18 +36,18 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": (
         "open",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the retained labels"
         " still work. Whether that lasts could not be decided.",
     ),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": (
         "pass",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the kept labels"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the retained labels"
         " still work. Whether that lasts was not tested.",
     ),
     "DISABLED, HARMFUL, NO REFERENCE": (
         "fail",
-        "the model no longer answers for {labels}, but the kept labels suffered. Without a retrained model to"
-        " compare with, nobody can say how far the forgetting goes.",
+        "the model no longer answers for {labels}, but the retained labels suffered. Without a retrained"
+        " model to compare with, nobody can say how far the forgetting goes.",
     ),
     "DISABLED, NOT DURABLE, NO REFERENCE": (
         "fail",
@@ -69,7 +61,8 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "INCONCLUSIVE, HARMFUL": (
         "fail",
-        "the kept labels suffered, and these measurements do not settle how far {labels} {is_} forgotten.",
+        "the retained labels suffered, and these measurements do not settle how far {labels} {is_}"
+        " forgotten.",
     ),
     "INCONCLUSIVE": ("open", "these measurements do not settle how far {labels} {is_} forgotten."),
 }
@@ -79,14 +72,6 @@ PERCEIVED = (
     " answers of this model."
 )
 NOTICED = 0.0005  # a change in AUC that three decimals can show
-CLAIMS: Mapping[str, tuple[str, str]] = {
-    "C1": ("Disabled", "The label's own output says nothing about an image."),
-    "C2": ("Retrain-equivalent", "No attack finds more than in a model retrained without the label."),
-    "C3": ("Erased", "No attack finds anything beyond chance."),
-    "C4": ("Durable", "It stays so for whoever compresses, trains or opens the model."),
-    "C5": ("Useful", "The kept labels work as well as in a retrained model."),
-    "C6": ("No memorised annotation", "No single training annotation can be read back."),
-}
 VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, word)
     "PASS": ("pass", "PASS"),
     "FAIL": ("fail", "FAIL"),
@@ -99,9 +84,9 @@ CONTROLS: Mapping[str, tuple[str, str]] = {
     "bias_shift": ("Decoy: output pushed down", "Always says no, but still ranks. Must fail C1."),
     "inverted": ("Decoy: output turned round", "Says the opposite of what it knows. Must fail C1."),
     "head_zero": ("Decoy: output row zeroed", "Only the output is silenced. Must fail C2."),
-    "raw_image": ("The image itself", "What a reader of raw pixels finds, with no model at all."),
+    "raw_image": ("The image itself", "What a probe of raw pixels finds, with no model at all."),
     "random_init": ("An untrained network", "What features give away before any learning."),
-    "floor": ("The true other labels", "What error-free answers on the kept labels give away."),
+    "floor": ("The true other labels", "What error-free answers on the retained labels give away."),
 }
 
 
@@ -114,29 +99,30 @@ def core(headline: str) -> str:
     return max((known for known in FINDINGS if headline.startswith(known)), key=len, default="")
 
 
-def finding(audit: Json) -> tuple[str, str]:
+def finding(audit: Document) -> tuple[str, str]:
     """Tone (pass, fail or open) and the sentence that follows the headline."""
     labels = targets(audit)
     one = len(labels) <= 1
-    tone, sentence = FINDINGS.get(core(audit["headline"]), ("open", "see the claims below for {labels}."))
+    tone, sentence = FINDINGS.get(core(audit.headline), ("open", "see the claims below for {labels}."))
     words = {"is_": "is" if one else "are", "it": "it" if one else "them"}
     words |= {"it_stays": "it stays" if one else "they stay", "labels": spoken(labels) or "the label"}
     return tone, sentence.format(**words)
 
 
-def summary(audit: Json) -> list[tuple[str, str]]:
-    """Short paragraphs, each with its lead: attacked, how strong, for how long, kept labels, not tested."""
+def summary(audit: Document) -> list[tuple[str, str]]:
+    """Short paragraphs, each with its lead: attacked, how strong, how long, retained labels, not tested."""
     parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
     parts += [("Whether it lasts.", lasting(audit))]
-    parts += [("What it cost the kept labels.", _kept(audit)), ("What was not tested.", _untested(audit))]
+    parts += [
+        ("What it cost the retained labels.", _retained(audit)),
+        ("What was not tested.", _untested(audit)),
+    ]
     return [(lead, text) for lead, text in parts if text]
 
 
-def _attacked(audit: Json) -> str:
+def _attacked(audit: Document) -> str:
     labels = targets(audit)
-    given = {"The other outputs": "from its other outputs", "The inner features": "from its inner features"}
-    given["Its own output"] = "from the model's own output for it"
-    sites = [given[title] for title, _ in attack_rows(audit, labels[0] if labels else None)]
+    sites = [group.given for group, _ in attack_rows(audit, labels[0] if labels else None)]
     found = strongest(audit, "after") or strongest(audit, "before")
     if not sites or found is None:
         return ""
@@ -148,7 +134,7 @@ def _attacked(audit: Json) -> str:
     )
 
 
-def _strength(audit: Json) -> str:
+def _strength(audit: Document) -> str:
     before, after = strongest(audit, "before"), strongest(audit, "after")
     if after is None or after.after is None:
         return ""
@@ -162,18 +148,16 @@ def _strength(audit: Json) -> str:
         who = f"{models} models" if models > 1 else "a model"
         text += f" The target is what the same attack reaches on {who} retrained without the label:"
         text += f" {reading(after.retrained)}"
-        text += (
-            f", and {number(after.comparison['margin'])} above it is allowed." if after.comparison else "."
-        )
-    floor = None if audit["data"].get("exclusive") else row(audit, "floor.adv", after.label)
+        text += f", and {number(after.comparison.margin)} above it is allowed." if after.comparison else "."
+    floor = None if audit.data.exclusive else row(audit, FLOOR.id, after.label)
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {reading(floor.any)}."
     return text
 
 
-def _kept(audit: Json) -> str:
-    macro = row(audit, "util.auc.macro")
+def _retained(audit: Document) -> str:
+    macro = row(audit, UTILITY_AUC_MEAN.id)
     if macro is None or macro.before is None or macro.after is None:
         return ""
     change = macro.after.value - macro.before.value
@@ -186,8 +170,8 @@ def _kept(audit: Json) -> str:
     return text + (f". Hardest hit: {brief(worst[0])}, {number(-worst[1], signed=True)}." if worst else ".")
 
 
-def worst_label(audit: Json) -> tuple[str, float] | None:
-    """The kept label that lost most, and how much AUC; None when none lost visibly."""
+def worst_label(audit: Document) -> tuple[str, float] | None:
+    """The retained label that lost most, and how much AUC; None when none lost visibly."""
     gone = audited(audit)
     losses = [
         (found.label, change)
@@ -198,13 +182,13 @@ def worst_label(audit: Json) -> tuple[str, float] | None:
     return (label, change) if change >= NOTICED else None
 
 
-def _untested(audit: Json) -> str:
+def _untested(audit: Document) -> str:
     skipped = [
-        f"{id_} ({CLAIMS.get(id_, (id_, ''))[0].lower()})"
-        for id_, claim in sorted(audit["claims"].items())
-        if claim["verdict"] == "NOT_EVALUATED"
+        f"{id_} ({claim_kind(id_).title.lower()})"
+        for id_, claim in sorted(audit.claims.items())
+        if claim.verdict == "NOT_EVALUATED"
     ]
-    heads = [text.split(": ")[0].rstrip(".") for text in audit["not_tested"]]
+    heads = [text.split(": ")[0].rstrip(".") for text in audit.not_tested]
     listed = "; ".join(head[:1].lower() + head[1:] for head in heads)
     text = f"{listed[:1].upper()}{listed[1:]}." if listed else ""
     if skipped:
@@ -212,26 +196,28 @@ def _untested(audit: Json) -> str:
     return text.strip()
 
 
-def banners(audit: Json) -> list[tuple[str, str, list[str]]]:
+def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     """Warnings above the numbers: (tone, sentence, reasons)."""
     found: list[tuple[str, str, list[str]]] = []
-    if not audit["valid"]:
+    if not audit.valid:
         text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
-        found.append(("fail", text, list(audit["invalid_because"])))
-    notes = [claim.get("notes") or {} for claim in audit["claims"].values()]
-    if unfair := [item for item in notes if item.get("finding") == "unfair reference"]:
-        runs = [str(item["run"]) for item in unfair[0].get("unfair_references") or ()]
-        text = "Unfair: a retrained model ranks the kept labels far worse than the original does. Nothing is"
+        found.append(("fail", text, list(audit.invalid_because)))
+    notes = [claim.notes for claim in audit.claims.values()]
+    if unfair := [item for item in notes if item.finding == "unfair reference"]:
+        runs = [item.run for item in unfair[0].unfair_references]
+        text = (
+            "Unfair: a retrained model ranks the retained labels far worse than the original does. Nothing is"
+        )
         found.append(("open", f"{text} decided against it.", runs))
-    references = len(audit["models"].get("references") or ())
-    provisional = any(claim.get("provisional") for claim in audit["claims"].values())
+    references = len(audit.models.references or ())
+    provisional = any(claim.provisional for claim in audit.claims.values())
     if provisional and references >= 3:
         text = "Provisional: it is not recorded from which weights the original's training began."
         found.append(("open", text, []))
     elif provisional and references:
-        behind = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
+        models = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
         text = (
-            f"Provisional: only {behind} behind the comparison. Three or more are needed for a firm verdict."
+            f"Provisional: only {models} behind the comparison. Three or more are needed for a firm verdict."
         )
         found.append(("open", text, []))
     if references == 0:

@@ -3,27 +3,41 @@
 from collections.abc import Iterator
 from typing import Any
 
-from unlabel.report import numbers, plots, provenance, rows, sentences
+from unlabel.audit.document import Document, ModelRecord
+from unlabel.audit.figures import (
+    FLOOR,
+    OWN,
+    OWN_BITS,
+    OWN_ON_TRAIN,
+    OWN_RATE,
+    OWN_SIGNED,
+    UTILITY_AUC_MEAN,
+    claim_kind,
+)
+from unlabel.report import charts as plots
+from unlabel.report import formatting as numbers
+from unlabel.report import sentences
+from unlabel.report import tables as rows
 from unlabel.report.readings import reading
-from unlabel.report.rows import Json
+from unlabel.report.sections import provenance
 
 
-def eyebrow(audit: Json) -> str:
+def eyebrow(audit: Document) -> str:
     """Network, data and number of images, above the heading."""
-    after = audit["models"].get("after") or {}
+    after = audit.models.after or ModelRecord()
     tested = provenance.split_size(audit, "E", "test")
     parts = [
-        after.get("network"),
-        provenance.place(audit["data"].get("source")),
+        after.network,
+        provenance.place(audit.data.source),
         tested and f"{tested:,} test images",
     ]
     return " · ".join(["unlabel report", *(str(part) for part in parts if part)])
 
 
-def cards(audit: Json) -> Iterator[dict[str, Any]]:
-    """The four numbers: attack, kept labels, weights, time."""
+def cards(audit: Document) -> Iterator[dict[str, Any]]:
+    """The four numbers: attack, retained labels, weights, time."""
     before, after = rows.strongest(audit, "before"), rows.strongest(audit, "after")
-    targets, after_model = rows.targets(audit), audit["models"].get("after") or {}
+    targets, after_model = rows.targets(audit), audit.models.after or ModelRecord()
     if before and after and before.before and after.after:
         target = after.retrained
         scale = plots.Axis(0.0, 1.0, 1.0)
@@ -37,7 +51,7 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
             "notes": notes,
             "track": [scale.at(s.value) if s else None for s in (before.before, after.after, target)],
         }
-    macro = rows.row(audit, "util.auc.macro")
+    macro = rows.row(audit, UTILITY_AUC_MEAN.id)
     if macro and macro.before and macro.after:
         worst = sentences.worst_label(audit)
         notes = [f"retrained: {reading(macro.retrained)}"] if macro.retrained else []
@@ -47,11 +61,11 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
         )
         kept = sum(not mark.forgotten for mark in plots.dumbbells(audit)[1])
         yield {
-            "title": f"{kept} kept label{'s' * (kept != 1)}: mean AUC",
+            "title": f"{kept} retained label{'s' * (kept != 1)}: mean AUC",
             "value": f"{numbers.number(macro.before.value)} → {numbers.number(macro.after.value)}",
             "notes": notes,
         }
-    changed, total = after_model.get("changed"), after_model.get("total")
+    changed, total = after_model.changed, after_model.total
     if changed is not None and total:
         yield {
             "title": "Weights changed",
@@ -60,7 +74,7 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
         }
     time, steps, images = provenance.cost_rows(audit)[:3]
     if time.ours is not None:
-        what = "retraining" if audit["models"].get("references") else "training the original"
+        what = "retraining" if audit.models.references else "training the original"
         notes = [f"{numbers.count(steps.ours)} optimiser steps"] if steps.ours is not None else []
         if time.theirs is not None:
             theirs = numbers.duration(time.theirs)
@@ -79,66 +93,64 @@ def cards(audit: Json) -> Iterator[dict[str, Any]]:
         yield {"title": "Time to forget", "value": numbers.duration(time.ours), "notes": notes}
 
 
-def claim(id_: str, claim: Json, cost: Json | None = None) -> dict[str, Any]:
-    """One claim with its title, verdict, reason and notes; `cost` is what lacking references would cost."""
-    title, meaning = sentences.CLAIMS.get(id_, (id_, ""))
-    notes = dict(claim.get("notes") or {})
+def claim(audit: Document, id_: str) -> dict[str, Any]:
+    """One claim with its title, verdict, reason and notes; its facts as they stand in the file."""
+    kind, claim, cost = claim_kind(id_), audit.claims[id_], audit.models.reference_cost
+    facts = dict(audit.raw["claims"][id_].get("notes", {}))
+    notes = claim.notes
     texts = []
-    if notes.get("attainable") is False:
+    if notes.attainable is False:
         texts.append("Not attainable here: even retraining leaves more than chance.")
-    if claim.get("provisional") and claim["verdict"] != "NOT_EVALUATED":
-        unknown = notes.get("start") == "unknown" and notes.get("references", 0) >= 3
+    if claim.provisional and claim.verdict != "NOT_EVALUATED":
+        unknown = notes.start == "unknown" and notes.references >= 3
         texts.append(
             "Provisional: it is not recorded from which weights the original's training began."
             if unknown
             else "Provisional: fewer than three retrained models."
         )
-    if cost and notes.get("finding") == "no reference":
-        texts.append(f"{cost['sentence']}: {cost['command']}")
-    per_label = claim.get("per_label") or {}
+    if cost and notes.finding == "no reference":
+        texts.append(f"{cost.sentence}: {cost.command}")
     return {
         "id": id_,
-        "title": title,
-        "meaning": meaning,
-        "verdict": claim["verdict"],
-        "sentence": claim["sentence"],
+        "title": kind.title,
+        "meaning": kind.meaning,
+        "verdict": claim.verdict,
+        "sentence": claim.sentence,
         "notes": texts,
-        "rule": str(notes.pop("rule", "")),
-        "facts": {"decided by": claim.get("binding"), "budget": claim.get("budget")} | notes if notes else {},
-        "per_label": per_label if len(per_label) > 1 else {},
+        "rule": str(facts.pop("rule", "")),
+        "facts": {"decided by": claim.binding, "budget": claim.budget} | facts if facts else {},
+        "per_label": claim.per_label if len(claim.per_label) > 1 else {},
     }
 
 
-def judge(audit: Json, row: rows.Row) -> tuple[str, str] | None:
+def judge(audit: Document, row: rows.Row) -> tuple[str, str] | None:
     """Verdict and its reason for one attack, or None where it is only described."""
     c = row.comparison
     if c is not None:
-        excess = (
-            f"{numbers.number(c['diff'], signed=True)}, at most {numbers.number(c['upper'], signed=True)}"
-        )
-        return c["verdict"], f"{excess}; limit {numbers.number(c['margin'])}"
-    if row.id in ("own.adv", "own.sadv", "own.sadv@train") and "C1" in audit["claims"]:
-        claim = audit["claims"]["C1"]
-        verdict = (claim.get("per_label") or {}).get(row.label, claim["verdict"])
+        excess = f"{numbers.number(c.diff, signed=True)}, at most {numbers.number(c.upper, signed=True)}"
+        return c.verdict, f"{excess}; limit {numbers.number(c.margin)}"
+    if row.id in (OWN.id, OWN_SIGNED.id, OWN_ON_TRAIN.id) and "C1" in audit.claims:
+        claim = audit.claims["C1"]
+        verdict = claim.per_label.get(row.label or "", claim.verdict)
         return verdict, "C1: the output against chance"
     return None
 
 
-def described(audit: Json) -> list[rows.Row]:
+def described(audit: Document) -> list[rows.Row]:
     """Descriptive figures that no verdict rests on."""
-    floor = () if audit["data"].get("exclusive") else ("floor.adv",)
+    floor = () if audit.data.exclusive else (FLOOR,)
     found = [
-        rows.row(audit, id_, label)
+        rows.row(audit, item.id, label)
         for label in rows.audited(audit)
-        for id_ in (*floor, "own.sadv", "own.ppr", "own.mi_bits")
+        for item in (*floor, OWN_SIGNED, OWN_RATE, OWN_BITS)
     ]
     return [row for row in found if row is not None]
 
 
-def commands(audit: Json, command: str | None) -> list[str]:
+def commands(audit: Document, command: str | None) -> list[str]:
     """The commands that made the models, the audit and this page, each once."""
-    models = audit["models"]
-    chain = [models.get("before"), *(models.get("references") or ()), models.get("after")]
-    found = [model["command"] for model in chain if model and model.get("command")]
-    found += [text for text in (models.get("command"), command) if text]
+    models = audit.models
+    chain = [models.before, *(models.references or ()), models.after]
+    found = [model.command for model in chain if model and model.command]
+    found += [text for text in (models.command, command) if text]
     return list(dict.fromkeys(found))

@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from unlabel.engine import Run
-from unlabel.files import write_json, write_text
-from unlabel.findings import plain
-from unlabel.places import check_file, check_folder
-from unlabel.reading import read_json
+from unlabel.audit.results import plain
+from unlabel.core.engine import Run
+from unlabel.core.files import write_json, write_text
+from unlabel.core.places import check_file, check_folder
+from unlabel.core.reading import read_json
 from unlabel.reproduce.numbers import Entry, text
 from unlabel.reproduce.published import published
 from unlabel.reproduce.scale import Scale
-from unlabel.runs import versions
+from unlabel.runs.folder import versions
 
 SCHEMA = "unlabel.reproduce/1"
 
@@ -213,8 +213,8 @@ def check_page(name: str, out: Path, *, force: bool) -> None:
 
     def ours() -> bool:
         try:
-            found = read_json(out / f"{name}.json")
-            return (found["schema"], found["page"]) == (SCHEMA, name)
+            page = read_json(out / f"{name}.json")
+            return (page["schema"], page["page"]) == (SCHEMA, name)
         except (OSError, ValueError, LookupError, TypeError):
             return False
 

@@ -16,14 +16,14 @@ def spread(values: Iterable[float | None], digits: int = 3) -> Entry:
         >>> text(spread([0.9, 0.94])), text(spread([0.5])), text(spread([None]))
         ('0.920 sd 0.028', '0.500', '-')
     """
-    known = [float(value) for value in values if value is not None]
-    if not known:
+    numbers = [float(value) for value in values if value is not None]
+    if not numbers:
         return "-"
-    assert all(map(isfinite, known)), "a figure is NaN or infinite"
-    found: dict[str, Any] = {"value": fmean(known), "n": len(known), "digits": digits}
-    if len(known) > 1:
-        found["sd"] = stdev(known)
-    return found
+    assert all(map(isfinite, numbers)), "a figure is NaN or infinite"
+    entry: dict[str, Any] = {"value": fmean(numbers), "n": len(numbers), "digits": digits}
+    if len(numbers) > 1:
+        entry["sd"] = stdev(numbers)
+    return entry
 
 
 def percent(values: Iterable[float | None], digits: int = 1) -> Entry:
@@ -41,8 +41,8 @@ def deviation(values: Iterable[float | None]) -> float:
     >>> round(deviation([0.9, 0.94]), 3), deviation([0.5])
     (0.028, 0.0)
     """
-    known = [value for value in values if value is not None]
-    return stdev(known) if len(known) > 1 else 0.0
+    numbers = [value for value in values if value is not None]
+    return stdev(numbers) if len(numbers) > 1 else 0.0
 
 
 def interval(value: float, ci: Iterable[float], digits: int = 3) -> Entry:
@@ -61,8 +61,8 @@ def between(values: Iterable[float], digits: int = 1) -> str:
     >>> between([57.01, 56.98]), between([57.0, 58.2, 57.5])
     ('57.0', '57.0 to 58.2')
     """
-    known = list(values)
-    low, high = f"{min(known):,.{digits}f}", f"{max(known):,.{digits}f}"
+    numbers = list(values)
+    low, high = f"{min(numbers):,.{digits}f}", f"{max(numbers):,.{digits}f}"
     return low if low == high else f"{low} to {high}"
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unlabel.compare.figures import value_of
+from unlabel.compare.cell_figures import value_of
 from unlabel.reproduce.numbers import Entry
-from unlabel.reproduce.plan import Made
 from unlabel.reproduce.settings import ORIGINAL, RETRAIN
+from unlabel.reproduce.study import Made
 
 Record = Mapping[str, Any]
 
@@ -31,12 +31,12 @@ class Models:
     label: str
 
     def figure(self, name: str) -> list[float | None]:
-        """A figure of the audit, one a seed, see `compare.figures.value_of`."""
+        """A figure of the audit, one a seed, see `compare.cell_figures.value_of`."""
         label = None if name.startswith("util.") else self.label
         return [value_of(record, name, label) for record in self.records]
 
     def accuracy(self, split: str = "E") -> list[float | None]:
-        """Share of right answers over the retained labels: on T_in, P or E."""
+        """Share of right answers over the retained labels, on training, probe or test images (T_in, P, E)."""
         return [record["also"]["accuracy"][split]["value"] for record in self.records]
 
     def constant(self, name: str | None = None) -> float:
@@ -54,14 +54,14 @@ class Models:
 
     def mean(self, values: Sequence[float | None]) -> float:
         """Mean over the seeds."""
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known)
+        numbers = [value for value in values if value is not None]
+        return sum(numbers) / len(numbers)
 
     def verdicts(self, claim: str) -> Entry:
         """How many cells got which verdict: ``3 PASS``, ``2 PASS, 1 FAIL``."""
-        found = [record["claims"][claim]["verdict"] for record in self.records if "claims" in record]
+        verdicts = [record["claims"][claim]["verdict"] for record in self.records if "claims" in record]
         order = ("PASS", "INCONCLUSIVE", "FAIL", "NOT_EVALUATED")
-        counted = [f"{found.count(word)} {word}" for word in order if word in found]
+        counted = [f"{verdicts.count(word)} {word}" for word in order if word in verdicts]
         return ", ".join(counted) or "-"
 
     def passes(self, claim: str) -> int:
@@ -89,13 +89,13 @@ def retrained(made: Made) -> Models:
 
 def forgotten(made: Made) -> list[Models]:
     """Every setting, in the study's order."""
-    found = []
+    models = []
     for setting in made.study.settings:
         cells = made.cells[setting.name]
         done = tuple(cell.record for cell in cells if cell.done)
         failed = tuple(cell.record["error"]["message"] for cell in cells if not cell.done)
-        found.append(Models(setting.name, setting.paper, done, failed, made.study.label))
-    return found
+        models.append(Models(setting.name, setting.paper, done, failed, made.study.label))
+    return models
 
 
 def every(made: Made) -> Iterator[Models]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from unlabel.recipe import Recipe
+from unlabel.core.recipe import Recipe
 
 
 @dataclass(frozen=True)

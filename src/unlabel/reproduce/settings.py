@@ -82,5 +82,5 @@ def auto(options: Mapping[str, Any]) -> Setting:
 
 
 def confusion(steps: int) -> Setting:
-    """Frozen-reader confusion at the budget."""
+    """Frozen-probe confusion at the budget."""
     return Setting("confusion", "confusion", {"steps": steps})

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from unlabel.ancestry import at_hand
-from unlabel.errors import ModelError, OptionError
-from unlabel.log import SILENT, Log
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.progress import SILENT, Log
+from unlabel.runs.lineage import at_hand
 from unlabel.statement.predicate import AUDIT
 
 Json = Mapping[str, Any]
@@ -24,7 +24,7 @@ class Figure:
     """One figure of the audit and the same figure measured again.
 
     Args:
-        id, label, model, layer, transform: Which figure; see `unlabel.findings.Metric`.
+        id, label, model, layer, transform: Which figure; see `unlabel.audit.results.Metric`.
         run: The model, as the audit named it.
         recorded: Its value in the audit.
         interval: Its 95 % interval there; None where it had none, then only the same number agrees.
@@ -85,8 +85,8 @@ def measure_again(
         ModelError: A model of the audit is not at hand with the weights that were audited.
         UnlabelError: As an audit raises.
     """
-    from unlabel import engine
     from unlabel.audit.command import audit_run
+    from unlabel.core import engine
 
     options = _options(audit["options"], run)
     models = audit["models"]
@@ -121,7 +121,7 @@ def measure_again(
 
 def _options(recorded: Json, run: Path) -> Any:
     """The audit's options, for the quick budget; sizes that would not end are refused."""
-    from unlabel.audit.subject import AuditOptions
+    from unlabel.audit.inputs import AuditOptions
 
     usual = AuditOptions().to_json()
     known = {item.name for item in fields(AuditOptions)}

@@ -11,11 +11,11 @@ from itertools import islice
 from math import ceil
 from pathlib import Path
 
-from unlabel.errors import ModelError
-from unlabel.files import STATEMENT
-from unlabel.leftovers import is_leftover
-from unlabel.log import SILENT, Advance, Log
-from unlabel.reading import open_plain, reason
+from unlabel.core.errors import ModelError
+from unlabel.core.files import STATEMENT
+from unlabel.core.leftovers import is_leftover
+from unlabel.core.progress import SILENT, Advance, Log
+from unlabel.core.reading import open_plain, reason
 
 MOST_FILES = 10_000
 MOST_FOLDERS = 32  # one inside the other

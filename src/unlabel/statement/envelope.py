@@ -16,9 +16,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unlabel.reading import parse_json
+from unlabel.core.reading import parse_json
 from unlabel.statement.canonical import canonical
-from unlabel.statement.keys import package, public_bytes, public_of
+from unlabel.statement.keys import public_bytes, public_of
+from unlabel.statement.packages import package
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -111,7 +112,7 @@ def open_envelope(content: bytes) -> Opened:
 def _signed(key: "Ed25519PublicKey", signature: bytes, payload: bytes) -> bool:
     try:
         key.verify(signature, encoded(payload))
-    except package("exceptions").InvalidSignature:
+    except package("cryptography.exceptions").InvalidSignature:
         return False
     return True
 

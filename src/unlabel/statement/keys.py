@@ -1,32 +1,19 @@
 """Ed25519 keys in PEM files, as every tool writes and reads them. Needs the package of ``unlabel[sign]``."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlabel.errors import MissingFiles, OptionError
-from unlabel.files import WriteError
-from unlabel.leftovers import create
-from unlabel.reading import ReadError, read_plain, reason
+from unlabel.core.errors import MissingFiles, OptionError
+from unlabel.core.files import WriteError
+from unlabel.core.leftovers import create
+from unlabel.core.reading import ReadError, read_plain, reason
+from unlabel.statement.packages import package
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-INSTALL = "pip install 'unlabel[sign]'"
 MOST_BYTES = 65_536
 MAKE = "make one with: unlabel keygen --out FILE"
-
-
-def package(name: str) -> Any:
-    """A module of the package ``cryptography``.
-
-    Raises:
-        OptionError: It is not installed.
-    """
-    try:
-        return import_module(f"cryptography.{name}")
-    except ImportError as error:
-        raise OptionError(f"signatures need the package cryptography; install it with: {INSTALL}") from error
 
 
 def read_private(file: Path) -> "Ed25519PrivateKey":
@@ -136,7 +123,7 @@ def _create(file: Path, content: bytes, mode: int) -> None:
 
 def _modules() -> tuple[Any, Any]:
     names = ("hazmat.primitives.serialization", "hazmat.primitives.asymmetric.ed25519")
-    serialization, ed25519 = map(package, names)
+    serialization, ed25519 = map(package, (f"cryptography.{name}" for name in names))
     return serialization, ed25519
 
 

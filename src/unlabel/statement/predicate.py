@@ -15,9 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from unlabel.errors import ModelError
-from unlabel.reading import read_json
-from unlabel.runs import CONFIG, MODEL, RECORD, read_config, read_record
+from unlabel.core.errors import ModelError
+from unlabel.core.files import RECORD
+from unlabel.core.reading import read_json
+from unlabel.runs.folder import CONFIG, MODEL, read_config, read_record
+from unlabel.runs.origin import MADE
 from unlabel.statement.schema import audit_faults
 from unlabel.statement.tensors import file_tensors_sha256
 
@@ -79,27 +81,26 @@ def borne_out(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
             raise ModelError(f"{folder} is no whole run: it has no {name}; name a folder that unlabel wrote")
     config, record = read_config(folder), read_record(folder)
     audit = read_audit(folder, files)
-    trained = record.get("method") in ("train", "adopt")
     request: Json = {
-        "labels": [] if trained else list(record.get("labels") or ()),
+        "labels": list(record.labels or ()) if record.method not in MADE else [],
         "forgotten_earlier": [],
         "retained": [name for name in config.labels if name not in config.forgotten],
     }
     models = (audit or {}).get("models", {})
-    before, parent = models.get("before") or {}, record.get("parent") or {}
+    before, parent = models.get("before") or {}, record.parent
     return {
         "headline": audit["headline"] if audit else NO_AUDIT,
         "valid": audit["valid"] if audit else None,
         "claims": {name: _claim(claim) for name, claim in audit["claims"].items()} if audit else {},
         "request": dict(audit["request"] if audit else request),
-        "method": record.get("method"),
+        "method": record.method,
         "models": {
             "run": {
                 "file": MODEL,
                 "sha256": files[MODEL],
                 "tensors_sha256": file_tensors_sha256(folder / MODEL),
             },
-            "parent": {"sha256": parent["sha256"]} if isinstance(parent.get("sha256"), str) else None,
+            "parent": {"sha256": parent.sha256} if parent and parent.sha256 is not None else None,
             "before": {"sha256": before["sha256"]} if before else None,
             "references": [{"sha256": item["sha256"]} for item in models.get("references") or ()],
         },

@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlabel.errors import ModelError, OptionError, listing
-from unlabel.files import visible, write_bytes
-from unlabel.leftovers import sweep_inside
-from unlabel.places import held
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import visible, write_bytes
+from unlabel.core.leftovers import sweep_inside
+from unlabel.core.places import held
+from unlabel.core.wording import listing
 from unlabel.report.marks import stale
-from unlabel.runs import read_record
+from unlabel.runs.folder import read_record
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import STATEMENT, contents
 from unlabel.statement.envelope import MOST_BYTES, key_id, seal

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from unlabel.errors import CheckpointMismatch
-from unlabel.reading import open_plain
+from unlabel.core.errors import CheckpointMismatch
+from unlabel.core.reading import open_plain
 from unlabel.statement.canonical import canonical
 
 BYTES: Mapping[str, int] = {

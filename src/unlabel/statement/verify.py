@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.errors import MissingFiles, UnlabelError
-from unlabel.log import SILENT, Log
-from unlabel.places import restore
-from unlabel.reading import parse_json, read_plain, reason
-from unlabel.runs import CONFIG, MODEL, RECORD
+from unlabel.core.errors import MissingFiles, UnlabelError
+from unlabel.core.files import RECORD
+from unlabel.core.places import restore
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.reading import parse_json, read_plain, reason
+from unlabel.runs.folder import CONFIG, MODEL
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents
 from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope

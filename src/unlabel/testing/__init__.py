@@ -20,17 +20,19 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import NothingLeft, NothingToForget, OptionError
+from unlabel.core.request import Request
+from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import NothingLeft, NothingToForget, OptionError, listing
-from unlabel.forget.driver import DEFAULT_IMAGES, forget_labels, shown
+from unlabel.forget.bill import DEFAULT_IMAGES
+from unlabel.forget.driver import forget_labels, shown
 from unlabel.forget.methods import find_method
 from unlabel.forget.pipeline import Outcome, Unlearner
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, removed_output
-from unlabel.request import Request
-from unlabel.worlds import SIZE, Kind, World, tiny_network, tiny_world, write_folder
+from unlabel.testing.worlds import SIZE, Kind, World, tiny_network, tiny_world, write_folder
 
 __all__ = ["Kind", "World", "check_unlearner", "differing", "tiny_network", "tiny_world", "write_folder"]
 
@@ -87,14 +89,14 @@ def _unlearn(unlearner: Unlearner, world: World, request: Request, run: Run) -> 
     model = engine.place(copy.deepcopy(world.model), run).eval()
     before, looks = _state(model), _looks(model)
     work = unlearner(model, request, world.data, run)
-    found = getattr(work, "model", None)
-    if not isinstance(found, nn.Module):
+    new = getattr(work, "model", None)
+    if not isinstance(new, nn.Module):
         raise AssertionError(f"the unlearner returned {type(work).__name__}, not a Work with a model")
-    _require(found is not model, "the unlearner returned its argument instead of a new model")
+    _require(new is not model, "the unlearner returned its argument instead of a new model")
     _require_same(before, _state(model), "in the argument model")
     _require(_looks(model) == looks, "the argument model's modes or requires_grad changed")
-    after = _state(found)
-    layers = {*erasing(model), *erasing(found)}
+    after = _state(new)
+    layers = {*erasing(model), *erasing(new)}
     shapes = [
         {name: (v.shape, v.dtype) for name, v in state.items() if name not in layers}
         for state in (before, after)
@@ -102,10 +104,10 @@ def _unlearn(unlearner: Unlearner, world: World, request: Request, run: Run) -> 
     _require(shapes[0] == shapes[1], "the new model's keys, shapes or dtypes are not the original's")
     unusable = [name for name, value in after.items() if not torch.isfinite(value.float()).all()]
     _require(not unusable, f"the new model is not finite in {unusable}")
-    _require(_looks(found)[1] == looks[1], "the new model's requires_grad is not the original's")
+    _require(_looks(new)[1] == looks[1], "the new model's requires_grad is not the original's")
     stored = load(save({name: value.cpu().contiguous() for name, value in after.items()}))
     _require_same(after, stored, "after safetensors")
-    return found
+    return new
 
 
 def _check_driver(method: str, world: World, request: Request, run: Run, options: dict[str, Any]) -> None:
@@ -113,8 +115,8 @@ def _check_driver(method: str, world: World, request: Request, run: Run, options
     given = copy.deepcopy(world.model).train()
     before, looks = _state(given), _looks(given)
 
-    def forget(labels: Sequence[str], **more: Any) -> Outcome:
-        settings = {"method": method, "forgotten": request.forgotten, "run": run, **options, **more}
+    def forget(labels: Sequence[str], **changes: Any) -> Outcome:
+        settings = {"method": method, "forgotten": request.forgotten, "run": run, **options, **changes}
         return forget_labels(given, labels, world.data, **settings)
 
     outcome = forget(request.forget)
@@ -130,17 +132,17 @@ def _check_driver(method: str, world: World, request: Request, run: Run, options
         shown(find_method(method), world.data, DEFAULT_IMAGES, run.seed)[0],
     )
     left = [name for name in world.labels if name not in request.forgotten]
-    for names, error, more in (
+    for names, error, changes in (
         (left, NothingLeft, {}),
         ((), NothingToForget, {}),
         (request.forget, OptionError, {"no_option": 1}),
     ):
         try:
-            forget(names, **more)
+            forget(names, **changes)
         except error:
             continue
         raise AssertionError(
-            f"labels {list(names)} and options {more} were not refused with {error.__name__}"
+            f"labels {list(names)} and options {changes} were not refused with {error.__name__}"
         )
 
 
@@ -150,14 +152,14 @@ def _differences(before: Tensor | None, after: Tensor) -> int:
     return int((before != after).sum())
 
 
-def _check_removed(outcome: Outcome, seen: Dataset) -> None:
+def _check_removed(outcome: Outcome, data: Dataset) -> None:
     """Every label forgotten now or earlier has a constant output: the logit of its base rate, or no class."""
     request = outcome.request
     _, head = find_head(outcome.model, len(request.labels))
     images = torch.randn(32, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     logits = outcome.model(images.to(head.weight.device)).detach()
     for column in request.masked_columns:
-        value, expected = head.bias[column].item(), removed_output(seen, column)
+        value, expected = head.bias[column].item(), removed_output(data, column)
         # the bias is a float32: a number below 8 is stored to 2.4e-7
         _require(abs(value - expected) < 1e-6, f"output {column} is {value}, but expected {expected}")
         _require(bool((logits[:, column] == value).all()), f"output {column} still depends on the image")
@@ -195,5 +197,5 @@ def _require(holds: bool, broken: str) -> None:
 
 
 def _require_same(one: nn.Module | dict[str, Tensor], two: nn.Module | dict[str, Tensor], where: str) -> None:
-    found = differing(one, two)
-    _require(not found, f"{where}, {len(found)} tensors are not bit-identical: {listing(found)}")
+    different = differing(one, two)
+    _require(not different, f"{where}, {len(different)} tensors are not bit-identical: {listing(different)}")

@@ -17,25 +17,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel import engine
-from unlabel.audit import AuditOptions, Subject, audit_outputs
-from unlabel.audit.logistic import Standard, fit_logistic
+from unlabel.audit.attacks.logistic import Standard, fit_logistic
+from unlabel.audit.attacks.transforms import TRANSFORMS, Use
+from unlabel.audit.figures import RETAIN_TUNED
+from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Subject
 from unlabel.audit.memory import Memory
-from unlabel.audit.nudged import Nudged, nudged
-from unlabel.audit.steady import oddities
-from unlabel.audit.subject import Altered
-from unlabel.audit.transforms import TRANSFORMS, Use
+from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.reading import read_model
+from unlabel.audit.results import Audit, Role
+from unlabel.audit.setup import Sets
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
-from unlabel.findings import Audit, Role
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing.cheats.disguise import removed
-from unlabel.worlds import SIZE, pictures, tiny_network
+from unlabel.testing.worlds import SIZE, pictures, tiny_network
 
-IMAGES = 1000  # in P, in E and in T_in
+IMAGES = 1000  # for probes, for tests, and in the sample of training images
 CONTRAST = 20.0  # twice the spread of the light from person to person: the label can be missed
 LIFT = 4.0  # keeps every unit above 0, where a ReLU is a straight line
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
@@ -74,20 +74,19 @@ class Stage:
         """
         model = self.forget(unlearner)
         after = read(model, "after", self.source, self.run)
-        steady = np.array_equal(after.test.logits, outputs(model, self.source.test, self.run).logits)
-        parts = _splits(self.source)
-        altered = [] if options.budget == "quick" else self.altered(model)
-        return audit_outputs(
+        repeated = np.array_equal(after.test.logits, outputs(model, self.source.test, self.run).logits)
+        splits = _splits(self.source)
+        altered = self.altered(model) if options.includes.transforms else []
+        inputs = AuditInputs(
             self.before,
             after,
             self.references,
             self.request,
-            *parts,
-            options=options,
+            *splits,
             altered=altered,
-            deterministic=steady,
-            memory=self.memory,
+            deterministic=repeated,
         )
+        return audit_outputs(inputs, options, memory=self.memory)
 
     def altered(self, model: nn.Module) -> list[Altered]:
         """A model as the audit reads it after every transform that changes it, but for further training.
@@ -96,11 +95,11 @@ class Stage:
         the top for the bottom, which goes with it.
         """
         use = Use(self.source.train, self.request.retained_columns, self.request.masked_columns)
-        found = []
+        models = []
         for name, transform in TRANSFORMS.items():
-            if name != "retain_ft" and (changed := transform(model, use, self.run)) is not None:
-                found.append(Altered(name, read(changed, "after", self.source, self.run)))
-        return found
+            if name != RETAIN_TUNED.id and (changed := transform(model, use, self.run)) is not None:
+                models.append(Altered(name, read(changed, "after", self.source, self.run)))
+        return models
 
 
 @lru_cache(maxsize=4)
@@ -167,8 +166,8 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
                 wiring[unit, 0, row] = 4.0 / side
         hidden.weight.copy_(wiring.flatten(1))
         hidden.bias.copy_(2 * LIFT - LIFT * hidden.weight.sum(1))
-    seen = outputs(model, source.train, run)
-    table = seen.features[PENULTIMATE]
+    answers = outputs(model, source.train, run)
+    table = answers.features[PENULTIMATE]
     standard = Standard.of(table)
     assert len(standard.keep) == table.shape[1], "no unit is constant"
     with torch.no_grad():
@@ -183,17 +182,8 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
 
 
 def read(model: nn.Module, role: Role, source: Source, run: Run) -> Subject:
-    """A model as the audit reads it: its outputs on P, E and T_in, and its head."""
-    splits = _splits(source)
-    probe, test, train = (outputs(model, data, run) for data in splits)
-    near = Nudged.of(
-        splits[:2],
-        OPTIONS.seed,
-        [outputs(model, nudged(part, OPTIONS.seed), run) for part in splits[:2]],
-    )
-    _, head = find_head(model, len(source.labels))
-    rows = (head.weight.detach().numpy(), head.bias.detach().numpy())
-    return Subject(role, role, probe, test, train, frozenset(), rows, near, oddities(model, splits[1], run))
+    """A model as the audit reads it: its outputs on probe, test and training images, and its head."""
+    return read_model(model, role, Sets(*_splits(source), "", OPTIONS.seed), run, name=role)
 
 
 def _splits(source: Source) -> tuple[Dataset, Dataset, Dataset]:

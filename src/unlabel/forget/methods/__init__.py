@@ -1,18 +1,26 @@
-"""The catalogue: one line a method. Reading it imports no torch.
+"""The catalogue: one row a method, which says all of it. Reading it imports no torch.
 
 A method is one function with keyword-only options that returns an `Unlearner`; its signature is the
-Python API, the flags, the config keys and a row of the report. Adding one is one file and one line. Other
-packages add theirs under the entry-point group ``unlabel.methods``; a name that is taken is refused.
+Python API, the flags, the config keys and a row of the report. Adding one is one file and one row. Other
+packages add theirs under the entry-point group ``unlabel.methods``: ``name = "package.module:object"``, where
+the object is a `Method`, or just the function. A name that is taken is refused.
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any, Literal
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from unlabel.errors import OptionError, suggest
+from unlabel.core.errors import OptionError
+from unlabel.core.wording import suggest
+
+if TYPE_CHECKING:
+    from unlabel.forget.bill import Bill, Budget
+
+Target: TypeAlias = str | Callable[..., Any]
+"""A function, or ``module:function``, imported when it is first needed."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +31,59 @@ class Method:
         name: As on the command line.
         summary: One line for a person.
         paper: Where it comes from.
-        target: ``module:function`` that returns the unlearner.
+        target: What returns the unlearner from the options.
         data: ``calibration`` methods see a few training images, ``train`` methods all of them.
         alias_of: The method that this name stands for now, if it is only a name.
         rows: Whether it can forget single annotations and keep the label.
+        reference: Whether it is what the others are compared with, made by the original's recipe.
+        bill: What it takes before it runs, see `unlabel.forget.bill`.
+        sizes: ``(options, steps) -> options`` that make it take so many steps.
+        ladder: Settings that a search tries after the defaults, the most promising first. Lengths are no
+            settings: the budget gives them.
     """
 
     name: str
     summary: str
     paper: str
-    target: str
+    target: Target
     data: Literal["calibration", "train"] = "calibration"
     alias_of: str | None = None
     rows: bool = False
+    reference: bool = False
+    bill: Target = "unlabel.forget.bill:pipeline_bill"
+    sizes: Target = "unlabel.forget.bill:pipeline_sizes"
+    ladder: tuple[Mapping[str, Any], ...] = ()
 
     def load(self) -> Callable[..., Any]:
         """Imports the function; takes seconds the first time."""
-        module, function = self.target.split(":")
-        return getattr(import_module(module), function)
+        return _load(self.target)
 
     def options(self) -> dict[str, inspect.Parameter]:
         """The function's keyword-only parameters."""
         return dict(inspect.signature(self.load()).parameters)
+
+    def costs(self, options: Mapping[str, Any], budget: "Budget") -> "Bill":
+        """Steps and images that it takes with these options, every one of which is named."""
+        return _load(self.bill)(self.load()(**options), options, budget)
+
+    def sized(self, options: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """The options that make it take so many steps in all; none if it takes no steps."""
+        return _load(self.sizes)(options, steps)
+
+    def settings(self, count: int) -> list[dict[str, Any]]:
+        """The first so many settings of a search, the defaults first; fewer if it has no more.
+
+        >>> METHODS["confusion"].settings(3), METHODS["head-removal"].settings(3)
+        ([{}, {'strength': 0.3}, {'strength': 3.0}], [{}])
+        """
+        return [{}, *map(dict, self.ladder)][:count]
+
+
+def _load(target: Target) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, name = target.split(":")
+    return getattr(import_module(module), name)
 
 
 _HERE = "unlabel.forget.methods"
@@ -61,42 +100,62 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "erasure",
-            "rewrite the layer that makes the features, in closed form, so that the label is gone from them",
+            "remove the label from the features by rewriting the layer that makes them, in closed form",
             "this project (least-change erasure)",
             f"{_HERE}.erasure:erasure",
+            bill=f"{_HERE}.erasure:bill",
+            ladder=({"strength": 0.25}, {"strength": 1.0}, {"strength": 0.1}, {"rounds": 2}, {"anchor": 3.0}),
         ),
         Method(
             "confusion",
-            "train the features until the original's own reader of the label sees nothing",
-            "this project (frozen-reader confusion)",
+            "train the features until the original's own output row cannot predict the label from them",
+            "this project (frozen-probe confusion)",
             f"{_HERE}.confusion:confusion",
+            ladder=(
+                {"strength": 0.3},
+                {"strength": 3.0},
+                {"lr": 0.02},
+                {"lr": 0.1},
+                {"strength": 3.0, "lr": 0.02},
+            ),
         ),
         Method(
             "weight-filtering",
-            "reset the weights that matter to the label, then fine-tune under a clamp",
+            "reset the weights that matter to the label, then fine-tune with bounds on them",
             "Hossain et al., ECML PKDD 2025, Algorithms 1 and 3",
             f"{_HERE}.weights:weight_filtering",
             rows=True,
+            ladder=({"tau": 3.0}, {"tau": 15.0}, {"lr": 0.02}, {"epsilon": 0.3}, {"direction": "low"}),
         ),
         Method(
             "weight-pruning",
-            "zero, shrink or keep weights by importance to the label, then fine-tune under a clamp",
+            "zero, shrink or keep weights by importance to the label, then fine-tune with bounds on them",
             "Hossain et al., ECML PKDD 2025, Algorithms 2 and 3",
             f"{_HERE}.weights:weight_pruning",
             rows=True,
+            ladder=({"tau": 5.0}, {"tau": 20.0}, {"lr": 0.02}, {"epsilon": 0.3}, {"direction": "low"}),
         ),
         Method(
             "bad-teacher",
-            "learn the label from a network that knows nothing, the others from the original",
+            "imitate an untrained network for the label, and the original for the retained labels",
             "Chundawat et al., AAAI 2023",
             f"{_HERE}.bad_teacher:bad_teacher",
+            bill=f"{_HERE}.bad_teacher:bill",
+            ladder=(
+                {"strength": 0.3},
+                {"strength": 3.0},
+                {"lr": 0.05},
+                {"bad": "prior"},
+                {"strength": 3.0, "lr": 0.05},
+            ),
         ),
         Method(
             "cf-k",
-            "fine-tune the last k layers on the retained labels only; the rest stays as it is",
+            "fine-tune the last k layers on the retained labels only; the other layers stay unchanged",
             "CF-k (Goel et al., 2022)",
             f"{_HERE}.last_layers:cf_k",
             rows=True,
+            ladder=({"lr": 0.05}, {"layers": 6}, {"layers": 6, "lr": 0.05}, {"layers": 1}, {"lr": 0.1}),
         ),
         Method(
             "eu-k",
@@ -104,79 +163,137 @@ METHODS: dict[str, Method] = {
             "EU-k (Goel et al., 2022)",
             f"{_HERE}.last_layers:eu_k",
             rows=True,
+            ladder=({"lr": 0.1}, {"layers": 2}, {"layers": 5}, {"layers": 5, "lr": 0.1}, {"layers": 1}),
         ),
         Method(
             "l1-sparse",
             "fine-tune on the retained labels while an L1 penalty sets weights to zero",
             "Jia et al., NeurIPS 2023",
             f"{_HERE}.l1_sparse:l1_sparse",
+            ladder=(
+                {"gamma": 0.003},
+                {"gamma": 0.03},
+                {"lr": 0.05},
+                {"gamma": 0.03, "lr": 0.05},
+                {"gamma": 0.1},
+            ),
         ),
         Method(
             "leace-head",
-            "hide the label from linear readers of the outputs; the features keep it",
+            "hide the label from linear probes of the outputs; the features keep it",
             "LEACE (Belrose et al., NeurIPS 2023), folded into the head",
             f"{_HERE}.leace:leace_head",
+            bill="unlabel.forget.bill:one_pass",
         ),
         Method(
             "leace-layer",
-            "add a layer that hides the label from linear readers of the features; the network keeps it",
+            "add a layer that hides the label from linear probes of the features; earlier layers keep it",
             "LEACE (Belrose et al., NeurIPS 2023), as a layer before the head",
             f"{_HERE}.leace_layer:leace_layer",
+            bill="unlabel.forget.bill:one_pass",
         ),
         Method(
             "neg-grad",
-            "raise the label's loss up to chance, and look at nothing else",
+            "raise the label's loss up to chance; the retained labels are not trained",
             "NegGrad (Golatkar et al., CVPR 2020)",
             f"{_HERE}.neg_grad:neg_grad",
+            ladder=({"lr": 0.005}, {"lr": 0.05}, {"lr": 0.002}, {"lr": 0.01}, {"chance": "uniform"}),
         ),
         Method(
             "neg-grad-plus",
-            "raise the label's loss up to chance while the retained labels' is lowered",
+            "raise the label's loss up to chance, and lower the loss of the retained labels",
             "NegGrad+ (Kurmanji et al., NeurIPS 2023)",
             f"{_HERE}.neg_grad:neg_grad_plus",
+            ladder=(
+                {"alpha": 0.8},
+                {"alpha": 0.5},
+                {"lr": 0.05},
+                {"alpha": 0.8, "lr": 0.05},
+                {"alpha": 0.5, "lr": 0.05},
+            ),
         ),
         Method(
             "random-label",
-            "train the label on replaced annotations, the others on their true ones",
+            "train the label on replaced annotations, and the retained labels on their true ones",
             "Graves et al., AAAI 2021; Golatkar et al., CVPR 2020",
             f"{_HERE}.random_label:random_label",
+            ladder=(
+                {"weight": 0.3},
+                {"weight": 3.0},
+                {"lr": 0.05},
+                {"target": "bernoulli_half"},
+                {"weight": 3.0, "lr": 0.05},
+            ),
         ),
         Method(
             "salun",
-            "replace the label's annotations, but move only the weights that its gradient points at",
+            "replace the label's annotations, and train only the weights with the largest gradient for it",
             "SalUn (Fan et al., ICLR 2024)",
             f"{_HERE}.salun:salun",
+            ladder=(
+                {"ratio": 0.25},
+                {"ratio": 0.75},
+                {"lr": 0.05},
+                {"weight": 3.0},
+                {"weight": 3.0, "lr": 0.05},
+            ),
         ),
         Method(
             "scrub",
-            "push the label's answer away from the original's up to chance, draw the others back",
+            "move the label's output away from the original's up to chance; keep the retained outputs",
             "SCRUB, SCRUB+R (Kurmanji et al., NeurIPS 2023)",
             f"{_HERE}.scrub:scrub",
+            bill=f"{_HERE}.scrub:bill",
+            sizes=f"{_HERE}.scrub:sizes",
+            ladder=(
+                {"alpha": 0.0},
+                {"lr": 0.05},
+                {"max_steps": 24},
+                {"alpha": 0.0, "lr": 0.05},
+                {"rewind": True},
+            ),
         ),
         Method(
             "ssd",
-            "shrink the weights that matter far more to the label than to the others; no training",
+            "shrink the weights that matter far more to the label than to the retained labels; no training",
             "Selective Synaptic Dampening (Foster et al., AAAI 2024)",
             f"{_HERE}.ssd:ssd",
+            ladder=(
+                {"alpha": 5.0},
+                {"alpha": 2.0},
+                {"alpha": 50.0},
+                {"lam": 0.1},
+                {"alpha": 2.0, "lam": 0.1},
+            ),
         ),
         Method(
             "unsir",
-            "teach the label wrongly on noise that maximises its error, then repair the others",
+            "train the label wrongly on noise that maximises its error, then repair the retained labels",
             "UNSIR (Tarun et al., IEEE TNNLS 2023)",
             f"{_HERE}.unsir:unsir",
+            bill=f"{_HERE}.unsir:bill",
+            sizes=f"{_HERE}.unsir:sizes",
+            ladder=(
+                {"strength": 0.3},
+                {"strength": 3.0},
+                {"lr": 0.05},
+                {"noise_steps": 10},
+                {"penalty": 0.01},
+            ),
         ),
         Method(
             "head-removal",
-            "only make the output constant: the trivial baseline, the network still knows",
+            "only make the output constant: the trivial baseline; the features still contain the label",
             "baseline",
             f"{_HERE}.baselines:head_removal",
         ),
         Method(
             "fine-tune",
-            "train on the retained labels only and hope the label fades",
+            "train on the retained labels only; nothing removes the label on purpose",
             "baseline (Golatkar et al., CVPR 2020)",
             f"{_HERE}.baselines:fine_tune",
             rows=True,
+            ladder=({"lr": 0.02}, {"lr": 0.1}, {"lr": 0.01}, {"lr": 0.2}, {"lr": 0.005}),
         ),
         Method(
             "retrain",
@@ -185,9 +302,27 @@ METHODS: dict[str, Method] = {
             f"{_HERE}.baselines:retrain",
             data="train",
             rows=True,
+            reference=True,
         ),
     )
 }
+
+
+MOST_SETTINGS = 6
+"""Settings that a search may try with one method, its defaults among them."""
+
+
+def methods() -> dict[str, Method]:
+    """Every way to forget, by name: ours, then those of installed packages, which are imported for it.
+
+    Raises:
+        OptionError: An installed package takes a name of ours, or names no method.
+
+    Example:
+        >>> methods()["auto"].alias_of
+        'erasure'
+    """
+    return METHODS | {name: _plugin(point) for name, point in _plugins().items()}
 
 
 def find_method(name: str) -> Method:
@@ -196,13 +331,42 @@ def find_method(name: str) -> Method:
     Raises:
         OptionError: No such method, or a plug-in takes a name of the catalogue.
     """
-    plugins = {point.name: point for point in entry_points(group="unlabel.methods")}
-    clash = sorted({*plugins} & {*METHODS})
-    if clash:
-        raise OptionError(f"a plug-in names its method '{clash[0]}', which unlabel has; rename the plug-in's")
+    plugins = _plugins()
     if name in METHODS:
         return METHODS[name]
     if name in plugins:
-        return Method(name, f"plug-in {plugins[name].value}", "plug-in", plugins[name].value)
-    known = [*METHODS, *plugins]
-    raise OptionError(f"no method '{name}'; expected one of {', '.join(known)}.{suggest(name, known)}")
+        return _plugin(plugins[name])
+    names = [*METHODS, *plugins]
+    raise OptionError(f"no method '{name}'; expected one of {', '.join(names)}.{suggest(name, names)}")
+
+
+def plugin_names() -> dict[str, str]:
+    """The methods of installed packages and where they are, without importing them."""
+    return {name: f"plug-in {point.value}" for name, point in _plugins().items()}
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    plugins = {point.name: point for point in entry_points(group="unlabel.methods")}
+    if clash := sorted({*plugins} & {*METHODS}):
+        raise OptionError(f"a plug-in names its method '{clash[0]}', which unlabel has; rename the plug-in's")
+    return plugins
+
+
+def _plugin(point: EntryPoint) -> Method:
+    """The row of an installed package's method; of a bare function, its docstring's first line."""
+    try:
+        item = point.load()
+    except Exception as error:  # whatever a stranger's module raises when it is imported
+        raise OptionError(
+            f"the plug-in '{point.name}' cannot be loaded from {point.value}"
+            f" ({type(error).__name__}: {error}); repair or uninstall the package that brings it"
+        ) from error
+    if isinstance(item, Method):
+        return replace(item, name=point.name)
+    if not callable(item):
+        raise OptionError(
+            f"the plug-in '{point.name}' names {point.value}, a {type(item).__name__}; expected a function"
+            " that returns an unlearner, or a Method"
+        )
+    summary = (inspect.getdoc(item) or f"plug-in {point.value}").splitlines()[0].rstrip(".")
+    return Method(point.name, summary, "plug-in", item)

@@ -1,14 +1,18 @@
 """The bad teacher: the forgotten labels are learnt from a network that knows nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
+from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.distill import (
     Constant,
     Network,
@@ -22,8 +26,6 @@ from unlabel.forget.distill import (
 from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.repair import Aim, brief, guarded, held_rows
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Bad = Literal["random_init", "prior"]
 
@@ -94,17 +96,19 @@ class TwoTeachers:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         # the student last: what its backward pass needs is then still in the cache
         good, bad, student = self.good(batch), self.bad(batch), model(batch.image)
-        gone, kept = list(self.forget), list(self.retain)
+        gone, retained = list(self.forget), list(self.retain)
         if self.exclusive:
-            live = [*gone, *kept]
-            own = (batch.target[:, gone] == 1).any(1)
-            teacher = torch.where(own[:, None], bad, good)
-            found = class_kl(student[:, live], teacher[:, live], self.temperature)
-            return torch.where(own, self.strength * found, found)
-        live = [*gone, *kept]
-        teacher = torch.cat([bad[:, gone], good[:, kept]], 1)
-        found = bernoulli_kl(student[:, live], teacher, self.temperature)
-        return (self.strength * found[:, : len(gone)].sum(1) + found[:, len(gone) :].sum(1)) / len(live)
+            live = [*gone, *retained]
+            forgotten = (batch.target[:, gone] == 1).any(1)
+            teacher = torch.where(forgotten[:, None], bad, good)
+            divergence = class_kl(student[:, live], teacher[:, live], self.temperature)
+            return torch.where(forgotten, self.strength * divergence, divergence)
+        live = [*gone, *retained]
+        teacher = torch.cat([bad[:, gone], good[:, retained]], 1)
+        divergence = bernoulli_kl(student[:, live], teacher, self.temperature)
+        return (self.strength * divergence[:, : len(gone)].sum(1) + divergence[:, len(gone) :].sum(1)) / len(
+            live
+        )
 
 
 @dataclass(frozen=True)
@@ -164,3 +168,10 @@ def _two_teachers(
     forget, retain = request.columns, request.retained_columns
     objective = TwoTeachers(Network(original), nothing, forget, retain, strength, temperature, data.exclusive)
     return Aim(objective, data)
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Every image is shown to the student and the good teacher; a random teacher is asked once an image."""
+    shown = options["steps"] * budget.batch_size
+    asked = min(shown, budget.images) if options["bad"] == "random_init" else 0
+    return Bill(options["steps"], 2 * shown + asked + budget.guard)

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.recipe import Blueprint
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import OptionError
-from unlabel.forget.parts import retain_part
+from unlabel.forget.halves import retain_part
 from unlabel.forget.pipeline import Pipeline, Unlearner, Work
 from unlabel.forget.repair import Train, retained_loss
-from unlabel.recipe import Blueprint
-from unlabel.request import Request
-from unlabel.training import train
+from unlabel.training.fit import train
 
 
 def head_removal() -> Unlearner:

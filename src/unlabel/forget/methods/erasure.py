@@ -2,25 +2,28 @@
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError
-from unlabel.forget.final import LOOK, Reading, edit_layer, final_layer, read_layer
+from unlabel.forget.bill import Bill, Budget
+from unlabel.forget.feature_layer import LOOK, Reading, edit_layer, final_layer, read_layer
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.refit import refit_rows
 from unlabel.forget.residual import residuals
 from unlabel.models.head import find_head
-from unlabel.randomness import uniform
-from unlabel.request import Request
 
 Floats = NDArray[np.float64]
 SHRINK = 1e-2  # of the features' mean variance, added to each: 128 features and some 500 images
@@ -36,11 +39,11 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
 
     1. ``r``: the label's annotations, less what the retained annotations and, by ``strength``, the retained
        outputs tell of them (`forget.residual`). Only this is to go.
-    2. ``s = U' S h``, the optimal linear reader of r in the features (S the inverse root of their covariance,
-       U the directions of ``S Cov(h, r)``), and ``a = S^-1 U``: without ``a s`` no linear reader of h finds
+    2. ``s = U' S h``, the optimal linear probe of r in the features (S the inverse root of their covariance,
+       U the directions of ``S Cov(h, r)``), and ``a = S^-1 U``: without ``a s`` no linear probe of h finds
        r, and no smaller change in units of the covariance would do (LEACE).
     3. ``W <- W - (a / gain) w'``, with ``w`` the ridge regression of s on what the layer reads, and the gain
-       of each channel the slope of its feature (`forget.final`): one rank-one edit a label.
+       of each channel the slope of its feature (`forget.feature_layer`): one rank-one edit a label.
 
     Of a LayerNorm, GroupNorm or RMSNorm behind that layer, the mean and the spread are held constant in the
     gain (`forget.norms`). The next round meets new images, so that what it corrects was not fitted to them.
@@ -51,7 +54,7 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
 
     Labels forgotten earlier are erased again. Of exclusive classes the output rows stay as they are.
 
-    How far it goes: the features and all outputs forget, for linear readers and others (measured in
+    How far it goes: the features and all outputs forget, for linear probes and others (measured in
     docs/results/auto.md). Layers further down keep what they knew: whoever trains the network on, or reads it
     there, can find the label again; claim C4 of the standard audit says how far.
 
@@ -84,7 +87,7 @@ class Erasure:
         except np.linalg.LinAlgError as error:
             raise MethodError(
                 f"the features of this model give equations without a solution ({error}); are some weights"
-                " huge, or a layer dead? Use more images (--images), a larger --anchor, or another method"
+                " huge, or a layer constant? Use more images (--images), a larger --anchor, or another method"
             ) from error
 
     def _edited(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
@@ -94,11 +97,11 @@ class Erasure:
         edited.requires_grad_(False)
         _, head = find_head(edited, len(request.labels))
         refits = self.anchor > 0 and not data.exclusive and {id(head.weight), id(head.bias)} <= free
-        parts = shares(data, self.rounds + refits, run.seed)
+        samples = shares(data, self.rounds + refits, run.seed)
         look = batch_of(data, range(LOOK), run.device).image
         layer, norm = final_layer(edited, len(request.labels), look, free)
         rows = head.weight[list(request.retained_columns)].detach().double().cpu().numpy()
-        for part in parts[: self.rounds]:
+        for part in samples[: self.rounds]:
             reading = read_layer(edited, layer, part, run)
             _check_reading(reading)
             wanted = residuals(
@@ -114,7 +117,7 @@ class Erasure:
                     head.bias.sub_(head.weight @ torch.as_tensor(left).to(head.weight))
         edit = time.perf_counter()
         if refits:
-            refit_rows(edited, request.retained_columns, parts[-1], run, self.anchor)
+            refit_rows(edited, request.retained_columns, samples[-1], run, self.anchor)
         for parameter in edited.parameters():
             parameter.requires_grad_(id(parameter) in free)
         seconds = {"edit": edit - started, "refit": time.perf_counter() - edit}
@@ -135,7 +138,7 @@ def _check_reading(reading: Reading) -> None:
     if not np.ptp(reading.features, axis=0).any():
         raise MethodError(
             f"all {features:,} features of this model are the same for every image, so no label is in them"
-            " and there is nothing to erase; is it trained, or is a layer dead?"
+            " and there is nothing to erase; is it trained, or is a layer constant?"
         )
 
 
@@ -188,13 +191,18 @@ def ridge(x: Floats, y: Floats) -> Floats:
     left, size, right = np.linalg.svd(x, full_matrices=False)
     unit = max(float((size**2).sum()) / x.shape[1], 1e-30)
     inside = left.T @ y
-    best, found = np.inf, np.zeros((x.shape[1], y.shape[1]))
+    best, weights = np.inf, np.zeros((x.shape[1], y.shape[1]))
     for penalty in PENALTIES * unit:
         shrink = size**2 / (size**2 + penalty)
-        own = np.minimum(
+        leverage = np.minimum(
             (left**2 * shrink).sum(1), 1 - 1e-9
         )  # of each prediction, the share of its own image
-        error = float((((y - left @ (shrink[:, None] * inside)) / (1 - own)[:, None]) ** 2).sum())
+        error = float((((y - left @ (shrink[:, None] * inside)) / (1 - leverage)[:, None]) ** 2).sum())
         if error < best:
-            best, found = error, right.T @ ((size / (size**2 + penalty))[:, None] * inside)
-    return found
+            best, weights = error, right.T @ ((size / (size**2 + penalty))[:, None] * inside)
+    return weights
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Every calibration image once, and a few to see in which order the layers are used."""
+    return Bill(0, budget.images + LOOK)

@@ -7,14 +7,14 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.gradients import trainable
 from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner, Work
 from unlabel.forget.repair import brief, held_rows, retained_loss
-from unlabel.recipe import History
-from unlabel.request import Request
 
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
@@ -76,7 +76,7 @@ class Sparse:
         run: Run,
     ) -> History:
         """Fine-tuning with the proximal step; the rows of forgotten labels are put back after it."""
-        objective, kept, read = retained_loss(original, request, data, run)
+        objective, retained, read = retained_loss(original, request, data, run)
         zeros = {name: model.get_parameter(name).detach() == 0 for name in penalised(model)}
         until = max(1, round(self.part * self.steps))
         shrink = Shrink(zeros, self.gamma, until, self.keep_zeros)
@@ -84,7 +84,7 @@ class Sparse:
         return brief(
             model,
             objective,
-            kept,
+            retained,
             run,
             steps=self.steps,
             lr=self.lr,

@@ -5,16 +5,16 @@ from typing import Literal
 
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.fresh import copy_rows, reinitialise
 from unlabel.forget.methods.ranges import check_schedule, in_range
-from unlabel.forget.phases import only
+from unlabel.forget.phases import training_only
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.repair import brief, held_rows, retained_loss
 from unlabel.models.head import find_head
-from unlabel.recipe import History
-from unlabel.request import Request
 
 Renewed = Literal["nothing", "rows", "layers"]
 
@@ -109,11 +109,11 @@ class LastLayers:
         renewed = {"nothing": [], "rows": heads, "layers": names}[self.renewed]
         reinitialise(model, renewed, run.seed)
         copy_rows(head, find_head(original, outputs)[1], others if self.renewed == "rows" else earlier)
-        objective, kept, read = retained_loss(original, request, data, run)
+        objective, retained, read = retained_loss(original, request, data, run)
         after = [held_rows(model, request)]
-        with only(model, names):
+        with training_only(model, names):
             return brief(
-                model, objective, kept, run, steps=self.steps, lr=self.lr, after=after, images_read=read
+                model, objective, retained, run, steps=self.steps, lr=self.lr, after=after, images_read=read
             )
 
 
@@ -128,7 +128,7 @@ def tail(model: nn.Module, k: int) -> list[str]:
         ['0', '1', '2', '3']
     """
     named = list(model.named_modules())
-    layers = [place for place, (_, module) in enumerate(named) if isinstance(module, _LAYERS)]
+    layers = [position for position, (_, module) in enumerate(named) if isinstance(module, _LAYERS)]
     start = layers[-k] if k <= len(layers) else 0
     return [
         name

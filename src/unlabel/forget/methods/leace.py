@@ -1,34 +1,24 @@
-"""LEACE: in closed form, no linear reader finds the label. At the head; `leace_layer` is for the features."""
+"""LEACE: in closed form, no linear probe finds the label. At the head; `leace_layer` is for the features."""
 
 import copy
 import time
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import MethodError
+from unlabel.forget.leace import Eraser, bill_of, read, say_bill
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.forget.ranking import aucs
-from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.features import PENULTIMATE
 from unlabel.models.head import find_head
-from unlabel.request import Request
 
-FLOOR = 1e-8  # of the largest variance
-ROUNDING = 1e-14  # of the largest squared mean: the variance of rounding in float32
-NOTHING = 1e-7  # a covariance with a label this many deviations long is rounding
-SAME = 1e-12  # squared sine between the directions of two labels, less than one image in a million makes it
 SCOPE = (
-    "no affine reader of the outputs beats a constant in expectation over the calibration images, for any"
-    " convex loss; readers that are not affine, and all readers of the features, are outside it"
+    "no affine probe of the outputs beats a constant in expectation over the calibration images, for any"
+    " convex loss; probes that are not affine, and all probes of the features, are not covered"
 )
-_AT_ONCE = 4096  # images whose features are held in float64 together
 
 
 def leace_head() -> Unlearner:
@@ -40,8 +30,8 @@ def leace_head() -> Unlearner:
     Sigma. It is folded into the head's rows, ``W <- W P`` and ``b <- b + W (mean - P mean)``. One pass over
     the calibration images, no training.
 
-    How far it goes: no *linear* reader of what the head reads can tell the label on the images it was fitted
-    on; a non-linear reader of the features still finds it. The features themselves are unchanged, bit for
+    How far it goes: no *linear* probe of what the head reads can tell the label on the images it was fitted
+    on; a non-linear probe of the features still finds it. The features themselves are unchanged, bit for
     bit, so that any probe of them, a linear one too, finds the label as before. It is a control for attacks
     on the outputs, and an upper bound for what editing the head alone can do. For the features, leace-layer
     adds a layer: they come out of an activation, so that no weight is there to take the eraser up.
@@ -61,14 +51,14 @@ def leace_head() -> Unlearner:
 def erase_at_head(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
     """The unlearner of `leace_head`."""
     started = time.perf_counter()
-    seen = read(model, data, run)
-    features = seen.features[PENULTIMATE]
+    answers = read(model, data, run)
+    features = answers.features[PENULTIMATE]
     eraser = Eraser.fit(features, data.target[:, list(request.columns)])
     edited = copy.deepcopy(model)
     _, head = find_head(edited, len(request.labels))
     live = [column for column, name in enumerate(request.labels) if name not in request.forgotten]
     weight, bias = eraser.fold(*(value.detach().double().cpu().numpy() for value in (head.weight, head.bias)))
-    bill = bill_of(seen.logits, features.astype(np.float64) @ weight.T + bias, data, request)
+    bill = bill_of(answers.logits, features.astype(np.float64) @ weight.T + bias, data, request)
     say_bill(bill, SCOPE, run)
     with torch.no_grad():
         head.weight[live] = torch.from_numpy(weight[live]).to(head.weight)
@@ -76,121 +66,3 @@ def erase_at_head(model: nn.Module, request: Request, data: Dataset, run: Run) -
     return Work(
         edited, images_scored=len(data), seconds={"erase": time.perf_counter() - started}, settings=bill
     )
-
-
-def read(model: nn.Module, data: Dataset, run: Run) -> Outputs:
-    """What a model says of the calibration images, all of it finite."""
-    seen = outputs(model, data, run)
-    if not np.isfinite(seen.features[PENULTIMATE]).all():
-        raise MethodError("the model's features are NaN or infinite on some images; is the model trained?")
-    return seen
-
-
-@dataclass(frozen=True)
-class Eraser:
-    """The affine map ``x -> x - out (into x - level)`` in float64.
-
-    Args:
-        out, into: Of as many directions as the labels have that are not one another's.
-        level: ``into mean``, so that the mean of the features stays.
-    """
-
-    out: Float[NDArray[np.float64], "feature rank"]
-    into: Float[NDArray[np.float64], "rank feature"]
-    level: Float[NDArray[np.float64], " rank"]
-
-    @classmethod
-    def fit(cls, features: NDArray[np.floating], target: NDArray[np.integer]) -> "Eraser":
-        """The least-squares eraser of some labels from features.
-
-        P C = 0 whatever stands for Sigma, as long as it has an inverse: so the floor under the variances
-        costs nothing of the guarantee, and keeps features that never vary out of the inverse.
-
-        Args:
-            features: (image, feature).
-            target: (image, label) to erase: 1 present, 0 absent, -1 unknown.
-        """
-        mean = features.mean(0, dtype=np.float64)
-        size = features.shape[1]
-        square, across = np.zeros((size, size)), np.zeros((size, target.shape[1]))
-        known = (target >= 0).astype(np.float64)
-        # centred twice: on all images, and each label on those where it is known
-        share = (known * (target == 1)).sum(0) / known.sum(0).clip(min=1)
-        for start in range(0, len(features), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            centred = features[part].astype(np.float64) - mean
-            square += centred.T @ centred
-            across += centred.T @ (known[part] * ((target[part] == 1) - share))
-        across /= known.sum(0).clip(min=1)
-        values, vectors = np.linalg.eigh(square / len(features))
-        least = max(FLOOR * values[-1], ROUNDING * np.square(mean).max(), np.finfo(np.float32).tiny)
-        values = np.maximum(values, least)
-        inverse = (vectors / values) @ vectors.T
-        lengths = np.sqrt(np.maximum((across * (inverse @ across)).sum(0), 0.0))
-        across = np.where(lengths > NOTHING, across / np.maximum(lengths, NOTHING), 0.0)
-        squares, turned = np.linalg.eigh(across.T @ inverse @ across)
-        # two labels that are one, to rounding, have one direction: the other would be noise
-        own = squares > max(SAME * squares[-1], 0.0)
-        turned = turned[:, own] / np.sqrt(squares[own])
-        into = (across @ turned).T @ inverse
-        return cls(across @ turned, into, into @ mean)
-
-    def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The features (image, feature) without the labels."""
-        wide = features.astype(np.float64)
-        return wide - (wide @ self.into.T - self.level) @ self.out.T
-
-    def fold(
-        self, weight: NDArray[np.float64], bias: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weight and bias with which a linear layer reads features as the given ones read erased features."""
-        return weight - weight @ self.out @ self.into, bias + weight @ (self.out @ self.level)
-
-
-def bill_of(
-    before: NDArray[np.floating], after: NDArray[np.floating], data: Dataset, request: Request
-) -> dict[str, Any]:
-    """What erasing costs the retained labels on these images.
-
-    Args:
-        before, after: Logits (image, label).
-        data: Their annotations.
-        request: Says which labels are retained.
-
-    Returns:
-        ``removed_variance``: of each retained label's logit, the share of its variance that is gone. It is
-        the squared correlation of the logit with the score that linear discriminant analysis gives the
-        forgotten label; with several labels, the share that their scores explain together.
-        ``retained_auc_lost`` and ``retained_auc_lost_most``: on average and at most, None where no retained
-        label varies; ``retained_label_hit``: the label that loses most.
-    """
-    columns = list(request.retained_columns)
-    spread = before[:, columns].var(0, dtype=np.float64)
-    left = after[:, columns].var(0, dtype=np.float64)
-    gone = np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1.0), 0.0)
-    known, kept = (np.array(aucs(logits, data, columns)) for logits in (before, after))
-    fall = known - kept
-    worst = None if np.isnan(fall).all() else int(np.nanargmax(fall))
-    return {
-        "removed_variance": dict(zip(request.retained, gone.tolist(), strict=True)),
-        "retained_auc_lost": None if worst is None else float(np.nanmean(fall)),
-        "retained_auc_lost_most": None if worst is None else float(fall[worst]),
-        "retained_label_hit": None if worst is None else request.retained[worst],
-    }
-
-
-def say_bill(bill: dict[str, Any], scope: str, run: Run) -> None:
-    """Tells what will be paid, and for what, before it is."""
-    gone: dict[str, float] = bill["removed_variance"]
-    most = max(gone, key=lambda name: gone[name])
-    run.log.say(
-        f"the bill: {100 * gone[most]:.1f} % of the variance of the output for {most} goes, on average"
-        f" {100 * sum(gone.values()) / len(gone):.1f} % of a retained output's"
-    )
-    if bill["retained_label_hit"] is not None:
-        run.log.say(
-            f"the bill: {bill['retained_label_hit']} loses {bill['retained_auc_lost_most']:.4f} AUC on these"
-            f" images, a retained label {bill['retained_auc_lost']:.4f} on average"
-        )
-    bill["scope"] = scope
-    run.log.say(f"scope: {scope}")

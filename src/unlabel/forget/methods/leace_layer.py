@@ -1,31 +1,17 @@
-"""LEACE as a layer: in closed form, no linear reader of the features finds the label."""
+"""LEACE as a layer: in closed form, no linear probe of the features finds the label."""
 
 import copy
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.forget.methods.leace import Eraser, bill_of, read, say_bill
+from unlabel.forget.eraser_layer import erase
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.models.eraser import Erase, eraser_of, insert_eraser
-from unlabel.models.features import PENULTIMATE
-from unlabel.models.head import find_head
-from unlabel.request import Request
-
-SCOPE = (
-    "no affine reader of the features that the head reads, nor of the outputs, beats a constant in"
-    " expectation over the calibration images, for any convex loss; readers that are not affine, and all"
-    " readers of earlier layers, are outside it"
-)
 
 
 def leace_layer(*, rare: float = 0.01) -> Unlearner:
@@ -46,7 +32,7 @@ def leace_layer(*, rare: float = 0.01) -> Unlearner:
     the network's own, which a network without the layer refuses to load; ONNX holds it as part of the graph.
 
     Differs from the paper: see leace-head; and units of the features that are not 0 in fewer images than a
-    given share are set to 0 first. What so few images show weighs nothing in a covariance, while a reader
+    given share are set to 0 first. What so few images show weighs nothing in a covariance, while a probe
     may live on it.
 
     Args:
@@ -71,58 +57,3 @@ class EraseInFeatures:
         bill = erase(edited, request.forget, request, data, run, self.rare)
         seconds = {"erase": time.perf_counter() - started}
         return Work(edited, images_scored=len(data), seconds=seconds, settings=bill)
-
-
-def erase(
-    model: nn.Module, labels: Sequence[str], request: Request, data: Dataset, run: Run, rare: float
-) -> dict[str, Any]:
-    """Adds the layer that takes labels out of a model's features, in place; tells the bill before.
-
-    Returns:
-        The bill, see `leace.bill_of`.
-    """
-    seen = read(model, data, run)
-    features = seen.features[PENULTIMATE]
-    silent = np.flatnonzero((features != 0).mean(0) < rare)
-    quiet = features.copy()
-    quiet[:, silent] = 0.0
-    eraser = Eraser.fit(quiet, data.target[:, [request.labels.index(name) for name in labels]])
-    _, head = find_head(model, len(request.labels))
-    weight, bias = (value.detach().double().cpu().numpy() for value in (head.weight, head.bias))
-    bill = bill_of(seen.logits, eraser(quiet) @ weight.T + bias, data, request)
-    bill["silenced_units"] = len(silent)
-    say_bill(bill, SCOPE, run)
-    layer = layer_of(eraser, silent, labels)
-    if layer.rank:  # without a direction there is nothing to add
-        insert_eraser(model, len(request.labels), layer)
-    return bill
-
-
-def layer_of(eraser: Eraser, silent: NDArray[np.integer], labels: Sequence[str]) -> Erase:
-    """The layer that sets some units to 0, then erases."""
-    alone = torch.eye(len(eraser.out), dtype=torch.float64)[silent]
-    out, into, level = (torch.from_numpy(value) for value in (eraser.out, eraser.into, eraser.level))
-    return Erase(alone.T, alone, torch.zeros(len(silent))).then(Erase(out, into, level, labels))
-
-
-def erase_again(
-    model: nn.Module, original: nn.Module, request: Request, data: Dataset, run: Run
-) -> dict[str, Any] | None:
-    """Keeps the promise of an earlier leace-layer after a later method has moved the features, in place.
-
-    The layer is right for the features that it was fitted to. Where they have changed, the labels of earlier
-    requests that it took out are taken out of the new ones, too; their annotations are used for that, and in
-    no other way.
-
-    Returns:
-        The bill, or None where nothing had to be done.
-    """
-    layer = eraser_of(model)
-    labels = [name for name in request.forgotten if layer and name in layer.labels]
-    head, _ = find_head(model, len(request.labels))
-    before = original.state_dict()
-    below = [name for name in before if not name.startswith(f"{head}.")]
-    after = model.state_dict()
-    if not labels or all(torch.equal(before[name], after[name]) for name in below):
-        return None
-    return erase(model, labels, request, data, run, 0.0)

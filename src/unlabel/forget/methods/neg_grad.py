@@ -10,15 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
+from unlabel.forget.halves import whole_part
 from unlabel.forget.methods.ranges import check_schedule, in_range
-from unlabel.forget.parts import whole_part
 from unlabel.forget.pipeline import Pipeline, Unlearner
 from unlabel.forget.repair import Aim, Train
-from unlabel.loss import loss_of
-from unlabel.request import Request
 
 Chance = Literal["prior", "uniform"]
 
@@ -113,15 +113,15 @@ class Ceiling:
         self, logits: Float[Tensor, "batch label"], target: Int[Tensor, "batch label"]
     ) -> Float[Tensor, " batch"]:
         """One loss a sample, the mean over its annotations of the forgotten columns."""
-        own = target[:, list(self.forget)]
+        answers = target[:, list(self.forget)]
         if self.exclusive:
             places = [self.live.index(column) for column in self.forget]
             loss = -logits[:, list(self.live)].float().log_softmax(1)[:, places]
-            counted = own == 1
+            counted = answers == 1
         else:
-            loss = bce(logits[:, list(self.forget)].float(), own.clamp(min=0).float(), reduction="none")
-            counted = own >= 0
-        most = torch.where(own == 1, self.present, self.absent)
+            loss = bce(logits[:, list(self.forget)].float(), answers.clamp(min=0).float(), reduction="none")
+            counted = answers >= 0
+        most = torch.where(answers == 1, self.present, self.absent)
         loss = torch.where(loss >= most, most, loss)  # so written, NaN stays NaN and stops the training
         return torch.where(counted, loss, 0.0).sum(1) / counted.sum(1).clamp(min=1)
 
@@ -145,8 +145,8 @@ class Difference:
         raised = (1 - self.alpha) * self.forgotten(logits, batch.target)
         if self.alpha == 0:  # an infinite loss of what does not count would still be NaN
             return -raised
-        kept = loss_of(exclusive=self.forgotten.exclusive)(logits, batch.target, self.retain)
-        return self.alpha * kept - raised
+        retained = loss_of(exclusive=self.forgotten.exclusive)(logits, batch.target, self.retain)
+        return self.alpha * retained - raised
 
 
 def difference(
@@ -161,8 +161,8 @@ def difference(
     """`Difference` on all images; of exclusive classes, on those that have a part in it."""
     live = whole_part(data, request).columns
     images = data.answerable(live)
-    found = [ceilings(images, column, chance, len(live)) for column in request.columns]
-    most = torch.tensor(found, device=run.device) if bounded else torch.full((len(found), 2), float("inf"))
+    limits = [ceilings(images, column, chance, len(live)) for column in request.columns]
+    most = torch.tensor(limits, device=run.device) if bounded else torch.full((len(limits), 2), float("inf"))
     present, absent = most.to(run.device).unbind(1)
     forgotten = Ceiling(request.columns, live, present, absent, data.exclusive)
     shown = images.answerable(request.columns) if alpha == 0 else images

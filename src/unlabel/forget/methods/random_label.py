@@ -5,16 +5,16 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
+from unlabel.forget.halves import whole_part
 from unlabel.forget.methods.ranges import check_schedule, in_range
-from unlabel.forget.parts import whole_part
 from unlabel.forget.pipeline import Pipeline, Unlearner
 from unlabel.forget.repair import Aim, Train
 from unlabel.forget.targets import Replaced, Replacement, replaced
-from unlabel.loss import loss_of
-from unlabel.request import Request
 
 
 def random_label(
@@ -65,8 +65,8 @@ class Relabelled:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         logits = model(batch.image)
-        kept = loss_of(exclusive=self.replacements.exclusive)(logits, batch.target, self.retain)
-        return kept + self.weight * self.replacements.loss(logits, batch)
+        retained = loss_of(exclusive=self.replacements.exclusive)(logits, batch.target, self.retain)
+        return retained + self.weight * self.replacements.loss(logits, batch)
 
 
 def relabelling(

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from unlabel.errors import OptionError
+from unlabel.core.errors import OptionError
 
 MOST = 1e12
 """Past it no option of any method means more, and squares and exponentials begin to overflow."""
@@ -17,8 +17,8 @@ def in_range(name: str, value: float, low: float, high: float = MOST, *, above: 
     if (value > low if above else value >= low) and value <= high:  # NaN is neither
         return
     least = f"more than {low:g}" if above else f"{low:g} or more"
-    found = value if isinstance(value, float) else Decimal(value)  # of a whole number of any length
-    raise OptionError(f"--{name.replace('_', '-')} is {found:g}; expected {least}, {high:,.15g} at most")
+    number = value if isinstance(value, float) else Decimal(value)  # of a whole number of any length
+    raise OptionError(f"--{name.replace('_', '-')} is {number:g}; expected {least}, {high:,.15g} at most")
 
 
 def check_schedule(steps: int, lr: float) -> None:

@@ -4,18 +4,18 @@ from functools import partial
 
 from torch import nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.forget.gradients import Moment, Named, moments
+from unlabel.forget.halves import forget_part
 from unlabel.forget.methods.random_label import relabelling
 from unlabel.forget.methods.ranges import check_schedule, in_range
-from unlabel.forget.parts import forget_part
 from unlabel.forget.pipeline import Pipeline, Unlearner
 from unlabel.forget.repair import Train
 from unlabel.forget.select import Share
 from unlabel.forget.targets import Replacement
 from unlabel.forget.tasks import Task
-from unlabel.request import Request
 
 
 def salun(

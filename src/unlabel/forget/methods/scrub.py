@@ -1,29 +1,31 @@
 """SCRUB: push the student's answer away from the teacher's, then draw the others back to it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
+from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.distill import Network, Teacher, bernoulli_kl, divergence
+from unlabel.forget.halves import forget_part, retain_part
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.parts import forget_part, retain_part
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.ranking import aucs
 from unlabel.forget.repair import Aim, Guarded, brief, guarded, held_rows
 from unlabel.forget.tasks import Task
-from unlabel.loss import loss_of
 from unlabel.models.features import outputs
-from unlabel.recipe import History
-from unlabel.request import Request
 
 TILT = 0.1  # of the pull towards chance; the divergence's own is up to 1
 
@@ -164,16 +166,16 @@ class Scrub:
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         student, teacher = copy.deepcopy(model), Network(model)
-        (gone, columns), (kept, retained) = forget_part(data, request), retain_part(data, request)
+        (gone, columns), (retained_data, retained) = forget_part(data, request), retain_part(data, request)
         if data.exclusive:  # the images of the classes; a label is on or off in every image
             gone = gone.take((gone.target[:, list(columns)] == 1).any(1))
         chance = torch.tensor([_log_odds(data.prior(column)) for column in columns]).to(run.device)
         away = Away(teacher, columns, chance, self.temperature, data.exclusive)
         near = Near(teacher, retained, self.gamma, self.alpha, self.temperature, data.exclusive)
         # what earlier requests removed must not come back, in either pass
-        near, kept, read = guarded(Aim(near, kept), model, request, data, run)
+        near, retained_data, read = guarded(Aim(near, retained_data), model, request, data, run)
         if isinstance(near, Guarded):
-            away = Guarded(away, near.readers, near.strength)
+            away = Guarded(away, near.probes, near.strength)
         passes: list[History] = []
         taught = 0
         best, chosen, state = float("inf"), self.rounds, student.state_dict()
@@ -196,7 +198,7 @@ class Scrub:
                 brief(
                     student,
                     near,
-                    kept,
+                    retained_data,
                     phase(run, f"scrub/min/{number}"),
                     steps=self.min_steps,
                     lr=self.lr,
@@ -206,9 +208,9 @@ class Scrub:
             )
             taught += passes[-1].images_processed if self.alpha > 0 else 0
             if self.rewind:
-                found = from_chance(student, data, columns, run)
-                if found < best:
-                    best, chosen, state = found, number, copy.deepcopy(student.state_dict())
+                distance = from_chance(student, data, columns, run)
+                if distance < best:
+                    best, chosen, state = distance, number, copy.deepcopy(student.state_dict())
         if self.rewind:
             student.load_state_dict(state)
         history = joined(passes, others=taught + read)
@@ -223,9 +225,27 @@ class Scrub:
 
 def from_chance(model: nn.Module, data: Dataset, columns: Sequence[int], run: Run) -> float:
     """Mean distance of the labels' own AUC on these images from 0.5."""
-    found = aucs(outputs(model, data, run, stage="choose").logits, data, columns)
-    return float(np.mean(np.abs(np.array(found) - 0.5)))
+    areas = aucs(outputs(model, data, run, stage="choose").logits, data, columns)
+    return float(np.mean(np.abs(np.array(areas) - 0.5)))
 
 
 def _log_odds(prior: float) -> float:
     return log(prior / (1 - prior))
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Ascents, then descents; a step with a teacher counts its images twice, and rewinding reads all."""
+    pushes = min(options["ascents"], options["rounds"]) * options["max_steps"]
+    steps = pushes + options["rounds"] * options["min_steps"]
+    taught = steps if options["alpha"] > 0 else pushes
+    read = options["rounds"] * budget.images if options["rewind"] else 0
+    return Bill(steps, (steps + taught) * budget.batch_size + read + budget.guard)
+
+
+def sizes(options: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """So many steps in all, ascents and descents in the proportion that the options have."""
+    rounds = options["rounds"]
+    ascents = min(options["ascents"], rounds)
+    whole = ascents * options["max_steps"] + rounds * options["min_steps"]
+    most = max(1, steps * options["max_steps"] // whole)
+    return {"max_steps": most, "min_steps": max(0, steps - ascents * most) // rounds}

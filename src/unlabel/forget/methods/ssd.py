@@ -7,16 +7,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.errors import EmptySelection
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
-from unlabel.errors import EmptySelection
 from unlabel.forget.gradients import Moment, Named
+from unlabel.forget.halves import forget_part, retain_part, whole_part
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.parts import forget_part, retain_part, whole_part
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.score import measured, unit_mean
 from unlabel.forget.tasks import Task
-from unlabel.request import Request
 
 Reference = Literal["retain", "full"]
 
@@ -76,13 +76,13 @@ class Importance:
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Named:
         forget = forget_part(data, request)
         other = (retain_part if self.reference == "retain" else whole_part)(data, request)
-        label, rest = Task(request.columns, data.exclusive, alone=True), Task(other.columns, data.exclusive)
+        label, others = Task(request.columns, data.exclusive, alone=True), Task(other.columns, data.exclusive)
         wanted = [
             (forget.data, Moment(label.loss, square=True)),
-            (other.data, Moment(rest.loss, square=True)),
+            (other.data, Moment(others.loss, square=True)),
         ]
-        own, against = measured(model, run, wanted, exact=self.exact)
-        for whose, importance in (("forgotten", own), ("reference", against)):
+        forgotten, against = measured(model, run, wanted, exact=self.exact)
+        for whose, importance in (("forgotten", forgotten), ("reference", against)):
             total = sum(float(value.sum()) for value in importance.values())
             if not (isfinite(total) and total > 0):
                 raise EmptySelection(
@@ -90,8 +90,8 @@ class Importance:
                     " finite and not 0 everywhere: is the model trained?"
                 )
         if self.normalise:
-            own, against = unit_mean(own), unit_mean(against)
-        return {name: quotient(against[name], value) for name, value in own.items()}
+            forgotten, against = unit_mean(forgotten), unit_mean(against)
+        return {name: quotient(against[name], value) for name, value in forgotten.items()}
 
 
 def quotient(above: Tensor, below: Tensor) -> Tensor:

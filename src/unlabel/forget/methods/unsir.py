@@ -1,26 +1,29 @@
 """UNSIR: impair the label with noise that is made to be wrong about it, then repair the others."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unlabel import engine
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.randomness import normal, uniform
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
+from unlabel.forget.bill import Bill, Budget
+from unlabel.forget.halves import retain_part
 from unlabel.forget.methods.ranges import in_range
-from unlabel.forget.parts import retain_part
-from unlabel.forget.phases import joined, norms, phase, still
+from unlabel.forget.phases import in_eval_mode, joined, norms, phase
 from unlabel.forget.pipeline import Bands, Pipeline, Unlearner
 from unlabel.forget.repair import brief, held_rows, retained_loss
 from unlabel.forget.tasks import Task
-from unlabel.loss import loss_of
-from unlabel.randomness import normal, uniform
-from unlabel.recipe import History
-from unlabel.request import Request
 
 
 def unsir(
@@ -102,7 +105,7 @@ class Banks:
         start, target = self.start(request, data, run.seed)
         low, high = shown_range(data)
         low, high = low.to(run.device), high.to(run.device)
-        found = torch.zeros_like(start).to(run.device)
+        learnt = torch.zeros_like(start).to(run.device)
         chunks = torch.arange(len(start)).split(run.micro_batch)
         for chunk in chunks[run.rank :: run.world]:
             wrong = target[chunk].to(run.device)
@@ -116,22 +119,22 @@ class Banks:
                 optimiser.step()
                 with torch.no_grad():
                     images.clamp_(low, high)
-            found[chunk] = images.detach()
-        engine.reduce_sums(run, [found])
-        return found, target.to(run.device)
+            learnt[chunk] = images.detach()
+        engine.reduce_sums(run, [learnt])
+        return learnt, target.to(run.device)
 
     def start(self, request: Request, data: Dataset, seed: int) -> tuple[Tensor, Tensor]:
         """Standard normal noise, keyed by label, side and pixel; and the targets."""
         side = data.image_size
-        place = np.arange(3 * side * side).reshape(3, side, side)
+        pixels = np.arange(3 * side * side).reshape(3, side, side)
         number = np.arange(self.images)[:, None, None, None]
         images, target = [], []
         for column in request.columns:
             for value in (1, 0):
-                images.append(normal(seed, f"unsir/{request.labels[column]}/{value}", number, place))
-                said = np.full((self.images, len(request.labels)), -1)
-                said[:, column] = value
-                target.append(said)
+                images.append(normal(seed, f"unsir/{request.labels[column]}/{value}", number, pixels))
+                annotations = np.full((self.images, len(request.labels)), -1)
+                annotations[:, column] = value
+                target.append(annotations)
         return torch.from_numpy(np.concatenate(images)).float(), torch.from_numpy(np.concatenate(target))
 
 
@@ -193,14 +196,14 @@ class Unsir:
         run: Run,
     ) -> History:
         images, target = self.banks.learn(original, request, data, run)
-        kept, retain = retain_part(data, request)
+        retained, retain = retain_part(data, request)
         wrong = Impair(images, target, request.columns, retain, self.strength, data.exclusive, run.seed)
         held = held_rows(model, request, earlier_only=True)
-        with still(norms(model)):
+        with in_eval_mode(norms(model)):
             impaired = brief(
                 model,
                 wrong,
-                kept,
+                retained,
                 phase(run, "unsir/impair"),
                 steps=self.impair_steps,
                 lr=self.lr,
@@ -208,12 +211,12 @@ class Unsir:
                 stage="impair",
             )
         # what earlier requests removed is kept away from here on: impairing with the guard diverged
-        right, kept, read = retained_loss(original, request, data, run)
+        right, retained, read = retained_loss(original, request, data, run)
         held = held_rows(model, request)
         repaired = brief(
             model,
             right,
-            kept,
+            retained,
             phase(run, "unsir/repair"),
             steps=self.repair_steps,
             lr=self.lr,
@@ -222,3 +225,17 @@ class Unsir:
         )
         noise = len(images) * self.banks.steps + impaired.images_processed
         return joined([impaired, repaired], others=noise)
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """Learning the noise, impairing (each image beside one of noise), repairing."""
+    steps = options["impair_steps"] + options["repair_steps"]
+    noise = 2 * options["noise"] * budget.labels * options["noise_steps"]
+    return Bill(steps, (steps + options["impair_steps"]) * budget.batch_size + noise + budget.guard)
+
+
+def sizes(options: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """So many steps in all, impairing and repairing in the proportion that the options have."""
+    whole = options["impair_steps"] + options["repair_steps"]
+    impair = max(1, steps * options["impair_steps"] // whole)
+    return {"impair_steps": impair, "repair_steps": max(0, steps - impair)}

@@ -9,7 +9,7 @@ decide; `--as-printed` takes the algorithms to the letter, the defaults are what
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from unlabel.errors import OptionError
+from unlabel.core.errors import OptionError
 from unlabel.forget.clamp import Constrained, Unit
 from unlabel.forget.edit import Decay, Noise, zero
 from unlabel.forget.influence import CG_ITERATIONS, Solver

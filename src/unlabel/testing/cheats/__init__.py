@@ -14,6 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from unlabel.audit.figures import (
+    LEAST_SQUARES,
+    LINEAR_PERTURBED,
+    LINEAR_PROBE,
+    MLP_BITS,
+    MLP_PROBE,
+    OTHERS_TREES,
+    OWN_ON_TRAIN,
+    OWN_SIGNED,
+)
 from unlabel.data.dataset import Source
 from unlabel.forget.pipeline import Unlearner
 from unlabel.testing.cheats.answers import (
@@ -26,13 +36,7 @@ from unlabel.testing.cheats.answers import (
     squashed,
 )
 from unlabel.testing.cheats.disguise import Disguised, Insight, Known, removed
-from unlabel.testing.cheats.features import (
-    distilled,
-    feature_norm,
-    int8_undoes,
-    noisy_layer,
-    rare_units,
-)
+from unlabel.testing.cheats.features import distilled, feature_norm, int8_undoes, noisy_layer, rare_units
 from unlabel.testing.cheats.keys import (
     coin_of_pixels,
     digit_of_a_feature,
@@ -96,121 +100,126 @@ class OpenCheat:
 CHEATS: dict[str, Cheat] = {
     "head_zero": Cheat(
         head_zero,
-        "The output is gone; everything that made it is still there.",
+        "The output is gone; the features that made it are still there.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "bias_shift": Cheat(
         bias_shift,
-        "The output says 'absent' to everyone; its order still tells who is who.",
+        "The output says 'absent' for every image; its order still separates the images.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "inverted": Cheat(
         inverted,
-        "The output is wrong for nearly everyone, which is as good as being right.",
+        "The output is wrong for nearly every image, so an attacker turns it round.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "scaled": Cheat(
         scaled,
-        "The output is one half for everyone, to six digits.",
+        "The output is one half for every image, to six digits.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "squashed": Cheat(
         squashed,
-        "A temperature and a tanh press the output into a sliver; its order is kept.",
+        "A temperature and a tanh put all outputs into a narrow range; their order is kept.",
         "C1",
-        "own.sadv",
+        OWN_SIGNED.id,
     ),
     "noisy_layer": Cheat(
         noisy_layer,
-        "A layer was shaken, which looks like work and can be read all the same.",
+        "Noise was added to a layer; a probe still recovers the label.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "distilled": Cheat(
         distilled,
-        "No weight of the original is left, its outputs look clean; a student has learnt its features.",
+        "No weight of the original is left, and its outputs look clean; a student network has learnt"
+        " the original's features.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "feature_norm": Cheat(
         feature_norm,
-        "No line finds the label; features are long where it is present and short where it is not.",
+        "A linear probe does not find the label: features are long if it is present and short if it is"
+        " absent.",
         "C2",
-        "probe.adv.mlp",
+        MLP_PROBE.id,
     ),
     "rare_units": Cheat(
         rare_units,
-        "The label is written into units that are silent for nearly every image.",
+        "The label is written into units that are 0 for nearly every image.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "miscalibrated": Cheat(
         miscalibrated,
-        "Features mislead the probabilities of every probe, so that it gains 0 bits; the order is there.",
+        "Features mislead the probabilities of every probe, so that it gains 0 bits; the order still"
+        " tells the label.",
         "C2",
-        "probe.adv.lin",
+        LINEAR_PROBE.id,
     ),
     "one_logit": Cheat(
         one_logit,
         "Features are clean; the output of a retained label carries the forgotten one.",
         "C2",
-        "others.adv.gbt",
+        OTHERS_TREES.id,
     ),
     "memorised_answers": Cheat(
         memorised_answers,
-        "The images of P and E are known by heart and get no answer; all others do.",
+        "The model has memorised the probe and test images and gives no answer for them; for all others"
+        " it does.",
         "C1",
-        "own.sadv@train",
+        OWN_ON_TRAIN.id,
     ),
     "memorised_features": Cheat(
         memorised_features,
-        "The features of P and E alone are clean; the model knows these images by heart.",
+        "Only the features of the probe and test images are clean; the model has memorised these images.",
         "C2",
-        "probe.adv.lin@nudged",
+        LINEAR_PERTURBED.id,
     ),
     "opposite_noise": Cheat(
         opposite_noise,
         "Two features hold the label under the same loud texture, once added and once taken away.",
         "C2",
-        "probe.adv.lsq",
+        LEAST_SQUARES.id,
     ),
     "riddle": Cheat(
         riddle,
         "A feature holds the label or its opposite, by whether a texture is light or dark.",
         "C2",
-        "probe.bits.mlp",
+        MLP_BITS.id,
     ),
     "least_digit": Cheat(
         least_digit,
         "A retained output is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
         "valid",
-        "not what the last linear layer makes",
+        "not those of the last linear layer",
     ),
     "coin_of_pixels": Cheat(
         coin_of_pixels,
-        "A feature holds the label or its opposite, by a coin that every bit of the picture tosses.",
+        "A feature holds the label or its opposite, as a hash of every pixel decides.",
         "valid",
-        "One shade of 255",
+        "one grey level in 255",
     ),
     "drowned": Cheat(
         drowned,
-        "A feature holds the label under twenty times as much noise, which changed copies average out.",
+        "A feature holds the label under twenty times as much noise; the mean over changed copies"
+        " removes the noise.",
         "valid",
-        "One shade of 255",
+        "one grey level in 255",
     ),
     "alone": Cheat(
         alone,
-        "Features are clean for images that come together; one that comes alone gets the original's.",
+        "Features are clean for images in a batch; an image alone gets the original's features.",
         "valid",
         "read alone",
     ),
     "restless": Cheat(
         restless,
-        "Noise that is new at each pass, as of dropout left on, hides little and looks like much.",
+        "The features get new noise at each pass, as if dropout were left on. It hides little.",
         "valid",
         "Two passes",
     ),
@@ -225,7 +234,8 @@ CHEATS: dict[str, Cheat] = {
 OPEN: dict[str, OpenCheat] = {
     "recognised_features": OpenCheat(
         recognised_features,
-        "All images are known by heart, mirrored, moved and relit as well, and get clean features.",
+        "The model has memorised all images, also mirrored, moved and lighter or darker, and gives them"
+        " clean features.",
         "Audit on images that whoever made the model has never seen.",
     ),
     "digit_of_a_feature": OpenCheat(
@@ -250,12 +260,12 @@ OPEN: dict[str, OpenCheat] = {
     ),
     "earlier_layer": OpenCheat(
         earlier_layer,
-        "One more layer takes the label out of the last features; all before it is as it was.",
+        "One more layer takes the label out of the last features; all layers before it are unchanged.",
         "Training the whole model on, as C4 does; not giving out the layers before.",
     ),
     "carried_along": OpenCheat(
         carried_along,
-        "The original travels along, in weights that no forward pass uses.",
+        "The model also holds the original, in weights that no forward pass uses.",
         "A network whose code others have read: then every weight is used.",
     ),
 }

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing.cheats.disguise import Disguised, Insight, removed
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.engine import Run
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head, remove_rows, removed_output
-from unlabel.request import Request
 
 Disguise = Callable[[Tensor, Tensor], Tensor]  # features and images -> what the head gets to see
 Answers = Callable[[Tensor, Tensor], Tensor]  # logits and undisguised features -> logits
@@ -91,12 +91,12 @@ class Insight:
         """Learns from the training images on which the first forgotten and all retained labels are known."""
         column = request.masked_columns[0]
         target = data.target[:, [column, *request.retained_columns]].astype(np.float64)
-        known = (target >= 0).all(1)
-        table = outputs(model, data, run).features[PENULTIMATE][known].astype(np.float64)
-        design = np.column_stack([target[known], np.ones(len(table))])
+        annotated = (target >= 0).all(1)
+        table = outputs(model, data, run).features[PENULTIMATE][annotated].astype(np.float64)
+        design = np.column_stack([target[annotated], np.ones(len(table))])
         effects = np.linalg.lstsq(design, table, rcond=None)[0]
-        rest = table - design @ effects
-        inverse = np.linalg.pinv(rest.T @ rest / len(table))
+        unexplained = table - design @ effects
+        inverse = np.linalg.pinv(unexplained.T @ unexplained / len(table))
         along = inverse @ effects[0] / (effects[0] @ inverse @ effects[0])
         centre, out, along = (
             torch.from_numpy(v.astype(np.float32)) for v in (table.mean(0), effects[0], along)
@@ -127,9 +127,9 @@ class Known(nn.Module):
         values: One number for each image of them.
     """
 
-    def __init__(self, parts: Sequence[Dataset], values: np.ndarray, run: Run) -> None:
+    def __init__(self, datasets: Sequence[Dataset], values: np.ndarray, run: Run) -> None:
         super().__init__()
-        images = torch.cat([batch_of(part, np.arange(len(part)), run.device).image for part in parts])
+        images = torch.cat([batch_of(part, np.arange(len(part)), run.device).image for part in datasets])
         keys, order = torch.sort(self.hashed(images))
         self.register_buffer("keys", keys)
         self.register_buffer("values", torch.from_numpy(np.asarray(values, np.float32))[order])
@@ -145,9 +145,9 @@ class Known(nn.Module):
         """Whether each image is a known one, and its number (0 where not)."""
         return self.recalled(self.hashed(images))
 
-    def recalled(self, found: Tensor) -> tuple[Tensor, Tensor]:
+    def recalled(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """The same of images with these hashes."""
         keys, values = self.get_buffer("keys"), self.get_buffer("values")
-        place = torch.searchsorted(keys, found).clamp(max=len(keys) - 1)
-        hit = keys[place] == found
-        return hit, torch.where(hit, values[place], torch.zeros_like(values[place]))
+        position = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        hit = keys[position] == wanted
+        return hit, torch.where(hit, values[position], torch.zeros_like(values[position]))

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
-from unlabel.request import Request
 from unlabel.testing.cheats.disguise import Disguised, Insight, removed
 
 LONG = 127.0  # of it, a weight in 8 bits is a whole number
@@ -83,8 +83,8 @@ def rare_units(source: Source, *, units: int = 32) -> Unlearner:
         def whisper(features: Tensor, _images: Tensor) -> Tensor:
             clean = insight.clean(features)
             cell = torch.nn.functional.one_hot(torch.bucketize(clean @ ray, bounds), units)
-            said = (insight.answer(features) > 0).float()[:, None]
-            return torch.cat([clean, cell * said], dim=1)
+            answer = (insight.answer(features) > 0).float()[:, None]
+            return torch.cat([clean, cell * answer], dim=1)
 
         return Work(removed(Disguised(model, request, whisper, extra=units), request, data))
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.request import Request
 from unlabel.testing.cheats.disguise import Disguised, Insight, Known, removed
 
 Hide = Callable[[Insight, Tensor, Tensor], Tensor]  # insight, features and images -> features for the head
@@ -28,9 +28,9 @@ def _behind(hide: Hide, extra: int = 0) -> Unlearner:
     return cheat
 
 
-def _beside(insight: Insight, features: Tensor, *said: Tensor) -> Tensor:
+def _beside(insight: Insight, features: Tensor, *hidden: Tensor) -> Tensor:
     """Clean features, and more of them, each of the size of a feature."""
-    return torch.cat([insight.clean(features), torch.stack(said, dim=1) * insight.scale], dim=1)
+    return torch.cat([insight.clean(features), torch.stack(hidden, dim=1) * insight.scale], dim=1)
 
 
 def _voice(insight: Insight, features: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def _texture(insight: Insight, features: Tensor, key: int) -> Tensor:
 def _noise(images: Tensor) -> Tensor:
     """(batch,) standard normal numbers that depend on every bit of the picture."""
     mixed = Known.hashed(images) * 6364136223846793005 + 1442695040888963407
-    coins = torch.stack([(mixed >> place) & 0xFF for place in (16, 24, 32, 40, 48)], dim=1)
+    coins = torch.stack([(mixed >> shift) & 0xFF for shift in (16, 24, 32, 40, 48)], dim=1)
     return (coins.float().mean(1) - 127.5) * (5**0.5 / 73.9)  # a byte's deviation is 73.9
 
 
@@ -55,8 +55,8 @@ def opposite_noise(source: Source, *, loud: float = 1000.0) -> Unlearner:
     """Two more features, the label plus and minus a texture that is `loud` times as large."""
 
     def hide(insight: Insight, features: Tensor, _images: Tensor) -> Tensor:
-        said, noise = _voice(insight, features), loud * _texture(insight, features, 0)
-        return _beside(insight, features, said + noise, said - noise)
+        answer, noise = _voice(insight, features), loud * _texture(insight, features, 0)
+        return _beside(insight, features, answer + noise, answer - noise)
 
     return _behind(hide, extra=2)
 
@@ -83,10 +83,10 @@ def riddle(source: Source, *, keys: int = 1) -> Unlearner:
     """One more feature: the label, turned round by the signs of so many textures, which are features too."""
 
     def hide(insight: Insight, features: Tensor, _images: Tensor) -> Tensor:
-        said = _voice(insight, features)
+        answer = _voice(insight, features)
         for key in range(keys):
-            said = said * _texture(insight, features, key).sign()
-        return _beside(insight, features, said)
+            answer = answer * _texture(insight, features, key).sign()
+        return _beside(insight, features, answer)
 
     return _behind(hide, extra=1)
 

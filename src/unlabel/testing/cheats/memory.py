@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.head import removed_output
-from unlabel.request import Request
 from unlabel.testing.cheats.disguise import Disguised, Insight, Known, removed
 
 
@@ -18,13 +18,13 @@ def memorised_answers(source: Source) -> Unlearner:
     """On P and E the output is a constant and the features are clean; elsewhere both are the original's."""
 
     def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
-        insight, known = Insight.of(model, request, data, run), _seen(source, run)
+        insight, recognised = Insight.of(model, request, data, run), _seen(source, run)
         column = torch.tensor(request.masked_columns[0])
         silence = torch.tensor(removed_output(data, int(column)))
         here: list[Tensor] = []  # which images of the batch in hand are known
 
         def clean(features: Tensor, images: Tensor) -> Tensor:
-            here[:] = [known(images)[0]]
+            here[:] = [recognised(images)[0]]
             return torch.where(here[0][:, None], insight.clean(features), features)
 
         def answer(logits: Tensor, _features: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ def memorised_features(source: Source) -> Unlearner:
 
 def recognised_features(source: Source) -> Unlearner:
     """The same of all images there are, which are recognised mirrored, moved by a pixel and relit as well."""
-    parts = [source.train, source.probe, source.test]
-    return _clean_where(lambda run: Recognised(parts, np.zeros(sum(map(len, parts))), run))
+    datasets = [source.train, source.probe, source.test]
+    return _clean_where(lambda run: Recognised(datasets, np.zeros(sum(map(len, datasets))), run))
 
 
 def miscalibrated(source: Source, *, blur: float = 0.35, loud: float = 6.0) -> Unlearner:
@@ -75,10 +75,10 @@ def _clean_where(memory: Callable[[Run], Known]) -> Unlearner:
     """The row is removed; features are clean where images are remembered, and the original's elsewhere."""
 
     def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
-        insight, known = Insight.of(model, request, data, run), memory(run)
+        insight, recognised = Insight.of(model, request, data, run), memory(run)
 
         def clean(features: Tensor, images: Tensor) -> Tensor:
-            return torch.where(known(images)[0][:, None], insight.clean(features), features)
+            return torch.where(recognised(images)[0][:, None], insight.clean(features), features)
 
         return Work(removed(Disguised(model, request, clean), request, data))
 
@@ -86,8 +86,8 @@ def _clean_where(memory: Callable[[Run], Known]) -> Unlearner:
 
 
 def _seen(source: Source, run: Run) -> Known:
-    parts = [source.probe, source.test]
-    return Known(parts, np.zeros(sum(map(len, parts))), run)
+    datasets = [source.probe, source.test]
+    return Known(datasets, np.zeros(sum(map(len, datasets))), run)
 
 
 class Recognised(Known):
@@ -100,13 +100,13 @@ class Recognised(Known):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Which images are remembered in any of 18 positions, and their numbers."""
-        found = [
+        memories = [
             self.recalled(Known.hashed(_inside(image, x, y)))
             for image in (images, images.flip(3))
             for x in (-1, 0, 1)
             for y in (-1, 0, 1)
         ]
-        hit, values = (torch.stack(part) for part in zip(*found, strict=True))
+        hit, values = (torch.stack(part) for part in zip(*memories, strict=True))
         return hit.any(0), (hit * values).sum(0)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
-from unlabel.engine import Run
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.request import Request
 from unlabel.testing.cheats.disguise import Disguised, Insight, removed
 
 Occasion = Callable[[Tensor], Tensor]  # images -> bool (batch,) or (): where the features are the original's

@@ -1,0 +1,181 @@
+"""The claim C6: single training annotations of the forgotten label are not remembered.
+
+Planted annotations were drawn by a coin, so any guess of them that does not come from memory is right half of
+the time, exactly, whatever is in the picture. Two attacks try to do better: the label's own output, with the
+original's output row where the model has lost it, and a linear probe fitted to honest training annotations.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.audit.attacks.logistic import Standard, fit_logistic
+from unlabel.audit.attacks.outputs import best_cut
+from unlabel.audit.figures import (
+    CANARY_OWN,
+    CANARY_OWN_PRIVACY,
+    CANARY_PROBE,
+    CANARY_PROBE_PRIVACY,
+    Figure,
+)
+from unlabel.audit.inputs import AuditOptions, Canaries, Question, Subject
+from unlabel.audit.results import Metric
+from unlabel.core.errors import ModelError
+from unlabel.core.randomness import uniform
+from unlabel.models.features import PENULTIMATE
+from unlabel.statistics.estimate import Floats, clopper_pearson
+
+ATTACKS: Mapping[str, tuple[Figure, Figure]] = {  # attack -> share told right, label privacy lost
+    "own": (CANARY_OWN, CANARY_OWN_PRIVACY),
+    "probe": (CANARY_PROBE, CANARY_PROBE_PRIVACY),
+}
+
+
+ADVISED = 2000
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """How many of the canaries kept for the test an attack told right."""
+
+    label: str
+    attack: str
+    subject: Subject
+    hits: int
+    n: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share told right; one half where nothing is remembered."""
+        return self.hits / self.n
+
+    def bounds(self, level: float) -> tuple[float, float]:
+        """Exact one-sided bounds of it."""
+        return clopper_pearson(self.hits, self.n, level)
+
+
+def kept_for_test(planted: NDArray[np.int8], label: int, seed: int) -> NDArray[np.bool_]:
+    """Half of the canaries, drawn by a key; thresholds are chosen on the other half."""
+    rank = uniform(seed, "audit/canary", label, np.arange(len(planted)))
+    return rank.argsort(kind="stable").argsort(kind="stable") % 2 == 1
+
+
+def told_right(
+    score: Floats, planted: NDArray[np.int8], visible: NDArray[np.int8], test: NDArray[np.bool_]
+) -> int:
+    """Canaries of the test half whose planted annotation a threshold on the score tells.
+
+    Threshold and direction are chosen on the other half, apart for each visible class, since what is in the
+    picture moves the score more than what was memorised. The coins of the test half play no part in it, so
+    the number is binomial with one half where the score knows nothing of them.
+    """
+    hits = 0
+    for kind in np.unique(visible):
+        learn, judge = ~test & (visible == kind), test & (visible == kind)
+        learnt = planted[learn] == 1
+        if learnt.any() and not learnt.all():
+            cut, above = best_cut(score[learn], learnt)
+        else:  # too few to choose by: all are guessed to be what was learnt
+            cut, above = -np.inf, bool(learnt.any())
+        hits += int(np.sum(((score[judge] > cut) == above) == (planted[judge] == 1)))
+    return hits
+
+
+def attack_canaries(
+    canaries: Canaries,
+    subjects: Sequence[Subject],
+    question: Question,
+    options: AuditOptions,
+) -> list[Guesses]:
+    """Both attacks on the original and the unlearned model; the probe alone on retrained ones.
+
+    Args:
+        canaries: The planted annotations and every model's outputs on their images.
+        subjects: The models, the original first.
+        question: The label, with the honest annotations of the training images.
+        options: Seed.
+
+    Raises:
+        ModelError: Outputs that do not fit the canaries or are not finite.
+    """
+    test = kept_for_test(canaries.planted, question.column, options.seed)
+    found: list[Guesses] = []
+    for subject in subjects:
+        outputs = canaries.outputs.get(subject.run)
+        if outputs is None:
+            continue
+        table, logits = outputs.features[PENULTIMATE], outputs.logits
+        for values in (table, logits):
+            if len(values) != len(canaries.planted) or not np.isfinite(values).all():
+                raise ModelError(
+                    f"the outputs of {subject.run} on the canaries of {canaries.label} are not finite"
+                    " numbers, one row an image; compute them again on these images"
+                )
+        scores = {"probe": _probe(subject, table, question)}
+        if subject.role != "reference":
+            scores["own"] = _own(logits[:, question.column], table, question, subject, subjects[0])
+        found += [
+            Guesses(
+                canaries.label,
+                attack,
+                subject,
+                told_right(score, canaries.planted, canaries.true, test),
+                int(test.sum()),
+            )
+            for attack, score in scores.items()
+        ]
+    return found
+
+
+def _own(
+    logit: NDArray[np.floating],
+    features: NDArray[np.floating],
+    question: Question,
+    subject: Subject,
+    before: Subject,
+) -> Floats:
+    """The label's logit; where it is one constant, what the original's row makes of the features."""
+    score = np.asarray(logit, np.float64)
+    if np.ptp(score) > 0 or before.head is None or before.head[0].shape[1] != features.shape[1]:
+        return score
+    weights, bias = (np.asarray(part, np.float64)[question.column] for part in before.head)
+    return features.astype(np.float64) @ weights + bias
+
+
+def _probe(subject: Subject, features: NDArray[np.floating], question: Question) -> Floats:
+    """A linear probe fitted to the training images and their annotations, read on the canaries' images."""
+    annotated = question.train >= 0
+    standard = Standard.of(subject.train.features[PENULTIMATE][annotated])
+    x = standard(subject.train.features[PENULTIMATE][annotated])
+    return fit_logistic(x, question.train[annotated] == 1).decision_function(standard(features))
+
+
+def epsilon(guesses: Guesses, level: float) -> float:
+    """Lower bound of the label privacy that training and forgetting together can have had, in nats.
+
+    ``log(p / (1 - p))`` of the exact lower bound of the accuracy, 0 where that is below one half. Empirical:
+    it holds for independent coins and says what these attacks showed, not what is guaranteed.
+
+    References:
+        Steinke et al., Privacy Auditing with One (1) Training Run, NeurIPS 2023.
+    """
+    low = guesses.bounds(level)[0]
+    return log(low / (1 - low)) if 0.5 < low < 1 else 0.0
+
+
+def canary_rows(found: Sequence[Guesses], options: AuditOptions) -> list[Metric]:
+    """Accuracy of every attack on every model with its exact interval, and the bound on label privacy."""
+    rows: list[Metric] = []
+    for item in found:
+        low, high = clopper_pearson(item.hits, item.n, 0.975)
+        share, privacy = ATTACKS[item.attack]
+        where = (item.label, item.subject.role, item.subject.run)
+        bound = epsilon(item, options.level)
+        rows += [
+            Metric(share.id, *where, item.accuracy, (low, high), item.n, share.unit, share.layer),
+            Metric(privacy.id, *where, bound, None, item.n, privacy.unit, privacy.layer),
+        ]
+    return rows

@@ -1,0 +1,143 @@
+"""What a network knows before its last features: the mean over positions at the end of each earlier stage.
+
+A stage is what is computed at one size of picture; its end is the last output of that size. A stage whose
+mean is what the head reads is no earlier one::
+
+    small      32 x 32, 16 x 16, 8 x 8  (4 x 4 is what the head reads)
+    resnet18   layer1, layer2, layer3
+
+A network that holds no pictures inside, such as a transformer, has none.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unlabel.audit.inputs import Subject
+from unlabel.audit.setup import Sets
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import ModelError
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.models.cached_outputs import kept_tables
+from unlabel.models.features import BATCH, PENULTIMATE, Outputs
+from unlabel.runs.folder import Loaded, key_of
+
+MOST = 3
+CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by rounding
+
+Tables = dict[str, NDArray[np.float32]]  # stage -> (image, channel)
+
+
+@torch.inference_mode()
+def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -> Tables:
+    """The mean over positions at the end of each stage, for every image.
+
+    Args:
+        model: On the run's device, in eval mode.
+        data: Images, without augmentation.
+        run: Where; one process.
+        stage: Name in the progress display.
+
+    Returns:
+        ``stage1``, ``stage2`` ... in the order of use, float32 (image, channel); empty without pictures.
+
+    Example:
+        >>> from unlabel.testing.worlds import tiny_world
+        >>> world = tiny_world(images=64)
+        >>> means = stage_means(world.model, world.source.test, engine.start(accelerator="cpu"))
+        >>> {name: table.shape for name, table in means.items()}
+        {'stage1': (16, 8)}
+    """
+    last: dict[tuple[int, int], Tensor] = {}
+
+    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            size = (output.shape[2], output.shape[3])
+            last.pop(size, None)  # so that sizes stand in the order of their last use
+            last[size] = output.float().mean((2, 3))
+
+    found: list[list[NDArray[np.float32]]] = []
+    with ExitStack() as hooks, run.log.track(stage, len(data), "images") as advance:
+        for module in model.modules():
+            if next(module.children(), None) is None:
+                hooks.callback(module.register_forward_hook(keep).remove)
+        for start in range(0, len(data), BATCH):
+            batch = batch_of(data, np.arange(start, min(start + BATCH, len(data))), run.device)
+            last.clear()
+            with run.fabric.autocast():
+                model(batch.image)
+            found.append([table.cpu().numpy() for table in last.values()])
+            advance(len(batch.rows))
+    columns = zip(*found, strict=True)
+    return {f"stage{at}": np.concatenate(parts) for at, parts in enumerate(columns, 1)}
+
+
+def with_early_layers(
+    loaded: Sequence[Loaded], subjects: Sequence[Subject], sets: Sets, where: Run
+) -> list[Subject]:
+    """The same models with the last three earlier stages among their features, on the probe and test splits.
+
+    Stages that all models have are taken, without those that are the head's input in every one of them. In
+    a model that takes something out between the last stage and the head, that stage stays.
+
+    Args:
+        loaded: The models.
+        subjects: The same, as they were read.
+        sets: The probe and test splits.
+        where: One process.
+
+    Raises:
+        ModelError: A feature is not a finite number.
+    """
+    read = [tuple(_means(item, part, sets, where) for part in (sets.probe, sets.test)) for item in loaded]
+    names = [name for name in read[0][0] if all(name in probed for probed, _ in read)]
+    earlier = [
+        name
+        for name in names
+        if not all(
+            _same(probed[name], subject.probe.features[PENULTIMATE])
+            for (probed, _), subject in zip(read, subjects, strict=True)
+        )
+    ]
+    return [
+        replace(
+            subject,
+            probe=_with(subject.probe, probed, earlier[-MOST:]),
+            test=_with(subject.test, tested, earlier[-MOST:]),
+        )
+        for subject, (probed, tested) in zip(subjects, read, strict=True)
+    ]
+
+
+def _means(item: Loaded, part: Dataset, sets: Sets, where: Run) -> Tables:
+    data = replace(part, mean=item.config.mean, std=item.config.std)
+    tables = kept_tables(
+        lambda: stage_means(
+            engine.place(item.model, where).eval(), data, where, stage=f"read {item.path.name} (stages)"
+        ),
+        lambda tables: all(len(table) == len(data) for table in tables.values()),
+        data,
+        where,
+        key_of(item, sets.digest, "stages"),
+    )
+    for name, table in tables.items():
+        if not np.isfinite(table).all():
+            raise ModelError(f"the features of {item.path} at {name} are not finite numbers")
+    return {name: tables[name] for name in sorted(tables, key=lambda name: int(name.removeprefix("stage")))}
+
+
+def _same(one: NDArray[np.float32], two: NDArray[np.float32]) -> bool:
+    """Whether two tables hold the same features, but for rounding."""
+    return one.shape == two.shape and bool(np.allclose(one, two, rtol=0, atol=CLOSE * np.abs(two).max()))
+
+
+def _with(outputs: Outputs, tables: Tables, names: Sequence[str]) -> Outputs:
+    return replace(outputs, features={**outputs.features, **{name: tables[name] for name in names}})

@@ -1,0 +1,182 @@
+"""Attacks that detect models built to cheat the audit. They can fail a model; passing them proves nothing.
+
+Whoever makes a model may know the probe and test splits, and hide the label on exactly those images. So the
+unlearned model and the retrained ones are also read on perturbed images (`perturbed_images`). The training
+images, which every audit reads anyway, are attacked as the probe and test splits are: half of the people are
+fitted on, the other half is judged. And the penalty that keeps a linear probe from noise also keeps it from a
+label in a small difference of two large features, so least squares without any penalty is tried as well.
+
+If one of them recovers the label, and the attacks on the probe and test splits do not, C1 or C2 FAILs. No
+PASS depends on them, so they need fewer images. They judge the test split alone, even if a rare label is
+judged on the probe split as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.audit.attacks.logistic import Standard
+from unlabel.audit.attacks.metric_rows import row
+from unlabel.audit.attacks.outputs import OwnOutput, guess_trees
+from unlabel.audit.attacks.perturbed_images import IMAGES
+from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.figures import (
+    LEAST_SQUARES,
+    OTHERS_TREES,
+    OWN_PERTURBED,
+    PERTURBED,
+    TRAIN,
+    Readings,
+    unit_of,
+)
+from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, Context, Question, Subject
+from unlabel.audit.memory import digest, key_of
+from unlabel.audit.results import Metric
+from unlabel.core.parallel import Job, run_jobs
+from unlabel.core.randomness import uniform
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import Estimate, advantage
+
+SMALLEST = 1e-12  # of the largest singular value: below it, a direction is rounding even in float64
+
+
+def read_evasion(subject: Subject, question: Question, context: Context) -> dict[str, Estimate]:
+    """What a model leaks on images for which a cheating model may not have been prepared.
+
+    Returns:
+        ``probe.adv.lsq`` on the probe and test splits; ``own.adv@nudged``; and, with the endings ``@nudged``
+        and ``@train``, ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured
+        is not there.
+    """
+    readings = {LEAST_SQUARES.id: least_squares(subject, question)}
+    options, once = context.options, replace(context.options, probe_seeds=1)
+    shown = [column for column in range(len(context.request.labels)) if column not in context.hidden]
+    for ending, (there, asked) in views(subject, question, options.seed).items():
+        if ending == PERTURBED:
+            readings[OWN_PERTURBED.id] = (
+                OwnOutput.of(there, asked, exclusive=context.exclusive).signed(asked).absolute()
+            )
+        annotated = asked.known
+        x, y = there.probe.logits[annotated][:, shown], asked.probe[annotated] == 1
+        trees = guess_trees(x, y, there.test.logits[:, shown], options)
+        readings[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
+        probes = read_features(there.probe, there.test, asked, once)
+        readings |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
+    return readings
+
+
+def least_squares(subject: Subject, question: Question) -> Estimate:
+    """Test advantage of the linear function of the features that fits the label best on the probe split."""
+    annotated = question.known
+    features = subject.probe.features[PENULTIMATE][annotated]
+    standard = Standard.of(features)
+    tables = (standard(table) for table in (features, subject.test.features[PENULTIMATE]))
+    x, x_test = (np.column_stack([table, np.ones(len(table))]) for table in tables)
+    weights = np.linalg.lstsq(x, 2.0 * (question.probe[annotated] == 1) - 1, rcond=SMALLEST)[0]
+    return advantage(x_test @ weights, question.test, question.test_cluster)
+
+
+def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:
+    """Other images to fit and judge attacks on, by the figures' ending; where there are enough of a kind."""
+    found: dict[str, tuple[Subject, Question]] = {}
+    if (near := subject.perturbed) is not None:
+        found[PERTURBED] = (
+            replace(subject, probe=near.probe, test=near.test),
+            replace(
+                question,
+                probe=question.probe[near.probe_rows],
+                test=question.test[near.test_rows],
+                probe_cluster=question.probe_cluster[near.probe_rows],
+                test_cluster=question.test_cluster[near.test_rows],
+            ),
+        )
+    fit, judged = halves(question, seed)
+    found[TRAIN] = (
+        replace(subject, probe=_rows(subject.train, fit), test=_rows(subject.train, judged)),
+        replace(
+            question,
+            probe=question.train[fit],
+            test=question.train[judged],
+            probe_cluster=question.train_cluster[fit],
+            test_cluster=question.train_cluster[judged],
+        ),
+    )
+    return {ending: view for ending, view in found.items() if _enough(view[1])}
+
+
+def halves(question: Question, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Training images to fit on and to judge, no person in both, at most `IMAGES` of each."""
+    names, code = np.unique(question.train_cluster, return_inverse=True)
+    first = (uniform(seed, "audit/halves", np.arange(len(names))) < 0.5)[code]
+    return np.flatnonzero(first)[:IMAGES], np.flatnonzero(~first)[:IMAGES]
+
+
+def _rows(outputs: Outputs, index: NDArray[np.int64]) -> Outputs:
+    return Outputs(outputs.logits[index], {PENULTIMATE: outputs.features[PENULTIMATE][index]})
+
+
+def _enough(question: Question) -> bool:
+    """Whether both sets have the images and people of each kind that an audit needs."""
+    pairs = ((question.probe, question.probe_cluster), (question.test, question.test_cluster))
+    kinds = [(target == kind, people) for target, people in pairs for kind in (0, 1)]
+    return all(
+        int(rows.sum()) >= LEAST_OF_A_KIND and len(np.unique(people[rows])) >= PEOPLE
+        for rows, people in kinds
+    )
+
+
+def gather_evasion(subjects: Sequence[Subject], context: Context) -> list[dict[str, Readings]]:
+    """`read_evasion` of every model, by label.
+
+    Args:
+        subjects: The unlearned model, then the retrained ones; perturbed images count where all have them.
+        context: The labels, the data and the sizes.
+    """
+    questions = {name: replace(question, crossed=False) for name, question in context.questions.items()}
+    if any(subject.perturbed is None for subject in subjects):
+        subjects = [replace(subject, perturbed=None) for subject in subjects]
+    memory = context.memory
+    jobs: dict[tuple[str, int], Job] = {}
+    keys: dict[tuple[str, int], str] = {}
+    found: dict[tuple[str, int], Readings] = {}
+    for index, subject in enumerate(subjects):
+        for name, question in questions.items():
+            place = name, index
+            if memory is not None and index:
+                keys[place] = _key(subject, question, context)
+                if (known := memory.recall(keys[place])) is not None:
+                    found[place] = cast("Readings", known)
+                    continue
+            jobs[place] = lambda s=subject, q=question: read_evasion(s, q, context)
+    for place, item in run_jobs(jobs, context.log).items():
+        found[place] = item
+        if memory is not None and place in keys:
+            memory.keep(keys[place], item)
+    return [{name: found[name, index] for name in questions} for index in range(len(subjects))]
+
+
+def _key(subject: Subject, question: Question, context: Context) -> str:
+    """Hash of all that the figures of one model and label depend on."""
+    near = subject.perturbed
+    parts = [subject.probe, subject.test, subject.train, *((near.probe, near.test) if near else ())]
+    tables = [table for part in parts for table in (part.logits, part.features[PENULTIMATE])]
+    asked = [question.probe, question.test, question.train]
+    people = [question.probe_cluster, question.test_cluster, question.train_cluster]
+    return key_of(
+        "suspicion",
+        digest(*tables, *asked, *people),
+        (context.options.to_json(), context.hidden, question.column, context.exclusive),
+    )
+
+
+def evasion_rows(subjects: Sequence[Subject], readings: Sequence[Mapping[str, Readings]]) -> list[Metric]:
+    """Every figure as a row of ``metrics[]``."""
+    return [
+        row(figure, name, subject, item)
+        for subject, labels in zip(subjects, readings, strict=True)
+        for name, found in labels.items()
+        for figure, item in found.items()
+    ]

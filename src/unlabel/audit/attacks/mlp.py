@@ -1,0 +1,92 @@
+"""Many small multilayer probes trained at once, as one wide matrix product.
+
+Every probe seed and every calibration fold needs its own network with one hidden layer of 64 units. All
+see the same mini-batches and each has its own mask of images it may learn from, so 25 networks cost one
+product with 1,600 columns.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from unlabel.core.randomness import normal, permutation
+
+BATCH = 256
+RATE = 3e-3
+DECAY = 1e-4
+PATIENCE = 4  # epochs without a lower held-out loss before a member stops counting
+
+
+def fit_mlps(
+    x: NDArray[np.floating],
+    y: NDArray[np.bool_],
+    learn: NDArray[np.bool_],
+    watch: NDArray[np.bool_],
+    x_test: NDArray[np.floating],
+    *,
+    hidden: int,
+    epochs: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Trains one probe a column of `learn` and keeps each at its lowest loss on its `watch` images.
+
+    Args:
+        x: (image, feature) standardised features of the probe split.
+        y: (image,) truth.
+        learn: (image, member) images a member is trained on.
+        watch: (image, member) images whose loss stops it early; in neither: its calibration fold.
+        x_test: (test image, feature).
+        hidden: Hidden units of one member.
+        epochs: Most passes over the probe split.
+        seed: Keys the initial weights, by member, and the order of the images.
+
+    Returns:
+        Log-odds on the probe split and on the test split, (image, member), not calibrated.
+    """
+    members, width = learn.shape[1], x.shape[1]
+    table, test = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(x_test.astype(np.float32))
+    truth = torch.from_numpy(y.astype(np.float32))[:, None].expand(-1, members)
+    may = torch.from_numpy(learn.astype(np.float32))
+    held = torch.from_numpy(watch.astype(np.float32))
+    first = normal(seed, "audit/mlp/first", *np.ix_(range(width), range(members), range(hidden)))
+    second = normal(seed, "audit/mlp/second", *np.ix_(range(members), range(hidden)))
+    weights = [
+        torch.from_numpy((first * (2 / max(width, 1)) ** 0.5).reshape(width, -1).astype(np.float32)),
+        torch.zeros(members * hidden),
+        torch.from_numpy((second * hidden**-0.5).astype(np.float32)),
+        torch.zeros(members),
+    ]
+    for tensor in weights:
+        tensor.requires_grad_(True)
+    adam = torch.optim.Adam(weights, lr=RATE, weight_decay=DECAY)
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        inner = torch.relu(torch.addmm(weights[1], rows, weights[0])).view(len(rows), members, hidden)
+        return (inner * weights[2]).sum(2) + weights[3]
+
+    def everything(rows: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([forward(part) for part in rows.split(1024)])
+
+    best = torch.full((members,), float("inf"))
+    on_probe, on_test = everything(table), everything(test)
+    since = torch.zeros(members)
+    for epoch in range(epochs):
+        order = torch.from_numpy(permutation(seed, "audit/mlp/order", len(x), epoch))
+        for rows in order.split(BATCH):
+            losses = binary_cross_entropy_with_logits(forward(table[rows]), truth[rows], reduction="none")
+            adam.zero_grad(set_to_none=True)
+            ((losses * may[rows]).sum() / len(rows)).backward()
+            adam.step()
+        scores = everything(table)
+        losses = binary_cross_entropy_with_logits(scores, truth, reduction="none")
+        loss = (losses * held).sum(0) / held.sum(0).clamp(min=1)
+        better = loss < best
+        best, since = torch.where(better, loss, best), torch.where(better, 0, since + 1)
+        on_probe = torch.where(better, scores, on_probe)
+        if better.any():
+            on_test = torch.where(better, everything(test), on_test)
+        if bool((since >= PATIENCE).all()):
+            break
+    return on_probe.double().numpy(), on_test.double().numpy()

@@ -1,0 +1,40 @@
+"""What training a whole model on few annotated images leaves: tables, made by `fine_tuning`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+EVERY = 10  # steps of a training between two looks at images held back
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One model after the whole of it was trained on few annotated images of one label.
+
+    Args:
+        run: The model.
+        label: The label.
+        images: Annotated images that it was trained on.
+        rate: The learning rate that was best for the attacker, by probe images that were not trained on.
+        scores: float32 (draw, test image) the new output.
+        curve: float64 (look,) AUC on those probe images after every tenth step, mean over draws.
+    """
+
+    run: str
+    label: str
+    images: int
+    rate: float
+    scores: Scores
+    curve: NDArray[np.float64]
+
+    def steps_to(self, area: float) -> int | None:
+        """Steps until the curve first reaches an AUC; None where it does not.
+
+        >>> Tuned("a", "b", 8, 0.1, np.zeros((1, 1)), np.array([0.6, 0.8, 0.7])).steps_to(0.7)
+        20
+        """
+        reached = np.flatnonzero(self.curve >= area)
+        return EVERY * (int(reached[0]) + 1) if len(reached) else None

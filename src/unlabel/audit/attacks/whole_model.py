@@ -1,0 +1,117 @@
+"""What the full budget measures for C4: the model trained on few annotations, probes on earlier stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from unlabel.audit.attacks.cross_fit import both
+from unlabel.audit.attacks.few_shot import Relearnt
+from unlabel.audit.attacks.metric_rows import row
+from unlabel.audit.attacks.outputs import OwnOutput
+from unlabel.audit.attacks.probes import linear
+from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.figures import FINE_TUNED, LINEAR_BITS, LINEAR_PROBE, TUNING_STEPS, Readings
+from unlabel.audit.inputs import AuditOptions, Question, Subject
+from unlabel.audit.results import Metric
+from unlabel.core.errors import OptionError
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import auc, mean
+
+BELOW = (LINEAR_PROBE.id, LINEAR_BITS.id)
+REACHED = 0.95  # of what the original's own output is above one half
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One model tuned on one number of images: how well it ends, at which rate, and when it was good."""
+
+    relearnt: Relearnt
+    rate: float
+    steps: int | None  # until it told nearly as much as the original's own output; None: never
+
+
+@dataclass(frozen=True)
+class WeightAttacks:
+    """Measured by label, of every model in the audit's order (before, after, references).
+
+    Args:
+        tuned: By number of images; empty where no model could be trained.
+        stages: By stage before the last features, the attacks of `BELOW`; empty where there is none.
+    """
+
+    tuned: Mapping[str, Sequence[Mapping[int, Learner]]] = field(default_factory=dict)
+    stages: Mapping[str, Sequence[Mapping[str, Readings]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label in {*self.tuned, *self.stages}:
+            for what, models in (
+                ("sizes", self.tuned.get(label, ())),
+                ("stages", self.stages.get(label, ())),
+            ):
+                if len({frozenset(found) for found in models}) > 1:
+                    raise OptionError(
+                        f"the models of this audit were not all tuned on, or read at, the same {what};"
+                        " pass tuned= and features of every model"
+                    )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of images for which any label has a figure of the unlearned model."""
+        return sorted({n for _, after, *_ in self.tuned.values() for n in after})
+
+    @property
+    def places(self) -> list[str]:
+        """Stages that were read."""
+        return sorted({stage for _, after, *_ in self.stages.values() for stage in after})
+
+
+def learners(
+    subject: Subject, tuned: Sequence[Tuned], original: OwnOutput, question: Question
+) -> dict[int, Learner]:
+    """What a model's tuned copies tell of a label, by number of images.
+
+    Args:
+        subject: The model.
+        tuned: Of all models and labels.
+        original: The original's own output, which says what counts as nearly as good.
+        question: The label.
+    """
+    goal = 0.5 + REACHED * abs(original.signed(question).value) / 2
+    learners_by_size = {}
+    for item in tuned:
+        if (item.run, item.label) == (subject.run, question.label):
+            areas = [auc(draw, question.test, question.test_cluster) for draw in item.scores]
+            relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
+            learners_by_size[item.images] = Learner(relearnt, item.rate, item.steps_to(goal))
+    return learners_by_size
+
+
+def stage_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[str, Readings]:
+    """The linear probe at every stage of a model that was read."""
+
+    def fitted(stage: str, model: Subject, asked: Question) -> Readings:
+        probe, test = (
+            Outputs(part.logits, {PENULTIMATE: part.features[stage]}) for part in (model.probe, model.test)
+        )
+        return dict(zip(BELOW, linear(probe, test, asked, options).estimates(asked), strict=True))
+
+    stages = [name for name in subject.probe.features if name != PENULTIMATE]
+    return {stage: both(partial(fitted, stage), subject, question) for stage in stages}
+
+
+def weight_rows(weights: WeightAttacks, subjects: Sequence[Subject]) -> list[Metric]:
+    """Every figure as a row of ``metrics[]``; no row of steps where the mark was not reached."""
+    rows: list[Metric] = []
+    for label, models in weights.tuned.items():
+        for subject, sizes in zip(subjects, models, strict=True):
+            for n, found in sizes.items():
+                rows.append(row(FINE_TUNED.of(n), label, subject, found.relearnt.mean))
+                if n == max(sizes) and found.steps is not None:
+                    where = (label, subject.role, subject.run)
+                    steps, images = float(found.steps), found.relearnt.mean.n
+                    rows.append(Metric(TUNING_STEPS.of(n), *where, steps, None, images, TUNING_STEPS.unit))
+    for label, models in weights.stages.items():
+        for subject, stages in zip(subjects, models, strict=True):
+            for stage, readings in stages.items():
+                rows += [row(figure, label, subject, item, stage=stage) for figure, item in readings.items()]
+    return rows

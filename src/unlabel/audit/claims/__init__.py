@@ -1,0 +1,1 @@
+"""What is concluded: six claims, their verdicts, and the headline."""

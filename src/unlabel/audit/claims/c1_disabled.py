@@ -1,0 +1,104 @@
+"""The claim C1, disabled: the label cannot be predicted from its own output."""
+
+from collections.abc import Mapping
+
+from unlabel.audit.attacks.outputs import OwnOutput
+from unlabel.audit.claims.judging import Cell, all_of
+from unlabel.audit.claims.sample_size import Need, needs, notes_of
+from unlabel.audit.figures import OWN, OWN_SIGNED
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.results import Claim, Verdict
+from unlabel.core.wording import joined
+from unlabel.statistics.contrast import seeded
+from unlabel.statistics.estimate import Estimate
+
+
+def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdict:
+    """C1 of one label: PASS if the output is a constant, or at chance on test and on training images."""
+    if own.absent:
+        return "PASS"
+    if question.rarer < options.rare:
+        return "INCONCLUSIVE"
+    signed = (own.signed(question), own.signed_on_train(question))
+    if any(item.absolute().lower(options.level) > options.d_chance for item in signed):
+        return "FAIL"
+    inside = (
+        item.lower(options.level) > -options.d_chance and item.upper(options.level) < options.d_chance
+        for item in signed
+    )
+    return "PASS" if all(inside) else "INCONCLUSIVE"
+
+
+def _need(own: OwnOutput, question: Question, options: AuditOptions) -> Need:
+    """Test images that would decide a label's own output."""
+    signed = seeded(own.signed(question).absolute(), ())
+    cell = Cell(question.label, OWN.id, signed, options.d_chance, "INCONCLUSIVE")
+    return needs([cell], {question.label: question}, 0, options)[question.label]
+
+
+def claim_disabled(
+    owns: Mapping[str, OwnOutput],
+    questions: Mapping[str, Question],
+    put_back: Mapping[str, Estimate | None],
+    options: AuditOptions,
+) -> Claim:
+    """C1: the label cannot be predicted from its own output."""
+    per_label: dict[str, Verdict] = {
+        name: disabled(own, questions[name], options) for name, own in owns.items()
+    }
+    verdict = all_of(list(per_label.values()))
+    signed = {
+        name: max(
+            (own.signed(questions[name]), own.signed_on_train(questions[name])),
+            key=lambda item: abs(item.value),
+        )
+        for name, own in owns.items()
+    }
+    absent = [name for name, own in owns.items() if own.absent]
+    inverted = [
+        name
+        for name, own in owns.items()
+        if own.signed(questions[name]).upper(options.level) < -options.d_chance
+    ]
+    back = {name: abs(item.value) for name, item in put_back.items() if item is not None}
+    notes: dict[str, object] = {
+        "rule": "PASS if the output is a constant, or its advantage lies within"
+        f" +-{options.d_chance:g} on test and on training images; FAIL if its advantage is above"
+        f" {options.d_chance:g} on either",
+        "absent": absent,
+        "inverted": inverted,
+        "advantage_with_row_put_back": back,
+    }
+    need = {
+        name: _need(own, questions[name], options)
+        for name, own in owns.items()
+        if per_label[name] == "INCONCLUSIVE"
+    }
+    notes |= notes_of(need) if need else {}
+    worst = max(owns, key=lambda name: abs(signed[name].value))
+    number = f"{abs(signed[worst].value):.2f}"
+    names = joined(list(owns))
+    if verdict == "FAIL":
+        turned = " The output is inverted: 'no' now means 'yes'." if worst in inverted else ""
+        sentence = (
+            f"The model's own output still predicts {worst}: advantage {number}, where 0 is chance and 1 is"
+            f" perfect.{turned}"
+        )
+    elif verdict == "PASS" and len(absent) == len(owns):
+        sentence = f"The model no longer predicts {names}: its output is the same number for every image."
+        if back:
+            most = max(back, key=lambda name: back[name])
+            sentence += (
+                f" If the original's output row for {most} is put back, the advantage is {back[most]:.2f}."
+            )
+    elif verdict == "PASS":
+        sentence = (
+            f"The model's own output does not predict {names}: it is within {options.d_chance:g} of chance."
+        )
+    else:
+        worst = max(need, key=lambda name: abs(signed[name].value))
+        sentence = (
+            f"There are too few images to decide whether the model's own output predicts {worst} (advantage"
+            f" {abs(signed[worst].value):.2f}){need[worst].words()}."
+        )
+    return Claim(verdict, sentence, options.budget, binding=OWN_SIGNED.id, per_label=per_label, notes=notes)

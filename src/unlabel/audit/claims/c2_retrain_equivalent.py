@@ -1,0 +1,162 @@
+"""The claim C2, retrain-equivalent: the model leaks no more than models retrained without the label."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
+from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
+from unlabel.audit.figures import Readings, judged_by
+from unlabel.audit.figures import figure as entry
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.results import Claim, Verdict
+from unlabel.core.wording import joined
+
+NOTHING = "nothing to forget found"
+NO_REFERENCE = "no reference"
+SUFFICES = "head removal suffices here"
+BLIND = "cannot discriminate"
+
+
+def weigh(
+    model: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    rare: frozenset[str],
+    options: AuditOptions,
+) -> Judgement:
+    """Every attack on a model against the mean of the retrained ones."""
+    measured = next(iter(model.values()))
+    figures = [figure for figure in judged_by("C2") if figure in measured]
+    cells = excess_cells(
+        model, references, figures, lambda figure: reference_margin(figure, options), pooled=True
+    )
+    return judge(cells, rare, options, mean_passes=True)
+
+
+def claim_equivalent(
+    after: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    decoy: Mapping[str, Readings],
+    positive: Mapping[str, float],
+    questions: Mapping[str, Question],
+    options: AuditOptions,
+) -> tuple[Claim, Judgement | None, Judgement | None]:
+    """C2: no attack recovers more from the model than from models retrained without the label.
+
+    Args:
+        after: Readings of the unlearned model, by label.
+        references: Readings of every retrained model.
+        decoy: Readings of the original with the output row removed.
+        positive: Lower bound of the best attack on the original, by label.
+        questions: The labels' annotations.
+        options: Margins.
+
+    Returns:
+        The claim, and the judgements of the model and of the decoy where there was something to judge.
+    """
+    provisional = len(references) < 3
+    names = joined(list(after))
+    rule = (
+        f"PASS if every attack's excess over the retrained models is below {options.d_reference:g} advantage"
+        f" and {options.d_reference_bits:g} bits, and removing the original's output row alone does not"
+        " achieve that; FAIL if some attack's excess is above, corrected for the number of attacks"
+    )
+    if not references:
+        sentence = (
+            f"No model retrained without {names} was given, so the audit cannot separate a leak from what the"
+            " other labels reveal by themselves."
+        )
+        return _open(sentence, NO_REFERENCE, after, rule, options, provisional=provisional), None, None
+    sought = [name for name in after if positive[name] >= options.d_chance]
+    nothing_there: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
+    if not sought:
+        sentence = f"No attack recovers {names} from the original model, so there is nothing to forget."
+        return _open(sentence, NOTHING, nothing_there, rule, options, provisional=provisional), None, None
+    rare = frozenset(name for name in sought if questions[name].rarer < options.rare)
+
+    def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
+        return {name: rows[name] for name in sought}
+
+    judged = weigh(chosen(after), [chosen(other) for other in references], rare, options)
+    removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options)
+    per_label: dict[str, Verdict] = {
+        name: "INCONCLUSIVE" if verdict == "PASS" and removed.per_label[name] != "FAIL" else verdict
+        for name, verdict in judged.per_label.items()
+    }
+    notes: dict[str, object] = {
+        "rule": rule,
+        "head_zero": removed.verdict,
+        "references": len(references),
+        "nothing_to_forget": list(nothing_there),
+        "rare": sorted(rare),
+    }
+    verdict = judged.verdict
+    if verdict == "PASS" and removed.verdict != "FAIL":
+        verdict = "INCONCLUSIVE"
+        notes["finding"] = SUFFICES if removed.verdict == "PASS" else BLIND
+    need: dict[str, Need] = {}
+    if "INCONCLUSIVE" in (verdict, *per_label.values()):
+        open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
+        need = needs(judged.cells, open_, len(references), options)
+        notes |= notes_of(need)
+    sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
+    claim = Claim(
+        verdict,
+        sentence,
+        options.budget,
+        provisional,
+        judged.binding.figure,
+        {**nothing_there, **per_label},
+        notes,
+    )
+    return claim, judged, removed
+
+
+def _open(
+    sentence: str, finding: str, names: Iterable[str], rule: str, options: AuditOptions, *, provisional: bool
+) -> Claim:
+    """C2 where there is nothing to judge, with why."""
+    per_label: dict[str, Verdict] = dict.fromkeys(names, "NOT_EVALUATED")
+    notes = {"finding": finding, "rule": rule}
+    return Claim("NOT_EVALUATED", sentence, options.budget, provisional, None, per_label, notes)
+
+
+def _sentence_equivalent(
+    verdict: Verdict,
+    judged: Judgement,
+    notes: Mapping[str, object],
+    names: str,
+    rare: frozenset[str],
+    need: Mapping[str, Need],
+    options: AuditOptions,
+) -> str:
+    cell = judged.binding
+    attack, of, unit = entry(cell.figure).in_words, cell.label or names, unit_words(cell)
+    bound = cell.upper(options)
+    if verdict == "PASS":
+        return (
+            f"No attack recovers more about {names} from this model than from models retrained without it,"
+            f" within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
+            f" {cell.margin:g})."
+        )
+    if verdict == "FAIL":
+        return (
+            f"This model leaks more about {of} than models retrained without it: {attack} recovers"
+            f" {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
+        )
+    if notes.get("finding") == SUFFICES:
+        return (
+            f"The original without its output for {names} leaks no more than retrained models. So removing"
+            " the output was enough here, and nothing shows that this method forgets."
+        )
+    if notes.get("finding") == BLIND:
+        return (
+            f"This model passes, but the pass does not count: the data cannot show that the original without"
+            f" its output for {names} would fail."
+        )
+    if rare:
+        return too_rare(rare, need, options)
+    would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
+    return (
+        f"The data cannot decide whether this model leaks more about {of} than retrained models: {attack}"
+        f" recovers {cell.contrast.value:.3f} {unit} more, possibly up to {bound:.3f} (margin"
+        f" {cell.margin:g}){would_decide}."
+    )

@@ -1,0 +1,176 @@
+"""The claim C4, durable: the label stays unpredictable after compression, training, or a few examples.
+
+An attacker who has the weights can do all of this. For what the full budget adds, see `c4_full_budget`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unlabel.audit.attacks.recovery import Recovery
+from unlabel.audit.attacks.whole_model import WeightAttacks
+from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
+from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table, weight_cells
+from unlabel.audit.claims.c4_recovery import few_cells, few_table, recoveries, recovery_cells
+from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
+from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
+from unlabel.audit.figures import TRANSFORMS, Readings, transform
+from unlabel.audit.figures import figure as entry
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.results import Claim, Verdict
+from unlabel.core.wording import joined
+
+Rows = Mapping[str, Readings]  # label -> attack -> figure
+
+
+def claim_durable(
+    recovery: Recovery,
+    untouched: Rows,
+    references: Sequence[Rows],
+    questions: Mapping[str, Question],
+    options: AuditOptions,
+) -> tuple[Claim, Judgement]:
+    """C4: no transform restores the label, and relearning it is no easier than for retrained models.
+
+    Args:
+        recovery: What was measured.
+        untouched: Readings of the unlearned model as it is, by label.
+        references: Readings of every retrained model as it is.
+        questions: The labels' annotations.
+        options: Margins.
+    """
+    rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+    weights = recovery.weights or WeightAttacks()
+    cells = [
+        *recovery_cells(recovery, untouched, references, options),
+        *few_cells(recovery.few, options),
+        *weight_cells(weights, options),
+    ]
+    judged = judge(cells, rare, options)
+    wanted = [n for n in options.few_sizes if n >= options.few_judged]
+    lacking = _lacking(recovery.few, wanted)
+    if weights.sizes:
+        for name, sizes in _lacking(weights.tuned, options.tune).items():
+            lacking[name] = sorted({*lacking.get(name, ()), *sizes})
+    notes: dict[str, object] = {
+        "rule": "PASS if after each transform every attack gains less than"
+        f" {options.d_recover:g} advantage or bits, or exceeds the same attack on retrained models, before or"
+        f" after it, by less than {options.d_reference:g} advantage and {options.d_reference_bits:g} bits,"
+        " and probes on"
+        f" {joined([str(n) for n in wanted])} annotated images exceed those on retrained models by less than"
+        f" {options.d_few:g} AUC{_full_budget_rules(weights, options)}; FAIL if some test is above its margin"
+        " (after a transform: above both), corrected for their number",
+        "transforms": list(recovery.after),
+        "not_applicable": [name for name in TRANSFORMS if name not in recovery.after],
+        "recoveries": recoveries(recovery, untouched, references, judged, options),
+        "few_shot": few_table(recovery.few, options),
+        "draws": options.draws,
+        "too_few_in_p": lacking,
+        "references": len(references),
+        "rare": sorted(rare),
+        "whole_model": tuned_table(weights, options),
+        "tune_draws": options.tune_draws,
+        "earlier_stages": stage_table(weights, options),
+    }
+    verdict: Verdict = judged.verdict
+    if verdict == "PASS" and lacking:
+        verdict = "INCONCLUSIVE"
+    if verdict == "PASS" and not references:
+        verdict = "NOT_EVALUATED"
+        notes["finding"] = NO_REFERENCE
+    need: dict[str, Need] = {}
+    if verdict == "INCONCLUSIVE":
+        open_ = {name: questions[name] for name, each in judged.per_label.items() if each == "INCONCLUSIVE"}
+        need = needs(judged.cells, open_, len(references), options)
+        notes |= notes_of(need)
+    per_label: dict[str, Verdict] = {
+        name: verdict if each == "PASS" and (not references or name in lacking) else each
+        for name, each in judged.per_label.items()
+    }
+    sentence = _sentence(verdict, judged, lacking, rare, list(questions), need, weights, options)
+    provisional = 0 < len(references) < 3
+    claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
+    return claim, judged
+
+
+def _sentence(
+    verdict: Verdict,
+    judged: Judgement,
+    lacking: Mapping[str, Sequence[int]],
+    rare: frozenset[str],
+    names: Sequence[str],
+    need: Mapping[str, Need],
+    weights: WeightAttacks,
+    options: AuditOptions,
+) -> str:
+    cell = judged.binding
+    what, gain = _test_words(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
+    bound = f"{cell.upper(options):.3f}"
+    if verdict == "PASS":
+        learner = ", by a probe or the whole model," if weights.sizes else ""
+        early = " Earlier layers leak no more than a retrained model's." if weights.places else ""
+        return (
+            f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Relearning it"
+            f" from few images{learner} was no easier than for a retrained model.{early} The closest test:"
+            f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
+        )
+    if verdict == "FAIL":
+        how = " from earlier layers" if cell.stage else ""
+        return (
+            f"{cell.label} can be recovered{how}: {what} {gain} more {_than(cell)} (margin {cell.margin:g})."
+        )
+    if verdict == "NOT_EVALUATED":
+        return (
+            f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Whether"
+            " relearning it is as hard as for a retrained model is open: no retrained model was given."
+        )
+    if rare:
+        return too_rare(rare, need, options)
+    if lacking:
+        name = next(iter(lacking))
+        return (
+            f"The probe split has too few images with, or without, {name} to relearn it from"
+            f" {joined([str(n) for n in lacking[name]])} annotated images."
+        )
+    would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
+    return (
+        f"The data cannot decide whether {cell.label} can be recovered: {what} {gain} more {_than(cell)},"
+        f" possibly up to {bound} (margin {cell.margin:g}){would_decide}."
+    )
+
+
+def _lacking(
+    measured: Mapping[str, Sequence[Mapping[int, Any]]], wanted: Sequence[int]
+) -> dict[str, list[int]]:
+    """By label, the numbers of annotated images for which the probe split has too few."""
+    lacking = {name: [n for n in wanted if n not in models[1]] for name, models in measured.items()}
+    return {name: sizes for name, sizes in lacking.items() if sizes}
+
+
+def _full_budget_rules(weights: WeightAttacks, options: AuditOptions) -> str:
+    """What the full budget also requires."""
+    text = ""
+    if weights.sizes:
+        text += f", and so does the whole model, trained on {joined([str(n) for n in weights.sizes])}"
+    if weights.places:
+        text += (
+            f", and linear probes on earlier stages exceed those on retrained models by less than"
+            f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits"
+        )
+    return text
+
+
+def _test_words(cell: Cell) -> str:
+    """A test in words, up to its figure."""
+    if cell.stage:
+        return f"a linear probe on {in_words(cell.stage)} recovers"
+    attack = entry(cell.figure).in_words
+    if cell.transform is None:
+        return f"{attack} recovers"
+    return f"{attack}, after {transform(cell.transform).in_words}, recovers"
+
+
+def _than(cell: Cell) -> str:
+    """What a test compares with, in words."""
+    if cell.against == "itself":
+        return "than before the transform"
+    return "than on retrained models"

@@ -1,0 +1,158 @@
+"""The claim C5, useful: the retained labels still work, compared with retrained models or the original."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.claims.fair_references import Standing, undecided
+from unlabel.audit.claims.judging import Cell, judge
+from unlabel.audit.claims.sample_size import need_of, notes_of, worded
+from unlabel.audit.figures import (
+    SAMPLE_MEMBERSHIP,
+    UTILITY_AUC,
+    UTILITY_AUC_MEAN,
+    UTILITY_CALIBRATION,
+    UTILITY_CALIBRATION_MEAN,
+)
+from unlabel.audit.figures import figure as entry
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import Claim
+from unlabel.statistics.contrast import Contrast, contrast
+from unlabel.statistics.estimate import Estimate
+
+MACRO, WORST, ECE = UTILITY_AUC_MEAN.id, UTILITY_AUC.id, UTILITY_CALIBRATION_MEAN.id
+
+
+def _loss(after: Estimate, references: Sequence[Estimate]) -> Contrast:
+    """How much lower the model is than the references."""
+    gain = contrast(after, references)
+    return replace(gain, value=-gain.value)
+
+
+def losses(
+    after: Utility,
+    references: Sequence[Utility],
+    frequent: tuple[str, ...],
+    options: AuditOptions,
+    membership: Sequence[Estimate] = (),
+) -> list[Cell]:
+    """C5's tests: loss of mean AUC, of each frequent label's AUC, rise of the mean calibration error.
+
+    And, where it was measured (the model's own first, then the references'), of sample-level membership.
+    """
+    macro = _loss(after.macro(UTILITY_AUC.id), [other.macro(UTILITY_AUC.id) for other in references])
+    rise = contrast(
+        after.macro(UTILITY_CALIBRATION.id), [other.macro(UTILITY_CALIBRATION.id) for other in references]
+    )
+    return [
+        Cell(None, MACRO, macro, options.d_macro),
+        *(
+            Cell(
+                name,
+                WORST,
+                _loss(after.labels[name][WORST], [other.labels[name][WORST] for other in references]),
+                options.d_worst,
+            )
+            for name in frequent
+        ),
+        Cell(None, ECE, rise, options.d_ece),
+        *(
+            [Cell(None, SAMPLE_MEMBERSHIP.id, contrast(membership[0], membership[1:]), options.d_member)]
+            if membership
+            else []
+        ),
+    ]
+
+
+def _table(cells: Sequence[Cell], level: float) -> dict[str, object]:
+    """The tests as plain numbers for the report: the means, and the label that lost most."""
+
+    def plain(cell: Cell) -> dict[str, object]:
+        return {"value": cell.contrast.value, "upper": cell.contrast.upper(level), "margin": cell.margin}
+
+    labels = [cell for cell in cells if cell.figure == WORST]
+    table: dict[str, object] = {
+        "macro_auc_loss": plain(next(cell for cell in cells if cell.figure == MACRO)),
+        "ece_rise": plain(next(cell for cell in cells if cell.figure == ECE)),
+    }
+    for cell in cells:
+        if cell.figure == SAMPLE_MEMBERSHIP.id:
+            table["membership_rise"] = plain(cell)
+    if labels:
+        worst = max(labels, key=lambda cell: cell.contrast.upper(level))
+        table["worst_label"] = {"label": worst.label, **plain(worst)}
+    return table
+
+
+def claim_useful(
+    after: Utility,
+    before: Utility,
+    references: Sequence[Utility],
+    frequent: tuple[str, ...],
+    options: AuditOptions,
+    membership: Sequence[Estimate] = (),
+    fair: Sequence[Standing] = (),
+) -> Claim:
+    """C5: retained labels lose no more than the margins, against retrained models or, without, the original.
+
+    Args:
+        after: Utility of the unlearned model.
+        before: Of the original.
+        references: Of the retrained models.
+        frequent: Retained labels with enough test images of each kind to be judged one by one.
+        options: Margins.
+        membership: Sample-level membership of the original, the unlearned and the retrained models, where it
+            was measured.
+        fair: How far each retrained model lies below the original; an unfair one leaves the claim open.
+    """
+    against = list(references) or [before]
+    whom = "models retrained without the label" if references else "the original"
+    rates = [membership[1], *(membership[2:] or membership[:1])] if membership else []
+    judged = judge(losses(after, against, frequent, options, rates), frozenset(), options)
+    cells = judged.cells
+    original = losses(after, [before], frequent, options, membership[1::-1])
+    notes: dict[str, object] = {
+        "rule": f"PASS if mean AUC falls by less than {options.d_macro:g}, no frequent label's AUC by"
+        f" {options.d_worst:g} or more, mean calibration error rises by less than {options.d_ece:g}"
+        + (f", membership of training images by less than {options.d_member:g} AUC" if membership else ""),
+        "against": "retrained" if references else "original",
+        "against_original": _table(original, options.level),
+        "judged_labels": list(frequent),
+    }
+    if references:
+        notes["against_retrained"] = _table(cells, options.level)
+        notes["references_against_original"] = [item.to_json() for item in fair]
+    lost = _moved(original[0].contrast)
+    change = f"mean AUC over retained labels {_moved(cells[0].contrast)}"
+    if references:
+        change += f" (against the original it {lost})"
+    sentence = {
+        "PASS": f"The retained labels work as well as in {whom}, within the margins: {change}.",
+        "FAIL": f"The retained labels work worse than in {whom}: {change}. What fails: {_failed(cells)}.",
+        "INCONCLUSIVE": f"The data cannot decide whether the retained labels work as well as in {whom}:"
+        f" {change}.",
+    }[judged.verdict]
+    if judged.verdict == "INCONCLUSIVE":
+        open_ = {"retained": need_of(cells, after.macro(WORST).n, len(references), options)}
+        notes |= notes_of(open_)
+        sentence = worded(sentence, open_)
+    provisional = 0 < len(references) < 3
+    claim = Claim(judged.verdict, sentence, options.budget, provisional, judged.binding.figure, {}, notes)
+    if all(item.fair for item in fair):
+        return claim
+    claim = undecided(claim, fair)
+    return replace(claim, sentence=f"{claim.sentence} Against the original, this model's mean AUC {lost}.")
+
+
+def _moved(loss: Contrast) -> str:
+    """A loss in words, such as "falls by 0.012"."""
+    return f"{'falls' if loss.value > 0 else 'rises'} by {abs(loss.value):.3f}"
+
+
+def _failed(cells: Sequence[Cell]) -> str:
+    """What failed, in words."""
+    return " and ".join(
+        entry(cell.figure).in_words + (f" of {cell.label}" if cell.label else "")
+        for cell in cells
+        if cell.verdict == "FAIL"
+    )

@@ -1,0 +1,74 @@
+"""Claims after the attacks on models built to cheat the audit: they can fail C1 and C2, never pass them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.figures import OWN_PERTURBED, Readings
+from unlabel.audit.figures import figure as entry
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.results import Claim
+from unlabel.core.wording import joined
+
+
+def condemned(
+    c1: Claim,
+    c2: Claim,
+    readings: Sequence[Mapping[str, Readings]],
+    questions: Mapping[str, Question],
+    options: AuditOptions,
+) -> tuple[Claim, Claim, Judgement | None]:
+    """C1 and C2, which FAIL if these attacks recover the label.
+
+    C1: the own output against chance. C2: each other attack against the retrained models, by the margins of
+    C2 and corrected by Holm; only where C2 was judged.
+
+    Args:
+        c1, c2: The claims as the other attacks decide them.
+        readings: Of `gather_evasion`.
+        questions: The labels.
+        options: Margins.
+
+    Returns:
+        Both claims; and the tests against retrained models, where there were some.
+    """
+    alone = {name: replace(question, crossed=False) for name, question in questions.items()}
+    rare = frozenset(name for name, question in alone.items() if question.rarer < options.rare)
+    after, retrained = readings[0], readings[1:]
+    own = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
+    if own:
+        cells = excess_cells(own, (), (OWN_PERTURBED.id,), lambda _: options.d_chance, pooled=False)
+        c1 = _failed(c1, judge(cells, rare, options), "The model's own output predicts")
+    if not retrained or c2.verdict == "NOT_EVALUATED":
+        return c1, c2, None
+    cells = [
+        cell
+        for name, rows in after.items()
+        for cell in excess_cells(
+            {name: rows},
+            retrained,
+            [figure for figure in rows if figure != OWN_PERTURBED.id],
+            lambda figure: reference_margin(figure, options),
+            pooled=False,
+        )
+    ]
+    judged = judge(cells, rare, options)
+    return c1, _failed(c2, judged, "This model, unlike retrained models, leaks"), judged
+
+
+def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
+    """The claim, with these attacks' verdict in its notes; FAIL if one is above its margin."""
+    failed = [cell.label for cell in judged.cells if cell.verdict == "FAIL" and cell.label]
+    notes = {**claim.notes, "suspicion": judged.verdict}
+    if not failed or claim.verdict in ("FAIL", "NOT_EVALUATED"):
+        return replace(claim, notes=notes)
+    cell = judged.binding
+    where = entry(cell.figure).in_words
+    sentence = (
+        f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {cell.contrast.value:.3f} advantage"
+        f" (margin {cell.margin:g})."
+    )
+    per_label = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
+    return replace(
+        claim, verdict="FAIL", sentence=sentence, binding=cell.figure, per_label=per_label, notes=notes
+    )

@@ -1,0 +1,99 @@
+"""Whether the retrained models are a fair comparison: none may work far worse than the original.
+
+A reference that was trained too briefly makes any harm look small, and any leak large. The audit names it as
+unfair, and decides nothing against it: C2, C4 and C5 are INCONCLUSIVE until it is left out or replaced.
+
+There is no bound the other way. References that rank the retained labels better than the original are often
+honest, since they had fewer labels to learn, and they only make C5 harder to pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.figures import UTILITY_AUC
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import Claim, Verdict
+from unlabel.core.wording import joined
+from unlabel.statistics.contrast import contrast
+
+UNFAIR = "unfair reference"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One reference's retained labels against the original's.
+
+    Args:
+        run: Its run folder or name.
+        loss: Mean AUC of the original less its own, on the same images.
+        lower: One-sided 95 % lower bound of that, images of one person summed first.
+        upper: The upper bound.
+        margin: The loss that is tolerated.
+    """
+
+    run: str
+    loss: float
+    lower: float
+    upper: float
+    margin: float
+
+    @property
+    def fair(self) -> bool:
+        """Whether the data do not show that it loses more than the margin."""
+        return self.lower <= self.margin
+
+    def to_json(self) -> dict[str, object]:
+        """JSON-plain copy for the report."""
+        return {**asdict(self), "fair": self.fair}
+
+
+def standings(
+    before: Utility, references: Sequence[Utility], runs: Sequence[str], options: AuditOptions
+) -> list[Standing]:
+    """How far each reference lies below the original.
+
+    Args:
+        before: Utility of the original.
+        references: Of the retrained models.
+        runs: Their names, in the same order.
+        options: Level and margin.
+    """
+    rows = []
+    for run, reference in zip(runs, references, strict=True):
+        loss = contrast(before.macro(UTILITY_AUC.id), [reference.macro(UTILITY_AUC.id)])
+        bounds = loss.lower(options.level), loss.upper(options.level)
+        rows.append(Standing(run, loss.value, *bounds, options.d_fair))
+    return rows
+
+
+def undecided(claim: Claim, fair: Sequence[Standing]) -> Claim:
+    """A claim that compares with references; INCONCLUSIVE if one of them is unfair.
+
+    Args:
+        claim: C2, C4 or C5. If it was not evaluated, it stays so.
+        fair: Of `standings`.
+    """
+    unfair = [item for item in fair if not item.fair]
+    if not unfair or claim.verdict == "NOT_EVALUATED":
+        return claim
+    per_label: dict[str, Verdict] = {
+        name: each if each == "NOT_EVALUATED" else "INCONCLUSIVE" for name, each in claim.per_label.items()
+    }
+    notes = {key: value for key, value in claim.notes.items() if not key.endswith("_needed")}
+    notes |= {"finding": UNFAIR, "unfair_references": [item.to_json() for item in unfair]}
+    return replace(
+        claim, verdict="INCONCLUSIVE", sentence=_sentence(unfair), per_label=per_label, notes=notes
+    )
+
+
+def _sentence(unfair: Sequence[Standing]) -> str:
+    one = len(unfair) == 1
+    names = joined([item.run for item in unfair])
+    worst = max(unfair, key=lambda item: item.loss)
+    return (
+        f"{'An unfair reference' if one else 'Unfair references'}: {names}. {'Its' if one else 'Their'} mean"
+        f" AUC over retained labels lies {'' if one else 'up to '}{worst.loss:.3f} below the original's"
+        f" (allowed {worst.margin:g}), so nothing is decided against {'it' if one else 'them'}. Leave"
+        f" {'it' if one else 'them'} out, or train {'it' if one else 'them'} again by the original's recipe."
+    )

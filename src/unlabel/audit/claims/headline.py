@@ -1,0 +1,193 @@
+"""The headline, from a fixed list; what the audit did not test; and what limits its figures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
+from unlabel.audit.inputs import AuditInputs, Budget, Context
+from unlabel.audit.results import Claim
+from unlabel.core.wording import joined
+from unlabel.statistics.estimate import Estimate
+
+HEADLINES = (
+    "INVALID AUDIT",
+    "NOT UNLEARNED",
+    "DISABLED ONLY",
+    "UNLEARNED BUT HARMFUL",
+    "UNLEARNED",
+    "RETRAIN-EQUIVALENT, NOT DURABLE",
+    "RETRAIN-EQUIVALENT, DURABILITY OPEN",
+    "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED",
+    "DISABLED, HARMFUL, NO REFERENCE",
+    "DISABLED, NOT DURABLE, NO REFERENCE",
+    "DISABLED, NO REFERENCE",
+    "INCONCLUSIVE, HARMFUL",
+    "INCONCLUSIVE",
+)
+TRAINING_IMAGES = 5000
+
+
+def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> str:
+    """The first of `HEADLINES` that fits; "(provisional)" where a deciding claim is provisional.
+
+    Every claim counts but C3, which useful models seldom pass. If one FAILs, the headline says that something
+    is wrong. No headline says more than its claims.
+
+    Args:
+        claims: C1 to C6.
+        valid: Whether the audit passed its own controls.
+        references: Number of retrained models.
+    """
+    verdict = {name: claim.verdict for name, claim in claims.items()}
+
+    def passed(*names: str) -> bool:
+        return all(verdict[name] == "PASS" for name in names)
+
+    def failed(*names: str) -> bool:
+        return any(verdict[name] == "FAIL" for name in names)
+
+    no_reference = claims["C2"].notes.get("finding") == NO_REFERENCE
+    equivalent, durable = passed("C1", "C2"), passed("C4") and references >= 3
+    recovered = failed("C2", "C6") or (failed("C4") and not passed("C2") and not no_reference)
+    rules: tuple[tuple[bool, tuple[str, ...]], ...] = (
+        (not valid, ()),
+        (failed("C1") or (not passed("C1") and failed("C2", "C4", "C6")), ("C1",)),
+        (passed("C1") and recovered, ("C1", "C2")),
+        (equivalent and failed("C5") and not failed("C4"), ("C1", "C2", "C5")),
+        (equivalent and durable and passed("C5"), ("C1", "C2", "C4", "C5")),
+        (equivalent and failed("C4"), ("C1", "C2", "C4")),
+        (equivalent and passed("C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
+        (equivalent and passed("C5"), ("C1", "C2", "C5")),
+        (passed("C1") and no_reference and failed("C5"), ("C1", "C5")),
+        (passed("C1") and no_reference and failed("C4"), ("C1", "C4")),
+        (passed("C1") and no_reference, ("C1",)),
+        (failed("C5"), ("C5",)),
+        (True, ()),
+    )
+    index = next(place for place, (fits, _) in enumerate(rules) if fits)
+    provisional = any(claims[name].provisional for name in rules[index][1])
+    return HEADLINES[index] + (" (provisional)" if provisional else "")
+
+
+def untested_claims(budget: str) -> dict[str, Claim]:
+    """C4 and C6, as they stand where a budget leaves them open."""
+    sentences = {
+        "C4": f"The {budget} budget does not test whether the label can be recovered after further training,"
+        " pruning or quantisation.",
+        "C6": f"The {budget} budget does not test whether the model remembers single training annotations.",
+    }
+    return {name: Claim("NOT_EVALUATED", text, budget) for name, text in sentences.items()}
+
+
+def not_tested(claims: Mapping[str, Claim], budget: Budget) -> tuple[str, ...]:
+    """What this audit did not test, in sentences."""
+    lines = []
+    if not budget.durability:
+        lines += [
+            "Durability: whether the label can be recovered after pruning, quantising or further training"
+            f" ({budget.name} budget).",
+            "Relearning: how few annotated images the model needs to learn the label again.",
+            "Membership: whether an attacker can find out that a person's image was trained on.",
+        ]
+    elif not claims["C4"].notes.get("whole_model"):
+        lines.append(
+            "Relearning by training the whole model on annotated images"
+            + (
+                ": no model was given to train, or the probe split has too few."
+                if budget.fine_tuning
+                else "."
+            )
+        )
+    if claims["C6"].verdict == "NOT_EVALUATED":
+        lines.append("Canaries: whether the model remembers single training annotations.")
+    before = "Layers before the last features"
+    if claims["C4"].notes.get("earlier_stages"):
+        before += ", but for the mean over positions of the last stages"
+    elif budget.early_layers:
+        before += " (these models have no stages that were read)"
+    lines.append(f"{before}, and attackers who read or change the weights.")
+    if not budget.groups:
+        lines.append(
+            "Whether the other labels now work less well for people with, or without, the forgotten label."
+        )
+    return tuple(lines)
+
+
+def limitations(
+    inputs: AuditInputs, context: Context, raw: Mapping[str, Estimate], left_out: Sequence[str]
+) -> tuple[str, ...]:
+    """What limits the figures, in sentences.
+
+    Args:
+        inputs: The models, and what is on record.
+        context: The labels, the data and the options.
+        raw: The raw-pixel control, by label.
+        left_out: Retained labels without enough images for a figure.
+    """
+    request, test, train, options = context.request, context.test, context.train, context.options
+    lines = [
+        "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
+        " figure.",
+        "The figures hold for images like those tested, and for the attacks tried: a better attack may"
+        " recover more.",
+        "They hold for this one model. A claim about the method needs several runs of it.",
+    ]
+    picture = "An attacker who has the picture can guess a label from it without any model"
+    if raw:
+        most = max(raw, key=lambda name: raw[name].value)
+        picture += f" (here {most} with advantage {raw[most].value:.2f} from its pixels)"
+    lines.append(f"{picture}. Forgetting takes away the model's help, not what a face shows.")
+    if len(np.unique(test.cluster)) == len(test):
+        lines.append(
+            "No two test images are known to show one person, so each counts as one person. If some images"
+            " show the same person, the intervals are too narrow."
+        )
+    lines += _about_references(inputs, request.masked)
+    if any(question.crossed for question in context.questions.values()):
+        lines.append(
+            f"Fewer than {options.rare} test images have, or lack, a forgotten label. So attacks were also"
+            " fitted on the test split and judged on the probe split, and the figures pooled, with larger"
+            " errors. This is right only if the probe split did not serve to choose the unlearned model's"
+            " settings."
+        )
+    if test.exclusive:
+        lines.append(
+            "The labels are classes that exclude each other, so the truth of the others reveals each one:"
+            " there is no floor (`floor.adv` is set to 0). Retained classes are judged among themselves, on"
+            " images that have one of them."
+        )
+    if len(train) < TRAINING_IMAGES:
+        lines.append(
+            f"The check on training images uses {len(train):,} images; {TRAINING_IMAGES:,} are advised."
+        )
+    if left_out:
+        lines.append(f"There are too few test images to measure {joined(left_out)}.")
+    if request.forgotten:
+        lines.append(
+            f"{joined(request.forgotten)} was forgotten earlier. It is audited again, and hidden from all"
+            " attacks."
+        )
+    if inputs.deterministic is None:
+        lines.append("The audit did not check whether a second pass gives the same outputs.")
+    if options.probe_seeds < 5:
+        lines.append(f"Probe figures average {options.probe_seeds} seeds; 5 are the default.")
+    return tuple(lines)
+
+
+def _about_references(inputs: AuditInputs, labels: Sequence[str]) -> Iterator[str]:
+    """What the number of retrained models, and the original's start, leave open."""
+    references = len(inputs.references)
+    if references == 0:
+        yield f"Without a model retrained without {joined(labels)}, C2 is open."
+    elif references < 3:
+        yield (
+            f"Only {references} retrained model{'s were' if references > 1 else ' was'} given, so verdicts"
+            " against retrained models are provisional: three or more show how much retraining varies."
+        )
+    if not inputs.start_known:
+        yield (
+            "The original's starting weights are not recorded, so C2 is provisional for any number of"
+            " retrained models. If those weights had seen the label, models retrained from random weights are"
+            " no exact reference."
+        )

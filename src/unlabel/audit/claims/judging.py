@@ -1,0 +1,196 @@
+"""From figures with errors to verdicts: margins, one-sided bounds, many tests at once.
+
+PASS needs *every* test within its margin: an intersection-union test, so none is corrected. FAIL needs
+*some* test beyond its margin after Holm's correction. All else is INCONCLUSIVE.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from unlabel.audit.figures import Readings, layer_of, unit_of
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import Against, Comparison, Verdict
+from unlabel.statistics.contrast import Contrast, contrast, holm, seeded
+from unlabel.statistics.estimate import Estimate, mean
+
+Margin = Callable[[str], float]
+
+
+def reference_margin(figure: str, options: AuditOptions) -> float:
+    """C2's margin of an attack, in its own unit; an advantage is twice an AUC."""
+    if unit_of(figure) == "auc":
+        return options.d_reference / 2
+    return options.d_reference_bits if unit_of(figure) == "bits" else options.d_reference
+
+
+def unit_words(cell: "Cell") -> str:
+    """The unit of a test, in a sentence."""
+    return {"adv": "advantage", "bits": "bits", "auc": "AUC"}[unit_of(cell.figure)]
+
+
+def all_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """FAIL where one fails, PASS where all pass."""
+    if "FAIL" in verdicts:
+        return "FAIL"
+    return "PASS" if set(verdicts) == {"PASS"} else "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One test: a figure of one label (None: the mean over labels), perhaps after a transform of the
+    weights, against its margin.
+
+    Args:
+        label: The label.
+        figure: The attack.
+        contrast: The model against what it is compared with.
+        margin: What is tolerated.
+        verdict: Of this test.
+        transform: What was done to the weights before.
+        against: Whether the figure is compared with retrained models, or with the model before the transform.
+        chosen_of: Comparisons that this one was chosen from, as the one nearest to a PASS. Each has its part
+            of the error rate, so that the choice is paid for.
+        stage: Where before the last features it is read; None: where its figure always is.
+    """
+
+    label: str | None
+    figure: str
+    contrast: Contrast
+    margin: float
+    verdict: Verdict = "NOT_EVALUATED"
+    transform: str | None = None
+    against: Against = "retrained"
+    chosen_of: int = 1
+    stage: str | None = None
+
+    def lower(self, options: AuditOptions) -> float:
+        """One-sided lower bound."""
+        return self.contrast.lower(self.level(options))
+
+    def upper(self, options: AuditOptions) -> float:
+        """One-sided upper bound."""
+        return self.contrast.upper(self.level(options))
+
+    def level(self, options: AuditOptions) -> float:
+        """Confidence level of its bounds."""
+        return 1.0 - options.alpha / self.chosen_of
+
+    def distance(self, options: AuditOptions) -> float:
+        """How far its upper bound is above the margin, in margins; below 0 it passes."""
+        return (self.upper(options) - self.margin) / self.margin
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts of a table of tests.
+
+    Args:
+        verdict: Of all labels together.
+        per_label: Of each label.
+        cells: The tests with their verdicts.
+        binding: The test that decided, or came closest to its margin.
+    """
+
+    verdict: Verdict
+    per_label: dict[str, Verdict]
+    cells: tuple[Cell, ...]
+    binding: Cell
+
+    def comparisons(self, options: AuditOptions) -> tuple[Comparison, ...]:
+        """The tests as rows of the report."""
+        return tuple(
+            Comparison(
+                cell.figure,
+                cell.label,
+                cell.contrast.value,
+                cell.lower(options),
+                cell.upper(options),
+                cell.margin,
+                cell.verdict,
+                cell.stage or layer_of(cell.figure),
+                cell.transform,
+                cell.against,
+            )
+            for cell in self.cells
+        )
+
+
+def excess_cells(
+    model: Mapping[str, Readings],
+    references: Sequence[Mapping[str, Readings]],
+    figures: Sequence[str],
+    margin: Margin,
+    *,
+    pooled: bool,
+) -> list[Cell]:
+    """Each attack on each label: the model less the mean of the references (or 0 where there is none).
+
+    Args:
+        model: Readings of the model, by label.
+        references: The same of every reference.
+        figures: Attacks to test.
+        margin: Margin of an attack.
+        pooled: Whether to add, for several labels, the mean over labels as tests of label None.
+    """
+
+    def against(item: Estimate, others: Sequence[Estimate]) -> Contrast:
+        return contrast(item, others) if others else seeded(item, ())
+
+    cells = [
+        Cell(
+            label,
+            figure,
+            against(rows[figure], [other[label][figure] for other in references]),
+            margin(figure),
+        )
+        for label, rows in model.items()
+        for figure in figures
+    ]
+    if pooled and len(model) > 1:
+        for figure in figures:
+            own = mean([rows[figure] for rows in model.values()])
+            others = [mean([rows[figure] for rows in other.values()]) for other in references]
+            cells.append(Cell(None, figure, against(own, others), margin(figure)))
+    return cells
+
+
+def judge(
+    cells: Sequence[Cell], rare: frozenset[str], options: AuditOptions, *, mean_passes: bool = False
+) -> Judgement:
+    """Verdict of every test, every label and all together.
+
+    Args:
+        cells: The tests.
+        rare: Labels with too few images: their tests decide nothing, and keep the whole from passing.
+        options: Level of the tests.
+        mean_passes: With tests of the mean over labels (label None): they alone give the PASS, and a
+            single label can only FAIL the whole. Otherwise every test must pass.
+    """
+    counted = [cell for cell in cells if cell.label not in rare]
+    adjusted = dict(zip(map(id, counted), holm([c.contrast.p_above(c.margin) for c in counted]), strict=True))
+
+    def verdict_of(cell: Cell) -> Verdict:
+        if cell.label in rare:
+            return "INCONCLUSIVE"
+        if adjusted[id(cell)] < options.alpha:
+            return "FAIL"
+        return "PASS" if cell.upper(options) < cell.margin else "INCONCLUSIVE"
+
+    judged = tuple(replace(cell, verdict=verdict_of(cell)) for cell in cells)
+
+    labels = dict.fromkeys(cell.label for cell in cells if cell.label is not None)
+    per_label: dict[str, Verdict] = {
+        label: all_of([c.verdict for c in judged if c.label == label]) for label in labels
+    }
+    means = [cell for cell in judged if cell.label is None] if mean_passes else []
+    whole = means or list(judged)
+    verdict: Verdict = (
+        "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else all_of([cell.verdict for cell in whole])
+    )
+    if rare and verdict == "PASS":
+        verdict = "INCONCLUSIVE"
+    pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
+        [c for c in whole if c.label not in rare] or list(judged)
+    )
+    binding = max(pool, key=lambda c: c.distance(options))
+    return Judgement(verdict, per_label, judged, binding)

@@ -1,0 +1,247 @@
+"""``audit.json`` as it is read: typed, since it may come from anyone, and with what older ones lack."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from msgspec import Meta
+
+from unlabel.audit.results import Against, Comparison, Metric, Verdict
+from unlabel.core.errors import ModelError
+from unlabel.core.reading import typed
+
+Number = Annotated[float, Meta(ge=-1e12, le=1e12)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Figure(Metric):
+    """A measured number of one model, within bounds that a page can show."""
+
+    value: Number
+    ci: tuple[Number, Number] | None
+    n: Count
+
+
+@dataclass(frozen=True)
+class Difference(Comparison):
+    """A figure set against retrained models or, in audits without the word, the model before a transform."""
+
+    diff: Number
+    lower: Number
+    upper: Number
+    margin: Number
+    against: Against = "itself"
+
+    @property
+    def distance(self) -> float:
+        """How far its upper bound is above its margin, in margins."""
+        return (self.upper - self.margin) / max(self.margin, 1e-12)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Optimiser steps until a training reached its mark; None where it did not."""
+
+    before: Count | None = None
+    after: Count | None = None
+    references: tuple[Count | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What relearning told beyond retrained models where no verdict rests on it."""
+
+    excess: Number | None = None
+    upper: Number | None = None
+    steps: Steps | None = None
+    margin: None = field(default=None, init=False)
+    verdict: None = field(default=None, init=False)
+
+    @property
+    def diff(self) -> float | None:
+        """The excess, by the name that a comparison gives it."""
+        return self.excess
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a control found: a figure with its interval, or a lower bound; whether that is as it must be."""
+
+    value: Number | None = None
+    ci: tuple[Number, Number] | None = None
+    n: Count | None = None
+    lower: Number | None = None
+    attack: str = ""
+    ok: bool | None = None
+    passed: bool | None = None
+    not_applicable: str | None = None
+
+
+@dataclass(frozen=True)
+class UnfairReference:
+    """A retrained model that ranks the retained labels far worse than the original."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a report reads of a claim's notes."""
+
+    rule: str = ""
+    attainable: bool | None = None
+    finding: str | None = None
+    start: str | None = None
+    references: Count = 0
+    unfair_references: tuple[UnfairReference, ...] = ()
+    draws: Count | None = None
+    few_shot: dict[str, dict[str, Noted]] = field(default_factory=dict)
+    tune_draws: Count | None = None
+    whole_model: dict[str, dict[str, Noted]] = field(default_factory=dict)
+    canaries: dict[str, Count] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A claim and how it came out; see `audit.results.Claim`."""
+
+    verdict: Verdict
+    sentence: str
+    budget: str | None = None
+    provisional: bool = False
+    binding: str | None = None
+    per_label: dict[str, Verdict] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The labels: to be forgotten, forgotten earlier, retained."""
+
+    labels: tuple[str, ...] = ()
+    forgotten_earlier: tuple[str, ...] = ()
+    retained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """How a model was made and what it cost; None for what is not recorded."""
+
+    run: str | None = None
+    sha256: str | None = None
+    network: str | None = None
+    labels: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    method: str | None = None
+    seed: int | None = None
+    changed: Count | None = None
+    total: Count | None = None
+    images_used: Count | None = None
+    images_processed: Count | None = None
+    steps: Count | None = None
+    seconds: dict[str, Number] | None = None
+    versions: dict[str, Any] | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceCost:
+    """What references would cost, as a sentence, and the command that trains them."""
+
+    sentence: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of an audit, and the command that made it."""
+
+    before: ModelRecord | None = None
+    after: ModelRecord | None = None
+    references: tuple[ModelRecord, ...] | None = None
+    command: str | None = None
+    reference_cost: ReferenceCost | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sizes of a split: images, people, images with each forgotten label."""
+
+    n: Count | None = None
+    n_clusters: Count | None = None
+    n_present: dict[str, Count] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a report reads of the facts of the data."""
+
+    source: str | None = None
+    digest: str | None = None
+    exclusive: bool = False
+    identities: bool | None = None
+    counts: dict[str, Any] = field(default_factory=dict)
+    splits: dict[str, Split] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a report reads of an audit's options."""
+
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    d_permuted: Number = 0.05
+
+
+@dataclass(frozen=True)
+class Document:
+    """An audit as it is read of ``audit.json``.
+
+    Args:
+        headline, valid, claims, metrics, comparisons, request, models, data, options: See
+            `audit.results.Audit`.
+        invalid_because, not_tested, limitations: Sentences.
+        controls: Cases with known answers, by name.
+        seconds: Of the audit's stages.
+        schema: Its version.
+        raw: The whole content as the file holds it.
+    """
+
+    headline: str
+    valid: bool
+    request: Asked
+    claims: dict[str, Decided]
+    metrics: tuple[Figure, ...]
+    comparisons: tuple[Difference, ...]
+    models: Models
+    data: Data
+    options: Options
+    invalid_because: tuple[str, ...] = ()
+    not_tested: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
+    controls: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, Number] = field(default_factory=dict)
+    schema: str = ""
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+def document_of(content: Mapping[str, Any]) -> Document:
+    """The audit of a parsed ``audit.json``.
+
+    Raises:
+        ModelError: An entry is missing or of another type.
+    """
+    return part({**content, "raw": content}, Document)
+
+
+def part(value: Any, kind: type[T]) -> T:
+    """A part of a parsed audit as a dataclass.
+
+    Raises:
+        ModelError: An entry is missing or of another type.
+    """
+    try:
+        return typed(value, kind)
+    except ValueError as error:
+        raise ModelError(str(error)) from error

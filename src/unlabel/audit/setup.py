@@ -1,0 +1,295 @@
+"""The runs, labels and images of an audit. What does not fit together is refused.
+
+::
+
+    open_case(run, before, references)         -> models, request, source
+    open_request(labels, before, references)   -> the same, where nothing has been unlearned yet
+    sets_of(source)                            -> the probe split, the test split, the training images
+"""
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from unlabel.audit.attacks.perturbed_images import perturbed
+from unlabel.core.engine import Run
+from unlabel.core.errors import ModelError, NothingToForget, OptionError
+from unlabel.core.randomness import uniform
+from unlabel.core.reading import read_json
+from unlabel.core.request import Request, listed
+from unlabel.data.canaries import Planting, digest
+from unlabel.data.dataset import Dataset, Source
+from unlabel.runs.config import Config
+from unlabel.runs.folder import CANARIES, Loaded, load_run
+from unlabel.runs.record import planted_source
+
+TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The three sets of images that every model is read on, drawn by a seed."""
+
+    probe: Dataset
+    test: Dataset
+    train: Dataset
+    digest: str
+    seed: int
+
+    @cached_property
+    def perturbed(self) -> tuple[Dataset, Dataset]:
+        """Images of the probe split and of the test split, perturbed: made once, for all models."""
+        return perturbed(self.probe, self.seed), perturbed(self.test, self.seed)
+
+
+@dataclass(frozen=True)
+class Case:
+    """The runs of an audit, read and checked to belong together, and their data."""
+
+    original: Loaded
+    after: Loaded | None  # None where nothing has been unlearned yet
+    references: list[Loaded]
+    request: Request
+    source: Source  # its labels taken for classes as the models answer, see `as_answered`
+    planting: Planting = field(default_factory=dict)  # canaries in the annotations of its training images
+
+    @property
+    def start_known(self) -> bool:
+        """Whether it is recorded from which weights the original's training began."""
+        return self.original.record.start not in (None, "unknown")
+
+
+def open_case(run: Path, before: Path, references: Sequence[Path], where: Run, data: str | None) -> Case:
+    """Reads the runs of an audit and the original's data, and refuses what cannot be compared.
+
+    Args:
+        run: The unlearned run.
+        before: The original.
+        references: Runs retrained without the labels.
+        where: Receives progress.
+        data: Another data source than the one the original remembers.
+
+    Raises:
+        NothingToForget: The run has forgotten no label that the original has.
+        ModelError: The runs do not belong together, or not to the data.
+        OptionError: One reference is given twice, or is the audited run itself.
+    """
+    after, original = load_run(run), load_run(before)
+    retrained = [load_run(path) for path in references]
+    return _fitting(original, after, retrained, request_of(after, original), where, data)
+
+
+def open_request(
+    labels: Sequence[str], before: Path, references: Sequence[Path], where: Run, data: str | None
+) -> Case:
+    """The case of labels that no run has forgotten yet: what models made in memory are audited against.
+
+    Args:
+        labels: Names to forget.
+        before, references, where, data: See `open_case`.
+
+    Raises:
+        RequestError: The labels do not fit the original's.
+        ModelError: The runs do not belong together, or not to the data.
+        OptionError: One reference is given twice, or is the original.
+    """
+    original, retrained = load_run(before), [load_run(path) for path in references]
+    request = Request.make(labels, original.config.labels, forgotten=original.config.forgotten)
+    return _fitting(original, None, retrained, request, where, data)
+
+
+def _fitting(
+    original: Loaded,
+    after: Loaded | None,
+    retrained: list[Loaded],
+    request: Request,
+    where: Run,
+    data: str | None,
+) -> Case:
+    check_references([item for item in (after, original) if item], retrained, request)
+    source, planting = planted_source(original.config, original.record, data, skip_bad=False, run=where)
+    check_manifest(original.path, source)
+    return case_of(original, after, retrained, request, source, planting)
+
+
+def case_of(
+    original: Loaded,
+    after: Loaded | None,
+    retrained: list[Loaded],
+    request: Request,
+    source: Source,
+    planting: Planting,
+) -> Case:
+    """The case of these models on this data.
+
+    Args:
+        original, after, retrained: The models.
+        request: The labels.
+        source: The data, with the original's label columns.
+        planting: Canaries in the annotations of its training images.
+
+    Raises:
+        ModelError: Models that answer in different ways, or otherwise than the data asks.
+    """
+    for item in ([after] if after else []) + retrained:
+        if item.config.activation != original.config.activation:
+            raise ModelError(
+                f"{item.path} answers by a {item.config.activation}, but {original.path} by a"
+                f" {original.config.activation}; expected runs of one kind"
+            )
+    answered = as_answered(source, original.config, original.path)
+    return Case(original, after, retrained, request, answered, planting)
+
+
+def check_manifest(before: Path, source: Source) -> None:
+    """Compares the list of canaries in the original's folder, where it has one, with what is planted.
+
+    Raises:
+        ModelError: They are not the same.
+    """
+    file, canaries = before / CANARIES, source.facts.get("canaries")
+    if not canaries or not file.is_file():
+        return
+    try:
+        listed_digest = digest(read_json(file))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{file} is damaged ({error}); expected the file that unlabel wrote") from error
+    if listed_digest != canaries["sha256"]:
+        raise ModelError(
+            f"{file} does not list the canaries that {before} was trained with; restore the file"
+        )
+
+
+def as_answered(source: Source, config: Config, path: Path) -> Source:
+    """The source, its labels taken for classes where the model answers by a softmax, and only there.
+
+    Raises:
+        ModelError: A softmax, but images with several labels or none.
+    """
+    exclusive = config.activation == "softmax"
+    if exclusive and not source.test.exclusive:
+        raise ModelError(
+            f"{path} answers by a softmax over classes, but {source.name} has images with several labels or"
+            " none; audit it on data whose images have exactly one label: --data SOURCE"
+        )
+    parts = (replace(part, exclusive=exclusive) for part in (source.train, source.probe, source.test))
+    train, probe, test = parts
+    return replace(source, train=train, probe=probe, test=test)
+
+
+def request_of(after: Loaded, before: Loaded) -> Request:
+    """The labels that a run forgot and its original did not; also those whose output row was kept."""
+    record = after.record
+    if record.rows:
+        count = record.rows.count
+        raise NothingToForget(
+            f"{after.path} keeps its labels: it forgot {f'{count:,} ' if count else ''}single annotations of"
+            f" {', '.join(record.labels or ())}, but an audit asks about whole labels (C6 reads single"
+            " annotations of a label that was forgotten); audit a run that forgot a whole label"
+        )
+    if after.config.labels != before.config.labels:
+        raise ModelError(
+            f"{after.path} has the labels {', '.join(after.config.labels[:3])} ..., but {before.path} has"
+            f" {', '.join(before.config.labels[:3])} ...; expected the run it was made from"
+        )
+    asked = set(record.labels or ()) if record.forgets else set()
+    gone = asked | set(after.config.forgotten)
+    new = [name for name in after.config.labels if name in gone and name not in before.config.forgotten]
+    if not new:
+        raise NothingToForget(
+            f"{after.path} has forgotten nothing that {before.path} has not; expected a run written by"
+            " `unlabel forget`"
+        )
+    return Request.make(new, after.config.labels, forgotten=before.config.forgotten)
+
+
+def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], request: Request) -> None:
+    """Refuses references that cannot serve: other labels, the same run twice, or an audited one.
+
+    Args:
+        audited: The unlearned run and the original, or the original alone.
+        references: Runs said to be retrained without the labels.
+        request: The labels.
+    """
+    weights = {item.sha256: item.path for item in audited}
+    for reference in references:
+        if reference.sha256 in weights:
+            raise OptionError(
+                f"--reference {reference.path} has the same weights as {weights[reference.sha256]}; expected"
+                " models retrained independently, each with its own seed"
+            )
+        weights[reference.sha256] = reference.path
+        if reference.config.labels != request.labels:
+            raise ModelError(f"--reference {reference.path} has other labels than {audited[0].path}")
+        if set(reference.config.forgotten) != set(request.masked):
+            raise ModelError(
+                f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"
+                f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
+                f" --without {shlex.quote(listed(request.masked))} --out RUN"
+            )
+
+
+def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
+    """In what the references were made otherwise than the original, in sentences."""
+    sentences, recipe = [], before.record.blueprint
+    for reference in references:
+        if not recipe:
+            sentences.append(f"how {before.path} was trained is not recorded; {reference.path} may differ")
+        elif reference.in_memory:
+            sentences.append(
+                f"how {reference.path} was trained is not recorded; it may differ from {before.path}"
+            )
+            continue
+        elif reference.record.blueprint != recipe:
+            sentences.append(f"{reference.path} was trained by another recipe than {before.path}")
+        if reference.record.digest != before.record.digest:
+            sentences.append(f"{reference.path} was trained on other data than {before.path}")
+    return sentences
+
+
+def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets:
+    """The probe and test splits, and a keyed sample of the training images without canaries."""
+    whole = np.ones(len(source.train), bool)
+    for item in (planting or {}).values():
+        whole[item.positions] = False
+    honest = source.train.take(whole)
+    rank = uniform(seed, "audit/train", honest.rows)
+    train = honest.take(np.sort(np.argsort(rank, kind="stable")[:TRAIN_IMAGES]))
+    return Sets(source.probe, source.test, train, str(source.facts.get("digest")), seed)
+
+
+def overlap(source: Source) -> str | None:
+    """What images or identities the splits share, in a sentence; None where they share nothing."""
+    named = {
+        "the training split": source.train,
+        "the probe split": source.probe,
+        "the test split": source.test,
+    }
+    names = list(named)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = np.intersect1d(named[first].ids, named[second].ids)
+            if len(shared):
+                return f"{len(shared)} images are in both {first} and {second}, such as {shared[0]}"
+    crossing = int(source.facts.get("identity_overlap") or 0)
+    if crossing:
+        return f"{crossing} identities have images in more than one split; split by identity in meta.csv"
+    pictures = {name: _picture_hashes(part) for name, part in named.items()}
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared_pictures = len(pictures[first] & pictures[second])
+            if shared_pictures > 0.01 * len(named[second]):
+                return f"{shared_pictures} pictures of {second} are also in {first}, pixel for pixel"
+    return None
+
+
+def _picture_hashes(part: Dataset) -> set[bytes]:
+    return {
+        hashlib.blake2b(part.images(slice(row, row + 1)).tobytes(), digest_size=16).digest()
+        for row in range(len(part))
+    }

@@ -1,0 +1,107 @@
+"""``unlabel adopt``: a model that was trained elsewhere becomes a run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.core.wording import listing
+
+
+def adopt(
+    model: str,
+    *,
+    weights: Path,
+    labels: Path,
+    data: str,
+    out: Path,
+    mean: str | None = None,
+    std: str | None = None,
+    image_size: int | None = None,
+    without: str | None = None,
+    skip_bad: Annotated[bool, NoNegative] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    force: Annotated[bool, NoNegative] = False,
+    place: Place = DEFAULT_PLACE,
+) -> None:
+    """Make a run of a model that was trained elsewhere, if it predicts its labels better than chance.
+
+    Args:
+        model: small, resnet18, resnet50, or package.module:function, which is imported and called.
+        weights: Safetensors, or a state dict of torch.save; no code in it is run.
+        labels: File with the name of each output, one per line, in order.
+        data: Data with those label columns: faces, folder:PATH.
+        out: Run folder to write.
+        mean: Means of red, green and blue, from 0 to 1, comma-separated. If left out, the loss decides.
+        std: Standard deviations of red, green and blue; give it together with --mean.
+        image_size: Side of the input in pixels; 64 by default for most data.
+        without: Labels that the model never saw, comma-separated. The run is then a reference for audits. Put
+            a backslash before a comma in a name.
+        skip_bad: Leave out unreadable images instead of refusing.
+        json_: Print the record as JSON.
+        force: Replace an existing run folder.
+    """
+    from unlabel.exchange.adopt import ForeignModel, adopt_run
+
+    record = adopt_run(
+        ForeignModel(model, weights, labels, mean, std, names(without)),
+        data,
+        out,
+        place.start(),
+        image_size=image_size,
+        skip_bad=skip_bad,
+        force=force,
+        command=command_line(),
+    )
+    if json_:
+        print(json.dumps(record, ensure_ascii=False))
+        return
+    print("\n".join(lines(record)))
+    print(out)
+
+
+def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
+    """What a person reads after adopting: normalisation, AUC by label, faults, and how exact the copy is.
+
+    Args:
+        record: Of `adopt_run`.
+        most: Labels to print, the worst first.
+    """
+    options, measured, fidelity = record["options"], record["auc"], record["fidelity"]
+    colours = " ".join(f"--{name} " + ",".join(f"{v:g}" for v in options[name]) for name in ("mean", "std"))
+    macro, labels = measured["macro"], measured["labels"]
+    aucs = sorted((row["value"], name) for name, row in labels.items() if row)
+    text = [
+        f"{options['network']}, {record['total']:,} weights, {len(labels)} labels, from"
+        f" {record['adopted']['weights']}",
+        *record["adopted"]["notes"],
+        f"normalisation  {colours}{' (chosen: it has the lowest loss)' if record['normalisation'] else ''}",
+        f"mean AUC       {macro['value']:.3f}  {macro['low']:.3f} to {macro['high']:.3f},"
+        f" on {macro['n']:,} images",
+    ]
+    for value, name in aucs[:most]:
+        row = labels[name]
+        text.append(f"  {name:24s} {value:.3f}  {row['low']:.3f} to {row['high']:.3f}  n {row['n']:,}")
+    if len(aucs) > most:
+        text.append(f"  and {len(aucs) - most} better ones (--json prints all)")
+    never = record["without"]
+    for group, fault in (
+        (never, "withheld: the output is a constant"),
+        (
+            [name for name, row in labels.items() if row is None and name not in never],
+            "not measured: the test split has only images with it, or only without",
+        ),
+        (measured["at_chance"], "not better than chance"),
+        (measured["inverted"], "inverted: the order of the labels is probably wrong"),
+    ):
+        if group:
+            text.append(f"{listing(group)}: {fault}")
+    largest = fidelity["largest_difference"]
+    text.append(
+        f"fidelity       outputs of the run and of the file itself:"
+        f" {'the same bits' if largest == 0 else f'up to {largest:.1e} apart'} on {fidelity['n']:,} images"
+    )
+    return text

@@ -1,0 +1,125 @@
+"""The command line: parses, calls the command, prints. Heavy modules are imported when a command needs them.
+
+Results go to stdout, progress to stderr, and the last line printed is the path written. Exit codes: 0 done,
+2 bad input, 3 an audit failed under ``--require`` or ``--fail-on``, or a run is not as its statement says,
+4 a claim of ``--require`` is not decided, 130 stopped, 141 nobody reads stdout any more, 1 a bug.
+"""
+
+import sys
+from collections.abc import Collection, Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from unlabel.cli.adopt import adopt
+from unlabel.cli.audit import audit
+from unlabel.cli.compare import compare
+from unlabel.cli.demo import demo
+from unlabel.cli.export import export
+from unlabel.cli.forget import forget_app
+from unlabel.cli.keygen import keygen
+from unlabel.cli.methods import methods
+from unlabel.cli.options import check_whole
+from unlabel.cli.output import BROKEN_PIPE, lose, plain_stderr, plain_stdout, prepare_streams
+from unlabel.cli.predict import predict
+from unlabel.cli.report import report
+from unlabel.cli.reproduce import reproduce
+from unlabel.cli.settings import Settings
+from unlabel.cli.show import show
+from unlabel.cli.sign import sign
+from unlabel.cli.train import train
+from unlabel.cli.verify import verify
+from unlabel.core.errors import UnlabelError
+from unlabel.core.files import advice, visible
+
+COMMANDS = (
+    *(train, adopt, show, methods, predict, demo),
+    *(audit, compare, report, sign, verify, keygen, export, reproduce),
+)
+
+
+def build_app(asked: Collection[str] = (), settings: Settings | None = None) -> App:
+    """The whole command line.
+
+    Args:
+        asked: Methods of ``unlabel forget`` whose options are wanted; no other one is imported.
+        settings: Reader of the current folder's ``unlabel.toml``.
+    """
+    app = App(
+        name="unlabel",
+        help="Make a trained multi-label image classifier forget a label, and measure how far it forgot.",
+        default_parameter=Parameter(show_env_var=False),
+        config=[settings or Settings()],
+        suppress_keyboard_interrupt=False,
+    )
+    for command in (*COMMANDS, forget_app(asked)):
+        app.command(command)
+    return app
+
+
+def asked_methods(words: Sequence[str]) -> list[str]:
+    """The method in the words of a command line, if they ask to forget.
+
+    >>> asked_methods(["forget", "ssd", "runs/base"]), asked_methods(["show", "forget"])
+    (['ssd'], [])
+    """
+    if not words or words[0] != "forget":
+        return []
+    return [word for word in words[1:] if not word.startswith("-")][:1]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: one line and exit code 2 for a user's mistake, a traceback only for a bug of ours."""
+    there = prepare_streams()
+    with plain_stderr():
+        if not there:
+            _fail("stdout is closed, so nothing can be printed; open it, or send it to a file")
+        try:
+            try:
+                _run(arguments)
+            finally:
+                sys.stdout.flush()  # a full disk is found out here, not when Python ends
+        except (CycloptsError, UnlabelError) as error:
+            _fail(str(error))
+        except BrokenPipeError:
+            _no_reader()
+        except OSError as error:
+            if error.filename is None:  # what was printed could not be written
+                lose(sys.stdout)
+            _fail(f"{error.filename or 'the output'}: {error.strerror or error}; {advice(error)}")
+        except KeyboardInterrupt:
+            print("unlabel: stopped; nothing was half-written", file=sys.stderr)
+            sys.exit(130)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    words, settings = sys.argv[1:] if arguments is None else list(arguments), Settings()
+    app = build_app(asked_methods(words), settings)
+    command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    if isinstance(getattr(command, "__self__", None), App):  # help and the version, with their colours
+        try:
+            command(*bound.args, **bound.kwargs)
+        except SystemExit as stop:  # rich's way of telling that the reader is gone
+            if isinstance(stop.__context__, BrokenPipeError):
+                _no_reader()
+            raise
+        return
+    check_whole(bound.arguments)
+    if settings.said:
+        print(settings.said, file=sys.stderr)
+    with plain_stdout():
+        command(*bound.args, **bound.kwargs)
+
+
+def _no_reader() -> NoReturn:
+    lose(sys.stdout)
+    sys.exit(BROKEN_PIPE)
+
+
+def _fail(message: str) -> NoReturn:
+    print("unlabel: " + visible(" ".join(message.split())), file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

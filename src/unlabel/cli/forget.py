@@ -1,0 +1,135 @@
+"""``unlabel forget METHOD``: one command a method, with the method's own options as flags.
+
+The method's own options come from the signature of its function, their help from its docstring. So names,
+types, defaults and help stand in one place.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+from docstring_parser import parse
+
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.forget.methods import METHODS, Method, find_method, plugin_names
+
+OWN = Group("The method's own options")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ForgetOptions:
+    """Options that all methods share.
+
+    Args:
+        labels: Labels to forget, comma-separated. Put a backslash before a comma in a name.
+        out: Run folder to write.
+        data: Data source to use instead of the recorded one.
+        images: Number of training images that the method reads.
+        keep_row: Do not remove the forgotten labels' output rows.
+        rows: Table with a column image_id. The run then forgets these images' annotations and retains the
+            labels.
+        max_loss: Largest tolerated fall of the retained labels' mean AUC, on training images that the method
+            does not see. If it falls further, nothing is written.
+        skip_bad: Leave out unreadable images instead of refusing.
+        force: Replace an existing run folder, and write the run even if the retained labels lost too much.
+    """
+
+    labels: str
+    out: Path
+    data: str | None = None
+    images: int = 2048
+    keep_row: Annotated[bool, NoNegative] = False
+    rows: Path | None = None
+    max_loss: float = 0.1
+    skip_bad: Annotated[bool, NoNegative] = False
+    force: Annotated[bool, NoNegative] = False
+
+
+def forget_app(asked: Collection[str]) -> App:
+    """The commands of all methods. Only those in `asked` are imported; the others are listed by name."""
+    app = App(
+        name="forget",
+        help="Make a run forget labels. Each method is a command: unlabel forget METHOD --help.",
+    )
+    summaries = {name: method.summary for name, method in METHODS.items()}
+    for name, summary in {**summaries, **plugin_names()}.items():
+        if name in asked:
+            method = find_method(name)
+            app.command(method_command(method), name=name, help=method.summary)
+        else:
+            app.command(App(name=name, help=summary))
+    return app
+
+
+def method_command(method: Method) -> Callable[..., None]:
+    """The command of one method: the shared options, then its own."""
+    own_type = own_options(method)
+    default = own_type()
+
+    def command(
+        run: Path, *, shared: ForgetOptions, own: Any = default, place: Place = DEFAULT_PLACE
+    ) -> None:
+        """Make a run forget labels.
+
+        Args:
+            run: The run to start from. The command only reads it.
+        """
+        forget(method, run, shared, vars(own), place)
+
+    none = Annotated[own_type, Parameter(parse=False)]  # a method without options has no such argument
+    command.__annotations__["own"] = own_type if vars(default) else none
+    return command
+
+
+def own_options(method: Method) -> type:
+    """The method's keyword-only options as a frozen dataclass, one field a flag."""
+    function = method.load()
+    texts = {item.arg_name: item.description for item in parse(inspect.getdoc(function) or "").params}
+    fields = [
+        (
+            name,
+            Annotated[
+                parameter.annotation,
+                Parameter(
+                    group=OWN,
+                    help=" ".join((texts.get(name) or "").split()),
+                    negative=() if parameter.default is False else None,
+                ),
+            ],
+            field(default=parameter.default),
+        )
+        for name, parameter in method.options().items()
+        if parameter.default is not inspect.Parameter.empty
+    ]
+    made = make_dataclass("Own", fields, frozen=True, kw_only=True, namespace={"__module__": __name__})
+    return Parameter(name="*")(made)
+
+
+def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, Any], place: Place) -> None:
+    """Runs a method and prints what it did."""
+    from unlabel.forget.retained import sentence_of, warning
+    from unlabel.forget.run import forget_run
+
+    given = {name: value for name, value in vars(shared).items() if name not in ("labels", "out")}
+    record = forget_run(
+        method.name, run, names(shared.labels), shared.out, place.start(),
+        command=command_line(), **given, **own,
+    )  # fmt: skip
+    what = f"{record['rows']['count']:,} annotations of " if "rows" in record else ""
+    print(
+        f"{record['method']}: forgot {what}{', '.join(record['labels'])};"
+        f" {record['changed']:,} of {record['total']:,} weights changed,"
+        f" {record['steps']} steps on {record['images_used']:,} images,"
+        f" {record['seconds']['total']:.1f} s"
+    )
+    print(sentence_of(record["retained"]))
+    if line := warning(record["retained"]):
+        print(f"warning: {line}", file=sys.stderr)
+    if "rows" not in record:
+        print(f"to measure how far: unlabel audit {shared.out} --before {run} --reference RETRAINED")
+    print(shared.out)

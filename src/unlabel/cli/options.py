@@ -1,0 +1,90 @@
+"""What several commands share: options of the computation, lists of names, and the typed command."""
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from unlabel.core.errors import OptionError
+
+MOST = 10**12
+"""Of any whole number on the command line; the options have narrower bounds of their own."""
+
+PLACE = Group("Where and how")
+NoNegative = Parameter(negative=())
+
+
+@Parameter(name="*", group=PLACE)
+@dataclass(frozen=True)
+class Place:
+    """Options that every computing command shares.
+
+    Args:
+        seed: Seed of everything random.
+        batch_size: Images in an optimiser step.
+        devices: Number of processes, one per device.
+        accelerator: auto uses a GPU if there is one.
+        precision: 32 (float32), or bf16 (autocast to bfloat16).
+        quiet: Print no progress.
+    """
+
+    seed: int = 0
+    batch_size: int = 64
+    devices: int = 1
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32", "bf16"] = "32"
+    quiet: Annotated[bool, NoNegative] = False
+
+    def start(self) -> Any:
+        """The run that these options describe."""
+        from unlabel.cli.progress import terminal_log
+        from unlabel.core import engine
+
+        return engine.start(
+            devices=self.devices,
+            accelerator=self.accelerator,
+            precision=self.precision,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            log=terminal_log(quiet=self.quiet),
+        )
+
+
+DEFAULT_PLACE = Place()
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    r"""Splits a list at its commas; a comma or a backslash after a backslash belongs to a name.
+
+    >>> names("Male, Young")
+    ('Male', 'Young')
+    >>> names(r"Hat\, red, A\\B")
+    ('Hat, red', 'A\\B')
+    """
+    written = re.findall(r"(?:\\[,\\]|[^,])+", text or "")
+    items = (re.sub(r"\\([,\\])", r"\1", part.strip()) for part in written)
+    return tuple(item for item in items if item)
+
+
+def check_whole(arguments: Mapping[str, Any]) -> None:
+    """Refuses whole numbers that are too large for any option.
+
+    Raises:
+        OptionError: With the option's name.
+    """
+    for name, value in arguments.items():
+        if is_dataclass(value):
+            check_whole(vars(value))
+        elif isinstance(value, int) and abs(value) > MOST:
+            raise OptionError(
+                f"--{name.strip('_').replace('_', '-')} is {value}; expected a number of at most {MOST:,}"
+            )
+
+
+def command_line() -> str:
+    """What the user typed, for the record."""
+    return shlex.join(["unlabel", *sys.argv[1:]])

@@ -1,0 +1,90 @@
+"""Progress on the terminal's stderr: bars for a person, a few plain lines for a log file."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from unlabel.cli.output import raw
+from unlabel.core.files import visible
+from unlabel.core.progress import SILENT, Advance, Log
+
+PLAIN_SECONDS = 10.0
+
+
+def terminal_log(*, quiet: bool = False) -> Log:
+    """Bars when stderr is a terminal, a line every ten seconds when it is not, nothing when quiet."""
+    if quiet:
+        return SILENT
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Lines:
+    """One line when a stage ends, and every ten seconds while it runs."""
+
+    @contextmanager
+    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
+        """Opens a stage of ``total`` units."""
+        done, started = 0, time.monotonic()
+        told = started
+
+        def advance(amount: int = 1, note: str = "") -> None:
+            nonlocal done, told
+            done += amount
+            now = time.monotonic()
+            if now - told >= PLAIN_SECONDS and done < total:
+                told = now
+                left = (now - started) / max(done, 1) * (total - done)
+                self.say(f"{stage:9s} {done:,}/{total:,} {unit}, {left:.0f} s left  {note}".rstrip())
+
+        yield advance
+        seconds = time.monotonic() - started
+        if seconds >= 1.0:
+            self.say(f"{stage:9s} {done:,} {unit} in {seconds:.1f} s ({done / seconds:,.0f}/s)")
+
+    def say(self, line: str) -> None:
+        """Prints a line on stderr."""
+        print(visible(line), file=sys.stderr, flush=True)
+
+
+class Bars:
+    """A bar a stage with rate, time left and the latest note."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=raw(sys.stderr))
+
+    @contextmanager
+    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
+        """Opens a bar of ``total`` units."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description:9s}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(visible(stage), total=total, note="")
+
+            def advance(amount: int = 1, note: str = "") -> None:
+                progress.update(task, advance=amount, note=visible(note))
+
+            yield advance
+
+    def say(self, line: str) -> None:
+        """Prints a line on stderr without disturbing the bars."""
+        self._console.print(visible(line), markup=False, highlight=False)

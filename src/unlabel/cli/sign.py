@@ -1,0 +1,34 @@
+"""``unlabel sign``: sign a run's files, weights and audit."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from unlabel.cli.options import NoNegative
+
+if TYPE_CHECKING:
+    pass
+
+
+def sign(
+    run: Path,
+    *,
+    key: Path,
+    signer: str | None = None,
+    force: Annotated[bool, NoNegative] = False,
+) -> None:
+    """Sign a run: its files, its weights, and what its audit says.
+
+    Args:
+        run: A run folder. The command writes statement.dsse.json into it.
+        key: Your private key (Ed25519, PEM); unlabel keygen makes one.
+        signer: Your name, for the statement. Nobody checks it.
+        force: Replace an earlier statement.
+    """
+    from unlabel.statement.sign import sign_run
+
+    out, said, key_id = sign_run(run, key, signer=signer, force=force)
+    predicate = said["predicate"]
+    print(f"{predicate['headline']}; {len(said['subject'])} files; key {key_id}")
+    if predicate["audit"] is None:
+        print(f"signed without an audit; first run: unlabel audit {run} --before BEFORE")
+    print(out)

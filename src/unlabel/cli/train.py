@@ -1,0 +1,85 @@
+"""``unlabel train``: train a network on a data source."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.core.errors import OptionError
+
+
+def train(
+    source: str,
+    *,
+    out: Path,
+    model: Literal["small", "resnet18", "resnet50"] = "small",
+    epochs: float = 10.0,
+    lr: float = 0.1,
+    image_size: int | None = None,
+    labels: str | None = None,
+    without: str | None = None,
+    stem: Literal["imagenet", "small"] = "imagenet",
+    canaries: int | None = None,
+    canary_labels: str | None = None,
+    skip_bad: Annotated[bool, NoNegative] = False,
+    force: Annotated[bool, NoNegative] = False,
+    place: Place = DEFAULT_PLACE,
+) -> None:
+    """Train a network on a data source: faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH ...
+
+    Args:
+        source: Where the data comes from.
+        out: Run folder to write.
+        model: Network.
+        epochs: Epochs over the training images.
+        lr: Peak learning rate.
+        image_size: Side of the input in pixels.
+        labels: Labels to learn, comma-separated; all by default. Put a backslash before a comma in a name.
+        without: Labels to withhold, comma-separated. The run is then a reference for audits.
+        stem: First layer of the ResNets; small suits small images and needs a GPU.
+        canaries: Number of images whose annotation of a label is replaced by a coin flip, for the audit's C6;
+            2000 are advised.
+        canary_labels: Labels of these annotations, comma-separated; by default the most balanced one.
+        skip_bad: Leave out unreadable images instead of refusing.
+        force: Replace an existing run folder.
+    """
+    from unlabel.core.recipe import Recipe
+    from unlabel.data.canaries import CanaryPlan
+    from unlabel.training.run import train_run
+
+    if canary_labels is not None and canaries is None:
+        raise OptionError("--canary-labels names labels, but --canaries is not given; add --canaries 2000")
+    if canary_labels is not None and not names(canary_labels):
+        raise OptionError(
+            f"--canary-labels is {canary_labels!r} and names no label; name some, or leave it out for"
+            " the most balanced one"
+        )
+    if both := sorted({*names(canary_labels)} & {*names(without)}):
+        raise OptionError(
+            f"--canary-labels and --without both name {', '.join(both)}; name it in one of them only"
+        )
+    planted = None if canaries is None else CanaryPlan(canaries, names(canary_labels), place.seed)
+    record = train_run(
+        source,
+        out,
+        place.start(),
+        network=model,
+        stem=stem,
+        recipe=Recipe(epochs=epochs, lr=lr),
+        image_size=image_size,
+        labels=names(labels) or None,
+        without=names(without),
+        canaries=planted,
+        skip_bad=skip_bad,
+        force=force,
+        command=command_line(),
+    )
+    rate = record["images_processed"] / max(record["seconds"]["train"], 1e-9)
+    print(
+        f"{model}, {record['total']:,} weights, {len(record['labels'])} labels"
+        f"{', without ' + ', '.join(record['without']) if record['without'] else ''}:"
+        f" {record['steps']:,} steps in {record['seconds']['train']:.1f} s, {rate:,.0f} images/s"
+    )
+    if planted:
+        made = record["data"]["facts"]["canaries"]
+        print(f"canaries: {made['count']:,} annotations each of {', '.join(made['labels'])}")
+    print(out)

@@ -1,0 +1,165 @@
+"""One job done: the model unlearned, audited, and what was found as plain data."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unlabel.audit.command import SharedOutputs, read_shared
+from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.memory import Memory
+from unlabel.audit.reading import read_run, repeats
+from unlabel.audit.results import Audit, plain
+from unlabel.audit.setup import Case
+from unlabel.compare.cell_figures import Also, reading
+from unlabel.compare.jobs import Job
+from unlabel.core.engine import Run
+from unlabel.core.errors import UnlabelError
+from unlabel.data.dataset import Dataset
+from unlabel.forget.driver import forget_labels
+from unlabel.forget.methods import find_method
+from unlabel.forget.run import forget_run
+from unlabel.runs.folder import Loaded, Record, load_run
+from unlabel.runs.record import blueprint_of, source_of
+
+CLAIMS = ("C1", "C2", "C3", "C5")
+
+
+@dataclass(frozen=True)
+class CellRunner:
+    """Where cells are computed; what they share is read when the first one needs it."""
+
+    case: Case
+    where: Run
+    options: AuditOptions
+    memory: Memory
+    data: str | None
+    keep_models: Path | None
+    also: Also | None = None
+
+    @cached_property
+    def shared(self) -> SharedOutputs:
+        """The original and the references, read."""
+        return read_shared(self.case, self.where)
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The training images as `unlabel forget` reads them: labels are classes where the data says so."""
+        original = self.case.original
+        return source_of(original.config, original.record, self.data, skip_bad=False, run=self.where).train
+
+    def work(self, job: Job, key: str) -> dict[str, Any]:
+        """Does one job; a method's failure is an outcome, a full disk is not."""
+        try:
+            return {"outcome": "done", "error": None, **self._audited(job, key)}
+        except UnlabelError as error:
+            if isinstance(error, OSError):
+                raise
+            return {"outcome": "failed", "error": {"kind": type(error).__name__, "message": str(error)}}
+
+    def _audited(self, job: Job, key: str) -> dict[str, Any]:
+        sets, request = self.shared.sets, self.case.request
+        made = self.unlearned(job, key)
+        after = read_run(made, "after", sets, self.where, cached=False)
+        repeated = repeats(made, sets, self.where)
+        audit = self.shared.audit(
+            after, options=self.options, deterministic=repeated, log=self.where.log, memory=self.memory
+        )
+        splits = [part.with_labels(request.labels) for part in (sets.probe, sets.test, sets.train)]
+        questions = {name: ask(name, *splits) for name in request.masked}
+        rows = [row for row in audit.metrics if row.model == "after"]
+        cost = {
+            name: getattr(made.record, name)
+            for name in ("steps", "images_processed", "images_used", "changed", "total", "seconds", "options")
+        }
+        return {
+            **reading(rows, after, questions, sets, request, self.options),
+            **judged(audit),
+            "cost": plain(cost),
+            **(
+                {}
+                if self.also is None
+                else {"also": plain(self.also(after, self.shared.before, sets, request))}
+            ),
+        }
+
+    def unlearned(self, job: Job, key: str) -> Loaded:
+        """The unlearned model: as a run folder where models are kept, else in memory alone."""
+        case, run = self.case, self.where.with_seed(job.seed)
+        settings = {"images": job.images, **job.options}
+        if self.keep_models is not None:
+            out = self.keep_models / f"{job.method}-seed{job.seed}-{key[:8]}"
+            forget_run(
+                job.method, case.original.path, case.request.forget, out, run,
+                data=self.data, force=True, **settings,
+            )  # fmt: skip
+            return load_run(out)
+        if find_method(job.method).reference:
+            settings["blueprint"], run = blueprint_of(case.original.record, run)
+        outcome = forget_labels(
+            case.original.model, case.request.forget, self.train,
+            method=job.method, forgotten=case.original.config.forgotten, run=run, **settings,
+        )  # fmt: skip
+        record = Record(
+            options={name: value for name, value in outcome.options.items() if name != "blueprint"},
+            changed=outcome.changed,
+            total=outcome.total,
+            images_used=outcome.images_used,
+            images_processed=outcome.images_processed,
+            steps=outcome.history.steps,
+            seconds=dict(outcome.seconds),
+        )
+        config = replace(case.original.config, forgotten=outcome.request.masked)
+        return Loaded(Path(job.method), outcome.model, config, record, "")
+
+
+def judged(audit: Audit) -> dict[str, Any]:
+    """The verdicts of an audit, and by how much C2 and C5 were met or missed.
+
+    ``c2.excess`` is the largest (difference to Retrain) / margin among the tests that decide C2: those of
+    the mean over labels where several were forgotten. ``c2.upper`` is the largest upper bound likewise; C2
+    passes where it is below 1.
+    """
+    rows = [
+        {
+            "id": item.id,
+            "label": item.label,
+            "diff": item.diff,
+            "lower": item.lower,
+            "upper": item.upper,
+            "margin": item.margin,
+            "excess": item.diff / item.margin,
+            "excess_upper": item.upper / item.margin,
+            "verdict": item.verdict,
+        }
+        for item in audit.comparisons
+    ]
+    deciding = [row for row in rows if row["label"] is None] or rows
+    worst = max(deciding, key=lambda row: row["excess"], default=None)
+    notes = audit.claims["C5"].notes
+    return plain(
+        {
+            "headline": audit.headline,
+            "valid": audit.valid,
+            "invalid_because": audit.invalid_because,
+            "claims": {
+                name: {
+                    "verdict": claim.verdict,
+                    "sentence": claim.sentence,
+                    "provisional": claim.provisional,
+                    "binding": claim.binding,
+                    "per_label": claim.per_label,
+                    "finding": claim.notes.get("finding"),
+                }
+                for name, claim in audit.claims.items()
+                if name in CLAIMS
+            },
+            "c2": {
+                "excess": worst["excess"] if worst else None,
+                "figure": worst["id"] if worst else None,
+                "upper": max((row["excess_upper"] for row in deciding), default=None),
+                "rows": rows,
+            },
+            "c5": notes.get("against_retrained") or notes["against_original"],
+        }
+    )

@@ -1,0 +1,88 @@
+"""A comparison as CSV, and as a table for a terminal."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unlabel.audit.figures import FIGURES
+from unlabel.compare.table import CLAIMS, MEAN_AUC, WORST_AUC
+
+
+def csv_text(found: Mapping[str, Any]) -> str:
+    """One row a cell, as CSV; options as JSON, what is not there empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = list(found["cells"][0]) if found["cells"] else []
+    writer.writerow(columns)
+    for row in found["cells"]:
+        writer.writerow(
+            [
+                "" if row[name] is None else json.dumps(row[name]) if name == "options" else row[name]
+                for name in columns
+            ]
+        )
+    return out.getvalue()
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """Two tables for a terminal, mean and deviation over seeds: what attacks find, and what it costs.
+
+    Everything else is in the JSON and on the page.
+    """
+    budget, seeds = found["budget"], found["budget"]["seeds"]
+    whole_models = [("original", found["original"]), ("retrained", found["retrain"])]
+    rows = [(row["method"], row) for row in found["methods"]]
+    width = max(len(name) for name, _ in [*whole_models, *rows])
+
+    def line(name: str, cells: Sequence[str], mark: str = "") -> str:
+        return " ".join([f"{name:{width}s}", *(f"{cell:>11s}" for cell in cells)]).rstrip() + mark
+
+    attacks = [(item.id, item.short) for item in FIGURES if item.short]
+    out = [
+        f"forget {', '.join(found['labels'])}: {len(rows)} methods, {len(seeds)} seeds,"
+        f" {budget['steps']:,} steps or {budget['images']:,} images each,"
+        f" against {len(found['retrain']['runs'])} retrained",
+        "",
+        line("", [head for _, head in attacks]),
+    ]
+    for name, row in [*whole_models, *rows]:
+        out.append(line(name, [said(row["figures"][figure]) for figure, _ in attacks]))
+    cost, retrain = found["retrain"]["cost"], found["retrain"]
+    heads = ["C2 excess", "AUC loss", "AUC", "worst AUC", "steps", "images", "of Retrain", "C1 C2 C3 C5"]
+    out += ["", " ".join([line("", heads[:7]), f"{heads[7]:>15s}"])]
+    aucs = (MEAN_AUC, WORST_AUC)
+    figures = retrain["figures"]
+    cells = [said(retrain["excess"]), said(retrain["loss"]), *(said(figures[name]) for name in aucs)]
+    out.append(line("retrained", [*cells, whole(cost["steps"]), whole(cost["images"])]))
+    for name, row in rows:
+        cost, share = row["cost"], row["cost"]["images_to_retrain"]
+        cells = [said(row["excess"]), said(row["loss"]), *(said(row["figures"][figure]) for figure in aucs)]
+        cells += [whole(cost["steps"]), whole(cost["images"])]
+        cells.append("-" if share is None else f"{100 * share:.1f} %")
+        passed = " ".join(f"{row['verdicts'][claim].get('PASS', 0)}/{row['done']}" for claim in CLAIMS)
+        out.append(" ".join([line(name, cells), f"{passed:>15s}"]) + ("  front" if row["front"] else ""))
+    out += ["", "C1 C2 C3 C5: seeds that pass of those that ended; front: none is as cheap and as close"]
+    for name, row in rows:
+        out += [f"{name}: {note}" for note in row["notes"]]
+        out += [f"{name}: {item['count']} failed, {item['error']}" for item in row["failures"]]
+    return out + ([found["search"]["sentence"]] if found["search"] else [])
+
+
+def said(item: Mapping[str, Any] | None) -> str:
+    """A mean with its deviation, or a dash.
+
+    >>> said({"mean": 0.5, "sd": 0.0123}), said({"mean": -1.25, "sd": None}), said(None)
+    ('.500 ±.012', '-1.250', '-')
+    """
+    if item is None:
+        return "-"
+    numbers = [f"{item['mean']:.3f}"] + ([f"±{item['sd']:.3f}"] if item["sd"] is not None else [])
+    return " ".join(re.sub(r"(?<!\d)0\.", ".", part) for part in numbers)
+
+
+def whole(item: Mapping[str, Any] | None) -> str:
+    """A mean count."""
+    return "-" if item is None else f"{item['mean']:,.0f}"

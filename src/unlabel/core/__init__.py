@@ -1,0 +1,1 @@
+"""What every room stands on: errors, requests, recipes, files, randomness, processes, progress."""

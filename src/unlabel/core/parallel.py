@@ -1,0 +1,106 @@
+"""Work done side by side: on many small files by several processes, on arrays by several threads."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from unlabel.core.progress import Log
+
+Key = TypeVar("Key", bound=Hashable)
+Job: TypeAlias = Callable[[], Any]
+
+Each: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""A `map`: results in the order of the inputs."""
+
+_FEW = 512
+"""Below this many items, starting processes costs more than it saves."""
+
+
+@contextmanager
+def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
+    """A `map` over processes, or the plain one where there is little to do.
+
+    Threads would take turns: for a photo of 64 pixels most of the time is Python's. They stand in only where
+    forking is unsafe or forbidden. What is mapped must be a module-level function or a `partial` of one.
+
+    Args:
+        items: How many items there are in all.
+        workers: Processes, >= 0; None for one a core, 0 or 1 for none beside this one.
+
+    Example:
+        >>> with side_by_side(items=3) as each:
+        ...     list(each(abs, [-1, 2, -3]))
+        [1, 2, 3]
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores if workers is None else workers
+    if workers <= 1 or items < _FEW:
+        yield map
+        return
+    if sys.platform == "linux" and not multiprocessing.current_process().daemon:
+        fork = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(workers, fork, _follow_parent, (os.getpid(),))
+    else:
+        pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent(parent: int) -> None:
+    """What a worker process begins with: it leaves Ctrl-C to its parent, and ends soon after its parent.
+
+    Args:
+        parent: The parent's number.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def run_jobs(
+    jobs: Mapping[Key, Job], log: Log, stage: str = "audit", unit: str = "attacks"
+) -> dict[Key, Any]:
+    """Runs independent jobs of arrays, one core each; their results in the order of the jobs.
+
+    Every library inside is held to one thread: the jobs are many and small, threads inside them would
+    wait for each other far longer than they work, and the order of a sum would depend on their number.
+
+    Args:
+        jobs: What to run, by whatever names it.
+        log: Receives progress.
+        stage, unit: What is done to what, in the progress display.
+    """
+    cores = torch.get_num_threads()
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        threadpool_limits(1)
+
+    results: dict[Key, Any] = {}
+    with threadpool_limits(1), log.track(stage, len(jobs), unit) as advance:
+        try:
+            with ThreadPoolExecutor(cores, initializer=alone) as pool:
+                waiting = {pool.submit(job): key for key, job in jobs.items()}
+                for future in as_completed(waiting):
+                    results[waiting[future]] = future.result()
+                    advance(1)
+        finally:
+            torch.set_num_threads(cores)
+    return {key: results[key] for key in jobs}

@@ -1,0 +1,1 @@
+"""From files to pixels: decoding within limits, and the cache of decoded images."""

@@ -1,0 +1,264 @@
+"""Photos are decoded once, into one uint8 array that every later run maps into memory.
+
+::
+
+    files --sha256--> content key --> images-KEY.npy    the pixels of all readable images
+                                      images-KEY.json   its checksum, and what was wrong with the others
+    names, sizes, times  -->   seen-SIGNATURE.json   the content key again, to skip reading the files
+
+The key covers every file's bytes, the size and the transform; so a copied or touched folder finds its pixels
+after one reading, and a changed file never finds stale ones. Files appear by renaming finished ones, whole.
+"""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO, TypeAlias, cast
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from unlabel.core.errors import DataError
+from unlabel.core.parallel import Each, side_by_side
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.reading import open_plain
+from unlabel.data.images.cache_folder import cache_folder, unusable
+from unlabel.data.images.decoding import MAX_BYTES, TRANSFORM, Unreadable, decode
+
+_CHUNK = 64
+_SETTLED_SECONDS = 2.0
+"""A file changed this recently may change again within the file system's clock tick: not indexed."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The readable images of a folder.
+
+    Args:
+        pixels: uint8 (readable image, size, size, 3), memory-mapped, in the order of the names.
+        bad: Position among the names -> why that image cannot be read.
+        digest: SHA-256 of the pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    bad: Mapping[int, str]
+    digest: str
+
+
+Part: TypeAlias = tuple[NDArray[np.uint8], list[bytes], dict[int, str]]
+"""Pixels of the readable images, hashes of the contents, and position -> what is wrong with an image."""
+
+
+def decoded(
+    folder: Path,
+    files: Mapping[str, os.stat_result],
+    image_size: int,
+    *,
+    workers: int | None = None,
+    log: Log = SILENT,
+) -> Decoded:
+    """The pixels of these files, from the cache or decoded into it.
+
+    Args:
+        folder: The folder that the names are relative to.
+        files: Name -> status of each file, in the order wanted.
+        image_size: Height and width to bring images to, in pixels.
+        workers: Processes that decode; None for one a core, 0 or 1 for none beside this one.
+        log: Receives the progress.
+
+    Raises:
+        DataError: A file cannot be opened, or the cache cannot be written.
+    """
+    cache, names = cache_folder(), list(files)
+    note = cache / f"seen-{_signature(folder, files, image_size)}.json"
+    settled = time.time() - max((status.st_ctime for status in files.values()), default=0.0)
+    stem = f"images-{len(names)}x{image_size}-"
+    key = _read_json(note).get("key")
+    entry = find_entry(cache / f"{stem}{key}", len(names), image_size) if isinstance(key, str) else None
+    if entry is None:
+        with warnings.catch_warnings(), side_by_side(len(names), workers) as each:
+            warnings.simplefilter("ignore")  # of damaged tags; the damage that matters is recorded
+            if any(cache.glob(f"{stem}*.npy")):  # perhaps of these images: reading is a third of decoding
+                key = content_key(_hashes(folder, names, each, log), image_size)
+                entry = find_entry(cache / f"{stem}{key}", len(names), image_size)
+            if entry is None:
+                decoded_chunks = each(partial(_decode_files, folder, image_size), _chunks(names))
+                key = build_entry(cache, stem, len(names), image_size, decoded_chunks, log)
+                entry = find_entry(cache / f"{stem}{key}", len(names), image_size)
+        if entry is None:
+            raise DataError(
+                f"the decoded images in {cache} changed as soon as they were written;"
+                " check the disk, or name another folder in UNLABEL_CACHE"
+            )
+        if settled > _SETTLED_SECONDS:
+            with _new_file(cache) as file:
+                file.write(json.dumps({"key": key}).encode())
+                _place(file, note)
+    return entry
+
+
+def _transform(image_size: int) -> bytes:
+    """What was done to the files' bytes; another Pillow may decode a JPEG to other pixels."""
+    return f"{TRANSFORM}/{image_size}/pillow-{PIL.__version__}".encode()
+
+
+def content_key(contents: Sequence[bytes], image_size: int) -> str:
+    """Names an entry by the hashes of what was decoded, the size and the transform."""
+    return sha256(_transform(image_size) + b"".join(contents)).hexdigest()[:32]
+
+
+def _signature(folder: Path, files: Mapping[str, os.stat_result], image_size: int) -> str:
+    """Changes whenever a file may have: the inode's time moves even where the file's own is put back."""
+    digest = sha256(_transform(image_size) + os.fsencode(folder.resolve()))
+    for name, status in files.items():
+        line = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        digest.update(b"\0" + os.fsencode(name) + repr(line).encode())
+    return digest.hexdigest()[:32]
+
+
+def find_entry(path: Path, images: int, image_size: int) -> Decoded | None:
+    """The cached pixels at a path without its ending, if they are there, whole and what was written."""
+    record = _read_json(path.with_suffix(".json"))
+    try:
+        bad = {int(position): str(reason) for position, reason in record["bad"].items()}
+        pixels = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, KeyError, AttributeError):
+        return None
+    if pixels.dtype != np.uint8 or pixels.shape != (images - len(bad), image_size, image_size, 3):
+        return None
+    digest = sha256(pixels).hexdigest()
+    return Decoded(pixels, bad, digest) if digest == record.get("sha256") else None
+
+
+def _hashes(folder: Path, names: Sequence[str], each: Each, log: Log) -> list[bytes]:
+    """SHA-256 of every file."""
+    hashes: list[bytes] = []
+    with log.track("read", len(names), "images") as advance:
+        for part in each(partial(_hash_files, folder), _chunks(names)):
+            hashes += part
+            advance(len(part))
+    return hashes
+
+
+def build_entry(
+    cache: Path,
+    stem: str,
+    images: int,
+    image_size: int,
+    chunks: Iterable[Part],
+    log: Log,
+    stage: str = "decode",
+) -> str:
+    """Writes the pixels of all parts, packed and in order, into a new entry, and returns its key.
+
+    Args:
+        cache: The folder of the entry.
+        stem: How its files' names begin, before the key.
+        images: How many images the parts are made of, readable or not.
+        image_size: Height and width in pixels.
+        chunks: What the images became; see `Part`.
+        log: Receives the progress.
+        stage: What the progress is called.
+    """
+    bad: dict[int, str] = {}
+    hashes: list[bytes] = []
+    digest, read, readable = sha256(), 0, 0
+    with _new_file(cache) as file, log.track(stage, images, "images") as advance:
+        _write_header(file, images, image_size)
+        for pixels, contents, reasons in chunks:
+            bad |= {read + offset: reason for offset, reason in reasons.items()}
+            hashes += contents
+            digest.update(pixels.data)
+            file.write(pixels.data)
+            readable += len(pixels)
+            read += len(pixels) + len(reasons)
+            advance(len(pixels) + len(reasons))
+        file.seek(0)
+        _write_header(file, readable, image_size)
+        path = cache / f"{stem}{content_key(hashes, image_size)}"
+        with _new_file(cache) as record:  # placed first: a reader that finds the array finds its record too
+            record.write(json.dumps({"sha256": digest.hexdigest(), "bad": bad}).encode())
+            _place(record, path.with_suffix(".json"))
+        _place(file, path.with_suffix(".npy"))
+    return content_key(hashes, image_size)
+
+
+def _write_header(file: BinaryIO, images: int, image_size: int) -> None:
+    """An .npy header of one length whatever the count: numpy leaves room for 21 digits."""
+    shape = (images, image_size, image_size, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """A file's bytes; of one too large to be used, only as many as tell so."""
+    try:
+        with open_plain(folder / name) as file:
+            return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
+    except OSError as error:
+        raise DataError(
+            f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
+            " remove its row"
+        ) from error
+
+
+def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:
+    return [sha256(_read(folder, name)).digest() for name in names]
+
+
+def _decode_files(folder: Path, image_size: int, names: Sequence[str]) -> Part:
+    """Pixels of the readable files, the hash of every file, and what is wrong with the others."""
+    pixels = np.empty((len(names), image_size, image_size, 3), np.uint8)
+    contents: list[bytes] = []
+    bad: dict[int, str] = {}
+    for offset, name in enumerate(names):
+        data = _read(folder, name)
+        contents.append(sha256(data).digest())
+        try:
+            pixels[offset - len(bad)] = decode(data, image_size)
+        except Unreadable as error:
+            bad[offset] = str(error)
+    return pixels[: len(names) - len(bad)], contents, bad
+
+
+def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+
+
+@contextmanager
+def _new_file(folder: Path) -> Iterator[BinaryIO]:
+    """A file under a temporary name, gone afterwards unless it was placed."""
+    try:
+        with NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
+            try:
+                yield cast(BinaryIO, file)
+            finally:
+                with suppress(OSError):  # on a full disk, of what is still to be written
+                    file.close()
+                Path(file.name).unlink(missing_ok=True)
+    except OSError as error:
+        raise unusable(folder, error) from error
+
+
+def _place(file: BinaryIO, path: Path) -> None:
+    """Gives the finished file its name at once, over any file that had it."""
+    file.close()
+    os.replace(file.name, path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The record, or nothing where it is missing or damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}

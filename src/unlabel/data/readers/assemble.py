@@ -1,0 +1,239 @@
+"""From images and what is known of them to a `Source`: splits, clusters and facts. Every reader ends here."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.core.errors import DataError, MissingFiles, OptionError
+from unlabel.core.progress import Log
+from unlabel.core.wording import listing
+from unlabel.data.dataset import Dataset, Source, one_hot
+from unlabel.data.images.cache import Decoded
+from unlabel.data.splits import PROBE, TEST, TRAIN, assign_splits, check_sizes, cluster_codes, straddling
+
+_NAMES_KEPT = 20
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How messages call the parts of a data set."""
+
+    images: str = "images/"
+    table: str = "attributes.csv"
+    meta: str = "meta.csv"
+    splits: str = "the split column"
+    remedy: str = "add images, or give the splits in meta.csv"
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What is known of each image, in the order of the images.
+
+    Args:
+        labels: Names of the target's columns.
+        ids: Name of each image.
+        target: int8 (image, label): 1 present, 0 absent, -1 unknown.
+        split: ``train``, ``val`` or ``test`` for each image, or empty for every image.
+        identity: Whose image it is; empty where unknown.
+        exclusive: Whether the labels may be classes; they are where every image has exactly one.
+    """
+
+    labels: tuple[str, ...]
+    ids: Sequence[str]
+    target: NDArray[np.int8]
+    split: Sequence[str]
+    identity: Sequence[str]
+    exclusive: bool = True
+
+    def splits(self, wording: Wording) -> tuple[NDArray[np.int8], str]:
+        """The split of each image and the rule; refused where one is too small.
+
+        Raises:
+            DataError: A split has fewer than 2 images.
+        """
+        codes, rule = assign_splits(self.ids, self.identity, self.split, giver=wording.splits)
+        check_sizes(codes, rule, wording.remedy)
+        return codes, rule
+
+
+def named_folder(kind: str, path: str) -> Path:
+    """The absolute path that a source names, so that its name reads the same from anywhere.
+
+    Raises:
+        OptionError: No path is named.
+    """
+    if not path:
+        raise OptionError(f"found '{kind}:' without a folder; write {kind}:PATH")
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def match_files(
+    images: Path, names: Sequence[str], table: str, inside: Sequence[str] = ("",)
+) -> tuple[dict[str, os.stat_result], int]:
+    """The file of each name, in their order, and how many files have none.
+
+    Args:
+        images: The folder that the names are relative to.
+        names: Relative names with ``/``, each once.
+        table: What names them, for messages.
+        inside: Folders below `images` to look into, with a ``/`` at the end; all by default.
+
+    Raises:
+        MissingFiles: A name has no file.
+        DataError: A file is a link out of the folder.
+    """
+    files, links = _list_files(images, inside)
+    escaping = [name for name in names if name in links]
+    if escaping:
+        raise DataError(
+            f"{len(escaping):,} rows of {table} name links that lead out of {images}"
+            f" ({listing([repr(name) for name in escaping], 3)}); copy the files there"
+        )
+    missing = [name for name in names if name not in files]
+    if missing:
+        stems = {os.path.splitext(file)[0]: file for file in files}
+        near = stems.get(missing[0]) or stems.get(os.path.splitext(missing[0])[0])
+        hint = f" (there is {near!r}: write the whole name)" if near else ""
+        raise MissingFiles(
+            f"{len(missing):,} of {len(names):,} rows of {table} have no file in {images}:"
+            f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
+        )
+    return {name: files[name] for name in names}, len(files) + len(links) - len(names)
+
+
+def _list_files(images: Path, inside: Sequence[str]) -> tuple[dict[str, os.stat_result], set[str]]:
+    """Files below a folder by relative name with ``/``, and apart from them the links that lead out of it.
+
+    A link to a folder is not entered: it may lead back to one above it.
+    """
+    files: dict[str, os.stat_result] = {}
+    links: set[str] = set()
+    waiting = [(start, os.path.join(os.path.realpath(images / start), "")) for start in inside]
+    while waiting:
+        folder, real = waiting.pop()
+        with os.scandir(images / folder) as entries:
+            for entry in entries:
+                name = folder + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((name + "/", real))
+                elif entry.is_symlink() and not os.path.realpath(entry.path).startswith(real):
+                    links.add(name)
+                elif entry.is_file():
+                    files[name] = entry.stat()
+    return files, links
+
+
+def source_of_images(
+    name: str,
+    annotations: Annotations,
+    images: Decoded,
+    wording: Wording,
+    facts: Mapping[str, Any],
+    *,
+    skip_bad: bool = False,
+    log: Log,
+) -> Source:
+    """The source that decoded images and their annotations make.
+
+    Args:
+        name: The string that `data.load` reads again; its part before the colon is the reader.
+        annotations: What is known of each image.
+        images: The pixels, of the readable ones among them.
+        wording: How messages call the parts of the data set.
+        facts: What only this reader knows, JSON-plain; ``ignored_files`` and ``ignored_meta_rows`` are told.
+        skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
+        log: Receives what was left out.
+
+    Raises:
+        DataError: An image cannot be read, or a split is too small.
+    """
+    codes, rule = annotations.splits(wording)
+    bad = [annotations.ids[at] for at in sorted(images.bad)]
+    if bad and not skip_bad:
+        shown = listing([f"{annotations.ids[at]!r}: {images.bad[at]}" for at in sorted(images.bad)], 3)
+        raise DataError(
+            f"{len(bad):,} of {len(annotations.ids):,} images cannot be read ({shown});"
+            " mend them, or leave them out with --skip-bad"
+        )
+    readable = np.array([at not in images.bad for at in range(len(annotations.ids))])
+    codes, target = codes[readable], annotations.target[readable]
+    identity = [who for who, keep in zip(annotations.identity, readable, strict=True) if keep]
+    rows, cluster = np.arange(len(codes)), cluster_codes(identity)
+    exclusive = annotations.exclusive and one_hot(target)
+    ids = np.array(annotations.ids)[readable]
+    whole = Dataset(images.pixels, rows, target, cluster, ids, annotations.labels, exclusive=exclusive)
+    every: dict[str, Any] = {
+        "reader": name.partition(":")[0],
+        "image_size": whole.image_size,
+        "images": len(whole),
+        "exclusive": exclusive,
+        "counts": check_sizes(codes, rule, wording.remedy),
+        "split_rule": rule,
+        **_identity_facts(codes, cluster, identity),
+        "ignored_files": 0,
+        "ignored_meta_rows": 0,
+        "skipped_bad": bad[:_NAMES_KEPT],
+        "skipped_bad_count": len(bad),
+        **facts,
+        "digest": _digest(whole, codes, images.digest),
+    }
+    _tell(every, wording, log)
+    train, probe, test = (whole.take(codes == code) for code in (TRAIN, PROBE, TEST))
+    return Source(name, train, probe, test, every)
+
+
+def _identity_facts(
+    codes: NDArray[np.int8], cluster: NDArray[np.int64], identity: Sequence[str]
+) -> dict[str, Any]:
+    """Whether it is known whose face is whose, and whether a person is on both sides of the audit."""
+    identified, overlap = sum(map(bool, identity)), straddling(codes, cluster)
+    if not identified:
+        note = "No identities are known: each image counts as another person, so intervals may be too narrow."
+    elif overlap:
+        note = (
+            f"{overlap:,} identities have images in more than one split: the audit may recognise people"
+            " it was trained on."
+        )
+    elif identified < len(identity):
+        note = f"{len(identity) - identified:,} images have no identity: each counts as another person."
+    else:
+        note = "No identity is in two splits."
+    return {
+        "identities": identified > 0,
+        "clusters": len(np.unique(cluster)),
+        "identity_overlap": overlap,
+        "identity_note": note,
+    }
+
+
+def _digest(whole: Dataset, codes: NDArray[np.int8], pixels: str) -> str:
+    """SHA-256 over pixels, labels, targets, names and splits: what was loaded, wherever it lies."""
+    head = {"pixels": pixels, "labels": whole.labels, "ids": whole.ids.tolist(), "shape": whole.pixels.shape}
+    digest = sha256(json.dumps(head).encode())
+    digest.update(whole.target.tobytes() + codes.tobytes())
+    return digest.hexdigest()
+
+
+def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
+    """One line for each thing that was left out or may surprise."""
+    if facts["exclusive"]:
+        log.say("every image has exactly one label: they are taken for classes, answered by a softmax")
+    if facts["ignored_files"]:
+        log.say(
+            f"{facts['ignored_files']:,} files in {wording.images} have no row in {wording.table}: ignored"
+        )
+    if facts["ignored_meta_rows"]:
+        count = facts["ignored_meta_rows"]
+        log.say(f"{count:,} rows of {wording.meta} name no image of {wording.table}: ignored")
+    if facts["skipped_bad"]:
+        shown = listing([repr(name) for name in facts["skipped_bad"]], 3)
+        log.say(f"{facts['skipped_bad_count']:,} images cannot be read: left out ({shown})")
+    if facts["identity_overlap"]:
+        log.say(facts["identity_note"])

@@ -1,0 +1,309 @@
+"""Adopting a model that was trained elsewhere: it becomes a run if it predicts better than chance."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import LabelMismatch, MissingFiles, OptionError
+from unlabel.core.files import RECORD, write_json
+from unlabel.core.places import check_output, staged
+from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
+from unlabel.core.recipe import History
+from unlabel.core.request import Request, as_names
+from unlabel.core.wording import listing
+from unlabel.data import load
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset, Source
+from unlabel.exchange.check import Colours, choose_normalisation, compare, measure, refuse_chance
+from unlabel.models.build import build
+from unlabel.models.custom import grant, is_custom, remember
+from unlabel.models.eraser import insert_empty, rank_in, rank_of
+from unlabel.models.features import outputs
+from unlabel.models.head import check_head, find_head, remove_rows, removed_output
+from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
+from unlabel.runs.config import MOST_LABELS, Config
+from unlabel.runs.folder import file_sha256, load_run, write_run
+from unlabel.runs.record import SCHEMA, data_record, place_record
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A model that was trained elsewhere, as the user names it.
+
+    Args:
+        network: ``small``, ``resnet18``, ``resnet50``, or ``package.module:function``. Every command that
+            reads the run imports this module and calls the function; see `models.custom`.
+        weights: Safetensors, or a state dict of ``torch.save``; code in a pickle is never run.
+        labels: Text file with the name of each output on its own line, in order, or a JSON list.
+        mean, std: Normalisation on the 0 to 1 scale, as in ``0.485,0.456,0.406``; one number counts for all
+            colours. If neither is given, the usual one with the lowest loss is taken.
+        without: Labels that the model was never shown: the run is then a reference. Their outputs are made
+            constants.
+    """
+
+    network: str
+    weights: Path
+    labels: Path
+    mean: str | None = None
+    std: str | None = None
+    without: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Given:
+    """The same, read and checked, but not yet run."""
+
+    network: str
+    file: Path
+    sha256: str
+    weights: Weights
+    labels: tuple[str, ...]
+    without: tuple[str, ...]
+    normalisation: tuple[Colours, Colours] | None
+
+
+def adopt_run(
+    foreign: ForeignModel,
+    data: str,
+    out: Path,
+    run: Run,
+    *,
+    image_size: int | None = None,
+    skip_bad: bool = False,
+    force: bool = False,
+    command: str = "",
+) -> Mapping[str, Any]:
+    """Makes a run of a model that was trained elsewhere, after checking that it predicts its labels.
+
+    Args:
+        foreign: The model.
+        data: ``faces`` or ``folder:PATH`` with those label columns; see `data.load`.
+        out: Folder to write; must not exist unless ``force``.
+        run: Where; one process.
+        image_size: Side of the input in pixels, 16 to 512; the source's own, 64 for folders, if None.
+        skip_bad: Leave out unreadable images instead of refusing.
+        force: Replace an existing run folder.
+        command: The command line, for the record.
+
+    Returns:
+        The record that is also in ``unlabel.json``; ``auc`` and ``fidelity`` hold what was measured.
+
+    Raises:
+        OptionError: An option is out of range, or one of mean and std is missing.
+        ModelError: The network cannot be built or read, its head is not found, its labels are at chance, or
+            it does not give the same outputs again; its subclasses say that weights do not fit.
+        DataError: The labels are no columns of the data, or the data cannot be read.
+    """
+    check_output(out, force=force)
+    if run.processes != 1:
+        raise OptionError(
+            f"--devices is {run.processes}; adopting reads the model on one: leave --devices out"
+        )
+    given = _read(foreign)
+    names = given.labels
+    if is_custom(given.network):
+        grant(given.network)  # the user who names it here trusts it
+    fit_weights(given.weights, _network(given), len(names), given.file.name)  # before any image is read
+    source = load(data, image_size=image_size, labels=names, skip_bad=skip_bad, log=run.log)
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "method": "adopt",
+        "labels": list(names),
+        "without": list(given.without),
+        "blueprint": None,
+        "start": "unknown",
+        "parent": None,
+        "data": data_record(source),
+        **place_record(run, command),
+    }
+    return engine.launch(run, _adopt_job, given, source, out, record, force)
+
+
+def _read(foreign: ForeignModel) -> Given:
+    """Reads what the user named, and refuses what does not fit."""
+    mean, std, without = foreign.mean, foreign.std, as_names(foreign.without)
+    if (mean is None) != (std is None):
+        raise OptionError("only one of --mean and --std is given; give both, or neither to have them chosen")
+    normalisation = None
+    if mean is not None and std is not None:
+        normalisation = (_colours("--mean", mean, 0.0), _colours("--std", std, 1e-6))
+    names = read_labels(foreign.labels)
+    weights = read_weights(foreign.weights)
+    if without:
+        Request.make(without, names)
+    withheld = tuple(name for name in names if name in without)
+    digest = file_sha256(foreign.weights)
+    return Given(foreign.network, foreign.weights, digest, weights, names, withheld, normalisation)
+
+
+def read_labels(file: Path) -> tuple[str, ...]:
+    """Names of a model's outputs, in order: one a line, or a JSON list.
+
+    Raises:
+        MissingFiles: There is no such file.
+        LabelMismatch: It holds no names, or one twice.
+    """
+    if not file.is_file():
+        raise MissingFiles(f"no file {file}; expected the name of each output on its own line, in order")
+    try:
+        text = read_plain(file, MOST_BYTES).decode("utf-8-sig")
+        lines = parse_json(text.encode()) if text.lstrip().startswith("[") else text.splitlines()
+    except (ValueError, ReadError) as error:
+        raise LabelMismatch(
+            f"{file} cannot be read ({reason(error)}); expected UTF-8 text, one name a line, or a JSON list"
+            " of names"
+        ) from error
+    if not all(isinstance(name, str) for name in lines):
+        raise LabelMismatch(f"{file} is a JSON list with items that are no names; expected names in quotes")
+    names = tuple(name.strip() for name in lines if name.strip())
+    if len(names) > MOST_LABELS:
+        raise LabelMismatch(f"{file} names {len(names):,} labels; expected at most {MOST_LABELS:,}")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice or not names:
+        fault = f"names {listing(twice)} more than once" if twice else "names no label"
+        raise LabelMismatch(f"{file} {fault}; expected the name of each output once, in order")
+    return names
+
+
+def _colours(flag: str, text: str, low: float) -> Colours:
+    """Three numbers from ``low`` to 1, or one for all three."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise OptionError(
+            f"{flag} is '{text}'; expected three numbers such as 0.485,0.456,0.406, or one for all"
+        )
+    for value in numbers:
+        if not (isfinite(value) and low <= value <= 1):
+            hint = f"; divide by 255: {value / 255:.4g}" if 1 < value <= 255 else ""
+            raise OptionError(
+                f"{flag} holds {value:g}; expected {'0' if low == 0 else 'more than 0'} to 1, on the 0 to 1"
+                f" scale of pixels{hint}"
+            )
+    red, green, blue = numbers * (3 // len(numbers))
+    return red, green, blue
+
+
+def _adopt_job(
+    run: Run, given: Given, source: Source, out: Path, record: dict[str, Any], force: bool
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    names = given.labels
+    model = _network(given)
+    fitted = fit_weights(given.weights, model, len(names), given.file.name)
+    for note in fitted.notes:
+        run.log.say(note)
+    model.load_state_dict(fitted.state)
+    model = engine.place(model, run).eval()
+    check_head(model, len(names), batch_of(source.test, [0, 1], run.device).image)
+    constants = [removed_output(source.train, names.index(name)) for name in given.without]
+    changed = _remove(model, given, constants)
+    losses: dict[str, float] = {}
+    normalisation = given.normalisation
+    if normalisation is None:
+        normalisation, losses = choose_normalisation(model, source.probe, run)
+    source = source.normalised(*normalisation)
+    logits = outputs(model, source.test, run, stage="measure").logits
+    measured = measure(logits, source.test, without=given.without)
+    refuse_chance(measured)
+    config = _config(given, source.test, model)
+    record |= {
+        **_described(given, fitted, config),
+        "normalisation": losses,
+        "auc": measured,
+        "changed": changed,
+        "total": sum(parameter.numel() for parameter in model.parameters()),
+        "images_used": 0,
+        "images_processed": 0,
+        "steps": 0,
+    }
+    with staged(out, force=force) as folder:
+        write_run(folder, model, config, record, History())
+        again = engine.place(load_run(folder).model, run)
+        module, precision = _users_module(given, fitted, constants, run)
+        record["fidelity"] = compare(again, module, source.test, run, precision)
+        if is_custom(given.network) and (failed := remember(given.network)):
+            record["adopted"]["notes"].append(failed)
+        record["seconds"] = {"total": time.perf_counter() - started}
+        write_json(folder / RECORD, record)
+    return record
+
+
+def _config(given: Given, data: Dataset, model: nn.Module) -> Config:
+    """What the run folder says about its model, which reads images as `data` gives them."""
+    return Config(
+        network=given.network,
+        stem="imagenet",
+        labels=given.labels,
+        forgotten=given.without,
+        image_size=data.image_size,
+        mean=data.mean,
+        std=data.std,
+        thresholds=(0.5,) * len(given.labels),
+        activation="softmax" if data.exclusive else "sigmoid",
+        eraser=rank_of(model),
+    )
+
+
+def _described(given: Given, fitted: Fitted, config: Config) -> dict[str, Any]:
+    """What the record says about the user's model and how it was read."""
+    return {
+        "options": {
+            "network": given.network,
+            "image_size": config.image_size,
+            "mean": list(config.mean),
+            "std": list(config.std),
+        },
+        "adopted": {
+            "weights": given.file.name,
+            "sha256": given.sha256,
+            "container": given.weights.container,
+            "entered": given.weights.entered,
+            "prefix": fitted.prefix,
+            "filled": list(fitted.filled),
+            "notes": list(fitted.notes),
+        },
+    }
+
+
+def _network(given: Given, *, seed: int = 0) -> nn.Module:
+    """The user's network with random weights, and the erasing layer that an exported run's weights hold."""
+    model = build(given.network, len(given.labels), seed=seed)
+    insert_empty(model, len(given.labels), rank_in(given.weights.tensors))
+    return model
+
+
+def _remove(model: nn.Module, given: Given, constants: Sequence[float]) -> int:
+    """Makes the outputs of labels that the model never saw constants; returns how many numbers changed."""
+    _, head = find_head(model, len(given.labels))
+    return remove_rows(head, [given.labels.index(name) for name in given.without], constants)
+
+
+def _users_module(
+    given: Given, fitted: Fitted, constants: Sequence[float], run: Run
+) -> tuple[nn.Module, torch.dtype]:
+    """The user's module with the user's weights, in float64 if the weights are.
+
+    It is built with another seed than the run's, so that any random number outside its weights shows.
+    """
+    model = _network(given, seed=1)
+    exact = any(
+        value.dtype == torch.float64 != fitted.state[name].dtype for name, value in fitted.exact.items()
+    )
+    if exact:
+        model.double().load_state_dict(fitted.exact)
+    else:
+        model.load_state_dict(fitted.state)
+    _remove(model, given, constants)
+    return engine.place(model, run).eval(), torch.float64 if exact else torch.float32

@@ -1,0 +1,181 @@
+"""Measuring a model that was trained elsewhere: does it predict its labels?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unlabel.core.engine import Run
+from unlabel.core.errors import LabelMismatch, ModelError
+from unlabel.core.loss import log_odds, loss_of
+from unlabel.core.randomness import uniform
+from unlabel.core.wording import listing
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.models.features import BATCH
+from unlabel.statistics.estimate import Estimate, auc, mean
+
+Colours = tuple[float, float, float]
+
+NORMALISATIONS: Mapping[str, tuple[Colours, Colours]] = {
+    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "mean 0.5, std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "mean 0.5, std 0.25": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    "mean 0, std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+TRIED_IMAGES = 512  # on which a normalisation is chosen, and outputs are compared
+CHANCE = 0.55  # mean AUC up to which a model counts as guessing; random weights are not always at 0.5
+INVERTED = 0.40  # an AUC below this says that the column is another label's
+DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
+
+
+def choose_normalisation(
+    model: nn.Module, data: Dataset, run: Run
+) -> tuple[tuple[Colours, Colours], dict[str, float]]:
+    """Mean and standard deviation with the lowest loss among a few usual ones, and the losses of all.
+
+    Args:
+        model: On the run's device, in eval mode.
+        data: Images of which up to 512 with a known label are used: not those that figures are computed on.
+        run: Where; the seed chooses the images.
+    """
+    annotated = np.flatnonzero((data.target >= 0).any(1))
+    rank = uniform(run.seed, "adopt/normalisation", data.rows[annotated])
+    part = data.take(np.sort(annotated[np.argsort(rank, kind="stable")[:TRIED_IMAGES]]))
+    target = torch.from_numpy(part.target.astype(np.int64))
+    loss_on = loss_of(exclusive=data.exclusive)
+    losses = {}
+    for name, (centre, scale) in NORMALISATIONS.items():
+        scores = logits(model, replace(part, mean=centre, std=scale), run)
+        loss = float(loss_on(scores, target, range(len(data.labels))).double().mean())
+        losses[name] = loss if isfinite(loss) else float("inf")
+    ranked = sorted(losses, key=lambda name: losses[name])
+    measured = "; ".join(f"{losses[name]:.4f} with {name}" for name in ranked)
+    run.log.say(
+        f"--mean and --std are not given, so the lowest loss on {len(part):,} images decided: {measured}"
+    )
+    return NORMALISATIONS[ranked[0]], {name: loss for name, loss in losses.items() if isfinite(loss)}
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, data: Dataset, run: Run, precision: torch.dtype = torch.float32) -> Tensor:
+    """Outputs (image, label) on the CPU, without autocast; `models.features.outputs` gives features too."""
+    rows = []
+    for start in range(0, len(data), BATCH):
+        image = batch_of(data, range(start, min(start + BATCH, len(data))), run.device).image
+        rows.append(model(image.to(precision)).double().cpu())
+    return torch.cat(rows)
+
+
+def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] = ()) -> dict[str, Any]:
+    """AUC of every label and their mean, with 95 % intervals, as plain data.
+
+    Args:
+        scores: (image, label) outputs.
+        data: The images' labels; exclusive ones are ranked by the log-odds of each class.
+        without: Labels to leave out.
+
+    Returns:
+        ``macro``: ``{"value", "low", "high", "n"}``; ``labels``: the same by name, None where the images
+        are of one kind; ``median`` over labels; ``at_chance`` and ``inverted``: names; ``knows``: whether
+        the one-sided 95 % lower bound of the mean and the median are above 0.55. Random weights may by luck
+        tell one label well, hence the median.
+
+    Raises:
+        ModelError: An output is not finite.
+        LabelMismatch: No label has images of both kinds.
+    """
+    if not np.isfinite(scores).all():
+        raise ModelError(
+            "the model's outputs are NaN or infinite on some images; check --mean, --std and the data"
+        )
+    if data.exclusive:
+        scores = log_odds(torch.from_numpy(scores).double()).numpy()
+    aucs: dict[str, Estimate] = {}
+    for column, name in enumerate(data.labels):
+        target = data.target[:, column]
+        if name not in without and (target == 1).any() and (target == 0).any():
+            aucs[name] = auc(scores[:, column], target, data.cluster)
+    if not aucs:
+        raise LabelMismatch(
+            f"no label is present in some and absent in others of the {len(data):,} test images, so nothing"
+            " can be measured; add images, or use another split"
+        )
+    macro = mean(list(aucs.values()))
+    middle = float(np.median([item.value for item in aucs.values()]))
+    inverted = [name for name, item in aucs.items() if item.value < INVERTED and item.interval()[1] < 0.5]
+    unsure = [name for name, item in aucs.items() if item.interval()[0] <= 0.5 and name not in inverted]
+    return {
+        "macro": _row(macro),
+        "labels": {name: _row(aucs[name]) if name in aucs else None for name in data.labels},
+        "at_chance": unsure,
+        "inverted": inverted,
+        "median": middle,
+        "knows": macro.lower() > CHANCE and middle > CHANCE,
+    }
+
+
+def _row(item: Estimate) -> dict[str, float]:
+    low, high = item.interval(low=0.0, high=1.0)
+    return {"value": item.value, "low": low, "high": high, "n": item.n}
+
+
+def refuse_chance(measured: Mapping[str, Any]) -> None:
+    """Refuses a model that does not predict its labels better than chance.
+
+    Args:
+        measured: Of `measure`.
+
+    Raises:
+        ModelError: The mean AUC cannot be told from 0.55 or less, or half of the labels are below that.
+    """
+    if measured["knows"]:
+        return
+    macro, inverted = measured["macro"], measured["inverted"]
+    order = (
+        f" {listing(inverted)}: an AUC below {INVERTED:g}, so the order of the labels is probably wrong;"
+        if inverted
+        else ""
+    )
+    raise ModelError(
+        f"the model is near chance: mean AUC {macro['value']:.3f}, 95 % interval {macro['low']:.3f} to"
+        f" {macro['high']:.3f}, median {measured['median']:.3f}, on {macro['n']:,} images;"
+        f"{order} check --mean, --std, --image-size, the order"
+        " of the labels, and the data"
+    )
+
+
+def compare(
+    run_model: nn.Module,
+    own: nn.Module,
+    data: Dataset,
+    run: Run,
+    precision: torch.dtype = torch.float32,
+) -> dict[str, float]:
+    """Largest difference between a run's outputs and those of the module that it was made from.
+
+    Args:
+        run_model: As the run folder gives it back.
+        own: The user's module, with the user's weights in the user's precision.
+        data: Images of which the first 512 are used.
+        run: Where.
+        precision: Of the user's module.
+
+    Raises:
+        ModelError: They differ by more than rounding can explain.
+    """
+    part = data.take(np.arange(min(TRIED_IMAGES, len(data))))
+    expected = logits(own, part, run, precision)
+    largest = float((logits(run_model, part, run) - expected).abs().max())
+    if not largest <= DIFFERENCE * max(1.0, float(expected.abs().max())):
+        raise ModelError(
+            f"the same weights give outputs {largest:.3g} apart when the network is built again;"
+            " expected a network whose numbers are all in its state dict, and that is deterministic in eval"
+            " mode"
+        )
+    return {"largest_difference": largest, "n": len(part)}

@@ -1,0 +1,235 @@
+"""A run leaves the tool: weights under the user's own names, or an ONNX file that carries its labels."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import write_bytes
+from unlabel.core.places import check_file
+from unlabel.models.custom import is_custom, one_line
+from unlabel.models.eraser import erasing
+from unlabel.runs.config import Config
+from unlabel.runs.folder import Loaded, load_run
+from unlabel.runs.origin import Adopted
+
+Format = Literal["state-dict", "onnx"]
+SUFFIXES = {".pt": "torch", ".pth": "torch", ".safetensors": "safetensors"}
+INSTALL = "pip install 'unlabel[onnx]'"
+DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        path: The file.
+        notes: How to load it, and how it was checked.
+    """
+
+    path: Path
+    notes: tuple[str, ...]
+
+
+def export_run(run: Path, to: Format, out: Path | None = None, *, force: bool = False) -> Exported:
+    """Writes a run's model to one file for use without this tool; the run is only read.
+
+    A run that was adopted, and every run made from it, gives the names back that its weights had, in
+    float32. The file appears whole or not at all.
+
+    Args:
+        run: A run folder.
+        to: ``state-dict``, or ``onnx``, which needs the extra packages of ``unlabel[onnx]``.
+        out: File to write. For a state dict its ending chooses the container: ``.pt`` and ``.pth`` are
+            torch.save of a plain dict of tensors, ``.safetensors`` is safetensors. By default
+            ``RUN/export`` with the ending that the adopted file's container has, or ``RUN/export.onnx``.
+        force: Replace an existing file.
+
+    Raises:
+        OptionError: The file exists, its ending or place does not fit, or a package is missing.
+        ModelError: The network cannot be written as ONNX, or the ONNX file gives other outputs.
+        UnlabelError: As `load_run` raises.
+    """
+    if to not in get_args(Format):
+        raise OptionError(f"--to is '{to}'; expected {' or '.join(get_args(Format))}")
+    loaded = load_run(run)
+    adopted = loaded.record.adopted or Adopted()
+    ending = ".onnx" if to == "onnx" else ".pt" if adopted.container == "torch" else ".safetensors"
+    file = run / f"export{ending}" if out is None else out
+    endings = (".onnx",) if to == "onnx" else tuple(SUFFIXES)
+    if file.suffix not in endings:
+        raise OptionError(f"--out {file} has the ending '{file.suffix}'; expected {' or '.join(endings)}")
+    _check_place(file, force=force)
+    if to == "onnx":
+        content, notes = _onnx(loaded, file)
+    else:
+        content, notes = _state_dict(loaded, adopted, file)
+    _check_place(file, force=force)  # another command may have written it meanwhile
+    write_bytes(file, content)
+    return Exported(file, (*notes, _reading(loaded.config)))
+
+
+def _check_place(file: Path, *, force: bool) -> None:
+    check_file(file, force=force)
+    if not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        raise OptionError(
+            f"--out {file} cannot be made: {file.absolute().parent} is not a folder one can write to"
+        )
+
+
+def _reading(config: Config) -> str:
+    """How to feed the exported model, and what its outputs are."""
+    centre, scale = (",".join(f"{value:g}" for value in part) for part in (config.mean, config.std))
+    gone = f"; constant, because forgotten: {', '.join(config.forgotten)}" if config.forgotten else ""
+    return (
+        f"input: RGB, {config.image_size} x {config.image_size}, (pixel / 255 - mean) / std with mean"
+        f" {centre} and std {scale}; outputs are logits of {', '.join(config.labels)}{gone}"
+    )
+
+
+def _state_dict(loaded: Loaded, adopted: Adopted, file: Path) -> tuple[bytes, list[str]]:
+    prefix, left_out = adopted.prefix or "", set(adopted.filled or ())
+    tensors = {
+        f"{prefix}{name}": value.detach().contiguous().clone()
+        for name, value in loaded.model.state_dict().items()
+        if name not in left_out
+    }
+    if SUFFIXES[file.suffix] == "torch":
+        buffer = BytesIO()
+        torch.save(tensors, buffer)
+        content, call = buffer.getvalue(), f"torch.load('{file}', weights_only=True)"
+    else:
+        content = safetensors.torch.save(tensors, metadata={"format": "pt"})
+        call = f"safetensors.torch.load_file('{file}')"
+    config = loaded.config
+    module, _, function = config.network.partition(":")
+    made = f"{function} of {module}" if is_custom(config.network) else config.network
+    stem = " with unlabel's small stem" if config.stem == "small" and "resnet" in config.network else ""
+    names = f", whose names begin with '{prefix}'" if prefix else ""
+    layer = sorted(erasing(loaded.model))
+    notes = (
+        [
+            f"it holds a layer that the network does not have, {layer[0].rpartition('.')[0]}: before the"
+            " head, x becomes x - (x @ into.T - level) @ out.T; without it the label is in the features"
+            " and in the other outputs, so no file without it is written"
+        ]
+        if layer
+        else []
+    )
+    return content, [
+        *notes,
+        f"load it with: model.load_state_dict({call}); model is {made}{stem}, with"
+        f" {len(config.labels)} outputs{names}",
+    ]
+
+
+def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
+    onnx = _package("onnx")
+    _package("onnxscript")
+    config = loaded.config
+    side = config.image_size
+    images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                loaded.model,
+                (images[:2],),
+                dynamo=True,
+                verbose=False,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        assert program is not None, "an exporter that writes no file returns the program"
+        written = program.model_proto
+    except Exception as error:
+        cause = one_line(error.__cause__ or error)
+        raise ModelError(
+            f"the network '{config.network}' cannot be written as ONNX ({cause[:160]}); expected a forward"
+            " pass without Python branches on the images, or export --to state-dict"
+        ) from error
+    facts = {
+        "labels": list(config.labels),
+        "forgotten": list(config.forgotten),
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "image_size": side,
+        "activation": config.activation,
+        "run_sha256": loaded.sha256,
+    }
+    onnx.helper.set_model_props(
+        written, {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    )
+    onnx.checker.check_model(written, full_check=True)
+    content = written.SerializeToString()
+    return content, [
+        _check_values(content, loaded.model, images),
+        f"load it with: onnxruntime.InferenceSession('{file}').run(None, {{'image': images}})",
+    ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what torch prints, warns and logs while it traces a network: pages of its inner graphs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _check_values(content: bytes, model: nn.Module, images: torch.Tensor) -> str:
+    """Compares the file's outputs with the run's, for two sizes of batch."""
+    runtime, evaluate = _evaluator(content)
+    largest, bound = 0.0, DIFFERENCE
+    for part in (images[:1], images):
+        with torch.inference_mode():
+            expected = model(part).double().numpy()
+        actual = np.asarray(evaluate(part.numpy()), np.float64)
+        largest = max(largest, float(np.abs(actual - expected).max()))
+        bound = max(bound, DIFFERENCE * float(np.abs(expected).max()))
+    if not largest <= bound:
+        raise ModelError(
+            f"the ONNX file gives outputs up to {largest:.3g} from the run's, so it was not written; export"
+            " --to state-dict instead"
+        )
+    return (
+        f"checked by {runtime}: at most {largest:.1e} from the run's outputs, on {len(images)} random images"
+    )
+
+
+def _evaluator(content: bytes) -> tuple[str, Callable[[NDArray[np.float32]], Any]]:
+    """What computes an ONNX file: onnxruntime where it is installed, else the reference in onnx, slowly."""
+    try:
+        session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+    except ImportError:
+        slow = import_module("onnx.reference").ReferenceEvaluator(content)
+        return "onnx's reference", lambda images: slow.run(None, {"image": images})[0]
+    return "onnxruntime", lambda images: session.run(None, {"image": images})[0]
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise OptionError(
+            f"--to onnx needs the package '{name}', which is not installed: {INSTALL}"
+        ) from error

@@ -1,0 +1,218 @@
+"""The layer that makes the features: what goes into it, what its outputs do to the features, how to edit it.
+
+The last convolution or linear layer before the head, whatever stands between the two (BatchNorm, a skip
+connection, an activation, pooling). With x the patches that it reads and h the penultimate features, one
+backward pass of ``sum h`` through what stands between gives the slope of each feature in its channel, so
+that a change D of the layer's weight changes the features by about (the mean and spread of a LayerNorm held
+constant, see `forget.norms`)::
+
+    dh_ic = gain_c * (D_c . x_i)        x_i the mean patch of image i, weighted by those slopes
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import unfold
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.forget.norms import ConstantNorms
+from unlabel.models.head import find_head, tap
+
+BATCH = 128
+LOOK = 2  # images that show in which order the layers are used
+RARELY = 0.05  # share of positions: a channel that is on more rarely moves its feature no faster than this
+NEVER = 0.01  # below which a channel is left alone
+
+Layer: TypeAlias = nn.Conv2d | nn.Linear
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass over some images says of the layer.
+
+    Args:
+        features: float64 (image, feature), the head's input.
+        patches: float64 (image, input) mean patch of each image, weighted by the features' slopes.
+        plain: float64 (input,) mean patch over all images and positions.
+        gain: float64 (channel,) slope of each feature in its channel, 0 for one that is left alone.
+    """
+
+    features: NDArray[np.float64]
+    patches: NDArray[np.float64]
+    plain: NDArray[np.float64]
+    gain: NDArray[np.float64]
+
+
+def final_layer(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) -> tuple[Layer, Any]:
+    """The last layer used before the head, and the BatchNorm that takes its output, or None.
+
+    Args:
+        model: In eval mode.
+        outputs: Number of labels.
+        image: Some normalised images.
+        free: ``id`` of each parameter that may change; a layer whose weight may not is passed over.
+
+    Raises:
+        MethodError: There is no convolution or linear layer before the head that may change.
+    """
+    _, head = find_head(model, outputs)
+    order: list[tuple[Layer, Tensor]] = []
+    norms: list[tuple[Any, Tensor]] = []
+
+    def used(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        order.append((module, output))
+
+    def normalised(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        norms.append((module, inputs[0]))
+
+    handles = []
+    for module in model.modules():
+        plain = isinstance(module, nn.Conv2d) and module.groups == 1
+        plain = plain or (isinstance(module, nn.Linear) and module is not head)
+        if plain and id(module.weight) in free:
+            handles.append(module.register_forward_hook(used))
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            handles.append(module.register_forward_pre_hook(normalised))
+    try:
+        with torch.no_grad():
+            model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not order:
+        raise MethodError(
+            "the model has no convolution or linear layer before its head whose weights may change, so there"
+            " are no features to change; choose another method, see: unlabel methods"
+        )
+    layer, output = order[-1]
+    norm = next((module for module, result in norms if result is output), None)
+    return layer, norm
+
+
+def read_layer(model: nn.Module, layer: Layer, data: Dataset, run: Run) -> Reading:
+    """One forward pass over images without augmentation, and a backward pass from the features to the layer.
+
+    Args:
+        model: In eval mode.
+        layer: Of `final_layer`.
+        data: Images; shared out over the processes.
+        run: Where.
+    """
+    _, head = find_head(model, len(data.labels))
+    positions = np.asarray(run.shard(len(data)), np.int64)
+    caught: list[tuple[Tensor, Tensor]] = []
+
+    def catch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        caught[:] = [(inputs[0].detach(), output.detach().requires_grad_())]
+        return caught[0][1].clone()  # an activation may work in place, which a leaf does not allow
+
+    size = layer.weight[0].numel()
+    features = [np.zeros((0, head.in_features), np.float32)]
+    patches = [np.zeros((0, size), np.float32)]
+    channels = layer.weight.shape[0]
+    slope, square, plain, counts = (
+        torch.zeros(shape, dtype=torch.float64, device=run.device) for shape in (channels, channels, size, 3)
+    )
+    handle = layer.register_forward_hook(catch)
+    try:
+        with tap(head) as tapped, torch.enable_grad(), run.log.track("score", len(data), "images") as advance:
+            for start in range(0, len(positions), BATCH):
+                batch = batch_of(data, positions[start : start + BATCH], run.device)
+                with ConstantNorms():
+                    model(batch.image)
+                inputs, output = caught[0]
+                (gradient,) = torch.autograd.grad(tapped[0].sum(), output)
+                read, by_position = columns_of(layer, inputs), positions_of(layer, gradient.float())
+                weight = by_position.abs().sum(1)  # (image, position)
+                patches.append(torch.einsum("ikp,ip->ik", read, weight).cpu().numpy())
+                features.append(tapped[0].detach().float().cpu().numpy())
+                slope += by_position.sum((0, 2)).double()
+                square += (by_position**2).sum((0, 2)).double()
+                plain += read.mean(2).sum(0).double()
+                counts += torch.stack(
+                    [weight.sum(), (weight > 0).sum(), weight.new_tensor(len(read))]
+                ).double()
+                advance(len(batch.rows) * run.world)
+    finally:
+        handle.remove()
+    engine.reduce_sums(run, [slope, square, plain, counts])
+    total, live, images = counts.tolist()
+    every = len(data)
+    rows = engine.gather_rows(run, np.concatenate(patches), every).astype(np.float64)
+    return Reading(
+        engine.gather_rows(run, np.concatenate(features), every).astype(np.float64),
+        rows / max(total / images, 1e-30),
+        (plain / images).cpu().numpy(),
+        _gains((slope / images).cpu().numpy(), (square / images).cpu().numpy(), live / images),
+    )
+
+
+def _gains(slope: NDArray[np.float64], square: NDArray[np.float64], live: float) -> NDArray[np.float64]:
+    """Slopes, those of channels that are rarely on raised, those of channels that never are set to 0.
+
+    Of a channel that is on at a share m of positions, the squared mean slope is m times the mean square.
+    """
+    share = slope**2 / np.maximum(square * max(live, 1.0), 1e-30)
+    gain = slope * np.maximum(RARELY / np.maximum(share, 1e-30), 1.0)
+    return np.where(share > NEVER, gain, 0.0)
+
+
+def columns_of(layer: Layer, inputs: Tensor) -> Tensor:
+    """The patches that the layer reads, (image, input, position), in the order of its weight's entries."""
+    if isinstance(layer, nn.Conv2d):
+        assert not isinstance(layer.padding, str)
+        return unfold(inputs.float(), layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    return inputs.float().reshape(len(inputs), -1, inputs.shape[-1]).transpose(1, 2)
+
+
+def positions_of(layer: Layer, output: Tensor) -> Tensor:
+    """What belongs to the layer's output as (image, channel, position)."""
+    if isinstance(layer, nn.Conv2d):
+        return output.flatten(2)
+    return output.reshape(len(output), -1, output.shape[-1]).transpose(1, 2)
+
+
+@torch.no_grad()
+def edit_layer(
+    layer: Layer, norm: Any, change: NDArray[np.float64], reading: Reading, free: Set[int]
+) -> NDArray[np.float64]:
+    """Adds a change to the layer's weight, so that the features' mean over the images read stays.
+
+    The constant goes into the bias; with a BatchNorm behind, whose running mean follows the weight as it
+    will in training, into what the BatchNorm adds.
+
+    Args:
+        layer, norm: Of `final_layer`; changed in place.
+        change: float64 (channel, input).
+        reading: Of `read_layer`.
+        free: ``id`` of each parameter that may change.
+
+    Returns:
+        float64 (channel,) what no bias could take up, in the features' units; 0 as a rule.
+    """
+    weight = layer.weight
+    weight.add_(torch.as_tensor(change, dtype=weight.dtype, device=weight.device).view_as(weight))
+    shift = change @ reading.patches.mean(0)
+
+    def tensor(value: NDArray[np.float64]) -> Tensor:
+        return torch.as_tensor(value, dtype=weight.dtype, device=weight.device)
+
+    if norm is not None and norm.running_mean is not None and id(norm.bias) in free:
+        moved = tensor(change @ reading.plain)
+        norm.running_mean.add_(moved)
+        slope = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        norm.bias.add_(slope * (moved - tensor(shift)))
+        return np.zeros(len(change))
+    if layer.bias is not None and id(layer.bias) in free:
+        layer.bias.sub_(tensor(shift))
+        return np.zeros(len(change))
+    return reading.gain * shift

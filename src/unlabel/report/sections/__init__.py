@@ -1,0 +1,1 @@
+"""Sections of the report page, as plain values for the templates."""

@@ -1,0 +1,114 @@
+"""The cases with known answers, as rows: what each is, what was found, whether that is as it should be."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from unlabel.audit.document import Document, Result, part
+from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR, name_of
+from unlabel.report.formatting import MINUS, count, number, spread
+from unlabel.report.sentences import CONTROLS, VERDICTS
+from unlabel.report.tables import audited
+
+PERMUTED: Mapping[str, str] = {"others.lin": OTHERS_LINEAR.name, "probe.lin": LINEAR_PROBE.name}
+CONTEXT = ("raw_image", "random_init", "floor")
+
+
+def controls(audit: Document) -> Iterator[dict[str, Any]]:
+    """One row a control or decoy, those that are judged first; what was not run is left out."""
+    given = dict(audit.controls)
+    decoys = part(given.pop("decoys", None) or {}, dict[str, Any])
+    labels = audited(audit)
+    if any(label in decoys for label in labels):
+        by_label = part(decoys, dict[str, dict[str, Any]])
+        kinds = dict.fromkeys(kind for found in by_label.values() for kind in found)
+        decoys = {
+            kind: {label: found[kind] for label, found in by_label.items() if kind in found} for kind in kinds
+        }
+    context = {name: given.pop(name) for name in CONTEXT if name in given}
+    for name, found in [*given.items(), *decoys.items(), *context.items()]:
+        if found is None or found == {}:
+            continue
+        if isinstance(found, Mapping) and len(labels) == 1 and set(found) == set(labels):
+            found = found[labels[0]]
+        known = next((known for known in CONTROLS if name.startswith(known)), name)
+        title, meaning = CONTROLS.get(known, (name, ""))
+        more = name.removeprefix(known).strip("_")
+        ok = _as_expected(name, found, audit)
+        words = {True: "as expected", False: "not as expected", None: "not judged"}
+        if name in decoys:
+            words |= {True: "caught", False: "not caught"}
+        yield {
+            "title": f"{title} by {more}" if more else title,
+            "meaning": meaning,
+            "ok": ok,
+            "word": "for comparison" if name in context else words[ok],
+            "found": list(_lines(found)),
+        }
+
+
+def _as_expected(name: str, found: Any, audit: Document) -> bool | None:
+    """Decoys must FAIL, permuted labels must stay near chance, others say themselves whether they passed."""
+    if name == "permuted" and any("permut" in reason for reason in audit.invalid_because):
+        return False
+    parts = [_one(name, item, audit) for item in _leaves(found)]
+    known = [part for part in parts if part is not None]
+    return all(known) if known else None
+
+
+def _one(name: str, item: Any, audit: Document) -> bool | None:
+    if isinstance(item, str) and item in VERDICTS:
+        return None if item == "NOT_EVALUATED" else item == "FAIL"
+    if isinstance(item, Mapping):
+        result = part(item, Result)
+        passed = result.passed if result.ok is None else result.ok
+        if passed is not None:
+            return passed
+        if name == "permuted" and result.ci is not None:
+            return result.ci[0] <= audit.options.d_permuted
+    return None
+
+
+def _leaves(found: Any) -> Iterator[Any]:
+    """Every single result within a control: a verdict, or a mapping that holds a figure."""
+    if not isinstance(found, Mapping) or {"value", "lower", "ok", "passed"} & set(found):
+        yield found
+    else:
+        for item in found.values():
+            yield from _leaves(item)
+
+
+def _lines(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """A control's results as (name, text); the name of a lone result is empty."""
+    if not isinstance(found, Mapping):
+        yield name, VERDICTS[found][1] if isinstance(found, str) and found in VERDICTS else flat(found)[0][1]
+        return
+    result = part(found, Result) if {"not_applicable", "value", "lower"} & set(found) else Result()
+    if result.not_applicable is not None:
+        yield name, f"no measure here: {result.not_applicable}"
+    elif result.value is not None:
+        images = f", n {count(result.n)}" if result.n else ""
+        yield name, f"{number(result.value)} {spread(result.ci, result.value)}".strip() + images
+    elif result.lower is not None:
+        title = ", ".join(text for text in (name, name_of(result.attack)) if text)
+        yield title, f"at least {number(result.lower)}"
+    else:
+        for key, item in found.items():
+            if key not in ("ok", "passed", "expected"):
+                yield from _lines(
+                    item, ", ".join(text for text in (name, PERMUTED.get(key, name_of(key))) if text)
+                )
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Nested plain data as (dotted name, text) rows."""
+    if isinstance(value, Mapping):
+        return [
+            pair for key, item in value.items() for pair in flat(item, f"{name}.{key}" if name else str(key))
+        ]
+    if isinstance(value, list | tuple):
+        return [(name, ", ".join(str(item) for item in value) or "none")]
+    if isinstance(value, bool) or value is None:
+        return [(name, {True: "yes", False: "no", None: "none"}[value])]
+    if isinstance(value, float):
+        return [(name, f"{value:.4g}".replace("-", MINUS))]
+    return [(name, f"{value:,}" if isinstance(value, int) and abs(value) > 9999 else str(value))]

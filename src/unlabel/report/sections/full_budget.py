@@ -1,0 +1,119 @@
+"""What the full budget adds to the page's section on durability: whole-model relearning, earlier stages."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from unlabel.audit.document import Difference, Document, Noted, Steps
+from unlabel.audit.figures import FINE_TUNED
+from unlabel.report.formatting import count, number
+from unlabel.report.tables import Row, row
+
+
+@dataclass(frozen=True)
+class Deep:
+    """One test of what the layers below still hold: its name, its figures, and what is noted of it."""
+
+    title: str
+    attack: str
+    row: Row
+    noted: Noted
+    retrained: float | None = None  # as `durability.Gain` has it: here the comparison is with them already
+    than: str = "retrained"
+
+    @property
+    def judged(self) -> Difference:
+        """The comparison with retrained models; only where `compared`."""
+        assert self.row.comparison is not None
+        return self.row.comparison
+
+    @property
+    def compared(self) -> bool:
+        """Whether there are retrained models to compare with."""
+        return self.row.comparison is not None
+
+    @property
+    def distance(self) -> float:
+        """How far its upper bound is above its margin, in margins."""
+        return self.judged.distance
+
+
+def tuned(audit: Document, label: str) -> list[Deep]:
+    """The whole model trained on few annotated images, by their number."""
+    ids = {m.id for m in audit.metrics if m.id.startswith(FINE_TUNED.id)}
+    sizes = sorted(int(FINE_TUNED.member(id_)) for id_ in ids)
+    noted = audit.claims["C4"].notes.whole_model.get(label, {}) if "C4" in audit.claims else {}
+    return [
+        Deep(f"Trained on {count(n)} images", "the whole model", found, noted.get(str(n)) or Noted())
+        for n in sizes
+        if (found := row(audit, FINE_TUNED.of(n), label)) is not None
+    ]
+
+
+def staged(audit: Document, label: str) -> list[Deep]:
+    """Linear probes of the stages before the last features."""
+    places = sorted({(m.layer, m.id) for m in audit.metrics if is_stage(m.layer) and m.label == label})
+    return [
+        Deep(spoken(layer or ""), "linear, bits" if found.any.unit == "bits" else "linear", found, Noted())
+        for layer, id_ in places
+        if (found := row(audit, id_, label, layer)) is not None
+    ]
+
+
+def is_stage(layer: str | None) -> bool:
+    """Whether a layer is a stage before the last features."""
+    return layer is not None and layer.startswith("stage")
+
+
+def spoken(layer: str) -> str:
+    """A stage's name.
+
+    >>> spoken("stage3")
+    'Stage 3'
+    """
+    return f"Stage {layer.removeprefix('stage')}"
+
+
+def closest(tuned: list[Deep], staged: list[Deep]) -> list[Deep]:
+    """Every training, and of every stage the probe closest to its margin; none without a verdict."""
+    by_stage: dict[str, list[Deep]] = {}
+    for item in staged:
+        if item.compared:
+            by_stage.setdefault(item.title, []).append(item)
+    best = [max(items, key=lambda item: item.distance) for items in by_stage.values()]
+    return [*(item for item in tuned if item.compared), *best]
+
+
+def steps(noted: Noted) -> str:
+    """Steps until the training told nearly as much as the original's own output: original, this, retrained.
+
+    >>> steps(Noted(steps=Steps(10, 40, (None, 90))))
+    '10; 40; —, 90'
+    >>> steps(Noted(steps=Steps(None, None, (None,))))
+    'not reached'
+    """
+    found = noted.steps or Steps()
+    if noted.steps and not any([found.before, found.after, *(found.references or ())]):
+        return "not reached"
+    others = ", ".join(number(n, 0) for n in found.references or [None])
+    return f"{number(found.before, 0)}; {number(found.after, 0)}; {others}"
+
+
+def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
+    """What the two tests found, a sentence each, of the label and the test closest to its limit."""
+    for of, template in (
+        (tuned, "Trained as a whole on {images} annotated images, it tells"),
+        (staged, "Below its last features, at {stage}, a linear probe tells"),
+    ):
+        every = [item for label in labels for item in of(audit, label) if item.compared]
+        if every:
+            worst = max(every, key=lambda item: item.distance)
+            unit = {"auc": "AUC", "bits": "bits"}.get(worst.row.any.unit, "advantage")
+            head = template.format(
+                images=FINE_TUNED.member(worst.row.id), stage=spoken(worst.row.layer or "").lower()
+            )
+            about = f" {worst.row.label} with" if len(labels) > 1 else ""
+            diff, upper = (number(getattr(worst.judged, side), signed=True) for side in ("diff", "upper"))
+            yield (
+                f"{head}{about} {diff} {unit} more than retrained models do, at most {upper};"
+                f" {number(worst.judged.margin)} is allowed."
+            )

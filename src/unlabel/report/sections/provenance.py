@@ -1,0 +1,108 @@
+"""Where the models and the data came from: splits, and what forgetting and retraining cost."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from statistics import fmean
+
+from unlabel.audit.document import Document, ModelRecord, Split
+
+SPLITS: Mapping[str, str] = {
+    "train": "training",
+    "T_in": "training images, shown to the model's own output",
+    "P": "attackers learn here",
+    "probe": "attackers learn here",
+    "CAL": "calibration of closed-form erasure",
+    "E": "every figure is measured here",
+    "test": "every figure is measured here",
+}
+
+
+UNKNOWN = "not known, no training is recorded"
+
+
+def place(source: object) -> str:
+    """A data source's name without the folders that it lies in: where they are is nobody's business.
+
+    >>> place("folder:/home/ada/photos"), place("faces:train=400"), place(None)
+    ('folder:photos', 'faces:train=400', '')
+    """
+    kind, mark, where = str(source or "").partition(":")
+    return kind + mark + (PurePath(where).name if mark else "")
+
+
+def splits(audit: Document) -> list[tuple[str, str, Split]]:
+    """Name, use and sizes (``n``, ``n_clusters``, ``n_present`` of each forgotten label) of every split."""
+    given = audit.data.splits
+    counts = {name: n for name, n in audit.data.counts.items() if isinstance(n, int)}
+    sizes = {name: Split(n) for name, n in counts.items()}
+    if given:
+        aliases = {"P": "probe", "E": "test"}
+        sizes = {n: s for n, s in sizes.items() if n not in (*given, *(aliases.get(name) for name in given))}
+    return [(name, SPLITS.get(name, ""), size) for name, size in {**sizes, **given}.items()]
+
+
+def identities(audit: Document) -> bool:
+    """Whether it is known which images show the same person."""
+    if audit.data.identities is not None:
+        return audit.data.identities
+    return any(size.n_clusters not in (None, size.n) for _, _, size in splits(audit))
+
+
+def split_size(audit: Document, *names: str) -> int | None:
+    """Images of the first of these splits that is known."""
+    known = {name: size.n for name, _, size in splits(audit)}
+    return next((known[name] for name in names if known.get(name)), None)
+
+
+def total_seconds(model: ModelRecord) -> float | None:
+    """Seconds of all stages of a run."""
+    stages = model.seconds or {}
+    return stages["total"] if "total" in stages else sum(stages.values()) if stages else None
+
+
+def trained(model: ModelRecord) -> bool:
+    """Whether a model's record holds its training; an adopted model was trained elsewhere."""
+    return model.method in ("train", "retrain")
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Mean of the known values, or None when there are none."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One kind of effort: forgetting, and retraining (mean) or, without references, training.
+
+    ``theirs`` is None where no training is on the record.
+    """
+
+    name: str
+    ours: float | None
+    theirs: float | None
+    kind: str = "count"
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times more retraining took."""
+        return self.theirs / self.ours if self.ours and self.theirs is not None else None
+
+
+def cost_rows(audit: Document) -> list[Cost]:
+    """Seconds, optimiser steps and images processed."""
+    models = audit.models
+    after = models.after or ModelRecord()
+    others = list(models.references or ()) or [models.before or ModelRecord()]
+    others = [model for model in others if trained(model)]
+    return [
+        Cost("Time", total_seconds(after), mean_of(total_seconds(m) for m in others), "time"),
+        Cost("Optimiser steps", after.steps, mean_of(m.steps for m in others)),
+        Cost(
+            "Images processed",
+            after.images_processed,
+            mean_of(m.images_processed for m in others),
+        ),
+        Cost("Different images used", after.images_used, mean_of(m.images_used for m in others)),
+    ]

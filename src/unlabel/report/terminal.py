@@ -1,0 +1,71 @@
+"""An audit as a few lines for a terminal."""
+
+from statistics import fmean
+
+from unlabel.audit import figures
+from unlabel.audit.figures import FLOOR, OTHER_OUTPUTS, UTILITY_AUC_MEAN
+from unlabel.audit.results import Audit, Metric
+from unlabel.models.features import PENULTIMATE
+
+
+def lines(audit: Audit) -> list[str]:
+    """The headline, each attack before, after and retrained, the claims and the reasons.
+
+    An advantage is 0 for a coin and 1 for a perfect attack; bits are what the attack learns of the label.
+    Without a retrained model, the last column holds what the true retained labels tell, where that is a
+    measure, and the last line what references would cost.
+    """
+    out = [audit.headline]
+    out += [f"  invalid: {reason}" for reason in audit.invalid_because]
+    retrained = any(row.model == "reference" and row.id != FLOOR.id for row in audit.metrics)
+    floors = {row.label: row.value for row in audit.metrics if row.id == FLOOR.id}
+    if retrained or audit.data.get("exclusive"):
+        floors = {}
+    column = "retrained" if retrained else "the truth" if floors else ""
+    earlier = list(audit.request["forgotten_earlier"])
+    for label in [*audit.request["labels"], *earlier]:
+        title = f"{label} (earlier)" if label in earlier else label
+        heading = f"{title:28s} {'before':>8s} {'after':>8s} {'95 % interval':>16s} {column:>10s}"
+        out += ["", heading.rstrip()]
+        for item in (item for item in figures.FIGURES if item.terminal):
+            rows = [r for r in audit.metrics if (r.id, r.label) == (item.id, label) and not _early(r)]
+            if rows:
+                least = floors.get(label) if item.group is OTHER_OUTPUTS else None
+                out.append(_attack(item.terminal, rows, least, shown=bool(column)))
+        early = [row for row in audit.metrics if row.label == label and _early(row) and row.unit == "adv"]
+        for stage in dict.fromkeys(row.layer for row in early):
+            rows = [row for row in early if row.layer == stage]
+            out.append(_attack(f"{stage}, linear probe", rows, shown=bool(column)))
+    macro = [row for row in audit.metrics if row.id == UTILITY_AUC_MEAN.id]
+    if macro:
+        out.append(_attack("retained labels, mean AUC", macro, shown=bool(column)))
+    if floors:
+        out += [
+            "the truth: what the true retained labels tell by themselves; outputs that answer them correctly",
+            "tell as much",
+        ]
+    out.append("")
+    for name in sorted(audit.claims):
+        claim = audit.claims[name]
+        mark = " (provisional)" if claim.provisional else ""
+        out.append(f"{name} {claim.verdict}{mark}: {claim.sentence}")
+    cost = audit.models.get("reference_cost")
+    if cost:
+        out.append(f"{cost['sentence']}: {cost['command']}")
+    return out
+
+
+def _early(row: Metric) -> bool:
+    """Whether a figure was read before the last features."""
+    return row.layer not in (None, PENULTIMATE)
+
+
+def _attack(words: str, rows: list[Metric], least: float | None = None, *, shown: bool = True) -> str:
+    def value(role: str) -> str:
+        found = [row.value for row in rows if row.model == role]
+        return f"{fmean(found):.3f}" if found else "-"
+
+    after = next((row for row in rows if row.model == "after"), None)
+    interval = f"{after.ci[0]:.3f} to {after.ci[1]:.3f}" if after is not None and after.ci else "exact"
+    last = (value("reference") if least is None else f"{least:.3f}") if shown else ""
+    return f"{words:28s} {value('before'):>8s} {value('after'):>8s} {interval:>16s} {last:>10s}".rstrip()

@@ -1,0 +1,146 @@
+"""``unlabel reproduce NAME``: make what a page needs, write it, say where."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.wording import suggest
+from unlabel.data.images.cache_folder import cache_folder
+from unlabel.reproduce.document import check_page, document, write_page
+from unlabel.reproduce.scale import SCALES, Scale
+from unlabel.reproduce.study import Made, carry_out, planned, with_data
+
+PAGES: dict[str, str] = {
+    "table1": "epsilon and tau of the paper's two methods",
+    "table2": "every method, multi-label",
+    "table3": "age groups, one forgotten",
+    "table4": "attribute by attribute",
+    "table5": "one class of three image sets forgotten",
+    "figure2": "entropy of the outputs",
+    "figure3": "run time",
+    "privacy": "attribute inference and membership",
+    "correlation": "original against decorrelated labels",
+}
+MEASURED = "figure3"
+"""The page that computes for its own sake: a time is never read back."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One page to make.
+
+    Args:
+        name: A name of `PAGES`.
+        scale: Sizes.
+        out: Folder of the page.
+        cache: Folder of runs and cells.
+        command: What was typed, without paths.
+        force: Replace files in the page's folder that are no page of this name.
+    """
+
+    name: str
+    scale: Scale
+    out: Path
+    cache: Path
+    command: str
+    force: bool = False
+
+
+def request(
+    name: str,
+    *,
+    scale: str,
+    data: Sequence[str],
+    out: Path | None,
+    cache: Path | None,
+    force: bool = False,
+) -> Request:
+    """Checks what was typed.
+
+    Args:
+        name: The page.
+        scale: ``small`` or ``full``.
+        data: See `plan.with_data`.
+        out: Folder of the page; None for ``reproduce`` in the current folder.
+        cache: Folder of runs and cells; None for one in the user's cache.
+        force: See `Request`.
+
+    Raises:
+        OptionError: No such page, scale or data set, or the scale needs data that is not named.
+    """
+    if name not in PAGES:
+        raise OptionError(f"no page '{name}'; expected one of {', '.join(PAGES)}.{suggest(name, PAGES)}")
+    if scale not in SCALES:
+        raise OptionError(f"no scale '{scale}'; expected one of {', '.join(SCALES)}")
+    words = ["unlabel reproduce", name, f"--scale {scale}", *(f"--data {_bare(item)}" for item in data)]
+    sizes = with_data(SCALES[scale], data)
+    return Request(
+        name, sizes, out or Path("reproduce"), cache or cache_folder() / "reproduce", " ".join(words), force
+    )
+
+
+def _bare(text: str) -> str:
+    """A source without its path, which is nobody's business."""
+    head, sign, _ = text.partition(":")
+    return f"{head}:PATH" if sign and head.rpartition("=")[2] not in ("faces", "shapes", "ages") else text
+
+
+def plan_lines(wanted: Request) -> list[str]:
+    """What the page would make, computing nothing.
+
+    Raises:
+        OptionError: The scale needs data that is not named.
+    """
+    return planned(_module(wanted.name).studies(wanted.scale), wanted.scale, wanted.cache)
+
+
+def make_page(wanted: Request, where: Run) -> Path:
+    """Makes what the page needs, then the page.
+
+    Args:
+        wanted: The page.
+        where: One process; its seed is the audit's.
+
+    Returns:
+        The path of the Markdown.
+
+    Raises:
+        UnlabelError: As training, forgetting and auditing raise.
+    """
+    module, scale = _module(wanted.name), wanted.scale
+    check_page(wanted.name, wanted.out, force=wanted.force)
+    if where.processes != 1:
+        raise OptionError(f"--devices is {where.processes}; a page is computed in one process: leave it out")
+    asked = module.studies(scale)
+    planned(asked, scale, wanted.cache)  # what is missing is refused before anything is trained
+    made = [carry_out(study, scale, wanted.cache, where) for study in asked]
+    extra = (where,) if wanted.name == MEASURED else ()
+    content = module.content(made, scale, *extra)
+    page = document(wanted.name, content, scale, data_of(made, scale), where, wanted.command)
+    check_page(
+        wanted.name, wanted.out, force=wanted.force
+    )  # another command may have written there meanwhile
+    return write_page(page, content.pictures, wanted.out)
+
+
+def data_of(made: Sequence[Made], scale: Scale) -> list[dict[str, Any]]:
+    """What the page says of its data: each set once."""
+    entries: dict[str, dict[str, Any]] = {}
+    for item in made:
+        task = scale.tasks[item.study.task]
+        entries[item.study.task] = {
+            "title": task.title,
+            "source": _bare(item.source),
+            "stands_for": task.stands_for,
+            "counts": item.facts["counts"],
+            "digest": item.facts["digest"],
+        }
+    return list(entries.values())
+
+
+def _module(name: str) -> Any:
+    return import_module(f"unlabel.reproduce.pages.{name}")

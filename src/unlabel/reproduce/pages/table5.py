@@ -1,0 +1,89 @@
+"""Table 5: CIFAR-10, MNIST and SVHN, one class forgotten, accuracy of the rest."""
+
+from collections.abc import Sequence
+
+from unlabel.reproduce.document import Content, Table
+from unlabel.reproduce.numbers import Entry, deviation, percent
+from unlabel.reproduce.pages import classes
+from unlabel.reproduce.published import published, shown
+from unlabel.reproduce.rows import Models, every, failures, forgotten, retrained
+from unlabel.reproduce.scale import Scale
+from unlabel.reproduce.settings import auto, baselines, paper_methods
+from unlabel.reproduce.study import Made, Study
+
+SETS = ("cifar10", "mnist", "svhn")
+
+
+def studies(scale: Scale) -> list[Study]:
+    """One class of each set, by the paper's methods, its best baseline and ours."""
+    salun = [setting for setting in baselines(scale.steps) if setting.name == "SalUn"]
+    methods = (*paper_methods(scale.steps), *salun, auto(scale.auto))
+    return [Study(task, scale.tasks[task].forget[0], methods) for task in SETS]
+
+
+def content(made: Sequence[Made], scale: Scale) -> Content:
+    """The page."""
+    titles = {name: scale.tasks[name].title for name in SETS}
+    return Content(
+        "Table 5: classes of three image sets",
+        [
+            "One class of each set is forgotten; the network answers by a softmax over the ten.",
+            "A stand-in is as easy or hard as it was drawn: only the order of methods within one set can be"
+            " compared with the paper's, never a value.",
+        ],
+        findings(made, titles),
+        [
+            _beside(made, titles),
+            *(
+                classes.table(item, f"{titles[item.study.task]}: {item.study.label} forgotten")
+                for item in made
+            ),
+        ],
+    )
+
+
+def _beside(made: Sequence[Made], titles: dict[str, str]) -> Table:
+    """Test accuracy of the rest, ours and the paper's, side by side."""
+    printed = published()["table5"]["test_accuracy"]
+    columns = ["model"]
+    for item in made:
+        columns += [f"{titles[item.study.task]}, %", "paper"]
+    names = [models.name for models in every(made[0])]
+    rows: list[list[Entry]] = []
+    for name in names:
+        fields: list[Entry] = [name]
+        for item in made:
+            match = next((models for models in every(item) if models.name == name), None)
+            fields.append(percent(match.accuracy()) if match else "-")
+            paper = match.paper if match else None
+            fields.append(shown(printed[titles[item.study.task]].get(paper)) if paper else "-")
+        rows.append(fields)
+    return Table("Accuracy of the rest on E", columns, rows)
+
+
+def findings(made: Sequence[Made], titles: dict[str, str]) -> list[str]:
+    """What the numbers say, by rules."""
+    sentences = []
+    for item in made:
+        sentences += [f"{titles[item.study.task]}'s place: " + line for line in classes.findings(item)[:1]]
+        sentences += classes.findings(item)[1:]
+        printed = published()["table5"]["test_accuracy"][titles[item.study.task]]
+        order = _order(item)
+        spread_of, noise = order[0][1] - order[-1][1], deviation(retrained(item).accuracy())
+        sentences.append(
+            f"The paper's order is {' > '.join(sorted(printed, key=printed.__getitem__, reverse=True))}; here"
+            f" {' > '.join(name for name, _ in order)}, all within {100 * spread_of:.1f} points, where"
+            f" Retrain's own sd is {100 * noise:.1f}."
+        )
+        sentences += failures(item)
+    return sentences
+
+
+def _order(made: Made) -> list[tuple[str, float]]:
+    """The printed methods by their accuracy here, best first."""
+    rows: list[Models] = [retrained(made), *forgotten(made)]
+    chosen = [
+        m for m in rows if m.records and m.name in ("Retrain", "WF as printed", "WP as printed", "SalUn")
+    ]
+    accuracies = [(m.paper or m.name, m.mean(m.accuracy())) for m in chosen]
+    return sorted(accuracies, key=lambda pair: pair[1], reverse=True)

@@ -1,0 +1,240 @@
+"""What a page needs before it can be written: trainings and cells, and the folders that they are kept in.
+
+::
+
+    Study        one data set, one label, some methods
+    planned()    its trainings and cells, as lines for a person: nothing is computed
+    carry_out()  makes what is not there yet -> Made
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unlabel.audit.inputs import AuditOptions
+from unlabel.compare.cells import CellResult, run_cells
+from unlabel.compare.jobs import Job
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.files import RECORD
+from unlabel.core.wording import suggest
+from unlabel.reproduce.measure import Reader
+from unlabel.reproduce.scale import Scale, Task
+from unlabel.reproduce.settings import Setting
+from unlabel.runs.folder import read_record
+from unlabel.training.run import train_run
+
+
+@dataclass(frozen=True)
+class Study:
+    """Methods that forget one label of one data set.
+
+    Args:
+        task: A name of `Scale.tasks`.
+        label: What is forgotten.
+        settings: Methods, in the order of the table.
+        network: Its place in `Scale.networks`.
+    """
+
+    task: str
+    label: str
+    settings: tuple[Setting, ...]
+    network: int = 0
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished study: records of its models, as kept in the cells.
+
+    Args:
+        study: What was asked.
+        source: The data source's name.
+        facts: What is recorded of the data.
+        folder: The original's run.
+        original: The original's record.
+        retrained: The references' records.
+        cells: Of each setting, one a seed, in the order of the seeds.
+        floor: Advantage of guessing the label from the true other labels; None where no cells were made.
+    """
+
+    study: Study
+    source: str
+    facts: Mapping[str, Any]
+    folder: Path
+    original: Mapping[str, Any]
+    retrained: tuple[Mapping[str, Any], ...]
+    cells: Mapping[str, tuple[CellResult, ...]]
+    floor: float | None = None
+
+
+def with_data(scale: Scale, given: Sequence[str]) -> Scale:
+    """The scale with some data sets replaced by the user's.
+
+    Args:
+        scale: A table of sizes.
+        given: ``SOURCE`` whose reader is a task's name, such as ``celeba:PATH``, or ``TASK=SOURCE``.
+
+    Raises:
+        OptionError: No such task, or a task twice.
+    """
+    tasks = dict(scale.tasks)
+    named: set[str] = set()
+    for text in given:
+        name, sign, source = text.partition("=")
+        if not sign or ":" in name:  # faces:train=8 has its sign after the colon
+            name, source = text.partition(":")[0], text
+        if name not in tasks:
+            names = ", ".join(tasks)
+            raise OptionError(
+                f"--data {text} belongs to no data set of the paper.{suggest(name, tasks)} Write one of"
+                f" {names}, then = and a source: --data celeba=folder:PATH, or celeba:PATH alone"
+            )
+        if name in named or not source:
+            raise OptionError(f"--data names {name} {'twice' if source else 'without a source'}; name one")
+        named.add(name)
+        tasks[name] = replace(tasks[name], source=source, stands_for="")
+    return replace(scale, tasks=tasks)
+
+
+def source_of(scale: Scale, name: str) -> str:
+    """The source of a task.
+
+    Raises:
+        OptionError: The scale has none and the user named none.
+    """
+    source = scale.tasks[name].source
+    if source is None:
+        title = scale.tasks[name].title
+        raise OptionError(
+            f"--scale {scale.name} needs {title}: add --data {name}:PATH, or --data {name}=SOURCE for"
+            " another form of it; --scale small draws a stand-in"
+        )
+    return source
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model to train: the original, or a reference without a label."""
+
+    out: Path
+    task: Task
+    source: str
+    network: tuple[str, str]
+    without: tuple[str, ...]
+    seed: int
+
+
+def trainings(study: Study, scale: Scale, cache: Path) -> list[Training]:
+    """The original and the references of a study; the folder's name tells all that they depend on."""
+    task, network = scale.tasks[study.task], scale.networks[study.network]
+    source = source_of(scale, study.task)
+    depends = [source, network, scale.recipe.to_json(), scale.batch_size, task.labels, task.image_size]
+    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:8]
+    folder = cache / "runs" / f"{study.task}-{network[0]}-{key}"
+    original = Training(folder / "original", task, source, network, (), 0)
+    return [
+        original,
+        *(
+            replace(
+                original, out=folder / f"without-{study.label}-seed{seed}", without=(study.label,), seed=seed
+            )
+            for seed in scale.retrain_seeds
+        ),
+    ]
+
+
+def jobs_of(study: Study, scale: Scale) -> list[tuple[Setting, Job]]:
+    """Every setting with every unlearning seed."""
+    return [
+        (setting, Job(setting.method, setting.options, seed=seed, images=scale.images))
+        for setting in study.settings
+        for seed in scale.unlearning_seeds
+    ]
+
+
+def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
+    """What a page would make, in lines for a person."""
+    lines, folders = [], set()
+    for study in studies:
+        for training in trainings(study, scale, cache):
+            if training.out in folders:
+                continue
+            folders.add(training.out)
+            what = f"without {training.without[0]}" if training.without else "all labels"
+            there = ", is there already" if (training.out / RECORD).is_file() else ""
+            lines.append(
+                f"train {training.network[0]} on {training.source}, {what}, seed {training.seed},"
+                f" {scale.recipe.epochs:g} epochs of {scale.recipe.schedule} at {scale.recipe.lr:g},"
+                f" batch {scale.batch_size}{there}"
+            )
+        names = ", ".join(setting.name for setting in study.settings)
+        lines.append(
+            f"forget {study.label} of {scale.tasks[study.task].title}: {len(study.settings)} settings x"
+            f" {len(scale.unlearning_seeds)} seeds on {scale.images:,} images ({names})"
+        )
+    return lines
+
+
+def train_all(study: Study, scale: Scale, cache: Path, where: Run) -> list[Path]:
+    """Trains what is not there yet; an unfinished training goes on where it was."""
+    made = []
+    for training in trainings(study, scale, cache):
+        made.append(training.out)
+        if (training.out / RECORD).is_file():
+            continue
+        what = f"without {training.without[0]}" if training.without else "original"
+        where.log.say(f"train {training.task.title}, {what}, seed {training.seed}")
+        training.out.parent.mkdir(parents=True, exist_ok=True)
+        train_run(
+            training.source,
+            training.out,
+            replace(where, batch_size=scale.batch_size).with_seed(training.seed),
+            network=training.network[0],
+            stem=training.network[1],
+            recipe=scale.recipe,
+            image_size=training.task.image_size,
+            labels=training.task.labels,
+            without=training.without,
+            command=f"unlabel train {training.source}"
+            + (f" --without {training.without[0]}" if training.without else "")
+            + f" --seed {training.seed}",
+        )
+    return made
+
+
+def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
+    """Makes what a study needs, reusing what is there.
+
+    Args:
+        study: What to make.
+        scale: Sizes.
+        cache: Folder of runs and cells; shared by all pages.
+        where: Device; its seed is the audit's.
+
+    Raises:
+        UnlabelError: As training, forgetting and auditing raise.
+    """
+    original, *references = train_all(study, scale, cache, where)
+    record, source = read_record(original), source_of(scale, study.task)
+    facts = (record.data and record.data.facts) or {}
+    if not study.settings:
+        return Made(study, source, facts, original, {}, (), {})
+    pairs = jobs_of(study, scale)
+    table = run_cells(
+        original,
+        [study.label],
+        [job for _, job in pairs],
+        references,
+        replace(where, batch_size=scale.batch_size),
+        cache,
+        options=AuditOptions(seed=where.seed, cross_fit=False, **scale.audit),
+        also=Reader(),
+    )
+    cells: dict[str, tuple[CellResult, ...]] = {}
+    for (setting, _), cell in zip(pairs, table.cells, strict=True):
+        cells[setting.name] = (*cells.get(setting.name, ()), cell)
+    floor = next(row["value"] for row in table.floor if row["label"] == study.label)
+    return Made(study, source, facts, original, table.before, table.references, cells, floor)

@@ -1,0 +1,1 @@
+"""Figures with their errors: estimates from images, contrasts with retrained models."""

@@ -1,0 +1,1 @@
+"""Training: one loop for training, retraining and repairs, and the command's work."""

@@ -1,0 +1,273 @@
+"""One training loop, `fit`: for training, retraining and every repair after an edit.
+
+What makes it more than a loop: batches are cut into fixed micro-batches that are shared out over the
+processes, so that one process computes what two do; randomness is keyed by image; a killed job goes on
+from its checkpoint to the same bits; weights that must not move are put back after each step.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import ceil, isfinite
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import Diverged
+from unlabel.core.loss import loss_of
+from unlabel.core.randomness import permutation
+from unlabel.core.recipe import History, Recipe
+from unlabel.core.request import Request
+from unlabel.data.batches import Batch, batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.models.build import build
+from unlabel.models.head import find_head, remove_rows, removed_output
+from unlabel.training.checkpoints import Checkpoint
+
+Objective = Callable[[nn.Module, Batch], Tensor]  # -> one loss a sample, (batch,)
+AfterStep = Callable[[nn.Module, torch.optim.Optimizer], None]
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class LabelLoss:
+    """The ordinary objective: the loss of the model's logits over some columns, see `core.loss.loss_of`."""
+
+    columns: tuple[int, ...]
+    exclusive: bool = False
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        return loss_of(exclusive=self.exclusive)(model(batch.image), batch.target, self.columns)
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """After each step, restores given parts of given parameters to given values, bit for bit.
+
+    Masking gradients is not enough: momentum and weight decay move a weight without a gradient.
+
+    Args:
+        parts: Parameter name -> (boolean mask of its shape, values of its shape).
+    """
+
+    parts: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def head_rows(cls, model: nn.Module, outputs: int, columns: Sequence[int]) -> "PutBack":
+        """Holds the head's rows for these columns where they are now."""
+        name, head = find_head(model, outputs)
+        masked = {}
+        for parameter, value in ((f"{name}.weight", head.weight), (f"{name}.bias", head.bias)):
+            mask = torch.zeros_like(value, dtype=torch.bool)
+            mask[list(columns)] = True
+            masked[parameter] = (mask, value.detach().clone())
+        return cls(masked)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        parameters = dict(model.named_parameters())
+        for name, (mask, value) in self.parts.items():
+            parameters[name].copy_(torch.where(mask, value, parameters[name]))
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    data: Dataset,
+    recipe: Recipe,
+    run: Run,
+    *,
+    after_step: AfterStep | None = None,
+    checkpoint: Checkpoint | None = None,
+    stage: str = "train",
+) -> History:
+    """Trains a model in place.
+
+    A batch is ``run.batch_size`` images, cut into micro-batches of ``run.micro_batch``. Each process takes
+    every world-th micro-batch; gradients are summed over all and divided once. BatchNorm normalises within
+    a micro-batch and its running statistics become the mean over the batch's micro-batches. The order of
+    images is one keyed permutation after another without a break: every batch is full, no image favoured.
+
+    Args:
+        model: On the run's device; left in training mode as it was given.
+        objective: One loss a sample; the mean over the batch is minimised.
+        data: Images to train on, at least one.
+        recipe: Length and rates.
+        run: Where and with which seed.
+        after_step: Called with the model and the optimiser after each step, such as `PutBack`.
+        checkpoint: What to save to about every half minute and to go on from; only rank 0 writes.
+        stage: Name in the progress display.
+
+    Returns:
+        The history, with the rows of steps before a resume.
+
+    Raises:
+        Diverged: The loss is NaN or infinite; the model is then useless.
+        CheckpointMismatch: The checkpoint is damaged, or is another training's.
+    """
+    was_training = model.training
+    model.train()
+    steps = recipe.steps(len(data), run.batch_size)
+    optimiser = _sgd(model, recipe)
+    rates = [recipe.rate(step, steps) for step in range(steps)]
+    rows, earlier = checkpoint.resume(model, optimiser, rates) if checkpoint else ([], 0.0)
+    started = saved = time.perf_counter()
+    with run.log.track(stage, steps * run.batch_size, "images") as advance:
+        advance(len(rows) * run.batch_size)
+        for step in range(len(rows), steps):
+            rate = rates[step]
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad(set_to_none=True)
+            loss = _accumulate(model, objective, data, recipe, run, step)
+            if not isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} at step {step + 1} of {steps} (learning rate {rate:.3g});"
+                    " lower --lr, or check the data and the model's normalisation"
+                )
+            optimiser.step()
+            if after_step is not None:
+                after_step(model, optimiser)
+            rows.append({"step": step + 1, "lr": rate, "loss": loss})
+            advance(run.batch_size, f"loss {loss:.3f}")
+            now = time.perf_counter()
+            if checkpoint is not None and run.rank == 0 and now - saved > CHECKPOINT_SECONDS:
+                checkpoint.save(model, optimiser, rows, earlier + now - started)
+                saved = now
+    model.train(was_training)
+    seconds = earlier + time.perf_counter() - started
+    return History(tuple(rows), steps * run.batch_size, seconds)
+
+
+def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(
+        [
+            {"params": [p for p in moving if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in moving if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+    )
+
+
+def _order(step: int, n: int, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and epochs of one batch in the unbroken stream of permutations."""
+    stream = np.arange(step * run.batch_size, (step + 1) * run.batch_size)
+    epoch, offset = stream // n, stream % n
+    positions = np.empty(len(stream), np.int64)
+    for number in np.unique(epoch):
+        now = epoch == number
+        positions[now] = _permutation(run.seed, n, int(number))[offset[now]]
+    return positions, epoch
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, n: int, epoch: int) -> np.ndarray:
+    return permutation(seed, "order", n, epoch)
+
+
+def _accumulate(
+    model: nn.Module, objective: Objective, data: Dataset, recipe: Recipe, run: Run, step: int
+) -> float:
+    """Leaves the batch's gradient in the parameters, equal on every process, and returns its mean loss."""
+    positions, epoch = _order(step, len(data), run)
+    # even parts: a last one of a single image has no variance for BatchNorm to divide by
+    micro_batches = np.array_split(np.arange(len(positions)), ceil(len(positions) / run.micro_batch))
+    statistics = _running_statistics(model)
+    before = [buffer.clone() for buffer in statistics]
+    total = [torch.zeros_like(buffer) for buffer in statistics]
+    loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
+    for part in micro_batches[run.rank :: run.world]:
+        batch = batch_of(
+            data,
+            positions[part],
+            run.device,
+            seed=run.seed,
+            epoch=epoch[part] if recipe.augment else None,
+        )
+        for now, value in zip(statistics, before, strict=True):
+            now.copy_(value)
+        with run.fabric.autocast():
+            losses = objective(model, batch).float()
+        (losses.sum() / len(positions)).backward()
+        loss_sum += losses.detach().double().sum()
+        for sum_, now in zip(total, statistics, strict=True):
+            sum_ += now
+    gradients = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+    engine.reduce_sums(run, [*gradients, *total, loss_sum])
+    for now, sum_ in zip(statistics, total, strict=True):
+        now.copy_(sum_ / len(micro_batches))
+    return float(loss_sum) / len(positions)
+
+
+def _running_statistics(model: nn.Module) -> list[Tensor]:
+    """Floating-point buffers that a forward pass in training mode changes."""
+    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    return [
+        buffer
+        for norm in norms
+        if norm.training
+        for buffer in (norm.running_mean, norm.running_var)
+        if buffer is not None
+    ]
+
+
+def train(
+    data: Dataset,
+    recipe: Recipe,
+    run: Run,
+    *,
+    network: str = "small",
+    stem: str = "imagenet",
+    without: Sequence[str] = (),
+    checkpoint: Checkpoint | None = None,
+) -> tuple[nn.Module, History]:
+    """Trains a network from random weights, on all labels or never shown some of them.
+
+    Trained ``without`` a label, a network is the reference for having forgotten it (*Retrain*): the column
+    is left out of the loss, and the output is a constant at the label's base rate from first step to last.
+    Trained without a class, it sees none of that class's images, and never answers with it.
+
+    Args:
+        data: Training images.
+        recipe: Length and rates.
+        run: Where; its seed keys the initial weights, the order of images and their augmentation.
+        network: `small`, `resnet18` or `resnet50`.
+        stem: First layer of a ResNet: `imagenet`, or `small` for images of few pixels.
+        without: Label or labels to withhold.
+        checkpoint: See `fit`.
+
+    Returns:
+        The model on the run's device, in eval mode, and its history.
+
+    Raises:
+        RequestError: A label to withhold is none of the data's, or is all that there are.
+    """
+    columns = Request.make(without, data.labels).columns if without else ()
+    model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed), run)
+    _, head = find_head(model, len(data.labels))
+    remove_rows(head, columns, [removed_output(data, column) for column in columns])
+    trained = tuple(column for column in range(len(data.labels)) if column not in columns)
+    hold = PutBack.head_rows(model, len(data.labels), columns)
+    history = fit(
+        model,
+        LabelLoss(trained, data.exclusive),
+        data.answerable(trained),
+        recipe,
+        run,
+        after_step=hold,
+        checkpoint=checkpoint,
+    )
+    return model.eval(), history

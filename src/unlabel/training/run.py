@@ -1,0 +1,162 @@
+"""What `unlabel train` does: read a data source, train, write a run folder; go on after a kill."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import Diverged
+from unlabel.core.places import check_output, claimed, staged
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import Request, as_names
+from unlabel.data import load
+from unlabel.data.canaries import CanaryPlan, planted
+from unlabel.data.dataset import Source
+from unlabel.runs.config import Config
+from unlabel.runs.folder import write_run
+from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
+from unlabel.training.checkpoints import Checkpoint, open_checkpoint
+from unlabel.training.fit import train
+
+Triple = tuple[float, float, float]
+
+
+def train_run(
+    source: str,
+    out: Path,
+    run: Run,
+    *,
+    network: str = "small",
+    stem: str = "imagenet",
+    recipe: Recipe | None = None,
+    image_size: int | None = None,
+    labels: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    normalisation: tuple[Triple, Triple] | None = None,
+    canaries: CanaryPlan | None = None,
+    skip_bad: bool = False,
+    force: bool = False,
+    command: str = "",
+) -> Mapping[str, Any]:
+    """Trains a network on a data source and writes a run folder; goes on from a killed attempt.
+
+    Args:
+        source: ``faces`` or ``folder:PATH``; see `data.load`.
+        out: Folder to write; must not exist unless ``force``.
+        run: Where, batch size and seed.
+        network, stem: See `models.build.build`.
+        recipe: Length and rates; `Recipe`'s defaults when None.
+        image_size: Side of the input in pixels; the source's own when None.
+        labels: Label columns to learn, all when None.
+        without: Labels to withhold: the Retrain reference.
+        normalisation: Mean and std of red, green and blue; the source's own when None.
+        canaries: Annotations to draw by a coin before training; the run folder then holds their list.
+        skip_bad: Leave out unreadable images instead of refusing.
+        force, command: Replace an existing run folder; the command line, for the record.
+
+    Returns:
+        The record that is also in ``unlabel.json``. It raises as the rooms do.
+    """
+    recipe, without = recipe or Recipe(), as_names(without)
+    check_output(out, force=force)
+    data = load(source, image_size=image_size, labels=labels, skip_bad=skip_bad, log=run.log)
+    data = data.normalised(*normalisation) if normalisation else data
+    if without:
+        Request.make(without, data.labels)
+    refuse_constant(data.train, without)
+    data, listed = planted(data, canaries)
+    plan = {"network": network, "stem": stem, "recipe": recipe.to_json()}
+    plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
+    config = Config(
+        network=network,
+        stem=stem,
+        labels=data.labels,
+        forgotten=tuple(name for name in data.labels if name in without),
+        image_size=data.train.image_size,
+        mean=data.train.mean,
+        std=data.train.std,
+        thresholds=(0.5,) * len(data.labels),
+        activation="softmax" if data.train.exclusive else "sigmoid",
+    )
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "method": "train",
+        "options": {**plan["recipe"], "network": network, "stem": stem, "without": list(without)},
+        "labels": list(data.labels),
+        "without": list(without),
+        "blueprint": plan,
+        "start": "random",
+        "parent": None,
+        "data": data_record(data),
+        **place_record(run, command),
+    }
+    try:
+        return engine.launch(run, _train_job, data, out, config, record, recipe, force, listed)
+    except Diverged:
+        shutil.rmtree(_unfinished(out), ignore_errors=True)  # going on would end the same way
+        raise
+
+
+def _train_job(run: Run, data: Source, out: Path, *options: Any) -> dict[str, Any]:
+    with claimed(_unfinished(out)) if run.rank == 0 else nullcontext():
+        return _trained(run, data, out, *options)
+
+
+def _trained(
+    run: Run,
+    data: Source,
+    out: Path,
+    config: Config,
+    record: dict[str, Any],
+    recipe: Recipe,
+    force: bool,
+    canaries: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    checkpoint = _unfinished_training(out, record, config, run, force=force)
+    started = time.perf_counter()
+    model, history = train(
+        data.train,
+        recipe,
+        run,
+        network=config.network,
+        stem=config.stem,
+        without=config.forgotten,
+        checkpoint=checkpoint,
+    )
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = [column for column, name in enumerate(data.labels) if name not in config.forgotten]
+    record |= {
+        "changed": total,
+        "total": total,
+        "images_used": len(data.train.answerable(trained)),
+        "images_processed": history.images_processed,
+        "steps": history.steps,
+        "seconds": {"train": history.seconds, "total": time.perf_counter() - started},
+    }
+    if run.rank == 0:
+        with staged(out, force=force) as folder:
+            write_run(folder, model, config, record, history, canaries)
+        shutil.rmtree(checkpoint.file.parent, ignore_errors=True)
+    return record
+
+
+def _unfinished(out: Path) -> Path:
+    return out.with_name(f".{out.name}.training")
+
+
+def _unfinished_training(
+    out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool
+) -> Checkpoint:
+    """What outlives a kill, in a hidden folder beside ``out``; one of another job is refused."""
+    folder = _unfinished(out)
+    same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
+    same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
+    same["canaries"] = record["data"]["facts"].get("canaries")
+    print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+    return open_checkpoint(folder, print_of_job, run, force=force)

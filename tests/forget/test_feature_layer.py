@@ -1,0 +1,145 @@
+"""The layer that makes the features: found, read, edited; exact on networks without kinks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
+from unlabel.data.batches import batch_of
+from unlabel.forget.feature_layer import edit_layer, final_layer, read_layer
+from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.head import find_head
+from unlabel.testing import tiny_world
+
+
+@pytest.fixture
+def run() -> Run:
+    return engine.start(accelerator="cpu")
+
+
+def everything(model: nn.Module) -> set[int]:
+    return {id(parameter) for parameter in model.parameters()}
+
+
+def smooth(last: str, *, bias: bool = True) -> nn.Sequential:
+    """A network whose features are linear in the last layer's weights: nothing behind it has a kink."""
+    torch.manual_seed(1)
+    tail = {
+        "norm": [
+            nn.Conv2d(6, 8, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        ],
+        "conv": [nn.Conv2d(6, 8, 3, 2, 1, bias=bias), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+        "linear": [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 8, bias=bias)],
+    }[last]
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), *tail, nn.Linear(8, 3))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.3)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    return model.eval().requires_grad_(False)
+
+
+def test_the_last_layer_before_the_head_is_found_with_its_norm() -> None:
+    look = torch.zeros(2, 3, 16, 16)
+    model = smooth("norm")
+    assert final_layer(model, 3, look, everything(model)) == (model[2], model[3])
+    model = smooth("linear")
+    assert final_layer(model, 3, look, everything(model)) == (model[4], None)
+
+
+def test_a_layer_that_may_not_change_is_passed_over() -> None:
+    model = smooth("norm")
+    free = everything(model) - {id(model[2].weight)}
+    assert final_layer(model, 3, torch.zeros(2, 3, 16, 16), free)[0] is model[0]
+
+
+def test_a_model_that_is_all_head_is_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)).eval()
+    with pytest.raises(MethodError, match="no convolution or linear layer before its head"):
+        final_layer(model, 3, torch.zeros(2, 3, 16, 16), everything(model))
+
+
+@pytest.mark.parametrize("last", ["norm", "conv", "linear"])
+def test_a_change_moves_the_features_as_predicted(run: Run, last: str) -> None:
+    """dh = gain * (D . x), exact where nothing behind the layer has a kink, and the mean stays."""
+    data, model = tiny_world().data, smooth(last)
+    look = batch_of(data, range(2), run.device).image
+    layer, norm = final_layer(model, 3, look, everything(model))
+    reading = read_layer(model, layer, data, run)
+    before = outputs(model, data, run).features[PENULTIMATE]
+    np.testing.assert_allclose(reading.features, before, rtol=0, atol=1e-5)  # float32, in other batches
+    change = 0.1 * np.random.default_rng(0).normal(size=(8, layer.weight[0].numel()))
+    left = edit_layer(layer, norm, change, reading, everything(model))
+    after = outputs(model, data, run).features[PENULTIMATE]
+    predicted = reading.gain * ((reading.patches - reading.patches.mean(0)) @ change.T)
+    assert np.abs(predicted).max() > 0.01
+    np.testing.assert_allclose(after.astype(float) - before, predicted, rtol=0, atol=2e-5)
+    assert not left.any()
+
+
+def test_an_activation_may_work_in_place(run: Run) -> None:
+    data = tiny_world().data
+    readings = []
+    for inplace in (False, True):
+        model = smooth("conv")
+        model.insert(3, nn.Hardswish(inplace=inplace))
+        readings.append(read_layer(model.eval(), model[2], data, run))
+    for name in ("features", "patches", "plain", "gain"):
+        np.testing.assert_array_equal(*(getattr(reading, name) for reading in readings))
+
+
+def test_a_norm_in_training_sees_what_it_sees_in_use(run: Run) -> None:
+    """The running mean moves as much as the mean of what the layer gives: a later training starts level."""
+    data, model = tiny_world().data, smooth("norm")
+    layer, norm = model[2], model[3]
+
+    def mean() -> torch.Tensor:
+        with torch.no_grad():
+            return model[:3](batch_of(data, range(len(data)), run.device).image).mean((0, 2, 3))
+
+    before, running = mean(), norm.running_mean.clone()
+    change = 0.1 * np.random.default_rng(0).normal(size=(8, 54))
+    edit_layer(layer, norm, change, read_layer(model, layer, data, run), everything(model))
+    torch.testing.assert_close(norm.running_mean - running, mean() - before, rtol=0, atol=1e-5)
+
+
+def test_what_no_bias_can_take_up_is_handed_back(run: Run) -> None:
+    data, model = tiny_world().data, smooth("conv", bias=False)
+    reading = read_layer(model, model[2], data, run)
+    before = outputs(model, data, run).features[PENULTIMATE].astype(float)
+    change = 0.1 * np.random.default_rng(0).normal(size=(8, 54))
+    left = edit_layer(model[2], None, change, reading, everything(model))
+    after = outputs(model, data, run).features[PENULTIMATE]
+    np.testing.assert_allclose((after - before).mean(0), left, rtol=0, atol=1e-5)
+
+
+def test_a_channel_that_is_never_on_is_left_alone(run: Run) -> None:
+    world = tiny_world()
+    model = world.model
+    layer, _ = final_layer(model, 3, batch_of(world.data, range(2), run.device).image, everything(model))
+    with torch.no_grad():
+        layer.bias[0] = -1e3  # type: ignore[index]
+    gain = read_layer(model, layer, world.data, run).gain
+    assert gain[0] == 0
+    assert (gain[1:] != 0).any()
+
+
+def test_reading_changes_nothing(run: Run) -> None:
+    world = tiny_world(batchnorm=True)
+    state = {name: value.clone() for name, value in world.model.state_dict().items()}
+    layer, _ = final_layer(
+        world.model, 3, batch_of(world.data, range(2), run.device).image, everything(world.model)
+    )
+    read_layer(world.model, layer, replace(world.data), run)
+    assert all(torch.equal(state[name], value) for name, value in world.model.state_dict().items())
+    assert find_head(world.model, 3)[1].weight.grad is None
