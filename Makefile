@@ -1,6 +1,6 @@
 # make demo   all set-up, then the main job: forget a label and show how far that went
-# make test   all set-up, then the tests: under 5 minutes on 2 quiet cores
-# make test-quick   the same with some files of every room: under a minute, for while you write
+# make test   all set-up, then the tests: about 7 minutes on 2 quiet cores
+# make test-quick   the same with some files of every room: about 80 seconds, for while you write
 # make check  format, lint, types, import layers, docs
 # make docs   the manual, as pages in site/
 PYTHON ?= python3
