@@ -78,7 +78,7 @@ def networks() -> dict[str, Callable[[int], nn.Module]]:
 
 
 def read(model: nn.Module, source: Source, run: Run) -> dict[str, Any]:
-    """Mean AUC of the retained labels, and what a linear reader of the features makes of the label, on E."""
+    """Mean AUC of the retained labels, and what a linear probe of the features makes of the label, on E."""
     probe, test = (outputs(model, part, run) for part in (source.probe, source.test))
     column = source.labels.index(LABEL)
     columns = [at for at in range(len(source.labels)) if at != column]
@@ -149,7 +149,7 @@ def show(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> None:
         print(f"\n## {name}\n")
         print(
             "| method | retained mean AUC, E | change | held back: before, after | told |"
-            " Male, linear reader |"
+            " Male, linear probe |"
         )
         print("| --- | --- | --- | --- | --- | --- |")
         print(f"| original | {before['retained']:.4f} | | | | {before['probe']:.3f} |")
