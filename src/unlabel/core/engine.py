@@ -207,6 +207,7 @@ def _entry(
     if fabric.device.type == "cpu":
         torch.set_num_threads(threads)
     _deterministic(fabric.device)
+    fabric.barrier()  # a process that ends at once would break the connections that others still make
     log = run.log if fabric.global_rank == 0 else SILENT
     try:
         return job(replace(run, fabric=fabric, log=log), *arguments)
