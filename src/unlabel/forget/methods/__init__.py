@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import suggest
+from unlabel.forget.bill import DEFAULT_IMAGES, MANY_IMAGES
 
 if TYPE_CHECKING:
     from unlabel.forget.bill import Bill, Budget
@@ -33,7 +34,9 @@ class Method:
         paper: Where it comes from.
         target: What returns the unlearner from the options.
         data: ``calibration`` methods see a few training images, ``train`` methods all of them.
-        alias_of: The method that this name stands for now, if it is only a name.
+        alias_of: The method that a comparison takes for this name, if the name stands for a choice of
+            methods.
+        images: Calibration images that it takes if none are named.
         rows: Whether it can forget single annotations and keep the label.
         reference: Whether it is what the others are compared with, made by the original's recipe.
         bill: What it takes before it runs, see `unlabel.forget.bill`.
@@ -48,6 +51,7 @@ class Method:
     target: Target
     data: Literal["calibration", "train"] = "calibration"
     alias_of: str | None = None
+    images: int = DEFAULT_IMAGES
     rows: bool = False
     reference: bool = False
     bill: Target = "unlabel.forget.bill:pipeline_bill"
@@ -93,10 +97,26 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             "auto",
-            "the best method known so far; now: erasure",
+            "the method that fits whom the model is given to (--against), which checks its own result",
             "this project",
-            f"{_HERE}.erasure:erasure",
-            alias_of="erasure",
+            f"{_HERE}.auto:auto",
+            alias_of="deep-probes",
+            images=MANY_IMAGES,
+        ),
+        Method(
+            "deep-probes",
+            "train on the retained labels against probes of the label at every depth, often fitted anew",
+            "this project (residual probes at every depth)",
+            f"{_HERE}.deep_probes:deep_probes",
+            images=MANY_IMAGES,
+            bill=f"{_HERE}.deep_probes:bill",
+            ladder=(
+                {"pressure": 0.1},
+                {"pressure": 0.01},
+                {"lr": 0.1},
+                {"lr": 0.05},
+                {"pressure": 0.1, "lr": 0.1},
+            ),
         ),
         Method(
             "erasure",
@@ -374,7 +394,7 @@ def methods() -> dict[str, Method]:
 
     Example:
         >>> methods()["auto"].alias_of
-        'erasure'
+        'deep-probes'
     """
     return METHODS | {name: _plugin(point) for name, point in _plugins().items()}
 
