@@ -1,6 +1,6 @@
-"""All nine pages, made once at a size that only shows that they can be made: figures mean nothing."""
+"""All pages, made once at a size that only shows that they can be made: figures mean nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from unlabel.core.recipe import Recipe
 from unlabel.forget.methods import METHODS
 from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.scale import TEN, Scale, Task, drawn_tasks
+from unlabel.reproduce.trained import Frontier, sized
 
 DRAWN = drawn_tasks(train=160, probe=120, test=120, size=16, small=16)
 
@@ -47,12 +48,25 @@ TINY = Scale(
     rounds=1,
     auto=MappingProxyType({"steps": 2} if "steps" in METHODS["auto"].options() else {}),
 )  # fmt: skip
+FEW = Frontier(methods=("erasure", "head-removal", "fine-tune"), steps=(4,))
+FRONTIER = sized(replace(TINY, audit={**TINY.audit, "tune": (4, 12), "tune_draws": 2, "tune_steps": 10}), FEW)
+
+
+def scale_of(name: str) -> Scale:
+    """The sizes of a page here."""
+    return FRONTIER if name == "frontier" else TINY
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Scale:
     """The sizes of all pages here."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def sizes() -> Callable[[str], Scale]:
+    """The sizes of each page."""
+    return scale_of
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +80,8 @@ def pages(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str,
     """The Markdown of every page."""
     out, run = tmp_path_factory.mktemp("pages"), engine.start(accelerator="cpu")
     return {
-        name: make_page(Request(name, TINY, out, cache, f"unlabel reproduce {name}"), run) for name in PAGES
+        name: make_page(Request(name, scale_of(name), out, cache, f"unlabel reproduce {name}"), run)
+        for name in PAGES
     }
 
 

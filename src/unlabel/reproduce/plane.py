@@ -14,7 +14,7 @@ from unlabel.report.charts import Axis, axis
 from unlabel.reproduce.charts import opened
 
 WIDTH, HEIGHT = 480, 720
-LEFT, RIGHT, TOP, BOTTOM = 56, 470, 82, 662
+LEFT, RIGHT, TOP, BOTTOM = 56, 456, 82, 662
 LETTER, LINE = 7.9, 16.0  # px of a letter and of a line at 14 px of text
 MARK = 6.0
 STYLE = """<style>
