@@ -224,7 +224,7 @@ def test_the_command_plans_runs_and_says_so_without_paths(command: Any, cache: P
     lines = done.out.splitlines()
     assert sum(line.startswith("take ") for line in lines) == 3
     assert "3 settings x 2 seeds on 2,048 images (erasure (auto), fine-tune, fine-tune 53)" in lines[3]
-    assert lines[4].startswith("train 9 models again on 256 and 1,024 annotated images: 18 trainings")
+    assert lines[4].startswith("train 9 models again on 256 and 1,024 annotated images, each in 3 draws")
     wanted = request(
         "frontier", scale="small", data=(), out=None, cache=cache, frontier=Frontier((f"Faces={runs}",))
     )

@@ -179,7 +179,11 @@ def _setting(page: Mapping[str, Any]) -> list[str]:
     rows = []
     for item in page["data"]:
         counts = ", ".join(f"{name} {number:,}" for name, number in item["counts"].items())
-        stands = f", a stand-in for {item['title']}: {item['stands_for']}" if item["stands_for"] else ""
+        stands = (
+            f", a stand-in for {item['title']}: {item['stands_for']}"
+            if item["stands_for"]
+            else f", {item['title']}"
+        )
         rows.append(f"- Data: `{item['source']}`{stands} ({counts}); digest `{item['digest'][:12]}`.")
     audit = ", ".join(f"{key} {number}" for key, number in sizes["audit"].items()) or "as `unlabel audit`"
     rows += [

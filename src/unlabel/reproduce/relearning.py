@@ -68,10 +68,12 @@ class Relearner:
 
 
 def attack_in_words(options: AuditOptions) -> str:
-    """What one model costs: numbers of images, and trainings."""
+    """Numbers of images, and what one model takes."""
     sizes = " and ".join(f"{n:,}" for n in options.tune)
-    trainings = len(options.tune) * len(RATES) * options.tune_draws
-    return f"{sizes} annotated images: {trainings} trainings of {options.tune_steps} steps a model"
+    return (
+        f"{sizes} annotated images, each in {options.tune_draws} draws and at {len(RATES)} rates, in"
+        f" {options.tune_steps} steps, and the best rate by images held back counts"
+    )
 
 
 def summary(estimate: Estimate, draws: Sequence[float] = ()) -> dict[str, Any]:
