@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.reading import read_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.methods import METHODS
+from unlabel.reproduce import study
 from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.scale import TEN, Scale, Task, drawn_tasks
 from unlabel.reproduce.trained import Frontier, sized
@@ -73,6 +75,17 @@ def sizes() -> Callable[[str], Scale]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs and cells of all pages; only to be added to."""
     return tmp_path_factory.mktemp("reproduce")
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, a test fails if a model is trained or a cell is computed."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(CellRunner, "work", refuse)
+    monkeypatch.setattr(study, "train_run", refuse)
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from unlabel.audit.attacks.fine_tuning import tune_all
 from unlabel.audit.setup import open_request, sets_of
-from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.core.reading import read_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.methods import methods
 from unlabel.reproduce import plane
-from unlabel.reproduce import study as plan
 from unlabel.reproduce.command import Request, make_page, plan_lines, request
 from unlabel.reproduce.document import check_page
 from unlabel.reproduce.pages.frontier import settings
@@ -137,15 +135,10 @@ def test_runs_that_are_trained_already_are_taken_as_they_are(
     cache: Path,
     sizes: Sizes,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    nothing_computed: None,
 ) -> None:
     """The runs of the first page again: nothing is trained, no cell is computed, the figures are the same."""
 
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr(CellRunner, "work", refuse)
-    monkeypatch.setattr(plan, "train_run", refuse)
     given = tuple(
         f"{title}={','.join(map(str, runs_of(cache, task)))}"
         for title, task in zip(TITLES, ("celeba", "decorrelated"), strict=True)

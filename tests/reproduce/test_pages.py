@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.errors import Diverged
 from unlabel.core.reading import read_json
-from unlabel.reproduce import study as plan
 from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.document import render
 from unlabel.reproduce.pages import figure3
@@ -98,13 +96,8 @@ def test_making_a_page_again_computes_no_cell(
     sizes: Callable[[str], Scale],
     cache: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    nothing_computed: None,
 ) -> None:
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr(CellRunner, "work", refuse)
-    monkeypatch.setattr(plan, "train_run", refuse)
     run = engine.start(accelerator="cpu")
     for name in sorted({*PAGES} - {"figure3"}):
         again = make_page(Request(name, sizes(name), tmp_path, cache, f"unlabel reproduce {name}"), run)
