@@ -29,6 +29,7 @@ from unlabel.testing.passes import count_passes
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "confusion": {"steps": 3},
+    "deep-probes": {"steps": 3},
     "fine-tune": {"steps": 3},
     "weight-filtering": {"steps": 3},
     "weight-pruning": {"steps": 3},
