@@ -83,8 +83,9 @@ def test_images_of_the_check_are_not_trained_on(monkeypatch: pytest.MonkeyPatch)
     assert differing(models[0], models[1])
 
 
-def test_too_few_images_of_a_kind_are_told_and_nothing_is_claimed() -> None:
+def test_too_few_images_of_a_kind_are_told_and_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     world = tiny_world(images=64)
+    monkeypatch.setattr(self_check, "LEAST", 9)
     outcome = forget_labels(world.model, ["top"], world.data, method="auto")
     assert outcome.self_check is not None
     assert outcome.self_check["reached"] is None
@@ -94,7 +95,7 @@ def test_too_few_images_of_a_kind_are_told_and_nothing_is_claimed() -> None:
 
 def checked(after: float, loss: float = 0.0) -> SelfCheck:
     found = Finding("features", "top", 0.5, after, 0.01, 0.0)
-    before, now = (Estimate(value, 0.0, np.zeros(4), np.arange(4)) for value in (0.9, 0.9 - loss))
+    before, now = (Estimate(value, np.zeros(4), np.arange(4), np.arange(4)) for value in (0.9, 0.9 - loss))
     return SelfCheck("weights", (found,), Retained(("middle",), 4, True, before, now), 4, 8)
 
 

@@ -14,7 +14,7 @@ With the probe fixed, its gradient is unbiased however small the batch is; that 
 not. The share of each site and label has a weight of its own, which the training sets from what it meets:
 
 .. math:: w = \frac{\lambda}{S}\left[\sqrt{\max(\bar{s} - c, 0)} + m\right], \qquad
-    m \leftarrow \max(m + \rho\,(\bar{s} - c), 0) \text{ after each step}
+    m \leftarrow \min(\max(m + \rho\,(\bar{s} - c), 0), 3) \text{ after each step}
 
 with S the sites, s-bar the running mean of s on images that the probe was not fitted on, and c the site's
 floor: what the same probe tells in the same network untrained. What is plain to any network need not go,
@@ -38,6 +38,7 @@ RANDOM = 256  # ReLU features
 RIDGE = 0.02  # of the mean diagonal of their covariance
 WIDEST = 512  # features of a row that a probe sees at most; of wider rows, random sums, new for every probe
 MEMORY = 0.95  # of a step, in the running mean of the share
+MOST = 3.0  # a multiplier rises no further: a label that stays however it is pushed would end the network
 FLAT = 1e-6  # of the largest spread: a feature that varies less is constant
 
 
@@ -211,7 +212,7 @@ class Adversary:
             running = MEMORY * self.running.get(name, found) + (1 - MEMORY) * found
             self.running[name] = running
             grown = self.multipliers.get(name, torch.zeros_like(running)) + self.pressure * self.over(name)
-            self.multipliers[name] = grown.clamp(min=0)
+            self.multipliers[name] = grown.clamp(0, MOST)
 
     def over(self, name: str) -> Tensor:
         """What a site's running mean exceeds its floor by, one number a label; negative below it."""
