@@ -240,6 +240,7 @@ def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict
     ("method", "options"),
     [
         ("confusion", {"steps": 6}),
+        ("deep-probes", {"steps": 7}),
         ("fine-tune", {"steps": 6}),
         ("head-removal", {}),
         ("weight-filtering", {"steps": 6, "replace": "noise"}),

@@ -99,11 +99,11 @@ def checked(after: float, loss: float = 0.0) -> SelfCheck:
     return SelfCheck("weights", (found,), Retained(("middle",), 4, True, before, now), 4, 8)
 
 
-def test_the_aim_is_a_third_of_the_excess_or_little_but_for_chance() -> None:
-    assert Finding("features", "top", 0.4, 0.2, 0.0, 0.1).aim == pytest.approx(0.2)
-    assert not Finding("features", "top", 0.4, 0.21, 0.0, 0.1).reached
-    assert Finding("features", "top", 0.4, 0.21, 0.01, 0.1).reached
-    assert not Finding("features", "top", 0.4, 0.22, 0.01, 0.1).reached
+def test_the_aim_is_two_fifths_of_the_excess_or_little_but_for_chance() -> None:
+    assert Finding("features", "top", 0.35, 0.2, 0.0, 0.1).aim == pytest.approx(0.2)
+    assert not Finding("features", "top", 0.35, 0.21, 0.0, 0.1).reached
+    assert Finding("features", "top", 0.35, 0.21, 0.01, 0.1).reached
+    assert not Finding("features", "top", 0.35, 0.22, 0.01, 0.1).reached
     assert Finding("stage1", "top", 0.02, 0.05, 0.0, 0.0).reached
 
 

@@ -17,6 +17,7 @@ from unlabel.cli.compare import compare
 from unlabel.cli.demo import demo
 from unlabel.cli.export import export
 from unlabel.cli.forget import forget_app
+from unlabel.cli.inspect import inspect
 from unlabel.cli.keygen import keygen
 from unlabel.cli.methods import methods
 from unlabel.cli.options import check_whole
@@ -33,7 +34,7 @@ from unlabel.core.errors import UnlabelError
 from unlabel.core.files import advice, visible
 
 COMMANDS = (
-    *(train, adopt, show, methods, predict, demo),
+    *(train, adopt, show, inspect, methods, predict, demo),
     *(audit, compare, report, sign, verify, keygen, export, reproduce),
 )
 

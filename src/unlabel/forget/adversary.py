@@ -145,6 +145,11 @@ class Seen:
     residual: Tensor
     known: Tensor
 
+    def part(self, where: slice) -> "Seen":
+        """Some of the images."""
+        rows = {name: row[where] for name, row in self.rows.items()}
+        return Seen(rows, self.residual[where], self.known[where])
+
 
 def joined(seen: Sequence[Seen]) -> Seen:
     """Several batches as one."""

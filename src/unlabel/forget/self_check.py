@@ -4,6 +4,9 @@ The check reads the sites that the request is protected at, and the retained lab
 beyond the training set's and no retrained model, so it is no audit: it says whether the closed-form probes
 that the method trains against (`forget.adversary`) still find the label on images left out, and what the
 retained labels lost.
+
+The original was trained on these images. What it knows of them by heart counts as lost, too: the fall of the
+retained labels is the most that it can be.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,9 +39,9 @@ SITES: Mapping[str, tuple[str, ...]] = {
 }
 HELD = 1024  # images of the check, or an eighth of the images if that is fewer
 FITTED = 4096  # images that its probes are fitted on, at most
-AIM = 1 / 3  # of what a site told beyond its floor: the most that may be left
+AIM = 0.4  # of what a site told beyond its floor: the most that may be left
 SLIGHT = 0.05  # share of the residual that may be left in any case
-MOST_LOSS = 0.01  # of the retained labels' mean AUC, past which no further attempt is made
+MOST_LOSS = 0.03  # of the retained labels' mean AUC: past it a gentler attempt is made, and no further one
 
 
 def protected(sites: Sequence[Site], against: Against) -> list[Site]:

@@ -223,12 +223,12 @@ def floors_of(
     """By site, the share that a probe of the same network with new weights tells, on images left out."""
     fresh = copy.deepcopy(model)
     reinitialise(fresh, [name for name, _ in fresh.named_modules()], run.seed)
-    seen = passes(fresh, sites, told, data, phase(run, "floor"), 3 * bank)
+    seen = joined(passes(fresh, sites, told, data, phase(run, "floor"), 3 * bank))
     adversary = Adversary(sites, run.seed, bank=bank)
-    cut = len(seen) * 2 // 3
-    adversary.keep(joined(seen[:cut]))
+    adversary.keep(seen.part(slice(2 * bank)))
     adversary.fit()
-    return {name: found.clamp(min=0) for name, found in adversary.shares(joined(seen[cut:])).items()}
+    found = adversary.shares(seen.part(slice(2 * bank, None)))
+    return {name: share.clamp(min=0) for name, share in found.items()}
 
 
 def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
