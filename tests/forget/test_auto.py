@@ -140,7 +140,7 @@ def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gen
     for script, expected in (
         ([checked(0.05)], [(20, 0.1)]),
         ([checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.1)]),
-        ([checked(0.3), checked(0.2), checked(0.15)], [(20, 0.1), (10, 0.1), (10, 0.1)]),
+        ([checked(0.4), checked(0.3), checked(0.25)], [(20, 0.1), (10, 0.1), (10, 0.1)]),
         ([checked(0.05, 0.05), checked(0.05, 0.0)], [(20, 0.1), (20, 0.025)]),
         ([checked(0.05, 0.05), checked(0.05, 0.04)], [(20, 0.1), (20, 0.025)]),
     ):
