@@ -331,7 +331,7 @@ def test_a_method_works_on_a_model_that_is_partly_frozen(method: str) -> None:
 
 def test_requests_and_outcomes_name_what_was_done() -> None:
     world = tiny_world()
-    outcome = forget_labels(world.model, ["top"], world.data, method="auto", images=80)
+    outcome = forget_labels(world.model, ["top"], world.data, method="erasure", images=80)
     assert outcome.method == "erasure"
     assert outcome.options == {"strength": 0.5, "rounds": 3, "anchor": 1.0}
     assert outcome.request == Request.make(["top"], world.labels)

@@ -112,9 +112,9 @@ def test_finished_cells_are_found_again(compare, forgets) -> None:
 
 
 def test_an_alias_and_a_named_default_are_the_same_cell(compare, forgets) -> None:
-    cells = compare(Job("auto"), Job("erasure", {"strength": 0.5})).cells
+    cells = compare(Job("auto", {"steps": 5}), Job("deep-probes", {"steps": 5, "lr": 0.2})).cells
     assert len({cell.file for cell in cells}) == 1
-    assert forgets == {"erasure": 1}
+    assert forgets == {"deep-probes": 1}
 
 
 def test_a_kill_loses_the_running_cell_at_most(compare, monkeypatch, tmp_path) -> None:
@@ -353,5 +353,5 @@ def one_hot_photos(folder: Path) -> Path:
 
 def test_a_job_names_every_option() -> None:
     job = resolved(Job("auto"))
-    assert job.method == "erasure"
-    assert set(job.options) == {"strength", "rounds", "anchor"}
+    assert job.method == "deep-probes"
+    assert set(job.options) == {"strength", "pressure", "steps", "lr"}

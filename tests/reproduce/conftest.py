@@ -12,7 +12,6 @@ from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.reading import read_json
 from unlabel.core.recipe import Recipe
-from unlabel.forget.methods import METHODS
 from unlabel.reproduce import study
 from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.scale import TEN, Scale, Task, drawn_tasks
@@ -48,7 +47,7 @@ TINY = Scale(
         }
     ),
     rounds=1,
-    auto=MappingProxyType({"steps": 2} if "steps" in METHODS["auto"].options() else {}),
+    auto=MappingProxyType({"steps": 2}),
 )  # fmt: skip
 FEW = Frontier(methods=("erasure", "head-removal", "fine-tune"), steps=(4,))
 FRONTIER = sized(replace(TINY, audit={**TINY.audit, "tune": (4, 12), "tune_draws": 2, "tune_steps": 10}), FEW)

@@ -55,7 +55,7 @@ def test_every_method_stands_beside_the_original_and_retrain_on_both_sets(page: 
     for title in TITLES:
         found = [row["model"] for row in page["extra"]["rows"][title]]
         assert found == [
-            "original", "Retrain", "erasure (auto)", "head-removal", "fine-tune", "fine-tune 4",
+            "original", "Retrain", "erasure", "head-removal", "fine-tune", "fine-tune 4",
         ]  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_head_removal_gives_all_back_and_each_method_is_attacked_itself(page: di
         rows = rows_of(page, title)
         back = {name: row["relearnt"]["4"]["value"] for name, row in rows.items()}
         assert back["head-removal"] == pytest.approx(back["original"], abs=1e-9)
-        assert len({back[name] for name in ("head-removal", "erasure (auto)", "fine-tune")}) == 3
+        assert len({back[name] for name in ("head-removal", "erasure", "fine-tune")}) == 3
 
 
 def test_a_number_of_images_that_the_probe_split_has_not_is_a_dash(contents: Mapping[str, Any]) -> None:
@@ -99,7 +99,7 @@ def test_cost_counts_steps_threefold_and_reading_once(page: dict[str, Any], size
     assert rows["Retrain"]["cost"] == {"at_least": 3 * 5 * batch, "at_most": 3 * 5 * batch}  # 160 images
     assert rows["fine-tune 4"]["cost"] == {"at_least": 3 * 4 * batch, "at_most": 3 * 4 * batch}
     assert rows["head-removal"]["cost"] == {"at_least": 0, "at_most": 0}
-    erased = rows["erasure (auto)"]["cost"]
+    erased = rows["erasure"]["cost"]
     assert erased["at_most"] == 3 * erased["at_least"] > 0
 
 
@@ -216,7 +216,7 @@ def test_the_command_plans_runs_and_says_so_without_paths(command: Any, cache: P
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert sum(line.startswith("take ") for line in lines) == 3
-    assert "3 settings x 2 seeds on 2,048 images (erasure (auto), fine-tune, fine-tune 53)" in lines[3]
+    assert "3 settings x 2 seeds on 2,048 images (erasure, fine-tune, fine-tune 53)" in lines[3]
     assert lines[4].startswith("train 9 models again on 256 and 1,024 annotated images, each in 3 draws")
     wanted = request(
         "frontier", scale="small", data=(), out=None, cache=cache, frontier=Frontier((f"Faces={runs}",))
@@ -239,7 +239,7 @@ def test_the_pictures_name_every_model(pages: Mapping[str, Path]) -> None:
     for number in (1, 2):
         root = ET.fromstring(pages["frontier"].with_name(f"frontier-{number}.svg").read_text("utf-8"))
         texts = {node.text for node in root.iter("{http://www.w3.org/2000/svg}text")}
-        assert {"Retrain", "original", "erasure (auto)", "head-removal", "fine-tune", "fine-tune 4"} <= texts
+        assert {"Retrain", "original", "erasure", "head-removal", "fine-tune", "fine-tune 4"} <= texts
         assert f"](frontier-{number}.svg)" in shown
 
 

@@ -42,6 +42,7 @@ def resolved(job: Job) -> Job:
         OptionError: No such method or option, or a value out of range.
     """
     entry = find_method(job.method)
+    entry = find_method(entry.alias_of or entry.name)
     given = {name: value for name, value in job.options.items() if name != "blueprint"}
     check_options(entry, given)
     defaults = {name: item.default for name, item in entry.options().items() if name != "blueprint"}
@@ -49,7 +50,7 @@ def resolved(job: Job) -> Job:
         entry.load()(**given)
     if job.images < 16:
         raise OptionError(f"--images is {job.images}; expected 16 or more")
-    return replace(job, method=entry.alias_of or entry.name, options={**defaults, **given})
+    return replace(job, method=entry.name, options={**defaults, **given})
 
 
 def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
 
     Example:
         >>> chosen(["auto", "confusion", "ssd"])
-        ('erasure', 'confusion', 'ssd')
+        ('deep-probes', 'confusion', 'ssd')
     """
     if not names:
         raise OptionError("no method is named; expected --methods all, or some of `unlabel methods`")
