@@ -232,6 +232,7 @@ def alone(where: Run) -> Run:
 def model_record(loaded: Loaded) -> Mapping[str, Any]:
     """What the report says about a model: how it was made and what it cost."""
     record, config = loaded.record, loaded.config
+    checked = record.raw.get("self_check")
     return {
         "run": str(loaded.path),
         "sha256": loaded.sha256,
@@ -246,4 +247,5 @@ def model_record(loaded: Loaded) -> Mapping[str, Any]:
                 "steps", "seconds", "device", "processes", "versions", "start", "parent", "command",
             )
         },
+        **({"self_check": checked} if isinstance(checked, dict) else {}),
     }  # fmt: skip

@@ -217,6 +217,7 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "commands": views.commands(audit, command),
         "flat": flat,
         "seconds": provenance.total_seconds,
+        "protection": provenance.protection,
         "place": provenance.place,
     }
 

@@ -61,6 +61,33 @@ def total_seconds(model: ModelRecord) -> float | None:
     return stages["total"] if "total" in stages else sum(stages.values()) if stages else None
 
 
+PROTECTED: Mapping[str, str] = {
+    "outputs": "against outputs: others get what the model says",
+    "features": "against features: others get its last features, too",
+    "weights": "against weights: others have the model",
+}
+CHECKED = {True: "its self-check was passed", False: "its self-check was NOT passed"}
+
+
+def protection(record: object) -> str:
+    """Whom the label was protected from, and how the method judged itself; empty where neither is on record.
+
+    >>> protection({"options": {"against": "weights"}, "self_check": {"reached": True}})
+    'against weights: others have the model; its self-check was passed'
+    >>> protection({"options": {"against": ["weights"]}}), protection(None)
+    ('', '')
+    """
+    facts = record if isinstance(record, Mapping) else {}
+    options, checked = facts.get("options"), facts.get("self_check")
+    against = options.get("against") if isinstance(options, Mapping) else None
+    reached = checked.get("reached") if isinstance(checked, Mapping) else None
+    said = [
+        PROTECTED.get(against, "") if isinstance(against, str) else "",
+        CHECKED[reached] if isinstance(reached, bool) else "",
+    ]
+    return "; ".join(part for part in said if part)
+
+
 def trained(model: ModelRecord) -> bool:
     """Whether a model's record holds its training; an adopted model was trained elsewhere."""
     return model.method in ("train", "retrain")
