@@ -27,7 +27,7 @@ RECORDED = {
     "seed",
     "versions",
 }
-FEW_STEPS = {name: ["--steps", "3"] for name in ("confusion", "fine-tune", "undo")}
+FEW_STEPS = {name: ["--steps", "3"] for name in ("confusion", "deep-probes", "fine-tune", "undo")}
 
 
 def record_of(run: Path) -> dict:

@@ -54,6 +54,14 @@ def test_without_options_the_weights_are_protected() -> None:
     assert auto() == auto(against="weights")
 
 
+def test_on_few_images_the_training_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FURTHER", 0)
+    world = tiny_world(images=64)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto")
+    assert outcome.history.steps == outcome.options["steps"] == 8  # 15 passes over 32 images
+    assert outcome.images_used == 32
+
+
 def test_an_unknown_protection_is_refused_with_a_suggestion() -> None:
     with pytest.raises(
         OptionError, match=r"--against is 'wieghts'; expected outputs, features or weights\..*weights"

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import cast
 
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ from unlabel.models.sites import Site, find_sites
 METHOD: Mapping[Against, str] = {"outputs": "leace-head", "features": "erasure", "weights": "deep-probes"}
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
+PASSES = 15.0  # over the images, at most: on few images a training of full length would cost a Retrain
 GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
 
 
@@ -52,8 +54,8 @@ def auto(*, against: Against = "weights") -> Unlearner:
     Before it returns, it reads the sites that the protection is about, on training images that the method
     did not use (`forget.self_check`). If they still tell too much, it goes on: with a stronger erasure, or
     with up to two more trainings of half the length. If a training harmed the retained labels, it starts
-    again at a quarter of the rate. The best attempt is returned, and what was seen of it stands in the run
-    as ``self_check``. It is no audit.
+    again at a quarter of the rate. On few images a training is shorter: 15 passes at most. The best attempt
+    is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
         against: Whom the model is given to: outputs, features or weights.
@@ -167,6 +169,8 @@ def _features(case: Case) -> list[Attempt]:
 def _weights(case: Case) -> list[Attempt]:
     """One training; a gentler one if it did harm; further ones, from where it ended, if sites still tell."""
     method = cast(DeepProbes, deep_probes())
+    most = ceil(PASSES * len(case.used) / case.run.batch_size)
+    method = replace(method, steps=min(method.steps, most))
     started = time.perf_counter()
     adversary, read = method.adversary(case.original, case.sites, case.told, case.used, case.run)
     seconds = time.perf_counter() - started

@@ -55,8 +55,8 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
     Labels forgotten earlier are erased again. Of exclusive classes the output rows stay as they are.
 
     How far it goes: the features and all outputs forget, for linear probes and others (measured in
-    docs/results/auto.md). Layers further down keep what they knew: whoever trains the network on, or reads it
-    there, can find the label again; claim C4 of the standard audit says how far.
+    docs/results/erasure.md). Layers further down keep what they knew: whoever trains the network on, or
+    reads it there, can find the label again; claim C4 of the standard audit says how far.
 
     This project's own. Related: LEACE (Belrose et al., NeurIPS 2023), which erases all covariance and needs a
     layer of its own; closed-form edits of one layer as in ROME (Meng et al., NeurIPS 2022).
