@@ -1,0 +1,62 @@
+"""Trains the networks that come with ``unlabel demo``, and writes them into the package.
+
+::
+
+    python benchmarks/demo_networks.py    trains four times; replaces src/unlabel/cli/demo_networks/*/
+
+Each is trained by the command that its record then holds, in a process of its own with one thread.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sklearn.metrics import roc_auc_score
+
+from unlabel.cli.demo_networks import FILES, LIST, SHIPPED, DemoSettings, networks_of
+from unlabel.core import engine
+from unlabel.data import load
+from unlabel.models.features import outputs
+from unlabel.runs.folder import file_sha256, load_run
+
+DRAWINGS = 300
+
+
+def main() -> None:
+    settings = DemoSettings()
+    networks = networks_of(settings)
+    with TemporaryDirectory() as folder:
+        for network in networks:
+            program, *words = shlex.split(network.command(settings))
+            line = [sys.executable, "-m", program, *words]
+            subprocess.run(line, cwd=folder, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        for network in networks:
+            (SHIPPED / network.name).mkdir(exist_ok=True)
+            for file in FILES:
+                shutil.copyfile(Path(folder) / network.name / file, SHIPPED / network.name / file)
+    listed = {
+        "files": {
+            item.name: {file: file_sha256(SHIPPED / item.name / file) for file in FILES} for item in networks
+        },
+        "drawings": DRAWINGS,
+        "auc": auc_of("original", DRAWINGS),
+    }
+    (SHIPPED / LIST).write_text(json.dumps(listed, indent=2) + "\n", "utf-8")
+
+
+def auc_of(name: str, drawings: int) -> dict[str, float]:
+    """The AUC of each label of a shipped network on the first test drawings."""
+    loaded = load_run(SHIPPED / name)
+    test = load(f"faces:train=1,probe=1,test={drawings}").test
+    logits = outputs(loaded.model, test, engine.start(accelerator="cpu")).logits
+    pairs = zip(loaded.config.labels, test.target.T, logits.T, strict=True)
+    return {label: round(float(roc_auc_score(target, logit)), 4) for label, target, logit in pairs}
+
+
+if __name__ == "__main__":
+    main()
