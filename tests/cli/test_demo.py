@@ -89,7 +89,8 @@ def test_the_records_of_shipped_networks_name_no_place_of_the_machine_that_made_
 def test_the_shipped_original_reaches_its_recorded_auc() -> None:
     """On the first test drawings, which are the same in every source of drawn faces."""
     listed, loaded = read_list(SHIPPED), load_run(SHIPPED / "original")
-    test = load(f"faces:train=1,probe=1,test={listed['drawings']}").test
+    size = loaded.config.image_size
+    test = load(f"faces:train=1,probe=1,test={listed['drawings']},size={size}").test
     logits = outputs(loaded.model, test, engine.start(accelerator="cpu")).logits
     auc = {
         label: float(roc_auc_score(test.target[:, column], logits[:, column]))

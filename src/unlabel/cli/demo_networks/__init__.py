@@ -37,7 +37,7 @@ class DemoSettings:
         references: Networks to retrain without `LABEL`.
     """
 
-    source: str = "faces:train=4000,probe=3000,test=3000"
+    source: str = "faces:train=12000,probe=3000,test=4000,size=48"
     epochs: float = 10.0
     references: int = 3
 
