@@ -3,7 +3,7 @@
 ::
 
     networks.json      of each file its SHA-256, and the AUC of the original on the first test drawings
-    original/          a run folder as `unlabel train` wrote it, without the log of its steps
+    original/          a run folder as `unlabel train` wrote it, without the log of its steps and its seconds
     retrained-1/ ...   the same network, never shown `LABEL`, each with a seed of its own
 
 ``benchmarks/demo_networks.py`` trains them and writes this folder, by the commands that their records hold.
