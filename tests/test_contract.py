@@ -29,6 +29,7 @@ from unlabel.testing.passes import count_passes
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "confusion": {"steps": 3},
+    "deep-probes": {"steps": 3},
     "fine-tune": {"steps": 3},
     "weight-filtering": {"steps": 3},
     "weight-pruning": {"steps": 3},
@@ -41,11 +42,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cf-k": {"layers": 1, "steps": 3},
     "eu-k": {"layers": 2, "steps": 3},
     "scrub": {"rounds": 2, "ascents": 1, "max_steps": 1, "min_steps": 1, "rewind": True},
+    "undo": {"steps": 3},
     "unsir": {"noise": 2, "noise_steps": 2, "impair_steps": 1, "repair_steps": 2},
     "retrain": {"blueprint": Blueprint("tiny", "imagenet", Recipe(epochs=1))},
 }
 # ssd's signs need not reach a weight: in one-unit it sets zeros only
-NOT_RANDOM = {"head-removal", "leace-head", "leace-layer", "ssd"}
+NOT_RANDOM = {"damp", "head-removal", "kodge", "leace-head", "leace-layer", "repselect", "ssd"}
 
 REQUESTS = {
     "one label": (("top",), ()),
@@ -76,7 +78,10 @@ WORLDS = {
 CATALOGUE = [name for name, entry in METHODS.items() if entry.alias_of is None]
 
 
-LEFT_ALONE = {"confusion", "fine-tune", "weight-filtering", "weight-pruning", "l1-sparse", "leace-layer"}
+LEFT_ALONE = {
+    *("confusion", "fine-tune", "weight-filtering", "weight-pruning", "l1-sparse", "leace-layer"),
+    *("damp", "kodge", "repselect", "undo"),
+}
 """Methods that do not train the row of the label to forget."""
 
 

@@ -27,7 +27,7 @@ RECORDED = {
     "seed",
     "versions",
 }
-FEW_STEPS = {"confusion": ["--steps", "3"], "fine-tune": ["--steps", "3"]}
+FEW_STEPS = {name: ["--steps", "3"] for name in ("confusion", "fine-tune", "undo")}
 
 
 def record_of(run: Path) -> dict:

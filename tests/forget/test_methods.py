@@ -28,9 +28,9 @@ def test_a_catalogue_entry_loads_and_its_options_are_keyword_only(name: str) -> 
     assert all(f"{key}:" in documented for key in options)
 
 
-def test_an_alias_is_the_method_that_it_names() -> None:
-    assert METHODS["auto"].alias_of == "erasure"
-    assert METHODS["auto"].load() is METHODS["erasure"].load()
+def test_a_comparison_takes_the_strongest_method_for_auto() -> None:
+    assert METHODS["auto"].alias_of == "deep-probes"
+    assert METHODS["auto"].images == METHODS["deep-probes"].images > METHODS["erasure"].images
 
 
 @pytest.mark.parametrize(

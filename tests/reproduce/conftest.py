@@ -1,6 +1,6 @@
-"""All nine pages, made once at a size that only shows that they can be made: figures mean nothing."""
+"""All pages, made once at a size that only shows that they can be made: figures mean nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.reading import read_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.methods import METHODS
+from unlabel.reproduce import study
 from unlabel.reproduce.command import PAGES, Request, make_page
 from unlabel.reproduce.scale import TEN, Scale, Task, drawn_tasks
+from unlabel.reproduce.trained import Frontier, sized
 
 DRAWN = drawn_tasks(train=160, probe=120, test=120, size=16, small=16)
 
@@ -47,6 +50,13 @@ TINY = Scale(
     rounds=1,
     auto=MappingProxyType({"steps": 2} if "steps" in METHODS["auto"].options() else {}),
 )  # fmt: skip
+FEW = Frontier(methods=("erasure", "head-removal", "fine-tune"), steps=(4,))
+FRONTIER = sized(replace(TINY, audit={**TINY.audit, "tune": (4, 12), "tune_draws": 2, "tune_steps": 10}), FEW)
+
+
+def scale_of(name: str) -> Scale:
+    """The sizes of a page here."""
+    return FRONTIER if name == "frontier" else TINY
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +66,26 @@ def tiny() -> Scale:
 
 
 @pytest.fixture(scope="session")
+def sizes() -> Callable[[str], Scale]:
+    """The sizes of each page."""
+    return scale_of
+
+
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs and cells of all pages; only to be added to."""
     return tmp_path_factory.mktemp("reproduce")
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, a test fails if a model is trained or a cell is computed."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(CellRunner, "work", refuse)
+    monkeypatch.setattr(study, "train_run", refuse)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +93,8 @@ def pages(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str,
     """The Markdown of every page."""
     out, run = tmp_path_factory.mktemp("pages"), engine.start(accelerator="cpu")
     return {
-        name: make_page(Request(name, TINY, out, cache, f"unlabel reproduce {name}"), run) for name in PAGES
+        name: make_page(Request(name, scale_of(name), out, cache, f"unlabel reproduce {name}"), run)
+        for name in PAGES
     }
 
 

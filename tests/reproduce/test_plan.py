@@ -1,10 +1,11 @@
 """Claims about what would be computed, at the published size too, and about bad input."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from unlabel.cli.reproduce import Page
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.core.reading import read_json
@@ -79,8 +80,11 @@ def test_the_full_size_asks_for_its_data(tmp_path: Path) -> None:
 
 def test_cells_are_kept_with_the_version_of_what_reads_them(pages: Any, cache: Path) -> None:
     cells = [read_json(path) for path in (cache / "cells").iterdir()]
-    assert {cell["identity"]["also"] for cell in cells} == {"Reader(version=1)"}
-    assert all(cell["also"]["labels"] for cell in cells if cell["outcome"] == "done")
+    versions = {"Reader(version=1)": "labels", "Relearner(version=1)": "relearnt"}
+    assert {cell["identity"]["also"] for cell in cells} == {*versions}
+    assert all(
+        cell["also"][versions[cell["identity"]["also"]]] for cell in cells if cell["outcome"] == "done"
+    )
 
 
 def test_the_command_plans_and_refuses(command: Any) -> None:
@@ -92,6 +96,4 @@ def test_the_command_plans_and_refuses(command: Any) -> None:
     missing = command("reproduce", "table3", "--scale", "full", "--dry-run")
     assert missing.code == 2
     assert "needs MUFAC" in missing.err
-    assert sorted(PAGES) == sorted(
-        ["table1", "table2", "table3", "table4", "table5", "figure2", "figure3", "privacy", "correlation"]
-    )
+    assert set(get_args(Page)) == set(PAGES)

@@ -29,7 +29,8 @@ class ForgetOptions:
         labels: Labels to forget, comma-separated. Put a backslash before a comma in a name.
         out: Run folder to write.
         data: Data source to use instead of the recorded one.
-        images: Number of training images that the method reads.
+        images: Number of training images that the method reads at most. Default: 2,048; 32,768 for auto and
+            deep-probes.
         keep_row: Do not remove the forgotten labels' output rows.
         rows: Table with a column image_id. The run then forgets these images' annotations and retains the
             labels.
@@ -42,7 +43,7 @@ class ForgetOptions:
     labels: str
     out: Path
     data: str | None = None
-    images: int = 2048
+    images: int | None = None
     keep_row: Annotated[bool, NoNegative] = False
     rows: Path | None = None
     max_loss: float = 0.1
@@ -114,6 +115,7 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     """Runs a method and prints what it did."""
     from unlabel.forget.retained import sentence_of, warning
     from unlabel.forget.run import forget_run
+    from unlabel.forget.self_check import sentence_of as of_check
 
     given = {name: value for name, value in vars(shared).items() if name not in ("labels", "out")}
     record = forget_run(
@@ -128,6 +130,8 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
         f" {record['seconds']['total']:.1f} s"
     )
     print(sentence_of(record["retained"]))
+    if "self_check" in record:
+        print(of_check(record["self_check"]))
     if line := warning(record["retained"]):
         print(f"warning: {line}", file=sys.stderr)
     if "rows" not in record:

@@ -70,6 +70,27 @@ def names(text: str | None) -> tuple[str, ...]:
     return tuple(item for item in items if item)
 
 
+def whole_numbers(flag: str, text: str | None) -> tuple[int, ...]:
+    """Splits a list of whole numbers at its commas.
+
+    Args:
+        flag: The option, for the error.
+        text: What was typed.
+
+    Raises:
+        OptionError: A part is no whole number.
+
+    Example:
+        >>> whole_numbers("--steps", "53, 188")
+        (53, 188)
+    """
+    parts = names(text)
+    for part in parts:
+        if not part.isdecimal() or len(part) > len(str(MOST)):
+            raise OptionError(f"{flag} has '{part}'; expected whole numbers with commas, such as 53,188")
+    return tuple(map(int, parts))
+
+
 def check_whole(arguments: Mapping[str, Any]) -> None:
     """Refuses whole numbers that are too large for any option.
 

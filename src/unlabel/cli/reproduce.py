@@ -3,13 +3,23 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, names, whole_numbers
 
 Page = Literal[
-    "table1", "table2", "table3", "table4", "table5", "figure2", "figure3", "privacy", "correlation"
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "table5",
+    "figure2",
+    "figure3",
+    "privacy",
+    "correlation",
+    "frontier",
 ]
+ALONE = Group("For frontier only")
 
 
 def reproduce(
@@ -21,6 +31,10 @@ def reproduce(
     cache: Path | None = None,
     dry_run: Annotated[bool, NoNegative] = False,
     force: Annotated[bool, NoNegative] = False,
+    runs: Annotated[list[str] | None, Parameter(negative=(), group=ALONE)] = None,
+    methods: Annotated[str, Parameter(group=ALONE)] = "all",
+    steps: Annotated[str | None, Parameter(group=ALONE)] = None,
+    seeds: Annotated[int | None, Parameter(group=ALONE)] = None,
     place: Annotated[Place, Parameter(name="*")] = DEFAULT_PLACE,
 ) -> None:
     """Make a table or figure of the paper again, beside the paper's figures, as a page of Markdown and JSON.
@@ -34,10 +48,24 @@ def reproduce(
         cache: Folder of trained models and finished cells, shared by all pages. By default the user's cache.
         dry_run: Only list the models to train and the labels to forget.
         force: Replace files in OUT that have the page's names but are other files.
+        runs: Data set whose models are trained already, as run folders: TITLE=ORIGINAL,RETRAIN,RETRAIN. May
+            be repeated.
+        methods: Names of methods, comma-separated; all of them by default.
+        steps: Numbers of optimiser steps, comma-separated, that each method with a length also takes.
+        seeds: Number of times that each method forgets; 3 by default.
     """
     from unlabel.reproduce.command import make_page, plan_lines, request
+    from unlabel.reproduce.trained import Frontier
 
-    wanted = request(page, scale=scale, data=data or (), out=out, cache=cache, force=force)
+    wanted = request(
+        page,
+        scale=scale,
+        data=data or (),
+        out=out,
+        cache=cache,
+        force=force,
+        frontier=Frontier(tuple(runs or ()), names(methods), whole_numbers("--steps", steps), seeds),
+    )
     if dry_run:
         print("\n".join(plan_lines(wanted)))
         return

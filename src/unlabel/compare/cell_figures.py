@@ -17,6 +17,7 @@ from unlabel.audit.setup import Sets
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
+from unlabel.runs.folder import Loaded
 
 ENTROPY_EDGES = tuple(round(0.05 * k, 2) for k in range(21))
 LOGIT_EDGES = tuple(float(k) for k in range(-10, 11))
@@ -24,13 +25,15 @@ ALL_CLASSES = "(all classes)"
 
 
 class Also(Protocol):
-    """More figures of a model than an audit has, read from the same outputs.
+    """More figures of a model than an audit has, read from the same outputs or from the model itself.
 
     Its text (``repr``) is a part of every key, so it should be a frozen dataclass with a version.
     """
 
-    def __call__(self, subject: Subject, before: Subject, sets: Sets, request: Request) -> Mapping[str, Any]:
-        """Plain data of one model: the original ``before`` and the references are read, too."""
+    def __call__(
+        self, loaded: Loaded, subject: Subject, before: Subject, sets: Sets, request: Request
+    ) -> Mapping[str, Any]:
+        """Plain data of one model; the original ``before`` and the references are read, too."""
         ...
 
 

@@ -48,7 +48,7 @@ def read_models(
         ]
         read = reading(rows, subject, questions, sets, case.request, options)
         if also is not None:
-            read["also"] = plain(also(subject, shared.before, sets, case.request))
+            read["also"] = plain(also(loaded, subject, shared.before, sets, case.request))
         records.append({"run": str(loaded.path), **identity(loaded), **read})
     return {
         "before": records[0],

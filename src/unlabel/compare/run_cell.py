@@ -79,7 +79,7 @@ class CellRunner:
             **(
                 {}
                 if self.also is None
-                else {"also": plain(self.also(after, self.shared.before, sets, request))}
+                else {"also": plain(self.also(made, after, self.shared.before, sets, request))}
             ),
         }
 
@@ -110,7 +110,7 @@ class CellRunner:
             seconds=dict(outcome.seconds),
         )
         config = replace(case.original.config, forgotten=outcome.request.masked)
-        return Loaded(Path(job.method), outcome.model, config, record, "")
+        return Loaded(Path(job.method), outcome.model, config, record, "", in_memory=True)
 
 
 def judged(audit: Audit) -> dict[str, Any]:

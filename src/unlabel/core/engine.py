@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -73,6 +74,10 @@ class Run:
     def shard(self, n: int) -> range:
         """This process's positions among ``range(n)``: strided, never padded, perhaps empty."""
         return range(self.rank, n, self.world)
+
+    def micro_batches(self, n: int) -> list[np.ndarray]:
+        """``range(n)`` in even parts of at most `micro_batch`: a last part of one image has no variance."""
+        return np.array_split(np.arange(n), ceil(n / self.micro_batch))
 
     def with_seed(self, seed: int) -> "Run":
         """The same place with another seed."""
@@ -257,3 +262,23 @@ def gather_rows(run: Run, rows: np.ndarray, n: int) -> np.ndarray:
     whole[run.rank :: run.world] = torch.from_numpy(rows).to(run.device)
     dist.all_reduce(whole)
     return whole.cpu().numpy()
+
+
+def gather_micro_batches(run: Run, rows: Tensor, n: int) -> Tensor:
+    """Puts the rows of every process's micro-batches back in the batch's order, on every process.
+
+    Args:
+        rows: Of this process's micro-batches, ``run.micro_batches(n)[run.rank :: run.world]``, together.
+        n: Images in the batch.
+
+    Returns:
+        (n, ...) of the same dtype, equal on every process.
+    """
+    if run.world == 1:
+        return rows
+    own = run.micro_batches(n)[run.rank :: run.world]
+    whole = torch.zeros((n, *rows.shape[1:]), dtype=rows.dtype, device=run.device)
+    if own:
+        whole[torch.from_numpy(np.concatenate(own)).to(run.device)] = rows
+    dist.all_reduce(whole)
+    return whole

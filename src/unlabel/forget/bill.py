@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 DEFAULT_IMAGES = 2048
+MANY_IMAGES = 32_768  # for a training of several hundred steps: each image about once
 LEAST = 1  # optimiser steps that a method takes if its scores alone use the budget up
 
 

@@ -16,7 +16,6 @@ from unlabel.core.randomness import uniform
 from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
-from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.eraser_layer import erase_again
 from unlabel.forget.methods import Method, find_method, methods
 from unlabel.forget.pipeline import Outcome
@@ -33,7 +32,7 @@ def forget_labels(
     data: Dataset,
     method: str = "auto",
     *,
-    images: int = DEFAULT_IMAGES,
+    images: int | None = None,
     keep_row: bool = False,
     forgotten: Sequence[str] = (),
     rows: Sequence[str] = (),
@@ -50,7 +49,8 @@ def forget_labels(
         labels: Names to forget, or one bare name.
         data: Training images, such as ``source.train``; a keyed sample of them is used, never all by default.
         method: A name of `METHODS`.
-        images: Calibration images, 16 or more; fewer are used when there are fewer.
+        images: Calibration images, 16 or more; fewer are used when there are fewer. None for the method's own
+            number.
         keep_row: Leave the forgotten outputs as the method left them.
         forgotten: Labels that earlier requests removed from this model.
         rows: Names of training images: forget the labels' annotations of these images only, and keep the
@@ -90,7 +90,9 @@ def forget_labels(
     parameters = entry.options()
     unlearner = entry.load()(**options)
     run = run or engine.start()
-    sample, held = shown(entry, data, images, run.seed, listed=request.rows)
+    sample, held = shown(
+        entry, data, entry.images if images is None else images, run.seed, listed=request.rows
+    )
     check_columns(sample, request)
     original = engine.place(copy.deepcopy(model), run).eval()
     started = time.perf_counter()
@@ -111,7 +113,7 @@ def forget_labels(
     return Outcome(
         model=work.model.eval(),
         request=request,
-        method=entry.alias_of or entry.name,
+        method=work.method or entry.name,
         options={**defaults, **options, **work.settings, **({"erased_again": again} if again else {})},
         changed=changed,
         total=total,
@@ -120,6 +122,7 @@ def forget_labels(
         seconds=seconds,
         history=work.history,
         retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
+        self_check=work.self_check,
     )
 
 

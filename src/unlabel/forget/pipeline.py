@@ -59,6 +59,7 @@ class Outcome:
         seconds: Wall clock of each stage.
         history: The steps of the repair.
         retained: The retained labels before and after, on images held back from the method.
+        self_check: What the method measured of its own result, see `forget.self_check`; None if it does not.
     """
 
     model: nn.Module
@@ -72,6 +73,7 @@ class Outcome:
     seconds: dict[str, float]
     history: History
     retained: Retained
+    self_check: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ class Work:
     seconds: dict[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Options whose default depends on others, as they were used."""
+    method: str | None = None
+    """The method that was chosen, where the unlearner chooses one."""
+    self_check: Mapping[str, Any] | None = None
+    """What the unlearner measured of its own result, see `forget.self_check`."""
 
 
 class Unlearner(Protocol):

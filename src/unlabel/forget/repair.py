@@ -49,6 +49,7 @@ def brief(
     steps: int,
     lr: float,
     after: Sequence[AfterStep] = (),
+    clip: float | None = None,
     stage: str = "repair",
     images_read: int = 0,
 ) -> History:
@@ -62,6 +63,7 @@ def brief(
         steps: Optimiser steps, >= 0; 0 changes nothing.
         lr: Peak learning rate, > 0.
         after: Called in this order after each step, such as `PutBack` and `clamp.Clamp`.
+        clip: Longest gradient, see `fit`.
         stage: Name in the progress display.
         images_read: Images that went through the network to set the objective, for the bill.
     """
@@ -73,7 +75,7 @@ def brief(
             each(now, optimiser)
 
     recipe = Recipe(epochs=steps * run.batch_size / len(data), lr=lr)
-    history = fit(model, objective, data, recipe, run, after_step=after_step, stage=stage)
+    history = fit(model, objective, data, recipe, run, after_step=after_step, clip=clip, stage=stage)
     return replace(history, images_processed=history.images_processed + images_read)
 
 

@@ -11,11 +11,19 @@ Of exclusive classes the retained annotations determine the forgotten one, so th
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
+from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
+from unlabel.models.features import outputs
 
 Floats = NDArray[np.float64]
 SHRINK = 1.0  # images' worth of shrinkage: two equal columns are then no singular system
@@ -69,3 +77,46 @@ def residuals(
         penalty = np.r_[np.full(labels, SHRINK), np.full(len(spread), SHRINK + strength * len(here))]
         residual[rows, position] = y - here @ np.linalg.solve(here.T @ here + np.diag(penalty), here.T @ y)
     return residual
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What the labels to forget tell alone, of every image that a training may meet.
+
+    Args:
+        values: (image, label), 0 where the label is unknown.
+        known: (image, label), whether it is annotated.
+        rows: (image,) ascending positions in the whole source.
+        retain: The retained columns, whose outputs are read.
+    """
+
+    values: Float[Tensor, "image label"]
+    known: Bool[Tensor, "image label"]
+    rows: Int[Tensor, " image"]
+    retain: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, request: Request, data: Dataset, run: Run, strength: float) -> "Residuals":
+        """Of the labels to forget and those forgotten earlier, in one forward pass of the model."""
+        columns, retain = request.masked_columns, request.retained_columns
+        logits = outputs(model, data, run).logits[:, list(retain)].astype(np.float64)
+        values = residuals(data, columns, retain, logits, strength)
+        order = np.argsort(data.rows, kind="stable")
+        known = data.target[:, list(columns)] >= 0
+        return cls(
+            torch.from_numpy(values[order]).float().to(run.device),
+            torch.from_numpy(known[order]).to(run.device),
+            torch.from_numpy(data.rows[order]).to(run.device),
+            retain,
+        )
+
+    def at(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Residuals and which of them are known, of a batch's images."""
+        where = torch.searchsorted(self.rows, batch.rows)
+        return self.values[where], self.known[where]
+
+    @property
+    def variance(self) -> Float[Tensor, " label"]:
+        """Of each label, over the images in which it is known; 1 where it does not vary."""
+        found = self.values.square().sum(0) / self.known.sum(0).clamp(min=1)
+        return torch.where(found > 0, found, 1.0)

@@ -13,7 +13,6 @@ from unlabel.core.places import check_output, staged
 from unlabel.core.request import Request, as_names
 from unlabel.data.dataset import Dataset
 from unlabel.data.readers.tables import read_ids
-from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
@@ -34,7 +33,7 @@ def forget_run(
     run: Run,
     *,
     data: str | None = None,
-    images: int = DEFAULT_IMAGES,
+    images: int | None = None,
     keep_row: bool = False,
     rows: Path | None = None,
     max_loss: float = MAX_LOSS,
@@ -88,7 +87,12 @@ def forget_run(
     listed = read_ids(rows) if rows else ()
     if rows:
         new["rows"] = {"file": rows.name, "sha256": file_sha256(rows), "count": len(listed)}
-    settings = {"images": images, "keep_row": keep_row, "rows": listed, **options}
+    settings = {
+        "images": entry.images if images is None else images,
+        "keep_row": keep_row,
+        "rows": listed,
+        **options,
+    }
     most = inf if force else max_loss
     job = _Job(entry.name, parent, labels, out, settings, force, most)
     return engine.launch(run, _forget_job, job, source.train, new)
@@ -138,6 +142,7 @@ def _forget_job(run: Run, job: _Job, data: Dataset, record: dict[str, Any]) -> d
         "steps": outcome.history.steps,
         "seconds": outcome.seconds,
         "retained": outcome.retained.to_json(),
+        **({} if outcome.self_check is None else {"self_check": dict(outcome.self_check)}),
     }
     # a retrained output is a constant from the start
     keeps_rows = settings["keep_row"] and not find_method(job.method).reference

@@ -62,7 +62,7 @@ def curves(lines: Sequence[Curve], across: tuple[float, float], below: str, besi
     most = max(share for curve in lines for share in curve.shares)
     step = nice(most / 4)
     ceiling = step * ceil(most / step - 1e-9)
-    elements = [_open(WIDTH, 432)]
+    elements = [opened(WIDTH, 432)]
 
     def at_x(value: float) -> float:
         return left + (right - left) * (value - across[0]) / (end - across[0])
@@ -118,7 +118,7 @@ def bars(rows: Sequence[Bar], below: str) -> str:
     bottom = 16 + row * len(rows)
     low = 10.0 ** floor(log10(min(bar.low for bar in rows)))
     high = 10.0 ** ceil(log10(max(bar.high for bar in rows)) + 1e-9)
-    elements = [_open(WIDTH, bottom + 56)]
+    elements = [opened(WIDTH, bottom + 56)]
 
     def at(value: float) -> float:
         return left + (right - left) * (log10(value) - log10(low)) / (log10(high) - log10(low))
@@ -154,7 +154,8 @@ def nice(step: float) -> float:
     return next(round(unit * power, 12) for unit in (1, 2, 5, 10) if unit * power >= step * (1 - 1e-9))
 
 
-def _open(width: int, height: int) -> str:
+def opened(width: int, height: int) -> str:
+    """The beginning of a picture of this size, with its style."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
         f' height="{height}" role="img">\n{STYLE}'

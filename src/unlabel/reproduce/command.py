@@ -13,6 +13,7 @@ from unlabel.data.images.cache_folder import cache_folder
 from unlabel.reproduce.document import check_page, document, write_page
 from unlabel.reproduce.scale import SCALES, Scale
 from unlabel.reproduce.study import Made, carry_out, planned, with_data
+from unlabel.reproduce.trained import Frontier, sized
 
 PAGES: dict[str, str] = {
     "table1": "epsilon and tau of the paper's two methods",
@@ -24,7 +25,10 @@ PAGES: dict[str, str] = {
     "figure3": "run time",
     "privacy": "attribute inference and membership",
     "correlation": "original against decorrelated labels",
+    "frontier": "cost of every method against what comes back",
 }
+FRONTIER = "frontier"
+NOT_ASKED = Frontier()
 MEASURED = "figure3"
 """The page that computes for its own sake: a time is never read back."""
 
@@ -58,6 +62,7 @@ def request(
     out: Path | None,
     cache: Path | None,
     force: bool = False,
+    frontier: Frontier = NOT_ASKED,
 ) -> Request:
     """Checks what was typed.
 
@@ -68,9 +73,11 @@ def request(
         out: Folder of the page; None for ``reproduce`` in the current folder.
         cache: Folder of runs and cells; None for one in the user's cache.
         force: See `Request`.
+        frontier: Options of that page alone.
 
     Raises:
         OptionError: No such page, scale or data set, or the scale needs data that is not named.
+        UnlabelError: A folder of `frontier` is no run.
     """
     if name not in PAGES:
         raise OptionError(f"no page '{name}'; expected one of {', '.join(PAGES)}.{suggest(name, PAGES)}")
@@ -78,6 +85,12 @@ def request(
         raise OptionError(f"no scale '{scale}'; expected one of {', '.join(SCALES)}")
     words = ["unlabel reproduce", name, f"--scale {scale}", *(f"--data {_bare(item)}" for item in data)]
     sizes = with_data(SCALES[scale], data)
+    if name == FRONTIER:
+        if data and frontier.runs:
+            raise OptionError("--runs bring their own data; leave --data out")
+        words, sizes = [*words, *frontier.words()], sized(sizes, frontier)
+    elif frontier != NOT_ASKED:
+        raise OptionError(f"--runs, --methods, --steps and --seeds are options of {FRONTIER}, not of {name}")
     return Request(
         name, sizes, out or Path("reproduce"), cache or cache_folder() / "reproduce", " ".join(words), force
     )

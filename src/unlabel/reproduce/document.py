@@ -109,7 +109,7 @@ def document(
             "source": published()["source"],
             "data": list(data),
             "seeds": {
-                "original": 0,
+                "original": scale.original_seed,
                 "unlearning": list(scale.unlearning_seeds),
                 "retrain": list(scale.retrain_seeds),
                 "audit": where.seed,
@@ -179,15 +179,19 @@ def _setting(page: Mapping[str, Any]) -> list[str]:
     rows = []
     for item in page["data"]:
         counts = ", ".join(f"{name} {number:,}" for name, number in item["counts"].items())
-        stands = f", a stand-in for {item['title']}: {item['stands_for']}" if item["stands_for"] else ""
+        stands = (
+            f", a stand-in for {item['title']}: {item['stands_for']}"
+            if item["stands_for"]
+            else f", {item['title']}"
+        )
         rows.append(f"- Data: `{item['source']}`{stands} ({counts}); digest `{item['digest'][:12]}`.")
     audit = ", ".join(f"{key} {number}" for key, number in sizes["audit"].items()) or "as `unlabel audit`"
     rows += [
         f"- Models: {', '.join(sizes['networks'])}; {sizes['epochs']:g} epochs, {sizes['schedule']} at"
-        f" {sizes['lr']:g}, batch {sizes['batch_size']}; one original (seed 0), Retrain with seeds"
-        f" {', '.join(map(str, seeds['retrain']))}, forgetting with seeds"
+        f" {sizes['lr']:g}, batch {sizes['batch_size']}; one original (seed {seeds['original']}), Retrain"
+        f" with seeds {', '.join(map(str, seeds['retrain']))}, forgetting with seeds"
         f" {', '.join(map(str, seeds['unlearning']))} on {sizes['calibration_images']:,} images and"
-        f" {sizes['repair_steps']} steps.",
+        f" {sizes['repair_steps'] or 'the default'} steps.",
         f"- Audit: seed {seeds['audit']}, {audit}.",
         f"- Machine: {made['processor']}, {made['threads']} thread{'s'[: made['threads'] != 1]},"
         f" {made['system']};"
@@ -218,7 +222,8 @@ def check_page(name: str, out: Path, *, force: bool) -> None:
         except (OSError, ValueError, LookupError, TypeError):
             return False
 
-    for file in (out / f"{name}{ending}" for ending in (".json", ".md", ".svg")):
+    more = sorted(out.glob(f"{name}-*.svg"))
+    for file in (*(out / f"{name}{ending}" for ending in (".json", ".md", ".svg")), *more):
         check_file(file, force=force, ours=ours)
 
 

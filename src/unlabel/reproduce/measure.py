@@ -35,6 +35,7 @@ from unlabel.audit.setup import Sets
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.runs.folder import Loaded
 from unlabel.statistics.estimate import Estimate, auc, average
 
 BINS = 400  # of entropy, in 0 to 1: a distance between two distributions is exact to a bin's share
@@ -125,11 +126,14 @@ class Reader:
 
     version: int = 1
 
-    def __call__(self, subject: Subject, before: Subject, sets: Sets, request: Request) -> dict[str, Any]:
+    def __call__(
+        self, loaded: Loaded, subject: Subject, before: Subject, sets: Sets, request: Request
+    ) -> dict[str, Any]:
         """All measures of one model, as plain data.
 
         Args:
-            subject: The model.
+            loaded: The model, which is not needed here.
+            subject: Its outputs.
             before: The original, whose output row is put back on the model's features.
             sets: P, E and T_in.
             request: What was forgotten.

@@ -6,6 +6,7 @@ published setting, for whoever has the data and a GPU.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +24,7 @@ class Task:
         labels: Columns to learn; None for all.
         forget: Names that are forgotten, one at a time.
         image_size: Height and width in pixels; None for the source's own.
+        trained: Runs of the original and of Retrain that are there already; empty where they are made.
     """
 
     title: str
@@ -31,6 +33,7 @@ class Task:
     labels: tuple[str, ...] | None
     forget: tuple[str, ...]
     image_size: int | None = None
+    trained: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ class Scale:
         recipe: Length and rate of every training.
         batch_size: Images in a step.
         tasks: Data by the short name that pages use.
-        unlearning_seeds, retrain_seeds: Keys of randomness; originals have seed 0.
+        unlearning_seeds, retrain_seeds, original_seed: Keys of randomness.
         images: Calibration images a method sees.
-        steps: Optimiser steps of every method's repair, the equal budget.
+        steps: Optimiser steps of every method's repair, the equal budget; 0: each has its own default.
         audit: Sizes of the audit that differ from ``unlabel audit``.
         rounds: Repetitions of the timed page.
         auto: Options of this project's own method; none outside tests: to need none is what it is for.
+        methods: What the frontier shows: names of the catalogue and of plug-ins, or ``all``.
+        lengths: Optimiser steps that the frontier also gives to every method that has a length.
     """
 
     name: str
@@ -63,6 +68,9 @@ class Scale:
     audit: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 3
     auto: Mapping[str, Any] = field(default_factory=dict)
+    original_seed: int = 0
+    methods: tuple[str, ...] = ("all",)
+    lengths: tuple[int, ...] = ()
 
 
 TEN = (

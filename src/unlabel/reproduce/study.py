@@ -22,6 +22,7 @@ from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD
 from unlabel.core.wording import suggest
 from unlabel.reproduce.measure import Reader
+from unlabel.reproduce.relearning import Relearner, attack_in_words
 from unlabel.reproduce.scale import Scale, Task
 from unlabel.reproduce.settings import Setting
 from unlabel.runs.folder import read_record
@@ -37,12 +38,14 @@ class Study:
         label: What is forgotten.
         settings: Methods, in the order of the table.
         network: Its place in `Scale.networks`.
+        relearn: Whether every model is trained again on few annotated images, see `relearning`.
     """
 
     task: str
     label: str
     settings: tuple[Setting, ...]
     network: int = 0
+    relearn: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def trainings(study: Study, scale: Scale, cache: Path) -> list[Training]:
     depends = [source, network, scale.recipe.to_json(), scale.batch_size, task.labels, task.image_size]
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:8]
     folder = cache / "runs" / f"{study.task}-{network[0]}-{key}"
-    original = Training(folder / "original", task, source, network, (), 0)
+    original = Training(folder / "original", task, source, network, (), scale.original_seed)
     return [
         original,
         *(
@@ -159,7 +162,9 @@ def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
     """What a page would make, in lines for a person."""
     lines, folders = [], set()
     for study in studies:
-        for training in trainings(study, scale, cache):
+        trained = scale.tasks[study.task].trained
+        lines += [f"take {path} as it is" for path in trained]
+        for training in () if trained else trainings(study, scale, cache):
             if training.out in folders:
                 continue
             folders.add(training.out)
@@ -175,11 +180,17 @@ def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
             f"forget {study.label} of {scale.tasks[study.task].title}: {len(study.settings)} settings x"
             f" {len(scale.unlearning_seeds)} seeds on {scale.images:,} images ({names})"
         )
+        if study.relearn:
+            models = 1 + (len(trained) - 1 if trained else len(scale.retrain_seeds))
+            models += len(study.settings) * len(scale.unlearning_seeds)
+            lines.append(f"train {models} models again on {attack_in_words(audit_options(scale, 0))}")
     return lines
 
 
 def train_all(study: Study, scale: Scale, cache: Path, where: Run) -> list[Path]:
     """Trains what is not there yet; an unfinished training goes on where it was."""
+    if scale.tasks[study.task].trained:
+        return list(scale.tasks[study.task].trained)
     made = []
     for training in trainings(study, scale, cache):
         made.append(training.out)
@@ -205,6 +216,11 @@ def train_all(study: Study, scale: Scale, cache: Path, where: Run) -> list[Path]
     return made
 
 
+def audit_options(scale: Scale, seed: int) -> AuditOptions:
+    """Margins and sizes with which every model of a page is audited."""
+    return AuditOptions(seed=seed, cross_fit=False, **scale.audit)
+
+
 def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
     """Makes what a study needs, reusing what is there.
 
@@ -222,7 +238,7 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
     facts = (record.data and record.data.facts) or {}
     if not study.settings:
         return Made(study, source, facts, original, {}, (), {})
-    pairs = jobs_of(study, scale)
+    pairs, options = jobs_of(study, scale), audit_options(scale, where.seed)
     table = run_cells(
         original,
         [study.label],
@@ -230,8 +246,8 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
         references,
         replace(where, batch_size=scale.batch_size),
         cache,
-        options=AuditOptions(seed=where.seed, cross_fit=False, **scale.audit),
-        also=Reader(),
+        options=options,
+        also=Relearner(options, where) if study.relearn else Reader(),
     )
     cells: dict[str, tuple[CellResult, ...]] = {}
     for (setting, _), cell in zip(pairs, table.cells, strict=True):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import ceil, isfinite
+from math import isfinite
 
 import numpy as np
 import torch
@@ -83,6 +83,7 @@ def fit(
     run: Run,
     *,
     after_step: AfterStep | None = None,
+    clip: float | None = None,
     checkpoint: Checkpoint | None = None,
     stage: str = "train",
 ) -> History:
@@ -100,6 +101,7 @@ def fit(
         recipe: Length and rates.
         run: Where and with which seed.
         after_step: Called with the model and the optimiser after each step, such as `PutBack`.
+        clip: Longest gradient, as the norm over all parameters; a longer one is shortened. None for any.
         checkpoint: What to save to about every half minute and to go on from; only rank 0 writes.
         stage: Name in the progress display.
 
@@ -130,6 +132,8 @@ def fit(
                     f"the loss became {loss} at step {step + 1} of {steps} (learning rate {rate:.3g});"
                     " lower --lr, or check the data and the model's normalisation"
                 )
+            if clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimiser.step()
             if after_step is not None:
                 after_step(model, optimiser)
@@ -178,8 +182,7 @@ def _accumulate(
 ) -> float:
     """Leaves the batch's gradient in the parameters, equal on every process, and returns its mean loss."""
     positions, epoch = _order(step, len(data), run)
-    # even parts: a last one of a single image has no variance for BatchNorm to divide by
-    micro_batches = np.array_split(np.arange(len(positions)), ceil(len(positions) / run.micro_batch))
+    micro_batches = run.micro_batches(len(positions))
     statistics = _running_statistics(model)
     before = [buffer.clone() for buffer in statistics]
     total = [torch.zeros_like(buffer) for buffer in statistics]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import suggest
+from unlabel.forget.bill import DEFAULT_IMAGES, MANY_IMAGES
 
 if TYPE_CHECKING:
     from unlabel.forget.bill import Bill, Budget
@@ -33,7 +34,9 @@ class Method:
         paper: Where it comes from.
         target: What returns the unlearner from the options.
         data: ``calibration`` methods see a few training images, ``train`` methods all of them.
-        alias_of: The method that this name stands for now, if it is only a name.
+        alias_of: The method that a comparison takes for this name, if the name stands for a choice of
+            methods.
+        images: Calibration images that it takes if none are named.
         rows: Whether it can forget single annotations and keep the label.
         reference: Whether it is what the others are compared with, made by the original's recipe.
         bill: What it takes before it runs, see `unlabel.forget.bill`.
@@ -48,6 +51,7 @@ class Method:
     target: Target
     data: Literal["calibration", "train"] = "calibration"
     alias_of: str | None = None
+    images: int = DEFAULT_IMAGES
     rows: bool = False
     reference: bool = False
     bill: Target = "unlabel.forget.bill:pipeline_bill"
@@ -93,10 +97,26 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             "auto",
-            "the best method known so far; now: erasure",
+            "the method that fits whom the model is given to (--against), which checks its own result",
             "this project",
-            f"{_HERE}.erasure:erasure",
-            alias_of="erasure",
+            f"{_HERE}.auto:auto",
+            alias_of="deep-probes",
+            images=MANY_IMAGES,
+        ),
+        Method(
+            "deep-probes",
+            "train on the retained labels against probes of the label at every depth, often fitted anew",
+            "this project (residual probes at every depth)",
+            f"{_HERE}.deep_probes:deep_probes",
+            images=MANY_IMAGES,
+            bill=f"{_HERE}.deep_probes:bill",
+            ladder=(
+                {"pressure": 0.1},
+                {"pressure": 0.01},
+                {"lr": 0.1},
+                {"lr": 0.05},
+                {"pressure": 0.1, "lr": 0.1},
+            ),
         ),
         Method(
             "erasure",
@@ -158,12 +178,39 @@ METHODS: dict[str, Method] = {
             ladder=({"lr": 0.05}, {"layers": 6}, {"layers": 6, "lr": 0.05}, {"layers": 1}, {"lr": 0.1}),
         ),
         Method(
+            "damp",
+            "project the label's prototype directions out of every layer, in closed form",
+            "DAMP (Hatami et al., arXiv 2604.15166, 2026)",
+            f"{_HERE}.damp:damp",
+            ladder=(
+                {"rounds": 2},
+                {"strength": 2.0},
+                {"strength": 0.5},
+                {"strength": 2.0, "rounds": 2},
+                {"rounds": 4},
+            ),
+        ),
+        Method(
             "eu-k",
             "give the last k layers new random weights and train them without the label",
             "EU-k (Goel et al., 2022)",
             f"{_HERE}.last_layers:eu_k",
             rows=True,
             ladder=({"lr": 0.1}, {"layers": 2}, {"layers": 5}, {"layers": 5, "lr": 0.1}, {"layers": 1}),
+        ),
+        Method(
+            "kodge",
+            "project what only the label's images activate out of every layer, in closed form",
+            "Kodge et al., TMLR 2024",
+            f"{_HERE}.kodge:kodge",
+            bill=f"{_HERE}.kodge:bill",
+            ladder=(
+                {"alpha_r": 10.0},
+                {"alpha_f": 300.0},
+                {"alpha_r": 10.0, "alpha_f": 300.0},
+                {"centre": False},
+                {"alpha_f": 1e4},
+            ),
         ),
         Method(
             "l1-sparse",
@@ -226,6 +273,19 @@ METHODS: dict[str, Method] = {
             ),
         ),
         Method(
+            "repselect",
+            "step once against the label's gradient, its strongest components damped",
+            "RepSelect (Sondej et al., arXiv 2606.17168, 2026)",
+            f"{_HERE}.repselect:repselect",
+            ladder=(
+                {"step": 0.2},
+                {"step": 0.05},
+                {"distribution": "retain"},
+                {"components": 0.5},
+                {"step": 0.2, "distribution": "retain"},
+            ),
+        ),
+        Method(
             "salun",
             "replace the label's annotations, and train only the weights with the largest gradient for it",
             "SalUn (Fan et al., ICLR 2024)",
@@ -264,6 +324,20 @@ METHODS: dict[str, Method] = {
                 {"alpha": 50.0},
                 {"lam": 0.1},
                 {"alpha": 2.0, "lam": 0.1},
+            ),
+        ),
+        Method(
+            "undo",
+            "damage all weights with noise, then distil from the retained outputs and annotations",
+            "UNDO (Lee et al., NeurIPS 2025)",
+            f"{_HERE}.undo:undo",
+            bill=f"{_HERE}.undo:bill",
+            ladder=(
+                {"beta": 1.0},
+                {"alpha": 0.8},
+                {"alpha": 0.4},
+                {"lr": 0.1},
+                {"alpha": 0.8, "truth": 1.0},
             ),
         ),
         Method(
@@ -320,7 +394,7 @@ def methods() -> dict[str, Method]:
 
     Example:
         >>> methods()["auto"].alias_of
-        'erasure'
+        'deep-probes'
     """
     return METHODS | {name: _plugin(point) for name, point in _plugins().items()}
 

@@ -1,0 +1,227 @@
+r"""The adversary of a training: closed-form probes of a label at several sites, often fitted anew.
+
+At each site a bank holds the latest rows f of training images, with the *residual* r of the label: what
+neither the retained annotations nor, by a strength, the retained outputs tell of it (`forget.residual`).
+Every few steps a probe p of r is fitted on the bank in closed form: ridge regression on the standardised
+rows and, except at a grid, on fixed random ReLU features of them. The probe stays as it is until the next
+fit.
+
+The network is to reduce the share of r that the probe tells, as a signed covariance:
+
+.. math:: s = \mathrm{Cov}(p(f), r) \,/\, \mathrm{Var}(r)
+
+With the probe fixed, its gradient is unbiased however small the batch is; that of a squared covariance is
+not. The share of each site and label has a weight of its own, which the training sets from what it meets:
+
+.. math:: w = \frac{\lambda}{S}\left[\sqrt{\max(\bar{s} - c, 0)} + m\right], \qquad
+    m \leftarrow \min(\max(m + \rho\,(\bar{s} - c), 0), 3) \text{ after each step}
+
+with S the sites, s-bar the running mean of s on images that the probe was not fitted on, and c the site's
+floor: what the same probe tells in the same network untrained. What is plain to any network need not go,
+and cannot. A site that tells nothing is left alone. A site that goes on telling meets a weight that grows
+until it stops: m is the multiplier of the constraint ``s <= c``, found by dual ascent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unlabel.core.randomness import normal
+from unlabel.models.sites import Site
+
+BANK = 2048  # rows a site
+RANDOM = 256  # ReLU features
+RIDGE = 0.02  # of the mean diagonal of their covariance
+WIDEST = 512  # features of a row that a probe sees at most; of wider rows, random sums, new for every probe
+MEMORY = 0.95  # of a step, in the running mean of the share
+MOST = 3.0  # a multiplier rises no further: a label that stays however it is pushed would end the network
+FLAT = 1e-6  # of the largest spread: a feature that varies less is constant
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fixed regression of residuals on the rows of one site, from the rows to one number a label.
+
+    ``p(f) = [v, relu(v A + b)] W + a``, with v the standardised rows, or random sums of wide ones.
+    """
+
+    centre: Float[Tensor, " feature"]
+    scale: Float[Tensor, " feature"]
+    sums: Float[Tensor, "feature sum"] | None
+    mix: Float[Tensor, "sum random"] | None
+    offset: Float[Tensor, " random"] | None
+    weight: Float[Tensor, "column label"]
+    constant: Float[Tensor, " label"]
+
+    def __call__(self, rows: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch label"]:
+        design = _design((rows - self.centre) * self.scale, self.sums, self.mix, self.offset)
+        return design @ self.weight + self.constant
+
+
+def _design(rows: Tensor, sums: Tensor | None, mix: Tensor | None, offset: Tensor | None) -> Tensor:
+    rows = rows if sums is None else rows @ sums
+    if mix is None or offset is None:
+        return rows
+    return torch.cat([rows, (rows @ mix + offset).relu()], 1)
+
+
+def fit_probe(
+    site: Site,
+    rows: Float[Tensor, "row feature"],
+    residual: Float[Tensor, "row label"],
+    seed: int,
+    number: int = 0,
+) -> Probe:
+    """The probe of one site: ridge regression of the residuals on the rows, by float64 normal equations.
+
+    Args:
+        site: Whose rows they are. At a grid the probe is linear.
+        rows: Of at least two images.
+        residual: Of the same images, 0 where the label is unknown: such a row moves no covariance.
+        seed: Key of the random features.
+        number: Of the fit, a part of the key of the random sums of wide rows.
+    """
+    centre, spread = rows.mean(0), rows.std(0, correction=0)
+    varies = spread > FLAT * spread.max().clamp(min=1e-12)
+    scale = torch.where(varies, 1 / spread.clamp(min=1e-12), 0.0)
+    width = rows.shape[1]
+    sums = mix = offset = None
+    if width > WIDEST:
+        sums = _normal(seed, f"{site.name}/sums/{number}", (width, WIDEST), rows) / width**0.5
+        width = WIDEST
+    if site.kind != "grid":
+        mix = _normal(seed, f"{site.name}/mix", (width, RANDOM), rows) / width**0.5
+        offset = _normal(seed, f"{site.name}/offset", (RANDOM,), rows)
+    design = _design((rows - centre) * scale, sums, mix, offset)
+    middle, mean = design.mean(0), residual.mean(0)
+    x, y = design - middle, residual - mean
+    gram = (x.T @ x).double()
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
+    weight = torch.linalg.solve(gram, (x.T @ y).double()).to(rows.dtype)
+    return Probe(centre, scale, sums, mix, offset, weight, mean - middle @ weight)
+
+
+def _normal(seed: int, stream: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Keyed standard normal numbers, the same on every device."""
+    drawn = normal(seed, f"adversary/{stream}", np.arange(int(np.prod(shape)))).reshape(shape)
+    return torch.from_numpy(drawn).to(like)
+
+
+def share(
+    said: Float[Tensor, "row label"], residual: Float[Tensor, "row label"], known: Float[Tensor, "row label"]
+) -> Float[Tensor, " label"]:
+    """Cov(said, r) / Var(r) over the rows whose label is known, between -1 and 1; 0 where r does not vary.
+
+    >>> r, known = torch.tensor([[1.0], [-1.0], [0.0]]), torch.tensor([[True], [True], [False]])
+    >>> share(torch.tensor([[0.5], [-0.5], [9.0]]), r, known)
+    tensor([0.5000])
+    """
+    r = centred(residual, known)
+    variance = (r * r).sum(0)
+    return torch.where(variance > 0, (said * r).sum(0) / variance.clamp(min=1e-12), 0.0).clamp(-1, 1)
+
+
+def centred(residual: Tensor, known: Tensor) -> Tensor:
+    """Residuals less their mean over the known ones, by label; 0 where the label is unknown."""
+    mean = (residual * known).sum(0) / known.sum(0).clamp(min=1)
+    return torch.where(known, residual - mean, 0.0)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a batch showed: by site its rows, without a gradient, and the residuals of its images.
+
+    Args:
+        rows: By site, (image, feature).
+        residual: (image, label), 0 where the label is unknown.
+        known: (image, label), whether it is annotated.
+    """
+
+    rows: Mapping[str, Tensor]
+    residual: Tensor
+    known: Tensor
+
+
+def joined(seen: Sequence[Seen]) -> Seen:
+    """Several batches as one."""
+    rows = {name: torch.cat([each.rows[name] for each in seen]) for name in seen[0].rows}
+    residual, known = (torch.cat([getattr(each, name) for each in seen]) for name in ("residual", "known"))
+    return Seen(rows, residual, known)
+
+
+@dataclass
+class Adversary:
+    """Banks, probes and weights of all sites; every process holds the same.
+
+    Args:
+        sites: Where the label is read.
+        seed: Key of the random features.
+        strength: Lambda, >= 0.
+        pressure: Rho, >= 0; at 0 the weights never rise above their gates.
+        bank: Rows a site; at a grid, whose rows are wide, twice as many.
+        floors: By site, the share a label that is plain to any network; empty for 0.
+        banks: By site, the latest rows and their residuals.
+        probes: By site, the latest; empty before the first fit.
+        running: By site, the running mean of the share, one number a label.
+        multipliers: By site, m, one number a label.
+        fits: How often the probes were fitted.
+    """
+
+    sites: Sequence[Site]
+    seed: int
+    strength: float = 0.0
+    pressure: float = 0.0
+    bank: int = BANK
+    floors: Mapping[str, Tensor] = field(default_factory=dict)
+    banks: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    probes: dict[str, Probe] = field(default_factory=dict)
+    running: dict[str, Tensor] = field(default_factory=dict)
+    multipliers: dict[str, Tensor] = field(default_factory=dict)
+    fits: int = 0
+
+    def keep(self, seen: Seen) -> None:
+        """Adds rows to the banks; the oldest leave."""
+        for site in self.sites:
+            rows, residual = seen.rows[site.name], seen.residual
+            if site.name in self.banks:
+                before = self.banks[site.name]
+                rows, residual = torch.cat([before[0], rows]), torch.cat([before[1], residual])
+            most = self.bank * (2 if site.kind == "grid" else 1)
+            self.banks[site.name] = rows[-most:], residual[-most:]
+
+    def fit(self) -> None:
+        """Fits every probe anew on its bank."""
+        for site in self.sites:
+            self.probes[site.name] = fit_probe(site, *self.banks[site.name], self.seed, self.fits)
+        self.fits += 1
+
+    def shares(self, seen: Seen) -> dict[str, Tensor]:
+        """By site, the share that its probe tells of images, one number a label."""
+        return {
+            name: share(probe(seen.rows[name]), seen.residual, seen.known)
+            for name, probe in self.probes.items()
+        }
+
+    def meet(self, seen: Seen) -> None:
+        """After a step: what the probes tell of its images moves the running means and the multipliers."""
+        for name, found in self.shares(seen).items():
+            running = MEMORY * self.running.get(name, found) + (1 - MEMORY) * found
+            self.running[name] = running
+            grown = self.multipliers.get(name, torch.zeros_like(running)) + self.pressure * self.over(name)
+            self.multipliers[name] = grown.clamp(0, MOST)
+
+    def over(self, name: str) -> Tensor:
+        """What a site's running mean exceeds its floor by, one number a label; negative below it."""
+        return self.running[name] - self.floors.get(name, torch.zeros_like(self.running[name]))
+
+    def weights(self) -> dict[str, Tensor]:
+        """By site, the weight of the share, one number a label; 0 at a site that tells nothing."""
+        each = self.strength / len(self.sites)
+        return {
+            name: each * (self.over(name).clamp(min=0).sqrt() + multiplier)
+            for name, multiplier in self.multipliers.items()
+        }

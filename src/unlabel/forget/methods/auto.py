@@ -1,0 +1,202 @@
+"""The default: the method that fits whom the model is given to, judged by itself before it returns."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from torch import Tensor, nn
+
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.request import Request
+from unlabel.core.wording import suggest
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.forget.adversary import Adversary
+from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
+from unlabel.forget.methods.erasure import erasure
+from unlabel.forget.methods.leace import erase_at_head
+from unlabel.forget.phases import joined, phase
+from unlabel.forget.pipeline import Unlearner, Work
+from unlabel.forget.residual import Residuals
+from unlabel.forget.self_check import (
+    SITES,
+    Against,
+    SelfCheck,
+    check,
+    protected,
+    set_aside,
+    unchecked,
+)
+from unlabel.models.sites import Site, find_sites
+
+METHOD: Mapping[Against, str] = {"outputs": "leace-head", "features": "erasure", "weights": "deep-probes"}
+STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
+FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
+GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
+
+
+def auto(*, against: Against = "weights") -> Unlearner:
+    """Chooses the method by whom the model is given to, checks the result, and goes on where it falls short.
+
+    ============  ===========================  ===========  =======================  ================
+    against       who must not find the label  method       cost                     claims aimed at
+    ============  ===========================  ===========  =======================  ================
+    ``outputs``   who sees all outputs         leace-head   one pass                 C1, C5
+    ``features``  who sees the features, too   erasure      one pass                 C1, C2, C5
+    ``weights``   who has the model            deep-probes  600 steps or more        C1, C2, C4, C5
+    ============  ===========================  ===========  =======================  ================
+
+    Before it returns, it reads the sites that the protection is about, on training images that the method
+    did not use (`forget.self_check`). If they still tell too much, it goes on: with a stronger erasure, or
+    with up to two more trainings of half the length. If a training harmed the retained labels, it starts
+    again at a quarter of the rate. The best attempt is returned, and what was seen of it stands in the run
+    as ``self_check``. It is no audit.
+
+    Args:
+        against: Whom the model is given to: outputs, features or weights.
+    """
+    if against not in SITES:
+        raise OptionError(
+            f"--against is {against!r}; expected outputs, features or weights.{suggest(str(against), SITES)}"
+        )
+    return Auto(against)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt made, and what the check says of it; None where no check was possible."""
+
+    work: Work
+    checked: SelfCheck | None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to be tried: the aim is reached, or nothing can be measured."""
+        return self.checked is None or (self.checked.reached and not self.checked.spent)
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Less is better: without harm first, then by the most that a site tells beyond its aim."""
+        assert self.checked is not None, "attempts without a check are not compared"
+        loss = self.checked.retained.loss
+        if self.checked.spent and loss is not None:
+            return True, loss.value
+        return False, max((item.after - item.aim for item in self.checked.findings), default=0.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What every attempt shares."""
+
+    original: nn.Module
+    request: Request
+    used: Dataset
+    held: Dataset | None
+    told: Residuals
+    sites: list[Site]
+    against: Against
+    run: Run
+
+    def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
+        """An attempt with its check."""
+        if self.held is None:
+            return Attempt(work, None)
+        parts = (self.used, self.held)
+        found = check(
+            self.original,
+            work.model.eval(),
+            protected(self.sites, self.against),
+            self.told,
+            parts,
+            self.request,
+            self.run,
+            against=self.against,
+            floors=floors or {},
+        )
+        return Attempt(work, found)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """The unlearner of `auto`."""
+
+    against: Against
+
+    def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        used, held = set_aside(data, request, run.seed)
+        sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
+        told = Residuals.of(model, request, data, run, SPARE)
+        case = Case(model, request, used, held, told, sites, self.against, run)
+        attempts = _ATTEMPTS[self.against](case)
+        best = attempts[0] if len(attempts) == 1 else min(attempts, key=lambda attempt: attempt.rank)
+        works = [attempt.work for attempt in attempts]
+        record = unchecked(self.against) if best.checked is None else best.checked.to_json()
+        return replace(
+            best.work,
+            history=joined([work.history for work in works]),
+            images_scored=sum(work.images_scored for work in works) + LOOK + len(data),
+            seconds=_together([work.seconds for work in works]),
+            method=METHOD[self.against],
+            self_check={**record, "attempts": len(attempts)},
+        )
+
+
+def _together(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Seconds of each stage over all attempts."""
+    stages = dict.fromkeys(stage for part in parts for stage in part)
+    return {stage: sum(part.get(stage, 0.0) for part in parts) for stage in stages}
+
+
+def _outputs(case: Case) -> list[Attempt]:
+    return [case.judged(erase_at_head(case.original, case.request, case.used, case.run))]
+
+
+def _features(case: Case) -> list[Attempt]:
+    attempts: list[Attempt] = []
+    for strength in STRONGER:
+        work = erasure(strength=strength)(case.original, case.request, case.used, case.run)
+        attempts.append(case.judged(replace(work, settings={**work.settings, "strength": strength})))
+        if attempts[-1].done:
+            break
+    return attempts
+
+
+def _weights(case: Case) -> list[Attempt]:
+    """One training; a gentler one if it did harm; further ones, from where it ended, if sites still tell."""
+    method = cast(DeepProbes, deep_probes())
+    started = time.perf_counter()
+    adversary, read = method.adversary(case.original, case.sites, case.told, case.used, case.run)
+    seconds = time.perf_counter() - started
+    now = copy.deepcopy(adversary)
+    first = _trained(case, method, case.original, now, case.run)
+    work = replace(first.work, images_scored=read, seconds={"prepare": seconds, **first.work.seconds})
+    attempts = [replace(first, work=work)]
+    if first.checked is not None and first.checked.spent:
+        method, now = replace(method, lr=method.lr * GENTLER), copy.deepcopy(adversary)
+        attempts.append(_trained(case, method, case.original, now, case.run))
+    method = replace(method, steps=max(method.steps // 2, 1))
+    for number in range(FURTHER):
+        last = attempts[-1]
+        if last.done or (last.checked is not None and last.checked.spent):
+            break
+        attempts.append(_trained(case, method, last.work.model, now, phase(case.run, f"further/{number}")))
+    return attempts
+
+
+def _trained(case: Case, method: DeepProbes, start: nn.Module, adversary: Adversary, run: Run) -> Attempt:
+    """One training from a model, which stays as it is; the adversary goes on."""
+    model, started = copy.deepcopy(start), time.perf_counter()
+    history = method.train(model, adversary, case.told, case.request, case.used, run)
+    seconds = {"train": time.perf_counter() - started}
+    work = Work(model, history, seconds=seconds, settings=vars(method))
+    return case.judged(work, adversary.floors)
+
+
+_ATTEMPTS: Mapping[Against, Callable[[Case], list[Attempt]]] = {
+    "outputs": _outputs,
+    "features": _features,
+    "weights": _weights,
+}

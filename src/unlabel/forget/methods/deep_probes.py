@@ -1,0 +1,237 @@
+"""Probes at every depth: a short training on the retained labels, closed-form probes its adversary."""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.loss import loss_of
+from unlabel.core.randomness import permutation
+from unlabel.core.recipe import History
+from unlabel.core.request import Request
+from unlabel.data.batches import Batch, batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.forget.adversary import BANK, Adversary, Seen, centred, joined
+from unlabel.forget.bill import Bill, Budget
+from unlabel.forget.fresh import reinitialise
+from unlabel.forget.methods.ranges import check_schedule, in_range
+from unlabel.forget.phases import phase
+from unlabel.forget.pipeline import Unlearner, Work
+from unlabel.forget.repair import brief, held_rows
+from unlabel.forget.residual import Residuals
+from unlabel.models.sites import Site, find_sites, reading
+
+LOOK = 2  # images by which the sites are found
+REFIT = 5  # steps between two fits of the probes
+SPARE = 0.5  # how little of what the retained outputs tell of the label is spared, see `forget.residual`
+CLIP = 5.0  # longest gradient
+
+
+def deep_probes(
+    *, strength: float = 0.15, pressure: float = 0.03, steps: int = 600, lr: float = 0.2
+) -> Unlearner:
+    r"""Trains on the retained labels, against probes of the label at every depth, fitted anew every 5 steps.
+
+    One short training from the original, on the calibration images, minimises
+
+    .. math:: L_R + \sum_{s, j} w_{sj}\, \frac{\mathrm{Cov}(p_{sj}(f_s), r_j)}{\mathrm{Var}(r_j)}
+
+    with L_R the retained labels' loss on their annotations, s the sites of the network (`models.sites`), j
+    the forgotten labels, r_j what label j tells beyond the retained ones (`forget.residual`), and p_sj the
+    probe of r_j at site s, fixed between two fits (`forget.adversary`, which also sets the weights w). A
+    site that tells no more than an untrained network does has weight 0; without any weight the training is
+    ordinary fine-tuning. Then the output row is removed.
+
+    How far it goes: all sites at once, from early stages to the outputs, and with them what training the
+    whole model again brings back; measured in docs/results/auto.md. The cost is ``steps`` batches and about
+    10,000 images forward, whatever the size of the data.
+
+    Labels forgotten earlier have probes of their own. An unknown annotation moves no probe and no covariance.
+    Of exclusive classes, images of a forgotten class move the probes and have no retained loss.
+
+    This project's own. Related: adversarial removal of a domain (Ganin & Lempitsky, ICML 2015), where the
+    adversary is trained by gradient steps beside the network and reads its last features alone; INLP
+    (Ravfogel et al., ACL 2020) and LEACE (Belrose et al., NeurIPS 2023), closed-form probes that are
+    projected out.
+
+    Args:
+        strength: Weight of the share where a site tells most, > 0.
+        pressure: How fast the weight of a site grows while it still tells something, >= 0.
+        steps: Optimiser steps, >= 1.
+        lr: Peak learning rate, > 0. High: the retained labels have to find another way.
+    """
+    in_range("strength", strength, 0, above=True)
+    in_range("pressure", pressure, 0)
+    check_schedule(steps, lr)
+    return DeepProbes(strength, pressure, steps, lr)
+
+
+@dataclass(frozen=True)
+class DeepProbes:
+    """The unlearner of `deep_probes`, with its options."""
+
+    strength: float
+    pressure: float
+    steps: int
+    lr: float
+
+    def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        started = time.perf_counter()
+        told = Residuals.of(model, request, data, run, SPARE)
+        sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
+        adversary, read = self.adversary(model, sites, told, data, run)
+        prepared = time.perf_counter()
+        edited = copy.deepcopy(model)
+        history = self.train(edited, adversary, told, request, data, run)
+        seconds = {"prepare": prepared - started, "train": time.perf_counter() - prepared}
+        return Work(edited, history, LOOK + len(data) + read, seconds)
+
+    def adversary(
+        self, model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
+    ) -> tuple[Adversary, int]:
+        """Floors, full banks and first probes of a model; and how many images were read for them."""
+        bank = bank_of(len(data))
+        floors = floors_of(model, sites, told, data, run, bank)
+        adversary = Adversary(sites, run.seed, self.strength, self.pressure, bank, floors)
+        adversary.keep(joined(passes(model, sites, told, data, phase(run, "bank"), 2 * bank)))
+        adversary.fit()
+        return adversary, 5 * bank
+
+    def train(
+        self,
+        model: nn.Module,
+        adversary: Adversary,
+        told: Residuals,
+        request: Request,
+        data: Dataset,
+        run: Run,
+    ) -> History:
+        """Trains a model in place; the adversary goes on from where it is."""
+        objective = AgainstProbes(adversary, told, data.exclusive, run)
+        after = [held_rows(model, request), objective.after_step]
+        return brief(
+            model,
+            objective,
+            data,
+            run,
+            steps=self.steps,
+            lr=self.lr,
+            after=after,
+            clip=CLIP,
+            stage="forget",
+        )
+
+
+def bank_of(images: int) -> int:
+    """Rows of a bank: few enough that a probe meets images that it was not fitted on.
+
+    >>> bank_of(100_000), bank_of(2048)
+    (2048, 512)
+    """
+    return min(BANK, max(images // 4, 2))
+
+
+@dataclass
+class AgainstProbes:
+    """The retained labels' loss, and the weighted share that the adversary's probes tell.
+
+    Args:
+        adversary: Its probes are fixed between two fits.
+        told: The residuals, and the retained columns.
+        exclusive: Whether the columns are classes.
+        run: Where.
+        met: What this process's micro-batches showed since the last step.
+        weights: By site, see `adversary.Adversary.weights`.
+        steps: Steps taken.
+    """
+
+    adversary: Adversary
+    told: Residuals
+    exclusive: bool
+    run: Run
+    met: list[Seen] = field(default_factory=list)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        with reading(model, self.adversary.sites) as rows:
+            logits = model(batch.image)
+        rows["outputs"] = logits[:, list(self.told.retain)].float()
+        residual, known = self.told.at(batch)
+        self.met.append(Seen({name: row.detach() for name, row in rows.items()}, residual, known))
+        loss = loss_of(exclusive=self.exclusive)(logits, batch.target, self.told.retain)
+        unit = centred(residual, known) / self.told.variance
+        for name, weight in self.weights.items():
+            if bool(weight.any()):
+                loss = loss + (self.adversary.probes[name](rows[name]) * unit * weight).sum(1)
+        return loss
+
+    def after_step(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        """What the step's images showed goes to the adversary; every few steps its probes are fitted anew."""
+        seen = gathered(self.met, self.run)
+        self.met.clear()
+        self.adversary.meet(seen)
+        self.adversary.keep(seen)
+        self.steps += 1
+        if self.steps % REFIT == 0:
+            self.adversary.fit()
+        self.weights = self.adversary.weights()
+
+
+def gathered(met: Sequence[Seen], run: Run) -> Seen:
+    """What all processes' micro-batches of one step showed, in the batch's order."""
+    own = joined(met)
+    if run.world == 1:
+        return own
+    wide = torch.cat([*own.rows.values(), own.residual, own.known.to(own.residual.dtype)], 1)
+    whole = engine.gather_micro_batches(run, wide, run.batch_size)
+    labels = own.residual.shape[1]
+    *parts, residual, known = whole.split([*(row.shape[1] for row in own.rows.values()), labels, labels], 1)
+    return Seen(dict(zip(own.rows, parts, strict=True)), residual, known > 0.5)
+
+
+@torch.no_grad()
+def passes(
+    model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run, images: int
+) -> list[Seen]:
+    """What a model shows of so many images, augmented, as in training; its weights and statistics stay.
+
+    Every process reads all of them: there are few, and each needs the rows of all.
+    """
+    model = copy.deepcopy(model).train()
+    objective = AgainstProbes(Adversary(sites, run.seed), told, data.exclusive, run)
+    rounds = -(-images // len(data))
+    stream = np.concatenate([permutation(run.seed, "passes", len(data), each) for each in range(rounds)])
+    epochs = np.repeat(np.arange(rounds), len(data))
+    for part in run.micro_batches(images):
+        batch = batch_of(data, stream[part], run.device, seed=run.seed, epoch=epochs[part])
+        with run.fabric.autocast():
+            objective(model, batch)
+    return objective.met
+
+
+def floors_of(
+    model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run, bank: int
+) -> Mapping[str, Tensor]:
+    """By site, the share that a probe of the same network with new weights tells, on images left out."""
+    fresh = copy.deepcopy(model)
+    reinitialise(fresh, [name for name, _ in fresh.named_modules()], run.seed)
+    seen = passes(fresh, sites, told, data, phase(run, "floor"), 3 * bank)
+    adversary = Adversary(sites, run.seed, bank=bank)
+    cut = len(seen) * 2 // 3
+    adversary.keep(joined(seen[:cut]))
+    adversary.fit()
+    return {name: found.clamp(min=0) for name, found in adversary.shares(joined(seen[cut:])).items()}
+
+
+def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
+    """The residual's pass, the floors and the banks, and the steps."""
+    read = LOOK + budget.images + 5 * bank_of(budget.images)
+    return Bill(options["steps"], options["steps"] * budget.batch_size + read)

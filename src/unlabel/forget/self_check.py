@@ -1,0 +1,261 @@
+"""What a method says of its own result before it returns: measured on training images that it did not use.
+
+The check reads the sites that the request is protected at, and the retained labels. It needs no annotation
+beyond the training set's and no retrained model, so it is no audit: it says whether the closed-form probes
+that the method trains against (`forget.adversary`) still find the label on images left out, and what the
+retained labels lost.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unlabel.core.engine import Run
+from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
+from unlabel.core.wording import listing
+from unlabel.data.batches import batch_of
+from unlabel.data.dataset import Dataset
+from unlabel.forget.adversary import centred, fit_probe
+from unlabel.forget.residual import Residuals
+from unlabel.forget.retained import LEAST, Retained, compare
+from unlabel.models.features import BATCH
+from unlabel.models.sites import Site, reading
+
+Against: TypeAlias = Literal["outputs", "features", "weights"]
+"""Whom the model is given to: who sees its outputs, its last features as well, or has the weights."""
+
+SITES: Mapping[str, tuple[str, ...]] = {
+    "outputs": ("outputs",),
+    "features": ("features", "outputs"),
+    "weights": ("stage", "grid", "features", "outputs"),
+}
+HELD = 1024  # images of the check, or an eighth of the images if that is fewer
+FITTED = 4096  # images that its probes are fitted on, at most
+AIM = 1 / 3  # of what a site told beyond its floor: the most that may be left
+SLIGHT = 0.05  # share of the residual that may be left in any case
+MOST_LOSS = 0.01  # of the retained labels' mean AUC, past which no further attempt is made
+
+
+def protected(sites: Sequence[Site], against: Against) -> list[Site]:
+    """The sites at which this protection is checked."""
+    return [site for site in sites if site.kind in SITES[against]]
+
+
+def set_aside(data: Dataset, request: Request, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Images to train on, and those of the check; None where too few would show both kinds of a label.
+
+    Args:
+        data: The calibration images.
+        request: Whose labels need both kinds.
+        seed: Which images, with the images alone.
+    """
+    rank = uniform(seed, "self-check", data.rows)
+    order = np.argsort(rank, kind="stable")[: min(HELD, len(data) // 8)]
+    held = data.take(np.sort(order))
+    kinds = [np.sum(held.target[:, column] == kind) for column in request.columns for kind in (0, 1)]
+    if min(kinds) < LEAST:
+        return data, None
+    return data.take(np.setdiff1d(np.arange(len(data)), order)), held
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the probe of one site tells of one label, as shares of the residual's variance.
+
+    Args:
+        site, label: Names.
+        before, after: Of the original and of the result; negative if the probe misleads.
+        error: Standard error of `after`.
+        floor: What it tells of the untrained network.
+    """
+
+    site: str
+    label: str
+    before: float
+    after: float
+    error: float
+    floor: float
+
+    @property
+    def aim(self) -> float:
+        """The most that may be left."""
+        return self.floor + max(AIM * max(self.before - self.floor, 0.0), SLIGHT)
+
+    @property
+    def reached(self) -> bool:
+        """Whether no more is left, but for chance (one-sided 95 %)."""
+        return self.after - 1.645 * self.error <= self.aim
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of the record, with the 95 % interval of ``after``."""
+        span = 1.96 * self.error
+        return {
+            "site": self.site,
+            "label": self.label,
+            "before": self.before,
+            "after": self.after,
+            "low": self.after - span,
+            "high": self.after + span,
+            "floor": self.floor,
+            "aim": self.aim,
+            "reached": self.reached,
+        }
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """Everything that a check found.
+
+    Args:
+        against: What the request is protected against.
+        findings: One a site and label.
+        retained: The retained labels before and after, on the images of the check.
+        images: How many those are.
+        fitted_on: Images that the probes were fitted on.
+    """
+
+    against: Against
+    findings: tuple[Finding, ...]
+    retained: Retained
+    images: int
+    fitted_on: int
+
+    @property
+    def reached(self) -> bool:
+        """Whether every site tells as little as was aimed at."""
+        return all(item.reached for item in self.findings)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the retained labels lost so much that no further attempt should be made."""
+        return self.retained.loss is not None and self.retained.loss.value > MOST_LOSS
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-plain copy for a run's record."""
+        return {
+            "against": self.against,
+            "reached": self.reached,
+            "n": self.images,
+            "fitted_on": self.fitted_on,
+            "sites": [item.to_json() for item in self.findings],
+            "retained": self.retained.to_json(),
+        }
+
+
+def unchecked(against: Against) -> dict[str, Any]:
+    """What stands in the record where no check was possible."""
+    return {"against": against, "reached": None, "n": 0, "fitted_on": 0, "sites": []}
+
+
+def sentence_of(record: Mapping[str, Any]) -> str:
+    """One sentence of what a run's record holds under ``self_check``, without its full stop."""
+    images = f"{record['n']:,} training images held back"
+    if record["n"] == 0:
+        return (
+            f"self-check against {record['against']}: not made, too few images show both kinds of the label"
+        )
+    missed = [row for row in record["sites"] if not row["reached"]]
+    if not missed:
+        most = max(record["sites"], key=lambda row: row["after"] - row["floor"])
+        return (
+            f"self-check against {record['against']}: reached; of the label's residual the probes tell"
+            f" {max(most['after'], 0):.2f} at most ({most['site']}, {most['before']:.2f} before), on {images}"
+        )
+    worst = max(missed, key=lambda row: row["after"] - row["aim"])
+    places = listing([row["site"] for row in missed], 3)
+    return (
+        f"self-check against {record['against']}: NOT reached at {places}; of the residual of"
+        f" {worst['label']} the probe at {worst['site']} tells {worst['after']:.2f} where"
+        f" {worst['aim']:.2f} was aimed at ({worst['before']:.2f} before), on {images}"
+    )
+
+
+def check(
+    before: nn.Module,
+    after: nn.Module,
+    sites: Sequence[Site],
+    told: Residuals,
+    parts: tuple[Dataset, Dataset],
+    request: Request,
+    run: Run,
+    *,
+    against: Against,
+    floors: Mapping[str, Tensor],
+) -> SelfCheck:
+    """Reads two models at some sites and says what the label's probes tell of each.
+
+    Args:
+        before, after: On the run's device, in eval mode.
+        sites: Where.
+        told: Residuals of all images of both parts.
+        parts: Images that the probes are fitted on, and images that they are read on.
+        request: What was asked.
+        run: Where.
+        against: What the request is protected against.
+        floors: By site, the share that an untrained network tells; empty for 0.
+    """
+    used, held = parts
+    fitted = used.take(np.sort(np.argsort(uniform(run.seed, "self-check/fit", used.rows))[:FITTED]))
+    shares = [_shares(model, sites, told, fitted, held, run) for model in (before, after)]
+    findings = []
+    for site in sites:
+        for at, label in enumerate(request.masked):
+            floor = floors.get(site.name)
+            value, error = shares[1][site.name]
+            findings.append(
+                Finding(
+                    site.name,
+                    label,
+                    float(shares[0][site.name][0][at]),
+                    float(value[at]),
+                    float(error[at]),
+                    0.0 if floor is None else float(floor[at]),
+                )
+            )
+    retained = compare(before, after, held, request, run)
+    return SelfCheck(against, tuple(findings), retained, len(held), len(fitted))
+
+
+@torch.no_grad()
+def _shares(
+    model: nn.Module, sites: Sequence[Site], told: Residuals, fitted: Dataset, held: Dataset, run: Run
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """By site, the share that a probe tells of images left out of its fit, and its standard error."""
+    rows, where = zip(*(_rows(model, sites, told, part, run) for part in (fitted, held)), strict=True)
+    found = {}
+    for site in sites:
+        probe = fit_probe(site, rows[0][site.name], where[0][0], run.seed)
+        said, (residual, known) = probe(rows[1][site.name]), where[1]
+        r = centred(residual, known)
+        count = known.sum(0).clamp(min=1)
+        variance = (r * r).sum(0) / count
+        unit = torch.where(variance > 0, 1 / variance.clamp(min=1e-12), 0.0)
+        share = (said * r).sum(0) / count * unit
+        influence = torch.where(known, (said - said.mean(0)) * r * unit - share * r * r * unit, 0.0)
+        found[site.name] = share, influence.square().sum(0).sqrt() / count
+    return found
+
+
+def _rows(
+    model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
+) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+    found: list[dict[str, Tensor]] = []
+    residual, known = [], []
+    for start in range(0, len(data), BATCH):
+        batch = batch_of(data, range(start, min(start + BATCH, len(data))), run.device)
+        with reading(model, sites) as rows, run.fabric.autocast():
+            logits = model(batch.image)
+        rows["outputs"] = logits[:, list(told.retain)].float()
+        found.append(dict(rows))
+        values, annotated = told.at(batch)
+        residual.append(values)
+        known.append(annotated)
+    return (
+        {site.name: torch.cat([each[site.name] for each in found]) for site in sites},
+        (torch.cat(residual), torch.cat(known)),
+    )

@@ -1,0 +1,254 @@
+"""Sites: the places of a network at which a label can be read, from its early layers to its outputs.
+
+A network computes stage by stage. A *stage* is what it computes at one size: of a picture (height, width),
+or of a sequence of tokens. Each stage ends with the last output of that size, and is read there as one row
+an image::
+
+    stage     the mean over positions
+    grid      the mean over each quarter of the picture, or of the sequence; of the channels, and of `FILTERS`
+              fixed random filters of them behind a ReLU, which see what lies side by side
+    features  the head's input
+    outputs   logits, of which a caller chooses columns
+
+A network that keeps one size throughout, as a vision transformer does, is read between its blocks instead.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, conv2d
+
+from unlabel.core.randomness import normal
+from unlabel.models.head import find_head, tap
+
+Kind: TypeAlias = Literal["stage", "grid", "features", "outputs"]
+Rows: TypeAlias = Mapping[str, Float[Tensor, "batch feature"]]  # by site
+
+STAGES = 4  # the last ones
+GRIDS = 3  # the last ones
+FILTERS = 64
+INSIDE = 2  # levels below the outermost module with positions at which a size may first come up
+PREFIX = 8  # tokens at most that stand for no position
+CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by rounding
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place at which a network is read.
+
+    Args:
+        name: ``stage1`` ..., ``grid2`` ..., ``features`` or ``outputs``.
+        kind: How it is read.
+        module: The module whose output is read; the head for ``features`` and ``outputs``.
+        size: Positions of that output, (height, width) or (tokens,); empty for ``features`` and ``outputs``.
+        width: Features of a row.
+    """
+
+    name: str
+    kind: Kind
+    module: str
+    size: tuple[int, ...]
+    width: int
+
+
+@dataclass(frozen=True)
+class _End:
+    """The output of a module that has positions, on a few images."""
+
+    module: str
+    size: tuple[int, ...]
+    output: Tensor
+
+
+@torch.no_grad()
+def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 height width"]) -> list[Site]:
+    """Finds where a network can be read, by one forward pass.
+
+    Args:
+        model: Any network with a last linear layer; evaluated in eval mode, its mode restored afterwards.
+        outputs: Number of labels.
+        images: Two or more normalised images, on the model's device.
+
+    Returns:
+        The ends of the last `STAGES` stages, those of the last `GRIDS` as grids as well, ``features`` and
+        ``outputs``. A stage whose mean is what the head reads is not listed a second time.
+
+    Raises:
+        NoLinearHead: There is no last linear layer with one output a label.
+
+    Example:
+        >>> from unlabel.models.build import small
+        >>> [site.name for site in find_sites(small(3), 3, torch.randn(2, 3, 64, 64))]
+        ['stage1', 'stage2', 'stage3', 'grid2', 'grid3', 'grid4', 'features', 'outputs']
+    """
+    name, head = find_head(model, outputs)
+    ends, features = _ends(model, head, images)
+    chosen = _stages(model, ends)[-STAGES:]
+    sites = []
+    for number, end in enumerate(chosen, 1):
+        mean = pooled(end.output, "stage")
+        same = mean.shape == features.shape and torch.allclose(
+            mean, features, rtol=0, atol=CLOSE * float(features.abs().max())
+        )
+        if not same:
+            sites.append(Site(f"stage{number}", "stage", end.module, end.size, mean.shape[1]))
+    for number, end in enumerate(chosen, 1):
+        if number > len(chosen) - GRIDS and min(end.size) >= 2:
+            width = pooled(end.output, "grid").shape[1]
+            sites.append(Site(f"grid{number}", "grid", end.module, end.size, width))
+    sites.append(Site("features", "features", name, (), features.shape[1]))
+    sites.append(Site("outputs", "outputs", name, (), outputs))
+    return sites
+
+
+def _ends(model: nn.Module, head: nn.Module, images: Tensor) -> tuple[list[_End], Tensor]:
+    """Every module's last output that has positions, in the order in which they end; the head's input."""
+    found: dict[str, _End] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+            output = _tensor(output)
+            if output is not None and output.is_floating_point() and len(output) == len(images):
+                size = positions(output)
+                if size and max(size) > 1:
+                    found.pop(name, None)
+                    found[name] = _End(name, size, output)
+
+        return hook
+
+    was_training = model.training
+    model.eval()
+    with ExitStack() as hooks, tap(head) as inputs:
+        for name, module in model.named_modules():
+            if name:
+                hooks.callback(module.register_forward_hook(keep(name)).remove)
+        model(images)
+        features = inputs[0].float()
+    model.train(was_training)
+    return list(found.values()), features
+
+
+def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:
+    """The ends of stages; of a network with fewer than `STAGES`, ends of evenly spaced blocks as well.
+
+    What lies deep inside a block (an attention's weights, a widened layer) is no end: only modules at most
+    one level below the outermost of their size count, and only sizes that come up near the top of the
+    model.
+    """
+    groups = [group for group in _by_size(ends) if _depth(group) <= min(map(_depth, _by_size(ends))) + INSIDE]
+    last = [[end for end in group if end.module.count(".") <= _depth(group) + 1][-1] for group in groups]
+    chosen = {end.module for end in last}
+    if missing := max(STAGES - len(last), 0) if last else 0:
+        blocks = max((_blocks(model, group) for group in groups), key=len)
+        chosen |= {
+            blocks[(at + 1) * len(blocks) // (missing + 1) - 1].module for at in range(missing) if blocks
+        }
+    return [end for end in ends if end.module in chosen]
+
+
+def _by_size(ends: Sequence[_End]) -> list[list[_End]]:
+    """Ends of one size together, in the order of use; a sequence goes with the picture it was cut from."""
+    longest = max((end.size[0] for end in ends if len(end.size) == 1), default=0)
+    groups: dict[int, list[_End]] = {}
+    for end in ends:
+        count = int(np.prod(end.size))
+        cut = len(end.size) == 1 or longest - PREFIX <= count <= longest
+        groups.setdefault(0 if cut else count, []).append(end)
+    return list(groups.values())
+
+
+def _depth(group: Sequence[_End]) -> int:
+    """Levels above the outermost module of a group."""
+    return min(end.module.count(".") for end in group)
+
+
+def _blocks(model: nn.Module, group: Sequence[_End]) -> list[_End]:
+    """Ends that are one of several modules of one kind in a row."""
+
+    def repeated(name: str) -> bool:
+        parent, _, _ = name.rpartition(".")
+        kinds = [type(child) for child in model.get_submodule(parent).children()]
+        kind = type(model.get_submodule(name))
+        return kinds.count(kind) >= 2 and next(model.get_submodule(name).children(), None) is not None
+
+    return [end for end in group if repeated(end.module)]
+
+
+def _tensor(output: Any) -> Tensor | None:
+    """What a module returned, or the first of several things; None if that is no tensor."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, Tensor) else None
+
+
+def positions(output: Tensor) -> tuple[int, ...]:
+    """Positions of an output: (height, width), (tokens,), or () where it has none.
+
+    >>> positions(torch.zeros(2, 8, 4, 4)), positions(torch.zeros(2, 17, 96))
+    ((4, 4), (17,))
+    """
+    if output.ndim == 4:
+        return tuple(output.shape[1:3]) if _channels_last(output) else tuple(output.shape[2:])
+    return (output.shape[1],) if output.ndim == 3 else ()
+
+
+def _channels_last(output: Tensor) -> bool:
+    """Whether the axes are (batch, height, width, channel), as in a Swin transformer."""
+    return output.shape[1] == output.shape[2] != output.shape[3]
+
+
+def pooled(output: Tensor, kind: Kind) -> Float[Tensor, "batch feature"]:
+    """One row an image: the mean over all positions; of a grid, over each quarter, of the filters as well."""
+    output = output.float()
+    if output.ndim == 3:
+        output = output.transpose(1, 2)[:, :, None]  # a picture of one line
+    elif _channels_last(output):
+        output = output.permute(0, 3, 1, 2)
+    if kind == "stage":
+        return output.mean((2, 3))
+    line = output.shape[2] == 1
+    filters = _filters(output.shape[1], line).to(output.device)
+    made = conv2d(output, filters, padding=(0, 1) if line else 1).relu()
+    quarters = (1, 4) if line else (2, 2)
+    return torch.cat([adaptive_avg_pool2d(each, quarters).flatten(1) for each in (output, made)], 1)
+
+
+@lru_cache(maxsize=64)
+def _filters(channels: int, line: bool) -> Tensor:
+    """Fixed random weights of `FILTERS` convolutions over 3 x 3 positions, or over 3 of a line."""
+    shape = (FILTERS, channels, 1 if line else 3, 3)
+    drawn = normal(0, f"sites/filters/{channels}/{shape[2]}", np.arange(int(np.prod(shape)))).reshape(shape)
+    return torch.from_numpy(drawn).float() / (channels * shape[2] * 3) ** 0.5
+
+
+@contextmanager
+def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tensor]]:
+    """While open, a forward pass leaves each site's rows in the dictionary, with their gradient.
+
+    ``outputs`` is what the model returns and is left to the caller.
+    """
+    rows: dict[str, Tensor] = {}
+    by_module: dict[str, list[Site]] = {}
+    for site in sites:
+        if site.kind != "outputs":
+            by_module.setdefault(site.module, []).append(site)
+
+    def after(wanted: Sequence[Site]) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            for site in wanted:
+                found = inputs[0] if site.kind == "features" else _tensor(output)
+                assert isinstance(found, Tensor), "it was one when the sites were found"
+                rows[site.name] = found.float() if site.kind == "features" else pooled(found, site.kind)
+
+        return hook
+
+    with ExitStack() as hooks:
+        for module, wanted in by_module.items():
+            hooks.callback(model.get_submodule(module).register_forward_hook(after(wanted)).remove)
+        yield rows

@@ -1,0 +1,175 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
+from unlabel.core.request import Request
+from unlabel.forget import self_check
+from unlabel.forget.driver import forget_labels
+from unlabel.forget.methods import auto as room
+from unlabel.forget.methods.auto import Attempt, auto
+from unlabel.forget.methods.deep_probes import DeepProbes
+from unlabel.forget.pipeline import Work
+from unlabel.forget.retained import Retained
+from unlabel.forget.self_check import Finding, SelfCheck, sentence_of, set_aside
+from unlabel.statistics.estimate import Estimate
+from unlabel.testing import differing, tiny_world
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training of 20 steps, so that the tests are about what follows."""
+    monkeypatch.setattr(room, "deep_probes", lambda: DeepProbes(0.15, 0.03, 20, 0.1))
+
+
+@pytest.fixture
+def run() -> Run:
+    return engine.start(accelerator="cpu")
+
+
+@pytest.mark.parametrize(
+    ("against", "method", "sites"),
+    [
+        ("outputs", "leace-head", {"outputs"}),
+        ("features", "erasure", {"features", "outputs"}),
+        ("weights", "deep-probes", {"grid1", "stage1", "features", "outputs"}),
+    ],
+)
+def test_whom_the_model_is_given_to_decides_the_method_and_what_is_checked(
+    against: str, method: str, sites: set[str]
+) -> None:
+    world = tiny_world(images=1024)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", against=against)
+    assert outcome.method == method
+    assert outcome.options["against"] == against
+    assert outcome.self_check is not None
+    assert {row["site"] for row in outcome.self_check["sites"]} == sites
+    assert outcome.self_check["n"] == 64
+
+
+def test_without_options_the_weights_are_protected() -> None:
+    assert auto() == auto(against="weights")
+
+
+def test_an_unknown_protection_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(
+        OptionError, match=r"--against is 'wieghts'; expected outputs, features or weights\..*weights"
+    ):
+        auto(against="wieghts")  # type: ignore[arg-type]
+
+
+def test_images_of_the_check_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other annotations of the images that are set aside change the check, and not one weight."""
+    world = tiny_world(images=1024)
+    request = Request.make(["top"], world.labels)
+    used, held = set_aside(world.data, request, 0)
+    assert held is not None
+    assert not set(used.rows) & set(held.rows)
+    monkeypatch.setattr(room, "FURTHER", 0)
+    models, found = [], []
+    for change in (False, True):
+        data = replace(world.data, target=world.data.target.copy())
+        if change:
+            rows = np.flatnonzero(np.isin(data.rows, held.rows))
+            data.target[rows, 2] = data.target[rows[::-1], 2]
+        outcome = forget_labels(world.model, ["top"], data, method="auto")
+        models.append(outcome.model)
+        found.append(outcome.self_check)
+    assert found[0] != found[1]
+    # the residual is a regression on all images: it moves a little with the annotations of a few
+    assert differing(models[0], models[1])
+
+
+def test_too_few_images_of_a_kind_are_told_and_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = tiny_world(images=64)
+    monkeypatch.setattr(self_check, "LEAST", 9)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto")
+    assert outcome.self_check is not None
+    assert outcome.self_check["reached"] is None
+    assert outcome.self_check["n"] == 0
+    assert "not made" in sentence_of(outcome.self_check)
+
+
+def checked(after: float, loss: float = 0.0) -> SelfCheck:
+    found = Finding("features", "top", 0.5, after, 0.01, 0.0)
+    before, now = (Estimate(value, np.zeros(4), np.arange(4), np.arange(4)) for value in (0.9, 0.9 - loss))
+    return SelfCheck("weights", (found,), Retained(("middle",), 4, True, before, now), 4, 8)
+
+
+def test_the_aim_is_a_third_of_the_excess_or_little_but_for_chance() -> None:
+    assert Finding("features", "top", 0.4, 0.2, 0.0, 0.1).aim == pytest.approx(0.2)
+    assert not Finding("features", "top", 0.4, 0.21, 0.0, 0.1).reached
+    assert Finding("features", "top", 0.4, 0.21, 0.01, 0.1).reached
+    assert not Finding("features", "top", 0.4, 0.22, 0.01, 0.1).reached
+    assert Finding("stage1", "top", 0.02, 0.05, 0.0, 0.0).reached
+
+
+def test_without_harm_comes_before_forgetting_more() -> None:
+    model = tiny_world().model
+    attempts = [
+        Attempt(Work(model), checked(after, loss)) for after, loss in ((0.05, 0.05), (0.3, 0.0), (0.2, 0.001))
+    ]
+    assert min(attempts, key=lambda attempt: attempt.rank) is attempts[2]
+    assert not attempts[0].done
+    assert Attempt(Work(model), checked(0.1)).done
+    assert Attempt(Work(model), None).done
+
+
+def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gently(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """What is tried follows from what the check says; all that is tried is on the bill."""
+    world = tiny_world(images=1024)
+    verdicts: list[SelfCheck] = []
+    lengths: list[tuple[int, float]] = []
+
+    def say(*_: object, **__: object) -> SelfCheck:
+        return verdicts.pop(0)
+
+    plain = DeepProbes.train
+
+    def note(self: DeepProbes, *given: object) -> object:
+        lengths.append((self.steps, self.lr))
+        return plain(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(room, "check", say)
+    monkeypatch.setattr(DeepProbes, "train", note)
+    for script, expected in (
+        ([checked(0.05)], [(20, 0.1)]),
+        ([checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.1)]),
+        ([checked(0.3), checked(0.2), checked(0.15)], [(20, 0.1), (10, 0.1), (10, 0.1)]),
+        ([checked(0.05, 0.05), checked(0.05, 0.0)], [(20, 0.1), (20, 0.025)]),
+        ([checked(0.05, 0.05), checked(0.05, 0.04)], [(20, 0.1), (20, 0.025)]),
+    ):
+        verdicts[:], lengths[:] = script, []
+        outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
+        assert lengths == expected
+        assert verdicts == []
+        assert outcome.history.steps == sum(steps for steps, _ in expected)
+        assert outcome.self_check is not None
+        assert outcome.self_check["attempts"] == len(expected)
+
+
+def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:
+    world = tiny_world(images=2048)
+    plain = forget_labels(world.model, ["top"], world.data, method="head-removal").model
+    request = Request.make(["top"], world.labels)
+    used, held = set_aside(world.data, request, 0)
+    assert held is not None
+    from unlabel.data.batches import batch_of
+    from unlabel.forget.residual import Residuals
+    from unlabel.models.sites import find_sites
+
+    told = Residuals.of(world.model, request, world.data, run, 0.5)
+    sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
+    found = self_check.check(
+        world.model, plain, sites, told, (used, held), request, run, against="weights", floors={}
+    )
+    assert not found.reached
+    row = next(item for item in found.findings if item.site == "features")
+    assert row.after == pytest.approx(row.before, abs=1e-6)
+    assert row.after > 0.8
+    assert "NOT reached" in sentence_of(found.to_json())

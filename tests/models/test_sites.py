@@ -1,0 +1,106 @@
+import pytest
+import torch
+from torch import nn
+
+from unlabel.core.errors import NoLinearHead
+from unlabel.models.build import build, small
+from unlabel.models.sites import find_sites, pooled, positions, reading
+from unlabel.testing import tiny_network, tiny_world
+
+IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def found(model: nn.Module, images: torch.Tensor = IMAGES) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(site.name, site.module, site.size) for site in find_sites(model, 3, images)]
+
+
+def test_a_plain_convolutional_network_is_read_at_the_end_of_every_stage() -> None:
+    assert found(small(3)) == [
+        ("stage1", "0", (32, 32)),
+        ("stage2", "2", (16, 16)),
+        ("stage3", "4", (8, 8)),
+        ("grid2", "2", (16, 16)),
+        ("grid3", "4", (8, 8)),
+        ("grid4", "5", (4, 4)),
+        ("features", "8", ()),
+        ("outputs", "8", ()),
+    ]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_is_read_after_its_layers_and_not_inside_a_block(name: str) -> None:
+    stages = {module for _, module, size in found(build(name, 3)) if size}
+    assert stages == {"layer1", "layer2", "layer3", "layer4"}
+
+
+def test_a_transformer_is_read_between_its_blocks() -> None:
+    from torchvision.models import vision_transformer
+
+    model = vision_transformer.VisionTransformer(
+        image_size=64, patch_size=16, num_layers=8, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=3
+    )
+    modules = [module for name, module, _ in found(model) if name.startswith("stage")]
+    blocks = [f"encoder.layers.encoder_layer_{at}" for at in (1, 3, 5)]
+    assert modules == [*blocks, "encoder"]
+
+
+def test_a_window_transformer_whose_channels_stand_last_is_read_after_its_stages() -> None:
+    from torchvision.models import swin_transformer
+
+    model = swin_transformer.SwinTransformer(
+        [4, 4], 24, [1, 1, 1], [1, 2, 4], [2, 2], num_classes=3, stochastic_depth_prob=0.0
+    )
+    sites = find_sites(model, 3, IMAGES)
+    widths = [site.width for site in sites if site.kind == "stage"]
+    assert widths == [24, 24, 48]  # one block besides; the mean over the last is what the head reads
+
+
+def test_a_network_without_positions_is_read_at_its_features_and_outputs() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 8), nn.ReLU(), nn.Linear(8, 3))
+    assert [name for name, *_ in found(model)] == ["features", "outputs"]
+
+
+def test_without_a_head_there_is_no_site() -> None:
+    with pytest.raises(NoLinearHead):
+        find_sites(nn.Sequential(nn.Flatten(), nn.Linear(12288, 4)), 3, IMAGES)
+
+
+def test_rows_are_means_over_positions_and_quarters() -> None:
+    picture = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4)
+    assert torch.equal(pooled(picture, "stage"), picture.mean((2, 3)))
+    grid = pooled(picture, "grid")
+    assert grid.shape == (2, 4 * (3 + 64))
+    upper_left = picture[:, :, :2, :2].mean((2, 3))
+    assert torch.allclose(grid[:, 0:12:4], upper_left)
+    last = picture.permute(0, 2, 3, 1).contiguous()
+    assert positions(last) == (4, 4)
+    assert torch.equal(pooled(last, "stage"), pooled(picture, "stage"))
+    assert torch.allclose(pooled(last, "grid"), grid)
+    tokens = picture.flatten(2).transpose(1, 2)
+    assert torch.allclose(pooled(tokens, "stage"), picture.mean((2, 3)))
+    assert torch.allclose(pooled(tokens, "grid")[:, :12:4], picture[:, :, 0].mean(2))
+
+
+def test_a_pass_leaves_rows_with_a_gradient_and_no_hook() -> None:
+    model = tiny_network(3, batchnorm=True)
+    images = torch.randn(4, 3, 16, 16)
+    sites = find_sites(model, 3, images)
+    with reading(model, sites) as rows:
+        model(images)
+    assert {site.name: site.width for site in sites if site.kind != "outputs"} == {
+        name: row.shape[1] for name, row in rows.items()
+    }
+    rows["stage1"].sum().backward()
+    assert next(model.parameters()).grad is not None
+    before = dict(rows)
+    model(images)
+    assert rows == before
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_finding_changes_neither_mode_nor_statistics() -> None:
+    model = tiny_world(batchnorm=True).model.train()
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    find_sites(model, 3, torch.randn(4, 3, 16, 16))
+    assert model.training
+    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
