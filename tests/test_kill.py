@@ -27,6 +27,7 @@ from unlabel.audit import command as auditing
 from unlabel.audit.results import plain
 from unlabel.cli import demo_steps as demo
 from unlabel.cli.app import main
+from unlabel.cli.demo_networks import DemoSettings
 from unlabel.core import engine, files, places
 from unlabel.core.errors import MissingFiles, UnlabelError
 from unlabel.core.files import RECORD
@@ -367,14 +368,14 @@ def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypat
         demo, "forget_run", lambda _, *given, **more: forget_run("head-removal", *given, **more)
     )
     run = replace(engine.start(accelerator="cpu"), batch_size=8)
-    source = "faces:train=64,probe=64,test=64,size=16"
+    settings = DemoSettings("faces:train=64,probe=64,test=64,size=16", epochs=0.2, references=1)
 
     def job() -> None:
-        demo.run_demo(Path("demo"), run, source=source, epochs=0.2)
+        demo.run_demo(Path("demo"), run, settings, networks=None)
 
     whole = world.fresh(cache=True)
     assert forked(job, whole) == 0
-    names = ("original", "retrained", "unlearned")
+    names = ("original", "retrained-1", "unlearned")
     expected = {name: file_sha256(whole / "demo" / name / MODEL) for name in names}
     here, number, code = world.fresh(cache=True), 1, None
     while code is None:
@@ -387,7 +388,7 @@ def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypat
     assert (here / "demo" / "report.html").is_file()
     assert {name: file_sha256(here / "demo" / name / MODEL) for name in names} == expected
     # a kill after the run took its place and before its checkpoint was removed: one folder a run, no more
-    assert {Path(path).name for path in litter(here)} <= {".original.training", ".retrained.training"}
+    assert {Path(path).name for path in litter(here)} <= {".original.training", ".retrained-1.training"}
 
 
 def test_kills_at_random_moments_leave_a_run_and_no_litter(world: World, photos: Path) -> None:

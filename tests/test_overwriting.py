@@ -221,7 +221,7 @@ def test_a_page_of_the_paper_replaces_no_foreign_file(name: str, here: Path, com
 
 
 def test_a_demo_replaces_no_foreign_page_and_no_deeper_audit(here: Path, command, monkeypatch) -> None:
-    monkeypatch.setattr(demo, "train_run", computed)
+    monkeypatch.setattr(demo, "copy_network", computed)
     (here / "demo").mkdir()
     (here / "demo" / "report.html").write_text(MINE)
     refused(command("demo"), "demo/report.html exists", "--force")
@@ -325,7 +325,7 @@ PLACES = {
     "reproduce": (["reproduce", "table2"], pages, "carry_out"),
     "report": (["report", "less", "--with-images"], examples, "gallery"),
     "export": (["export", "base", "--to", "state-dict"], exporting, "_state_dict"),
-    "demo": (["demo"], demo, "train_run"),
+    "demo": (["demo"], demo, "copy_network"),
 }
 
 

@@ -9,7 +9,8 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DATA = {".html", ".css", ".json", ".typed", ".js", ".svg"}
+NETWORKS = ("original", "retrained-1", "retrained-2", "retrained-3")
+DATA = {".html", ".css", ".json", ".typed", ".js", ".svg", ".safetensors"}
 SNIPPET = """
 import unlabel
 from unlabel.testing import tiny_world
@@ -52,6 +53,7 @@ def test_the_wheel_is_whole_and_works_outside_the_checkout(tmp_path: Path) -> No
     assert inside == {path.relative_to(source / "src").as_posix() for path in expected}
     assert expected == {*files}
     assert {"unlabel/py.typed", "unlabel/report/templates/page.html", "unlabel/__main__.py"} <= inside
+    assert {f"unlabel/cli/demo_networks/{name}/model.safetensors" for name in NETWORKS} <= inside
     assert {name.split("/")[0] for name in inside} == {"unlabel"}
     assert licences
     _run([*pip, "install", wheel, "--target", target, *offline])

@@ -129,6 +129,16 @@ def test_cost_is_told_in_images_before_seconds(make_audit: Make):
     assert "100 × the time of retraining" in render(unknown)
 
 
+def test_a_training_whose_seconds_are_not_recorded_is_told_in_steps(make_audit: Make):
+    found = make_audit()
+    for reference in found["models"]["references"]:
+        reference["seconds"] = None
+    page = render(found)
+    assert "retraining: 630 steps" in page
+    assert "4.9 × fewer images than retraining" in page
+    assert "no training is recorded" not in page + card(found)
+
+
 def test_no_speed_up_is_claimed_where_no_training_is_recorded(make_audit: Make):
     """What an adopted model's run took is the adoption; a later request's, the forgetting before it."""
     for method in ("adopt", "auto", None):

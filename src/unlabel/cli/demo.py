@@ -1,4 +1,4 @@
-"""``unlabel demo``: train, forget, audit and report, with no data and no arguments."""
+"""``unlabel demo``: forget a label, audit and report, with no data and no arguments."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +9,19 @@ from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place
 def demo(
     *,
     out: Path = Path("demo"),
+    from_scratch: Annotated[bool, NoNegative] = False,
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
-    """Train on drawn faces, forget Male, retrain without it, audit, and write the page. No data needed.
+    """Make a network forget Male, audit it against three retrained ones, and write the page. No data needed.
 
     Args:
-        out: Folder for the four runs and the report.
+        out: Folder for the five runs and the report.
+        from_scratch: Train the original and the three retrained networks here, by --seed and the three seeds
+            after it, instead of copying the ones that come with unlabel.
         force: Replace the runs of an earlier demo.
     """
+    from unlabel.cli.demo_networks import SHIPPED
     from unlabel.cli.demo_steps import run_demo
 
-    print(run_demo(out, place.start(), force=force))
+    print(run_demo(out, place.start(), networks=None if from_scratch else SHIPPED, force=force))

@@ -76,12 +76,9 @@ def cards(audit: Document) -> Iterator[dict[str, Any]]:
     if time.ours is not None:
         what = "retraining" if audit.models.references else "training the original"
         notes = [f"{numbers.count(steps.ours)} optimiser steps"] if steps.ours is not None else []
-        if time.theirs is not None:
-            theirs = numbers.duration(time.theirs)
-            theirs += f", {numbers.count(steps.theirs)} steps" if steps.theirs is not None else ""
-            notes += [f"{what}: {theirs}"]
-        else:
-            notes += [f"{what}: {provenance.UNKNOWN}"]
+        theirs = [numbers.duration(time.theirs)] if time.theirs is not None else []
+        theirs += [f"{numbers.count(steps.theirs)} steps"] if steps.theirs is not None else []
+        notes += [f"{what}: {', '.join(theirs) or provenance.UNKNOWN}"]
         for cost, more, less in (
             (images, "fewer images than", "as many images as"),
             (time, "faster than", "the time of"),
