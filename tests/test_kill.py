@@ -368,7 +368,8 @@ def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypat
         demo, "forget_run", lambda _, *given, **more: forget_run("head-removal", *given, **more)
     )
     run = replace(engine.start(accelerator="cpu"), batch_size=8)
-    settings = DemoSettings("faces:train=64,probe=64,test=64,size=16", epochs=0.2, references=1)
+    source = "faces:train=64,probe=64,test=64,size=16"
+    settings = DemoSettings(source, 0.2, 1, source)
 
     def job() -> None:
         demo.run_demo(Path("demo"), run, settings, networks=None)

@@ -36,7 +36,9 @@ from unlabel.runs.lineage import history
 from unlabel.runs.origin import Plan
 from unlabel.training.run import train_run
 
-TINY = DemoSettings("faces:train=64,probe=64,test=64,size=16", epochs=0.2, references=1)
+TINY = DemoSettings(
+    "faces:train=64,probe=64,test=64,size=16", 0.2, 1, "faces:train=64,probe=64,test=64,size=16"
+)
 NETWORKS = networks_of(DemoSettings())
 
 

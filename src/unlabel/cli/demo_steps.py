@@ -84,8 +84,9 @@ def run_demo(
         [LABEL],
         unlearned,
         run,
+        data=settings.drawings,
         force=again,
-        command=f"unlabel forget auto {original} --labels {LABEL} --out {unlearned}",
+        command=f"unlabel forget auto {original} --labels {LABEL} --out {unlearned} --data {settings.drawings}",
     )
     say(f"4/5  audit: attack all {len(listed) + 1} networks, and measure how far the model forgot")
     named = ",".join(map(str, references))
@@ -94,8 +95,12 @@ def run_demo(
         original,
         references,
         run,
+        data=settings.drawings,
         options=AuditOptions(seed=run.seed, budget=STANDARD.name),
-        command=f"unlabel audit {unlearned} --before {original} --reference {named} --budget {STANDARD.name}",
+        command=(
+            f"unlabel audit {unlearned} --before {original} --reference {named} --budget {STANDARD.name}"
+            f" --data {settings.drawings}"
+        ),
     )
     print("\n".join(lines(result)))
     say("5/5  write the report")

@@ -32,14 +32,16 @@ class DemoSettings:
     """What a demo is of; the networks that come with unlabel are those of the defaults.
 
     Args:
-        source: Drawings to train, forget and audit on.
+        source: Drawings to train on.
         epochs: Passes over the training images, of each network.
         references: Networks to retrain without `LABEL`.
+        drawings: Drawings to forget and audit on: the same to train on, and fewer to attack on.
     """
 
-    source: str = "faces:train=12000,probe=3000,test=4000,size=48"
+    source: str = "faces:train=12000,probe=6000,test=12000"
     epochs: float = 10.0
     references: int = 3
+    drawings: str = "faces:train=12000,probe=2000,test=3000"
 
     @property
     def recipe(self) -> Recipe:
