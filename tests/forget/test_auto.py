@@ -5,7 +5,7 @@ import pytest
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import OptionError
+from unlabel.core.errors import Diverged, OptionError
 from unlabel.core.request import Request
 from unlabel.forget import self_check
 from unlabel.forget.driver import forget_labels
@@ -17,6 +17,7 @@ from unlabel.forget.retained import Retained
 from unlabel.forget.self_check import Finding, SelfCheck, sentence_of, set_aside
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import differing, tiny_world
+from unlabel.testing.passes import count_passes
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +160,34 @@ def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gen
         assert outcome.history.steps == sum(steps for steps, _ in expected)
         assert outcome.self_check is not None
         assert outcome.self_check["attempts"] == len(expected)
+
+
+def test_a_training_that_diverges_is_begun_again_gently(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    plain, rates = DeepProbes.train, []
+
+    def fragile(self: DeepProbes, *given: object) -> object:
+        rates.append(self.lr)
+        if self.lr > 0.05:
+            raise Diverged("the loss became nan at step 1 of 20")
+        return plain(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DeepProbes, "train", fragile)
+    monkeypatch.setattr(room, "FURTHER", 0)
+    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    assert rates == [0.1, 0.025]
+    assert outcome.options["lr"] == 0.025
+    monkeypatch.setattr(room, "GENTLER", 1.0)
+    with pytest.raises(Diverged):
+        forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+
+
+def test_the_bill_counts_the_check_and_every_attempt() -> None:
+    world = tiny_world(images=1024)
+    for against in ("outputs", "features", "weights"):
+        with count_passes(3) as seen:
+            outcome = forget_labels(world.model, ["top"], world.data, method="auto", against=against)
+        looked = 2 * outcome.retained.images if outcome.retained.loss else 0
+        assert outcome.images_processed == seen.forward - looked
 
 
 def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:

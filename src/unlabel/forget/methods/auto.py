@@ -10,7 +10,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from unlabel.core.engine import Run
-from unlabel.core.errors import OptionError
+from unlabel.core.errors import Diverged, OptionError
 from unlabel.core.request import Request
 from unlabel.core.wording import suggest
 from unlabel.data.batches import batch_of
@@ -77,14 +77,19 @@ class Attempt:
     @property
     def done(self) -> bool:
         """Whether nothing is left to be tried: the aim is reached, or nothing can be measured."""
-        return self.checked is None or (self.checked.reached and not self.checked.spent)
+        return self.checked is None or (self.checked.reached and not self.spent)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the retained labels paid too much."""
+        return self.checked is not None and self.checked.spent
 
     @property
     def rank(self) -> tuple[bool, float]:
         """Less is better: without harm first, then by the most that a site tells beyond its aim."""
         assert self.checked is not None, "attempts without a check are not compared"
         loss = self.checked.retained.loss
-        if self.checked.spent and loss is not None:
+        if self.spent and loss is not None:
             return True, loss.value
         return False, max((item.after - item.aim for item in self.checked.findings), default=0.0)
 
@@ -118,7 +123,8 @@ class Case:
             against=self.against,
             floors=floors or {},
         )
-        return Attempt(work, found)
+        read = 2 * (found.fitted_on + found.images + found.retained.images)
+        return Attempt(replace(work, images_scored=work.images_scored + read), found)
 
 
 @dataclass(frozen=True)
@@ -174,28 +180,33 @@ def _weights(case: Case) -> list[Attempt]:
     started = time.perf_counter()
     adversary, read = method.adversary(case.original, case.sites, case.told, case.used, case.run)
     seconds = time.perf_counter() - started
+    attempts: list[Attempt] = []
     now = copy.deepcopy(adversary)
-    first = _trained(case, method, case.original, now, case.run)
-    work = replace(first.work, images_scored=read, seconds={"prepare": seconds, **first.work.seconds})
-    attempts = [replace(first, work=work)]
-    if first.checked is not None and first.checked.spent:
+    try:
+        attempts.append(_trained(case, method, Work(case.original), now, case.run))
+    except Diverged as error:
+        case.run.log.say(f"{error}; trying a quarter of the rate")
+    if not attempts or attempts[0].spent:
         method, now = replace(method, lr=method.lr * GENTLER), copy.deepcopy(adversary)
-        attempts.append(_trained(case, method, case.original, now, case.run))
+        attempts.append(_trained(case, method, Work(case.original), now, case.run))
     method = replace(method, steps=max(method.steps // 2, 1))
     for number in range(FURTHER):
         last = attempts[-1]
-        if last.done or (last.checked is not None and last.checked.spent):
+        if last.done or last.spent:
             break
-        attempts.append(_trained(case, method, last.work.model, now, phase(case.run, f"further/{number}")))
-    return attempts
+        attempts.append(_trained(case, method, last.work, now, phase(case.run, f"further/{number}")))
+    first = attempts[0].work
+    scored, stages = first.images_scored + read, {"prepare": seconds, **first.seconds}
+    return [replace(attempts[0], work=replace(first, images_scored=scored, seconds=stages)), *attempts[1:]]
 
 
-def _trained(case: Case, method: DeepProbes, start: nn.Module, adversary: Adversary, run: Run) -> Attempt:
+def _trained(case: Case, method: DeepProbes, start: Work, adversary: Adversary, run: Run) -> Attempt:
     """One training from a model, which stays as it is; the adversary goes on."""
-    model, started = copy.deepcopy(start), time.perf_counter()
+    model, started = copy.deepcopy(start.model), time.perf_counter()
     history = method.train(model, adversary, case.told, case.request, case.used, run)
     seconds = {"train": time.perf_counter() - started}
-    work = Work(model, history, seconds=seconds, settings=vars(method))
+    steps = start.settings.get("steps", 0) + method.steps  # of all trainings that the model went through
+    work = Work(model, history, seconds=seconds, settings={**vars(method), "steps": steps})
     return case.judged(work, adversary.floors)
 
 
