@@ -241,6 +241,7 @@ def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict
     [
         ("confusion", {"steps": 6}),
         ("deep-probes", {"steps": 7}),
+        ("auto", {"against": "features"}),
         ("fine-tune", {"steps": 6}),
         ("head-removal", {}),
         ("weight-filtering", {"steps": 6, "replace": "noise"}),

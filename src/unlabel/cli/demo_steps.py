@@ -86,7 +86,9 @@ def run_demo(
         run,
         data=settings.drawings,
         force=again,
-        command=f"unlabel forget auto {original} --labels {LABEL} --out {unlearned} --data {settings.drawings}",
+        command=(
+            f"unlabel forget auto {original} --labels {LABEL} --out {unlearned} --data {settings.drawings}"
+        ),
     )
     say(f"4/5  audit: attack all {len(listed) + 1} networks, and measure how far the model forgot")
     named = ",".join(map(str, references))
