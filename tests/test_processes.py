@@ -274,6 +274,15 @@ def test_forgetting_on_two_processes_is_that_on_one(method, options, tmp_path: P
         np.testing.assert_allclose(two[name], value, atol=1e-5)  # as in training
 
 
+def test_a_process_without_a_micro_batch_does_not_stop_the_others(tmp_path: Path) -> None:
+    """A batch of 64 images has two micro-batches, and there are three processes."""
+    for n in (1, 3):
+        engine.launch(place(n), _forget, "deep-probes", {"steps": 6}, str(tmp_path))
+    one, three = (load_file(tmp_path / f"{n}.safetensors") for n in (1, 3))
+    for name, value in one.items():
+        np.testing.assert_allclose(three[name], value, atol=1e-5)
+
+
 def _score(run: Run, method: str, options: dict[str, Any], folder: str) -> None:
     """101 images: the last micro-batch is shorter, and one process has one more."""
     world = tiny_world(batchnorm=True)

@@ -23,7 +23,7 @@ from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.forget.adversary import centred, fit_probe
+from unlabel.forget.adversary import centred, fit_probe, share
 from unlabel.forget.residual import Residuals
 from unlabel.forget.retained import LEAST, Retained, compare
 from unlabel.models.features import BATCH
@@ -170,7 +170,7 @@ def sentence_of(record: Mapping[str, Any]) -> str:
             f" {max(most['after'], 0):.2f} at most ({most['site']}, {most['before']:.2f} before), on {images}"
         )
     worst = max(missed, key=lambda row: row["after"] - row["aim"])
-    places = listing([row["site"] for row in missed], 3)
+    places = listing(list(dict.fromkeys(row["site"] for row in missed)), 3)
     return (
         f"self-check against {record['against']}: NOT reached at {places}; of the residual of"
         f" {worst['label']} the probe at {worst['site']} tells {worst['after']:.2f} where"
@@ -234,13 +234,10 @@ def _shares(
     for site in sites:
         probe = fit_probe(site, rows[0][site.name], where[0][0], run.seed)
         said, (residual, known) = probe(rows[1][site.name]), where[1]
-        r = centred(residual, known)
-        count = known.sum(0).clamp(min=1)
-        variance = (r * r).sum(0) / count
-        unit = torch.where(variance > 0, 1 / variance.clamp(min=1e-12), 0.0)
-        share = (said * r).sum(0) / count * unit
-        influence = torch.where(known, (said - said.mean(0)) * r * unit - share * r * r * unit, 0.0)
-        found[site.name] = share, influence.square().sum(0).sqrt() / count
+        told_share, r = share(said, residual, known), centred(residual, known)
+        influence = r * (said - said.mean(0) - told_share * r)  # 0 where the label is unknown
+        variance = (r * r).sum(0).clamp(min=1e-12)
+        found[site.name] = told_share, influence.square().sum(0).sqrt() / variance
     return found
 
 

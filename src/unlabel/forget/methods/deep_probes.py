@@ -173,9 +173,18 @@ class AgainstProbes:
                 loss = loss + (self.adversary.probes[name](rows[name]) * unit * weight).sum(1)
         return loss
 
+    def nothing(self) -> Seen:
+        """What no image shows: the share of a process that has no micro-batch of a step."""
+        values, retain = self.told.values[:0], len(self.told.retain)
+        widths = {
+            site.name: retain if site.kind == "outputs" else site.width for site in self.adversary.sites
+        }
+        rows = {name: values.new_zeros((0, width)) for name, width in widths.items()}
+        return Seen(rows, values, self.told.known[:0])
+
     def after_step(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """What the step's images showed goes to the adversary; every few steps its probes are fitted anew."""
-        seen = gathered(self.met, self.run)
+        seen = gathered(self.met, self.nothing(), self.run)
         self.met.clear()
         self.adversary.meet(seen)
         self.adversary.keep(seen)
@@ -185,9 +194,9 @@ class AgainstProbes:
         self.weights = self.adversary.weights()
 
 
-def gathered(met: Sequence[Seen], run: Run) -> Seen:
+def gathered(met: Sequence[Seen], nothing: Seen, run: Run) -> Seen:
     """What all processes' micro-batches of one step showed, in the batch's order."""
-    own = joined(met)
+    own = joined([nothing, *met])
     if run.world == 1:
         return own
     wide = torch.cat([*own.rows.values(), own.residual, own.known.to(own.residual.dtype)], 1)
