@@ -10,7 +10,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from unlabel.core.engine import Run
-from unlabel.core.errors import Diverged, OptionError
+from unlabel.core.errors import Diverged, MethodError, OptionError
 from unlabel.core.request import Request
 from unlabel.core.wording import suggest
 from unlabel.data.batches import batch_of
@@ -33,7 +33,6 @@ from unlabel.forget.self_check import (
 )
 from unlabel.models.sites import Site, find_sites
 
-METHOD: Mapping[Against, str] = {"outputs": "leace-head", "features": "erasure", "weights": "deep-probes"}
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
 PASSES = 15.0  # over the images, at most: on few images a training of full length would cost a Retrain
@@ -52,10 +51,11 @@ def auto(*, against: Against = "weights") -> Unlearner:
     ============  ===========================  ===========  =======================  ================
 
     Before it returns, it reads the sites that the protection is about, on training images that the method
-    did not use (`forget.self_check`). If they still tell too much, it goes on: with a stronger erasure, or
-    with up to two more trainings of half the length. If a training harmed the retained labels, it starts
-    again at a quarter of the rate. On few images a training is shorter: 15 passes at most. The best attempt
-    is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
+    did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after
+    leace-head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
+    the retained labels, it starts again at a quarter of the rate. On few images a training is shorter: 15
+    passes at most. The best attempt is returned, and what was seen of it stands in the run as
+    ``self_check``. It is no audit.
 
     Args:
         against: Whom the model is given to: outputs, features or weights.
@@ -147,7 +147,6 @@ class Auto:
             history=joined([work.history for work in works]),
             images_scored=sum(work.images_scored for work in works) + LOOK + len(data),
             seconds=_together([work.seconds for work in works]),
-            method=METHOD[self.against],
             self_check={**record, "attempts": len(attempts)},
         )
 
@@ -159,14 +158,22 @@ def _together(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _outputs(case: Case) -> list[Attempt]:
-    return [case.judged(erase_at_head(case.original, case.request, case.used, case.run))]
+    """The head alone; if its outputs still tell the label or the others pay, the layer before it."""
+    work = erase_at_head(case.original, case.request, case.used, case.run)
+    first = case.judged(replace(work, method="leace-head"))
+    try:
+        return [first] if first.done else [first, *_features(case)]
+    except MethodError as error:
+        case.run.log.say(f"erasure was not possible: {error}")
+        return [first]
 
 
 def _features(case: Case) -> list[Attempt]:
     attempts: list[Attempt] = []
     for strength in STRONGER:
         work = erasure(strength=strength)(case.original, case.request, case.used, case.run)
-        attempts.append(case.judged(replace(work, settings={**work.settings, "strength": strength})))
+        settings = {**work.settings, "strength": strength}
+        attempts.append(case.judged(replace(work, settings=settings, method="erasure")))
         if attempts[-1].done:
             break
     return attempts
@@ -206,7 +213,9 @@ def _trained(case: Case, method: DeepProbes, start: Work, adversary: Adversary, 
     history = method.train(model, adversary, case.told, case.request, case.used, run)
     seconds = {"train": time.perf_counter() - started}
     steps = start.settings.get("steps", 0) + method.steps  # of all trainings that the model went through
-    work = Work(model, history, seconds=seconds, settings={**vars(method), "steps": steps})
+    work = Work(
+        model, history, seconds=seconds, settings={**vars(method), "steps": steps}, method="deep-probes"
+    )
     return case.judged(work, adversary.floors)
 
 
