@@ -51,8 +51,8 @@ def auto(*, against: Against = "weights") -> Unlearner:
     ============  ===========================  ===========  =======================  ================
 
     Before it returns, it reads the sites that the protection is about, on training images that the method
-    did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after
-    leace-head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
+    did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after leace-
+    head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
     the retained labels, it starts again at a quarter of the rate. On few images a training is shorter: 15
     passes at most. The best attempt is returned, and what was seen of it stands in the run as
     ``self_check``. It is no audit.
