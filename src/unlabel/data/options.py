@@ -2,10 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from unlabel.core.progress import SILENT, Log
 
 DEFAULT_IMAGE_SIZE = 64
+
+Size: TypeAlias = int | tuple[int, int]  # pixels: of a square, or (height, width)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a picture of any shape comes to the size that a network reads.
+
+    Args:
+        resize: ``crop`` scales the shorter side and cuts the middle out, ``squash`` scales both sides,
+            ``pad`` scales the longer side and adds black.
+        crop_pct: Of ``crop``, the share of the scaled picture's sides that is cut out, above 0, at most 1.
+        interpolation: How pixels are computed when a picture is scaled.
+    """
+
+    resize: Literal["crop", "squash", "pad"] = "crop"
+    crop_pct: float = 1.0
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
 
 
 @dataclass(frozen=True)
