@@ -9,7 +9,7 @@ import pytest
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.c1_disabled import claim_disabled
-from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES, claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.headline import HEADLINES, headline, untested_claims
@@ -95,12 +95,19 @@ def test_failure_is_corrected_for_the_number_of_attacks(questions, reading, figu
     assert claim.verdict == "INCONCLUSIVE"
 
 
-def test_a_pass_does_not_count_where_removing_the_output_passes_too(questions, reading):
+def test_where_removing_the_output_passes_too_the_pass_says_so(questions, reading):
     claim, _, removed = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.32))
     assert removed.verdict == "PASS"
-    assert claim.verdict == "INCONCLUSIVE"
+    assert claim.verdict == "PASS"
     assert claim.notes["finding"] == "head removal suffices here"
-    assert claim.per_label == {"Male": "INCONCLUSIVE"}
+    assert claim.per_label == {"Male": "PASS"}
+    assert "removing it was enough here" in claim.sentence
+
+
+def test_a_leak_is_a_leak_where_removing_the_output_was_enough(questions, reading):
+    claim, _, removed = equivalent(questions, reading(0.6), [reading(0.3)] * 3, reading(0.32))
+    assert removed.verdict == "PASS"
+    assert (claim.verdict, claim.notes.get("finding")) == ("FAIL", None)
 
 
 def test_a_pass_does_not_count_where_the_decoy_cannot_be_told(questions, reading):
@@ -262,6 +269,7 @@ def test_a_label_without_enough_images_is_not_the_worst(utility):
     assert found.notes["against_retrained"]["worst_label"]["label"] != "Hat"
 
 
+ENOUGH = "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH"
 ALONE = {"c2": "NOT_EVALUATED", "finding": "no reference", "r": 0}
 
 
@@ -298,6 +306,14 @@ def claims(
         ("INCONCLUSIVE, HARMFUL", {"c2": "INCONCLUSIVE", "c5": "FAIL"}),
         ("INCONCLUSIVE, HARMFUL", {"c1": "INCONCLUSIVE", "c5": "FAIL"}),
         ("UNLEARNED", {"c4": "PASS"}),
+        (ENOUGH, {"finding": SUFFICES}),
+        (ENOUGH, {"finding": SUFFICES, "c4": "PASS"}),
+        (ENOUGH, {"finding": SUFFICES, "c4": "INCONCLUSIVE"}),
+        (f"{ENOUGH} (provisional)", {"finding": SUFFICES, "provisional": True, "r": 2}),
+        ("RETRAIN-EQUIVALENT, NOT DURABLE", {"finding": SUFFICES, "c4": "FAIL"}),
+        ("UNLEARNED BUT HARMFUL", {"finding": SUFFICES, "c5": "FAIL"}),
+        ("DISABLED ONLY", {"finding": SUFFICES, "c6": "FAIL"}),
+        ("INCONCLUSIVE", {"finding": SUFFICES, "c5": "INCONCLUSIVE"}),
         ("RETRAIN-EQUIVALENT, DURABILITY OPEN (provisional)", {"c4": "PASS", "provisional": True, "r": 1}),
         ("RETRAIN-EQUIVALENT, DURABILITY OPEN", {"c4": "INCONCLUSIVE"}),
         ("RETRAIN-EQUIVALENT, NOT DURABLE", {"c4": "FAIL"}),
@@ -324,6 +340,7 @@ VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE", "NOT_EVALUATED")
 SAID = {  # what a headline says: these claims PASS, and so many references
     "UNLEARNED": ({"C1", "C2", "C4", "C5"}, 3),
     "UNLEARNED BUT HARMFUL": ({"C1", "C2"}, 1),
+    ENOUGH: ({"C1", "C2", "C5"}, 1),
     "RETRAIN-EQUIVALENT, NOT DURABLE": ({"C1", "C2"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": ({"C1", "C2", "C5"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": ({"C1", "C2", "C5"}, 1),
@@ -341,8 +358,9 @@ def combinations():
             continue  # always judged
         if r == 0 and (c2 != "NOT_EVALUATED" or c4 == "PASS"):
             continue  # needs a reference
-        finding = None if c2 != "NOT_EVALUATED" else "no reference" if r == 0 else "nothing to forget found"
-        yield r, claims(c1, c2, c5, c4, c6, provisional=0 < r < 3, finding=finding)
+        findings = {"PASS": [None, SUFFICES], "NOT_EVALUATED": ["nothing to forget found"]}.get(c2, [None])
+        for finding in findings if r else ["no reference"]:
+            yield r, claims(c1, c2, c5, c4, c6, provisional=0 < r < 3, finding=finding)
 
 
 def test_no_headline_is_better_than_its_claims():

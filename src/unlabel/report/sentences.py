@@ -29,6 +29,11 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, and the"
         " retained labels still work.",
     ),
+    "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH": (
+        "pass",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and the retained labels"
+        " still work. The original, once that output was removed, gave no more away.",
+    ),
     "RETRAIN-EQUIVALENT, NOT DURABLE": (
         "fail",
         "{labels} {is_} as hard to recover as from a model retrained without {it}, but not for good: when the"

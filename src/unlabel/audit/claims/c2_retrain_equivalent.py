@@ -14,6 +14,7 @@ NOTHING = "nothing to forget found"
 NO_REFERENCE = "no reference"
 SUFFICES = "head removal suffices here"
 BLIND = "cannot discriminate"
+DECIDED = ("PASS", "FAIL")  # of the original without its output: only then does a PASS say something
 
 
 def weigh(
@@ -56,8 +57,9 @@ def claim_equivalent(
     names = joined(list(after))
     rule = (
         f"PASS if every attack's excess over the retrained models is below {options.d_reference:g} advantage"
-        f" and {options.d_reference_bits:g} bits, and removing the original's output row alone does not"
-        " achieve that; FAIL if some attack's excess is above, corrected for the number of attacks"
+        f" and {options.d_reference_bits:g} bits, and the same data decide whether removing the original's"
+        " output row alone achieves that; FAIL if some attack's excess is above, corrected for the number of"
+        " attacks"
     )
     if not references:
         sentence = (
@@ -78,7 +80,7 @@ def claim_equivalent(
     judged = weigh(chosen(after), [chosen(other) for other in references], rare, options)
     removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options)
     per_label: dict[str, Verdict] = {
-        name: "INCONCLUSIVE" if verdict == "PASS" and removed.per_label[name] != "FAIL" else verdict
+        name: "INCONCLUSIVE" if verdict == "PASS" and removed.per_label[name] not in DECIDED else verdict
         for name, verdict in judged.per_label.items()
     }
     notes: dict[str, object] = {
@@ -89,9 +91,10 @@ def claim_equivalent(
         "rare": sorted(rare),
     }
     verdict = judged.verdict
-    if verdict == "PASS" and removed.verdict != "FAIL":
-        verdict = "INCONCLUSIVE"
-        notes["finding"] = SUFFICES if removed.verdict == "PASS" else BLIND
+    if verdict == "PASS" and removed.verdict == "PASS":
+        notes["finding"] = SUFFICES
+    elif verdict == "PASS" and removed.verdict not in DECIDED:
+        verdict, notes["finding"] = "INCONCLUSIVE", BLIND
     need: dict[str, Need] = {}
     if "INCONCLUSIVE" in (verdict, *per_label.values()):
         open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
@@ -132,20 +135,19 @@ def _sentence_equivalent(
     attack, of, unit = entry(cell.figure).in_words, cell.label or names, unit_words(cell)
     bound = cell.upper(options)
     if verdict == "PASS":
+        enough = (
+            " The same holds for the original without that output: removing it was enough here, and nothing"
+            " shows that this method forgets."
+        )
         return (
             f"No attack recovers more about {names} from this model than from models retrained without it,"
             f" within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
-            f" {cell.margin:g})."
+            f" {cell.margin:g}).{enough if notes.get('finding') == SUFFICES else ''}"
         )
     if verdict == "FAIL":
         return (
             f"This model leaks more about {of} than models retrained without it: {attack} recovers"
             f" {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
-        )
-    if notes.get("finding") == SUFFICES:
-        return (
-            f"The original without its output for {names} leaks no more than retrained models. So removing"
-            " the output was enough here, and nothing shows that this method forgets."
         )
     if notes.get("finding") == BLIND:
         return (

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
+from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE, SUFFICES
 from unlabel.audit.inputs import AuditInputs, Budget, Context
 from unlabel.audit.results import Claim
 from unlabel.core.wording import joined
@@ -15,6 +15,7 @@ HEADLINES = (
     "NOT UNLEARNED",
     "DISABLED ONLY",
     "UNLEARNED BUT HARMFUL",
+    "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH",
     "UNLEARNED",
     "RETRAIN-EQUIVALENT, NOT DURABLE",
     "RETRAIN-EQUIVALENT, DURABILITY OPEN",
@@ -48,6 +49,7 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
         return any(verdict[name] == "FAIL" for name in names)
 
     no_reference = claims["C2"].notes.get("finding") == NO_REFERENCE
+    enough = claims["C2"].notes.get("finding") == SUFFICES
     equivalent, durable = passed("C1", "C2"), passed("C4") and references >= 3
     recovered = failed("C2", "C6") or (failed("C4") and not passed("C2") and not no_reference)
     rules: tuple[tuple[bool, tuple[str, ...]], ...] = (
@@ -55,6 +57,7 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
         (failed("C1") or (not passed("C1") and failed("C2", "C4", "C6")), ("C1",)),
         (passed("C1") and recovered, ("C1", "C2")),
         (equivalent and failed("C5") and not failed("C4"), ("C1", "C2", "C5")),
+        (equivalent and enough and passed("C5") and not failed("C4"), ("C1", "C2", "C5")),
         (equivalent and durable and passed("C5"), ("C1", "C2", "C4", "C5")),
         (equivalent and failed("C4"), ("C1", "C2", "C4")),
         (equivalent and passed("C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
