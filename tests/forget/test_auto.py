@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged, OptionError
+from unlabel.core.progress import Silent
 from unlabel.core.request import Request
 from unlabel.forget import self_check
 from unlabel.forget.driver import forget_labels
@@ -14,7 +16,7 @@ from unlabel.forget.methods.auto import Attempt, auto
 from unlabel.forget.methods.deep_probes import DeepProbes
 from unlabel.forget.pipeline import Work
 from unlabel.forget.retained import Retained
-from unlabel.forget.self_check import Finding, SelfCheck, sentence_of, set_aside
+from unlabel.forget.self_check import Finding, Look, SelfCheck, sentence_of, set_aside, shares_of, slight
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.passes import count_passes
@@ -207,6 +209,38 @@ def test_the_bill_counts_the_check_and_every_attempt() -> None:
         assert outcome.images_processed == seen.forward - looked
 
 
+class Heard(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_if_the_original_hardly_tells_the_label_the_method_says_so(
+    enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "slight", lambda shares: enough)
+    world, heard = tiny_world(images=1024), Heard()
+    run = engine.start(accelerator="cpu", log=heard)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
+    assert outcome.self_check is not None
+    assert outcome.self_check["removal_may_suffice"] is enough
+    assert any("removing the output (head-removal) may be enough" in line for line in heard.lines) is enough
+
+
+@pytest.mark.parametrize(
+    ("second", "error", "enough"), [(0.04, 0.005, True), (0.04, 0.007, False), (0.06, 0, False)]
+)
+def test_a_share_is_slight_if_its_upper_bound_is_small_for_every_label(
+    second: float, error: float, enough: bool
+) -> None:
+    assert slight({"features": (torch.tensor([0.0, second]), torch.full((2,), error))}) is enough
+
+
 def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:
     world = tiny_world(images=2048)
     plain = forget_labels(world.model, ["top"], world.data, method="head-removal").model
@@ -219,9 +253,10 @@ def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:
 
     told = Residuals.of(world.model, request, world.data, run, 0.5)
     sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
-    found = self_check.check(
-        world.model, plain, sites, told, (used, held), request, run, against="weights", floors={}
-    )
+    look = Look.of("weights", sites, told, used, held, 0)
+    before = shares_of(world.model.eval(), look, run)
+    assert not slight(before)
+    found = self_check.check((world.model, before), plain.eval(), look, request, run, {})
     assert not found.reached
     row = next(item for item in found.findings if item.site == "features")
     assert row.after == pytest.approx(row.before, abs=1e-6)

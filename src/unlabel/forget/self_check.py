@@ -178,60 +178,89 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     )
 
 
-def check(
-    before: nn.Module,
-    after: nn.Module,
-    sites: Sequence[Site],
-    told: Residuals,
-    parts: tuple[Dataset, Dataset],
-    request: Request,
-    run: Run,
-    *,
-    against: Against,
-    floors: Mapping[str, Tensor],
-) -> SelfCheck:
-    """Reads two models at some sites and says what the label's probes tell of each.
+@dataclass(frozen=True)
+class Look:
+    """Where and on what images the original and all attempts are read.
 
     Args:
-        before, after: On the run's device, in eval mode.
-        sites: Where.
-        told: Residuals of all images of both parts.
-        parts: Images that the probes are fitted on, and images that they are read on.
+        against: What the request is protected against.
+        sites: The sites at which it is.
+        told: Residuals of all images.
+        fitted: Images that the probes are fitted on.
+        held: Images that they are read on.
+    """
+
+    against: Against
+    sites: Sequence[Site]
+    told: Residuals
+    fitted: Dataset
+    held: Dataset
+
+    @classmethod
+    def of(
+        cls, against: Against, sites: Sequence[Site], told: Residuals, used: Dataset, held: Dataset, seed: int
+    ) -> "Look":
+        """At the sites that the protection is about, with probes fitted on some of the images used."""
+        chosen = np.sort(np.argsort(uniform(seed, "self-check/fit", used.rows))[:FITTED])
+        return cls(against, protected(sites, against), told, used.take(chosen), held)
+
+
+Shares: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
+"""By site, the share that a probe tells of images left out of its fit, and its standard error, by label."""
+
+
+def check(
+    original: tuple[nn.Module, Shares],
+    after: nn.Module,
+    look: Look,
+    request: Request,
+    run: Run,
+    floors: Mapping[str, Tensor],
+) -> SelfCheck:
+    """Reads a model at the sites of a look, and says what the label's probes tell of it and of the original.
+
+    Args:
+        original: On the run's device, in eval mode, and what was read of it: `shares_of`.
+        after: The result, likewise.
+        look: Where, and on what images.
         request: What was asked.
         run: Where.
-        against: What the request is protected against.
         floors: By site, the share that an untrained network tells; empty for 0.
     """
-    used, held = parts
-    fitted = used.take(np.sort(np.argsort(uniform(run.seed, "self-check/fit", used.rows))[:FITTED]))
-    shares = [_shares(model, sites, told, fitted, held, run) for model in (before, after)]
+    model, before = original
+    found = shares_of(after, look, run)
     findings = []
-    for site in sites:
+    for site in look.sites:
         for at, label in enumerate(request.masked):
             floor = floors.get(site.name)
-            value, error = shares[1][site.name]
+            value, error = found[site.name]
             findings.append(
                 Finding(
                     site.name,
                     label,
-                    float(shares[0][site.name][0][at]),
+                    float(before[site.name][0][at]),
                     float(value[at]),
                     float(error[at]),
                     0.0 if floor is None else float(floor[at]),
                 )
             )
-    retained = compare(before, after, held, request, run)
-    return SelfCheck(against, tuple(findings), retained, len(held), len(fitted))
+    retained = compare(model, after, look.held, request, run)
+    return SelfCheck(look.against, tuple(findings), retained, len(look.held), len(look.fitted))
+
+
+def slight(shares: Shares) -> bool:
+    """Whether no site tells more of any label's residual than is left in any case (one-sided 95 %)."""
+    return all(bool((value + 1.645 * error <= SLIGHT).all()) for value, error in shares.values())
 
 
 @torch.no_grad()
-def _shares(
-    model: nn.Module, sites: Sequence[Site], told: Residuals, fitted: Dataset, held: Dataset, run: Run
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """By site, the share that a probe tells of images left out of its fit, and its standard error."""
-    rows, where = zip(*(_rows(model, sites, told, part, run) for part in (fitted, held)), strict=True)
+def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
+    """What the probes tell of a model, which is on the run's device and in eval mode."""
+    told = look.told
+    parts = (_rows(model, look.sites, told, part, run) for part in (look.fitted, look.held))
+    rows, where = zip(*parts, strict=True)
     found = {}
-    for site in sites:
+    for site in look.sites:
         probe = fit_probe(site, rows[0][site.name], where[0][0], run.seed)
         said, (residual, known) = probe(rows[1][site.name]), where[1]
         told_share, r = share(said, residual, known), centred(residual, known)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged, MethodError, OptionError
 from unlabel.core.request import Request
-from unlabel.core.wording import suggest
+from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.adversary import Adversary
@@ -25,10 +25,13 @@ from unlabel.forget.residual import Residuals
 from unlabel.forget.self_check import (
     SITES,
     Against,
+    Look,
     SelfCheck,
+    Shares,
     check,
-    protected,
     set_aside,
+    shares_of,
+    slight,
     unchecked,
 )
 from unlabel.models.sites import Site, find_sites
@@ -101,29 +104,19 @@ class Case:
     original: nn.Module
     request: Request
     used: Dataset
-    held: Dataset | None
     told: Residuals
     sites: list[Site]
-    against: Against
     run: Run
+    look: Look | None
+    before: Shares
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
-        if self.held is None:
+        if self.look is None:
             return Attempt(work, None)
-        parts = (self.used, self.held)
-        found = check(
-            self.original,
-            work.model.eval(),
-            protected(self.sites, self.against),
-            self.told,
-            parts,
-            self.request,
-            self.run,
-            against=self.against,
-            floors=floors or {},
-        )
-        read = 2 * (found.fitted_on + found.images + found.retained.images)
+        original = self.original, self.before
+        found = check(original, work.model.eval(), self.look, self.request, self.run, floors or {})
+        read = found.fitted_on + found.images + 2 * found.retained.images
         return Attempt(replace(work, images_scored=work.images_scored + read), found)
 
 
@@ -137,17 +130,26 @@ class Auto:
         used, held = set_aside(data, request, run.seed)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
         told = Residuals.of(model, request, data, run, SPARE)
-        case = Case(model, request, used, held, told, sites, self.against, run)
+        look = Look.of(self.against, sites, told, used, held, run.seed) if held else None
+        before = shares_of(model.eval(), look, run) if look else {}
+        enough = look is not None and slight(before)
+        if enough:
+            run.log.say(
+                f"the original tells next to nothing of {listing(request.masked)} beyond what its other"
+                " labels give away: removing the output (head-removal) may be enough"
+            )
+        case = Case(model, request, used, told, sites, run, look, before)
         attempts = _ATTEMPTS[self.against](case)
         best = attempts[0] if len(attempts) == 1 else min(attempts, key=lambda attempt: attempt.rank)
         works = [attempt.work for attempt in attempts]
+        read = len(look.fitted) + len(look.held) if look else 0
         record = unchecked(self.against) if best.checked is None else best.checked.to_json()
         return replace(
             best.work,
             history=joined([work.history for work in works]),
-            images_scored=sum(work.images_scored for work in works) + LOOK + len(data),
+            images_scored=sum(work.images_scored for work in works) + LOOK + len(data) + read,
             seconds=_together([work.seconds for work in works]),
-            self_check={**record, "attempts": len(attempts)},
+            self_check={**record, "attempts": len(attempts), "removal_may_suffice": enough},
         )
 
 
