@@ -219,10 +219,10 @@ def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypa
     audit = audit_run(tmp_path / "less", tmp_path / "base", [tmp_path / "retrained"], where, options=options)
     content = audit.to_json()
     assert audit_faults(content) == []
-    assert {row.layer for row in audit.metrics} == {None, "penultimate", "stage1", "stage2", "stage3"}
+    assert {row.layer for row in audit.metrics} == {None, "penultimate", "stage2", "stage3", "stage4"}
     assert len([row for row in audit.metrics if row.id == "tune.auc@8"]) == 3
     text = "\n".join(lines(audit))
-    assert "stage3, linear probe" in text
+    assert "stage4, linear probe" in text
     again = measure_again(tmp_path / "less", content, f"folder:{photos}")
     assert again["outside"] == []
     assert {"tune.auc@8", "probe.adv.lin at stage1"} <= set(again["not_repeated"])

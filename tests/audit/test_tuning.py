@@ -111,6 +111,21 @@ def test_a_network_that_holds_no_pictures_has_no_stages(world, run):
     assert stage_means(flat, world.source.test, run) == {}
 
 
+def test_a_transformer_is_read_between_its_blocks(world, run):
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    model = VisionTransformer(SIZE, SIZE // 4, 4, 2, 16, 32, num_classes=3).eval()
+    means = stage_means(model, world.source.test, run)
+    assert {name: table.shape[1] for name, table in means.items()} == {f"stage{at}": 16 for at in range(1, 5)}
+    blocks = list(model.encoder.layers)
+    seen = []
+    handle = blocks[1].register_forward_hook(lambda module, inputs, out: seen.append(out.mean(1)))
+    outputs(model, world.source.test, run)
+    handle.remove()
+    assert means["stage2"] == pytest.approx(torch.cat(seen).numpy(), abs=1e-6)
+
+
 def test_a_new_head_is_the_probe_of_its_images_and_everything_can_move(world, run):
     model = build("small", 3).eval()
     insert_eraser(model, 3, Erase(torch.eye(128)[:, :5], torch.eye(128)[:5], torch.zeros(5)))

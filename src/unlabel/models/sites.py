@@ -91,14 +91,11 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
     name, head = find_head(model, outputs)
     ends, features = _ends(model, head, images)
     chosen = _stages(model, ends)[-STAGES:]
-    sites = []
-    for number, end in enumerate(chosen, 1):
-        mean = pooled(end.output, "stage")
-        same = mean.shape == features.shape and torch.allclose(
-            mean, features, rtol=0, atol=CLOSE * float(features.abs().max())
-        )
-        if not same:
-            sites.append(Site(f"stage{number}", "stage", end.module, end.size, mean.shape[1]))
+    sites = [
+        site
+        for site, end in zip(_means_of(chosen), chosen, strict=True)
+        if not _same(pooled(end.output, "stage"), features)
+    ]
     for number, end in enumerate(chosen, 1):
         if number > len(chosen) - GRIDS and min(end.size) >= 2:
             width = pooled(end.output, "grid").shape[1]
@@ -108,8 +105,41 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
     return sites
 
 
-def _ends(model: nn.Module, head: nn.Module, images: Tensor) -> tuple[list[_End], Tensor]:
-    """Every module's last output that has positions, in the order in which they end; the head's input."""
+@torch.no_grad()
+def find_stages(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 height width"]) -> list[Site]:
+    """The ends of the last `STAGES` stages, also one that the head reads; otherwise as in `find_sites`.
+
+    If the network computes on, at one position, from the last stage's mean, that is a stage as well.
+
+    Example:
+        >>> from unlabel.models.build import small
+        >>> [site.size for site in find_stages(small(3), 3, torch.randn(2, 3, 64, 64))]
+        [(32, 32), (16, 16), (8, 8), (4, 4)]
+    """
+    _, head = find_head(model, outputs)
+    ends, _ = _ends(model, head, images, least=1)
+    chosen = _stages(model, [end for end in ends if max(end.size) > 1])[-STAGES:]
+    for end in ends[-1:] if chosen else []:
+        if max(end.size) == 1 and not _same(pooled(chosen[-1].output, "stage"), pooled(end.output, "stage")):
+            chosen = [*chosen, end]
+    return _means_of(chosen)
+
+
+def _means_of(ends: Sequence[_End]) -> list[Site]:
+    return [
+        Site(f"stage{number}", "stage", end.module, end.size, pooled(end.output, "stage").shape[1])
+        for number, end in enumerate(ends, 1)
+    ]
+
+
+def _same(mean: Tensor, features: Tensor) -> bool:
+    """Whether a stage's mean is what the head reads."""
+    atol = CLOSE * float(features.abs().max())
+    return mean.shape == features.shape and torch.allclose(mean, features, rtol=0, atol=atol)
+
+
+def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> tuple[list[_End], Tensor]:
+    """Every module's last output that has so many positions, in the order of their ends; the head's input."""
     found: dict[str, _End] = {}
 
     def keep(name: str) -> Any:
@@ -117,7 +147,7 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor) -> tuple[list[_End]
             output = _tensor(output)
             if output is not None and output.is_floating_point() and len(output) == len(images):
                 size = positions(output)
-                if size and max(size) > 1:
+                if size and max(size) >= least:
                     found.pop(name, None)
                     found[name] = _End(name, size, output)
 

@@ -1,23 +1,22 @@
 """What a network knows before its last features: the mean over positions at the end of each earlier stage.
 
-A stage is what is computed at one size of picture; its end is the last output of that size. A stage whose
-mean is what the head reads is no earlier one::
+A stage is what is computed at one size of picture or of sequence; `models.sites` finds its end. A network
+that keeps one size throughout is read between its blocks. A stage whose mean is what the head reads is no
+earlier one::
 
     small      32 x 32, 16 x 16, 8 x 8  (4 x 4 is what the head reads)
     resnet18   layer1, layer2, layer3
 
-A network that holds no pictures inside, such as a transformer, has none.
+A network that holds no positions inside has none.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from unlabel.audit.inputs import Subject
 from unlabel.audit.setup import Sets
@@ -28,9 +27,11 @@ from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH, PENULTIMATE, Outputs
+from unlabel.models.sites import find_stages, reading
 from unlabel.runs.folder import Loaded, key_of
 
 MOST = 3
+LOOK = 2  # images by which the stages are found
 CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by rounding
 
 Tables = dict[str, NDArray[np.float32]]  # stage -> (image, channel)
@@ -47,7 +48,7 @@ def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read
         stage: Name in the progress display.
 
     Returns:
-        ``stage1``, ``stage2`` ... in the order of use, float32 (image, channel); empty without pictures.
+        ``stage1``, ``stage2`` ... in the order of use, float32 (image, channel); empty without positions.
 
     Example:
         >>> from unlabel.testing.worlds import tiny_world
@@ -56,28 +57,18 @@ def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read
         >>> {name: table.shape for name, table in means.items()}
         {'stage1': (16, 8)}
     """
-    last: dict[tuple[int, int], Tensor] = {}
-
-    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            size = (output.shape[2], output.shape[3])
-            last.pop(size, None)  # so that sizes stand in the order of their last use
-            last[size] = output.float().mean((2, 3))
-
+    look = batch_of(data, np.arange(min(LOOK, len(data))), run.device).image
+    sites = find_stages(model, len(data.labels), look)
     found: list[list[NDArray[np.float32]]] = []
-    with ExitStack() as hooks, run.log.track(stage, len(data), "images") as advance:
-        for module in model.modules():
-            if next(module.children(), None) is None:
-                hooks.callback(module.register_forward_hook(keep).remove)
+    with run.log.track(stage, len(data), "images") as advance:
         for start in range(0, len(data), BATCH):
             batch = batch_of(data, np.arange(start, min(start + BATCH, len(data))), run.device)
-            last.clear()
-            with run.fabric.autocast():
+            with reading(model, sites) as rows, run.fabric.autocast():
                 model(batch.image)
-            found.append([table.cpu().numpy() for table in last.values()])
+            found.append([rows[site.name].cpu().numpy() for site in sites])
             advance(len(batch.rows))
     columns = zip(*found, strict=True)
-    return {f"stage{at}": np.concatenate(parts) for at, parts in enumerate(columns, 1)}
+    return {site.name: np.concatenate(parts) for site, parts in zip(sites, columns, strict=True)}
 
 
 def with_early_layers(
@@ -126,7 +117,7 @@ def _means(item: Loaded, part: Dataset, sets: Sets, where: Run) -> Tables:
         lambda tables: all(len(table) == len(data) for table in tables.values()),
         data,
         where,
-        key_of(item, sets.digest, "stages"),
+        key_of(item, sets.digest, "stages-of-sites"),
     )
     for name, table in tables.items():
         if not np.isfinite(table).all():
