@@ -225,4 +225,4 @@ def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypa
     assert "stage4, linear probe" in text
     again = measure_again(tmp_path / "less", content, f"folder:{photos}")
     assert again["outside"] == []
-    assert {"tune.auc@8", "probe.adv.lin at stage1"} <= set(again["not_repeated"])
+    assert {"tune.auc@8", "probe.adv.lin at stage2"} <= set(again["not_repeated"])
