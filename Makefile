@@ -2,6 +2,7 @@
 # make test   all set-up, then the tests: about 7 minutes on 2 quiet cores
 # make test-quick   the same with some files of every room: about 80 seconds, for while you write
 # make check  format, lint, types, import layers, docs
+# make bench  how fast the program is here, as ratios: about 20 minutes on 2 quiet cores
 # make docs   the manual, as pages in site/
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
@@ -25,7 +26,7 @@ QUICK := $(addprefix tests/, \
 	testing/test_cheats.py training/test_fit.py \
 	test_docs.py)
 
-.PHONY: demo test test-quick check docs format clean
+.PHONY: demo test test-quick check bench docs format clean
 
 demo: .venv/run.stamp
 	$(BIN)/unlabel demo --out demo
@@ -35,6 +36,9 @@ test: .venv/dev.stamp
 
 test-quick: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow' $(QUICK)
+
+bench: .venv/run.stamp
+	$(BIN)/unlabel bench --out bench.json --force
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .

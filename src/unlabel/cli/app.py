@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
+from unlabel.cli.bench import bench
 from unlabel.cli.compare import compare
 from unlabel.cli.demo import demo
 from unlabel.cli.export import export
@@ -35,7 +36,7 @@ from unlabel.core.files import advice, visible
 
 COMMANDS = (
     *(train, adopt, show, inspect, methods, predict, demo),
-    *(audit, compare, report, sign, verify, keygen, export, reproduce),
+    *(audit, compare, report, sign, verify, keygen, export, reproduce, bench),
 )
 
 

@@ -1,0 +1,10 @@
+"""How fast the program is, as ratios in one run on one machine: `unlabel bench`.
+
+::
+
+    pairs.py       two things timed by turns, and their ratio with its spread
+    loop.py        training against a bare PyTorch loop; two processes against one
+    pictures.py    reading photos against torchvision's ImageFolder and DataLoader
+    forgetting.py  every method against retraining; the default at several sizes; audits against one pass
+    command.py     the lines of one scale, the table, the JSON
+"""

@@ -1,0 +1,47 @@
+"""``unlabel bench``: how fast the program is here, as ratios measured in one run."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, names
+
+
+def bench(
+    *,
+    scale: str = "default",
+    parts: str | None = None,
+    methods: str | None = None,
+    out: Path | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    force: Annotated[bool, NoNegative] = False,
+    place: Place = DEFAULT_PLACE,
+) -> None:
+    """Measure speed on this machine: training, input, forgetting, audits, each against something known.
+
+    A ratio above 1 says that ours is faster. Figures of two runs are not comparable: use one.
+
+    Args:
+        scale: tiny, default (about 20 minutes on two cores), or full (hours, with a GPU).
+        parts: Some of start, loop, input, processes, methods, sizes, audit, comma-separated. All by default.
+        methods: Methods to time, comma-separated. All by default.
+        out: File to write the figures to, as JSON.
+        json_: Print the figures as JSON.
+        force: Replace an existing file.
+    """
+    from unlabel.bench.command import PARTS, table
+    from unlabel.bench.command import bench as measure
+    from unlabel.core.files import write_json
+    from unlabel.core.places import check_file
+
+    if out is not None:
+        check_file(out, force=force)
+    chosen = names(parts) or PARTS
+    found = measure(place.start(), scale=scale, parts=chosen, methods=names(methods))
+    print(json.dumps(found, ensure_ascii=False) if json_ else table(found))
+    if out is not None:
+        write_json(out, found)
+        if not json_:
+            print(out)
