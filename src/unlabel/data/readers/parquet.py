@@ -344,3 +344,18 @@ def _decode(contents: Sequence[bytes], size: int) -> Part:
         except Unreadable as error:
             bad[position] = str(error)
     return pixels[: len(contents) - len(bad)], [sha256(data).digest() for data in contents], bad
+
+
+def encoded_images(spec: str) -> Iterator[bytes]:
+    """The encoded images of a source, in the order of the rows; none where the files hold paths.
+
+    Args:
+        spec: What stands after ``parquet:``.
+
+    Raises:
+        DataError: A file is malformed.
+    """
+    shards = shards_of(read_location("parquet", spec).path)
+    column = _image_column(shards[0].path)
+    if column is not None:
+        yield from image_bytes(shards, column)

@@ -60,7 +60,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Part:
-    """A table that holds some rows: its file, what stands before its images' names, and its split if known."""
+    """A table with some rows: its file, what stands before its images' names, and its split if known."""
 
     path: Path
     prefix: str = ""
