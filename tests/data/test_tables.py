@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from unlabel.core.errors import UnlabelError
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, OptionError, UnlabelError
 from unlabel.data import load
 from unlabel.data.dataset import Source
+from unlabel.data.readers.location import read_location
+from unlabel.data.readers.meaning import meaning_of
+from unlabel.data.readers.sheet import Images, Part, read_sheet
 
 DOCS = Path(__file__).parents[2] / "docs" / "tables.md"
 N = 36
@@ -98,7 +101,10 @@ def names_of(n: int) -> list[str]:
 
 def absolute(root: Path) -> None:
     photos(root / "disk", IDS)
-    (root / "labels.csv").write_text(csv("path,Male,Hat", ids=[str(root / "disk" / name) for name in IDS]))
+    (root / "lists").mkdir()
+    (root / "lists" / "labels.csv").write_text(
+        csv("path,Male,Hat", ids=[str(root / "disk" / name) for name in IDS])
+    )
 
 
 def one_table(root: Path) -> None:
@@ -214,10 +220,10 @@ SHAPES = (
     ),
     Shape(
         "absolute paths",
-        "table:PATH/labels.csv?root=PATH/disk",
+        "table:PATH/lists/labels.csv?root=PATH/disk",
         absolute,
         FLAG,
-        refused=r"path '/.*' is not a plain path inside|MIXED",
+        refused=r"path '/.*' is not a plain path inside .*/lists; .*\?root=FOLDER",
     ),
     Shape(
         "another name for the column of files",
@@ -320,3 +326,245 @@ def test_the_manual_lists_these_shapes_and_no_other() -> None:
     for shape, flag in flags.items():
         assert f"| `{shape.source}`{flag} |" in DOCS.read_text("utf-8")
     assert len(SHAPES) >= 15
+
+
+# -- what is refused
+
+
+def text(root: Path, content: str, file: str = "labels.csv") -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / file).write_text(content, "utf-8")
+    return root / file
+
+
+def meaning(root: Path, content: str, labels: Sequence[str] | None = None, absent: str | None = None) -> Any:
+    file = text(root, content)
+    return meaning_of(read_sheet([Part(file)], Images(root, "images/")), labels, absent)
+
+
+@pytest.mark.parametrize(
+    ("rows", "absent", "expected"),
+    [
+        (("-1,-1", "1,1"), None, [[0, 0], [1, 1]]),
+        (("-1,-1", "1,-1"), None, [[0, 0], [1, 0]]),
+        (("-1,", "1,1"), None, [[0, -1], [1, 1]]),
+        (("-1,0", "0,1", "1,1"), None, [[-1, 0], [0, 1], [1, 1]]),
+        (("-1,0", "-1,1"), None, [[-1, 0], [-1, 1]]),
+        (("-1,0", "1,1"), "-1", [[0, 0], [1, 1]]),
+        (("-1,0", "1,1"), "0", [[-1, 0], [1, 1]]),
+        (("-1,0", "0,1", "1,1"), "-1", [[0, -1], [-1, 1], [1, 1]]),
+        (('"1,0","0,0"', '"-1,0","1,0"'), "0", [[1, 0], [-1, 1]]),
+        (("YES, true", "no,FALSE", ",true"), None, [[1, 1], [0, 0], [-1, 1]]),
+    ],
+)
+def test_minus_one_is_absent_or_unknown_as_the_table_says(
+    rows: Sequence[str], absent: str | None, expected: list[list[int]], tmp_path: Path
+) -> None:
+    table = "image_id,Male,Hat\n" + "".join(f"{n}.png,{row}\n" for n, row in enumerate(rows))
+    assert meaning(tmp_path, table, absent=absent).target.tolist() == expected
+
+
+@pytest.mark.parametrize("rows", [("-1,0", "0,1"), ("-1,1", "1,0"), ("0,-1", "-1,0")])
+def test_marks_that_can_be_read_in_two_ways_are_refused(rows: Sequence[str], tmp_path: Path) -> None:
+    table = "image_id,Male,Hat\n" + "".join(f"{n}.png,{row}\n" for n, row in enumerate(rows))
+    with pytest.raises(DataError, match=r"-1 may mean absent or unknown; add \?absent=-1"):
+        meaning(tmp_path, table)
+
+
+def test_a_column_that_is_not_read_cannot_settle_the_others(tmp_path: Path) -> None:
+    table = "image_id,Male,mood\n1.png,-1,0\n2.png,1,-1\n3.png,1,1\n"
+    with pytest.raises(DataError, match="column 'Male' has -1 and column 'mood' has 0"):
+        meaning(tmp_path, table, ["Male"])
+    assert meaning(tmp_path, table, ["Male"], "-1").target.tolist() == [[0], [1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("image_id,Male\n1.png,maybe\n", "line 2, column 'Male': found 'maybe'; expected 1 (present)"),
+        ("image_id,Male\n1.png,yes\n2.png,1\n", "line 3, column 'Male': found '1'"),
+        ("image_id,Male\n1.png,true\n2.png,no\n", "line 3, column 'Male': found 'no'"),
+        ("file_name,path,Male\n1.png,1.png,1\n", "2 columns that may hold file names: 'file_name', 'path'"),
+        ("image_id,tags\n1.png,A;B\n2.png,B;A\n3.png,A\n", "line 2, column 'tags': found 'A;B'; part the"),
+        ("image_id,A,tags\n1.png,1,A|B\n2.png,0,B\n", "the label 'A' as a column and as a name"),
+        ("image_id,Male,split\n1.png,1,train\n2.png,0,later\n", "column 'split': found 'later'"),
+        ("image_id,Male,split\n1.png,1,train\n2.png,0,\n", "1 of 2 images have no split in"),
+        ('{"file_name": "1.png", "Male": 1}\n{"file_name": "2.png", "Hat": 1}\n', "the key 'Hat'"),
+        ('{"file_name": "1.png", "Male": NaN}\n', "line 1: a number is NaN; expected one JSON object"),
+        ('{"file_name": "1.png", "tags": [1, 2]}\n', "line 1: a list holds '1'; expected names of"),
+        ("[1]\n", "line 1 is no JSON object"),
+        ("", "is empty"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_is_named(table: str, said: str, tmp_path: Path) -> None:
+    file = text(tmp_path, table, "labels.jsonl" if table.startswith(("{", "[")) else "labels.csv")
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        meaning_of(read_sheet([Part(file)], Images(tmp_path, "")))
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("", "without a path"),
+        ("/x?absent=2", "expected absent=0"),
+        ("/x?rot=/", "no option 'rot'. Close: root"),
+        ("/x?absent=0,absent=0", "given twice"),
+        ("/x?names=", "names of table has no value"),
+        ("/x?root=/nowhere/at/all", "is no folder"),
+    ],
+)
+def test_options_of_a_source_that_are_wrong(spec: str, said: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(said)):
+        read_location("table", spec)
+
+
+def test_a_path_with_a_question_mark_is_taken_whole(tmp_path: Path) -> None:
+    (tmp_path / "what?absent=0").mkdir()
+    assert read_location("folder", f"{tmp_path}/what?absent=0").absent is None
+    where = read_location("table", f"{tmp_path}/a?b.csv?root={tmp_path},names=the, photo")
+    assert (where.path.name, where.root, where.names) == ("a?b.csv", tmp_path, "the, photo")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "DISK/../secret.png", "/etc/passwd", "a\\..\\..\\secret.png"]
+)
+def test_a_file_outside_the_root_is_never_read(name: str, tmp_path: Path, cache: Path) -> None:
+    photos(tmp_path / "disk", IDS)
+    picture(0).save(tmp_path / "secret.png")
+    ids = [name.replace("DISK", str(tmp_path / "disk")), *IDS[1:]]
+    file = text(tmp_path, csv("path,Male,Hat", ids=ids))
+    with pytest.raises(DataError, match=r"not a plain path inside|have no file in"):
+        load(f"table:{file}?root={tmp_path}/disk", image_size=16)
+
+
+def test_a_link_out_of_the_root_is_refused(tmp_path: Path, cache: Path) -> None:
+    photos(tmp_path / "disk", IDS)
+    photos(tmp_path / "private", ["a.png"])
+    (tmp_path / "disk" / "out").symlink_to(tmp_path / "private")
+    (tmp_path / "disk" / "b.png").symlink_to(tmp_path / "private" / "a.png")
+    for name in ("out/a.png", "b.png"):
+        file = text(tmp_path, csv("path,Male,Hat", ids=[name, *IDS[1:]]))
+        with pytest.raises(DataError, match=r"lead(s)? out of"):
+            load(f"table:{file}?root={tmp_path}/disk", image_size=16)
+
+
+def test_two_rows_of_one_file_are_refused(tmp_path: Path, cache: Path) -> None:
+    photos(tmp_path, IDS)
+    file = text(tmp_path, csv(ids=["01", *IDS[1:]]))
+    with pytest.raises(DataError, match=r"two rows of labels.csv mean the file '01.png': '01' and '01.png'"):
+        load(f"table:{file}", image_size=16)
+
+
+def test_windows_paths_are_read(tmp_path: Path, cache: Path) -> None:
+    photos(tmp_path, DEEP)
+    file = text(tmp_path, csv(ids=[name.replace("/", "\\") for name in DEEP]))
+    source = load(f"table:{file}", image_size=16)
+    assert sorted(name for part in (source.train, source.probe, source.test) for name in part.ids) == sorted(
+        DEEP
+    )
+
+
+def test_a_split_in_both_tables_is_refused(tmp_path: Path, cache: Path) -> None:
+    one_table(tmp_path)
+    text(tmp_path, lines(["image_id", "split"], zip(IDS, SPLITS, strict=True)), "meta.csv")
+    with pytest.raises(DataError, match="both have a column 'split'; keep one of them"):
+        load(f"folder:{tmp_path}", image_size=16)
+
+
+def test_labels_of_both_kinds_may_be_chosen(tmp_path: Path) -> None:
+    table = "image,Male,tags,age\n1.png,1,A|B,7\n2.png,0,B,8\n3.png,0,,9\n"
+    assert meaning(tmp_path, table, ["B", "Male"]).target.tolist() == [[1, 1], [1, 0], [0, 0]]
+    with pytest.raises(LabelMismatch, match="no label column 'C' among its 4"):
+        meaning(tmp_path, table, ["C"])
+
+
+def test_the_facts_say_how_a_table_is_spelt(tmp_path: Path, cache: Path) -> None:
+    beside(csv("Filename,Male,Hat", ("-1", "1"), separator=";"))(tmp_path)
+    assert load(f"folder:{tmp_path}", image_size=16).facts["table"] == {
+        "file": "attributes.csv",
+        "separator": ";",
+        "names": "Filename",
+        "absent": "-1",
+        "columns_of_names": [],
+        "ignored_columns": [],
+    }
+
+
+def test_a_table_in_place_of_a_source_is_pointed_to_its_reader(tmp_path: Path) -> None:
+    file = text(tmp_path, csv())
+    with pytest.raises(OptionError, match=re.escape(f"write table:{file}")):
+        load(str(file))
+    with pytest.raises(MissingFiles, match=re.escape(f"write table:{file}")):
+        load(f"folder:{tmp_path}")
+    with pytest.raises(MissingFiles, match=re.escape(f"is a table; write table:{file}")):
+        load(f"folder:{file}")
+
+
+# -- parquet
+
+
+def test_a_bad_image_in_a_parquet_file_is_named_and_left_out(tmp_path: Path, cache: Path) -> None:
+    images = inside(range(N))
+    images[3], images[20] = {"bytes": b"hello", "path": None}, {"bytes": None, "path": "x"}
+    parquet(tmp_path / "a.parquet", {"image": images, "Male": MALE})
+    source = f"parquet:{tmp_path}/a.parquet"
+    said = r"2 of 36 images cannot be read \('a/00000003': not an image, 'a/00000020': empty file\)"
+    with pytest.raises(DataError, match=said):
+        load(source, image_size=16)
+    assert load(source, image_size=16, skip_bad=True).facts["images"] == 34
+
+
+def test_damaged_parquet_files_are_refused_in_a_line(tmp_path: Path, cache: Path) -> None:
+    one_file(tmp_path)
+    whole = (tmp_path / "faces.parquet").read_bytes()
+    chance = np.random.default_rng(0)
+    faults = []
+    for at in chance.integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(chance.integers(8))
+        (tmp_path / "faces.parquet").write_bytes(damaged)
+        try:
+            load(f"parquet:{tmp_path}/faces.parquet", image_size=16)
+        except UnlabelError as error:
+            faults.append(str(error))
+    assert len(faults) > 5
+    assert [fault for fault in faults if "\n" in fault] == []
+    for content in (b"", b"PAR1", whole[: len(whole) // 2]):
+        (tmp_path / "faces.parquet").write_bytes(content)
+        with pytest.raises(DataError, match="damaged or no parquet file"):
+            load(f"parquet:{tmp_path}/faces.parquet", image_size=16)
+
+
+def test_more_rows_than_can_be_are_refused(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_file(tmp_path)
+    monkeypatch.setattr("unlabel.data.readers.parquet.MOST_ROWS", 35)
+    with pytest.raises(DataError, match="says that it has 36 rows; expected at most 35"):
+        load(f"parquet:{tmp_path}/faces.parquet")
+    monkeypatch.setattr("unlabel.data.readers.parquet.MOST_ROWS", 36)
+    monkeypatch.setattr("unlabel.data.readers.parquet.MOST_GROUP_BYTES", 100)
+    with pytest.raises(DataError, match="the images of a row group have"):
+        load(f"parquet:{tmp_path}/faces.parquet", image_size=16)
+
+
+def test_without_pyarrow_the_install_command_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_file(tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(OptionError, match=r"pyarrow, which is not installed: pip install .*\[parquet\]'"):
+        load(f"parquet:{tmp_path}/faces.parquet")
+
+
+def test_class_numbers_without_names_are_refused(tmp_path: Path, cache: Path) -> None:
+    parquet(tmp_path / "a.parquet", {"image": inside(range(N)), "labels": [[n % 3] for n in range(N)]})
+    with pytest.raises(DataError, match="holds class numbers, but the file's metadata names no classes"):
+        load(f"parquet:{tmp_path}/a.parquet")
+
+
+def test_shards_of_which_some_have_no_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train-0.parquet", "more.parquet"):
+        parquet(tmp_path / name, {"image": inside(range(2)), "Male": [0, 1]})
+    with pytest.raises(DataError, match=r"1 of 2 files in .* have no split in their names \(more.parquet\)"):
+        load(f"parquet:{tmp_path}")

@@ -721,6 +721,32 @@ def test_labels_in_the_wrong_order_are_refused_or_named(module, refused, adopt, 
     assert record_of(files / "run")["auc"]["inverted"] == ["middle"]
 
 
+def test_two_swapped_labels_are_named() -> None:
+    data = tiny_world().source.test
+    noise = np.random.default_rng(0).normal(size=data.target.shape)
+    scores = noise + 9 * data.target
+    assert measure(scores, data)["swapped"] == []
+    assert measure(noise, data)["swapped"] == []
+    crossed = measure(scores[:, [2, 1, 0]], data)
+    assert crossed["swapped"] == [["top", "bottom"]]
+    scores = noise.copy()
+    scores[:, 1] += 9 * data.target[:, 2]  # of one direction alone
+    assert measure(scores, data)["swapped"] == []
+
+
+def test_swapped_lines_of_the_labels_are_named_at_adoption(module, refused, adopt, files) -> None:
+    name = f"{module()}:make"
+    (files / "labels.txt").write_text("middle\ntop\nbottom\n")
+    says = "'middle' and 'top': probably swapped, as each output predicts the other's column better"
+    ran = adopt(name)
+    if ran.code:
+        assert says in ran.err
+    else:
+        assert f"warning: {says}" in ran.out
+        assert record_of(files / "run")["auc"]["swapped"] == [["middle", "top"]]
+    assert "swap the two lines in the file of --labels" in ran.err + ran.out
+
+
 def test_a_refusal_leaves_a_run_that_was_to_be_replaced(module, adopt, files) -> None:
     name = f"{module()}:make"
     assert adopt(name).code == 0

@@ -158,13 +158,11 @@ def _opened(path: Path) -> Iterator[Any]:
                     f"{path} says that it has {file.metadata.num_rows:,} rows; expected at most {MOST_ROWS:,}"
                 )
             yield file
-    except arrow.ArrowException as error:
-        fault = " ".join(str(error).split())[:160]
+    except ReadError:
+        raise
+    except (arrow.ArrowException, OSError) as error:  # pyarrow tells damage by either
+        fault = " ".join(reason(error).split())[:160]
         raise DataError(f"{path} is damaged or no parquet file: {fault}; write it again") from error
-    except OSError as error:
-        if isinstance(error, ReadError):
-            raise
-        raise ReadError.at(path, reason(error)[:160]) from error
 
 
 def _install() -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset, Source
-from unlabel.data.survey.duplicates import duplicates
+from unlabel.data.survey.duplicates import count_duplicates
 from unlabel.data.survey.sizes import original_sizes
 
 MOST_LABELS = 100
@@ -53,7 +53,7 @@ def survey(source: Source, log: Log = SILENT) -> dict[str, Any]:
         "prevalence": _prevalence(parts, source.labels),
         "correlations": _correlations(parts, source.labels),
         "sizes": original_sizes(source, log),
-        "duplicates": duplicates(parts, log),
+        "duplicates": count_duplicates(parts, log),
         "identities": _identities(parts, facts),
         "unreadable": {"count": facts.get("skipped_bad_count", 0), "files": bad},
         "ignored_files": facts.get("ignored_files", 0),

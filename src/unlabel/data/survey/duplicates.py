@@ -63,12 +63,12 @@ def shared_pictures(source: Source) -> str | None:
     if not told:
         return None
     return (
-        f"{'; '.join(told)}: equal pixels. An audit on images that were trained on is optimistic: remove"
-        " them, or give both one split; unlabel data SOURCE counts them"
+        f"{'; '.join(told)}, pixel for pixel. An audit on images that were trained on is optimistic: remove"
+        " them, or give both one split. `unlabel data` counts them."
     )
 
 
-def duplicates(parts: Mapping[str, Dataset], log: Log = SILENT) -> dict[str, Any]:
+def count_duplicates(parts: Mapping[str, Dataset], log: Log = SILENT) -> dict[str, Any]:
     """Counts of equal and of nearly equal pictures, within each split and across each two.
 
     Two pictures are nearly equal if their perceptual hashes differ in at most `NEAR` of 64 bits, see
@@ -137,7 +137,7 @@ def _counted(
 def _all_hashes(
     parts: Mapping[str, Dataset], log: Log
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.float32]]:
-    """Hash of each image, whether it is too flat to have one, and its grey blocks, centred and of length 1."""
+    """Hash of each image, whether it is too flat to have one, and its grey blocks; see `_blocks`."""
     hashes, flat, coarse = [], [], []
     with log.track("compare", sum(map(len, parts.values())), "images") as advance:
         for part in parts.values():

@@ -34,7 +34,7 @@ def correlations(found: Mapping[str, Any]) -> str:
     widest = max((len(name) for name in names), default=0) * _LETTER
     left, top = round(widest + 24), round(widest * 0.72 + 64)
     side = _CELL * len(names)
-    width = max(left + side + round(widest * 0.72) + 16, left + 300)
+    width = max(left + side + round(widest * 0.72) + 16, left + 310)
     height = top + side + 64
     body = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
@@ -102,8 +102,8 @@ def _colour(value: float) -> str:
 def _legend(left: int, top: int) -> Iterator[str]:
     steps = [step / 10 - 1 for step in range(21)]
     for at, value in enumerate(steps):
-        yield f'<rect x="{left + 10 * at}" y="{top}" width="10" height="12" fill="{_colour(value)}"/>'
-    for at, text in ((0, "−1 never together"), (20, "1 always together")):
+        yield f'<rect x="{left + 14 * at}" y="{top}" width="14" height="12" fill="{_colour(value)}"/>'
+    for at, text in ((0, "−1 one or the other"), (20, "1 both or none")):
         anchor = "start" if at == 0 else "end"
-        x = left if at == 0 else left + 290
+        x = left if at == 0 else left + 294
         yield f'<text x="{x}" y="{top + 28}" text-anchor="{anchor}">{text}</text>'

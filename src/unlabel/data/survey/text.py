@@ -81,7 +81,7 @@ def _correlations(found: Mapping[str, Any]) -> Iterator[str]:
         yield "correlations   none: there is one label"
         return
     if len(labels) <= MOST_CELLS:
-        yield "correlations of labels (phi in tenths; a dot: below a twentieth; a row's number heads its column)"
+        yield "correlations of labels (phi in tenths; a dot: below .05; a row's number heads its column)"
         yield from _square(labels, values)
     pairs = strongest(labels, values)
     if pairs:
