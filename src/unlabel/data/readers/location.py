@@ -61,7 +61,8 @@ def read_location(kind: str, spec: str) -> Location:
     if not mark:
         path, text = spec, ""
     if not path:
-        raise OptionError(f"found '{kind}:' without a path; write {kind}:PATH")
+        missing = "a folder" if kind == "folder" else "a path"
+        raise OptionError(f"found '{kind}:' without {missing}; write {kind}:PATH")
     given = _given(kind, text)
     absent = given.get("absent")
     if absent not in (None, "0", "-1"):

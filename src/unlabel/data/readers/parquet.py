@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-import unlabel
 from unlabel.core.errors import DataError, MissingFiles, OptionError
 from unlabel.core.progress import Log
 from unlabel.core.reading import ReadError, open_plain, parse_json, reason
@@ -167,7 +166,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _install() -> str:
     """A command that installs pyarrow here: into a checkout where the program runs from one."""
-    root = Path(unlabel.__file__).parents[2]
+    root = Path(__file__).parents[4]
     package = f"-e '{root}[parquet]'" if (root / "pyproject.toml").is_file() else "'unlabel[parquet]'"
     return f"pip install {package}"
 
