@@ -190,7 +190,7 @@ def spelt_rows(
 
 
 def separator_of(header: str, separators: str = SEPARATORS) -> str:
-    """What parts the columns of a table: that which finds a column of file names in its first line.
+    r"""What parts the columns of a table: that which finds a column of file names in its first line.
 
     Where none or several do, it is the one that finds most columns, the comma before the others.
 
