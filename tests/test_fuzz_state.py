@@ -31,7 +31,9 @@ from unlabel.core.reading import sealed, unsealed
 from unlabel.core.recipe import Recipe
 from unlabel.data.options import ReadOptions
 from unlabel.data.readers.folder import load_folder
-from unlabel.data.readers.tables import read_attributes, read_ids, read_meta
+from unlabel.data.readers.meaning import meaning_of
+from unlabel.data.readers.sheet import Images, Part, read_sheet
+from unlabel.data.readers.tables import read_ids, read_meta
 from unlabel.exchange.predict import predict_files
 from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
@@ -306,12 +308,16 @@ def test_a_cell_and_a_list_of_canaries(made: Path, tmp_path: Path) -> None:
 
 def test_tables_beside_photos(photos: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(photos, tmp_path / "photos"))
-    _, ids, _ = read_attributes(root / "attributes.csv")
+    ids = read_ids(root / "attributes.csv")
+
+    def read_labels() -> None:
+        meaning_of(read_sheet([Part(root / "attributes.csv")], Images(root / "images", "images/")))
+
     meta = "".join(f"{name},{('train', 'val', 'test')[at % 3]},p{at // 2}\n" for at, name in enumerate(ids))
     (root / "meta.csv").write_text("image_id,split,identity\n" + meta)
     hunt(root / "meta.csv", lambda: read_meta(root / "meta.csv", ids), 200, seed=11)
     options = ReadOptions(image_size=16, workers=0)
-    hunt(root / "attributes.csv", lambda: read_attributes(root / "attributes.csv"), 200, seed=12)
+    hunt(root / "attributes.csv", read_labels, 200, seed=12)
     options = ReadOptions(image_size=16, workers=0)
     hunt(root / "attributes.csv", lambda: read_ids(root / "attributes.csv"), 100, seed=13)
     options = ReadOptions(image_size=16, workers=0)

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from unlabel.audit.command import random_init
+from unlabel.cli.adopt import lines
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.data import load
@@ -719,6 +720,33 @@ def test_labels_in_the_wrong_order_are_refused_or_named(module, refused, adopt, 
     ran = adopt(name)
     assert (ran.code, "middle: inverted" in ran.out) == (0, True)
     assert record_of(files / "run")["auc"]["inverted"] == ["middle"]
+
+
+def test_two_swapped_labels_are_named() -> None:
+    data = tiny_world().source.test
+    noise = np.random.default_rng(0).normal(size=data.target.shape)
+    scores = noise + 9 * data.target
+    assert measure(scores, data)["swapped"] == []
+    assert measure(noise, data)["swapped"] == []
+    crossed = measure(scores[:, [2, 1, 0]], data)
+    assert crossed["swapped"] == [["top", "bottom"]]
+    scores = noise.copy()
+    scores[:, 1] += 9 * data.target[:, 2]  # of one direction alone
+    assert measure(scores, data)["swapped"] == []
+
+
+def test_swapped_lines_of_the_labels_are_named_at_adoption(module, refused, adopt, files) -> None:
+    name = f"{module()}:make"
+    (files / "labels.txt").write_text("middle\ntop\nbottom\n")
+    says = "'middle' and 'top': probably swapped, as each output predicts the other's column better"
+    refused(name, says=("near chance", says, "swap the two lines in the file of --labels"))
+    (files / "labels.txt").write_text("\n".join(NAMES))
+    assert adopt(name).code == 0
+    record = record_of(files / "run")
+    assert record["auc"]["swapped"] == []
+    assert not any("swapped" in line for line in lines(record))
+    record["auc"]["swapped"] = [["middle", "top"]]  # of two among many labels, a warning
+    assert any(line.startswith(f"warning: {says}") for line in lines(record))
 
 
 def test_a_refusal_leaves_a_run_that_was_to_be_replaced(module, adopt, files) -> None:

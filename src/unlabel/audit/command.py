@@ -25,6 +25,7 @@ from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, set
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log
+from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.features import Outputs
 from unlabel.runs.folder import Loaded
 
@@ -133,6 +134,7 @@ class SharedOutputs:
         random_init: Outputs of the original's network before any training; None if it cannot be made.
         overlap: What the splits share, in a sentence; None if nothing.
         deterministic: Whether two passes of the original gave equal outputs.
+        same_pictures: A sentence if some images are in two splits, too few to make the audit invalid.
     """
 
     case: Case
@@ -142,6 +144,7 @@ class SharedOutputs:
     random_init: tuple[Outputs, Outputs] | None
     overlap: str | None
     deterministic: bool
+    same_pictures: str | None = None
 
     def audit(
         self,
@@ -194,7 +197,10 @@ class SharedOutputs:
             },
             start_known=case.start_known,
         )
-        return audit_outputs(inputs, options, log, memory)
+        result = audit_outputs(inputs, options, log, memory)
+        if self.same_pictures is None:
+            return result
+        return replace(result, limitations=(*result.limitations, self.same_pictures))
 
 
 def read_shared(case: Case, where: Run) -> SharedOutputs:
@@ -204,15 +210,19 @@ def read_shared(case: Case, where: Run) -> SharedOutputs:
         case: The runs and their data.
         where: One process; its seed draws the training images and the untrained network.
     """
-    sets = sets_of(case.source, where.seed, case.planting)
+    sets, crossing = sets_of(case.source, where.seed, case.planting), overlap(case.source)
+    same = shared_pictures(case.source) if crossing is None else None
+    if same is not None:
+        where.log.say(f"warning: {same}")
     return SharedOutputs(
         case,
         sets,
         read_run(case.original, "before", sets, where),
         tuple(read_run(item, "reference", sets, where) for item in case.references),
         random_init(case.original, sets, where),
-        overlap(case.source),
+        crossing,
         repeats(case.original, sets, where),
+        same,
     )
 
 

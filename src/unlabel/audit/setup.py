@@ -7,7 +7,6 @@
     sets_of(source)                            -> the probe split, the test split, the training images
 """
 
-import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from unlabel.core.reading import read_json
 from unlabel.core.request import Request, listed
 from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.survey.duplicates import picture_hashes
 from unlabel.runs.config import Config
 from unlabel.runs.folder import CANARIES, Loaded, load_run
 from unlabel.runs.record import planted_source
@@ -279,17 +279,10 @@ def overlap(source: Source) -> str | None:
     crossing = int(source.facts.get("identity_overlap") or 0)
     if crossing:
         return f"{crossing} identities have images in more than one split; split by identity in meta.csv"
-    pictures = {name: _picture_hashes(part) for name, part in named.items()}
+    pictures = {name: {*picture_hashes(part)} for name, part in named.items()}
     for position, first in enumerate(names):
         for second in names[position + 1 :]:
             shared_pictures = len(pictures[first] & pictures[second])
             if shared_pictures > 0.01 * len(named[second]):
                 return f"{shared_pictures} pictures of {second} are also in {first}, pixel for pixel"
     return None
-
-
-def _picture_hashes(part: Dataset) -> set[bytes]:
-    return {
-        hashlib.blake2b(part.images(slice(row, row + 1)).tobytes(), digest_size=16).digest()
-        for row in range(len(part))
-    }

@@ -70,6 +70,8 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         record: Of `adopt_run`.
         most: Labels to print, the worst first.
     """
+    from unlabel.exchange.check import swap_advice
+
     options, measured, fidelity = record["options"], record["auc"], record["fidelity"]
     colours = " ".join(f"--{name} " + ",".join(f"{v:g}" for v in options[name]) for name in ("mean", "std"))
     macro, labels = measured["macro"], measured["labels"]
@@ -99,6 +101,8 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
     ):
         if group:
             text.append(f"{listing(group)}: {fault}")
+    if measured.get("swapped"):
+        text.append(f"warning: {swap_advice(measured['swapped'])}, and adopt it again")
     largest = fidelity["largest_difference"]
     text.append(
         f"fidelity       outputs of the run and of the file itself:"

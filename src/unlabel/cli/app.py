@@ -15,6 +15,7 @@ from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
 from unlabel.cli.bench import bench
 from unlabel.cli.compare import compare
+from unlabel.cli.data import data
 from unlabel.cli.demo import demo
 from unlabel.cli.export import export
 from unlabel.cli.forget import forget_app
@@ -35,7 +36,7 @@ from unlabel.core.errors import UnlabelError
 from unlabel.core.files import advice, visible
 
 COMMANDS = (
-    *(train, adopt, show, inspect, methods, predict, demo),
+    *(data, train, adopt, show, inspect, methods, predict, demo),
     *(audit, compare, report, sign, verify, keygen, export, reproduce, bench),
 )
 

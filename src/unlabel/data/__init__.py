@@ -1,7 +1,8 @@
 """Images and their labels, split for training and auditing.
 
-``load("faces")``, ``load("shapes")`` and ``load("ages")`` draw them, ``load("folder:PATH")`` reads a folder
-of photos, ``load("celeba:PATH")`` and its like read public data sets where they lie; see `READERS`.
+``load("faces")``, ``load("shapes")`` and ``load("ages")`` draw them. ``load("folder:PATH")``,
+``load("table:FILE")`` and ``load("parquet:PATH")`` read photos. ``load("celeba:PATH")`` and its like read
+public data sets where they lie; see `READERS`.
 ``load(train=..., probe=..., test=..., labels=[...])`` takes images that the caller holds.
 """
 
@@ -80,9 +81,9 @@ def load(
     from 0 to 1, which is rounded to 8 bits; channels last or first. They are copied, 16 GiB at most.
 
     Args:
-        source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``celeba:PATH``,
-            ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``, ``mufac:PATH``, ``shapes:set=digits``, ``ages``
-            or ``digits``.
+        source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``table:FILE``,
+            ``parquet:PATH``, ``celeba:PATH``, ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``,
+            ``mufac:PATH``, ``shapes:set=digits``, ``ages`` or ``digits``.
         train: Instead of a name: images to train on. Each of the three splits is (images, targets), or a
             torch Dataset of (image, target), whose images may be PIL's. Targets are 1 present, 0 absent,
             -1 unknown, (image, label); or class numbers from 0, (image,).
@@ -183,6 +184,10 @@ def _unknown(source: str, kind: str) -> OptionError:
     """What to write instead of a source that is none."""
     if source and os.path.isdir(os.path.expanduser(source)):
         return OptionError(f"found the folder {source!r} as data source; write folder:{source}")
+    kinds = {".parquet": "parquet", ".csv": "table", ".tsv": "table", ".jsonl": "table"}
+    ending = os.path.splitext(source)[1]
+    if ending in kinds and os.path.isfile(os.path.expanduser(source)):
+        return OptionError(f"found the file {source!r} as data source; write {kinds[ending]}:{source}")
     sources = ", ".join(name if name in DRAWN else f"{name}:PATH" for name in READERS)
     return OptionError(f"no data source {kind!r}.{suggest(kind, READERS)} Use one of: {sources}")
 
@@ -206,6 +211,8 @@ READERS: Mapping[str, Reader] = MappingProxyType(
     {
         "faces": _reader("drawn.faces", "load_faces"),
         "folder": _reader("readers.folder", "load_folder"),
+        "table": _reader("readers.folder", "load_table"),
+        "parquet": _reader("readers.parquet", "load_parquet"),
         "celeba": _reader("readers.celeba", "load_celeba"),
         "cifar10": _reader("readers.small_images", "load_vision", "cifar10"),
         "mnist": _reader("readers.small_images", "load_vision", "mnist"),

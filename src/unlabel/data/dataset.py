@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,7 @@ class Source:
         test: E, on which every reported figure is computed.
         facts: JSON-plain record of how it was read: ``split_rule``, ``identities`` (known or not),
             ``counts``, ``ignored_files``, ``skipped_bad``, ``digest`` of pixels and targets ...
+        folder: What the images' names are relative to, where each image is a file below one folder.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Source:
     probe: Dataset
     test: Dataset
     facts: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from unlabel.core.engine import Run
@@ -30,6 +31,7 @@ NORMALISATIONS: Mapping[str, tuple[Colours, Colours]] = {
 }
 TRIED_IMAGES = 512  # on which a normalisation is chosen, and outputs are compared
 CHANCE = 0.55  # mean AUC up to which a model counts as guessing; random weights are not always at 0.5
+TRIED_LABELS = 50  # with the lowest AUC, among which swapped ones are looked for
 INVERTED = 0.40  # an AUC below this says that the column is another label's
 DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
 
@@ -82,7 +84,8 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
 
     Returns:
         ``macro``: ``{"value", "low", "high", "n"}``; ``labels``: the same by name, None where the images
-        are of one kind; ``median`` over labels; ``at_chance`` and ``inverted``: names; ``knows``: whether
+        are of one kind; ``median`` over labels; ``at_chance`` and ``inverted``: names; ``swapped``: pairs of
+        names, see `swapped_pairs`; ``knows``: whether
         the one-sided 95 % lower bound of the mean and the median are above 0.55. Random weights may by luck
         tell one label well, hence the median.
 
@@ -115,9 +118,57 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
         "labels": {name: _row(aucs[name]) if name in aucs else None for name in data.labels},
         "at_chance": unsure,
         "inverted": inverted,
+        "swapped": swapped_pairs(scores, data, aucs),
         "median": middle,
         "knows": macro.lower() > CHANCE and middle > CHANCE,
     }
+
+
+def swapped_pairs(
+    scores: NDArray[np.floating], data: Dataset, aucs: Mapping[str, Estimate]
+) -> list[list[str]]:
+    """Pairs of labels whose outputs are probably swapped: each predicts the other's column, and not its own.
+
+    The AUC of each output on the other's column must have a 95 % interval above those of both labels' own
+    AUC. Looked for among the 50 labels with the lowest AUC.
+
+    Args:
+        scores: (image, label) outputs.
+        data: The images' labels.
+        aucs: AUC of each output on its own column, of the labels that can be measured.
+    """
+    tried = sorted(aucs, key=lambda name: aucs[name].value)[:TRIED_LABELS]
+    columns = {name: data.labels.index(name) for name in tried}
+    pairs: list[list[str]] = []
+    for position, first in enumerate(tried):
+        for second in tried[position + 1 :]:
+            own = max(aucs[first].interval()[1], aucs[second].interval()[1])
+            if own < 1 and all(
+                _crossed(scores[:, columns[one]], data, columns[two], own)
+                for one, two in ((first, second), (second, first))
+            ):
+                pairs.append(sorted((first, second), key=data.labels.index))
+    return sorted(pairs, key=lambda pair: data.labels.index(pair[0]))
+
+
+def _crossed(scores: NDArray[np.floating], data: Dataset, column: int, own: float) -> bool:
+    """Whether an output predicts a column better, beyond doubt, than an AUC of `own`."""
+    target = data.target[:, column]
+    known = target >= 0
+    ranks = rankdata(scores[known])
+    present = target[known] == 1
+    n, m = int(present.sum()), int((~present).sum())
+    value = (ranks[present].sum() - n * (n + 1) / 2) / (n * m)
+    return value > own and auc(scores, target, data.cluster).interval()[0] > own
+
+
+def swap_advice(pairs: Sequence[Sequence[str]]) -> str:
+    """What to do about swapped labels, as a part of a sentence."""
+    shown = listing([f"{first!r} and {second!r}" for first, second in pairs], 3)
+    return (
+        f"{shown}: probably swapped, as each output predicts the other's column better than its own; swap the"
+        " two lines in the file of --labels"
+    )
 
 
 def _row(item: Estimate) -> dict[str, float]:
@@ -142,6 +193,8 @@ def refuse_chance(measured: Mapping[str, Any]) -> None:
         if inverted
         else ""
     )
+    if measured.get("swapped"):
+        order = f" {swap_advice(measured['swapped'])};{order}"
     raise ModelError(
         f"the model is near chance: mean AUC {macro['value']:.3f}, 95 % interval {macro['low']:.3f} to"
         f" {macro['high']:.3f}, median {measured['median']:.3f}, on {macro['n']:,} images;"

@@ -98,7 +98,7 @@ def _front(audit: Document, license_: str) -> Iterator[str]:
     )
     yield f"      name: {quoted(f'Labels of images, after forgetting {spoken(rows.targets(audit))}')}"
     source = str(audit.data.source or "unknown")
-    kind, _, place = source.partition(":")
+    kind, _, place = source.partition("?")[0].partition(":")
     yield from (
         "    dataset:",
         f"      type: {quoted(kind)}",

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Source
+from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.runs.config import Config
 from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
@@ -70,6 +72,7 @@ def train_run(
     if without:
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
+    data = _told_of_duplicates(data, run)
     data, listed = planted(data, canaries)
     plan = {"network": network, "stem": stem, "recipe": recipe.to_json()}
     plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
@@ -101,6 +104,15 @@ def train_run(
     except Diverged:
         shutil.rmtree(_unfinished(out), ignore_errors=True)  # going on would end the same way
         raise
+
+
+def _told_of_duplicates(data: Source, run: Run) -> Source:
+    """The data, with a warning and a note in its facts if an image is in two splits."""
+    told = shared_pictures(data)
+    if told is None:
+        return data
+    run.log.say(f"warning: {told}")
+    return replace(data, facts={**data.facts, "shared_pictures": told})
 
 
 def _train_job(run: Run, data: Source, out: Path, *options: Any) -> dict[str, Any]:

@@ -117,7 +117,9 @@ def load_faces(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         ids = np.array([f"face_{number:06d}.png" for number in index])
         splits[split] = Dataset(pixels, rows, target[:, : config.labels], index, ids, names)
         digests.append(digest)
-    source = Source(config.name, **splits, facts=_facts(config, splits, digests))
+    source = Source(
+        config.name, splits["train"], splits["probe"], splits["test"], facts=_facts(config, splits, digests)
+    )
     return source if options.labels is None else source.with_labels(options.labels)
 
 

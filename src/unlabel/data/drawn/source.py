@@ -110,7 +110,9 @@ def drawn_classes(
     datasets = {split: _as_classes(part, exclusive) for split, part in datasets.items()}
     return Source(
         name,
-        **datasets,
+        datasets["train"],
+        datasets["probe"],
+        datasets["test"],
         facts={
             "split_rule": SPLIT_RULE,
             "exclusive": exclusive,

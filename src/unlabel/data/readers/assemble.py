@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -89,7 +89,18 @@ def match_files(
         MissingFiles: A name has no file.
         DataError: A file is a link out of the folder.
     """
-    files, links = _list_files(images, inside)
+    files, links = list_files(images, inside)
+    return matched(images, names, table, files, links), len(files) + len(links) - len(names)
+
+
+def matched(
+    images: Path,
+    names: Sequence[str],
+    table: str,
+    files: Mapping[str, os.stat_result],
+    links: Collection[str],
+) -> dict[str, os.stat_result]:
+    """The file of each name among those that were listed; see `match_files`."""
     escaping = [name for name in names if name in links]
     if escaping:
         raise DataError(
@@ -105,13 +116,20 @@ def match_files(
             f"{len(missing):,} of {len(names):,} rows of {table} have no file in {images}:"
             f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
         )
-    return {name: files[name] for name in names}, len(files) + len(links) - len(names)
+    return {name: files[name] for name in names}
 
 
-def _list_files(images: Path, inside: Sequence[str]) -> tuple[dict[str, os.stat_result], set[str]]:
+def list_files(
+    images: Path, inside: Sequence[str], *, deep: bool = True
+) -> tuple[dict[str, os.stat_result], set[str]]:
     """Files below a folder by relative name with ``/``, and apart from them the links that lead out of it.
 
     A link to a folder is not entered: it may lead back to one above it.
+
+    Args:
+        images: The folder.
+        inside: Folders below it to look into, with a ``/`` at the end or empty; they may be links.
+        deep: Whether the folders in these are looked into too.
     """
     files: dict[str, os.stat_result] = {}
     links: set[str] = set()
@@ -122,7 +140,8 @@ def _list_files(images: Path, inside: Sequence[str]) -> tuple[dict[str, os.stat_
             for entry in entries:
                 name = folder + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append((name + "/", real))
+                    if deep:
+                        waiting.append((name + "/", real))
                 elif entry.is_symlink() and not os.path.realpath(entry.path).startswith(real):
                     links.add(name)
                 elif entry.is_file():
@@ -137,6 +156,7 @@ def source_of_images(
     wording: Wording,
     facts: Mapping[str, Any],
     *,
+    folder: Path | None = None,
     skip_bad: bool = False,
     log: Log,
 ) -> Source:
@@ -148,6 +168,7 @@ def source_of_images(
         images: The pixels, of the readable ones among them.
         wording: How messages call the parts of the data set.
         facts: What only this reader knows, JSON-plain; ``ignored_files`` and ``ignored_meta_rows`` are told.
+        folder: What the images' names are relative to, where they are files.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         log: Receives what was left out.
 
@@ -181,12 +202,18 @@ def source_of_images(
         "ignored_meta_rows": 0,
         "skipped_bad": bad[:_NAMES_KEPT],
         "skipped_bad_count": len(bad),
+        **({"skipped_bad_reasons": _reasons(images)} if bad else {}),
         **facts,
         "digest": _digest(whole, codes, images.digest),
     }
     _tell(every, wording, log)
     train, probe, test = (whole.take(codes == code) for code in (TRAIN, PROBE, TEST))
-    return Source(name, train, probe, test, every)
+    return Source(name, train, probe, test, every, folder)
+
+
+def _reasons(images: Decoded) -> list[str]:
+    """Why the images that facts name cannot be read, in the same order."""
+    return [images.bad[at] for at in sorted(images.bad)][:_NAMES_KEPT]
 
 
 def _identity_facts(

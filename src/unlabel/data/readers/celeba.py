@@ -75,7 +75,14 @@ def load_celeba(path: str, options: ReadOptions = DEFAULTS) -> Source:
         **CELEBA.facts,
     }
     return source_of_images(
-        f"celeba:{root}", annotations, images, wording, facts, skip_bad=options.skip_bad, log=options.log
+        f"celeba:{root}",
+        annotations,
+        images,
+        wording,
+        facts,
+        folder=photos,
+        skip_bad=options.skip_bad,
+        log=options.log,
     )
 
 

@@ -1,25 +1,29 @@
-"""The two tables beside a folder of photos: what each photo shows, and whose it is."""
+"""Tables as they lie on a disk: lines, columns, names of images; and whose image each one is."""
 
 import csv
 import os
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
-
-import numpy as np
-from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
 from unlabel.core.reading import ReadError, open_plain, reason
 from unlabel.core.wording import listing, suggest
 from unlabel.data.splits import GIVEN_NAMES
 
-_CODES = {"1": 1, "0": 0, "-1": -1, "": -1}
-_EXPECTED_VALUES = "expected 1 (present), 0 (absent), -1 or nothing (unknown)"
+NAME_COLUMNS = ("image_id", "file_name", "filename", "path", "image")
+"""Columns that may hold the file of each image."""
+
+ROW_NUMBER = "row number"
+"""How a first column without a name is called: pandas writes the row's number there."""
+
+SEPARATORS = ",;\t"
+"""What may part the columns of a table."""
+
 _META_COLUMNS = ("split", "identity")
 
 MOST_BYTES = 1_000_000_000
@@ -41,44 +45,13 @@ class Meta:
     ignored: int
 
 
-def read_attributes(
-    path: Path, labels: Sequence[str] | None = None
-) -> tuple[tuple[str, ...], list[str], NDArray[np.int8]]:
-    """The labels, image names and targets of ``attributes.csv``, in the order of its rows.
+def read_meta(path: Path, ids: Sequence[str], plain: Callable[[str], str] = str) -> Meta:
+    """What ``meta.csv`` says of these images; all empty where there is no such file.
 
     Args:
         path: The table.
-        labels: Columns to read, in this order; None for all. Other columns may hold anything.
-
-    Returns:
-        Labels, image names, and targets int8 (image, label): 1 present, 0 absent, -1 unknown.
-
-    Raises:
-        DataError: The table is malformed or names an image twice or outside ``images/``.
-        LabelMismatch: A wanted label has no column.
-    """
-    with table_rows(path) as (header, rows):
-        id_column = header.index("image_id")
-        names = tuple(name for name in header if name != "image_id")
-        if not names:
-            raise DataError(f"{path} has no label column; expected one column of 0 and 1 for each label")
-        names = chosen_labels(names, labels, str(path))
-        columns = [header.index(name) for name in names]
-        line_of: dict[str, int] = {}
-        targets = array("b")
-        for line, row in rows:
-            check_id(path, line, row[id_column], line_of)
-            try:
-                targets.extend([_CODES[row[column]] for column in columns])
-            except KeyError:
-                targets.extend([_code(path, line, header[column], row[column]) for column in columns])
-    if not line_of:
-        raise DataError(f"{path} has a header and no rows; expected one row an image")
-    return names, list(line_of), np.frombuffer(targets, np.int8).reshape(len(line_of), len(names))
-
-
-def read_meta(path: Path, ids: Sequence[str]) -> Meta:
-    """What ``meta.csv`` says of these images; all empty where there is no such file.
+        ids: Names of the images.
+        plain: Makes a name in the table one of these.
 
     Raises:
         DataError: The table is malformed, names an image twice, has an unknown split, or says nothing of the
@@ -87,15 +60,16 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
     if not path.exists() and not path.is_symlink():
         return Meta([""] * len(ids), [""] * len(ids), 0)
     rows_by_image: dict[str, tuple[str, str]] = {}
-    with table_rows(path) as (header, rows):
+    with spelt_rows(path) as (header, _, rows):
         for name in header:
             if name not in _META_COLUMNS and name.casefold() in _META_COLUMNS:
                 raise DataError(f"{path} has a column {name[:40]!r}; name it {name.casefold()!r}")
-        id_column = header.index("image_id")
+        key = name_column(path, header)
+        id_column = header.index(key)
         columns = {name: header.index(name) for name in _META_COLUMNS if name in header}
         line_of: dict[str, int] = {}
         for line, row in rows:
-            check_id(path, line, row[id_column], line_of)
+            check_id(path, line, image := plain(row[id_column]), line_of, column=key)
             split, identity = (
                 row[columns[name]].strip() if name in columns else "" for name in _META_COLUMNS
             )
@@ -109,7 +83,7 @@ def read_meta(path: Path, ids: Sequence[str]) -> Meta:
                     f"{path}, line {line}, column 'split': found {split[:40]!r};"
                     " expected train, val or test, or nothing in every row"
                 )
-            rows_by_image[row[id_column]] = split, identity
+            rows_by_image[image] = split, identity
     values = [rows_by_image.get(name, ("", "")) for name in ids]
     without = [name for name, (split, _) in zip(ids, values, strict=True) if not split]
     if without and len(without) < len(ids):
@@ -150,7 +124,7 @@ def chosen_labels(names: Sequence[str], labels: Sequence[str] | None, holder: st
 def table_rows(
     path: Path, key: str = "image_id", *, numbered: bool = False
 ) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
-    """The checked header of a CSV table, and its rows with their line numbers, as they are read.
+    """The checked header of a CSV table with commas, and its rows with their line numbers, as they are read.
 
     Args:
         path: The table.
@@ -160,25 +134,112 @@ def table_rows(
     Raises:
         DataError: The table cannot be opened or is malformed.
     """
+    with spelt_rows(path, ",", numbered=numbered) as (header, _, rows):
+        parted = next((mark for mark in ";\t|" if mark in header[0]), None)
+        if len(header) == 1 and parted:
+            raise DataError(f"{path}: its columns seem to be parted by {parted!r}; save it with commas")
+        if key not in header:
+            raise DataError(
+                f"{path} has no column {key!r}, found {listing([repr(name[:40]) for name in header])};"
+                f" name the column of file names {key}"
+            )
+        yield header, rows
+
+
+@contextmanager
+def spelt_rows(
+    path: Path, separators: str = SEPARATORS, *, numbered: bool = False
+) -> Iterator[tuple[list[str], str, Iterator[tuple[int, list[str]]]]]:
+    """The header of a CSV table, what parts its columns, and its rows with their line numbers.
+
+    Args:
+        path: The table.
+        separators: What may part its columns.
+        numbered: Whether the first column may be a row number without a name, as pandas writes it.
+
+    Raises:
+        DataError: The table cannot be opened or is malformed.
+    """
     try:
         with open_text(path) as file:
-            reader = csv.reader(lines_of(path, file), strict=True)
+            lines = lines_of(path, file)
+            line_number = 0
             try:
-                header = [name.strip() for name in next(reader, [])]
-                if numbered and header and not header[0]:
-                    header[0] = "row number"
-                _check_header(path, header, key)
-                yield header, _even_rows(path, reader, header)
-            except csv.Error as error:
-                raise DataError(
-                    f"{path}, line {reader.line_num}: {error}; expected plain CSV with commas"
-                ) from error
+                first = next(lines, "")
+                separator = separator_of(first, separators)
+                reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+                try:
+                    header = [name.strip() for name in next(reader, [])]
+                    if numbered and header and not header[0]:
+                        header[0] = ROW_NUMBER
+                    _check_header(path, header)
+                    yield header, separator, _even_rows(path, reader, header)
+                except csv.Error as error:
+                    part = {",": "commas", ";": "semicolons"}.get(separator, "tabs")
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {error}; expected plain CSV with {part}"
+                    ) from error
+                finally:
+                    line_number = reader.line_num
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{path} is not UTF-8 text after line {reader.line_num}; save it as UTF-8"
+                    f"{path} is not UTF-8 text after line {line_number}; save it as UTF-8"
                 ) from error
     except OSError as error:
         raise ReadError.at(path, reason(error)) from error
+
+
+def separator_of(header: str, separators: str = SEPARATORS) -> str:
+    r"""What parts the columns of a table: that which finds a column of file names in its first line.
+
+    Where none or several do, it is the one that finds most columns, the comma before the others.
+
+    >>> separator_of("image_id;Hat, red;Male"), separator_of("Male\tpath"), separator_of("Male")
+    (';', '\t', ',')
+    """
+
+    def found(separator: str) -> tuple[bool, int]:
+        try:
+            names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+        except csv.Error:
+            return False, 0
+        return any(name.casefold() in NAME_COLUMNS for name in names), len(names)
+
+    return max(separators, key=found)
+
+
+def name_column(path: Path, header: Sequence[str], key: str | None = None) -> str:
+    """The column of file names: the one that is asked for, or the only one that has a usual name.
+
+    Args:
+        path: The table, for messages.
+        header: Its columns.
+        key: The column that is asked for; None for one of `NAME_COLUMNS`, ``image_id`` before all others.
+
+    Raises:
+        DataError: There is none, or there are several and none is ``image_id``.
+    """
+    if key is not None:
+        if key not in header:
+            raise DataError(f"{path} has no column {key[:40]!r}, found {_shown(header)}; name one of these")
+        return key
+    usual = [name for name in header if name in NAME_COLUMNS]
+    usual = usual or [name for name in header if name.casefold() in NAME_COLUMNS]
+    if not usual:
+        raise DataError(
+            f"{path} has no column 'image_id', found {_shown(header)}; name the column of file names"
+            f" {', '.join(NAME_COLUMNS[:-1])} or {NAME_COLUMNS[-1]}, or name yours with ?names=COLUMN"
+        )
+    if len(usual) > 1 and "image_id" not in usual:
+        raise DataError(
+            f"{path} has {len(usual)} columns that may hold file names: {_shown(usual)}; name one of them"
+            f" with ?names={usual[0]}"
+        )
+    return "image_id" if "image_id" in usual else usual[0]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return listing([repr(name[:40]) for name in names])
 
 
 @contextmanager
@@ -207,22 +268,14 @@ def lines_of(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _check_header(path: Path, header: Sequence[str], key: str) -> None:
+def _check_header(path: Path, header: Sequence[str]) -> None:
     if not header:
-        raise DataError(f"{path} is empty; expected a header line with a column {key}")
-    parted = next((mark for mark in ";\t|" if mark in header[0]), None)
-    if len(header) == 1 and parted:
-        raise DataError(f"{path}: its columns seem to be parted by {parted!r}; save it with commas")
+        raise DataError(f"{path} is empty; expected a header line with a column image_id")
     for column, name in enumerate(header, 1):
         if not name or not name.isprintable():
             raise DataError(f"{path}: column {column} has the name {name[:40]!r}; give every column a name")
         if header.count(name) > 1:
             raise DataError(f"{path} has {header.count(name)} columns {name[:40]!r}; name each column once")
-    if key not in header:
-        raise DataError(
-            f"{path} has no column {key!r}, found {listing([repr(name[:40]) for name in header])};"
-            f" name the column of file names {key}"
-        )
 
 
 def _even_rows(path: Path, reader: Any, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -237,7 +290,14 @@ def _even_rows(path: Path, reader: Any, header: Sequence[str]) -> Iterator[tuple
         yield reader.line_num, row
 
 
-def check_id(path: Path, line: int, name: str, line_of: dict[str, int], images: str = "images/") -> None:
+def check_id(
+    path: Path,
+    line: int,
+    name: str,
+    line_of: dict[str, int],
+    images: str = "images/",
+    column: str = "image_id",
+) -> None:
     """Refuses a name that was seen or that leads out of its folder, and remembers it with its line.
 
     Args:
@@ -245,36 +305,31 @@ def check_id(path: Path, line: int, name: str, line_of: dict[str, int], images: 
         name: A file's name as the table has it.
         line_of: Line of each name so far; the name is added.
         images: How the message calls the folder.
+        column: The column that the name stands in, for the message.
 
     Raises:
         DataError: The name is there twice, or is not a plain path.
     """
     if len(name) > LONGEST_NAME:
         raise DataError(
-            f"{path}, line {line}: image_id has {len(name):,} characters; expected at most {LONGEST_NAME}"
+            f"{path}, line {line}: {column} has {len(name):,} characters; expected at most {LONGEST_NAME}"
         )
     if name in line_of:
         raise DataError(
-            f"{path}, line {line}: image_id {name!r} is there already, on line {line_of[name]};"
+            f"{path}, line {line}: {column} {name!r} is there already, on line {line_of[name]};"
             " keep one row an image"
         )
     if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
         raise DataError(
-            f"{path}, line {line}: image_id {name!r} is not a plain path inside {images};"
+            f"{path}, line {line}: {column} {name!r} is not a plain path inside {images};"
             " write it like photo.jpg or anna/photo.jpg"
+            f"{', or name the folder above all images with ?root=FOLDER' if name.startswith('/') else ''}"
         )
     line_of[name] = line
 
 
-def _code(path: Path, line: int, column: str, value: str) -> int:
-    code = _CODES.get(value.strip())
-    if code is None:
-        raise DataError(f"{path}, line {line}, column {column!r}: found {value[:40]!r}; {_EXPECTED_VALUES}")
-    return code
-
-
 def read_ids(path: Path) -> tuple[str, ...]:
-    """Image names from the ``image_id`` column of a table, whatever its other columns hold.
+    """Image names from the ``image_id`` column, or one like it, of a table, whatever its other columns hold.
 
     Raises:
         MissingFiles: There is no such file.
@@ -282,11 +337,12 @@ def read_ids(path: Path) -> tuple[str, ...]:
     """
     if not path.is_file():
         raise MissingFiles(f"no file {path}; expected a table with a column image_id, one row an image")
-    with table_rows(path) as (header, rows):
-        column = header.index("image_id")
+    with spelt_rows(path, numbered=True) as (header, _, rows):
+        key = name_column(path, header)
+        column = header.index(key)
         line_of: dict[str, int] = {}
         for line, row in rows:
-            check_id(path, line, row[column], line_of)
+            check_id(path, line, row[column], line_of, column=key)
     if not line_of:
         raise DataError(f"{path} has a header and no rows; expected one row an image")
     return tuple(line_of)

@@ -26,9 +26,11 @@ def place(source: object) -> str:
 
     >>> place("folder:/home/ada/photos"), place("faces:train=400"), place(None)
     ('folder:photos', 'faces:train=400', '')
+    >>> place("table:/home/ada/labels.csv?root=/home/ada/photos")
+    'table:labels.csv'
     """
     kind, mark, where = str(source or "").partition(":")
-    return kind + mark + (PurePath(where).name if mark else "")
+    return kind + mark + (PurePath(where.partition("?")[0]).name if mark else "")
 
 
 def splits(audit: Document) -> list[tuple[str, str, Split]]:

@@ -1,0 +1,57 @@
+"""``unlabel data``: show what a data source holds, before a model is trained on it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unlabel.cli.options import NoNegative, names
+
+_PICTURE, _FACTS = "correlations.svg", "data.json"
+
+
+def data(
+    source: str,
+    *,
+    labels: str | None = None,
+    image_size: int | None = None,
+    out: Path | None = None,
+    force: Annotated[bool, NoNegative] = False,
+    quiet: Annotated[bool, NoNegative] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Show what a data source holds: splits, labels, correlations, sizes, duplicates, unreadable files.
+
+    Args:
+        source: Where the data comes from: faces, folder:PATH, table:FILE, parquet:PATH ...
+        labels: Labels to read, comma-separated; all by default. Put a backslash before a comma in a name.
+        image_size: Side in pixels at which images are compared.
+        out: Folder for correlations.svg and data.json.
+        force: Replace these files.
+        quiet: Print no progress.
+        json_: Print as JSON.
+    """
+    from unlabel.cli.progress import terminal_log
+    from unlabel.core.files import write_json, write_text
+    from unlabel.core.places import check_file, check_folder
+    from unlabel.data import load
+    from unlabel.data.survey import survey
+    from unlabel.data.survey.picture import correlations
+    from unlabel.data.survey.text import lines
+
+    if out is not None:
+        check_folder(out)
+        for name in (_PICTURE, _FACTS):
+            check_file(out / name, force=force)
+    log = terminal_log(quiet=quiet)
+    found = survey(
+        load(source, image_size=image_size, labels=names(labels) or None, skip_bad=True, log=log), log
+    )
+    print(json.dumps(found, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(found)))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / _PICTURE, correlations(found))
+        write_json(out / _FACTS, found)
+        if not json_:
+            print(out / _PICTURE)

@@ -1,0 +1,132 @@
+"""From the names that a table writes to the files on the disk: subfolders, missing endings, links."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from unlabel.core.errors import DataError
+from unlabel.data.readers.assemble import list_files, matched
+
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".mpo"),
+)
+"""Endings of images, in small letters."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files that a table names.
+
+    Args:
+        names: Relative name of each row's file, with its ending.
+        files: Status of each of them.
+        ignored: How many images lie beside them without a row.
+    """
+
+    names: list[str]
+    files: Mapping[str, os.stat_result]
+    ignored: int
+
+
+def find_files(root: Path, names: Sequence[str], table: str, *, whole: bool) -> Found:
+    """The files of a table's names.
+
+    A name that has no file and no ending of an image is completed; so is one with Windows' ``\\``.
+
+    Args:
+        root: The folder that the names are relative to.
+        names: Plain relative names, each once.
+        table: What names them, for messages.
+        whole: Look into all folders below `root`, and count any file without a row; else only into those
+            that are named, and count images.
+
+    Raises:
+        MissingFiles: A name has no file.
+        DataError: A file is a link out of the folder, or two rows or two files may be meant.
+    """
+    slashed = [_slashed(name) for name in names]
+    if whole:
+        files, links = list_files(root, ("",))
+    else:
+        files, links = list_files(root, _folders(root, slashed, table), deep=False)
+    stems = _stems(files)
+    resolved = [
+        _resolved(name, other, files, stems, table) for name, other in zip(names, slashed, strict=True)
+    ]
+    first: dict[str, str] = {}
+    for name, written in zip(resolved, names, strict=True):
+        if first.setdefault(name, written) != written:
+            raise DataError(
+                f"two rows of {table} mean the file {name!r}: {first[name]!r} and {written!r};"
+                " keep one of them"
+            )
+    counted = [name for name in files if whole or _is_image(name)]
+    ignored = len({*counted, *(links if whole else ())} - {*resolved})
+    return Found(resolved, matched(root, resolved, table, files, links), ignored)
+
+
+def is_there(root: Path, name: str) -> bool:
+    """Whether a table's name may be that of a file below a folder, with or without its ending."""
+    file = root / _slashed(name)
+    return file.is_file() or any(file.with_name(file.name + ending).is_file() for ending in ENDINGS)
+
+
+def _slashed(name: str) -> str:
+    r"""A name with ``/`` where that is as plain as the name.
+
+    >>> _slashed(r"ann\1.jpg"), _slashed(r"..\1.jpg")
+    ('ann/1.jpg', '..\\1.jpg')
+    """
+    parts = name.split("\\")
+    return name if any(part in ("", ".", "..") for part in parts) else "/".join(parts)
+
+
+def _folders(root: Path, names: Sequence[str], table: str) -> list[str]:
+    """The folders of the names, all of them below the root; one that is missing is left out."""
+    real = os.path.join(os.path.realpath(root), "")
+    folders = sorted({str(PurePosixPath(name).parent) for name in names})
+    found = []
+    for folder in folders:
+        there = os.path.join(os.path.realpath(root / folder), "")
+        if not there.startswith(real):
+            raise DataError(
+                f"{table} names files in {folder!r}, a link that leads out of {root}; copy the files there"
+            )
+        if os.path.isdir(there):
+            found.append("" if folder == "." else f"{folder}/")
+    return found
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].casefold() in ENDINGS
+
+
+def _stems(files: Mapping[str, os.stat_result]) -> Mapping[str, list[str]]:
+    """The images by their names without an ending."""
+    stems: dict[str, list[str]] = {}
+    for name in files:
+        if _is_image(name):
+            stems.setdefault(os.path.splitext(name)[0], []).append(name)
+    return stems
+
+
+def _resolved(
+    name: str,
+    slashed: str,
+    files: Mapping[str, os.stat_result],
+    stems: Mapping[str, list[str]],
+    table: str,
+) -> str:
+    if name in files or _is_image(name):
+        return name if name in files or slashed not in files else slashed
+    if slashed in files:
+        return slashed
+    fitting = stems.get(name) or stems.get(slashed) or []
+    if len(fitting) > 1:
+        raise DataError(
+            f"{table}: {name!r} fits {' and '.join(repr(one) for one in sorted(fitting)[:3])};"
+            " write the whole name"
+        )
+    return fitting[0] if fitting else name

@@ -1,0 +1,272 @@
+"""What the texts of a table mean: which columns are labels, and which text is present, absent or unknown.
+
+::
+
+    meaning_of(sheet, labels, absent) -> Meaning    label names, targets, splits, identities
+
+Where the table leaves it open, it is refused with the option that settles it: a guess would be a wrong audit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.core.errors import DataError
+from unlabel.core.wording import listing
+from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, Column, Sheet
+from unlabel.data.readers.tables import LONGEST_NAME, chosen_labels
+
+NUMBERS: Mapping[str, int] = {
+    spelling: value
+    for value in (1, 0, -1)
+    for spelling in (f"{value}", f"{value}.0", f"{value},0")  # the last of tables with a decimal comma
+}
+WORDS: tuple[Mapping[str, int], ...] = ({"yes": 1, "no": 0}, {"true": 1, "false": 0})
+EXPECTED = (
+    "expected 1 (present), 0 (absent), -1 or nothing (unknown), or yes and no, or true and false,"
+    " of one kind in a column"
+)
+SPLITS: Mapping[str, str] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
+"""What a split may be called in a table of labels or as a folder."""
+
+_MOST_NAMES = 10_000
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a table says of its images.
+
+    Args:
+        labels: Names of the target's columns.
+        target: int8 (row, label): 1 present, 0 absent, -1 unknown.
+        split: ``train``, ``val`` or ``test`` for each row, or empty for every row.
+        identity: Whose image each is; empty where unknown.
+        facts: How the table is spelt, JSON-plain.
+    """
+
+    labels: tuple[str, ...]
+    target: NDArray[np.int8]
+    split: list[str]
+    identity: list[str]
+    facts: Mapping[str, Any]
+
+
+def meaning_of(sheet: Sheet, labels: Sequence[str] | None = None, absent: str | None = None) -> Meaning:
+    """The labels of a table, with its splits and identities where it has them.
+
+    Args:
+        sheet: The table.
+        labels: Labels to read, in this order; None for all. Other columns may hold anything.
+        absent: ``-1`` where that is absent (and 0, if any, unknown), ``0`` where -1 is unknown; None to find
+            it out.
+
+    Raises:
+        LabelMismatch: A wanted label is not there.
+        DataError: A column holds no labels, or its marks can be read in two ways.
+    """
+    wanted = labels or ()
+    special = {name: name.casefold() for name in sheet.columns if name.casefold() in ("split", "identity")}
+    special = {
+        name: kind
+        for name, kind in special.items()
+        if name not in wanted and not (kind == "split" and _vocabulary(sheet.columns[name]))
+    }
+    rest = {name: column for name, column in sheet.columns.items() if name not in special}
+    lists = [name for name in rest if _of_names(name, rest[name])]
+    named = _label_names(sheet, {name: rest[name] for name in lists})
+    marked = [name for name in rest if name not in lists and (labels is None or name in wanted)]
+    every = [*(name for name in rest if name not in lists), *named]
+    if twice := [name for name in named if name in rest]:
+        raise DataError(
+            f"{sheet.path} has the label {twice[0]!r} as a column and as a name; keep one of them"
+        )
+    if not every:
+        raise DataError(
+            f"{sheet.path} has no label column; expected one column of 0 and 1 for each label, or a column"
+            " named labels with names parted by '|'"
+        )
+    names = chosen_labels(every, labels, str(sheet.path))
+    _check_marks(sheet, rest, marked, [*named], labels)
+    values = _values(sheet, rest, marked, absent)
+    target = np.empty((len(sheet.names), len(names)), np.int8)
+    for position, name in enumerate(names):
+        target[:, position] = named[name] if name in named else _coded(rest[name], values)
+    kinds = {kind: sheet.columns[name] for name, kind in special.items()}
+    facts = {
+        "separator": sheet.separator,
+        "names": sheet.key,
+        "absent": "-1" if values["-1"] == 0 else "0",
+        "columns_of_names": lists,
+        "ignored_columns": [name for name in rest if name not in marked and name not in lists],
+    }
+    return Meaning(names, target, _split(sheet, kinds.get("split")), _identity(sheet, kinds), facts)
+
+
+def _vocabulary(column: Column) -> Mapping[str, int] | None:
+    """The kind of marks that a column holds; None where it holds anything else."""
+    if MANY in column.codes:
+        return None
+    marks = {text.casefold() for text in column.texts} - {""}
+    return next((kind for kind in (NUMBERS, *WORDS) if marks <= kind.keys()), None)
+
+
+def _of_names(name: str, column: Column) -> bool:
+    return (column.of_names or name.casefold() in NAMES_OF_LABELS) and _vocabulary(column) is None
+
+
+def _label_names(sheet: Sheet, columns: Mapping[str, Column]) -> dict[str, NDArray[np.int8]]:
+    """A target column for each name in columns of names, ordered by name."""
+    made: dict[str, NDArray[np.int8]] = {}
+    for title, column in columns.items():
+        parted = [[part.strip() for part in text.split("|") if part.strip()] for text in column.texts]
+        names = sorted({name for part in parted for name in part})
+        _check_names(column, title, names)
+        for name in names:
+            if name in made:
+                raise DataError(f"{sheet.path} has the label {name!r} in two columns; keep one of them")
+            has = np.array([name in part for part in parted], np.int8)
+            made[name] = has[column.codes]
+    return made
+
+
+def _check_names(column: Column, title: str, names: Sequence[str]) -> None:
+    if len(names) > _MOST_NAMES or any(len(name) > LONGEST_NAME or not name.isprintable() for name in names):
+        raise DataError(
+            f"{column.places[0]}, column {title!r}: expected at most {_MOST_NAMES:,} printable names of at"
+            f" most {LONGEST_NAME} characters, parted by '|'"
+        )
+    for mark in ";,":
+        parts = {part.strip() for name in names for part in name.split(mark)}
+        if any(mark in name for name in names) and len(parts) < len(names):
+            odd = next(at for at, text in enumerate(column.texts) if mark in text)
+            raise DataError(
+                f"{column.places[odd]}, column {title!r}: found {column.texts[odd][:40]!r}; part the names by"
+                f" '|' instead of {mark!r}"
+            )
+
+
+def _check_marks(
+    sheet: Sheet,
+    columns: Mapping[str, Column],
+    marked: Sequence[str],
+    named: Sequence[str],
+    labels: Sequence[str] | None,
+) -> None:
+    """Refuses columns that hold no marks, the first with its line, all by name."""
+    odd = [name for name in marked if _vocabulary(columns[name]) is None]
+    if not odd:
+        return
+    column = columns[odd[0]]
+    folded = [text.casefold() for text in column.texts]
+    first = next((text for text in folded if text), "")
+    kind = next((kind for kind in (NUMBERS, *WORDS) if first in kind), NUMBERS)
+    at = next(at for at, text in enumerate(folded) if text and text not in kind)
+    good = [name for name in (*marked, *named) if name not in odd]
+    if labels is None:
+        shown = ",".join(good[:5]) + (",..." if len(good) > 5 else "") if good else "A,B"
+        kinds = f"{len(odd)} columns hold" if len(odd) > 1 else "this column holds"
+        left = f" ({listing([repr(name) for name in odd], 8)})" if len(odd) > 1 else ""
+        advice = f"; if {kinds} no label{left}, name the labels: --labels {shown}"
+    else:
+        advice = "; leave the column out of --labels, or correct it"
+    raise DataError(
+        f"{column.places[at]}, column {odd[0]!r}: found {column.texts[at][:40]!r}; {EXPECTED}{advice}"
+    )
+
+
+def _values(
+    sheet: Sheet, columns: Mapping[str, Column], marked: Sequence[str], absent: str | None
+) -> Mapping[str, int]:
+    """What each number means in this table."""
+    found = {
+        name: {NUMBERS[text] for text in column.texts if text in NUMBERS}
+        for name, column in columns.items()
+        if _vocabulary(column) is NUMBERS
+    }
+    read = {name: found[name] for name in marked if name in found}
+    ways = {_way(read), _way(found)} if any(-1 in marks for marks in read.values()) else {"0"}
+    ways = ways if absent is None else {absent}
+    if ways == {"0"}:
+        return NUMBERS
+    if ways == {"-1"}:
+        middle = any({-1, 0} <= marks for marks in read.values())  # then 0 is neither present nor absent
+        return {text: {-1: 0, 0: -1 if middle else 0, 1: 1}[value] for text, value in NUMBERS.items()}
+    minus = next(name for name, marks in read.items() if -1 in marks)
+    zero = next((name for name, marks in found.items() if 0 in marks), minus)
+    raise DataError(
+        f"{sheet.path}: column {minus!r} has -1 and column {zero!r} has 0, and no column has 1, 0 and -1, so"
+        " -1 may mean absent or unknown; add ?absent=-1 to the source if it means absent, or ?absent=0 if it"
+        " means unknown"
+    )
+
+
+def _way(found: Mapping[str, set[int]]) -> str | None:
+    """The number that means absent in columns of these numbers; None where it cannot be told.
+
+    >>> _way({"Male": {1, 0}, "Hat": {1, 0, -1}}), _way({"Male": {1, -1}, "Hat": {-1}})
+    ('0', '-1')
+    >>> _way({"Male": {0, -1}}), _way({"Male": {1, 0}, "Hat": {1, -1}})
+    (None, None)
+    """
+    minus = [marks for marks in found.values() if -1 in marks]
+    if not minus or any(marks == {-1, 0, 1} for marks in minus):
+        return "0"
+    if any(0 in marks for marks in found.values()):
+        return "0" if all(marks == {-1} for marks in minus) else None
+    return "-1" if any(1 in marks for marks in minus) else "0"
+
+
+def _coded(column: Column, numbers: Mapping[str, int]) -> NDArray[np.int8]:
+    kind = _vocabulary(column)
+    meaning = numbers if kind is NUMBERS else kind
+    assert meaning is not None
+    return np.array([meaning.get(text.casefold(), -1) for text in column.texts], np.int8)[column.codes]
+
+
+def _split(sheet: Sheet, column: Column | None) -> list[str]:
+    """The split of each row: as a column says it, else as the rows' places do."""
+    if column is None:
+        return sheet.split
+    if any(sheet.split):
+        raise DataError(
+            f"{sheet.path} has a split column, but its folder's name tells a split too; remove the column"
+        )
+    folded = [text.casefold() for text in column.texts]
+    for at, text in enumerate(folded):
+        if text and text not in SPLITS:
+            raise DataError(
+                f"{column.places[at]}, column 'split': found {column.texts[at][:40]!r};"
+                " expected train, val or test, or nothing in every row"
+            )
+    given = [SPLITS.get(folded[code], "") for code in column.codes.tolist()]
+    without = [name for name, split in zip(sheet.names, given, strict=True) if not split]
+    if without and len(without) < len(given):
+        raise DataError(
+            f"{len(without):,} of {len(given):,} images have no split in {sheet.path}, although others do"
+            f" ({listing([repr(name) for name in without], 3)}); give every image train, val or test,"
+            " or none"
+        )
+    return given
+
+
+def _identity(sheet: Sheet, kinds: Mapping[str, Column]) -> list[str]:
+    column = kinds.get("identity")
+    if column is None:
+        return [""] * len(sheet.names)
+    for text, place in zip(column.texts, column.places, strict=True):
+        if len(text) > LONGEST_NAME:
+            raise DataError(
+                f"{place}, column 'identity': found {len(text):,} characters; expected at most"
+                f" {LONGEST_NAME}, such as a name or a number"
+            )
+    return column.values()

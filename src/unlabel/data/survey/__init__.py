@@ -1,0 +1,132 @@
+"""What a data source holds: counts, prevalences, correlations, sizes, duplicates, unreadable files.
+
+::
+
+    survey(source) -> dict         JSON-plain
+    text.lines(facts)              what a person reads
+    picture.correlations(facts)    the correlations as SVG
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.core.progress import SILENT, Log
+from unlabel.data.dataset import Dataset, Source
+from unlabel.data.survey.duplicates import count_duplicates
+from unlabel.data.survey.sizes import original_sizes
+
+MOST_LABELS = 100
+"""Labels whose correlations are computed: of more, those that are most balanced."""
+
+
+def survey(source: Source, log: Log = SILENT) -> dict[str, Any]:
+    """Looks at every image and annotation of a source.
+
+    Args:
+        source: Read with ``skip_bad``, so that unreadable files are listed rather than refused.
+        log: Receives progress.
+
+    Returns:
+        ``splits`` (images by split), ``prevalence`` (label -> split -> present, absent, unknown),
+        ``correlations`` (phi of each two labels, where both are known), ``sizes``, ``duplicates``,
+        ``identities``, ``unreadable``, ``table`` (how it is spelt) and ``warnings``, sentences.
+    """
+    parts = {"train": source.train, "probe": source.probe, "test": source.test}
+    facts = source.facts
+    reasons = facts.get("skipped_bad_reasons", [])
+    bad = [
+        {"image": name, "reason": reason}
+        for name, reason in zip(facts.get("skipped_bad", []), reasons, strict=True)
+    ]
+    found: dict[str, Any] = {
+        "source": source.name,
+        "labels": list(source.labels),
+        "exclusive": source.train.exclusive,
+        "image_size": source.train.image_size,
+        "splits": {name: len(part) for name, part in parts.items()},
+        "split_rule": facts.get("split_rule"),
+        "table": facts.get("table"),
+        "prevalence": _prevalence(parts, source.labels),
+        "correlations": _correlations(parts, source.labels),
+        "sizes": original_sizes(source, log),
+        "duplicates": count_duplicates(parts, log),
+        "identities": _identities(parts, facts),
+        "unreadable": {"count": facts.get("skipped_bad_count", 0), "files": bad},
+        "ignored_files": facts.get("ignored_files", 0),
+    }
+    return {**found, "warnings": _warnings(found)}
+
+
+def _prevalence(parts: Mapping[str, Dataset], labels: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    kinds = {"present": 1, "absent": 0, "unknown": -1}
+    return {
+        label: {
+            name: {kind: int(np.sum(part.target[:, column] == code)) for kind, code in kinds.items()}
+            for name, part in parts.items()
+        }
+        for column, label in enumerate(labels)
+    }
+
+
+def _correlations(parts: Mapping[str, Dataset], labels: Sequence[str]) -> dict[str, Any]:
+    """Phi of each two labels over all images where both are known; None where that is undefined."""
+    target = np.concatenate([part.target for part in parts.values()])
+    rarer = np.minimum((target == 1).sum(0), (target == 0).sum(0))
+    columns = np.sort(np.argsort(-rarer, kind="stable")[:MOST_LABELS])
+    values = phi(target[:, columns])
+    return {
+        "labels": [labels[column] for column in columns.tolist()],
+        "phi": [[None if np.isnan(value) else round(float(value), 4) for value in row] for row in values],
+    }
+
+
+def phi(target: NDArray[np.int8]) -> NDArray[np.float64]:
+    """The phi coefficient of each two columns over the rows where both are known; nan where undefined.
+
+    >>> phi(np.array([[1, 1], [0, 0], [1, 1], [0, 0], [1, -1]], np.int8)).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    known, has = (target >= 0).astype(np.float64), (target == 1).astype(np.float64)
+    n, both, first = known.T @ known, has.T @ has, has.T @ known
+    second = first.T
+    spread = first * (n - first) * second * (n - second)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(spread > 0, (n * both - first * second) / np.sqrt(spread), np.nan)
+
+
+def _identities(parts: Mapping[str, Dataset], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How many identities there are, and how many are in each two splits."""
+    if not facts.get("identities"):
+        return {"known": False, "note": facts.get("identity_note")}
+    across = {
+        f"{first}/{second}": len(np.intersect1d(parts[first].cluster, parts[second].cluster))
+        for first, second in combinations(parts, 2)
+    }
+    return {"known": True, "count": facts["clusters"], "across": across, "note": facts.get("identity_note")}
+
+
+def _warnings(found: Mapping[str, Any]) -> list[str]:
+    """What should be mended before a model is trained on this."""
+    sentences = []
+    if count := found["unreadable"]["count"]:
+        sentences.append(f"{count:,} images cannot be read: mend them, or leave them out with --skip-bad.")
+    for kind, words in (("exact", "have the same pixels as"), ("near", "look almost like")):
+        for pair, count in found["duplicates"][kind]["across"].items():
+            if count:
+                first, second = pair.split("/")
+                sentences.append(
+                    f"{count:,} images of the {second} split {words} an image of the {first} split:"
+                    " an audit on images that were trained on is optimistic."
+                )
+    for pair, count in found["identities"].get("across", {}).items():
+        if count:
+            first, second = pair.split("/")
+            sentences.append(f"{count:,} identities are in both the {first} and the {second} split.")
+    for label, splits in found["prevalence"].items():
+        if lacking := [name for name, n in splits.items() if not (n["present"] and n["absent"])]:
+            sentences.append(f"{label} is not both present and absent in: {', '.join(lacking)}.")
+    return sentences
