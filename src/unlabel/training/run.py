@@ -12,8 +12,9 @@ from typing import Any
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged
+from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, claimed, staged
-from unlabel.core.recipe import Recipe
+from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
@@ -34,6 +35,7 @@ def train_run(
     *,
     network: str = "small",
     stem: str = "imagenet",
+    head: Layout | None = None,
     recipe: Recipe | None = None,
     image_size: int | None = None,
     labels: Sequence[str] | None = None,
@@ -50,7 +52,7 @@ def train_run(
         source: ``faces`` or ``folder:PATH``; see `data.load`.
         out: Folder to write; must not exist unless ``force``.
         run: Where, batch size and seed.
-        network, stem: See `models.build.build`.
+        network, stem, head: See `models.build.build`.
         recipe: Length and rates; `Recipe`'s defaults when None.
         image_size: Side of the input in pixels; the source's own when None.
         labels: Label columns to learn, all when None.
@@ -71,7 +73,7 @@ def train_run(
         Request.make(without, data.labels)
     refuse_constant(data.train, without)
     data, listed = planted(data, canaries)
-    plan = {"network": network, "stem": stem, "recipe": recipe.to_json()}
+    plan = Blueprint(network, stem, recipe, head).to_json()
     plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
     config = Config(
         network=network,
@@ -83,6 +85,7 @@ def train_run(
         std=data.train.std,
         thresholds=(0.5,) * len(data.labels),
         activation="softmax" if data.train.exclusive else "sigmoid",
+        head=head,
     )
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -126,6 +129,7 @@ def _trained(
         run,
         network=config.network,
         stem=config.stem,
+        head=config.head,
         without=config.forgotten,
         checkpoint=checkpoint,
     )
