@@ -27,7 +27,7 @@ from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.norms import ConstantNorms
 from unlabel.models.head import find_head, tap
-from unlabel.models.normal_form import inputs_of
+from unlabel.models.normal_form import NormalForm
 
 BATCH = 128
 LOOK = 2  # images that show in which order the layers are used
@@ -128,10 +128,8 @@ def final_layers(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) 
     Returns:
         Each layer once, in the order of use.
     """
-    inputs = inputs_of(model)
-    if len(inputs) == 1:
+    if not isinstance(model, NormalForm):
         return [Part(*final_layer(model, outputs, image, free))]
-    _, head = find_head(model, outputs)
     order: list[tuple[Layer, Tensor, Tensor]] = []
     norms: list[tuple[Any, Tensor]] = []
 
@@ -140,23 +138,21 @@ def final_layers(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) 
         order.append((module, made, made.clone()))
         return order[-1][2]
 
-    with ExitStack() as hooks, tap(head) as tapped, torch.enable_grad():
-        for module in model.modules():
-            if module is not head and _may_change(module, free):
+    with ExitStack() as hooks, torch.enable_grad():
+        for module in model.network.modules():
+            if _may_change(module, free):
                 hooks.callback(module.register_forward_hook(used).remove)
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
                 handle = module.register_forward_pre_hook(lambda norm, given: norms.append((norm, given[0])))
                 hooks.callback(handle.remove)
-        model(image)
-        features = tapped[0]
+        inputs = model.inputs(image)
     columns: dict[int, list[int]] = {}
-    for number in inputs:
-        leaves = [made for _, made, _ in order]
-        sums = features[:, number].sum()
-        slopes = torch.autograd.grad(sums, leaves, allow_unused=True, retain_graph=True) if leaves else ()
-        reached = [at for at, slope in enumerate(slopes) if slope is not None]
-        if not reached:
+    leaves = [made for _, made, _ in order]
+    for features, number in zip(inputs, model.layout.inputs, strict=True):
+        if not features.requires_grad:
             raise MethodError(NO_LAYER)
+        slopes = torch.autograd.grad(features.sum(), leaves, allow_unused=True, retain_graph=True)
+        reached = [at for at, slope in enumerate(slopes) if slope is not None]
         columns.setdefault(reached[-1], []).extend(range(number.start, number.stop))
     parts = []
     for at in sorted(columns):

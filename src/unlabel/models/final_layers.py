@@ -7,7 +7,7 @@ network makes nothing else of them, and which one belongs to which label is know
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,13 +164,28 @@ def look(
             module = _module(model, features)
             handle = module.register_forward_hook(lambda _module, _inputs, output: made.append(output))
             hooks.callback(handle.remove)
-        with torch.inference_mode(False), torch.enable_grad():
-            value = run(model, images.detach().clone().requires_grad_() * 1.0)
-    columns = columns_of(value, labels, logits)
-    final, between = _walk(columns.values, list(uses.values()), model)
+        hooks.enter_context(_all_free(model))
+        hooks.enter_context(torch.inference_mode(False))
+        hooks.enter_context(torch.enable_grad())
+        value = run(model, images.detach().clone().requires_grad_() * 1.0)
+        columns = columns_of(value, labels, logits)
+        final, between = _walk(columns.values, list(uses.values()), model)
     if features is not None and not made:
         raise OptionError(f"--features names '{features}', which the forward pass does not use")
     return Pass(value, columns, list(uses.values()), final, between, mean_output(made[-1]) if made else None)
+
+
+@contextmanager
+def _all_free(model: nn.Module) -> Iterator[None]:
+    """While open, every parameter is in the graph, those that are frozen too."""
+    frozen = [weight for weight in model.parameters() if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(weight.is_floating_point())
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def run(model: nn.Module, images: Tensor) -> Any:
@@ -393,26 +408,41 @@ def _no_match(seen: Pass, columns: Columns, rows: Tensor) -> str:
 
 
 def _described(seen: Pass) -> tuple[tuple[FinalLayer, ...], int]:
-    """The final layers, with the inputs that are equal taken for one; the width of the named features."""
-    inputs: list[Tensor] = []
+    """The final layers, with equal inputs that the same weights make taken for one; the features' width."""
+    inputs: list[tuple[Tensor, frozenset[Any]]] = []
     layers = []
     for use in seen.final:
         assert use.input is not None, "it was used"
         assert isinstance(use.module, nn.Linear | nn.Conv2d), "it was checked"
         row = mean_input(use.input.detach(), convolution=isinstance(use.module, nn.Conv2d))
+        ends = _ends(use.input.grad_fn)
         known = [
             number
-            for number, other in enumerate(inputs)
-            if other.shape == row.shape and torch.equal(other, row) and bool(row.any())
+            for number, (other, begun) in enumerate(inputs)
+            if ends == begun and other.shape == row.shape and torch.equal(other, row)
         ]
         if not known:
-            inputs.append(row)
+            inputs.append((row, ends))
         reads = known[0] if known else len(inputs) - 1
         outputs, width = use.module.weight.flatten(1).shape
         bias, convolution = use.module.bias is not None, isinstance(use.module, nn.Conv2d)
         layers.append(FinalLayer(use.name, outputs, width, reads, bias, convolution))
     width = 0 if seen.features is None else seen.features.shape[1]
     return tuple(layers), width
+
+
+def _ends(node: Any) -> frozenset[Any]:
+    """The parameters that a tensor is made of, as the ends of its graph."""
+    waiting, visited, ends = [node], set(), set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        if not node.next_functions:
+            ends.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return frozenset(ends)
 
 
 def _notes(seen: Pass, reading: Reading, layers: Sequence[FinalLayer]) -> Iterator[str]:

@@ -125,7 +125,12 @@ class NormalForm(nn.Module):
         return self.head(self.read(images))
 
     def read(self, images: Tensor) -> Tensor:
-        """What the head reads, (batch, feature): the inputs of the final layers, side by side.
+        """What the head reads, (batch, feature): the inputs side by side; it raises as `inputs` does."""
+        parts = self.inputs(images)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def inputs(self, images: Tensor) -> list[Tensor]:
+        """The different inputs of the final layers, each (batch, feature), and the named features.
 
         Raises:
             ModelError: The network did not reach all of them.
@@ -157,13 +162,7 @@ class NormalForm(nn.Module):
                 self.network(images)
         if len(seen) < len(self.layout.inputs):
             raise ModelError(f"the network did not come to all of its final layers; {CHANGED}")
-        parts = [seen[number] for number in range(len(seen))]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-
-
-def inputs_of(model: nn.Module) -> tuple[slice, ...]:
-    """The columns of each input that a model's head joins; one slice of all where it reads one."""
-    return model.layout.inputs if isinstance(model, NormalForm) else (slice(None),)
+        return [seen[number] for number in range(len(seen))]
 
 
 def own_columns(model: nn.Module, label: int) -> list[int] | None:
