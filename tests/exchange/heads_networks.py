@@ -94,7 +94,9 @@ class Mlps(List):
         self.heads = nn.ModuleList(self.mlp() for _ in range(labels))
 
     def mlp(self):
-        return nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Dropout(0.1), nn.Linear(FEATURES, 1))
+        return nn.Sequential(
+            nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Dropout(0.1), nn.Linear(FEATURES, 1)
+        )
 
     def fill(self, weight, bias):
         for number, head in enumerate(self.heads):
@@ -271,5 +273,7 @@ def unscaled(labels):
     """Scaled, wrapped."""
     network = Scaled(labels)
     own = type(network)
-    network.__class__ = type("Logits", (own,), {"forward": lambda self, images: own.forward(self, images) / 4})
+    network.__class__ = type(
+        "Logits", (own,), {"forward": lambda self, images: own.forward(self, images) / 4}
+    )
     return network

@@ -4,8 +4,6 @@ import importlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from unlabel.models import custom
-from unlabel.models.final_layers import find_layout
-from unlabel.models.normal_form import NormalForm
 from unlabel.runs.folder import load_run
 from unlabel.testing import tiny_world, write_folder
 
@@ -120,7 +116,9 @@ def test_a_layout_comes_in_forgets_and_goes_back(name: str, adopt, command, netw
     assert (ran.code, ran.last) == (0, "own"), ran
     torch.testing.assert_close(of_run("own"), by_hand(network), **EXACT)
     for method, flags in METHODS.items():
-        ran = command("forget", method, "own", "--labels", "top", "--out", method, "--force", "--quiet", *flags)
+        ran = command(
+            "forget", method, "own", "--labels", "top", "--out", method, "--force", "--quiet", *flags
+        )
         assert ran.code == 0, ran
         ran = command("export", method, "--to", "state-dict")
         assert ran.code == 0, ran
@@ -132,7 +130,9 @@ def test_a_layout_comes_in_forgets_and_goes_back(name: str, adopt, command, netw
             assert "no bias, so a removed output is 0" in ran.out
             inside[:, 0] = 0.0
         torch.testing.assert_close(outside, inside, **EXACT)
-        assert not torch.allclose(inside[:, 1:], of_run("own")[:, 1:], atol=1e-3), "nothing but the head moved"
+        assert not torch.allclose(inside[:, 1:], of_run("own")[:, 1:], atol=1e-3), (
+            "nothing but the head moved"
+        )
     image = photos / "images" / "00000.png"
     said = json.loads(command("predict", method, image, "--json").out)[0]["labels"]
     assert said["top"] is None

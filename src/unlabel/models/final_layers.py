@@ -44,7 +44,7 @@ class Found:
 
 
 @dataclass
-class _Use:
+class Use:
     """A layer that was used, with what it read and made in the latest pass."""
 
     name: str
@@ -53,6 +53,11 @@ class _Use:
     node: Any = None
     input: Tensor | None = None
     output: Tensor | None = None
+
+    @property
+    def may_be_final(self) -> bool:
+        """Whether it is a linear layer or a 1x1 convolution."""
+        return bool(self.name) and _may_be_final(self.module)
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,16 @@ class Pass:
         uses: Linear layers and convolutions.
         final: Those that come last on some path to the logits.
         between: Parameters that act on the outputs of final layers.
+        aside: Layers that were used, but of which no logit is made.
         features: What the module of ``--features`` made, (batch, feature).
     """
 
     value: Any
     columns: Columns
-    uses: Sequence[_Use]
-    final: Sequence[_Use]
+    uses: Sequence[Use]
+    final: Sequence[Use]
     between: Sequence[str]
+    aside: Sequence[str] = ()
     features: Tensor | None = None
 
 
@@ -154,12 +161,10 @@ def look(
     features: str | None = None,
 ) -> Pass:
     """One forward pass, with what `find_layout` needs to know of it; raises as that does."""
-    uses, made = {}, []
+    uses: dict[str, Use] = {}
+    made: list[Any] = []
     with ExitStack() as hooks:
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                handle = module.register_forward_hook(_watch(uses, name), with_kwargs=True)
-                hooks.callback(handle.remove)
+        hooks.enter_context(_watching(model, uses))
         if features is not None:
             module = _module(model, features)
             handle = module.register_forward_hook(lambda _module, _inputs, output: made.append(output))
@@ -167,12 +172,34 @@ def look(
         hooks.enter_context(_all_free(model))
         hooks.enter_context(torch.inference_mode(False))
         hooks.enter_context(torch.enable_grad())
-        value = run(model, images.detach().clone().requires_grad_() * 1.0)
+        value = run_on(model, images.detach().clone().requires_grad_() * 1.0)
         columns = columns_of(value, labels, logits)
         final, between = _walk(columns.values, list(uses.values()), model)
+        above = _graph(columns.values.grad_fn)
+    aside = [use.name for use in uses.values() if use.node not in above]
     if features is not None and not made:
         raise OptionError(f"--features names '{features}', which the forward pass does not use")
-    return Pass(value, columns, list(uses.values()), final, between, mean_output(made[-1]) if made else None)
+    rows = mean_output(made[-1]) if made else None
+    return Pass(value, columns, list(uses.values()), final, between, aside, rows)
+
+
+def used_layers(model: nn.Module, images: Tensor) -> list[Use]:
+    """The linear layers and convolutions in the order of use; it raises as `run_on` does."""
+    uses: dict[str, Use] = {}
+    with torch.no_grad(), _watching(model, uses):
+        run_on(model, images)
+    return list(uses.values())
+
+
+@contextmanager
+def _watching(model: nn.Module, uses: dict[str, Use]) -> Iterator[None]:
+    """While open, a forward pass notes the linear layers and convolutions that it uses."""
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                handle = module.register_forward_hook(_watch(uses, name), with_kwargs=True)
+                hooks.callback(handle.remove)
+        yield
 
 
 @contextmanager
@@ -188,7 +215,7 @@ def _all_free(model: nn.Module) -> Iterator[None]:
             weight.requires_grad_(False)
 
 
-def run(model: nn.Module, images: Tensor) -> Any:
+def run_on(model: nn.Module, images: Tensor) -> Any:
     """What the model returns, or an error that names the size of the images."""
     height, width = images.shape[-2:]
     try:
@@ -210,9 +237,9 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def _watch(uses: dict[str, _Use], name: str) -> Callable[..., None]:
+def _watch(uses: dict[str, Use], name: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
-        use = uses.pop(name, None) or _Use(name, module)
+        use = uses.pop(name, None) or Use(name, module)
         use.times += 1
         use.node, use.input, use.output = output.grad_fn, inputs[0] if inputs else named["input"], output
         uses[name] = use
@@ -220,7 +247,7 @@ def _watch(uses: dict[str, _Use], name: str) -> Callable[..., None]:
     return hook
 
 
-def _walk(columns: Tensor, uses: Sequence[_Use], model: nn.Module) -> tuple[list[_Use], list[str]]:
+def _walk(columns: Tensor, uses: Sequence[Use], model: nn.Module) -> tuple[list[Use], list[str]]:
     """The first layers on every path back from the logits, in the order of use; parameters met before."""
     of_node = {use.node: use for use in uses if use.node is not None}
     of_weight = {id(weight): name for name, weight in model.named_parameters()}
@@ -303,7 +330,7 @@ def _matched(
             hook = _replace(number)
             hooks.callback(use.module.register_forward_hook(hook).remove)
         with torch.no_grad():
-            columns = columns_of(run(model, images), labels, seen.columns.entry)
+            columns = columns_of(run_on(model, images), labels, seen.columns.entry)
     rows = torch.cat(
         [
             mean_input(number, convolution=isinstance(use.module, nn.Conv2d))
@@ -433,23 +460,28 @@ def _described(seen: Pass) -> tuple[tuple[FinalLayer, ...], int]:
 
 def _ends(node: Any) -> frozenset[Any]:
     """The parameters that a tensor is made of, as the ends of its graph."""
-    waiting, visited, ends = [node], set(), set()
+    return frozenset(each for each in _graph(node) if not each.next_functions)
+
+
+def _graph(node: Any) -> set[Any]:
+    """All that a tensor is made of, as nodes of automatic differentiation."""
+    waiting, visited = [node], set()
     while waiting:
         node = waiting.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        if not node.next_functions:
-            ends.add(node)
-        waiting += [following for following, _ in node.next_functions]
-    return frozenset(ends)
+        if node is not None and node not in visited:
+            visited.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return visited
 
 
 def _notes(seen: Pass, reading: Reading, layers: Sequence[FinalLayer]) -> Iterator[str]:
     """What was found that differs from one linear layer whose outputs are returned."""
     entry = f" of '{reading.entry}'" if reading.entry else ""
+    total = sum(layer.outputs for layer in layers)
+    paired = "softmax" if reading.returned == "sigmoid" else "log-softmax"
+    kind = f"{paired} of two logits a label" if total > len(reading.present) else reading.returned
     if reading.returned != "logits":
-        yield f"the model returns the {reading.returned}{entry}; the run returns logits"
+        yield f"the model returns the {kind}{entry}; the run returns logits"
     elif entry:
         yield f"the logits are those{entry}"
     if seen.columns.order:
@@ -464,3 +496,8 @@ def _notes(seen: Pass, reading: Reading, layers: Sequence[FinalLayer]) -> Iterat
     yield f"head: {what} on {inputs}, read as one linear layer"
     if not all(layer.bias for layer in layers):
         yield "a final layer has no bias: its outputs keep a bias of 0"
+    if seen.aside:
+        yield (
+            f"{listing([repr(name) for name in seen.aside], 3)}: no logit is made of it, so no method edits it, and"
+            " whatever else the network returns may still tell of a forgotten label"
+        )
