@@ -137,3 +137,63 @@ def test_a_layout_comes_in_forgets_and_goes_back(name: str, adopt, command, netw
     said = json.loads(command("predict", method, image, "--json").out)[0]["labels"]
     assert said["top"] is None
     assert 0 < said["middle"] < 1
+
+
+@pytest.mark.parametrize("name", ["Mlps", "PairHeads", "Mlp with its trunk", "ConvolutionBeforePooling"])
+def test_a_normal_form_is_written_as_onnx(name: str, adopt, command, tmp_path) -> None:
+    pytest.importorskip("onnxscript")
+    adopt(name, *LAYOUTS[name])
+    ran = command("export", "own", "--to", "onnx")
+    assert (ran.code, ran.last) == (0, "own/export.onnx"), ran
+    reference = importlib.import_module("onnx.reference").ReferenceEvaluator(str(tmp_path / ran.last))
+    found = reference.run(None, {"image": pictures().numpy()})[0]
+    np.testing.assert_allclose(found, of_run("own"), atol=1e-4)
+
+
+def test_two_requests_one_after_another_and_a_reference_trained_anew(adopt, command, networks) -> None:
+    adopt("Mlps")
+    command("forget", "head-removal", "own", "--labels", "top", "--out", "one", "--quiet")
+    ran = command("forget", "neg-grad", "one", "--labels", "middle", "--out", "two", "--steps", 2, "--quiet")
+    assert ran.code == 0, ran
+    assert of_run("two").std(0).gt(0).tolist() == [False, False, True]
+    again = networks.Mlps(3).eval()
+    again.load_state_dict(torch.load(command("export", "two", "--to", "state-dict").last, weights_only=True))
+    torch.testing.assert_close(by_hand(again), of_run("two"), **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "says"),
+    [
+        ("Mlps", "leace-head", "features that its own layer does not read"),
+        ("Mlps", "leace-layer", "takes directions out of the features"),
+        ("List", "leace-layer", "takes directions out of the features"),
+    ],
+)
+def test_an_edit_without_a_way_back_is_not_written_as_a_state_dict(
+    name: str, method: str, says: str, adopt, command, tmp_path
+) -> None:
+    adopt(name)
+    assert command("forget", method, "own", "--labels", "top", "--out", "less", "--quiet").code == 0
+    ran = command("export", "less", "--to", "state-dict")
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert "--to onnx" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert not (tmp_path / "less" / "export.pt").exists()
+
+
+def test_features_that_are_named_are_not_hidden_by_a_layer_before_the_head(adopt, command) -> None:
+    adopt("Mlp", "--features", "hidden")
+    ran = command("forget", "leace-layer", "own", "--labels", "top", "--out", "less", "--quiet")
+    assert (ran.code, "leaves 'hidden'" in ran.err) == (2, True), ran
+
+
+def test_a_probe_of_named_features_finds_what_the_head_does_not_read(adopt) -> None:
+    """The features of a run are the head's input and what the named module makes, in that order."""
+    network, _ = adopt("Mlp", "--features", "hidden")
+    model = load_run("own").model
+    with torch.no_grad():
+        hidden = network.hidden(network.conv(pictures()).relu().flatten(1))
+        read = model.read(pictures())
+    torch.testing.assert_close(read[:, 16:], hidden, **EXACT)
+    assert not model.head.weight[:, 16:].any()

@@ -308,8 +308,8 @@ def _joined(model: nn.Module, given: Given, source: Source, run: Run) -> tuple[n
     found = find_layout(model, given.labels, images, logits=given.logits, features=given.features)
     if "softmax" in found.reading.returned and not source.test.exclusive:
         raise ModelError(
-            "the model returns a softmax over its outputs, as of classes of which one is present, but some images"
-            " of the data have several labels or none; expected a model that scores each label by itself"
+            "the model returns a softmax over its outputs, as of classes of which one is present, but some"
+            " images of the data have several labels or none; expected one that scores each label by itself"
         )
     model = engine.place(normal_form(model, found.layout), run).eval()
     check_head(model, len(given.labels), images)

@@ -1,4 +1,4 @@
-"""`unlabel inspect MODEL`: what adopting would find in a network, and what to write where it finds nothing."""
+"""`unlabel inspect MODEL`: what adopting would find in a network, and what to write if it finds nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from unlabel.exchange.adopt import read_labels
 from unlabel.forget.inspection import facts_of, noise
 from unlabel.models.build import build
 from unlabel.models.custom import grant, is_custom
-from unlabel.models.final_layers import check_final, find_layout, look, run_on, used_layers
+from unlabel.models.final_layers import WRAP, check_final, find_layout, look, run_on, used_layers
 from unlabel.models.normal_form import normal_form
 from unlabel.models.returned import entries
 from unlabel.models.weights import fit_weights, read_weights
@@ -70,10 +70,11 @@ def inspect_model(asked: Asked) -> dict[str, Any]:
         facts["candidates"] = candidates(model, labels, images, asked)
         found = find_layout(model, labels, images, logits=asked.logits, features=asked.features)
     except UnlabelError as error:
+        problem = str(error).removesuffix(f"; {WRAP}")
         return facts | {
-            "problem": str(error),
+            "problem": problem,
             "notes": [],
-            "write": wrapper(asked.network, str(error), len(labels)),
+            "write": wrapper(asked.network, problem, len(labels)),
         }
     facts["notes"] = list(found.notes)
     joined = normal_form(model, found.layout)
@@ -91,13 +92,13 @@ def candidates(model: nn.Module, labels: Sequence[str], images: Tensor, asked: A
         {
             "module": use.name,
             "kind": "linear" if isinstance(use.module, nn.Linear) else "1x1 convolution",
-            "features": use.module.weight[0].numel(),
-            "outputs": len(use.module.weight),
+            "features": use.size[1],
+            "outputs": use.size[0],
             "times": use.times,
             "final": use.name in final,
         }
         for use in uses
-        if use.may_be_final or use.name in final
+        if use.is_plain or use.name in final
     ]
 
 

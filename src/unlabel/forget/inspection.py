@@ -22,6 +22,7 @@ READ = {
     "features": "what the head reads",
     "outputs": "logits of the retained labels",
 }
+JOINED = "joined head"
 MOST = 8
 """Lines of layers."""
 
@@ -57,9 +58,16 @@ def facts_of(
     """The head and the sites of a network with one linear head, as `inspect_run` and ``--json`` give them."""
     name, head = find_head(model, len(labels))
     sites = find_sites(model, len(labels), images)
+
+    def own(module: str) -> str:
+        """A module's name in the user's own network."""
+        if layout is None:
+            return module
+        return JOINED if module == name else module.removeprefix("network.")
+
     return {
         "head": {
-            "module": name,
+            "module": own(name),
             "features": head.in_features,
             "labels": list(labels),
             **_layers(layout, labels),
@@ -67,7 +75,7 @@ def facts_of(
         "sites": [
             {
                 "site": site.name,
-                "module": site.module,
+                "module": own(site.module),
                 "positions": list(site.size),
                 "features": site.width,
                 "read": READ[site.kind],
@@ -155,7 +163,8 @@ def refused_table(facts: dict[str, Any]) -> str:
             times = "once" if row["times"] == 1 else f"{row['times']} times"
             last = ", a last one before the outputs" if row["final"] else ""
             lines.append(
-                f"{row['module']:<44}{row['kind']:<18}{row['features']:>8,}{row['outputs']:>9,}  {times}{last}"
+                f"{row['module']:<44}{row['kind']:<18}{row['features']:>8,}{row['outputs']:>9,}"
+                f"  {times}{last}"
             )
     if facts["write"]:
         lines += ["", f"What to write, in a file beside {facts['network'].partition(':')[0]}:", ""]

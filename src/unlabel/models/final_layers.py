@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from unlabel.core.errors import ModelError, NoLinearHead, OptionError
 from unlabel.core.layout import FinalLayer, Layout
-from unlabel.core.wording import joined, listing, suggest
+from unlabel.core.wording import listing, suggest
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head
 from unlabel.models.normal_form import mean_input, mean_output
@@ -55,9 +55,16 @@ class Use:
     output: Tensor | None = None
 
     @property
-    def may_be_final(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether it is a linear layer or a 1x1 convolution."""
         return bool(self.name) and _may_be_final(self.module)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Outputs and features."""
+        assert isinstance(self.module, nn.Linear | nn.Conv2d), "no other layer is watched"
+        outputs, features = self.module.weight.flatten(1).shape
+        return outputs, features
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def check_final(model: nn.Module, outputs: int) -> None:
     Raises:
         NoLinearHead: It has no linear layer and no 1x1 convolution, or none of a fitting size.
     """
-    sizes = [layer.weight.shape[0] for name, layer in model.named_modules() if name and _may_be_final(layer)]
+    uses = [Use(name, layer) for name, layer in model.named_modules()]
+    sizes = [use.size[0] for use in uses if use.is_plain]
     fits = any(size in (outputs, 2 * outputs) for size in sizes)
     several = sum(size < outputs or size == 2 for size in sizes) > 1
     if not (fits or several or (outputs == 1 and sizes)):
@@ -222,8 +230,8 @@ def run_on(model: nn.Module, images: Tensor) -> Any:
         return model(images)
     except Exception as error:
         raise ModelError(
-            f"the model raised {one_line(error)} on {len(images)} images of {height} x {width} pixels; give the"
-            " size that it was made for with --image-size"
+            f"the model raised {one_line(error)} on {len(images)} images of {height} x {width} pixels; give"
+            " the size that it was made for with --image-size"
         ) from error
 
 
@@ -309,7 +317,7 @@ def _check_final(seen: Pass) -> None:
             state = (
                 "has parametrised weights: call torch.nn.utils.parametrize.remove_parametrizations first"
                 if is_parametrized(use.module)
-                else f"is a {type(use.module).__name__} that is no linear layer and no 1x1 convolution of stride 1"
+                else f"is a {type(use.module).__name__}; expected a linear layer, or a 1x1 convolution"
                 if use.name
                 else "is the whole network; expected layers before it"
             )
@@ -419,9 +427,9 @@ def _no_match(seen: Pass, columns: Columns, rows: Tensor) -> str:
     if len(columns.pairs) > 1:
         beside = "side by side or one after another"
         return (
-            f"the model returned {columns.values.shape[1]} numbers for {columns.values.shape[1] // 2} labels: the"
-            f" two logits of a label may lie {beside}; expected a network that returns (batch, label, 2), or their"
-            f" difference, (batch, label); {WRAP}"
+            f"the model returned {columns.values.shape[1]} numbers for {columns.values.shape[1] // 2} labels:"
+            f" the two logits of a label may lie {beside}; expected a network that returns (batch, label, 2),"
+            f" or their difference, (batch, label); {WRAP}"
         )
     layer = (
         "last linear layer" if len(seen.final) == 1 and isinstance(seen.final[0].module, nn.Linear) else ""
@@ -429,8 +437,8 @@ def _no_match(seen: Pass, columns: Columns, rows: Tensor) -> str:
     weights = f", where '{seen.between[0]}' acts on them" if seen.between else ""
     return (
         f"the model's outputs are not those of its {layer or 'final layers'} {names}{weights}; expected those"
-        " outputs, or their sigmoid, softmax or mean over positions, since what comes after must not depend on"
-        f" the image; {WRAP}"
+        " outputs, or their sigmoid, their softmax or their mean over positions, and nothing else after them;"
+        f" {WRAP}"
     )
 
 
@@ -440,7 +448,6 @@ def _described(seen: Pass) -> tuple[tuple[FinalLayer, ...], int]:
     layers = []
     for use in seen.final:
         assert use.input is not None, "it was used"
-        assert isinstance(use.module, nn.Linear | nn.Conv2d), "it was checked"
         row = mean_input(use.input.detach(), convolution=isinstance(use.module, nn.Conv2d))
         ends = _ends(use.input.grad_fn)
         known = [
@@ -451,9 +458,8 @@ def _described(seen: Pass) -> tuple[tuple[FinalLayer, ...], int]:
         if not known:
             inputs.append((row, ends))
         reads = known[0] if known else len(inputs) - 1
-        outputs, width = use.module.weight.flatten(1).shape
         bias, convolution = use.module.bias is not None, isinstance(use.module, nn.Conv2d)
-        layers.append(FinalLayer(use.name, outputs, width, reads, bias, convolution))
+        layers.append(FinalLayer(use.name, *use.size, reads, bias, convolution))
     width = 0 if seen.features is None else seen.features.shape[1]
     return tuple(layers), width
 
@@ -486,8 +492,8 @@ def _notes(seen: Pass, reading: Reading, layers: Sequence[FinalLayer]) -> Iterat
         yield f"the logits are those{entry}"
     if seen.columns.order:
         yield (
-            f"the keys {joined(seen.columns.order[:5]) if len(seen.columns.order) < 6 else listing(seen.columns.order)}"
-            " are no labels: their order is taken for the labels'"
+            f"the keys of what is returned are no labels ({listing(seen.columns.order)}): their order is"
+            " taken for the labels'"
         )
     reads = {layer.reads for layer in layers}
     inputs = "one input" if len(reads) == 1 else f"{len(reads)} inputs"
@@ -498,6 +504,6 @@ def _notes(seen: Pass, reading: Reading, layers: Sequence[FinalLayer]) -> Iterat
         yield "a final layer has no bias: its outputs keep a bias of 0"
     if seen.aside:
         yield (
-            f"{listing([repr(name) for name in seen.aside], 3)}: no logit is made of it, so no method edits it, and"
-            " whatever else the network returns may still tell of a forgotten label"
+            f"no logit is made of {listing([repr(name) for name in seen.aside], 3)}, so erasing does not"
+            " reach it: what else the network returns may still tell of a forgotten label"
         )

@@ -1,8 +1,8 @@
 """A network of any head as one with a single linear head: its normal form, and the way back.
 
 Methods, sites and audits know one head: a last linear layer with one row a label. `NormalForm` gives them
-one. It runs the user's network up to its last final layer, catches what the final layers read, and applies one
-joined layer instead::
+one. It runs the user's network up to its last final layer, catches what the final layers read, and applies
+one joined layer instead::
 
     one layer per label, one input     rows stacked
     one layer per label, own inputs    inputs side by side; each row reads its own, zeros elsewhere
@@ -85,7 +85,7 @@ class Emptied(nn.Module):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Zeros, (batch, outputs, height, width) or (..., outputs)."""
         if self.convolution:
-            return input.new_zeros((len(input), self.outputs, *input.shape[2:]))
+            return input.new_zeros((input.shape[0], self.outputs, *input.shape[2:]))
         return input.new_zeros((*input.shape[:-1], self.outputs))
 
 
@@ -142,8 +142,8 @@ class NormalForm(nn.Module):
             def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
                 given = inputs[0] if inputs else named["input"]
                 seen.setdefault(layer.reads, mean_input(given, convolution=layer.convolution))
-                if number == len(layers) - 1:
-                    raise _Arrived
+                if number == len(layers) - 1 and not torch.compiler.is_exporting():
+                    raise _Arrived  # a tracer wants to see every module end; it drops what is not used
 
             return hook
 
@@ -323,8 +323,8 @@ def own_state(model: NormalForm) -> tuple[dict[str, Tensor], list[str]]:
         )
     if constant:
         notes.append(
-            f"{_without_bias(layout)} has no bias, so a removed output is 0, a probability of 0.5, and not the"
-            " label's base rate"
+            f"{_without_bias(layout)} has no bias, so a removed output is 0, a probability of 0.5, and not"
+            " the label's base rate"
         )
     return state, notes
 
@@ -334,14 +334,14 @@ def _check_way_back(model: NormalForm) -> bool:
     head, layout = model.head, model.layout
     if eraser_of(model) is not None:
         raise ModelError(
-            "the run holds a layer that takes directions out of the features, and the network has no place for"
-            " it between its own layers; export --to onnx, or forget by a method without such a layer"
+            "the run holds a layer that takes directions out of the features, and the network has no place"
+            " for it between its own layers; export --to onnx, or forget by a method without such a layer"
         )
     if head.own is not None and bool(head.weight[~head.own].any()):
         raise ModelError(
             "the method gave a label's output features that its own layer does not read, so"
-            f" '{layout.layers[0].module}' and the others cannot hold the rows; export --to onnx, or forget by"
-            " another method, such as deep-probes or erasure"
+            f" '{layout.layers[0].module}' and the others cannot hold the rows; export --to onnx, or forget"
+            " by another method, such as deep-probes or erasure"
         )
     if all(layer.bias for layer in layout.layers):
         return False
