@@ -50,7 +50,7 @@ class Use:
     name: str
     module: nn.Module
     times: int = 0
-    node: Any = None
+    nodes: tuple[Any, ...] = ()
     input: Tensor | None = None
     output: Tensor | None = None
 
@@ -184,7 +184,7 @@ def look(
         columns = columns_of(value, labels, logits)
         final, between = _walk(columns.values, list(uses.values()), model)
         above = _graph(columns.values.grad_fn)
-    aside = [use.name for use in uses.values() if use.node not in above]
+    aside = [use.name for use in uses.values() if not above & {*use.nodes}]
     if features is not None and not made:
         raise OptionError(f"--features names '{features}', which the forward pass does not use")
     rows = mean_output(made[-1]) if made else None
@@ -249,7 +249,8 @@ def _watch(uses: dict[str, Use], name: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
         use = uses.pop(name, None) or Use(name, module)
         use.times += 1
-        use.node, use.input, use.output = output.grad_fn, inputs[0] if inputs else named["input"], output
+        use.input, use.output = inputs[0] if inputs else named["input"], output
+        use.nodes += (output.grad_fn,)
         uses[name] = use
 
     return hook
@@ -257,7 +258,7 @@ def _watch(uses: dict[str, Use], name: str) -> Callable[..., None]:
 
 def _walk(columns: Tensor, uses: Sequence[Use], model: nn.Module) -> tuple[list[Use], list[str]]:
     """The first layers on every path back from the logits, in the order of use; parameters met before."""
-    of_node = {use.node: use for use in uses if use.node is not None}
+    of_node = {node: use for use in uses for node in use.nodes if node is not None}
     of_weight = {id(weight): name for name, weight in model.named_parameters()}
     waiting, visited, final, between = [columns.grad_fn], set(), set(), []
     while waiting:
@@ -307,21 +308,22 @@ def _check_final(seen: Pass) -> None:
             f" differentiation shows (does it detach them, or use weights that are no module?); {WRAP}"
         )
     for use in seen.final:
-        assert use.input is not None, "it was used"
+        if not use.is_plain:
+            raise NoLinearHead(
+                f"the model's outputs come from the {type(use.module).__name__} '{use.name or 'itself'}' with"
+                " no linear layer after it; expected a linear layer or a 1x1 convolution, last on every path;"
+                f" {WRAP}"
+            )
         if use.times != 1:
             raise NoLinearHead(
                 f"the final layer '{use.name}' is used {use.times} times in one forward pass; expected once;"
                 f" {WRAP}"
             )
-        if not use.name or not _may_be_final(use.module) or is_parametrized(use.module):
-            state = (
-                "has parametrised weights: call torch.nn.utils.parametrize.remove_parametrizations first"
-                if is_parametrized(use.module)
-                else f"is a {type(use.module).__name__}; expected a linear layer, or a 1x1 convolution"
-                if use.name
-                else "is the whole network; expected layers before it"
+        if is_parametrized(use.module):
+            raise NoLinearHead(
+                f"the final layer '{use.name}' has parametrised weights; expected plain ones: call"
+                " torch.nn.utils.parametrize.remove_parametrizations in your function"
             )
-            raise NoLinearHead(f"the final layer '{use.name}' {state}; {WRAP}")
 
 
 def _matched(
