@@ -360,11 +360,6 @@ FUNCTIONS = {
     "two things to say": ("def make(a, b): pass", ("needs a, b", "def make(num_classes)")),
     "wrong outputs": (BUILD + "def make(): return build(5)", ("'1' has 5 outputs", "there are 3")),
     "no linear layer": ("from torch import nn\ndef make(k): return nn.Conv2d(3, k, 1)", ("no linear layer",)),
-    "no bias": (
-        "from torch import nn\n"
-        "def make(k): return nn.Sequential(nn.Flatten(), nn.Linear(768, k, bias=False))",
-        ("has no bias",),
-    ),
 }
 
 
@@ -377,15 +372,15 @@ def test_a_function_that_makes_no_network(kind: str, module, refused) -> None:
 
 FORWARDS = {
     "raises": ("raise ValueError('size\\n16')", ("raised ValueError: size 16", "16 x 16", "--image-size")),
-    "a dict": ("return {'logits': y}", ("returned dict", "one tensor of shape (2, 3)")),
-    "a pair": ("return y, x", ("returned tuple",)),
+    "a dict without logits": ("return {'kind': 'photo'}", ("returned dict", "one tensor of shape (2, 3)")),
+    "a dict of two": ("return {'a': y, 'b': y + 0}", ("'a', a tensor of shape (2, 3); 'b'", "--logits a")),
+    "a set": ("return {1, 2}", ("returned set",)),
     "another shape": ("return y[:, :2]", ("shape (2, 2)", "(2, 3)")),
-    "probabilities": ("return y.sigmoid()", ("probabilities made from them", "its logits")),
-    "classes": ("return y.softmax(1)", ("probabilities made from them",)),
+    "classes": ("return y.softmax(1)", ("returns a softmax", "several labels or none")),
     "more than the head": ("return y * 2", ("not those of its last linear layer '1'",)),
     "one row a pixel": (
-        "return self[1](x.flatten(1)[:, None]).mean(1)",
-        ("not those of its last linear layer",),
+        "return self[1](x.flatten(1)[:, None]).amax(1)",
+        ("used 2 times",),
     ),
     "NaN": ("return y / 0 * 0", ("NaN or infinite",)),
     "twice": ("return self[1](x.flatten(1))", ("used 2 times",)),

@@ -145,7 +145,7 @@ def random_init(original: Loaded, sets: Sets, where: Run) -> tuple[Outputs, Outp
     if original.in_memory:
         key, model = None, untrained(original.model, seed)
     else:
-        model = build(config.network, len(config.labels), stem=config.stem, seed=seed)
+        model = build(config.network, len(config.labels), stem=config.stem, seed=seed, head=config.head)
     if model is None:
         return None
     model.eval()

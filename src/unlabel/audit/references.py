@@ -47,7 +47,8 @@ class Job:
     def plan(self) -> Plan:
         """The recipe as a run folder records it."""
         made = self.blueprint
-        return Plan(made.network, made.stem, made.recipe, self.place.batch_size, self.place.micro_batch)
+        place = self.place
+        return Plan(made.network, made.stem, made.recipe, place.batch_size, place.micro_batch, made.head)
 
 
 def check_count(count: int) -> None:
@@ -121,6 +122,7 @@ def _train(job: Job, case: Case, command: str) -> None:
         job.place,
         network=job.blueprint.network,
         stem=job.blueprint.stem,
+        head=job.blueprint.head,
         recipe=job.blueprint.recipe,
         image_size=config.image_size,
         labels=config.labels,
@@ -168,7 +170,7 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
             f"{path} does not record how it was trained, so {' and '.join(missing)} must say how to train its"
             " references: give the epochs and the peak learning rate that made it"
         )
-    return Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr)), where
+    return Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr), config.head), where
 
 
 def seeds_of(case: Case, count: int) -> list[int]:

@@ -22,6 +22,8 @@ def adopt(
     std: str | None = None,
     image_size: int | None = None,
     without: str | None = None,
+    logits: str | None = None,
+    features: str | None = None,
     skip_bad: Annotated[bool, NoNegative] = False,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     force: Annotated[bool, NoNegative] = False,
@@ -40,6 +42,8 @@ def adopt(
         image_size: Side of the input in pixels; 64 by default for most data.
         without: Labels that the model never saw, comma-separated. The run is then a reference for audits. Put
             a backslash before a comma in a name.
+        logits: Key or number of the part of a returned dict or tuple that holds the logits, if several may.
+        features: Name of a module whose output counts as features, too: methods edit it, audits attack it.
         skip_bad: Leave out unreadable images instead of refusing.
         json_: Print the record as JSON.
         force: Replace an existing run folder.
@@ -47,7 +51,7 @@ def adopt(
     from unlabel.exchange.adopt import ForeignModel, adopt_run
 
     record = adopt_run(
-        ForeignModel(model, weights, labels, mean, std, names(without)),
+        ForeignModel(model, weights, labels, mean, std, names(without), logits, features),
         data,
         out,
         place.start(),

@@ -1,4 +1,4 @@
-"""``unlabel inspect``: show where a run's network can be read, and which protection looks there."""
+"""``unlabel inspect``: show a network's head, and where it can be read, of a run or before adopting it."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,43 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unlabel.core.errors import OptionError
 
-def inspect(run: Path, *, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
-    """Show the head and the sites of a run's network: the places at which a label can be read.
+
+def inspect(
+    run: str,
+    *,
+    labels: Path | None = None,
+    weights: Path | None = None,
+    image_size: int | None = None,
+    logits: str | None = None,
+    features: str | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Show the head and the sites of a network: what makes its outputs, and where a label can be read.
 
     Args:
-        run: A run folder.
+        run: A run folder. With --labels, a model as for adopt: resnet18, package.module:function.
+        labels: File with the name of each output, one per line, in order.
+        weights: The model's weights; random ones if left out.
+        image_size: Side of the input in pixels; 64 by default.
+        logits: Key or number of the part of a returned dict or tuple that holds the logits, if several may.
+        features: Name of a module whose output counts as features, too.
         json_: Print as JSON.
     """
-    from unlabel.forget.inspection import inspect_run, table
+    from unlabel.exchange.inspect import Asked, inspect_model
+    from unlabel.forget.inspection import inspect_run, refused_table, table
+    from unlabel.models.custom import is_custom
 
-    facts = inspect_run(run)
-    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else table(facts))
-    if not json_:
-        print(run)
+    others = (weights, image_size, logits, features)
+    if labels is not None:
+        facts = inspect_model(Asked(run, labels, weights, image_size, logits, features))
+    elif is_custom(run) or any(value is not None for value in others):
+        raise OptionError("a model that is no run needs --labels: a file with the name of each output")
+    else:
+        facts = inspect_run(Path(run))
+    if json_:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    print(refused_table(facts) if facts.get("problem") else table(facts))
+    print(run)

@@ -5,6 +5,7 @@ from math import ceil, cos, isfinite, pi
 from typing import Any, Literal
 
 from unlabel.core.errors import OptionError
+from unlabel.core.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ class Blueprint:
     network: str
     stem: str
     recipe: Recipe
+    head: Layout | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-plain copy for a run's record."""
-        return {"network": self.network, "stem": self.stem, "recipe": self.recipe.to_json()}
+        head = {} if self.head is None else {"head": asdict(self.head)}
+        return {"network": self.network, "stem": self.stem, "recipe": self.recipe.to_json(), **head}

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import LabelMismatch, MissingFiles, OptionError
+from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError
 from unlabel.core.files import RECORD, write_json
+from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, staged
 from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
 from unlabel.core.recipe import History
@@ -28,7 +29,9 @@ from unlabel.models.build import build
 from unlabel.models.custom import grant, is_custom, remember
 from unlabel.models.eraser import insert_empty, rank_in, rank_of
 from unlabel.models.features import outputs
+from unlabel.models.final_layers import Found, find_layout
 from unlabel.models.head import check_head, find_head, remove_rows, removed_output
+from unlabel.models.normal_form import normal_form
 from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
 from unlabel.runs.config import MOST_LABELS, Config
 from unlabel.runs.folder import file_sha256, load_run, write_run
@@ -48,6 +51,10 @@ class ForeignModel:
             colours. If neither is given, the usual one with the lowest loss is taken.
         without: Labels that the model was never shown: the run is then a reference. Their outputs are made
             constants.
+        logits: Key or number of the part of what the network returns that holds its logits, where a dict or
+            tuple has several that may.
+        features: A module of the network whose output counts as features, besides what its head reads:
+            methods edit it and audits attack it, too.
     """
 
     network: str
@@ -56,6 +63,8 @@ class ForeignModel:
     mean: str | None = None
     std: str | None = None
     without: Sequence[str] = ()
+    logits: str | None = None
+    features: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,9 @@ class Given:
     labels: tuple[str, ...]
     without: tuple[str, ...]
     normalisation: tuple[Colours, Colours] | None
+    logits: str | None = None
+    features: str | None = None
+    layout: Layout | None = None
 
 
 def adopt_run(
@@ -142,7 +154,8 @@ def _read(foreign: ForeignModel) -> Given:
         Request.make(without, names)
     withheld = tuple(name for name in names if name in without)
     digest = file_sha256(foreign.weights)
-    return Given(foreign.network, foreign.weights, digest, weights, names, withheld, normalisation)
+    parts = (foreign.logits, foreign.features)
+    return Given(foreign.network, foreign.weights, digest, weights, names, withheld, normalisation, *parts)
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
@@ -205,8 +218,10 @@ def _adopt_job(
     for note in fitted.notes:
         run.log.say(note)
     model.load_state_dict(fitted.state)
-    model = engine.place(model, run).eval()
-    check_head(model, len(names), batch_of(source.test, [0, 1], run.device).image)
+    model, found = _joined(engine.place(model, run).eval(), given, source, run)
+    for note in found.notes:
+        run.log.say(note)
+    given = replace(given, layout=found.layout)
     constants = [removed_output(source.train, names.index(name)) for name in given.without]
     changed = _remove(model, given, constants)
     losses: dict[str, float] = {}
@@ -219,7 +234,7 @@ def _adopt_job(
     refuse_chance(measured)
     config = _config(given, source.test, model)
     record |= {
-        **_described(given, fitted, config),
+        **_described(given, fitted, found, config),
         "normalisation": losses,
         "auc": measured,
         "changed": changed,
@@ -232,7 +247,8 @@ def _adopt_job(
         write_run(folder, model, config, record, History())
         again = engine.place(load_run(folder).model, run)
         module, precision = _users_module(given, fitted, constants, run)
-        record["fidelity"] = compare(again, module, source.test, run, precision)
+        other = {} if found.layout is None else {"reading": found.reading, "without": given.without}
+        record["fidelity"] = compare(again, module, source.test, run, precision, **other)
         if is_custom(given.network) and (failed := remember(given.network)):
             record["adopted"]["notes"].append(failed)
         record["seconds"] = {"total": time.perf_counter() - started}
@@ -253,10 +269,11 @@ def _config(given: Given, data: Dataset, model: nn.Module) -> Config:
         thresholds=(0.5,) * len(given.labels),
         activation="softmax" if data.exclusive else "sigmoid",
         eraser=rank_of(model),
+        head=given.layout,
     )
 
 
-def _described(given: Given, fitted: Fitted, config: Config) -> dict[str, Any]:
+def _described(given: Given, fitted: Fitted, found: Found, config: Config) -> dict[str, Any]:
     """What the record says about the user's model and how it was read."""
     return {
         "options": {
@@ -264,6 +281,7 @@ def _described(given: Given, fitted: Fitted, config: Config) -> dict[str, Any]:
             "image_size": config.image_size,
             "mean": list(config.mean),
             "std": list(config.std),
+            **{name: value for name in ("logits", "features") if (value := getattr(given, name)) is not None},
         },
         "adopted": {
             "weights": given.file.name,
@@ -272,7 +290,7 @@ def _described(given: Given, fitted: Fitted, config: Config) -> dict[str, Any]:
             "entered": given.weights.entered,
             "prefix": fitted.prefix,
             "filled": list(fitted.filled),
-            "notes": list(fitted.notes),
+            "notes": [*fitted.notes, *found.notes],
         },
     }
 
@@ -282,6 +300,20 @@ def _network(given: Given, *, seed: int = 0) -> nn.Module:
     model = build(given.network, len(given.labels), seed=seed)
     insert_empty(model, len(given.labels), rank_in(given.weights.tensors))
     return model
+
+
+def _joined(model: nn.Module, given: Given, source: Source, run: Run) -> tuple[nn.Module, Found]:
+    """The model with one linear head, and how the user's own outputs are made; it raises as `find_layout`."""
+    images = batch_of(source.test, [0, 1], run.device).image
+    found = find_layout(model, given.labels, images, logits=given.logits, features=given.features)
+    if "softmax" in found.reading.returned and not source.test.exclusive:
+        raise ModelError(
+            "the model returns a softmax over its outputs, as of classes of which one is present, but some"
+            " images of the data have several labels or none; expected one that scores each label by itself"
+        )
+    model = engine.place(normal_form(model, found.layout), run).eval()
+    check_head(model, len(given.labels), images)
+    return model, found
 
 
 def _remove(model: nn.Module, given: Given, constants: Sequence[float]) -> int:
@@ -305,5 +337,6 @@ def _users_module(
         model.double().load_state_dict(fitted.exact)
     else:
         model.load_state_dict(fitted.state)
-    _remove(model, given, constants)
+    if given.layout is None:
+        _remove(model, given, constants)
     return engine.place(model, run).eval(), torch.float64 if exact else torch.float32

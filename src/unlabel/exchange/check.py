@@ -19,6 +19,7 @@ from unlabel.core.wording import listing
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import BATCH
+from unlabel.models.returned import Reading
 from unlabel.statistics.estimate import Estimate, auc, mean
 
 Colours = tuple[float, float, float]
@@ -65,12 +66,22 @@ def choose_normalisation(
 
 
 @torch.inference_mode()
-def logits(model: nn.Module, data: Dataset, run: Run, precision: torch.dtype = torch.float32) -> Tensor:
-    """Outputs (image, label) on the CPU, without autocast; `models.features.outputs` gives features too."""
+def logits(
+    model: nn.Module,
+    data: Dataset,
+    run: Run,
+    precision: torch.dtype = torch.float32,
+    reading: Reading | None = None,
+) -> Tensor:
+    """Outputs (image, label) on the CPU, without autocast; `models.features.outputs` gives features too.
+
+    With a `reading`, those of a network that returns something else than its logits, as it returns them.
+    """
     rows = []
     for start in range(0, len(data), BATCH):
         image = batch_of(data, range(start, min(start + BATCH, len(data))), run.device).image
-        rows.append(model(image.to(precision)).double().cpu())
+        value = model(image.to(precision))
+        rows.append((reading.columns(value, data.labels) if reading else value).double().cpu())
     return torch.cat(rows)
 
 
@@ -209,6 +220,9 @@ def compare(
     data: Dataset,
     run: Run,
     precision: torch.dtype = torch.float32,
+    *,
+    reading: Reading | None = None,
+    without: Sequence[str] = (),
 ) -> dict[str, float]:
     """Largest difference between a run's outputs and those of the module that it was made from.
 
@@ -218,13 +232,18 @@ def compare(
         data: Images of which the first 512 are used.
         run: Where.
         precision: Of the user's module.
+        reading: How its logits lie in what it returns; None where it returns them.
+        without: Labels to leave out.
 
     Raises:
         ModelError: They differ by more than rounding can explain.
     """
     part = data.take(np.arange(min(TRIED_IMAGES, len(data))))
-    expected = logits(own, part, run, precision)
-    largest = float((logits(run_model, part, run) - expected).abs().max())
+    expected = logits(own, part, run, precision, reading)
+    found = logits(run_model, part, run)
+    chosen = [column for column, name in enumerate(data.labels) if name not in without]
+    away = (reading.of_logits(found) if reading else found) - expected
+    largest = float(away[:, chosen].abs().max())
     if not largest <= DIFFERENCE * max(1.0, float(expected.abs().max())):
         raise ModelError(
             f"the same weights give outputs {largest:.3g} apart when the network is built again;"

@@ -23,6 +23,7 @@ from unlabel.core.files import write_bytes
 from unlabel.core.places import check_file
 from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import erasing
+from unlabel.models.normal_form import NormalForm, own_state
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, load_run
 from unlabel.runs.origin import Adopted
@@ -104,9 +105,12 @@ def _reading(config: Config) -> str:
 
 def _state_dict(loaded: Loaded, adopted: Adopted, file: Path) -> tuple[bytes, list[str]]:
     prefix, left_out = adopted.prefix or "", set(adopted.filled or ())
+    own, changed = loaded.model.state_dict(), []
+    if isinstance(loaded.model, NormalForm):
+        own, changed = own_state(loaded.model)
     tensors = {
         f"{prefix}{name}": value.detach().contiguous().clone()
-        for name, value in loaded.model.state_dict().items()
+        for name, value in own.items()
         if name not in left_out
     }
     if SUFFIXES[file.suffix] == "torch":
@@ -133,6 +137,7 @@ def _state_dict(loaded: Loaded, adopted: Adopted, file: Path) -> tuple[bytes, li
     )
     return content, [
         *notes,
+        *changed,
         f"load it with: model.load_state_dict({call}); model is {made}{stem}, with"
         f" {len(config.labels)} outputs{names}",
     ]

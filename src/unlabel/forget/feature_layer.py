@@ -9,7 +9,8 @@ constant, see `forget.norms`)::
     dh_ic = gain_c * (D_c . x_i)        x_i the mean patch of image i, weighted by those slopes
 """
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,13 +27,38 @@ from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.norms import ConstantNorms
 from unlabel.models.head import find_head, tap
+from unlabel.models.normal_form import NormalForm
 
 BATCH = 128
 LOOK = 2  # images that show in which order the layers are used
 RARELY = 0.05  # share of positions: a channel that is on more rarely moves its feature no faster than this
 NEVER = 0.01  # below which a channel is left alone
+NO_LAYER = (
+    "the model has no convolution or linear layer before its head whose weights may change, so there are no"
+    " features to change; choose another method, see: unlabel methods"
+)
 
 Layer: TypeAlias = nn.Conv2d | nn.Linear
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer that makes features, all of them or those of one final layer.
+
+    Args:
+        layer: A convolution or a linear layer.
+        norm: The BatchNorm that takes its output, or None.
+        columns: Its features among those that the head reads; None for all.
+    """
+
+    layer: Layer
+    norm: Any
+    columns: tuple[int, ...] | None = None
+
+    @property
+    def places(self) -> list[int] | slice:
+        """The same as an index."""
+        return slice(None) if self.columns is None else list(self.columns)
 
 
 @dataclass(frozen=True)
@@ -76,9 +102,7 @@ def final_layer(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) -
 
     handles = []
     for module in model.modules():
-        plain = isinstance(module, nn.Conv2d) and module.groups == 1
-        plain = plain or (isinstance(module, nn.Linear) and module is not head)
-        if plain and id(module.weight) in free:
+        if module is not head and _may_change(module, free):
             handles.append(module.register_forward_hook(used))
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             handles.append(module.register_forward_pre_hook(normalised))
@@ -89,71 +113,163 @@ def final_layer(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) -
         for handle in handles:
             handle.remove()
     if not order:
-        raise MethodError(
-            "the model has no convolution or linear layer before its head whose weights may change, so there"
-            " are no features to change; choose another method, see: unlabel methods"
-        )
+        raise MethodError(NO_LAYER)
     layer, output = order[-1]
     norm = next((module for module, result in norms if result is output), None)
     return layer, norm
 
 
+def final_layers(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) -> list[Part]:
+    """The layer that makes the features; of a head that joins several inputs, the layers that make each.
+
+    Args:
+        model, outputs, image, free: As of `final_layer`, and it raises as that does.
+
+    Returns:
+        Each layer once, in the order of use.
+    """
+    if not isinstance(model, NormalForm):
+        return [Part(*final_layer(model, outputs, image, free))]
+    order: list[tuple[Layer, Tensor, Tensor]] = []
+    norms: list[tuple[Any, Tensor]] = []
+
+    def used(module: Any, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        made = output.detach().requires_grad_()  # what comes before is of no interest
+        order.append((module, made, made.clone()))
+        return order[-1][2]
+
+    with ExitStack() as hooks, torch.enable_grad():
+        for module in model.network.modules():
+            if _may_change(module, free):
+                hooks.callback(module.register_forward_hook(used).remove)
+            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                handle = module.register_forward_pre_hook(lambda norm, given: norms.append((norm, given[0])))
+                hooks.callback(handle.remove)
+        inputs = model.inputs(image)
+    columns: dict[int, list[int]] = {}
+    leaves = [made for _, made, _ in order]
+    for features, number in zip(inputs, model.layout.inputs, strict=True):
+        if not features.requires_grad:
+            raise MethodError(NO_LAYER)
+        slopes = torch.autograd.grad(features.sum(), leaves, allow_unused=True, retain_graph=True)
+        reached = [at for at, slope in enumerate(slopes) if slope is not None]
+        columns.setdefault(reached[-1], []).extend(range(number.start, number.stop))
+    parts = []
+    for at in sorted(columns):
+        layer, _, shown = order[at]
+        norm = next((module for module, given in norms if given is shown), None)
+        parts.append(Part(layer, norm, tuple(columns[at])))
+    return parts
+
+
+def _may_change(module: nn.Module, free: Set[int]) -> bool:
+    plain = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    return plain and id(module.weight) in free
+
+
 def read_layer(model: nn.Module, layer: Layer, data: Dataset, run: Run) -> Reading:
-    """One forward pass over images without augmentation, and a backward pass from the features to the layer.
+    """`read_layers` of one layer that makes all features."""
+    return read_layers(model, [Part(layer, None)], data, run)[0]
+
+
+def read_layers(model: nn.Module, parts: Sequence[Part], data: Dataset, run: Run) -> list[Reading]:
+    """One forward pass over images without augmentation, and a backward pass from the features to each layer.
 
     Args:
         model: In eval mode.
-        layer: Of `final_layer`.
+        parts: Of `final_layers`.
         data: Images; shared out over the processes.
         run: Where.
+
+    Returns:
+        What the pass says of each layer.
     """
     _, head = find_head(model, len(data.labels))
     positions = np.asarray(run.shard(len(data)), np.int64)
     caught: list[tuple[Tensor, Tensor]] = []
 
     def catch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        caught[:] = [(inputs[0].detach(), output.detach().requires_grad_())]
-        return caught[0][1].clone()  # an activation may work in place, which a leaf does not allow
+        at = [part.layer is module for part in parts].index(True)
+        caught[at] = (inputs[0].detach(), output.detach().requires_grad_())
+        return caught[at][1].clone()  # an activation may work in place, which a leaf does not allow
 
-    size = layer.weight[0].numel()
-    features = [np.zeros((0, head.in_features), np.float32)]
-    patches = [np.zeros((0, size), np.float32)]
-    channels = layer.weight.shape[0]
-    slope, square, plain, counts = (
-        torch.zeros(shape, dtype=torch.float64, device=run.device) for shape in (channels, channels, size, 3)
-    )
-    handle = layer.register_forward_hook(catch)
-    try:
-        with tap(head) as tapped, torch.enable_grad(), run.log.track("score", len(data), "images") as advance:
-            for start in range(0, len(positions), BATCH):
-                batch = batch_of(data, positions[start : start + BATCH], run.device)
-                with ConstantNorms():
-                    model(batch.image)
-                inputs, output = caught[0]
-                (gradient,) = torch.autograd.grad(tapped[0].sum(), output)
-                read, by_position = columns_of(layer, inputs), positions_of(layer, gradient.float())
-                weight = by_position.abs().sum(1)  # (image, position)
-                patches.append(torch.einsum("ikp,ip->ik", read, weight).cpu().numpy())
-                features.append(tapped[0].detach().float().cpu().numpy())
-                slope += by_position.sum((0, 2)).double()
-                square += (by_position**2).sum((0, 2)).double()
-                plain += read.mean(2).sum(0).double()
-                counts += torch.stack(
-                    [weight.sum(), (weight > 0).sum(), weight.new_tensor(len(read))]
-                ).double()
-                advance(len(batch.rows) * run.world)
-    finally:
-        handle.remove()
-    engine.reduce_sums(run, [slope, square, plain, counts])
-    total, live, images = counts.tolist()
-    every = len(data)
-    rows = engine.gather_rows(run, np.concatenate(patches), every).astype(np.float64)
-    return Reading(
-        engine.gather_rows(run, np.concatenate(features), every).astype(np.float64),
-        rows / max(total / images, 1e-30),
-        (plain / images).cpu().numpy(),
-        _gains((slope / images).cpu().numpy(), (square / images).cpu().numpy(), live / images),
-    )
+    caught[:] = [(torch.empty(0), torch.empty(0))] * len(parts)
+    sums = [_Sums.empty(part, head.in_features, run.device) for part in parts]
+    with ExitStack() as hooks:
+        for part in parts:
+            hooks.callback(part.layer.register_forward_hook(catch).remove)
+        tapped = hooks.enter_context(tap(head))
+        hooks.enter_context(torch.enable_grad())
+        advance = hooks.enter_context(run.log.track("score", len(data), "images"))
+        for start in range(0, len(positions), BATCH):
+            batch = batch_of(data, positions[start : start + BATCH], run.device)
+            with ConstantNorms():
+                model(batch.image)
+            for number, (inputs, output) in enumerate(caught):
+                features = sums[number].own(tapped[0])
+                more = number < len(parts) - 1
+                (gradient,) = torch.autograd.grad(features.sum(), output, retain_graph=more)
+                sums[number].add(inputs, gradient, features.detach())
+            advance(len(batch.rows) * run.world)
+    return [each.reading(len(data), run) for each in sums]
+
+
+def joined_features(parts: Sequence[Part], readings: Sequence[Reading]) -> NDArray[np.float64]:
+    """float64 (image, feature) what the head reads, of the readings of all parts."""
+    features = np.zeros((len(readings[0].features), sum(each.features.shape[1] for each in readings)))
+    for part, reading in zip(parts, readings, strict=True):
+        features[:, part.places] = reading.features
+    return features
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What has been read of one layer so far, by this process."""
+
+    part: Part
+    features: list[NDArray[np.float32]]
+    patches: list[NDArray[np.float32]]
+    totals: tuple[Tensor, Tensor, Tensor, Tensor]  # slope, its square, plain patch, counts
+
+    @classmethod
+    def empty(cls, part: Part, width: int, device: torch.device) -> "_Sums":
+        channels, size = part.layer.weight.shape[0], part.layer.weight[0].numel()
+        width = width if part.columns is None else len(part.columns)
+        slope, square, plain, counts = (
+            torch.zeros(shape, dtype=torch.float64, device=device) for shape in (channels, channels, size, 3)
+        )
+        empty = [np.zeros((0, width), np.float32)], [np.zeros((0, size), np.float32)]
+        return cls(part, *empty, (slope, square, plain, counts))
+
+    def own(self, features: Tensor) -> Tensor:
+        """The layer's features among all."""
+        return features if self.part.columns is None else features[:, self.part.places]
+
+    def add(self, inputs: Tensor, gradient: Tensor, features: Tensor) -> None:
+        """Takes in some images."""
+        slope, square, plain, counts = self.totals
+        layer = self.part.layer
+        read, by_position = columns_of(layer, inputs), positions_of(layer, gradient.float())
+        weight = by_position.abs().sum(1)  # (image, position)
+        self.patches.append(torch.einsum("ikp,ip->ik", read, weight).cpu().numpy())
+        self.features.append(features.float().cpu().numpy())
+        slope += by_position.sum((0, 2)).double()
+        square += (by_position**2).sum((0, 2)).double()
+        plain += read.mean(2).sum(0).double()
+        counts += torch.stack([weight.sum(), (weight > 0).sum(), weight.new_tensor(len(read))]).double()
+
+    def reading(self, every: int, run: Run) -> Reading:
+        """What all processes have read of so many images."""
+        slope, square, plain, counts = self.totals
+        engine.reduce_sums(run, [slope, square, plain, counts])
+        total, live, images = counts.tolist()
+        rows = engine.gather_rows(run, np.concatenate(self.patches), every).astype(np.float64)
+        return Reading(
+            engine.gather_rows(run, np.concatenate(self.features), every).astype(np.float64),
+            rows / max(total / images, 1e-30),
+            (plain / images).cpu().numpy(),
+            _gains((slope / images).cpu().numpy(), (square / images).cpu().numpy(), live / images),
+        )
 
 
 def _gains(slope: NDArray[np.float64], square: NDArray[np.float64], live: float) -> NDArray[np.float64]:

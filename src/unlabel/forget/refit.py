@@ -14,6 +14,7 @@ from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
+from unlabel.models.normal_form import own_columns
 from unlabel.statistics.estimate import rarer
 
 Floats = NDArray[np.float64]
@@ -42,21 +43,32 @@ def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run
     _, head = find_head(model, len(data.labels))
     features = outputs(model, data, run, stage="refit").features[PENULTIMATE].astype(np.float64)
     weights, biases = (value.detach().double().cpu().numpy() for value in (head.weight, head.bias))
-    chosen = [column for column in columns if rarer(data.target[:, column]) > 0]
+    every = [column for column in columns if rarer(data.target[:, column]) > 0]
     fold = np.argsort(np.argsort(uniform(run.seed, "refit", data.rows), kind="stable")) % FOLDS
-    shrink = shrink_of(features, data.target[:, chosen], weights[chosen], biases[chosen], anchor, fold)
-    if shrink != SHRINK[0]:
-        run.log.say(
-            f"{features.shape[1]:,} features and {len(data):,} images: the output rows are refitted with"
-            f" shrinkage {shrink:g}, since freer ones do worse on images left out"
-        )
-    for column in chosen:
-        annotated = data.target[:, column] >= 0
-        y = data.target[annotated, column].astype(np.float64)
-        weight, bias = refit(features[annotated], y, weights[column], float(biases[column]), anchor, shrink)
-        with torch.no_grad():
-            head.weight[column] = torch.as_tensor(weight).to(head.weight)
-            head.bias[column] = bias
+    for chosen, own in _by_features(model, every):
+        rows, x = weights[:, own], features[:, own]
+        shrink = shrink_of(x, data.target[:, chosen], rows[chosen], biases[chosen], anchor, fold)
+        if shrink != SHRINK[0]:
+            run.log.say(
+                f"{x.shape[1]:,} features and {len(data):,} images: the output rows are refitted with"
+                f" shrinkage {shrink:g}, since freer ones do worse on images left out"
+            )
+        for column in chosen:
+            annotated = data.target[:, column] >= 0
+            y = data.target[annotated, column].astype(np.float64)
+            weight, bias = refit(x[annotated], y, rows[column], float(biases[column]), anchor, shrink)
+            with torch.no_grad():
+                head.weight[column, own] = torch.as_tensor(weight).to(head.weight)
+                head.bias[column] = bias
+
+
+def _by_features(model: nn.Module, columns: Sequence[int]) -> list[tuple[list[int], slice | list[int]]]:
+    """Labels whose rows read the same features, together, and which features these are."""
+    groups: dict[tuple[int, ...] | None, list[int]] = {}
+    for column in columns:
+        own = own_columns(model, column)
+        groups.setdefault(None if own is None else tuple(own), []).append(column)
+    return [(chosen, slice(None) if own is None else list(own)) for own, chosen in groups.items()]
 
 
 def shrink_of(

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from unlabel.core.errors import OptionError
+from unlabel.core.layout import Layout
 from unlabel.core.wording import suggest
 from unlabel.models.custom import build_custom, is_custom
+from unlabel.models.normal_form import normal_form
 
 
 def small(outputs: int) -> nn.Sequential:
@@ -52,7 +54,9 @@ BUILDERS: dict[str, Callable[[int, str], nn.Module]] = {
 }
 
 
-def build(name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0) -> nn.Module:
+def build(
+    name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0, head: Layout | None = None
+) -> nn.Module:
     """Builds a network with seeded random weights; the caller's random state is left alone.
 
     Args:
@@ -62,10 +66,11 @@ def build(name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0) -> 
         stem: ``imagenet`` (7x7 stride 2 and pooling, for the ResNets) or ``small`` (3x3, stride 1: four
             to sixteen times the arithmetic, for GPUs and images under 100 pixels).
         seed: Key of the initial weights.
+        head: Where its outputs are made, if it is to become its normal form; see `models.normal_form`.
 
     Raises:
         OptionError: No such network or stem.
-        ModelError: The user's own network is not trusted, or cannot be made.
+        ModelError: The user's own network is not trusted, or cannot be made, or has another head.
 
     Example:
         >>> sum(weight.numel() for weight in build("small", 10).parameters())
@@ -80,4 +85,5 @@ def build(name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0) -> 
         raise OptionError(f"no stem '{stem}'; expected imagenet or small")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BUILDERS[name](outputs, stem) if name in BUILDERS else build_custom(name, outputs)
+        network = BUILDERS[name](outputs, stem) if name in BUILDERS else build_custom(name, outputs)
+        return normal_form(network, head)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unlabel.core.errors import ModelError
+from unlabel.core.layout import Layout
 from unlabel.models.head import find_head
 
 NAME = "eraser"
@@ -80,8 +82,17 @@ def insert_eraser(model: nn.Module, outputs: int, erase: Erase) -> None:
         model: Changed in place.
         outputs: Number of labels.
         erase: For as many features as the head reads.
+
+    Raises:
+        ModelError: Other features than the head's are named, which such a layer does not change.
     """
     _, head = find_head(model, outputs)
+    layout = getattr(model, "layout", None)
+    if isinstance(layout, Layout) and layout.features is not None:
+        raise ModelError(
+            f"a layer before the head leaves '{layout.features}', the features that --features names, as"
+            " they are; forget by a method that changes the network's own layers, such as deep-probes"
+        )
     erase = erase.to(head.weight.device)
     if there := eraser_of(model):
         head.add_module(NAME, there.then(erase))

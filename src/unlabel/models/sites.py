@@ -27,6 +27,7 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 from unlabel.core.randomness import normal
 from unlabel.models.head import find_head, tap
+from unlabel.models.normal_form import Emptied
 
 Kind: TypeAlias = Literal["stage", "grid", "features", "outputs"]
 Rows: TypeAlias = Mapping[str, Float[Tensor, "batch feature"]]  # by site
@@ -157,7 +158,7 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> 
     model.eval()
     with ExitStack() as hooks, tap(head) as inputs:
         for name, module in model.named_modules():
-            if name:
+            if name and not any(isinstance(part, Emptied) for part in module.modules()):
                 hooks.callback(module.register_forward_hook(keep(name)).remove)
         model(images)
         features = inputs[0].float()

@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError
+from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, NoLinearHead
 from unlabel.core.reading import open_plain, read_plain
 from unlabel.core.wording import listing
 from unlabel.models.custom import one_line
+from unlabel.models.final_layers import check_final
 from unlabel.models.head import find_head, head_rows
 
 Container = Literal["safetensors", "torch"]
@@ -164,9 +165,9 @@ def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> 
 
     Raises:
         CheckpointMismatch: A tensor is missing, extra, of another shape, or not a finite float32 number.
-        NoLinearHead: The network has no linear layer with one output a label.
+        NoLinearHead: The network has no layer that could make one output a label.
     """
-    head, _ = find_head(model, outputs)
+    check_final(model, outputs)
     expected = model.state_dict()
     odd = [name for name, value in expected.items() if not isinstance(value, Tensor)]
     if odd:
@@ -196,7 +197,7 @@ def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> 
     for name, value in given.items():
         if value.shape == expected[name].shape:
             continue
-        if name in head_rows(head):
+        if name in _rows_of_outputs(model, outputs):
             raise CheckpointMismatch(
                 f"{file} has {value.shape[0] if value.ndim else 1} outputs (rows of '{prefix}{name}'), but"
                 f" there are {outputs} labels; name every output's label, in order, in --labels"
@@ -208,6 +209,14 @@ def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> 
     state = {name: _converted(name, given[name], expected[name], file) for name in expected if name in given}
     state |= {name: torch.zeros_like(expected[name]) for name in filled}
     return Fitted(state, {**state, **given}, prefix, filled, _notes(weights, given, expected, prefix, filled))
+
+
+def _rows_of_outputs(model: nn.Module, outputs: int) -> tuple[str, ...]:
+    """Names of the parameters that have one row an output, of a network with a plain head."""
+    try:
+        return head_rows(find_head(model, outputs)[0])
+    except NoLinearHead:
+        return ()
 
 
 def _converted(name: str, value: Tensor, like: Tensor, file: str) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from unlabel.core.errors import ModelError
 from unlabel.core.files import visible
+from unlabel.core.layout import Layout
 
 SIZES = (16, 512)  # sides of images that can be read, in pixels
 MOST_LABELS = 50_000  # more than any collection has; a hostile file must not fill the memory
@@ -30,6 +31,8 @@ class Config:
         eraser: Rank of the layer before the head that takes directions out of the features, 0 to 4,096; 0
             for none. See `models.eraser`.
         erased: Labels that it takes out, where that is known.
+        head: Where the network's outputs are made, if not by one last linear layer with a bias; see
+            `models.normal_form`.
 
     Raises:
         ModelError: A value is out of range: refused before a run is trained as after it was copied.
@@ -46,6 +49,7 @@ class Config:
     activation: str = "sigmoid"
     eraser: int = 0
     erased: tuple[str, ...] = ()
+    head: Layout | None = None
 
     def __post_init__(self) -> None:
         if fault := next((words for words, holds in self._faults() if holds), None):
@@ -90,6 +94,10 @@ class Config:
         yield (
             "erased labels that are not among its labels, or no layer that erases them",
             not {*self.erased} <= {*self.labels} or (bool(self.erased) and not self.eraser),
+        )
+        yield (
+            f"a head of {0 if self.head is None else len(self.head.rows):,} labels; expected {labels}",
+            self.head is not None and len(self.head.rows) != labels,
         )
         for kind, name in (("network", self.network), ("stem", self.stem)):
             yield f"{kind} {name[:40]!r}; expected a name", not re.fullmatch(r"[\w.:-]{1,200}", name)

@@ -111,7 +111,7 @@ def load_run(path: str | Path) -> Loaded:
     """
     path = Path(path)
     config, record = read_config(path), read_record(path)
-    model = build(config.network, len(config.labels), stem=config.stem)
+    model = build(config.network, len(config.labels), stem=config.stem, head=config.head)
     insert_empty(model, len(config.labels), config.eraser, config.erased)
     file = path / MODEL
     if not file.is_file():

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from unlabel.core.errors import ModelError
+from unlabel.core.layout import Layout
 from unlabel.core.reading import typed
 from unlabel.core.recipe import Recipe
 
@@ -21,6 +22,7 @@ class Plan:
     recipe: Recipe
     batch_size: int
     micro_batch: int
+    head: Layout | None = None
 
     def __post_init__(self) -> None:
         if not all(1 <= size <= MOST_IMAGES for size in (self.batch_size, self.micro_batch)):

@@ -28,7 +28,7 @@ def blueprint_of(record: Record, run: Run) -> tuple[Blueprint, Run]:
             "this run has no recorded recipe, so it cannot be retrained the same way; train a reference"
             " with: unlabel train SOURCE --without LABEL --out RUN"
         )
-    blueprint = Blueprint(plan.network, plan.stem, plan.recipe)
+    blueprint = Blueprint(plan.network, plan.stem, plan.recipe, plan.head)
     return blueprint, replace(run, batch_size=plan.batch_size, micro_batch=plan.micro_batch)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged
+from unlabel.core.layout import Layout
 from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
 from unlabel.core.recipe import History, Recipe
@@ -234,6 +235,7 @@ def train(
     *,
     network: str = "small",
     stem: str = "imagenet",
+    head: Layout | None = None,
     without: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> tuple[nn.Module, History]:
@@ -249,6 +251,7 @@ def train(
         run: Where; its seed keys the initial weights, the order of images and their augmentation.
         network: `small`, `resnet18` or `resnet50`.
         stem: First layer of a ResNet: `imagenet`, or `small` for images of few pixels.
+        head: Where the outputs of a network of the user's own are made; see `models.normal_form`.
         without: Label or labels to withhold.
         checkpoint: See `fit`.
 
@@ -259,9 +262,9 @@ def train(
         RequestError: A label to withhold is none of the data's, or is all that there are.
     """
     columns = Request.make(without, data.labels).columns if without else ()
-    model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed), run)
-    _, head = find_head(model, len(data.labels))
-    remove_rows(head, columns, [removed_output(data, column) for column in columns])
+    model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed, head=head), run)
+    _, last = find_head(model, len(data.labels))
+    remove_rows(last, columns, [removed_output(data, column) for column in columns])
     trained = tuple(column for column in range(len(data.labels)) if column not in columns)
     hold = PutBack.head_rows(model, len(data.labels), columns)
     history = fit(

@@ -13,8 +13,9 @@ from typing import Any
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged
+from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, claimed, staged
-from unlabel.core.recipe import Recipe
+from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
@@ -36,6 +37,7 @@ def train_run(
     *,
     network: str = "small",
     stem: str = "imagenet",
+    head: Layout | None = None,
     recipe: Recipe | None = None,
     image_size: int | None = None,
     labels: Sequence[str] | None = None,
@@ -52,7 +54,7 @@ def train_run(
         source: ``faces`` or ``folder:PATH``; see `data.load`.
         out: Folder to write; must not exist unless ``force``.
         run: Where, batch size and seed.
-        network, stem: See `models.build.build`.
+        network, stem, head: See `models.build.build`.
         recipe: Length and rates; `Recipe`'s defaults when None.
         image_size: Side of the input in pixels; the source's own when None.
         labels: Label columns to learn, all when None.
@@ -74,7 +76,7 @@ def train_run(
     refuse_constant(data.train, without)
     data = _told_of_duplicates(data, run)
     data, listed = planted(data, canaries)
-    plan = {"network": network, "stem": stem, "recipe": recipe.to_json()}
+    plan = Blueprint(network, stem, recipe, head).to_json()
     plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
     config = Config(
         network=network,
@@ -86,6 +88,7 @@ def train_run(
         std=data.train.std,
         thresholds=(0.5,) * len(data.labels),
         activation="softmax" if data.train.exclusive else "sigmoid",
+        head=head,
     )
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -138,6 +141,7 @@ def _trained(
         run,
         network=config.network,
         stem=config.stem,
+        head=config.head,
         without=config.forgotten,
         checkpoint=checkpoint,
     )

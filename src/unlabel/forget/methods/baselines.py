@@ -68,6 +68,7 @@ class Again:
             run,
             network=plan.network,
             stem=plan.stem,
+            head=plan.head,
             without=request.masked,
         )
         return Work(new, history, 0, {"train": time.perf_counter() - started})

@@ -18,7 +18,7 @@ from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import Bill, Budget
-from unlabel.forget.feature_layer import LOOK, Reading, edit_layer, final_layer, read_layer
+from unlabel.forget.feature_layer import LOOK, Reading, edit_layer, final_layers, joined_features, read_layers
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.refit import refit_rows
@@ -99,19 +99,20 @@ class Erasure:
         refits = self.anchor > 0 and not data.exclusive and {id(head.weight), id(head.bias)} <= free
         samples = shares(data, self.rounds + refits, run.seed)
         look = batch_of(data, range(LOOK), run.device).image
-        layer, norm = final_layer(edited, len(request.labels), look, free)
+        parts = final_layers(edited, len(request.labels), look, free)
         rows = head.weight[list(request.retained_columns)].detach().double().cpu().numpy()
         for part in samples[: self.rounds]:
-            reading = read_layer(edited, layer, part, run)
-            _check_reading(reading)
+            readings = read_layers(edited, parts, part, run)
+            for reading in readings:
+                _check_reading(reading)
+            features = joined_features(parts, readings)
             wanted = residuals(
-                part,
-                request.masked_columns,
-                request.retained_columns,
-                reading.features @ rows.T,
-                self.strength,
+                part, request.masked_columns, request.retained_columns, features @ rows.T, self.strength
             )
-            left = edit_layer(layer, norm, least_change(reading, wanted), reading, free)
+            left = np.zeros(features.shape[1])
+            for made, reading in zip(parts, readings, strict=True):
+                change = least_change(reading, wanted)
+                left[made.places] = edit_layer(made.layer, made.norm, change, reading, free)
             if id(head.bias) in free:
                 with torch.no_grad():
                     head.bias.sub_(head.weight @ torch.as_tensor(left).to(head.weight))

@@ -1,0 +1,199 @@
+"""Heads of every layout come in, forget, and go back into the user's own class."""
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unlabel.models import custom
+from unlabel.runs.folder import load_run
+from unlabel.testing import tiny_world, write_folder
+
+NAMES = ("top", "middle", "bottom")
+MODULE = "heads_networks"
+HERE = Path(__file__).parent
+LAYOUTS = {
+    "OneLinear": (),
+    "List": (),
+    "ListReturned": (),
+    "DictReturned": (),
+    "Mlps": (),
+    "Mlp": (),
+    "Mlp with its trunk": ("--features", "hidden"),
+    "Pairs": (),
+    "PairsOfClasses": (),
+    "PairsInSoftmax": (),
+    "PairHeads": (),
+    "DictWithFeatures": (),
+    "TupleWithFeatures": (),
+    "Sigmoid": (),
+    "NoBias": (),
+    "ConvolutionAfterPooling": (),
+    "ConvolutionBeforePooling": (),
+    "TwoCandidates": ("--logits", "new"),
+    "unscaled": (),
+}
+METHODS = {
+    "erasure": ("--rounds", 1),
+    "weight-filtering": ("--steps", 1),
+    "deep-probes": ("--steps", 2),
+}
+EXACT = {"atol": 2e-5, "rtol": 1e-5}  # float32 sums in another order, of logits up to about 10
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data") / "photos", tiny_world(images=128).source)
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The module of networks, as a user has it in the current folder."""
+    monkeypatch.setenv("UNLABEL_CONFIG", str(tmp_path / "settings"))
+    monkeypatch.setattr(custom, "_granted", {})
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(HERE / f"{MODULE}.py", tmp_path)
+    sys.modules.pop(MODULE, None)
+    yield importlib.import_module(MODULE)
+    sys.modules.pop(MODULE, None)
+
+
+def made(networks, name: str) -> nn.Module:
+    """A network with the rows of the tiny world's trained one."""
+    torch.manual_seed(1)
+    network = getattr(networks, name.split()[0])(3)
+    plain = tiny_world().model
+    with torch.no_grad():
+        network.fill_trunk(plain[0], plain[3])
+        network.fill(plain[5].weight / 4, plain[5].bias / 4)  # a sigmoid's 1 - 1e-8 cannot be undone
+    return network.eval()
+
+
+@pytest.fixture
+def adopt(command, networks, photos: Path, tmp_path: Path):
+    """Runs ``unlabel adopt`` on a network of the module."""
+
+    def call(name: str, *flags: object):
+        network = made(networks, name)
+        torch.save(network.state_dict(), tmp_path / "weights.pt")
+        (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+        line = ["adopt", f"{MODULE}:{name.split()[0]}", "--weights", "weights.pt", "--labels", "labels.txt"]
+        line += ["--data", f"folder:{photos}", "--image-size", 16, "--mean", 0.5, "--std", 0.25]
+        return network, command(*line, "--out", "own", "--quiet", *flags)
+
+    return call
+
+
+def pictures() -> Tensor:
+    shown = tiny_world(images=128).source.test.images(slice(0, 16))
+    return ((torch.from_numpy(np.array(shown)).permute(0, 3, 1, 2) / 255.0) - 0.5) / 0.25
+
+
+@torch.no_grad()
+def by_hand(network: nn.Module) -> Tensor:
+    """A network's logits, as its class reads them from what it returns."""
+    return network.logits(network(pictures()))
+
+
+@torch.no_grad()
+def of_run(run: str) -> Tensor:
+    return load_run(run).model(pictures())
+
+
+# -- every layout
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_comes_in_forgets_and_goes_back(name: str, adopt, command, networks, photos) -> None:
+    network, ran = adopt(name, *LAYOUTS[name])
+    assert (ran.code, ran.last) == (0, "own"), ran
+    torch.testing.assert_close(of_run("own"), by_hand(network), **EXACT)
+    for method, flags in METHODS.items():
+        ran = command(
+            "forget", method, "own", "--labels", "top", "--out", method, "--force", "--quiet", *flags
+        )
+        assert ran.code == 0, ran
+        ran = command("export", method, "--to", "state-dict")
+        assert ran.code == 0, ran
+        again = getattr(networks, name.split()[0])(3).eval()
+        again.load_state_dict(torch.load(ran.last, weights_only=True))  # strictly
+        inside, outside = of_run(method), by_hand(again)
+        assert inside.std(0).gt(1e-3).tolist() == [False, True, True]
+        if name == "NoBias":  # a constant that no bias holds
+            assert "no bias, so a removed output is 0" in ran.out
+            inside[:, 0] = 0.0
+        torch.testing.assert_close(outside, inside, **EXACT)
+        assert not torch.allclose(inside[:, 1:], of_run("own")[:, 1:], atol=1e-3), (
+            "nothing but the head moved"
+        )
+    image = photos / "images" / "00000.png"
+    said = json.loads(command("predict", method, image, "--json").out)[0]["labels"]
+    assert said["top"] is None
+    assert 0 < said["middle"] < 1
+
+
+@pytest.mark.parametrize("name", ["Mlps", "PairHeads", "Mlp with its trunk", "ConvolutionBeforePooling"])
+def test_a_normal_form_is_written_as_onnx(name: str, adopt, command, tmp_path) -> None:
+    pytest.importorskip("onnxscript")
+    adopt(name, *LAYOUTS[name])
+    ran = command("export", "own", "--to", "onnx")
+    assert (ran.code, ran.last) == (0, "own/export.onnx"), ran
+    reference = importlib.import_module("onnx.reference").ReferenceEvaluator(str(tmp_path / ran.last))
+    found = reference.run(None, {"image": pictures().numpy()})[0]
+    np.testing.assert_allclose(found, of_run("own"), atol=1e-4)
+
+
+def test_two_requests_one_after_another_and_a_reference_trained_anew(adopt, command, networks) -> None:
+    adopt("Mlps")
+    command("forget", "head-removal", "own", "--labels", "top", "--out", "one", "--quiet")
+    ran = command("forget", "neg-grad", "one", "--labels", "middle", "--out", "two", "--steps", 2, "--quiet")
+    assert ran.code == 0, ran
+    assert of_run("two").std(0).gt(0).tolist() == [False, False, True]
+    again = networks.Mlps(3).eval()
+    again.load_state_dict(torch.load(command("export", "two", "--to", "state-dict").last, weights_only=True))
+    torch.testing.assert_close(by_hand(again), of_run("two"), **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "says"),
+    [
+        ("Mlps", "leace-head", "features that its own layer does not read"),
+        ("Mlps", "leace-layer", "takes directions out of the features"),
+        ("List", "leace-layer", "takes directions out of the features"),
+    ],
+)
+def test_an_edit_without_a_way_back_is_not_written_as_a_state_dict(
+    name: str, method: str, says: str, adopt, command, tmp_path
+) -> None:
+    adopt(name)
+    assert command("forget", method, "own", "--labels", "top", "--out", "less", "--quiet").code == 0
+    ran = command("export", "less", "--to", "state-dict")
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert "--to onnx" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert not (tmp_path / "less" / "export.pt").exists()
+
+
+def test_features_that_are_named_are_not_hidden_by_a_layer_before_the_head(adopt, command) -> None:
+    adopt("Mlp", "--features", "hidden")
+    ran = command("forget", "leace-layer", "own", "--labels", "top", "--out", "less", "--quiet")
+    assert (ran.code, "leaves 'hidden'" in ran.err) == (2, True), ran
+
+
+def test_a_probe_of_named_features_finds_what_the_head_does_not_read(adopt) -> None:
+    """The features of a run are the head's input and what the named module makes, in that order."""
+    network, _ = adopt("Mlp", "--features", "hidden")
+    model = load_run("own").model
+    with torch.no_grad():
+        hidden = network.hidden(network.conv(pictures()).relu().flatten(1))
+        read = model.read(pictures())
+    torch.testing.assert_close(read[:, 16:], hidden, **EXACT)
+    assert not model.head.weight[:, 16:].any()
