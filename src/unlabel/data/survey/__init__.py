@@ -31,9 +31,10 @@ def survey(source: Source, log: Log = SILENT) -> dict[str, Any]:
         log: Receives progress.
 
     Returns:
-        ``splits`` (images by split), ``image_size`` (height and width as read), ``prevalence`` (label -> split -> present, absent, unknown),
-        ``correlations`` (phi of each two labels, where both are known), ``sizes``, ``duplicates``,
-        ``identities``, ``unreadable``, ``table`` (how it is spelt) and ``warnings``, sentences.
+        ``splits`` (images by split), ``image_size`` (height and width as read), ``prevalence`` (label ->
+        split -> present, absent, unknown), ``correlations`` (phi of each two labels, where both are known),
+        ``sizes``, ``duplicates``, ``identities``, ``unreadable``, ``table`` (how it is spelt) and
+        ``warnings``, sentences.
     """
     parts = {"train": source.train, "probe": source.probe, "test": source.test}
     facts = source.facts
