@@ -568,3 +568,20 @@ def test_shards_of_which_some_have_no_split_are_refused(tmp_path: Path) -> None:
         parquet(tmp_path / name, {"image": inside(range(2)), "Male": [0, 1]})
     with pytest.raises(DataError, match=r"1 of 2 files in .* have no split in their names \(more.parquet\)"):
         load(f"parquet:{tmp_path}")
+
+
+def test_odd_parquet_columns_are_named(tmp_path: Path, cache: Path) -> None:
+    file, images = tmp_path / "a.parquet", inside(range(4))
+    marks = pa.array([0, 1, 0, 1])
+    pq.write_table(pa.Table.from_arrays([pa.array(images), marks, marks], ["image", "A", "A"]), file)
+    with pytest.raises(DataError, match="has 2 columns 'A'; name each column once"):
+        load(f"parquet:{file}")
+    wrong = pa.Array.from_buffers(pa.string(), 4, pa.array([b"\xff"] * 4).buffers())
+    for name, column, said in (
+        ("tags", wrong, "damaged or no parquet file"),
+        ("tags", ["a" * 1_000_001] * 4, "a text of more than 1,000,000 characters"),
+        ("age", [21.5, None, 3.0, 4.0], "column 'age': found '21.5'"),
+    ):
+        parquet(file, {"image": images, name: column})
+        with pytest.raises(DataError, match=said):
+            load(f"parquet:{file}")

@@ -31,7 +31,7 @@ from unlabel.data.readers import sheet as sheets
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.location import Location, read_location
 from unlabel.data.readers.meaning import SPLITS, meaning_of
-from unlabel.data.readers.tables import NAME_COLUMNS
+from unlabel.data.readers.tables import NAME_COLUMNS, check_header
 
 MOST_ROWS = 20_000_000
 """A file with more rows is refused: a few bytes can say that one value comes a billion times."""
@@ -43,6 +43,7 @@ _ROWS = 4_096
 _IMAGES = 8
 """Rows read at once, of marks and of images: an image may have 256 MB."""
 
+_LONGEST = 1_000_000
 _CHUNK = 64
 _NAMED = ("image", "img")
 _OF_SPLIT = re.compile(rf"({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[-_.]|$)", re.IGNORECASE)
@@ -140,8 +141,13 @@ def shards_of(path: Path) -> list[Shard]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """A parquet file that anybody may have made, as pyarrow reads it."""
+def _opened(path: Path, texts: Sequence[str] = ()) -> Iterator[Any]:
+    """A parquet file that anybody may have made, as pyarrow reads it.
+
+    Args:
+        path: The file.
+        texts: Columns of which each different text is to be held once, however often it comes.
+    """
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -151,7 +157,7 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
     try:
         with open_plain(path) as handle:
-            file = parquet.ParquetFile(handle)
+            file = parquet.ParquetFile(handle, read_dictionary=list(texts))
             if file.metadata.num_rows > MOST_ROWS:
                 raise DataError(
                     f"{path} says that it has {file.metadata.num_rows:,} rows; expected at most {MOST_ROWS:,}"
@@ -159,7 +165,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except ReadError:
         raise
-    except (arrow.ArrowException, OSError) as error:  # pyarrow tells damage by either
+    except (arrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:  # all tell damage
         fault = " ".join(reason(error).split())[:160]
         raise DataError(f"{path} is damaged or no parquet file: {fault}; write it again") from error
 
@@ -206,6 +212,9 @@ def parquet_rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, li
     """
     column = _image_column(path)
     with _opened(path) as file:
+        check_header(path, file.schema_arrow.names)
+        texts = [field.name for field in file.schema_arrow if str(field.type) in ("string", "large_string")]
+    with _opened(path, texts) as file:
         classes = _classes(file.schema_arrow.metadata or {})
         header = [name for name in file.schema_arrow.names if name != column]
         numbered = column is not None and not any(name.casefold() in NAME_COLUMNS for name in header)
@@ -218,7 +227,7 @@ def _rows(
 ) -> Iterator[tuple[int, list[str]]]:
     row = 0
     for batch in file.iter_batches(_ROWS, columns=list(header)):
-        columns = [batch.column(name).to_pylist() for name in header]
+        columns = [_values(path, name, batch.column(name)) for name in header]
         for values in zip(*columns, strict=True) if columns else [()] * len(batch):
             row += 1
             if row > MOST_ROWS:
@@ -229,6 +238,18 @@ def _rows(
                 for name, value in zip(header, values, strict=True)
             ]
             yield row, [f"{row - 1:08d}", *texts] if numbered else texts
+
+
+def _values(path: Path, name: str, column: Any) -> list[Any]:
+    """The values of a column; equal texts are one object."""
+    if not hasattr(column, "dictionary"):
+        return column.to_pylist()
+    texts = column.dictionary.to_pylist()
+    if any(isinstance(text, str) and len(text) > _LONGEST for text in texts):
+        raise DataError(
+            f"{path}, column {name!r} has a text of more than {_LONGEST:,} characters; shorten it"
+        )
+    return [None if at is None else texts[at] for at in column.indices.to_pylist()]
 
 
 def _named(value: Any, classes: Sequence[str] | None, place: str) -> Any:

@@ -172,7 +172,7 @@ def spelt_rows(
                     header = [name.strip() for name in next(reader, [])]
                     if numbered and header and not header[0]:
                         header[0] = ROW_NUMBER
-                    _check_header(path, header)
+                    check_header(path, header)
                     yield header, separator, _even_rows(path, reader, header)
                 except csv.Error as error:
                     part = {",": "commas", ";": "semicolons"}.get(separator, "tabs")
@@ -268,7 +268,12 @@ def lines_of(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
+def check_header(path: Path, header: Sequence[str]) -> None:
+    """Refuses a header that is empty, or in which a name is missing, not printable, or there twice.
+
+    Raises:
+        DataError: It is such a header.
+    """
     if not header:
         raise DataError(f"{path} is empty; expected a header line with a column image_id")
     for column, name in enumerate(header, 1):

@@ -31,9 +31,10 @@ def survey(source: Source, log: Log = SILENT) -> dict[str, Any]:
         log: Receives progress.
 
     Returns:
-        ``splits`` (images by split), ``prevalence`` (label -> split -> present, absent, unknown),
-        ``correlations`` (phi of each two labels, where both are known), ``sizes``, ``duplicates``,
-        ``identities``, ``unreadable``, ``table`` (how it is spelt) and ``warnings``, sentences.
+        ``splits`` (images by split), ``image_size`` (height and width as read), ``prevalence`` (label ->
+        split -> present, absent, unknown), ``correlations`` (phi of each two labels, where both are known),
+        ``sizes``, ``duplicates``, ``identities``, ``unreadable``, ``table`` (how it is spelt) and
+        ``warnings``, sentences.
     """
     parts = {"train": source.train, "probe": source.probe, "test": source.test}
     facts = source.facts
@@ -46,7 +47,7 @@ def survey(source: Source, log: Log = SILENT) -> dict[str, Any]:
         "source": source.name,
         "labels": list(source.labels),
         "exclusive": source.train.exclusive,
-        "image_size": source.train.image_size,
+        "image_size": list(source.train.pixels.shape[1:3]),
         "splits": {name: len(part) for name, part in parts.items()},
         "split_rule": facts.get("split_rule"),
         "table": facts.get("table"),

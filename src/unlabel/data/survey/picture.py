@@ -20,6 +20,7 @@ _STYLE = """
       .on-dark { fill: #ffffff; }
     }
 """
+_UNDEFINED = '<text x="{x}" y="{y}">dotted: undefined, as a label never varies</text>'
 _POSITIVE, _NEGATIVE, _NONE = (179, 88, 6), (33, 102, 172), (247, 247, 247)  # safe for the colour-blind
 
 
@@ -35,7 +36,7 @@ def correlations(found: Mapping[str, Any]) -> str:
     left, top = round(widest + 24), round(widest * 0.72 + 64)
     side = _CELL * len(names)
     width = max(left + side + round(widest * 0.72) + 16, left + 310)
-    height = top + side + 64
+    height = top + side + 80
     body = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
         f' viewBox="0 0 {width} {height}" role="img">',
@@ -46,6 +47,7 @@ def correlations(found: Mapping[str, Any]) -> str:
         *_names(names, left, top),
         *_cells(values, left, top),
         *_legend(left, top + side + 20),
+        *([_UNDEFINED.format(x=left, y=top + side + 68)] if any(None in row for row in values) else ()),
         "</svg>",
     ]
     return "\n".join(body) + "\n"

@@ -127,7 +127,8 @@ def _images(found: Mapping[str, Any]) -> Iterator[str]:
             f" {sizes['not_square']:,} of {sizes['images']:,} not square"
         )
     else:
-        yield f"sizes          {found['image_size']} x {found['image_size']}: the images are no single files"
+        height, width = found["image_size"]
+        yield f"sizes          {width} x {height}: the images are no single files"
     for kind, words in (("exact", "equal pixels"), ("near", "nearly equal")):
         yield from _twins(found["duplicates"][kind], words)
     if flat := found["duplicates"]["flat"]:
