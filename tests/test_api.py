@@ -525,7 +525,7 @@ def other(**changes: Any) -> dict[str, Any]:
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no source": (other(source="folder:photos"), "source is a str; expected what unlabel.load returns"),
-    "one reference": (other(references=tiny_network(3)), "references is a Sequential; expected a list"),
+    "no references": (other(references=3), "references is a int; expected a list"),
     "no model": (other(after={"weights": 1}), "after is a dict; expected a torch.nn.Module"),
     "no run": (other(after="nowhere"), "no run folder nowhere"),
     "a label": (other(labels="tpo"), "no label 'tpo' among .* Close: top"),
@@ -582,6 +582,21 @@ def test_runs_that_do_not_fit_the_data_are_refused(runs: Path, photos: Path) -> 
         unlabel.audit_model(runs / "original", changed, [], source, "top")
     with pytest.raises(unlabel.errors.ModelError, match="trained without"):
         unlabel.audit_model(runs / "original", runs / "less", [runs / "retrained"], source, ["top", "middle"])
+
+
+def test_a_name_or_a_model_may_stand_for_a_list_of_one(world: World, retrained: nn.Module) -> None:
+    """Wherever Python takes a list of labels or of models."""
+    source, gone = world.source, unlabel.forget_labels(world.model, "top", world.data, "head-removal").model
+    assert source.with_labels("top").labels == source.train.with_labels("top").labels == ("top",)
+    assert unlabel.Request.make("top", world.labels, forgotten="middle").masked == ("top", "middle")
+    again = unlabel.forget_labels(gone, "middle", world.data, "head-removal", forgotten="top")
+    assert again.request.masked == ("top", "middle")
+    _, history = unlabel.train(world.data, Recipe(epochs=0.5), engine.start(), without="top")
+    assert history.steps
+    one = {"references": retrained, "labels": "middle", "forgotten": "top"}
+    audit = unlabel.audit_model(gone, again.model, source=source, **one, **TINY)
+    assert audit.to_json()["request"]["forgotten_earlier"] == ["top"]
+    assert len(audit.to_json()["models"]["references"]) == 1
 
 
 # -- the package

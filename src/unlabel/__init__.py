@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unlabel.audit.model import audit_model
     from unlabel.audit.protocol import audit_outputs
     from unlabel.audit.results import Audit
+    from unlabel.cli.progress import progress
     from unlabel.core import errors
     from unlabel.core.engine import Run, start
     from unlabel.core.recipe import Recipe
@@ -57,6 +58,7 @@ __all__ = [
     "load",
     "methods",
     "open_run",
+    "progress",
     "start",
     "train",
 ]
@@ -81,6 +83,7 @@ _HOME = {
     "load": "unlabel.data:load",
     "methods": "unlabel.forget.methods:methods",
     "open_run": "unlabel.runs.folder:load_run",
+    "progress": "unlabel.cli.progress:progress",
     "start": "unlabel.core.engine:start",
     "train": "unlabel.training.fit:train",
 }

@@ -172,7 +172,7 @@ def test_a_function_alone_is_a_method(command, install: Install, base: Path) -> 
     [
         ("import no_such_package\n", "(ModuleNotFoundError: No module named 'no_such_package')"),
         ("raise SystemError('line one\\nline two')\n", "(SystemError: line one line two)"),
-        ("broken = 3\n", "names doe_broken:broken, a int; expected a function"),
+        ("broken = 3\n", "(doe_broken:broken) is of type int; expected a function"),
         ("", "cannot be loaded from doe_broken:broken"),
     ],
 )

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from unlabel.core.install import install_command
 from unlabel.exchange import export
 from unlabel.models import custom
 from unlabel.models.build import build
@@ -241,7 +242,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(missing: str, refused
         return object()
 
     monkeypatch.setattr(export, "import_module", without)
-    says = (f"needs the package '{missing}'", "pip install 'unlabel[onnx]'")
+    says = (f"needs the package '{missing}'", install_command("onnx"))
     refused(run, "--to", "onnx", says=says)
 
 

@@ -155,3 +155,51 @@ def test_page_prints_with_its_folded_parts(show: Show, make_audit: Make, make_ga
     pdf = page.pdf(format="A4", print_background=True)
     assert pdf.startswith(b"%PDF-")
     assert len(pdf) > 20_000
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_hover_and_focus_show_the_figures_behind_the_marks_without_script(
+    show: Show, make_standard: Make, width: int
+):
+    page = show(make_standard(), width)
+    assert page.locator("script").count() == 0
+    rows = page.locator(".chart .r[tabindex]")
+    for at in (0, rows.count() // 2, rows.count() - 1):
+        row = rows.nth(at)
+        tip = row.locator(".tip")
+        assert not tip.is_visible()
+        row.scroll_into_view_if_needed()
+        row.hover()
+        assert tip.is_visible()
+        box = tip.bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        page.mouse.move(0, 0)
+        assert not tip.is_visible()
+    page.locator("nav a").last.focus()
+    page.keyboard.press("Tab")
+    while not page.evaluate("document.activeElement.matches('.chart .r')"):
+        page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement.querySelector('.tip')).display") == "block"
+
+
+def test_every_mark_of_a_chart_has_a_title(show: Show, make_full: Make):
+    page = show(make_full())
+    marks = page.locator(".track circle, .plane [class^=p-], .chart .track .t")
+    bare = ".cost *, #memory *"
+    titles = marks.evaluate_all(
+        f"all => all.filter(e => !e.matches('{bare}')).map(e => e.querySelector('title')?.textContent || '')"
+    )
+    assert len(titles) > 40
+    assert all(": " in title and any(letter.isdigit() for letter in title) for title in titles)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_target_is_as_large_as_the_attack_on_the_first_card(show: Show, make_audit: Make, width: int):
+    page = show(make_audit(), width)
+    card = page.locator(".card").first
+    sizes = card.locator("strong").evaluate_all("all => all.map(e => getComputedStyle(e).fontSize)")
+    assert len(sizes) == 2
+    assert sizes[0] == sizes[1]
+    assert card.locator(".target").inner_text().split() == ["0.642", "retrained:", "the", "target"]

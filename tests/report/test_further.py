@@ -143,7 +143,7 @@ def test_the_widest_gap_is_named_and_the_picture_stays_small(make_standard: Make
 def test_forty_labels_under_the_standard_budget_stay_small_and_the_same(make_standard: Make):
     labels = [f"Label_{at}" for at in range(40)]
     text = render(make_standard(labels=labels, forget=labels[:3]))
-    assert len(text.encode()) < 400_000
+    assert len(text.encode()) < 430_000
     assert text == render(make_standard(labels=labels, forget=labels[:3]))
 
 
@@ -167,7 +167,7 @@ def test_many_forgotten_labels_have_smaller_pictures_and_whole_tables(make_stand
 def test_seven_labels_under_the_full_budget_stay_small(make_full: Make):
     labels = make_full()["models"]["after"]["labels"]
     audit = make_full(forget=labels[:7])
-    assert len(render(audit).encode()) < 400_000
+    assert len(render(audit).encode()) < 430_000
     assert {len(part["deep"]) for part in durability.sections(document_of(audit))} == {3}
     assert {len(part["staged"]) for part in durability.sections(document_of(audit))} == {6}
 

@@ -16,7 +16,7 @@ from unlabel.report import card, render, write_report
 from unlabel.report.sentences import FINDINGS, banners
 
 Make = Callable[..., dict[str, Any]]
-VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
+VOID = {"meta", "link", "br", "use", "path"}
 
 
 class Page(HTMLParser):
@@ -311,3 +311,23 @@ def test_a_folder_is_no_place_for_the_page(make_audit: Make, tmp_path: Path):
     (tmp_path / "audit.json").write_text(json.dumps(make_audit()), encoding="utf-8")
     with pytest.raises(OptionError, match="is a folder"):
         write_report(tmp_path, tmp_path)
+
+
+def test_a_missed_c3_says_that_it_asks_for_more_than_retraining(make_audit) -> None:
+    """Newcomers take a red C3 under a green headline for a fault."""
+    from unlabel.report.sentences import BEYOND
+
+    assert BEYOND in render(make_audit())
+    passed = make_audit()
+    passed["claims"]["C3"]["verdict"] = "PASS"
+    assert BEYOND not in render(passed)
+
+
+def test_training_of_the_whole_model_names_the_budget_that_tests_it(make_standard, make_full) -> None:
+    audit = make_standard()
+    audit["not_tested"] = ["Relearning by training the whole model on annotated images.", "Another: thing."]
+    text = render(audit)
+    assert "Relearning by training the whole model on annotated images: --budget full tests it." in text
+    assert "elearning by training the whole model on annotated images (--budget full); another." in text
+    audit["not_tested"] = ["Relearning by training the whole model on annotated images: no model was given."]
+    assert "--budget full" not in render(audit)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from unlabel.core.errors import MissingFiles, ModelError, OptionError
 from unlabel.core.files import write_json
+from unlabel.core.install import install_command
 from unlabel.report import write_card, write_report
 from unlabel.runs.folder import file_sha256
 from unlabel.statement import sign_run, tensors_sha256, verify_run
@@ -528,7 +529,7 @@ def test_without_the_extra_package_the_message_says_how_to_install_it(
     ):
         ran = command(*arguments)
         assert ran.code == 2
-        assert "pip install 'unlabel[sign]'" in ran.err
+        assert install_command("sign") in ran.err
     assert not (here / "new").exists()
 
 

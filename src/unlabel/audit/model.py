@@ -23,7 +23,7 @@ from unlabel.audit.setup import Case, case_of, check_manifest, check_references
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError, UnlabelError
-from unlabel.core.request import Request
+from unlabel.core.request import Request, as_names
 from unlabel.core.wording import suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Source
@@ -42,13 +42,13 @@ _TRIED = 4  # images on which a network is tried before anything is measured
 def audit_model(
     before: Model,
     after: Model,
-    references: Sequence[Model],
+    references: Model | Sequence[Model],
     source: Source,
     labels: str | Sequence[str],
     budget: str = "quick",
     seed: int = 0,
     *,
-    forgotten: Sequence[str] = (),
+    forgotten: str | Sequence[str] = (),
     start: str = "unknown",
     run: Run | None = None,
     **options: Any,
@@ -65,8 +65,8 @@ def audit_model(
     Args:
         before: The original.
         after: The unlearned model.
-        references: Models retrained without the labels, each with its own seed; none leaves C2 open, one or
-            two leave it provisional.
+        references: Models retrained without the labels, each with its own seed, or one model; none leaves C2
+            open, one or two leave it provisional.
         source: Data of the original's labels; see `load`.
         labels: Names to audit: what `after` has forgotten and `before` has not.
         budget: ``quick``, ``standard`` or ``full``.
@@ -108,17 +108,19 @@ def audit_model(
 def _case(
     before: Model,
     after: Model,
-    references: Sequence[Model],
+    references: Model | Sequence[Model],
     source: Source,
     labels: str | Sequence[str],
-    forgotten: Sequence[str],
+    forgotten: str | Sequence[str],
     start: str,
     where: Run,
 ) -> Case:
     """The case of these models and data; what does not fit together is refused."""
     if not isinstance(source, Source):
         raise OptionError(f"source is a {type(source).__name__}; expected what unlabel.load returns")
-    if isinstance(references, nn.Module | Loaded | str | Path) or not isinstance(references, Iterable):
+    if isinstance(references, nn.Module | Loaded | str | Path):
+        references = [references]
+    if not isinstance(references, Iterable):
         raise OptionError(f"references is a {type(references).__name__}; expected a list of models: [model]")
     original = _loaded(before, "before", lambda model: _config(model, source, forgotten))
     if not original.in_memory and (forgotten or start != "unknown"):
@@ -181,14 +183,14 @@ def _loaded(model: Any, role: str, config: Callable[[nn.Module], Config]) -> Loa
     return Loaded(Path(role), copied, config(copied), Record(total=total), digest, in_memory=True)
 
 
-def _config(model: nn.Module, source: Source, forgotten: Sequence[str]) -> Config:
+def _config(model: nn.Module, source: Source, forgotten: str | Sequence[str]) -> Config:
     """What an original in memory is, as its data tells."""
     data = source.test
     return Config(
         network=type(model).__name__,
         stem="imagenet",
         labels=source.labels,
-        forgotten=tuple(forgotten),
+        forgotten=as_names(forgotten),
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,

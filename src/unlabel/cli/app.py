@@ -15,6 +15,7 @@ from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
 from unlabel.cli.bench import bench
 from unlabel.cli.compare import compare
+from unlabel.cli.completion import install_completion
 from unlabel.cli.data import data
 from unlabel.cli.demo import demo
 from unlabel.cli.export import export
@@ -31,6 +32,7 @@ from unlabel.cli.settings import Settings
 from unlabel.cli.show import show
 from unlabel.cli.sign import sign
 from unlabel.cli.train import train
+from unlabel.cli.try_models import try_
 from unlabel.cli.verify import verify
 from unlabel.core.errors import UnlabelError
 from unlabel.core.files import advice, visible
@@ -57,6 +59,8 @@ def build_app(asked: Collection[str] = (), settings: Settings | None = None) -> 
     )
     for command in (*COMMANDS, forget_app(asked)):
         app.command(command)
+    app.command(try_, name="try")
+    app.command(install_completion, name="--install-completion")
     return app
 
 

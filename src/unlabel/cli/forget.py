@@ -14,7 +14,10 @@ from typing import Annotated, Any
 from cyclopts import App, Group, Parameter
 from docstring_parser import parse
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, command_line, names
+from unlabel.cli.output import print_json
+from unlabel.cli.tracking import tracker
+from unlabel.core.own_code import is_custom
 from unlabel.forget.methods import METHODS, Method, find_method, plugin_names
 
 OWN = Group("The method's own options")
@@ -37,6 +40,8 @@ class ForgetOptions:
         max_loss: Largest tolerated fall of the retained labels' mean AUC, on training images that the method
             does not see. If it falls further, nothing is written.
         skip_bad: Leave out unreadable images instead of refusing.
+        track: Curves of loss and learning rate for TensorBoard: tensorboard, or tensorboard:DIR.
+        json_: Print the record as JSON.
         force: Replace an existing run folder, and write the run even if the retained labels lost too much.
     """
 
@@ -48,14 +53,20 @@ class ForgetOptions:
     rows: Path | None = None
     max_loss: float = 0.1
     skip_bad: Annotated[bool, NoNegative] = False
+    track: str | None = None
+    json_: Json = False
     force: Annotated[bool, NoNegative] = False
 
 
 def forget_app(asked: Collection[str]) -> App:
-    """The commands of all methods. Only those in `asked` are imported; the others are listed by name."""
+    """The commands of all methods. Only those in `asked` are imported; the others are listed by name.
+
+    A ``module:function`` in `asked` is a command, too.
+    """
     app = App(
         name="forget",
-        help="Make a run forget labels. Each method is a command: unlabel forget METHOD --help.",
+        help="Make a run forget labels. Each method is a command: unlabel forget METHOD --help. Your own is"
+        " module:function, in the current folder or installed.",
     )
     summaries = {name: method.summary for name, method in METHODS.items()}
     for name, summary in {**summaries, **plugin_names()}.items():
@@ -64,6 +75,9 @@ def forget_app(asked: Collection[str]) -> App:
             app.command(method_command(method), name=name, help=method.summary)
         else:
             app.command(App(name=name, help=summary))
+    for name in filter(is_custom, asked):
+        own = find_method(name)
+        app.command(method_command(own), name=name, help=own.summary)
     return app
 
 
@@ -113,15 +127,31 @@ def own_options(method: Method) -> type:
 
 def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, Any], place: Place) -> None:
     """Runs a method and prints what it did."""
-    from unlabel.forget.retained import sentence_of, warning
+    from unlabel.forget.retained import warning
     from unlabel.forget.run import forget_run
-    from unlabel.forget.self_check import sentence_of as of_check
 
-    given = {name: value for name, value in vars(shared).items() if name not in ("labels", "out")}
+    ours = ("labels", "out", "track", "json_")
+    given = {name: value for name, value in vars(shared).items() if name not in ours}
     record = forget_run(
-        method.name, run, names(shared.labels), shared.out, place.start(),
+        method.name, run, names(shared.labels), shared.out,
+        place.start(tracker(shared.track, shared.out)),
         command=command_line(), **given, **own,
     )  # fmt: skip
+    if shared.json_:
+        print_json({"run": str(shared.out), **record})
+    else:
+        _print_outcome(record, run, shared.out)
+    if line := warning(record["retained"]):
+        print(f"warning: {line}", file=sys.stderr)
+    if not shared.json_:
+        print(shared.out)
+
+
+def _print_outcome(record: Mapping[str, Any], run: Path, out: Path) -> None:
+    """What a person reads of a finished forgetting."""
+    from unlabel.forget.retained import sentence_of
+    from unlabel.forget.self_check import sentence_of as of_check
+
     what = f"{record['rows']['count']:,} annotations of " if "rows" in record else ""
     print(
         f"{record['method']}: forgot {what}{', '.join(record['labels'])};"
@@ -132,8 +162,5 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     print(sentence_of(record["retained"]))
     if "self_check" in record:
         print(of_check(record["self_check"]))
-    if line := warning(record["retained"]):
-        print(f"warning: {line}", file=sys.stderr)
     if "rows" not in record:
-        print(f"to measure how far: unlabel audit {shared.out} --before {run} --reference RETRAINED")
-    print(shared.out)
+        print(f"to measure how far: unlabel audit {out} --before {run} --reference RETRAINED")

@@ -16,6 +16,7 @@ MOST = 10**12
 
 PLACE = Group("Where and how")
 NoNegative = Parameter(negative=())
+Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 
 @Parameter(name="*", group=PLACE)
@@ -39,12 +40,18 @@ class Place:
     precision: Literal["32", "bf16"] = "32"
     quiet: Annotated[bool, NoNegative] = False
 
-    def start(self) -> Any:
-        """The run that these options describe."""
+    def start(self, track: Any = None) -> Any:
+        """The run that these options describe.
+
+        Args:
+            track: Receives the row of each optimiser step, see `tracking`.
+        """
+        from dataclasses import replace
+
         from unlabel.cli.progress import terminal_log
         from unlabel.core import engine
 
-        return engine.start(
+        run = engine.start(
             devices=self.devices,
             accelerator=self.accelerator,
             precision=self.precision,
@@ -52,6 +59,7 @@ class Place:
             batch_size=self.batch_size,
             log=terminal_log(quiet=self.quiet),
         )
+        return run if track is None else replace(run, track=track)
 
 
 DEFAULT_PLACE = Place()

@@ -1,9 +1,10 @@
 """Printing: escapes text that could control the terminal, and ends a command cleanly if a stream closes."""
 
 import codecs
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -69,6 +70,11 @@ class Plain:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Prints one JSON object on one line of stdout: all that a command prints there under ``--json``."""
+    print(json.dumps(value, ensure_ascii=False))
 
 
 @contextmanager

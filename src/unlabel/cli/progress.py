@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from unlabel.cli.output import raw
 from unlabel.core.files import visible
+from unlabel.core.notebook import Notebook, in_notebook
 from unlabel.core.progress import SILENT, Advance, Log
 
 PLAIN_SECONDS = 10.0
@@ -17,6 +18,20 @@ def terminal_log(*, quiet: bool = False) -> Log:
     if quiet:
         return SILENT
     return Bars() if sys.stderr.isatty() else Lines()
+
+
+def progress() -> Log:
+    """Progress for Python callers: ``unlabel.start(log=unlabel.progress())``.
+
+    Returns:
+        Bars if stderr is a terminal, a line every ten seconds if it is not; in a notebook, the cell's output.
+
+    Example:
+        >>> import unlabel
+        >>> unlabel.start(log=unlabel.progress()).log  # doctest: +ELLIPSIS
+        <unlabel.cli.progress.Lines object at 0x...>
+    """
+    return Notebook() if in_notebook() else terminal_log()
 
 
 class Lines:

@@ -1,9 +1,11 @@
 """``unlabel report``: an audit as a page, and a run's model card."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, command_line
+from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, command_line
+from unlabel.cli.output import print_json
 from unlabel.core.errors import OptionError
 
 
@@ -15,6 +17,7 @@ def report(
     data: str | None = None,
     force: Annotated[bool, NoNegative] = False,
     license_: str | None = None,
+    json_: Json = False,
 ) -> None:
     """Write the audit of a run as one HTML page, which opens offline, and the run's model card.
 
@@ -27,6 +30,7 @@ def report(
         force: Replace a file that is no page of the same run or comparison. The run's own files are never
             replaced.
         license_: Licence of the model, for the model card: an identifier such as apache-2.0.
+        json_: Print where the page and the model card are as JSON.
     """
     from unlabel.compare.command import JSON, write_page
     from unlabel.report import check_page, write_card, write_report
@@ -42,15 +46,26 @@ def report(
             raise OptionError(f"{run} is a comparison, whose page shows no images; leave out --with-images")
         from unlabel.report.examples import write_gallery
 
-        print(write_gallery(run, DEFAULT_PLACE.start(), out, data=data, force=force, command=command_line()))
+        place, line = DEFAULT_PLACE.start(), command_line()
+        _print(write_gallery(run, place, out, data=data, force=force, command=line), json_=json_)
         return
     if data is not None:
         raise OptionError("--data is for --with-images alone; the plain report reads audit.json")
     if compared:
-        print(write_page(run, out, force=force))
+        _print(write_page(run, out, force=force), json_=json_)
         return
+    card = None
     if out is None:
         check_page(run, force=force)
         card = write_card(run, license_)
-        print(card or f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one")
-    print(write_report(run, out, force=force))
+        kept = f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one"
+        print(card or kept, file=sys.stderr if json_ else sys.stdout)
+    _print(write_report(run, out, force=force), card, json_=json_)
+
+
+def _print(page: Path, card: Path | None = None, *, json_: bool) -> None:
+    """The last line, or the one object: the page, and the model card if one was written."""
+    if json_:
+        print_json({"page": str(page), "card": None if card is None else str(card)})
+    else:
+        print(page)

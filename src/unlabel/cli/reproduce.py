@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, names, whole_numbers
+from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, names, whole_numbers
+from unlabel.cli.output import print_json
 
 Page = Literal[
     "table1",
@@ -30,6 +31,7 @@ def reproduce(
     out: Path = Path("reproduce"),
     cache: Path | None = None,
     dry_run: Annotated[bool, NoNegative] = False,
+    json_: Json = False,
     force: Annotated[bool, NoNegative] = False,
     runs: Annotated[list[str] | None, Parameter(negative=(), group=ALONE)] = None,
     methods: Annotated[str, Parameter(group=ALONE)] = "all",
@@ -47,6 +49,7 @@ def reproduce(
         out: Folder of the page.
         cache: Folder of trained models and finished cells, shared by all pages. By default the user's cache.
         dry_run: Only list the models to train and the labels to forget.
+        json_: Print the path of the page, or the plan, as JSON.
         force: Replace files in OUT that have the page's names but are other files.
         runs: Data set whose models are trained already, as run folders: TITLE=ORIGINAL,RETRAIN,RETRAIN. May
             be repeated.
@@ -67,6 +70,8 @@ def reproduce(
         frontier=Frontier(tuple(runs or ()), names(methods), whole_numbers("--steps", steps), seeds),
     )
     if dry_run:
-        print("\n".join(plan_lines(wanted)))
+        plan = plan_lines(wanted)
+        print_json({"plan": plan}) if json_ else print("\n".join(plan))
         return
-    print(make_page(wanted, place.start()))
+    made = make_page(wanted, place.start())
+    print_json({"page": str(made)}) if json_ else print(made)

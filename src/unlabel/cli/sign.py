@@ -1,12 +1,10 @@
 """``unlabel sign``: sign a run's files, weights and audit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from unlabel.cli.options import NoNegative
-
-if TYPE_CHECKING:
-    pass
+from unlabel.cli.options import Json, NoNegative
+from unlabel.cli.output import print_json
 
 
 def sign(
@@ -14,6 +12,7 @@ def sign(
     *,
     key: Path,
     signer: str | None = None,
+    json_: Json = False,
     force: Annotated[bool, NoNegative] = False,
 ) -> None:
     """Sign a run: its files, its weights, and what its audit says.
@@ -22,12 +21,17 @@ def sign(
         run: A run folder. The command writes statement.dsse.json into it.
         key: Your private key (Ed25519, PEM); unlabel keygen makes one.
         signer: Your name, for the statement. Nobody checks it.
+        json_: Print what was signed as JSON.
         force: Replace an earlier statement.
     """
     from unlabel.statement.sign import sign_run
 
     out, said, key_id = sign_run(run, key, signer=signer, force=force)
     predicate = said["predicate"]
+    if json_:
+        facts = {"headline": predicate["headline"], "audited": predicate["audit"] is not None}
+        print_json({"statement": str(out), **facts, "files": len(said["subject"]), "key_id": key_id})
+        return
     print(f"{predicate['headline']}; {len(said['subject'])} files; key {key_id}")
     if predicate["audit"] is None:
         print(f"signed without an audit; first run: unlabel audit {run} --before BEFORE")

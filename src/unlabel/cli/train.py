@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, command_line, names
+from unlabel.cli.output import print_json
+from unlabel.cli.tracking import tracker
 from unlabel.core.errors import OptionError
 
 
@@ -21,6 +23,8 @@ def train(
     canaries: int | None = None,
     canary_labels: str | None = None,
     skip_bad: Annotated[bool, NoNegative] = False,
+    track: str | None = None,
+    json_: Json = False,
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
@@ -40,6 +44,8 @@ def train(
             2000 are advised.
         canary_labels: Labels of these annotations, comma-separated; by default the most balanced one.
         skip_bad: Leave out unreadable images instead of refusing.
+        track: Curves of loss and learning rate for TensorBoard: tensorboard, or tensorboard:DIR.
+        json_: Print the record as JSON.
         force: Replace an existing run folder.
     """
     from unlabel.core.recipe import Recipe
@@ -61,7 +67,7 @@ def train(
     record = train_run(
         source,
         out,
-        place.start(),
+        place.start(tracker(track, out)),
         network=model,
         stem=stem,
         recipe=Recipe(epochs=epochs, lr=lr),
@@ -73,6 +79,9 @@ def train(
         force=force,
         command=command_line(),
     )
+    if json_:
+        print_json({"run": str(out), **record})
+        return
     rate = record["images_processed"] / max(record["seconds"]["train"], 1e-9)
     print(
         f"{model}, {record['total']:,} weights, {len(record['labels'])} labels"

@@ -14,7 +14,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import check_options
-from unlabel.forget.methods import find_method
+from unlabel.forget.methods import code_of, find_method
 from unlabel.runs.folder import versions
 
 
@@ -23,7 +23,7 @@ class Job:
     """What to do: a method with its options, from one seed.
 
     Args:
-        method: A name of the catalogue or of a plug-in.
+        method: A name of the catalogue or of a plug-in, or ``module:function``.
         options: Its own options; defaults where not named.
         seed: Key of the forgetting's randomness, which also draws the calibration images.
         images: Calibration images, 16 or more.
@@ -81,8 +81,13 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
 
 
 def described(job: Job) -> dict[str, Any]:
-    """The job as plain data, its numbers whole: a setting changed in the seventh digit is another one."""
-    return {"method": job.method, "options": dict(job.options), "seed": job.seed, "images": job.images}
+    """The job as plain data, its numbers whole: a setting changed in the seventh digit is another one.
+
+    A method that is not ours is described by its source file as well.
+    """
+    plain_job = {"method": job.method, "options": dict(job.options), "seed": job.seed, "images": job.images}
+    code = code_of(find_method(job.method))
+    return plain_job if code is None else {**plain_job, "method_code": code}
 
 
 def hashed(value: Any) -> str:

@@ -88,7 +88,7 @@ class CellRunner:
         case, run = self.case, self.where.with_seed(job.seed)
         settings = {"images": job.images, **job.options}
         if self.keep_models is not None:
-            out = self.keep_models / f"{job.method}-seed{job.seed}-{key[:8]}"
+            out = self.keep_models / f"{job.method.replace(':', '-')}-seed{job.seed}-{key[:8]}"
             forget_run(
                 job.method, case.original.path, case.request.forget, out, run,
                 data=self.data, force=True, **settings,

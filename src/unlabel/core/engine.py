@@ -25,7 +25,8 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from unlabel.core import errors
 from unlabel.core.errors import OptionError, UnlabelError
-from unlabel.core.progress import SILENT, Log
+from unlabel.core.notebook import default_log
+from unlabel.core.progress import SILENT, Log, Track
 
 Precision = Literal["32", "bf16"]
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -47,6 +48,7 @@ class Run:
             number of processes, so that one process computes what two do.
         processes: How many processes `launch` starts, >= 1.
         log: Receives progress.
+        track: Receives the row of each optimiser step, on rank 0; None for nobody.
     """
 
     fabric: Fabric
@@ -55,6 +57,7 @@ class Run:
     micro_batch: int = 32
     processes: int = 1
     log: Log = SILENT
+    track: Track | None = None
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +142,7 @@ def start(
     precision: Precision = "32",
     seed: int = 0,
     batch_size: int = 64,
-    log: Log = SILENT,
+    log: Log | None = None,
 ) -> Run:
     """Prepares a run on this machine; nothing is launched yet.
 
@@ -149,7 +152,7 @@ def start(
         precision: ``32``, or ``bf16`` autocast.
         seed: Key of all randomness, >= 0.
         batch_size: Images in one optimiser step over all processes, 2 to 65,536.
-        log: Receives progress.
+        log: Receives progress; by default a notebook shows it, and nothing else does.
 
     Raises:
         OptionError: A value is out of range or the accelerator is not there.
@@ -179,7 +182,7 @@ def start(
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         plugins=OneMachine(),
     )
-    return Run(fabric=fabric, seed=seed, batch_size=batch_size, processes=devices, log=log)
+    return Run(fabric=fabric, seed=seed, batch_size=batch_size, processes=devices, log=log or default_log())
 
 
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,6 +1,6 @@
 """How a long job tells where it is. The command line draws bars; Python callers may pass their own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -21,6 +21,12 @@ class Log(Protocol):
     def say(self, line: str) -> None:
         """One line for a person."""
         ...
+
+
+class Track(Protocol):
+    """Called after each optimiser step with the stage's name and ``{"step", "lr", "loss"}``."""
+
+    def __call__(self, stage: str, row: Mapping[str, float], /) -> None: ...
 
 
 class Silent:

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from unlabel.core.errors import OptionError
-from unlabel.core.progress import SILENT, Log
+from unlabel.core.notebook import default_log
+from unlabel.core.progress import Log
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
@@ -37,12 +38,12 @@ def load(
     source: str,
     *,
     image_size: int | None = None,
-    labels: Sequence[str] | None = None,
+    labels: str | Sequence[str] | None = None,
     mean: Colours | None = None,
     std: Colours | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
-    log: Log = SILENT,
+    log: Log | None = None,
 ) -> Source: ...
 
 
@@ -52,11 +53,12 @@ def load(
     train: "Images",
     probe: "Images",
     test: "Images",
-    labels: Sequence[str],
+    labels: str | Sequence[str],
     identities: Mapping[str, Sequence[Any]] | None = None,
     mean: Colours | None = None,
     std: Colours | None = None,
-    log: Log = SILENT,
+    normalised: bool = False,
+    log: Log | None = None,
 ) -> Source: ...
 
 
@@ -68,12 +70,13 @@ def load(
     test: "Images | None" = None,
     identities: Mapping[str, Sequence[Any]] | None = None,
     image_size: int | None = None,
-    labels: Sequence[str] | None = None,
+    labels: str | Sequence[str] | None = None,
     mean: Colours | None = None,
     std: Colours | None = None,
+    normalised: bool = False,
     skip_bad: bool = False,
     workers: int | None = None,
-    log: Log = SILENT,
+    log: Log | None = None,
 ) -> Source:
     """Reads a data set by its name, or takes images that the caller holds.
 
@@ -84,9 +87,10 @@ def load(
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``table:FILE``,
             ``parquet:PATH``, ``celeba:PATH``, ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``,
             ``mufac:PATH``, ``shapes:set=digits``, ``ages`` or ``digits``.
-        train: Instead of a name: images to train on. Each of the three splits is (images, targets), or a
-            torch Dataset of (image, target), whose images may be PIL's. Targets are 1 present, 0 absent,
-            -1 unknown, (image, label); or class numbers from 0, (image,).
+        train: Instead of a name: images to train on. Each of the three splits is (images, targets), a
+            torch Dataset of (image, target), whose images may be PIL's, or a DataLoader of one. A DataLoader
+            is read in the order of its dataset, however it shuffles. Targets are 1 present, 0 absent, -1
+            unknown, (image, label); or class numbers from 0, (image,).
         probe: Images that the audit's probes are fitted on.
         test: Images that all figures are measured on.
         identities: Of images in memory, by split: whose each image is, None where that is unknown. Images of
@@ -98,9 +102,10 @@ def load(
         mean: Red, green and blue with which the network wants its input normalised, (pixel / 255 - mean)
             / std; .5 by default.
         std: See ``mean``, above 0; .25 by default.
+        normalised: Whether images in memory are normalised by ``mean`` and ``std`` already, which is undone.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
         workers: Processes that decode or draw, >= 0; None for one a core.
-        log: Receives progress and remarks.
+        log: Receives progress and remarks; by default a notebook shows them, and nothing else does.
 
     Raises:
         OptionError: No such source, or an option out of its range.
@@ -111,6 +116,7 @@ def load(
         Traceback (most recent call last):
         unlabel.core.errors.OptionError: no data source 'CelebA'. Close: celeba. Use one of: faces, ...
     """
+    log = log or default_log()
     if labels is not None:
         labels = as_names(labels)
         _check_labels(labels)
@@ -119,8 +125,14 @@ def load(
     _check_form(source, splits, labels, named=(image_size, workers) != (None, None) or skip_bad)
     if splits and labels is not None:
         from unlabel.data.readers.in_memory import load_arrays
+        from unlabel.data.readers.loaders import plain_splits
 
+        if normalised:
+            _check_colours(mean, std)
+        splits = plain_splits(splits, mean, std, normalised=normalised)
         return _normalised(load_arrays(splits, labels, identities, log), mean, std)
+    if normalised:
+        raise OptionError("normalised=True is for images in memory; a named source reads them as they are")
     if identities is not None:
         raise OptionError("identities are those of images in memory; a folder has them in meta.csv")
     assert source is not None
@@ -165,14 +177,20 @@ def _normalised(source: Source, mean: Colours | None, std: Colours | None) -> So
     if mean is None and std is None:
         return source
     mean, std = mean or source.train.mean, std or source.train.std
-    if len(mean) != 3 or len(std) != 3 or not all(map(isfinite, (*mean, *std))) or min(std) <= 0:
-        raise OptionError(f"found mean {mean} and std {std}; expected three numbers each, std above 0")
+    _check_colours(mean, std)
     return source.normalised((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
+def _check_colours(mean: Colours | None, std: Colours | None) -> None:
+    if mean is None or std is None:
+        raise OptionError(
+            "normalised=True says that images are (pixel / 255 - mean) / std; name mean= and std="
+        )
+    if len(mean) != 3 or len(std) != 3 or not all(map(isfinite, (*mean, *std))) or min(std) <= 0:
+        raise OptionError(f"found mean {mean} and std {std}; expected three numbers each, std above 0")
+
+
 def _check_labels(labels: Sequence[str]) -> None:
-    if isinstance(labels, str):
-        raise OptionError(f"labels is the text {labels!r}; expected a list of names: labels=[{labels!r}]")
     if not labels:
         raise OptionError("no label is named; name one or more with --labels A,B, or leave it out for all")
     for name in labels:

@@ -64,7 +64,7 @@ class Dataset:
             ids=self.ids[index],
         )
 
-    def with_labels(self, labels: Sequence[str]) -> "Dataset":
+    def with_labels(self, labels: str | Sequence[str]) -> "Dataset":
         """The same images with this label column, or these in this order.
 
         Raises:
@@ -130,7 +130,7 @@ class Source:
         """Names of the label columns."""
         return self.train.labels
 
-    def with_labels(self, labels: Sequence[str]) -> "Source":
+    def with_labels(self, labels: str | Sequence[str]) -> "Source":
         """The same source with these label columns in this order."""
         return replace(
             self,

@@ -20,6 +20,7 @@ from torch import nn
 
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes
+from unlabel.core.install import install_command
 from unlabel.core.places import check_file
 from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import erasing
@@ -30,7 +31,6 @@ from unlabel.runs.origin import Adopted
 
 Format = Literal["state-dict", "onnx"]
 SUFFIXES = {".pt": "torch", ".pth": "torch", ".safetensors": "safetensors"}
-INSTALL = "pip install 'unlabel[onnx]'"
 DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
 
 
@@ -236,5 +236,5 @@ def _package(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise OptionError(
-            f"--to onnx needs the package '{name}', which is not installed: {INSTALL}"
+            f"--to onnx needs the package '{name}', which is not installed: {install_command('onnx')}"
         ) from error

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,14 @@ from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import EmptySelection, LabelMismatch, OptionError
+from unlabel.core.errors import EmptySelection, LabelMismatch, MethodError, OptionError
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
 from unlabel.forget.eraser_layer import erase_again
-from unlabel.forget.methods import Method, find_method, methods
-from unlabel.forget.pipeline import Outcome
+from unlabel.forget.methods import Method, as_method, methods
+from unlabel.forget.pipeline import Outcome, Work
 from unlabel.forget.retained import compare, held_back, sample_to_measure
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
@@ -30,12 +30,12 @@ def forget_labels(
     model: nn.Module,
     labels: str | Sequence[str],
     data: Dataset,
-    method: str = "auto",
+    method: str | Method | Callable[..., Any] = "auto",
     *,
     images: int | None = None,
     keep_row: bool = False,
-    forgotten: Sequence[str] = (),
-    rows: Sequence[str] = (),
+    forgotten: str | Sequence[str] = (),
+    rows: str | Sequence[str] = (),
     run: Run | None = None,
     **options: Any,
 ) -> Outcome:
@@ -48,7 +48,7 @@ def forget_labels(
         model: Any network whose last linear layer has one output a label of the data; not changed.
         labels: Names to forget, or one bare name.
         data: Training images, such as ``source.train``; a keyed sample of them is used, never all by default.
-        method: A name of `METHODS`.
+        method: A name of `methods`, ``module:function``, or the function itself of a method of your own.
         images: Calibration images, 16 or more; fewer are used when there are fewer. None for the method's own
             number.
         keep_row: Leave the forgotten outputs as the method left them.
@@ -81,7 +81,7 @@ def forget_labels(
         raise OptionError(
             f"data is a {type(data).__name__}; expected images to learn from, such as source.train"
         )
-    entry = find_method(method)
+    entry = as_method(method)
     if rows and not entry.rows:
         able = ", ".join(name for name, each in methods().items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
@@ -96,7 +96,7 @@ def forget_labels(
     check_columns(sample, request)
     original = engine.place(copy.deepcopy(model), run).eval()
     started = time.perf_counter()
-    work = unlearner(original, request, sample, run)
+    work = unlearned(entry, unlearner, original, request, sample, run)
     again = erase_again(work.model, original, request, sample, run)
     _, head = find_head(work.model, len(request.labels))
     if not keep_row:
@@ -124,6 +124,28 @@ def forget_labels(
         retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
         self_check=work.self_check,
     )
+
+
+def unlearned(
+    entry: Method, unlearner: Any, original: nn.Module, request: Request, sample: Dataset, run: Run
+) -> Work:
+    """What an unlearner hands back.
+
+    Raises:
+        MethodError: The method's function returned no unlearner, or that returned no `Work`.
+    """
+    if not callable(unlearner):
+        raise MethodError(
+            f"method '{entry.name}' returned {type(unlearner).__name__}; expected an unlearner: a function of"
+            " (model, request, data, run)"
+        )
+    work = unlearner(original, request, sample, run)
+    if not isinstance(work, Work):
+        raise MethodError(
+            f"the unlearner of method '{entry.name}' returned {type(work).__name__}; expected"
+            " unlabel.forget.pipeline.Work(model) with the new model"
+        )
+    return work
 
 
 def check_options(entry: Method, options: Iterable[str]) -> None:

@@ -7,15 +7,11 @@ would run whatever it wants. So a name is imported only when the user of this ma
 """
 
 import copy
-import importlib
 import inspect
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +20,16 @@ from torch import Tensor, nn
 
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_text
-from unlabel.core.wording import suggest
+from unlabel.core.own_code import OwnCode, first_on_path, is_custom, one_line, spec_in, top_package
 
 TRUSTED = "trusted-networks"
 COUNTS = ("num_classes", "outputs", "num_outputs", "n_classes", "num_labels")
 
+NETWORK = OwnCode(
+    "network", "a function that takes the number of labels and returns a torch.nn.Module", ModelError
+)
+
 _granted: dict[str, Path | None] = {}  # what this process's user has named, with the folder it was found in
-
-
-def is_custom(name: str) -> bool:
-    """Whether a network's name has the form ``package.module:function``.
-
-    >>> is_custom("nets.small:make"), is_custom("resnet18"), is_custom("a:b:c"), is_custom("os:")
-    (True, False, False, False)
-    """
-    module, _, function = name.partition(":")
-    return function.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def build_custom(name: str, outputs: int) -> nn.Module:
@@ -57,8 +47,8 @@ def build_custom(name: str, outputs: int) -> nn.Module:
         ModelError: The name is not trusted, cannot be imported or called, or makes no ``nn.Module``.
     """
     folder = permitted(name)
-    with _first_on_path(folder):
-        make = _function(name, folder)
+    with first_on_path(folder):
+        make = NETWORK.function(name, folder)
         positional, keywords = _arguments(name, make, outputs)
         try:
             model = make(*positional, **keywords)
@@ -93,7 +83,7 @@ def grant(name: str) -> Path | None:
     """
     if not is_custom(name):
         raise OptionError(f"'{name}' is no network; expected package.module:function")
-    _granted[name] = _locate(name)
+    _granted[name] = NETWORK.locate(name)
     return _granted[name]
 
 
@@ -126,12 +116,6 @@ def config_folder() -> Path:
     return Path(home).expanduser().absolute() / "unlabel"
 
 
-def one_line(error: BaseException) -> str:
-    """Type and message of any exception, without line breaks."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__
-
-
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line of the file of trusted networks, and the object it holds; damaged lines trust nothing."""
     text = ""
@@ -153,15 +137,15 @@ def permitted(name: str) -> Path | None:
     with suppress(OSError):
         entries = [old for _, old in _lines(config_folder() / TRUSTED) if old.get("network") == name]
     folder = entries[-1].get("folder") if entries else None
-    has_spec = isinstance(folder, str) and _spec_in(_top(name), folder) is not None
+    has_spec = isinstance(folder, str) and spec_in(top_package(name), folder) is not None
     if entries and (has_spec or folder is None):
         return Path(folder) if folder else None
     if name in [part.strip() for part in os.environ.get("UNLABEL_TRUST", "").split(",")]:
-        return _locate(name)
+        return NETWORK.locate(name)
     if entries:
         raise ModelError(
             f"the network '{name}' was adopted from the folder {folder}, which no longer has its module"
-            f" '{_top(name)}'; put it back, or adopt the model again"
+            f" '{top_package(name)}'; put it back, or adopt the model again"
         )
     module, _, function = name.partition(":")
     raise ModelError(
@@ -169,73 +153,6 @@ def permitted(name: str) -> Path | None:
         f" '{function}', which nobody has allowed on this machine; if you trust it, put UNLABEL_TRUST={name}"
         " before the command, or adopt the model yourself"
     )
-
-
-def _top(name: str) -> str:
-    return name.partition(":")[0].partition(".")[0]
-
-
-def _spec_in(top: str, folder: str) -> ModuleSpec | None:
-    importlib.invalidate_caches()
-    return PathFinder.find_spec(top, [folder])
-
-
-def _locate(name: str) -> Path | None:
-    """The folder a network's top package lies in: the current one first; None for what has no file."""
-    top, here = _top(name), Path.cwd()
-    if _spec_in(top, str(here)) is not None:
-        return here
-    spec = None
-    with suppress(ValueError):  # a module that was made by hand
-        spec = find_spec(top)
-    if spec is None:
-        raise ModelError(
-            f"no Python module '{top}' in {here} or among the installed packages, so there is no network"
-            f" '{name}'; run the command in the folder that holds it, or install it"
-        )
-    if spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations))).absolute().parent
-    return Path(spec.origin).absolute().parent if spec.has_location and spec.origin else None
-
-
-@contextmanager
-def _first_on_path(folder: Path | None) -> Iterator[None]:
-    """Lets Python find modules of a folder: first while the block runs, last afterwards.
-
-    A console script does not have the current folder on its path. Afterwards the folder may hide no module
-    of another's any more, yet what the network imports in its forward pass must still be found.
-    """
-    if folder is None:
-        yield
-        return
-    entry = str(folder)
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            sys.path.remove(entry)
-        if entry not in sys.path:
-            sys.path.append(entry)
-
-
-def _function(name: str, folder: Path | None) -> Callable[..., Any]:
-    path, _, function = name.partition(":")
-    try:
-        module = importlib.import_module(path)
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            f"importing '{path}' from {folder or 'Python'} raised {one_line(error)}; expected a module with"
-            f" the function '{function}'"
-        ) from error
-    make = getattr(module, function, None)
-    if not callable(make):
-        state = "is no function" if hasattr(module, function) else "is not there"
-        raise ModelError(
-            f"'{function}' {state} in the module '{path}'; expected a function that takes the number of"
-            f" labels and returns a torch.nn.Module.{suggest(function, vars(module))}"
-        )
-    return make
 
 
 def _arguments(name: str, make: Callable[..., Any], outputs: int) -> tuple[list[int], dict[str, int]]:

@@ -142,7 +142,7 @@ def _body(audit: Document) -> Iterator[str]:
     yield from ("## How far", "", *_claims(audit), "", *_attacks(audit))
     yield from (plain(f"{lead} {text}") + "\n" for lead, text in sentences.summary(audit)[:3])
     yield from ("## What it cost", "", *_cost(audit), "")
-    yield from ("## What was not tested", "", *(f"- {plain(text)}" for text in audit.not_tested), "")
+    yield from ("## What was not tested", "", *(f"- {plain(text)}" for text in sentences.untested(audit)), "")
     yield from ("## About the labels", "", sentences.PERCEIVED, "")
     yield from ("## Limits", "", f"- {NO_LAW}", *(f"- {plain(text)}" for text in audit.limitations), "")
     yield from ("## How it was made", "", *_made(audit), "")
@@ -162,7 +162,8 @@ def _claims(audit: Document) -> Iterator[str]:
     for id_, claim in sorted(audit.claims.items()):
         word = sentences.VERDICTS.get(claim.verdict, ("", claim.verdict))[1]
         word += " (provisional)" if claim.provisional and claim.verdict in ("PASS", "FAIL") else ""
-        yield f"| {plain(id_)} {plain(claim_kind(id_).title)} | {plain(word)} | {plain(claim.sentence)} |"
+        why = " ".join(filter(None, [claim.sentence, sentences.beyond(id_, claim.verdict)]))
+        yield f"| {plain(id_)} {plain(claim_kind(id_).title)} | {plain(word)} | {plain(why)} |"
 
 
 def _attacks(audit: Document) -> Iterator[str]:

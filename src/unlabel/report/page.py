@@ -179,6 +179,7 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "eyebrow": views.eyebrow(audit),
         "summary": sentences.summary(audit),
         "perceived": sentences.PERCEIVED,
+        "untested": sentences.untested(audit),
         "banners": sentences.banners(audit),
         "cards": list(views.cards(audit)),
         "targets": targets,

@@ -193,12 +193,49 @@ def _untested(audit: Document) -> str:
         for id_, claim in sorted(audit.claims.items())
         if claim.verdict == "NOT_EVALUATED"
     ]
-    heads = [text.split(": ")[0].rstrip(".") for text in audit.not_tested]
+    heads = [_head(text) for text in untested(audit)]
     listed = "; ".join(head[:1].lower() + head[1:] for head in heads)
     text = f"{listed[:1].upper()}{listed[1:]}." if listed else ""
     if skipped:
         text += f" No verdict is given on {names(skipped)}."
     return text.strip()
+
+
+def _head(text: str) -> str:
+    """The short form of a sentence about what was not tested; it keeps the budget that would test it."""
+    head, _, tail = text.partition(": ")
+    return f"{head} (--budget full)" if tail.startswith("--budget full") else head.rstrip(".")
+
+
+BEYOND = (
+    "C3 asks for chance, which even a model retrained without the label may miss. The headline does not"
+    " depend on it."
+)
+WHOLE_MODEL = "Relearning by training the whole model"
+
+
+def beyond(id_: str, verdict: str) -> str | None:
+    """What a missed C3 means: newcomers take it for a fault of a model that is as good as a retrained one.
+
+    >>> beyond("C3", "FAIL") == BEYOND, beyond("C2", "FAIL"), beyond("C3", "PASS")
+    (True, None, None)
+    """
+    return BEYOND if id_ == "C3" and verdict in ("FAIL", "INCONCLUSIVE") else None
+
+
+def untested(audit: Document) -> list[str]:
+    """What was not tested, in sentences; training of the whole model with the budget that tests it."""
+    return [_with_budget(text) for text in audit.not_tested]
+
+
+def _with_budget(text: str) -> str:
+    """One of them; where no reason is given, the budget left it out.
+
+    >>> _with_budget("Relearning by training the whole model on annotated images.")
+    'Relearning by training the whole model on annotated images: --budget full tests it.'
+    """
+    left_out = text.startswith(WHOLE_MODEL) and ": " not in text
+    return f"{text.rstrip('.')}: --budget full tests it." if left_out else text
 
 
 def banners(audit: Document) -> list[tuple[str, str, list[str]]]:

@@ -41,13 +41,12 @@ def cards(audit: Document) -> Iterator[dict[str, Any]]:
     if before and after and before.before and after.after:
         target = after.retrained
         scale = plots.Axis(0.0, 1.0, 1.0)
-        notes = ["no retrained model as target"]
-        if target:
-            notes = [f"retrained: {reading(target)}"]
+        notes = [f"retrained: {reading(target)}"] if target else ["no retrained model as target"]
         notes += [f"now {reading(after.after)}, n {numbers.count(after.after.n)}", "0 = chance, 1 = perfect"]
         yield {
             "title": f"{numbers.spoken(targets, 2)}: best attack",
             "value": f"{numbers.number(before.before.value)} → {numbers.number(after.after.value)}",
+            "target": numbers.number(target.value) if target else None,
             "notes": notes,
             "track": [scale.at(s.value) if s else None for s in (before.before, after.after, target)],
         }
@@ -98,6 +97,8 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
     texts = []
     if notes.attainable is False:
         texts.append("Not attainable here: even retraining leaves more than chance.")
+    if text := sentences.beyond(id_, claim.verdict):
+        texts.append(text)
     if claim.provisional and claim.verdict != "NOT_EVALUATED":
         unknown = notes.start == "unknown" and notes.references >= 3
         texts.append(

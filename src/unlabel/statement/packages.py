@@ -3,8 +3,6 @@
 from importlib import import_module
 from typing import Any
 
-INSTALL = "pip install 'unlabel[sign]'"
-
 
 def package(name: str) -> Any:
     """A module of ``cryptography``, ``rfc8785`` or ``jsonschema``.
@@ -13,10 +11,12 @@ def package(name: str) -> Any:
         OptionError: It is not installed.
     """
     from unlabel.core.errors import OptionError
+    from unlabel.core.install import install_command
 
     try:
         return import_module(name)
     except ImportError as error:
         raise OptionError(
-            f"statements need the package {name.partition('.')[0]}; install it with: {INSTALL}"
+            f"statements need the package {name.partition('.')[0]}; install it with:"
+            f" {install_command('sign')}"
         ) from error

@@ -120,6 +120,10 @@ def fit(
     rates = [recipe.rate(step, steps) for step in range(steps)]
     rows, earlier = checkpoint.resume(model, optimiser, rates) if checkpoint else ([], 0.0)
     started = saved = time.perf_counter()
+    track = run.track if run.rank == 0 else None
+    if track is not None:
+        for row in rows:
+            track(stage, row)  # of the part before a resume
     with run.log.track(stage, steps * run.batch_size, "images") as advance:
         advance(len(rows) * run.batch_size)
         for step in range(len(rows), steps):
@@ -139,6 +143,8 @@ def fit(
             if after_step is not None:
                 after_step(model, optimiser)
             rows.append({"step": step + 1, "lr": rate, "loss": loss})
+            if track is not None:
+                track(stage, rows[-1])
             advance(run.batch_size, f"loss {loss:.3f}")
             now = time.perf_counter()
             if checkpoint is not None and run.rank == 0 and now - saved > CHECKPOINT_SECONDS:
@@ -236,7 +242,7 @@ def train(
     network: str = "small",
     stem: str = "imagenet",
     head: Layout | None = None,
-    without: Sequence[str] = (),
+    without: str | Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> tuple[nn.Module, History]:
     """Trains a network from random weights, on all labels or never shown some of them.

@@ -41,7 +41,7 @@ def train_run(
     recipe: Recipe | None = None,
     image_size: int | None = None,
     labels: Sequence[str] | None = None,
-    without: Sequence[str] = (),
+    without: str | Sequence[str] = (),
     normalisation: tuple[Triple, Triple] | None = None,
     canaries: CanaryPlan | None = None,
     skip_bad: bool = False,

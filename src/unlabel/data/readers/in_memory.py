@@ -4,7 +4,8 @@
 
     load(train=(images, targets), probe=..., test=..., labels=["Male", "Young"])
 
-Everything is checked here, at the edge, and copied into one uint8 array. Nothing is resized.
+Everything is checked here, at the edge, and copied into one uint8 array. Nothing is resized. `loaders` turns
+DataLoaders and normalised images into these.
 """
 
 import hashlib
@@ -191,8 +192,8 @@ def _part_of_arrays(name: str, split: tuple[Any, ...], labels: tuple[str, ...]) 
 
     def read(rows: range) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         taken = slice(rows.start, rows.stop)
-        codes = _codes(_array(targets[taken]), labels, f"a row of {name}")
-        return _bytes(_array(images[taken]), name), codes
+        codes = _codes(pixels_of(targets[taken]), labels, f"a row of {name}")
+        return _bytes(pixels_of(images[taken]), name), codes
 
     return _Part(name, shapes[0][0], read)
 
@@ -206,7 +207,7 @@ def _item(item: Any, where: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         if image.mode not in MODES:
             raise DataError(f"{where} has the mode {image.mode}; convert it to RGB first")
         image = np.asarray(image.convert("RGB"))
-    image, answer = _array(image), _array(answer)
+    image, answer = pixels_of(image), pixels_of(answer)
     if image.ndim != 3 or answer.ndim > 1:
         raise DataError(
             f"{where} has shape {image.shape} and targets of shape {answer.shape}; expected (side, side, 3)"
@@ -215,7 +216,8 @@ def _item(item: Any, where: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     return _bytes(image[None], where)[0], answer[None]
 
 
-def _array(value: Any) -> NDArray[Any]:
+def pixels_of(value: Any) -> NDArray[Any]:
+    """Images or targets as an array of numpy; tensors come from their device."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         return (value.float() if value.is_floating_point() else value).numpy()

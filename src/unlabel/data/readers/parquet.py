@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from unlabel.core.errors import DataError, MissingFiles, OptionError
+from unlabel.core.install import install_command
 from unlabel.core.progress import Log
 from unlabel.core.reading import ReadError, open_plain, parse_json, reason
 from unlabel.core.wording import listing
@@ -153,7 +154,7 @@ def _opened(path: Path, texts: Sequence[str] = ()) -> Iterator[Any]:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise OptionError(
-            f"parquet files are read by pyarrow, which is not installed: {_install()}"
+            f"parquet files are read by pyarrow, which is not installed: {install_command('parquet')}"
         ) from error
     try:
         with open_plain(path) as handle:
@@ -168,13 +169,6 @@ def _opened(path: Path, texts: Sequence[str] = ()) -> Iterator[Any]:
     except (arrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:  # all tell damage
         fault = " ".join(reason(error).split())[:160]
         raise DataError(f"{path} is damaged or no parquet file: {fault}; write it again") from error
-
-
-def _install() -> str:
-    """A command that installs pyarrow here: into a checkout where the program runs from one."""
-    root = Path(__file__).parents[4]
-    package = f"-e '{root}[parquet]'" if (root / "pyproject.toml").is_file() else "'unlabel[parquet]'"
-    return f"pip install {package}"
 
 
 def _image_column(path: Path) -> str | None:

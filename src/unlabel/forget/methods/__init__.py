@@ -3,17 +3,22 @@
 A method is one function with keyword-only options that returns an `Unlearner`; its signature is the
 Python API, the flags, the config keys and a row of the report. Adding one is one file and one row. Other
 packages add theirs under the entry-point group ``unlabel.methods``: ``name = "package.module:object"``, where
-the object is a `Method`, or just the function. A name that is taken is refused.
+the object is a `Method`, or just the function. A name that is taken is refused. A method needs no package:
+its user may name ``module:function``, found in the current folder first. Nothing else imports it: no run
+folder and no file of settings, see `find_method`.
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from unlabel.core.errors import OptionError
+from unlabel.core.own_code import OwnCode, first_on_path, is_custom
 from unlabel.core.wording import suggest
 from unlabel.forget.bill import DEFAULT_IMAGES, MANY_IMAGES
 
@@ -400,18 +405,55 @@ def methods() -> dict[str, Method]:
 
 
 def find_method(name: str) -> Method:
-    """Looks a method up in the catalogue, then among installed plug-ins.
+    """Looks a method up in the catalogue, then among installed plug-ins; ``module:function`` is imported.
+
+    Give it such a name only if the user of this machine has just named it: importing runs the module.
 
     Raises:
-        OptionError: No such method, or a plug-in takes a name of the catalogue.
+        OptionError: No such method, a plug-in takes a name of the catalogue, or the module cannot be used.
     """
+    if is_custom(name):
+        return _own(name)
     plugins = _plugins()
     if name in METHODS:
         return METHODS[name]
     if name in plugins:
         return _plugin(plugins[name])
     names = [*METHODS, *plugins]
-    raise OptionError(f"no method '{name}'; expected one of {', '.join(names)}.{suggest(name, names)}")
+    raise OptionError(
+        f"no method '{name}'; expected one of {', '.join(names)}, or module:function for your"
+        f" own.{suggest(name, names)}"
+    )
+
+
+def as_method(given: str | Method | Callable[..., Any]) -> Method:
+    """A method by its name, as its row, or as the function alone, as Python callers may give it.
+
+    Example:
+        >>> def my_method(*, steps: int = 4): ...
+        >>> as_method("ssd").name, as_method(my_method).name
+        ('ssd', 'my_method')
+    """
+    if isinstance(given, str):
+        return find_method(given)
+    if isinstance(given, Method) and METHODS.get(given.name) is given:
+        return given
+    name = getattr(given, "name", None) or getattr(given, "__name__", type(given).__name__)
+    return _row(str(name), f"method '{name}'", given, "your own code")
+
+
+def code_of(method: Method) -> str | None:
+    """The sha256 of the source file of a method that is not of the catalogue; None of one that is.
+
+    A comparison computes a cell again if its method was edited.
+    """
+    if METHODS.get(method.name) is method:
+        return None
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(method.load()))
+        return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+    except (OSError, TypeError):  # made by hand: there is no file
+        return "unknown"
 
 
 def plugin_names() -> dict[str, str]:
@@ -426,6 +468,17 @@ def _plugins() -> dict[str, EntryPoint]:
     return plugins
 
 
+OWN = OwnCode("method", "a function of keyword-only options that returns an unlearner", OptionError)
+
+
+def _own(name: str) -> Method:
+    """The row of a method that the user named as ``module:function``."""
+    folder = OWN.locate(name)
+    with first_on_path(folder):
+        item = OWN.function(name, folder)
+    return _row(name, f"the method '{name}'", item, "your own code")
+
+
 def _plugin(point: EntryPoint) -> Method:
     """The row of an installed package's method; of a bare function, its docstring's first line."""
     try:
@@ -435,12 +488,25 @@ def _plugin(point: EntryPoint) -> Method:
             f"the plug-in '{point.name}' cannot be loaded from {point.value}"
             f" ({type(error).__name__}: {error}); repair or uninstall the package that brings it"
         ) from error
-    if isinstance(item, Method):
-        return replace(item, name=point.name)
-    if not callable(item):
+    return _row(point.name, f"the plug-in '{point.name}' ({point.value})", item, "plug-in")
+
+
+def _row(name: str, what: str, item: Any, paper: str) -> Method:
+    """A row of what somebody else brings: a `Method`, or a function whose docstring is the summary."""
+    if not isinstance(item, Method) and not callable(item):
         raise OptionError(
-            f"the plug-in '{point.name}' names {point.value}, a {type(item).__name__}; expected a function"
-            " that returns an unlearner, or a Method"
+            f"{what} is of type {type(item).__name__}; expected a function that returns an unlearner, or a"
+            " Method"
         )
-    summary = (inspect.getdoc(item) or f"plug-in {point.value}").splitlines()[0].rstrip(".")
-    return Method(point.name, summary, "plug-in", item)
+    if isinstance(item, Method):
+        row = replace(item, name=name)
+    else:
+        summary = (inspect.getdoc(item) or what).splitlines()[0].rstrip(".")
+        row = Method(name, summary, paper, item)
+    for option, parameter in row.options().items():
+        if parameter.default is inspect.Parameter.empty or parameter.kind is not parameter.KEYWORD_ONLY:
+            raise OptionError(
+                f"{what} has the parameter '{option}'; expected keyword-only options, each with a default:"
+                f" def {getattr(row.load(), '__name__', 'method')}(*, {option}=...)"
+            )
+    return row

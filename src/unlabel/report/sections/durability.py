@@ -97,12 +97,13 @@ def gain_axis(shown: Sequence[Gain | full_budget.Deep]) -> Axis:
 
 @dataclass(frozen=True)
 class Point:
-    """A figure of one model at one number of images: where it stands in percent, with its interval."""
+    """A figure of one model at one number of images: where it stands in percent, and its text."""
 
     x: float
     y: float
     low: float
     high: float
+    said: str
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def curve(audit: Document, label: str) -> Curve | None:
             Point(
                 round(100 * (at + 0.5) / len(rows) + SHIFT[side], 2),
                 *(round(100 - scale.at(value), 2) for value in (one.value, *pair)),
+                said=f"{side}, {sizes[at]:,} images: {reading(one)}",
             )
             for at, (one, pair) in enumerate(zip(sides[side], ends[side], strict=True))
             if one and pair
