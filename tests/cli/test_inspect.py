@@ -52,7 +52,8 @@ class Net(nn.Module):
 class Flat(nn.Module):
     def __init__(self, labels):
         super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        pool = nn.AdaptiveAvgPool2d(1)
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), pool, nn.Flatten())
         self.last = nn.Linear(8, 2 * labels)
 
     def forward(self, images):

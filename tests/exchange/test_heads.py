@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,106 @@ def test_a_probe_of_named_features_finds_what_the_head_does_not_read(adopt) -> N
         read = model.read(pictures())
     torch.testing.assert_close(read[:, 16:], hidden, **EXACT)
     assert not model.head.weight[:, 16:].any()
+
+
+# -- what the page says
+
+
+PAGE = HERE.parents[1] / "docs" / "heads.md"
+REFUSED = {
+    "FlatPairs": "may lie side by side or one after another",
+    "Scaled": "not those of its last linear layer 'fc'",
+    "LargestPosition": "not those of its final layers 'fc'",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_layout_that_is_not_found_is_refused_by_what_was_found(name: str, adopt, tmp_path) -> None:
+    _, ran = adopt(name)
+    assert (ran.code, ran.out) == (2, "")
+    assert REFUSED[name] in ran.err
+    assert "`unlabel inspect` prints" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert not (tmp_path / "own").exists()
+
+
+def test_classes_in_a_softmax_are_adopted_with_data_of_one_class_an_image(
+    command, networks, tmp_path: Path
+) -> None:
+    source = tiny_world().source
+    parts = ("train", "probe", "test")
+    one = {part: getattr(source, part).take(getattr(source, part).target.sum(1) == 1) for part in parts}
+    write_folder(tmp_path / "photos", replace(source, **one))
+    network = made(networks, "Softmax")
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+    line = [
+        "--weights",
+        "weights.pt",
+        "--labels",
+        "labels.txt",
+        "--data",
+        "folder:photos",
+        "--image-size",
+        16,
+    ]
+    ran = command(
+        "adopt", f"{MODULE}:Softmax", *line, "--mean", 0.5, "--std", 0.25, "--out", "own", "--quiet"
+    )
+    assert (ran.code, load_run("own").config.activation) == (0, "softmax"), ran
+    torch.testing.assert_close(of_run("own").log_softmax(1), by_hand(network), **EXACT)
+
+
+def test_the_page_names_every_layout_and_what_to_do() -> None:
+    rows = [line.split("|")[1:-1] for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
+    said = {row[3].strip().strip("`"): row[2].strip().strip("`") for row in rows if "`" in row[3]}
+    done = {name: " ".join(flags) or "works" for name, flags in LAYOUTS.items() if name != "unscaled"}
+    done |= {"Softmax": "works", "FlatPairs": "write a wrapper", "Scaled": "write a wrapper"}
+    assert said == {**done, "LargestPosition": "train another head"}
+
+
+def test_the_wrapper_of_the_page_gives_the_logits(networks, tmp_path: Path) -> None:
+    """It stands for `unscaled`, which is adopted above."""
+    text = PAGE.read_text("utf-8").split("```python\n")[1].split("```")[0]
+    space: dict = {}
+    exec(text.replace("from nets import make", f"from {MODULE} import Scaled as make"), space)
+    network = made(networks, "Scaled")
+    wrapped = space["logits"](3).eval()
+    wrapped.load_state_dict(network.state_dict())
+    torch.testing.assert_close(wrapped(pictures()) * 4, network(pictures()))
+
+
+HOSTILE = {
+    "no object": 7,
+    "another module": {
+        "layers": [{"module": "conv", "outputs": 3, "features": 16, "reads": 0, "bias": True}]
+    },
+    "code": {"layers": [{"module": "__init__()", "outputs": 3, "features": 16, "reads": 0, "bias": True}]},
+    "a dunder": {"layers": [{"module": "__class__", "outputs": 3, "features": 16, "reads": 0, "bias": True}]},
+    "too large": {"layers": [{"module": "fc", "outputs": 3, "features": 10**12, "reads": 0, "bias": True}]},
+    "rows twice": {"rows": [[0], [0], [1]]},
+    "features of nobody": {"features": "nobody", "width": 16},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_config_with_another_head_is_refused_in_one_line(kind: str, adopt, command, tmp_path) -> None:
+    adopt("DictWithFeatures")
+    file = tmp_path / "own" / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    changed = HOSTILE[kind]
+    head = {**config["head"], **changed} if isinstance(changed, dict) else changed
+    file.write_text(json.dumps({**config, "head": head}))
+    ran = command("inspect", "own")
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran
+    assert "Traceback" not in ran.err
+
+
+def test_a_run_from_before_heads_were_recorded_is_read(adopt, tmp_path) -> None:
+    adopt("OneLinear")
+    file = tmp_path / "own" / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    assert config.pop("head") is None
+    expected = of_run("own")
+    file.write_text(json.dumps(config))
+    assert torch.equal(of_run("own"), expected)
