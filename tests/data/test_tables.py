@@ -191,8 +191,8 @@ SHAPES = (
     Shape("0, 1 and empty", "folder:PATH", beside(EMPTY), target=three),
     Shape(
         "-1 in one column, 0 in another",
-        "folder:PATH?absent=-1",
-        beside(MIXED),
+        "table:PATH/labels.csv?absent=-1",
+        beside(MIXED, file="labels.csv"),
         FLAG,
         refused=r"column 'Hat' has -1 and column 'Male' has 0.*\?absent=-1 .*\?absent=0",
     ),
@@ -369,6 +369,14 @@ def test_marks_that_can_be_read_in_two_ways_are_refused(rows: Sequence[str], tmp
     table = "image_id,Male,Hat\n" + "".join(f"{n}.png,{row}\n" for n, row in enumerate(rows))
     with pytest.raises(DataError, match=r"-1 may mean absent or unknown; add \?absent=-1"):
         meaning(tmp_path, table)
+
+
+def test_in_attributes_csv_minus_one_is_unknown_beside_a_0(tmp_path: Path) -> None:
+    beside(MIXED)(tmp_path)
+    source = load(f"folder:{tmp_path}", image_size=16)
+    hat = np.concatenate([part.target[:, 1] for part in (source.train, source.probe, source.test)])
+    assert set(hat.tolist()) == {-1, 1}
+    assert source.facts["table"]["absent"] == "0"
 
 
 def test_a_column_that_is_not_read_cannot_settle_the_others(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from unlabel.data.readers.sheet import Images, Part, Sheet, read_sheet
 from unlabel.data.readers.tables import Meta, read_meta
 
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
+TABLE = "attributes.csv"
 _METADATA = ("metadata.csv", "metadata.jsonl")
 
 
@@ -112,7 +113,8 @@ def source_of_tables(
         sheet = _placed(sheet)
     if any(sheet.split):
         wording = replace(wording, splits="the folders or files named train, val and test")
-    meaning = meaning_of(sheet, options.labels, where.absent)
+    format_says = "0" if parts[0].path.name == TABLE else None  # of -1: unknown
+    meaning = meaning_of(sheet, options.labels, where.absent, in_doubt=format_says)
     meta = _meta(where, sheet, meaning, roots[0]) if kind == "folder" else Meta([], [], 0)
     found = find_files(
         root, sheet.names, wording.table, whole=kind == "folder" and len(roots) > 1 and root == roots[0]

@@ -61,7 +61,13 @@ class Meaning:
     facts: Mapping[str, Any]
 
 
-def meaning_of(sheet: Sheet, labels: Sequence[str] | None = None, absent: str | None = None) -> Meaning:
+def meaning_of(
+    sheet: Sheet,
+    labels: Sequence[str] | None = None,
+    absent: str | None = None,
+    *,
+    in_doubt: str | None = None,
+) -> Meaning:
     """The labels of a table, with its splits and identities where it has them.
 
     Args:
@@ -69,6 +75,7 @@ def meaning_of(sheet: Sheet, labels: Sequence[str] | None = None, absent: str | 
         labels: Labels to read, in this order; None for all. Other columns may hold anything.
         absent: ``-1`` where that is absent (and 0, if any, unknown), ``0`` where -1 is unknown; None to find
             it out.
+        in_doubt: The same where the table can be read in two ways; None to refuse it.
 
     Raises:
         LabelMismatch: A wanted label is not there.
@@ -97,7 +104,7 @@ def meaning_of(sheet: Sheet, labels: Sequence[str] | None = None, absent: str | 
         )
     names = chosen_labels(every, labels, str(sheet.path))
     _check_marks(sheet, rest, marked, [*named], labels)
-    values = _values(sheet, rest, marked, absent)
+    values = _values(sheet, rest, marked, absent, in_doubt)
     target = np.empty((len(sheet.names), len(names)), np.int8)
     for position, name in enumerate(names):
         target[:, position] = named[name] if name in named else _coded(rest[name], values)
@@ -185,7 +192,11 @@ def _check_marks(
 
 
 def _values(
-    sheet: Sheet, columns: Mapping[str, Column], marked: Sequence[str], absent: str | None
+    sheet: Sheet,
+    columns: Mapping[str, Column],
+    marked: Sequence[str],
+    absent: str | None,
+    in_doubt: str | None,
 ) -> Mapping[str, int]:
     """What each number means in this table."""
     found = {
@@ -196,6 +207,8 @@ def _values(
     read = {name: found[name] for name in marked if name in found}
     ways = {_way(read), _way(found)} if any(-1 in marks for marks in read.values()) else {"0"}
     ways = ways if absent is None else {absent}
+    if len(ways) > 1 or ways == {None}:
+        ways = {in_doubt}
     if ways == {"0"}:
         return NUMBERS
     if ways == {"-1"}:
