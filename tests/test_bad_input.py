@@ -108,7 +108,12 @@ def test_labels_that_cannot_be_learnt(flags, says, refused, photos) -> None:
         (["--lr", 0], ("--lr is 0", "between 0 and 10")),
         (["--lr", 11], ("--lr is 11",)),
         (["--image-size", 4], ("image size 4", "16 to 512")),
-        (["--image-size", "big"], ("--image-size", "big", "int")),
+        (["--image-size", "big"], ("--image-size", "big", "whole number", "256,128")),
+        (["--image-size", "16,8"], ("image size 16,8", "16 to 512")),
+        (["--image-size", "16,16,16"], ("--image-size", "16,16,16", "height,width")),
+        (["--resize", "crob"], ("--resize", "crob", "crop")),
+        (["--crop-pct", 0], ("crop_pct is 0", "above 0, at most 1")),
+        (["--crop-pct", 0.5, "--resize", "pad"], ("crop_pct is 0.5", "cuts nothing off")),
         (["--seed", -1], ("--seed is -1", "0 to 2147483647")),
         (["--seed", 2**31], ("--seed is 2147483648",)),
         (["--batch-size", 0], ("--batch-size is 0", "2 or more")),
@@ -269,7 +274,12 @@ def test_images_that_cannot_be_predicted(refused, run, data, tmp_path) -> None:
     good = "photos/images/00000.png"
     refused("predict", run, good, "letter.txt", says=("letter.txt cannot be used", "expected an image"))
     refused("predict", run, good, "none.png", says=("no file none.png", "expected an image"))
-    refused("predict", run, "photos", says=("no file photos",))
+    (tmp_path / "nothing").mkdir()
+    refused("predict", run, "nothing", says=("no image in nothing", ".jpg"))
+    refused(
+        "predict", run, "letter.txt", "--skip-bad", says=("none of the 1 images can be read", "not an image")
+    )
+    refused("predict", run, good, "--csv", "letter.txt", says=("letter.txt exists", "--force"))
 
 
 # -- damaged data

@@ -208,15 +208,15 @@ def test_predicting_from_a_device_is_refused(base: Path) -> None:
 
 def test_a_huge_file_among_the_images_is_not_read_to_its_end(photos: Path, tmp_path: Path) -> None:
     """A sparse file of 100 GB takes no room on the disk, and would take all of the memory."""
-    from unlabel.data.images.cache import _read
+    from unlabel.data.images.cache import read_file
 
     with (tmp_path / "huge.png").open("wb") as file:
         try:
             file.truncate(100_000_000_000)
         except OSError as error:
             pytest.skip(f"no sparse file of 100 GB here: {error}")
-    assert len(_read(tmp_path, "huge.png")) == MAX_BYTES + 1
-    assert len(_read(photos / "images", "00000.png")) < 10_000
+    assert len(read_file(tmp_path, "huge.png")) == MAX_BYTES + 1
+    assert len(read_file(photos / "images", "00000.png")) < 10_000
 
 
 def test_noise_in_a_header_never_ends_the_process() -> None:

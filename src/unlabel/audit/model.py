@@ -218,6 +218,11 @@ def _check(item: Loaded, config: Config, source: Source, where: Run) -> None:
             f" with image_size={item.config.image_size}"
         )
     if not item.in_memory:
+        if source.photos and source.photos.frame.framing != item.config.framing:
+            raise ModelError(
+                f"{item.path} takes photos by {item.config.framing}, but the source has them by"
+                f" {source.photos.frame.framing}; load it with framing=run.config.framing"
+            )
         return
     few = batch_of(source.test, np.arange(min(_TRIED, len(source.test))), where.device)
     try:

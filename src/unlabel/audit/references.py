@@ -32,7 +32,19 @@ MOST = 20
 REFERENCES = 3  # from three on, C2 is not provisional
 LONGEST = 80  # characters of labels in a folder's name; file systems allow 255 in all
 SEEDS = 2**31
-SHAPE = ("network", "stem", "labels", "forgotten", "image_size", "mean", "std", "activation")
+SHAPE = (
+    "network",
+    "stem",
+    "labels",
+    "forgotten",
+    "image_size",
+    "resize",
+    "crop_pct",
+    "interpolation",
+    "mean",
+    "std",
+    "activation",
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,7 @@ def _train(job: Job, case: Case, command: str) -> None:
         head=job.blueprint.head,
         recipe=job.blueprint.recipe,
         image_size=config.image_size,
+        framing=config.framing,
         labels=config.labels,
         without=case.request.masked,
         normalisation=(config.mean, config.std),

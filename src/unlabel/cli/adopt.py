@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.cli.options import (
+    DEFAULT_PICTURES,
+    DEFAULT_PLACE,
+    NoNegative,
+    Pictures,
+    Place,
+    command_line,
+    names,
+)
 from unlabel.core.wording import listing
 
 
@@ -20,13 +28,13 @@ def adopt(
     out: Path,
     mean: str | None = None,
     std: str | None = None,
-    image_size: int | None = None,
     without: str | None = None,
     logits: str | None = None,
     features: str | None = None,
     skip_bad: Annotated[bool, NoNegative] = False,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     force: Annotated[bool, NoNegative] = False,
+    pictures: Pictures = DEFAULT_PICTURES,
     place: Place = DEFAULT_PLACE,
 ) -> None:
     """Make a run of a model that was trained elsewhere, if it predicts its labels better than chance.
@@ -39,7 +47,6 @@ def adopt(
         out: Run folder to write.
         mean: Means of red, green and blue, from 0 to 1, comma-separated. If left out, the loss decides.
         std: Standard deviations of red, green and blue; give it together with --mean.
-        image_size: Side of the input in pixels; 64 by default for most data.
         without: Labels that the model never saw, comma-separated. The run is then a reference for audits. Put
             a backslash before a comma in a name.
         logits: Key or number of the part of a returned dict or tuple that holds the logits, if several may.
@@ -55,7 +62,8 @@ def adopt(
         data,
         out,
         place.start(),
-        image_size=image_size,
+        image_size=pictures.size(),
+        framing=pictures.framing(),
         skip_bad=skip_bad,
         force=force,
         command=command_line(),
@@ -85,6 +93,7 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         f" {record['adopted']['weights']}",
         *record["adopted"]["notes"],
         f"normalisation  {colours}{' (chosen: it has the lowest loss)' if record['normalisation'] else ''}",
+        *_framing_line(record),
         f"mean AUC       {macro['value']:.3f}  {macro['low']:.3f} to {macro['high']:.3f},"
         f" on {macro['n']:,} images",
     ]
@@ -113,3 +122,12 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         f" {'the same bits' if largest == 0 else f'up to {largest:.1e} apart'} on {fidelity['n']:,} images"
     )
     return text
+
+
+def _framing_line(record: Mapping[str, Any]) -> list[str]:
+    """How photos come to the size, where that was tried."""
+    fit = record.get("framing")
+    if not fit:
+        return []
+    losses = "; ".join(f"{way} {loss:.4f}" for way, loss in fit["losses"].items())
+    return [f"photos         --resize {fit['chosen']} (loss on {fit['n']:,} photos: {losses})"]

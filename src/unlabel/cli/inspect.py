@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unlabel.cli.options import image_size as as_size
 from unlabel.core.errors import OptionError
 
 
@@ -14,7 +15,7 @@ def inspect(
     *,
     labels: Path | None = None,
     weights: Path | None = None,
-    image_size: int | None = None,
+    image_size: str | None = None,
     logits: str | None = None,
     features: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -25,7 +26,7 @@ def inspect(
         run: A run folder. With --labels, a model as for adopt: resnet18, package.module:function.
         labels: File with the name of each output, one per line, in order.
         weights: The model's weights; random ones if left out.
-        image_size: Side of the input in pixels; 64 by default.
+        image_size: Side of the input in pixels, or height,width such as 256,128; 64 by default.
         logits: Key or number of the part of a returned dict or tuple that holds the logits, if several may.
         features: Name of a module whose output counts as features, too.
         json_: Print as JSON.
@@ -36,7 +37,8 @@ def inspect(
 
     others = (weights, image_size, logits, features)
     if labels is not None:
-        facts = inspect_model(Asked(run, labels, weights, image_size, logits, features))
+        size = None if image_size is None else as_size("--image-size", image_size)
+        facts = inspect_model(Asked(run, labels, weights, size, logits, features))
     elif is_custom(run) or any(value is not None for value in others):
         raise OptionError("a model that is no run needs --labels: a file with the name of each output")
     else:

@@ -4,12 +4,13 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from unlabel.core.errors import OptionError
+from unlabel.data.options import Framing, Interpolation, Resize, Size, checked_size
 
 MOST = 10**12
 """Of any whole number on the command line; the options have narrower bounds of their own."""
@@ -63,6 +64,61 @@ class Place:
 
 
 DEFAULT_PLACE = Place()
+
+
+@Parameter(name="*", group=Group("Images"))
+@dataclass(frozen=True)
+class Pictures:
+    """How images of any shape come to the network.
+
+    Args:
+        image_size: Side of the input in pixels, or height,width such as 256,128; 64 by default for most data.
+        resize: crop cuts out the middle, squash changes the shape, pad adds black; crop by default.
+        crop_pct: Share of the scaled image's sides that crop keeps; 1 by default.
+        interpolation: How pixels are computed when an image is scaled; bicubic by default.
+    """
+
+    image_size: str | None = None
+    resize: Resize | None = None
+    crop_pct: float | None = None
+    interpolation: Interpolation | None = None
+
+    def size(self) -> Size | None:
+        """The size; None where none is given."""
+        return None if self.image_size is None else image_size("--image-size", self.image_size)
+
+    def framing(self, usual: Framing | None = None) -> Framing | None:
+        """What is given, and for the rest the usual framing; that alone where nothing is given."""
+        given = {"resize": self.resize, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(usual or Framing(), **given) if given else usual
+
+
+DEFAULT_PICTURES = Pictures()
+
+
+def image_size(flag: str, text: str) -> Size:
+    """A size as it is typed: a number of pixels, or height and width.
+
+    Args:
+        flag: The option, for the error.
+        text: What was typed.
+
+    Raises:
+        OptionError: It is no size, or out of range.
+
+    Example:
+        >>> image_size("--image-size", "224"), image_size("--image-size", "256,128")
+        (224, (256, 128))
+    """
+    parts = re.split("[,x]", text.strip())
+    if len(parts) > 2 or not all(re.fullmatch(r" *[+-]?[0-9]{1,6} *", part) for part in parts):
+        raise OptionError(
+            f"{flag} is '{text[:40]}'; expected a whole number of pixels such as 224, or height,width such as"
+            " 256,128"
+        )
+    numbers = [int(part) for part in parts]
+    return checked_size(numbers[0] if len(numbers) == 1 else numbers)
 
 
 def names(text: str | None) -> tuple[str, ...]:

@@ -26,10 +26,11 @@ NAME = "unlabel.toml"
 MOST_BYTES = 16_000
 _WHERE = ("devices", "accelerator", "quiet")
 _PLACE = (*_WHERE, "seed", "batch_size", "precision")
+_PICTURES = ("image_size", "resize", "crop_pct", "interpolation")
 _FORGET = ("images", *_PLACE)
 ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "train": ("model", "stem", "epochs", "lr", "image_size", "canaries", *_PLACE),
-    "adopt": ("image_size", *_PLACE),
+    "train": ("model", "stem", "epochs", "lr", *_PICTURES, "canaries", *_PLACE),
+    "adopt": (*_PICTURES, *_PLACE),
     "audit": ("budget", *_WHERE),  # no seed and no precision: they could be chosen for their verdict
     "compare": ("seeds", "budget_steps", "images", "search", *_WHERE),
     "verify": ("quiet",),

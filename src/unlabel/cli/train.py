@@ -3,10 +3,20 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, command_line, names
+from unlabel.cli.options import (
+    DEFAULT_PICTURES,
+    DEFAULT_PLACE,
+    Json,
+    NoNegative,
+    Pictures,
+    Place,
+    command_line,
+    names,
+)
 from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
 from unlabel.core.errors import OptionError
+from unlabel.data.options import CENTRE
 
 
 def train(
@@ -16,7 +26,6 @@ def train(
     model: Literal["small", "resnet18", "resnet50"] = "small",
     epochs: float = 10.0,
     lr: float = 0.1,
-    image_size: int | None = None,
     labels: str | None = None,
     without: str | None = None,
     stem: Literal["imagenet", "small"] = "imagenet",
@@ -26,6 +35,7 @@ def train(
     track: str | None = None,
     json_: Json = False,
     force: Annotated[bool, NoNegative] = False,
+    pictures: Pictures = DEFAULT_PICTURES,
     place: Place = DEFAULT_PLACE,
 ) -> None:
     """Train a network on a data source: faces, folder:PATH, celeba:PATH, cifar10:PATH, mnist:PATH ...
@@ -36,7 +46,6 @@ def train(
         model: Network.
         epochs: Epochs over the training images.
         lr: Peak learning rate.
-        image_size: Side of the input in pixels.
         labels: Labels to learn, comma-separated; all by default. Put a backslash before a comma in a name.
         without: Labels to withhold, comma-separated. The run is then a reference for audits.
         stem: First layer of the ResNets; small suits small images and needs a GPU.
@@ -71,7 +80,8 @@ def train(
         network=model,
         stem=stem,
         recipe=Recipe(epochs=epochs, lr=lr),
-        image_size=image_size,
+        image_size=pictures.size(),
+        framing=pictures.framing() or CENTRE,
         labels=names(labels) or None,
         without=names(without),
         canaries=planted,

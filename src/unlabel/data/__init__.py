@@ -8,6 +8,7 @@ public data sets where they lie; see `READERS`.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from math import isfinite
 from types import MappingProxyType
@@ -18,26 +19,22 @@ from unlabel.core.notebook import default_log
 from unlabel.core.progress import Log
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
-from unlabel.data.dataset import Dataset, Source
-from unlabel.data.options import ReadOptions
+from unlabel.data.dataset import Colours, Dataset, Source
+from unlabel.data.options import CENTRE, Framing, ReadOptions, Size, checked_size
 from unlabel.data.splits import constant_labels
 
 if TYPE_CHECKING:
     from unlabel.data.readers.in_memory import Images
 
-__all__ = ["READERS", "Dataset", "ReadOptions", "Source", "constant_labels", "load"]
-
-_SMALLEST, _LARGEST = 16, 512
-
-
-Colours = tuple[float, float, float]  # red, green, blue
+__all__ = ["READERS", "Dataset", "Framing", "ReadOptions", "Source", "constant_labels", "load"]
 
 
 @overload
 def load(
     source: str,
     *,
-    image_size: int | None = None,
+    image_size: Size | None = None,
+    framing: Framing | None = None,
     labels: str | Sequence[str] | None = None,
     mean: Colours | None = None,
     std: Colours | None = None,
@@ -69,7 +66,8 @@ def load(
     probe: "Images | None" = None,
     test: "Images | None" = None,
     identities: Mapping[str, Sequence[Any]] | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
+    framing: Framing | None = None,
     labels: str | Sequence[str] | None = None,
     mean: Colours | None = None,
     std: Colours | None = None,
@@ -80,8 +78,9 @@ def load(
 ) -> Source:
     """Reads a data set by its name, or takes images that the caller holds.
 
-    Images in memory are square, 16 to 512 pixels, all of one size, and are not resized: uint8, or floating
-    from 0 to 1, which is rounded to 8 bits; channels last or first. They are copied, 16 GiB at most.
+    Images in memory have sides of 16 to 512 pixels, all of one size, and are not resized: uint8; uint16,
+    which is divided by 257; or floating from 0 to 1, times 255. Their three channels, or one, come last or
+    first. They are copied, 16 GiB at most.
 
     Args:
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``table:FILE``,
@@ -95,12 +94,14 @@ def load(
         test: Images that all figures are measured on.
         identities: Of images in memory, by split: whose each image is, None where that is unknown. Images of
             one person are not independent, and a person in two splits makes an audit invalid.
-        image_size: Height and width of the images in pixels, 16 to 512; None for 64, for 32 where images are
-            that small (cifar10, mnist, svhn, shapes, digits), or for what the name says.
+        image_size: Side of square images in pixels, or (height, width), 16 to 512; None for 64, for 32 where
+            images are that small (cifar10, mnist, svhn, shapes, digits), or for what the name says. Drawn
+            images are square.
+        framing: How a picture of another shape comes to that size; the largest centred cut by default.
         labels: Label column, or columns in this order, to keep; None for all. Of images in memory, names of
             the targets' columns, or of the classes.
         mean: Red, green and blue with which the network wants its input normalised, (pixel / 255 - mean)
-            / std; .5 by default.
+            / std; .5 by default. One number: the network reads grey, one channel.
         std: See ``mean``, above 0; .25 by default.
         normalised: Whether images in memory are normalised by ``mean`` and ``std`` already, which is undone.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
@@ -122,7 +123,7 @@ def load(
         _check_labels(labels)
     arrays = {"train": train, "probe": probe, "test": test}
     splits = {name: split for name, split in arrays.items() if split is not None}
-    _check_form(source, splits, labels, named=(image_size, workers) != (None, None) or skip_bad)
+    _check_form(source, splits, labels, named=(image_size, framing, workers) != (None,) * 3 or skip_bad)
     if splits and labels is not None:
         from unlabel.data.readers.in_memory import load_arrays
         from unlabel.data.readers.loaders import plain_splits
@@ -136,7 +137,7 @@ def load(
     if identities is not None:
         raise OptionError("identities are those of images in memory; a folder has them in meta.csv")
     assert source is not None
-    options = ReadOptions(image_size, labels, skip_bad, workers, log)
+    options = ReadOptions(image_size, labels, skip_bad, workers, log, framing or CENTRE)
     return _normalised(_named(source, options), mean, std)
 
 
@@ -144,9 +145,9 @@ def _named(source: str, options: ReadOptions) -> Source:
     kind, _, spec = source.partition(":")
     if kind not in READERS:
         raise _unknown(source, kind)
-    size, workers = options.image_size, options.workers
-    if size is not None and not _SMALLEST <= size <= _LARGEST:
-        raise OptionError(f"image size {size} is out of range; choose {_SMALLEST} to {_LARGEST} pixels")
+    workers = options.workers
+    if options.image_size is not None:
+        options = replace(options, image_size=checked_size(options.image_size))
     if workers is not None and workers < 0:
         raise OptionError(f"found {workers} workers; choose 0 or more")
     return READERS[kind](spec, options)
@@ -168,7 +169,7 @@ def _check_form(source: Any, splits: Mapping[str, Any], labels: Sequence[str] | 
         raise OptionError("images in memory have no label names; name the targets' columns: labels=[...]")
     if named:
         raise OptionError(
-            "image_size, skip_bad and workers are for named sources; images in memory stay as is"
+            "image_size, framing, skip_bad and workers are for named sources; images in memory stay as is"
         )
 
 
@@ -178,7 +179,7 @@ def _normalised(source: Source, mean: Colours | None, std: Colours | None) -> So
         return source
     mean, std = mean or source.train.mean, std or source.train.std
     _check_colours(mean, std)
-    return source.normalised((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    return source.normalised(tuple(mean), tuple(std))
 
 
 def _check_colours(mean: Colours | None, std: Colours | None) -> None:
@@ -186,7 +187,9 @@ def _check_colours(mean: Colours | None, std: Colours | None) -> None:
         raise OptionError(
             "normalised=True says that images are (pixel / 255 - mean) / std; name mean= and std="
         )
-    if len(mean) != 3 or len(std) != 3 or not all(map(isfinite, (*mean, *std))) or min(std) <= 0:
+    if len(mean) not in (1, 3) or len(std) != len(mean):
+        raise OptionError(f"found mean {mean} and std {std}; expected three numbers each, or one for grey")
+    if not all(map(isfinite, (*mean, *std))) or min(std) <= 0:
         raise OptionError(f"found mean {mean} and std {std}; expected three numbers each, std above 0")
 
 

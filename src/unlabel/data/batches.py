@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabel.core.randomness import uniform
-from unlabel.data.dataset import Dataset
+from unlabel.data.dataset import Colours, Dataset
+
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in the brightness of a pixel, as Pillow takes them for grey."""
 
 
 class Batch(NamedTuple):
@@ -24,13 +27,13 @@ class Batch(NamedTuple):
 def augment(
     pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int, epoch: NDArray[np.integer] | int
 ) -> NDArray[np.uint8]:
-    """Mirrors half of the images, shifts each by up to a sixteenth of its side, changes light a little.
+    """Mirrors half of the images, shifts each by up to a sixteenth of its sides, changes light a little.
 
     Every number is keyed by (seed, epoch, image), so an image is augmented alike on any process.
     Shifted-in borders repeat the edge; brightness moves by up to 10 % and contrast by up to 15 %.
 
     Args:
-        pixels: uint8 (batch, side, side, 3).
+        pixels: uint8 (batch, height, width, 3).
         index: Position of each image in the whole source.
         seed: The run's seed.
         epoch: Which visit to the image this is, one number or one for each image.
@@ -38,16 +41,13 @@ def augment(
     Returns:
         uint8 of the same shape.
     """
-    side = pixels.shape[1]
-    reach = side // 16
+    height, width = pixels.shape[1:3]
     draw = [
         uniform(seed, f"augment/{name}", epoch, index) for name in ("flip", "x", "y", "light", "contrast")
     ]
     flip = draw[0] < 0.5
-    shift_x, shift_y = (np.floor(u * (2 * reach + 1)).astype(np.int64) - reach for u in draw[1:3])
-    column = np.clip(np.arange(side)[None] + shift_x[:, None], 0, side - 1)
+    column, row = _shifted(draw[1], width), _shifted(draw[2], height)
     column = np.where(flip[:, None], column[:, ::-1], column)
-    row = np.clip(np.arange(side)[None] + shift_y[:, None], 0, side - 1)
     moved = pixels[np.arange(len(pixels))[:, None, None], row[:, :, None], column[:, None, :]]
     light = ((draw[3] - 0.5) * 0.2 * 255.0).astype(np.float32)[:, None, None, None]
     contrast = (1.0 + (draw[4] - 0.5) * 0.3).astype(np.float32)[:, None, None, None]
@@ -56,16 +56,27 @@ def augment(
     )
 
 
+def _shifted(draw: NDArray[np.float64], side: int) -> NDArray[np.int64]:
+    """For each image, which pixel comes to each place of a side that moves by up to a sixteenth of it."""
+    reach = side // 16
+    shift = np.floor(draw * (2 * reach + 1)).astype(np.int64) - reach
+    return np.clip(np.arange(side)[None] + shift[:, None], 0, side - 1)
+
+
 def normalise(
-    pixels: NDArray[np.uint8],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    device: torch.device,
-) -> Float[Tensor, "batch 3 height width"]:
-    """(pixel / 255 - mean) / std of uint8 (batch, height, width, 3), in channels-last memory."""
+    pixels: NDArray[np.uint8], mean: Colours, std: Colours, device: torch.device
+) -> Float[Tensor, "batch channel height width"]:
+    """(pixel / 255 - mean) / std of uint8 (batch, height, width, 3), in channels-last memory.
+
+    A mean of one number gives one channel: the brightness of red, green and blue (`LUMA`), which of a grey
+    picture is its grey.
+    """
     image = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float()
-    centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
-    scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
+    if len(mean) == 1:
+        weights = torch.tensor(LUMA, device=device).view(1, 3, 1, 1)
+        image = (image * weights).sum(1, keepdim=True)
+    centre = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+    scale = torch.tensor(std, device=device).view(1, -1, 1, 1)
     return (image / 255.0 - centre) / scale
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,26 @@ from numpy.typing import NDArray
 from unlabel.core.errors import LabelMismatch
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
+from unlabel.data.options import Frame, Size
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The files of images: row i of their pixels is what the i-th name was decoded to.
+
+    Args:
+        folder: The folder that the names are relative to.
+        names: Of the readable files.
+        frame: To which they were brought.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    frame: Frame
+
+
+Colours: TypeAlias = tuple[float, ...]
+"""A number for red, green and blue; or one, for grey."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +46,9 @@ class Dataset:
             Every image is its own cluster where no identity is known.
         ids: str (n,) image names, for messages and exports.
         labels: Names of the target's columns.
-        mean: Red, green and blue in [0, 1]; a network gets (pixel / 255 - mean) / std.
-        std: Red, green and blue, > 0.
+        mean: Red, green and blue in [0, 1]; a network gets (pixel / 255 - mean) / std. One number: the
+            network reads grey, one channel.
+        std: Likewise, > 0.
         exclusive: Whether the labels are the classes of a single-label problem: at most one is present in
             an image, and a network answers by a softmax over them.
     """
@@ -38,17 +59,23 @@ class Dataset:
     cluster: NDArray[np.int64]
     ids: NDArray[np.str_]
     labels: tuple[str, ...]
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    mean: Colours = (0.5, 0.5, 0.5)
+    std: Colours = (0.25, 0.25, 0.25)
     exclusive: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
-    def image_size(self) -> int:
-        """Height and width of the square images, in pixels."""
-        return int(self.pixels.shape[1])
+    def image_size(self) -> Size:
+        """Height and width of the images in pixels: one number for squares."""
+        height, width = (int(side) for side in self.pixels.shape[1:3])
+        return height if height == width else (height, width)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Of one image as a network gets it: (channel, height, width)."""
+        return len(self.mean), int(self.pixels.shape[1]), int(self.pixels.shape[2])
 
     def images(self, index: NDArray[np.integer] | slice) -> NDArray[np.uint8]:
         """Pixels of some positions of this split, uint8 (n, height, width, 3)."""
@@ -116,6 +143,7 @@ class Source:
         facts: JSON-plain record of how it was read: ``split_rule``, ``identities`` (known or not),
             ``counts``, ``ignored_files``, ``skipped_bad``, ``digest`` of pixels and targets ...
         folder: What the images' names are relative to, where each image is a file below one folder.
+        photos: The files of the images, in the order of `Dataset.pixels`; None where they are no files.
     """
 
     name: str
@@ -124,6 +152,7 @@ class Source:
     test: Dataset
     facts: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    photos: Photos | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -139,7 +168,7 @@ class Source:
             test=self.test.with_labels(labels),
         )
 
-    def normalised(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> "Source":
+    def normalised(self, mean: Colours, std: Colours) -> "Source":
         """The same source for a network that wants this normalisation."""
         return replace(
             self,

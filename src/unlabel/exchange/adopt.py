@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing
 from unlabel.data import load
 from unlabel.data.batches import batch_of
-from unlabel.data.dataset import Dataset, Source
-from unlabel.exchange.check import Colours, choose_normalisation, compare, measure, refuse_chance
+from unlabel.data.dataset import Colours, Source
+from unlabel.data.options import CENTRE, Framing, Size, framing_facts, plain_size
+from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
+from unlabel.exchange.framing import Fit, try_framings
 from unlabel.models.build import build
+from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom, remember
 from unlabel.models.eraser import insert_empty, rank_in, rank_of
 from unlabel.models.features import outputs
@@ -81,6 +84,7 @@ class Given:
     logits: str | None = None
     features: str | None = None
     layout: Layout | None = None
+    framing: Framing | None = None
 
 
 def adopt_run(
@@ -89,7 +93,8 @@ def adopt_run(
     out: Path,
     run: Run,
     *,
-    image_size: int | None = None,
+    image_size: Size | None = None,
+    framing: Framing | None = None,
     skip_bad: bool = False,
     force: bool = False,
     command: str = "",
@@ -101,7 +106,10 @@ def adopt_run(
         data: ``faces`` or ``folder:PATH`` with those label columns; see `data.load`.
         out: Folder to write; must not exist unless ``force``.
         run: Where; one process.
-        image_size: Side of the input in pixels, 16 to 512; the source's own, 64 for folders, if None.
+        image_size: Side of a square input in pixels, or (height, width), 16 to 512; the source's own, 64 for
+            folders, if None.
+        framing: How a photo of another shape comes to that size. If None, the centre is cut out; where many
+            photos have another shape, squashing and padding are tried, and what fits better is used.
         skip_bad: Leave out unreadable images instead of refusing.
         force: Replace an existing run folder.
         command: The command line, for the record.
@@ -125,7 +133,7 @@ def adopt_run(
     if is_custom(given.network):
         grant(given.network)  # the user who names it here trusts it
     fit_weights(given.weights, _network(given), len(names), given.file.name)  # before any image is read
-    source = load(data, image_size=image_size, labels=names, skip_bad=skip_bad, log=run.log)
+    source = load(data, image_size=image_size, framing=framing, labels=names, skip_bad=skip_bad, log=run.log)
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "method": "adopt",
@@ -137,6 +145,7 @@ def adopt_run(
         "data": data_record(source),
         **place_record(run, command),
     }
+    given = replace(given, framing=framing)
     return engine.launch(run, _adopt_job, given, source, out, record, force)
 
 
@@ -218,24 +227,25 @@ def _adopt_job(
     for note in fitted.notes:
         run.log.say(note)
     model.load_state_dict(fitted.state)
-    model, found = _joined(engine.place(model, run).eval(), given, source, run)
+    model = engine.place(model, run).eval()
+    if input_channels(model) == 1:
+        source = source.normalised(*(for_channels(part, 1) for part in (source.test.mean, source.test.std)))
+    model, found = _joined(model, given, source, run)
     for note in found.notes:
         run.log.say(note)
     given = replace(given, layout=found.layout)
     constants = [removed_output(source.train, names.index(name)) for name in given.without]
     changed = _remove(model, given, constants)
-    losses: dict[str, float] = {}
-    normalisation = given.normalisation
-    if normalisation is None:
-        normalisation, losses = choose_normalisation(model, source.probe, run)
-    source = source.normalised(*normalisation)
+    source, losses, fit = _prepared(model, given, source, run)
     logits = outputs(model, source.test, run, stage="measure").logits
     measured = measure(logits, source.test, without=given.without)
     refuse_chance(measured)
-    config = _config(given, source.test, model)
+    config = _config(given, source, model)
     record |= {
         **_described(given, fitted, found, config),
+        "data": data_record(source),
         "normalisation": losses,
+        **({"framing": fit.to_json()} if fit else {}),
         "auc": measured,
         "changed": changed,
         "total": sum(parameter.numel() for parameter in model.parameters()),
@@ -256,8 +266,44 @@ def _adopt_job(
     return record
 
 
-def _config(given: Given, data: Dataset, model: nn.Module) -> Config:
-    """What the run folder says about its model, which reads images as `data` gives them."""
+def _prepared(
+    model: nn.Module, given: Given, source: Source, run: Run
+) -> tuple[Source, dict[str, float], Fit | None]:
+    """The data as the model wants it, and what was tried to find that where the user did not say it."""
+    source, losses = _normalised(model, given, source, run)
+    fit = None if given.framing else try_framings(model, source, run)
+    if fit is None or not fit.losses:
+        return source, losses, None
+    run.log.say(str(fit))
+    if fit.chosen == "crop":
+        return source, losses, fit
+    again = load(
+        source.name,
+        image_size=source.test.image_size,
+        framing=Framing(fit.chosen),
+        labels=given.labels,
+        skip_bad=bool(source.facts.get("skipped_bad")),
+        log=run.log,
+    )
+    again = again.normalised(source.test.mean, source.test.std)
+    source, losses = _normalised(model, given, again, run)  # another may be best on whole photos
+    return source, losses, fit
+
+
+def _normalised(model: nn.Module, given: Given, source: Source, run: Run) -> tuple[Source, dict[str, float]]:
+    """The source with the given normalisation, or with the usual one of the lowest loss, and the losses."""
+    if given.normalisation is None:
+        normalisation, losses = choose_normalisation(model, source.probe, run)
+        return source.normalised(*normalisation), losses
+    channels = len(source.test.mean)
+    if channels == 1 and any(len({*part}) > 1 for part in given.normalisation):
+        run.log.say("the network reads grey: the means of the three numbers of mean and std are used")
+    return source.normalised(*(for_channels(part, channels) for part in given.normalisation)), {}
+
+
+def _config(given: Given, source: Source, model: nn.Module) -> Config:
+    """What the run folder says about its model, which reads images as the source gives them."""
+    data, framing = source.test, source.photos.frame.framing if source.photos else given.framing
     return Config(
         network=given.network,
         stem="imagenet",
@@ -270,6 +316,7 @@ def _config(given: Given, data: Dataset, model: nn.Module) -> Config:
         activation="softmax" if data.exclusive else "sigmoid",
         eraser=rank_of(model),
         head=given.layout,
+        **asdict(framing or CENTRE),
     )
 
 
@@ -278,7 +325,8 @@ def _described(given: Given, fitted: Fitted, found: Found, config: Config) -> di
     return {
         "options": {
             "network": given.network,
-            "image_size": config.image_size,
+            "image_size": plain_size(config.image_size),
+            **framing_facts(config.framing),
             "mean": list(config.mean),
             "std": list(config.std),
             **{name: value for name in ("logits", "features") if (value := getattr(given, name)) is not None},

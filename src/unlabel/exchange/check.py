@@ -17,12 +17,10 @@ from unlabel.core.loss import log_odds, loss_of
 from unlabel.core.randomness import uniform
 from unlabel.core.wording import listing
 from unlabel.data.batches import batch_of
-from unlabel.data.dataset import Dataset
+from unlabel.data.dataset import Colours, Dataset
 from unlabel.models.features import BATCH
 from unlabel.models.returned import Reading
 from unlabel.statistics.estimate import Estimate, auc, mean
-
-Colours = tuple[float, float, float]
 
 NORMALISATIONS: Mapping[str, tuple[Colours, Colours]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -37,6 +35,15 @@ INVERTED = 0.40  # an AUC below this says that the column is another label's
 DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
 
 
+def for_channels(colours: Colours, channels: int) -> Colours:
+    """Three numbers as a network of this many channels takes them: for grey, their mean.
+
+    >>> for_channels((0.25, 0.5, 0.75), 1)
+    (0.5,)
+    """
+    return colours if len(colours) == channels else (sum(colours) / len(colours),) * channels
+
+
 def choose_normalisation(
     model: nn.Module, data: Dataset, run: Run
 ) -> tuple[tuple[Colours, Colours], dict[str, float]]:
@@ -45,15 +52,19 @@ def choose_normalisation(
     Args:
         model: On the run's device, in eval mode.
         data: Images of which up to 512 with a known label are used: not those that figures are computed on.
+            Its mean has as many numbers as the network reads channels.
         run: Where; the seed chooses the images.
     """
-    annotated = np.flatnonzero((data.target >= 0).any(1))
-    rank = uniform(run.seed, "adopt/normalisation", data.rows[annotated])
-    part = data.take(np.sort(annotated[np.argsort(rank, kind="stable")[:TRIED_IMAGES]]))
+    part = tried(data, run.seed)
     target = torch.from_numpy(part.target.astype(np.int64))
     loss_on = loss_of(exclusive=data.exclusive)
     losses = {}
-    for name, (centre, scale) in NORMALISATIONS.items():
+    channels = len(data.mean)
+    usual = {
+        name: (for_channels(centre, channels), for_channels(scale, channels))
+        for name, (centre, scale) in NORMALISATIONS.items()
+    }
+    for name, (centre, scale) in usual.items():
         scores = logits(model, replace(part, mean=centre, std=scale), run)
         loss = float(loss_on(scores, target, range(len(data.labels))).double().mean())
         losses[name] = loss if isfinite(loss) else float("inf")
@@ -62,7 +73,14 @@ def choose_normalisation(
     run.log.say(
         f"--mean and --std are not given, so the lowest loss on {len(part):,} images decided: {measured}"
     )
-    return NORMALISATIONS[ranked[0]], {name: loss for name, loss in losses.items() if isfinite(loss)}
+    return usual[ranked[0]], {name: loss for name, loss in losses.items() if isfinite(loss)}
+
+
+def tried(data: Dataset, seed: int) -> Dataset:
+    """Up to 512 images with a known label, drawn by a key."""
+    annotated = np.flatnonzero((data.target >= 0).any(1))
+    rank = uniform(seed, "adopt/normalisation", data.rows[annotated])
+    return data.take(np.sort(annotated[np.argsort(rank, kind="stable")[:TRIED_IMAGES]]))
 
 
 @torch.inference_mode()

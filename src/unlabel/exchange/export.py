@@ -22,6 +22,7 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes
 from unlabel.core.install import install_command
 from unlabel.core.places import check_file
+from unlabel.data.options import framing_facts, plain_size, size_in_words
 from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import erasing
 from unlabel.models.normal_form import NormalForm, own_state
@@ -97,9 +98,11 @@ def _reading(config: Config) -> str:
     """How to feed the exported model, and what its outputs are."""
     centre, scale = (",".join(f"{value:g}" for value in part) for part in (config.mean, config.std))
     gone = f"; constant, because forgotten: {', '.join(config.forgotten)}" if config.forgotten else ""
+    colours = "RGB" if len(config.mean) == 3 else "grey"
     return (
-        f"input: RGB, {config.image_size} x {config.image_size}, (pixel / 255 - mean) / std with mean"
-        f" {centre} and std {scale}; outputs are logits of {', '.join(config.labels)}{gone}"
+        f"input: {colours}, {size_in_words(config.image_size)},"
+        f" (pixel / 255 - mean) / std with mean {centre} and std {scale};"
+        f" outputs are logits of {', '.join(config.labels)}{gone}"
     )
 
 
@@ -147,8 +150,7 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
     onnx = _package("onnx")
     _package("onnxscript")
     config = loaded.config
-    side = config.image_size
-    images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, *config.input_shape, generator=torch.Generator().manual_seed(0))
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -173,7 +175,8 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
         "forgotten": list(config.forgotten),
         "mean": list(config.mean),
         "std": list(config.std),
-        "image_size": side,
+        "image_size": plain_size(config.image_size),
+        **framing_facts(config.framing),
         "activation": config.activation,
         "run_sha256": loaded.sha256,
     }
@@ -213,8 +216,8 @@ def _check_values(content: bytes, model: nn.Module, images: torch.Tensor) -> str
         except Exception as error:
             raise ModelError(
                 f"the ONNX file cannot be run on {len(part)} images ({one_line(error)[:160]}), so it was not"
-                " written; expected a forward pass for any number of images (x.shape[0], not len(x)), or export"
-                " --to state-dict"
+                " written; expected a forward pass for any number of images (x.shape[0], not len(x)), or"
+                " export --to state-dict"
             ) from error
         largest = max(largest, float(np.abs(actual - expected).max()))
         bound = max(bound, DIFFERENCE * float(np.abs(expected).max()))

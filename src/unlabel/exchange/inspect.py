@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlabel.core.errors import OptionError, UnlabelError
+from unlabel.core.errors import UnlabelError
+from unlabel.data.options import Size, checked_size, plain_size, sides_of
 from unlabel.exchange.adopt import read_labels
 from unlabel.forget.inspection import facts_of, noise
 from unlabel.models.build import build
+from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom
 from unlabel.models.final_layers import WRAP, check_final, find_layout, look, run_on, used_layers
 from unlabel.models.normal_form import normal_form
 from unlabel.models.returned import entries
 from unlabel.models.weights import fit_weights, read_weights
-from unlabel.runs.config import SIZES
 
 SIZE = 64  # pixels, as for most data
 
@@ -28,13 +29,13 @@ class Asked:
 
     Args:
         network, labels, weights, logits, features: As for `adopt`; without weights, random ones.
-        image_size: Side of the pictures, 16 to 512 pixels; 64 if None.
+        image_size: Side of square pictures, or (height, width), 16 to 512 pixels; 64 if None.
     """
 
     network: str
     labels: Path
     weights: Path | None = None
-    image_size: int | None = None
+    image_size: Size | None = None
     logits: str | None = None
     features: str | None = None
 
@@ -50,21 +51,19 @@ def inspect_model(asked: Asked) -> dict[str, Any]:
     Raises:
         UnlabelError: The network, the labels or the weights cannot be read.
     """
-    side = SIZE if asked.image_size is None else asked.image_size
-    least, most = SIZES
-    if not least <= side <= most:
-        raise OptionError(f"--image-size is {side}; expected {least} to {most}")
+    size = SIZE if asked.image_size is None else checked_size(asked.image_size)
     labels = read_labels(asked.labels)
     if is_custom(asked.network):
         grant(asked.network)  # the user who names it here trusts it
     model = build(asked.network, len(labels))
-    facts: dict[str, Any] = {"network": asked.network, "image_size": side, "returns": [], "candidates": []}
+    facts: dict[str, Any] = {"network": asked.network, "image_size": plain_size(size)}
+    facts |= {"returns": [], "candidates": []}
     try:
         if asked.weights is not None:
             weights = read_weights(asked.weights)
             model.load_state_dict(fit_weights(weights, model, len(labels), asked.weights.name).state)
         check_final(model, len(labels))
-        images = noise(side)
+        images = noise((input_channels(model), *sides_of(size)))
         with torch.no_grad():
             facts["returns"] = [str(entry) for entry in entries(run_on(model.eval(), images))]
         facts["candidates"] = candidates(model, labels, images, asked)

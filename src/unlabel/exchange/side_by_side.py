@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from unlabel.core.errors import ModelError
 from unlabel.data.batches import normalise
 from unlabel.data.images.decoding import decode
+from unlabel.data.options import Frame
 from unlabel.exchange.predict import likelihoods
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, load_run
@@ -95,7 +96,8 @@ def shown_pixels(models: Mapping[str, Loaded], picture: bytes | NDArray[np.uint8
 
 def _pixels(picture: bytes | NDArray[np.uint8], config: Config) -> NDArray[np.uint8]:
     """The picture as a model wants it: bytes are decoded as in training, within the same limits."""
-    return decode(picture, config.image_size) if isinstance(picture, bytes) else picture
+    frame = Frame.of(config.image_size, config.framing)
+    return decode(picture, frame) if isinstance(picture, bytes) else picture
 
 
 def _said(model: Loaded, pixels: NDArray[np.uint8]) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unlabel.core.errors import ModelError
 from unlabel.core.layout import Layout
 from unlabel.core.wording import listing
+from unlabel.data.options import plain_size, size_in_words
 from unlabel.forget.self_check import SITES
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head
@@ -27,9 +28,9 @@ MOST = 8
 """Lines of layers."""
 
 
-def noise(side: int) -> Tensor:
-    """Two pictures of random numbers, (2, 3, side, side)."""
-    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+def noise(shape: tuple[int, int, int]) -> Tensor:
+    """Two pictures of random numbers, of a shape (channel, height, width)."""
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def inspect_run(run: Path) -> dict[str, Any]:
@@ -41,15 +42,15 @@ def inspect_run(run: Path) -> dict[str, Any]:
     """
     loaded = load_run(run)
     config, model = loaded.config, loaded.model.eval()
-    side = config.image_size
+    size = size_in_words(config.image_size)
     try:
-        found = facts_of(model, config.labels, noise(side), config.head)
+        found = facts_of(model, config.labels, noise(config.input_shape), config.head)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ModelError(
-            f"the model of {run} raised {one_line(error)} on two pictures of {side} x {side} pixels, the"
+            f"the model of {run} raised {one_line(error)} on two pictures of {size}, the"
             " recorded size; is the run's code still the code that it was made with?"
         ) from error
-    return {"run": str(run), "network": config.network, "image_size": side, **found}
+    return {"run": str(run), "network": config.network, "image_size": plain_size(config.image_size), **found}
 
 
 def facts_of(
@@ -113,7 +114,7 @@ def table(facts: dict[str, Any]) -> str:
     """The same as lines for a terminal."""
     head = facts["head"]
     lines = [
-        f"network  {facts['network']}, {facts['image_size']} x {facts['image_size']} pixels",
+        f"network  {facts['network']}, {size_in_words(facts['image_size'])}",
         *(f"returns  {part}" for part in facts.get("returns", [])),
         f"head     {head['module']}: {head['features']:,} features -> {len(head['labels'])} labels",
         *(f"note     {note}" for note in facts.get("notes", [])),
@@ -153,7 +154,7 @@ def _layer_lines(head: dict[str, Any]) -> list[str]:
 def refused_table(facts: dict[str, Any]) -> str:
     """What was found of a network that cannot be adopted as it is, and what to write."""
     lines = [
-        f"network  {facts['network']}, {facts['image_size']} x {facts['image_size']} pixels",
+        f"network  {facts['network']}, {size_in_words(facts['image_size'])}",
         *(f"returns  {part}" for part in facts["returns"]),
         f"problem  {facts['problem']}",
     ]

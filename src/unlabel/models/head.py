@@ -56,7 +56,7 @@ def check_head(model: nn.Module, outputs: int, images: Tensor) -> None:
     Args:
         model: In eval mode, on the images' device.
         outputs: Number of labels.
-        images: Two or more normalised images, (batch, 3, height, width).
+        images: Two or more normalised images, (batch, channel, height, width).
 
     Raises:
         ModelError: The model raises, or returns anything but one finite tensor (batch, outputs).
@@ -69,13 +69,13 @@ def check_head(model: nn.Module, outputs: int, images: Tensor) -> None:
         passed.append((inputs[0], output))
 
     handle = head.register_forward_hook(keep)
-    side = images.shape[-1]
+    height, width = images.shape[-2:]
     try:
         scores = model(images)
     except Exception as error:
         raise ModelError(
-            f"the model raised {one_line(error)} on {len(images)} images of {side} x {side} pixels; give the"
-            " size that it was made for with --image-size"
+            f"the model raised {one_line(error)} on {len(images)} images of {height} x {width} pixels; give"
+            " the size that it was made for with --image-size"
         ) from error
     finally:
         handle.remove()

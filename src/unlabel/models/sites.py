@@ -95,11 +95,11 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
     sites = [
         site
         for site, end in zip(_means_of(chosen), chosen, strict=True)
-        if not _same(pooled(end.output, "stage"), features)
+        if not _same(pooled(end.output, "stage", end.size), features)
     ]
     for number, end in enumerate(chosen, 1):
         if number > len(chosen) - GRIDS and min(end.size) >= 2:
-            width = pooled(end.output, "grid").shape[1]
+            width = pooled(end.output, "grid", end.size).shape[1]
             sites.append(Site(f"grid{number}", "grid", end.module, end.size, width))
     sites.append(Site("features", "features", name, (), features.shape[1]))
     sites.append(Site("outputs", "outputs", name, (), outputs))
@@ -121,14 +121,16 @@ def find_stages(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 h
     ends, _ = _ends(model, head, images, least=1)
     chosen = _stages(model, [end for end in ends if max(end.size) > 1])[-STAGES:]
     for end in ends[-1:] if chosen else []:
-        if max(end.size) == 1 and not _same(pooled(chosen[-1].output, "stage"), pooled(end.output, "stage")):
+        if max(end.size) == 1 and not _same(
+            pooled(chosen[-1].output, "stage", chosen[-1].size), pooled(end.output, "stage", end.size)
+        ):
             chosen = [*chosen, end]
     return _means_of(chosen)
 
 
 def _means_of(ends: Sequence[_End]) -> list[Site]:
     return [
-        Site(f"stage{number}", "stage", end.module, end.size, pooled(end.output, "stage").shape[1])
+        Site(f"stage{number}", "stage", end.module, end.size, pooled(end.output, "stage", end.size).shape[1])
         for number, end in enumerate(ends, 1)
     ]
 
@@ -147,7 +149,7 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> 
         def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
             output = _tensor(output)
             if output is not None and output.is_floating_point() and len(output) == len(images):
-                size = positions(output)
+                size = positions(output, (images.shape[2], images.shape[3]))
                 if size and max(size) >= least:
                     found.pop(name, None)
                     found[name] = _End(name, size, output)
@@ -218,28 +220,42 @@ def _tensor(output: Any) -> Tensor | None:
     return first if isinstance(first, Tensor) else None
 
 
-def positions(output: Tensor) -> tuple[int, ...]:
+def positions(output: Tensor, input_size: tuple[int, int] = (1, 1)) -> tuple[int, ...]:
     """Positions of an output: (height, width), (tokens,), or () where it has none.
+
+    Args:
+        output: Of a module.
+        input_size: Height and width of the images, or of any of that shape: it tells a channel from a side.
 
     >>> positions(torch.zeros(2, 8, 4, 4)), positions(torch.zeros(2, 17, 96))
     ((4, 4), (17,))
     """
     if output.ndim == 4:
-        return tuple(output.shape[1:3]) if _channels_last(output) else tuple(output.shape[2:])
+        first, last = tuple(output.shape[1:3]), tuple(output.shape[2:])
+        # a Swin transformer's axes are (batch, height, width, channel)
+        return first if _alike(first, input_size) and not _alike(last, input_size) else last
     return (output.shape[1],) if output.ndim == 3 else ()
 
 
-def _channels_last(output: Tensor) -> bool:
-    """Whether the axes are (batch, height, width, channel), as in a Swin transformer."""
-    return output.shape[1] == output.shape[2] != output.shape[3]
+def _alike(size: tuple[int, ...], input_size: tuple[int, int]) -> bool:
+    """Whether a height and width are those of the input at a smaller scale, rounded."""
+    (height, width), (high, wide) = size, input_size
+    return height == width if high == wide else abs(height * wide - width * high) < max(high, wide)
 
 
-def pooled(output: Tensor, kind: Kind) -> Float[Tensor, "batch feature"]:
-    """One row an image: the mean over all positions; of a grid, over each quarter, of the filters as well."""
+def pooled(output: Tensor, kind: Kind, size: tuple[int, ...] | None = None) -> Float[Tensor, "batch feature"]:
+    """One row an image: the mean over all positions; of a grid, over each quarter, of the filters as well.
+
+    Args:
+        output: Of a module.
+        kind: How it is read.
+        size: Its `positions`; None where the images are squares.
+    """
+    size = positions(output) if size is None else size
     output = output.float()
     if output.ndim == 3:
         output = output.transpose(1, 2)[:, :, None]  # a picture of one line
-    elif _channels_last(output):
+    elif tuple(output.shape[2:]) != size:
         output = output.permute(0, 3, 1, 2)
     if kind == "stage":
         return output.mean((2, 3))
@@ -275,7 +291,9 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
             for site in wanted:
                 found = inputs[0] if site.kind == "features" else _tensor(output)
                 assert isinstance(found, Tensor), "it was one when the sites were found"
-                rows[site.name] = found.float() if site.kind == "features" else pooled(found, site.kind)
+                rows[site.name] = (
+                    found.float() if site.kind == "features" else pooled(found, site.kind, site.size)
+                )
 
         return hook
 

@@ -100,13 +100,15 @@ def address(pixels: NDArray[np.uint8]) -> str:
     """An image as a ``data:`` address: JPEG of at most `SIDE` pixels a side and `LONGEST` characters.
 
     Args:
-        pixels: uint8 (side, side, 3).
+        pixels: uint8 (height, width, 3).
 
     Example:
         >>> address(np.zeros((96, 96, 3), np.uint8))[:27]
         'data:image/jpeg;base64,/9j/'
     """
-    image = Image.fromarray(fit(Image.fromarray(pixels), min(SIDE, len(pixels))))
+    longest = max(pixels.shape[:2])
+    height, width = (max(1, round(side * min(1.0, SIDE / longest))) for side in pixels.shape[:2])
+    image = Image.fromarray(fit(Image.fromarray(pixels), (height, width)))
     for quality in QUALITIES:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality, optimize=True)

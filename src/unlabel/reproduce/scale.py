@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from unlabel.core.recipe import Recipe
+from unlabel.data.options import Size
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Task:
         stands_for: What is drawn instead, in words; empty where the data is the paper's.
         labels: Columns to learn; None for all.
         forget: Names that are forgotten, one at a time.
-        image_size: Height and width in pixels; None for the source's own.
+        image_size: Height and width in pixels, one number for a square; None for the source's own.
         trained: Runs of the original and of Retrain that are there already; empty where they are made.
     """
 
@@ -32,7 +33,7 @@ class Task:
     stands_for: str
     labels: tuple[str, ...] | None
     forget: tuple[str, ...]
-    image_size: int | None = None
+    image_size: Size | None = None
     trained: tuple[Path, ...] = ()
 
 

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from unlabel.data.options import framing_facts, plain_size, size_text
 from unlabel.runs.folder import MODEL, file_sha256, read_config, read_record
 from unlabel.runs.lineage import MADE, history
 
@@ -21,7 +22,8 @@ def describe(run: Path) -> dict[str, Any]:
         "network": config.network,
         "labels": list(config.labels),
         "forgotten": list(config.forgotten),
-        "image_size": config.image_size,
+        "image_size": plain_size(config.image_size),
+        **framing_facts(config.framing),
         "method": record.method,
         "options": record.options,
         "rows": record.raw.get("rows"),
@@ -69,6 +71,7 @@ def table(facts: dict[str, Any]) -> str:
     gone = set(facts["forgotten"])
     shown = dict(facts)
     shown["labels"] = ", ".join(f"{name} (forgotten)" if name in gone else name for name in facts["labels"])
+    shown["image_size"] = size_text(facts["image_size"])
     lines = []
     for key, value in shown.items():
         if value is None or value == [] or key == "forgotten":

@@ -13,6 +13,7 @@ from unlabel.core.wording import listing
 from unlabel.data import constant_labels, load
 from unlabel.data.canaries import CanaryPlan, Planting, plant
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.options import plain_size
 from unlabel.runs.config import Config
 from unlabel.runs.folder import versions
 from unlabel.runs.origin import DataRecord, Record
@@ -54,7 +55,14 @@ def planted_source(
     if not name:
         raise OptionError("the run does not remember its data source; name one with --data SOURCE")
     skip_bad = skip_bad or remembered.skipped_bad
-    source = load(name, image_size=config.image_size, labels=config.labels, skip_bad=skip_bad, log=run.log)
+    source = load(
+        name,
+        image_size=config.image_size,
+        framing=config.framing,
+        labels=config.labels,
+        skip_bad=skip_bad,
+        log=run.log,
+    )
     source = source.normalised(config.mean, config.std)
     return planted_again(source, record, another=bool(data), log=run.log)
 
@@ -119,7 +127,7 @@ def data_record(source: Source) -> dict[str, Any]:
     """What a run remembers of its data: where it is, how it was split, and a digest of its content."""
     return {
         "source": source.name,
-        "image_size": source.train.image_size,
+        "image_size": plain_size(source.train.image_size),
         "digest": source.facts.get("digest"),
         "facts": dict(source.facts),
     }

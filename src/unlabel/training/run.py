@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,14 @@ from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
-from unlabel.data.dataset import Source
+from unlabel.data.dataset import Colours, Source
+from unlabel.data.options import CENTRE, Framing, Size
 from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.runs.config import Config
 from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
 from unlabel.training.checkpoints import Checkpoint, open_checkpoint
 from unlabel.training.fit import train
-
-Triple = tuple[float, float, float]
 
 
 def train_run(
@@ -39,10 +38,11 @@ def train_run(
     stem: str = "imagenet",
     head: Layout | None = None,
     recipe: Recipe | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
+    framing: Framing = CENTRE,
     labels: Sequence[str] | None = None,
     without: str | Sequence[str] = (),
-    normalisation: tuple[Triple, Triple] | None = None,
+    normalisation: tuple[Colours, Colours] | None = None,
     canaries: CanaryPlan | None = None,
     skip_bad: bool = False,
     force: bool = False,
@@ -56,7 +56,8 @@ def train_run(
         run: Where, batch size and seed.
         network, stem, head: See `models.build.build`.
         recipe: Length and rates; `Recipe`'s defaults when None.
-        image_size: Side of the input in pixels; the source's own when None.
+        image_size: Side of a square input in pixels, or (height, width); the source's own when None.
+        framing: How a picture of another shape comes to that size.
         labels: Label columns to learn, all when None.
         without: Labels to withhold: the Retrain reference.
         normalisation: Mean and std of red, green and blue; the source's own when None.
@@ -69,7 +70,7 @@ def train_run(
     """
     recipe, without = recipe or Recipe(), as_names(without)
     check_output(out, force=force)
-    data = load(source, image_size=image_size, labels=labels, skip_bad=skip_bad, log=run.log)
+    data = load(source, image_size=image_size, framing=framing, labels=labels, skip_bad=skip_bad, log=run.log)
     data = data.normalised(*normalisation) if normalisation else data
     if without:
         Request.make(without, data.labels)
@@ -89,6 +90,7 @@ def train_run(
         thresholds=(0.5,) * len(data.labels),
         activation="softmax" if data.train.exclusive else "sigmoid",
         head=head,
+        **asdict(framing),
     )
     record: dict[str, Any] = {
         "schema": SCHEMA,

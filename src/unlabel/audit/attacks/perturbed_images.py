@@ -39,18 +39,18 @@ def perturb(pixels: NDArray[np.uint8], index: NDArray[np.integer], seed: int) ->
     Keyed by seed and image. The border repeats the edge; values stay within 0-255.
 
     Args:
-        pixels: uint8 (image, side, side, 3).
+        pixels: uint8 (image, height, width, 3).
         index: Position of each image in the whole source.
         seed: The audit's.
 
     Returns:
         uint8 of the same shape.
     """
-    side = np.arange(pixels.shape[1])
+    height, width = (np.arange(side) for side in pixels.shape[1:3])
     draw = [uniform(seed, f"audit/nudge/{name}", index) for name in ("x", "y", "sign", "light")]
     x, y, sign = (np.where(values < 0.5, -1, 1) for values in draw[:3])
-    column = np.clip(side[::-1] + x[:, None], 0, side[-1])
-    line = np.clip(side + y[:, None], 0, side[-1])
+    column = np.clip(width[::-1] + x[:, None], 0, width[-1])
+    line = np.clip(height + y[:, None], 0, height[-1])
     moved = pixels[np.arange(len(pixels))[:, None, None], line[:, :, None], column[:, None, :]]
     light = (sign * (1 + np.floor(draw[3] * SHADES))).astype(np.int16)
     return np.clip(moved.astype(np.int16) + light[:, None, None, None], 0, 255).astype(np.uint8)

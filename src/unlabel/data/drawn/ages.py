@@ -75,8 +75,8 @@ def load_ages(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         DataError: The cache cannot be written.
     """
     given = read_options("ages", spec, _ALLOWED, "ages:train=8000,size=64")
-    if options.image_size is not None:
-        given["size"] = checked("ages", "size", options.image_size, _ALLOWED)
+    if (size := options.square("ages")) is not None:
+        given["size"] = checked("ages", "size", size, _ALLOWED)
     config = AgesConfig(**given)
     splits = {}
     for split, index in numbers(config.__dict__).items():

@@ -95,10 +95,8 @@ def load_faces(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         DataError: The cache cannot be written.
     """
     config = FacesConfig.parse(spec)
-    if options.image_size is not None:
-        config = FacesConfig(
-            **{**config.__dict__, "size": checked("faces", "size", options.image_size, _ALLOWED)}
-        )
+    if (size := options.square("faces")) is not None:
+        config = FacesConfig(**{**config.__dict__, "size": checked("faces", "size", size, _ALLOWED)})
     names = LABELS[: config.labels]
     _check_names(options.labels or (), names)
     splits: dict[str, Dataset] = {}

@@ -66,8 +66,8 @@ def load_shapes(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         DataError: The cache cannot be written.
     """
     given = read_options("shapes", spec, _ALLOWED, "shapes:set=digits,train=8000")
-    if options.image_size is not None:
-        given["size"] = checked("shapes", "size", options.image_size, _ALLOWED)
+    if (size := options.square("shapes")) is not None:
+        given["size"] = checked("shapes", "size", size, _ALLOWED)
     config = ShapesConfig(**given)
     splits = {}
     for split, index in numbers(config.__dict__).items():

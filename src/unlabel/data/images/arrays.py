@@ -16,36 +16,37 @@ from unlabel.core.parallel import side_by_side
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.images.cache import Decoded, Part, build_entry, content_key, find_entry
 from unlabel.data.images.cache_folder import cache_folder
-from unlabel.data.images.decoding import fit
+from unlabel.data.images.framing import fit
+from unlabel.data.options import Frame, Size
 
 _CHUNK = 256
 
 
 def resized(
-    images: NDArray[np.uint8], image_size: int, *, workers: int | None = None, log: Log = SILENT
+    images: NDArray[np.uint8], size: Size | Frame, *, workers: int | None = None, log: Log = SILENT
 ) -> Decoded:
     """The images at a size, in RGB, from the cache or written into it; unchanged where they have the size.
 
     Args:
         images: uint8 (image, height, width, 3), or without the last axis for grey ones.
-        image_size: Height and width of the result, in pixels, >= 1.
+        size: Height and width of the result in pixels, >= 1, and how images come to it; see `framing.fit`.
         workers: Processes that resize; None for one a core, 0 or 1 for none beside this one.
         log: Receives the progress.
 
     Raises:
         DataError: The cache cannot be written.
     """
-    cache, total = cache_folder(), len(images)
+    cache, total, frame = cache_folder(), len(images), Frame.of(size)
     chunks = [images[start : start + _CHUNK] for start in range(0, total, _CHUNK)]
-    stem = f"images-{total}x{image_size}-"
-    path = cache / f"{stem}{content_key([_hash(chunk) for chunk in chunks], image_size)}"
-    entry = find_entry(path, total, image_size)
+    stem = f"images-{total}x{frame.name}-"
+    path = cache / f"{stem}{content_key([_hash(chunk) for chunk in chunks], frame)}"
+    entry = find_entry(path, total, frame)
     if entry is None:
-        work = 0 if images.shape[1:3] == (image_size, image_size) else total  # copying needs no processes
+        work = 0 if images.shape[1:3] == frame.shape[:2] else total  # copying needs no processes
         with side_by_side(work, workers) as each:
-            resized_chunks = each(partial(_resize, image_size), chunks)
-            build_entry(cache, stem, total, image_size, resized_chunks, log, "resize")
-        entry = find_entry(path, total, image_size)
+            resized_chunks = each(partial(_resize, frame), chunks)
+            build_entry(cache, stem, total, frame, resized_chunks, log, "resize")
+        entry = find_entry(path, total, frame)
     if entry is None:
         raise DataError(
             f"the resized images in {cache} changed as soon as they were written;"
@@ -58,8 +59,8 @@ def _hash(chunk: NDArray[np.uint8]) -> bytes:
     return sha256(repr(chunk.shape).encode() + chunk.tobytes()).digest()
 
 
-def _resize(image_size: int, chunk: NDArray[np.uint8]) -> Part:
-    pixels = np.stack([fit(Image.fromarray(image), image_size) for image in chunk])
+def _resize(frame: Frame, chunk: NDArray[np.uint8]) -> Part:
+    pixels = np.stack([fit(Image.fromarray(image), frame) for image in chunk])
     if pixels.ndim == 3:
         pixels = np.repeat(pixels[..., None], 3, axis=3)
-    return pixels, [_hash(chunk)], {}
+    return pixels, [_hash(chunk)], {}, {}

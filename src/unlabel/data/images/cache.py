@@ -14,9 +14,10 @@ import json
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -31,8 +32,11 @@ from unlabel.core.errors import DataError
 from unlabel.core.parallel import Each, side_by_side
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import open_plain
+from unlabel.data.dataset import Photos
 from unlabel.data.images.cache_folder import cache_folder, unusable
-from unlabel.data.images.decoding import MAX_BYTES, TRANSFORM, Unreadable, decode
+from unlabel.data.images.decoding import MAX_BYTES, Unreadable, read_picture
+from unlabel.data.images.framing import transform_name
+from unlabel.data.options import CENTRE, Frame, Framing, Size
 
 _CHUNK = 64
 _SETTLED_SECONDS = 2.0
@@ -44,24 +48,33 @@ class Decoded:
     """The readable images of a folder.
 
     Args:
-        pixels: uint8 (readable image, size, size, 3), memory-mapped, in the order of the names.
+        pixels: uint8 (readable image, height, width, 3), memory-mapped, in the order of the names.
         bad: Position among the names -> why that image cannot be read.
         digest: SHA-256 of the pixels.
+        depths: How images of more than 8 bits came to 8 bits -> how many did.
+        photos: Their files; None where they are no files.
+        framing: How they came to their size.
     """
 
     pixels: NDArray[np.uint8]
     bad: Mapping[int, str]
     digest: str
+    depths: Mapping[str, int] = field(default_factory=dict)
+    photos: Photos | None = None
+    framing: Framing = CENTRE
 
 
-Part: TypeAlias = tuple[NDArray[np.uint8], list[bytes], dict[int, str]]
-"""Pixels of the readable images, hashes of the contents, and position -> what is wrong with an image."""
+Part: TypeAlias = tuple[NDArray[np.uint8], list[bytes], dict[int, str], Mapping[str, int]]
+"""Pixels of the readable images, hashes of the contents, position -> what is wrong with an image, depths."""
+
+_NEVER_DEEP = "pixels deeper than 8 bits"
+"""How an older version recorded images that this one reads: its entries with such ones are made anew."""
 
 
 def decoded(
     folder: Path,
     files: Mapping[str, os.stat_result],
-    image_size: int,
+    size: Size | Frame,
     *,
     workers: int | None = None,
     log: Log = SILENT,
@@ -71,29 +84,29 @@ def decoded(
     Args:
         folder: The folder that the names are relative to.
         files: Name -> status of each file, in the order wanted.
-        image_size: Height and width to bring images to, in pixels.
+        size: Height and width to bring images to, in pixels, and how; see `decoding.decode`.
         workers: Processes that decode; None for one a core, 0 or 1 for none beside this one.
         log: Receives the progress.
 
     Raises:
         DataError: A file cannot be opened, or the cache cannot be written.
     """
-    cache, names = cache_folder(), list(files)
-    note = cache / f"seen-{_signature(folder, files, image_size)}.json"
+    cache, names, frame = cache_folder(), list(files), Frame.of(size)
+    note = cache / f"seen-{_signature(folder, files, frame)}.json"
     settled = time.time() - max((status.st_ctime for status in files.values()), default=0.0)
-    stem = f"images-{len(names)}x{image_size}-"
+    stem = f"images-{len(names)}x{frame.name}-"
     key = _read_json(note).get("key")
-    entry = find_entry(cache / f"{stem}{key}", len(names), image_size) if isinstance(key, str) else None
+    entry = find_entry(cache / f"{stem}{key}", len(names), frame) if isinstance(key, str) else None
     if entry is None:
         with warnings.catch_warnings(), side_by_side(len(names), workers) as each:
             warnings.simplefilter("ignore")  # of damaged tags; the damage that matters is recorded
             if any(cache.glob(f"{stem}*.npy")):  # perhaps of these images: reading is a third of decoding
-                key = content_key(_hashes(folder, names, each, log), image_size)
-                entry = find_entry(cache / f"{stem}{key}", len(names), image_size)
+                key = content_key(_hashes(folder, names, each, log), frame)
+                entry = find_entry(cache / f"{stem}{key}", len(names), frame)
             if entry is None:
-                decoded_chunks = each(partial(_decode_files, folder, image_size), _chunks(names))
-                key = build_entry(cache, stem, len(names), image_size, decoded_chunks, log)
-                entry = find_entry(cache / f"{stem}{key}", len(names), image_size)
+                decoded_chunks = each(partial(decode_files, folder, frame), _chunks(names))
+                key = build_entry(cache, stem, len(names), frame, decoded_chunks, log)
+                entry = find_entry(cache / f"{stem}{key}", len(names), frame)
         if entry is None:
             raise DataError(
                 f"the decoded images in {cache} changed as soon as they were written;"
@@ -103,40 +116,48 @@ def decoded(
             with _new_file(cache) as file:
                 file.write(json.dumps({"key": key}).encode())
                 _place(file, note)
-    return entry
+    readable = [name for at, name in enumerate(names) if at not in entry.bad]
+    return replace(entry, photos=Photos(folder, readable, frame))
 
 
-def _transform(image_size: int) -> bytes:
+def _transform(frame: Frame) -> bytes:
     """What was done to the files' bytes; another Pillow may decode a JPEG to other pixels."""
-    return f"{TRANSFORM}/{image_size}/pillow-{PIL.__version__}".encode()
+    return f"{transform_name(frame)}/pillow-{PIL.__version__}".encode()
 
 
-def content_key(contents: Sequence[bytes], image_size: int) -> str:
+def content_key(contents: Sequence[bytes], frame: Frame) -> str:
     """Names an entry by the hashes of what was decoded, the size and the transform."""
-    return sha256(_transform(image_size) + b"".join(contents)).hexdigest()[:32]
+    return sha256(_transform(frame) + b"".join(contents)).hexdigest()[:32]
 
 
-def _signature(folder: Path, files: Mapping[str, os.stat_result], image_size: int) -> str:
+def _signature(folder: Path, files: Mapping[str, os.stat_result], frame: Frame) -> str:
     """Changes whenever a file may have: the inode's time moves even where the file's own is put back."""
-    digest = sha256(_transform(image_size) + os.fsencode(folder.resolve()))
+    digest = sha256(_transform(frame) + os.fsencode(folder.resolve()))
     for name, status in files.items():
         line = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         digest.update(b"\0" + os.fsencode(name) + repr(line).encode())
     return digest.hexdigest()[:32]
 
 
-def find_entry(path: Path, images: int, image_size: int) -> Decoded | None:
+def find_entry(path: Path, images: int, frame: Frame) -> Decoded | None:
     """The cached pixels at a path without its ending, if they are there, whole and what was written."""
     record = _read_json(path.with_suffix(".json"))
     try:
         bad = {int(position): str(reason) for position, reason in record["bad"].items()}
+        depths = {str(depth): int(count) for depth, count in record.get("depths", {}).items()}
         pixels = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, EOFError, KeyError, AttributeError):
         return None
-    if pixels.dtype != np.uint8 or pixels.shape != (images - len(bad), image_size, image_size, 3):
+    if pixels.dtype != np.uint8 or pixels.shape != (images - len(bad), *frame.shape):
+        return None
+    if any(reason.startswith(_NEVER_DEEP) for reason in bad.values()):
         return None
     digest = sha256(pixels).hexdigest()
-    return Decoded(pixels, bad, digest) if digest == record.get("sha256") else None
+    return (
+        Decoded(pixels, bad, digest, depths, framing=frame.framing)
+        if digest == record.get("sha256")
+        else None
+    )
 
 
 def _hashes(folder: Path, names: Sequence[str], each: Each, log: Log) -> list[bytes]:
@@ -153,7 +174,7 @@ def build_entry(
     cache: Path,
     stem: str,
     images: int,
-    image_size: int,
+    frame: Frame,
     chunks: Iterable[Part],
     log: Log,
     stage: str = "decode",
@@ -164,42 +185,45 @@ def build_entry(
         cache: The folder of the entry.
         stem: How its files' names begin, before the key.
         images: How many images the parts are made of, readable or not.
-        image_size: Height and width in pixels.
+        frame: Height and width in pixels, and how images came to them.
         chunks: What the images became; see `Part`.
         log: Receives the progress.
         stage: What the progress is called.
     """
     bad: dict[int, str] = {}
     hashes: list[bytes] = []
+    depths: Counter[str] = Counter()
     digest, read, readable = sha256(), 0, 0
     with _new_file(cache) as file, log.track(stage, images, "images") as advance:
-        _write_header(file, images, image_size)
-        for pixels, contents, reasons in chunks:
+        _write_header(file, images, frame)
+        for pixels, contents, reasons, deep in chunks:
             bad |= {read + offset: reason for offset, reason in reasons.items()}
             hashes += contents
+            depths.update(deep)
             digest.update(pixels.data)
             file.write(pixels.data)
             readable += len(pixels)
             read += len(pixels) + len(reasons)
             advance(len(pixels) + len(reasons))
         file.seek(0)
-        _write_header(file, readable, image_size)
-        path = cache / f"{stem}{content_key(hashes, image_size)}"
+        _write_header(file, readable, frame)
+        path = cache / f"{stem}{content_key(hashes, frame)}"
         with _new_file(cache) as record:  # placed first: a reader that finds the array finds its record too
-            record.write(json.dumps({"sha256": digest.hexdigest(), "bad": bad}).encode())
+            made = {"sha256": digest.hexdigest(), "bad": bad, **({"depths": depths} if depths else {})}
+            record.write(json.dumps(made).encode())
             _place(record, path.with_suffix(".json"))
         _place(file, path.with_suffix(".npy"))
-    return content_key(hashes, image_size)
+    return content_key(hashes, frame)
 
 
-def _write_header(file: BinaryIO, images: int, image_size: int) -> None:
+def _write_header(file: BinaryIO, images: int, frame: Frame) -> None:
     """An .npy header of one length whatever the count: numpy leaves room for 21 digits."""
-    shape = (images, image_size, image_size, 3)
+    shape = (images, *frame.shape)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _read(folder: Path, name: str) -> bytes:
+def read_file(folder: Path, name: str) -> bytes:
     """A file's bytes; of one too large to be used, only as many as tell so."""
     try:
         with open_plain(folder / name) as file:
@@ -212,22 +236,36 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:
-    return [sha256(_read(folder, name)).digest() for name in names]
+    return [sha256(read_file(folder, name)).digest() for name in names]
 
 
-def _decode_files(folder: Path, image_size: int, names: Sequence[str]) -> Part:
-    """Pixels of the readable files, the hash of every file, and what is wrong with the others."""
-    pixels = np.empty((len(names), image_size, image_size, 3), np.uint8)
-    contents: list[bytes] = []
+def decode_files(folder: Path, frame: Frame, names: Sequence[str]) -> Part:
+    """What these files become."""
+    return decode_contents((read_file(folder, name) for name in names), len(names), frame)
+
+
+def decode_contents(contents: Iterable[bytes], count: int, frame: Frame) -> Part:
+    """Pixels of the readable ones among some files' contents, hashes of all, faults of others, and depths.
+
+    Args:
+        contents: Of each file, its bytes.
+        count: How many there are.
+        frame: What images are brought to.
+    """
+    pixels = np.empty((count, *frame.shape), np.uint8)
+    hashes: list[bytes] = []
     bad: dict[int, str] = {}
-    for offset, name in enumerate(names):
-        data = _read(folder, name)
-        contents.append(sha256(data).digest())
+    depths: Counter[str] = Counter()
+    for offset, data in enumerate(contents):
+        hashes.append(sha256(data).digest())
         try:
-            pixels[offset - len(bad)] = decode(data, image_size)
+            picture = read_picture(data, frame)
         except Unreadable as error:
             bad[offset] = str(error)
-    return pixels[: len(names) - len(bad)], contents, bad
+            continue
+        pixels[offset - len(bad)] = picture.pixels
+        depths.update([picture.depth] if picture.depth else [])
+    return pixels[: count - len(bad)], hashes, bad, depths
 
 
 def _chunks(names: Sequence[str]) -> list[Sequence[str]]:

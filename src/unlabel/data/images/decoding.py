@@ -1,14 +1,21 @@
-"""One photo file's bytes to one small square of pixels, or the reason why not."""
+"""One photo file's bytes to the pixels that a network reads, or the reason why not."""
 
 import io
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-TRANSFORM = "rgb-upright-centre-square-bicubic-1"
-"""Names what `decode` does; change it with the code, and caches are made anew."""
+from unlabel.data.images.depth import to_rgb
+from unlabel.data.images.framing import fit
+from unlabel.data.images.unreadable import Unreadable
+from unlabel.data.options import Frame, Size
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "Unreadable", "decode", "fit", "read_picture", "shape_of"]
 
 MAX_PIXELS = 50_000_000
 """A larger image is refused unread: a small file can unpack to fill the memory."""
@@ -19,7 +26,6 @@ MAX_BYTES = 256_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "MPO")
 """Formats read inside this process; Pillow would start Ghostscript for some others."""
 
-_DEEP_MODES = ("I", "F")
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 _UPRIGHT = {
@@ -33,26 +39,39 @@ _UPRIGHT = {
 }
 """EXIF orientation -> what undoes it."""
 
+_TURNED = (5, 6, 7, 8)
+"""Orientations of which height and width change places."""
 
-class Unreadable(Exception):
-    """A file is not an image that can be used; the message is the reason."""
+
+@dataclass(frozen=True)
+class Picture:
+    """One photo as a network reads it.
+
+    Args:
+        pixels: uint8 (height, width, 3).
+        depth: How its values were brought to 8 bits, of more than 8; empty for 8 bits or fewer.
+    """
+
+    pixels: NDArray[np.uint8]
+    depth: str = ""
 
 
-def decode(data: bytes, image_size: int) -> NDArray[np.uint8]:
-    """The centre square of an image, upright, in RGB, resized with antialiasing.
+def decode(data: bytes, size: Size | Frame) -> NDArray[np.uint8]:
+    """An image, upright, in RGB with 8 bits, brought to a size with antialiasing.
 
-    The shorter side fills the square. Transparency is dropped; of an animation, the first frame is used.
+    Transparency is dropped; of an animation, the first frame is used. Of more than 8 bits, see `depth`.
 
     Args:
         data: The file's bytes.
-        image_size: Height and width of the result, in pixels, >= 1.
+        size: Height and width of the result in pixels, one number for a square: the largest centred cut of
+            that shape. A `Frame` says another way.
 
     Returns:
-        uint8 (image_size, image_size, 3).
+        uint8 (height, width, 3).
 
     Raises:
-        Unreadable: Not an image, truncated, damaged, above 50 million pixels or 256 MB, or deeper than 8
-            bits.
+        Unreadable: Not an image, truncated, damaged, above 50 million pixels or 256 MB, or of values whose
+            scale is not known.
 
     Example:
         >>> file = io.BytesIO()
@@ -60,6 +79,45 @@ def decode(data: bytes, image_size: int) -> NDArray[np.uint8]:
         >>> decode(file.getvalue(), 16)[8, 8].tolist()
         [250, 0, 0]
     """
+    return read_picture(data, Frame.of(size)).pixels
+
+
+def read_picture(data: bytes, frame: Frame) -> Picture:
+    """What `decode` returns, and what was done to its depth."""
+
+    def read(image: Image.Image) -> Picture:
+        orientation, size = _orientation(image), (frame.width, frame.height)
+        if frame.framing.interpolation != "nearest":  # a large JPEG decodes at 1/2, 1/4 or 1/8
+            least = [2 * side / frame.framing.crop_pct for side in size]
+            width, height = reversed(least) if orientation in _TURNED else least
+            image.draft(None, (int(width), int(height)))
+        pixels, depth = to_rgb(image)
+        if orientation in _UPRIGHT:
+            pixels = pixels.transpose(_UPRIGHT[orientation])
+        return Picture(fit(pixels, frame), depth)
+
+    return _opened(data, read)
+
+
+def shape_of(data: bytes) -> tuple[int, int]:
+    """Height and width of an image as it is shown, in pixels; its pixels are not decoded.
+
+    Raises:
+        Unreadable: See `decode`.
+    """
+
+    def read(image: Image.Image) -> tuple[int, int]:
+        width, height = image.size
+        return (width, height) if _orientation(image) in _TURNED else (height, width)
+
+    return _opened(data, read)
+
+
+T = TypeVar("T")
+
+
+def _opened(data: bytes, read: Callable[[Image.Image], T]) -> T:
+    """What is read of an image within the limits; whatever its file raises is `Unreadable`."""
     if not data:
         raise Unreadable("empty file")
     if len(data) > MAX_BYTES:
@@ -68,7 +126,8 @@ def decode(data: bytes, image_size: int) -> NDArray[np.uint8]:
         with warnings.catch_warnings():  # of damaged tags and large sizes; what matters is raised
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
-                return _square(image, image_size)
+                _check_limits(image)
+                return read(image)
     except Unreadable:
         raise
     except Image.DecompressionBombError as error:
@@ -86,49 +145,18 @@ def _readable_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _square(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
+def _check_limits(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise Unreadable(f"{width:,} x {height:,} pixels, more than {MAX_PIXELS:,}")
     if (tile := _tile(image)) > MAX_PIXELS:
         raise Unreadable(f"a tile of {tile:,} pixels, more than {MAX_PIXELS:,}")
-    if image.mode.split(";")[0] in _DEEP_MODES:
-        raise Unreadable(f"pixels deeper than 8 bits (mode {image.mode}); save it with 8 bits a channel")
-    orientation = _orientation(image)
-    image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG decodes at 1/2, 1/4 or 1/8
-    pixels = image.convert("RGB")
-    if orientation in _UPRIGHT:
-        pixels = pixels.transpose(_UPRIGHT[orientation])
-    return fit(pixels, image_size)
 
 
 def _tile(image: Image.Image) -> int:
     """Pixels in a tile of a TIFF, which may be far larger than the image and is unpacked whole."""
-    tags = getattr(image, "tag_v2", {})
+    tags: Any = getattr(image, "tag_v2", {})
     return int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
-
-
-def fit(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
-    """The centre square of an image in memory, resized with antialiasing; unchanged where it has the size.
-
-    Args:
-        image: In mode RGB or L.
-        image_size: Height and width of the result, in pixels, >= 1.
-
-    Returns:
-        uint8 (image_size, image_size, 3), without the last axis for mode L.
-    """
-    if image.size != (image_size, image_size):
-        width, height = image.size
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        image = image.resize(
-            (image_size, image_size),
-            Image.Resampling.BICUBIC,
-            box=(left, top, left + side, top + side),
-            reducing_gap=3.0,
-        )
-    return np.array(image, np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:

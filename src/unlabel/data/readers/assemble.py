@@ -16,6 +16,7 @@ from unlabel.core.progress import Log
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache import Decoded
+from unlabel.data.options import framing_facts, plain_size
 from unlabel.data.splits import PROBE, TEST, TRAIN, assign_splits, check_sizes, cluster_codes, straddling
 
 _NAMES_KEPT = 20
@@ -192,7 +193,7 @@ def source_of_images(
     whole = Dataset(images.pixels, rows, target, cluster, ids, annotations.labels, exclusive=exclusive)
     every: dict[str, Any] = {
         "reader": name.partition(":")[0],
-        "image_size": whole.image_size,
+        "image_size": plain_size(whole.image_size),
         "images": len(whole),
         "exclusive": exclusive,
         "counts": check_sizes(codes, rule, wording.remedy),
@@ -203,17 +204,24 @@ def source_of_images(
         "skipped_bad": bad[:_NAMES_KEPT],
         "skipped_bad_count": len(bad),
         **({"skipped_bad_reasons": _reasons(images)} if bad else {}),
+        **_depth_facts(images),
+        **framing_facts(images.framing),
         **facts,
         "digest": _digest(whole, codes, images.digest),
     }
     _tell(every, wording, log)
     train, probe, test = (whole.take(codes == code) for code in (TRAIN, PROBE, TEST))
-    return Source(name, train, probe, test, every, folder)
+    return Source(name, train, probe, test, every, folder, images.photos)
 
 
 def _reasons(images: Decoded) -> list[str]:
     """Why the images that facts name cannot be read, in the same order."""
     return [images.bad[at] for at in sorted(images.bad)][:_NAMES_KEPT]
+
+
+def _depth_facts(images: Decoded) -> dict[str, Any]:
+    """How many images had more than 8 bits a channel, by what was done to them; nothing where none had."""
+    return {"depths": dict(images.depths)} if images.depths else {}
 
 
 def _identity_facts(
@@ -262,5 +270,7 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     if facts["skipped_bad"]:
         shown = listing([repr(name) for name in facts["skipped_bad"]], 3)
         log.say(f"{facts['skipped_bad_count']:,} images cannot be read: left out ({shown})")
+    for depth, count in facts.get("depths", {}).items():
+        log.say(f"{count:,} images have more than 8 bits a channel: {depth}")
     if facts["identity_overlap"]:
         log.say(facts["identity_note"])

@@ -67,8 +67,8 @@ def load_celeba(path: str, options: ReadOptions = DEFAULTS) -> Source:
     meta = partition.name if persons is None else f"{partition.name} and {persons.name}"
     wording = Wording(f"{_PHOTOS}/", table.name, meta, "its own partition", "use the whole data set")
     annotations.splits(wording)  # refused before the long decoding, not after it
-    size = options.size()
-    images = decoded(photos, files, size, workers=options.workers, log=options.log)
+    frame = options.frame()
+    images = decoded(photos, files, frame, workers=options.workers, log=options.log)
     facts = {
         "ignored_files": ignored,
         "ignored_meta_rows": len((split_codes.keys() | who.keys()) - set(ids)),

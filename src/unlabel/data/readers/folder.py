@@ -129,7 +129,7 @@ def source_of_tables(
     )
     annotations.splits(wording)  # refused before the long decoding, not after it
     files = {name: found.files[name] for name in annotations.ids}
-    images = decoded(root, files, options.size(), workers=options.workers, log=options.log)
+    images = decoded(root, files, options.frame(), workers=options.workers, log=options.log)
     facts = {
         "ignored_files": found.ignored,
         "ignored_meta_rows": meta.ignored,

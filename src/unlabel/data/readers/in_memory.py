@@ -22,11 +22,11 @@ from unlabel.core.errors import DataError, LabelMismatch, OptionError
 from unlabel.core.progress import Log
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import Decoded
+from unlabel.data.images.depth import DEEP_MODES, to_rgb
+from unlabel.data.images.unreadable import Unreadable
+from unlabel.data.options import SIDES
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.splits import GIVEN_NAMES, SPLIT_NAMES
-
-SMALLEST, LARGEST = 16, 512
-"""Sides of images, in pixels."""
 
 MOST_BYTES = 2**34
 """Pixels of all splits together; more belongs on a disk."""
@@ -66,9 +66,10 @@ def load_arrays(
 ) -> Source:
     """The source that images in memory make.
 
-    Images are square, 16 to 512 pixels, all of one size: uint8 or floating from 0 to 1, as (image, side,
-    side, 3) or (image, 3, side, side); of a torch Dataset, PIL images too. Floating images are rounded to 8
-    bits. Targets are 1 present, 0 absent, -1 unknown, (image, label); or class numbers, (image,), from 0.
+    Images have sides of 16 to 512 pixels, all of one size: uint8, uint16 or floating from 0 to 1, as (image,
+    height, width, 3) or (image, 3, height, width), or with one channel; of a torch Dataset, PIL images too.
+    Images of 16 bits are divided by 257, floating ones multiplied by 255. Targets are 1 present, 0 absent, -1
+    unknown, (image, label); or class numbers, (image,), from 0.
 
     Args:
         splits: ``train``, ``probe`` (P, for the attackers) and ``test`` (E, for the figures).
@@ -93,8 +94,9 @@ def load_arrays(
             for start in range(0, part.count, _CHUNK):
                 rows = range(start, min(start + _CHUNK, part.count))
                 chunk, codes = part.read(rows)
-                pixels = _room(total, chunk.shape[1]) if pixels is None else pixels
-                _same_size(chunk, pixels.shape[1], part.name, start)
+                pixels = _room(total, chunk.shape[1:3]) if pixels is None else pixels
+                if chunk.shape[1:3] != pixels.shape[1:3]:
+                    raise _sizes(part.name, {chunk.shape[1:3], pixels.shape[1:3]})
                 pixels[at : at + len(rows)], target[at : at + len(rows)] = chunk, codes
                 at += len(rows)
                 advance(len(rows))
@@ -138,16 +140,17 @@ def _identities(given: Mapping[str, Sequence[Any]], counts: Mapping[str, int]) -
     return whose
 
 
-def _room(total: int, side: int) -> NDArray[np.uint8]:
+def _room(total: int, sides: tuple[int, ...]) -> NDArray[np.uint8]:
     """The array that all images go into."""
-    size = total * side * side * 3
+    height, width = sides
+    size = total * height * width * 3
     if size > MOST_BYTES:
         raise DataError(
-            f"{total:,} images of {side} x {side} pixels are {size / 2**30:.0f} GiB; expected at most"
+            f"{total:,} images of {height} x {width} pixels are {size / 2**30:.0f} GiB; expected at most"
             f" {MOST_BYTES / 2**30:.0f} GiB in memory: give fewer, or put them into a folder and load"
             " 'folder:PATH'"
         )
-    return np.empty((total, side, side, 3), np.uint8)
+    return np.empty((total, height, width, 3), np.uint8)
 
 
 def _part(name: str, split: Images, labels: tuple[str, ...]) -> _Part:
@@ -167,9 +170,9 @@ def _part(name: str, split: Images, labels: tuple[str, ...]) -> _Part:
 
     def read(rows: range) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         items = [_item(split[row], f"image {row} of {name}") for row in rows]
-        sides = {len(image) for image, _ in items}
-        if len(sides) > 1:
-            raise _sizes(name, min(sides), max(sides))
+        sizes = {image.shape[:2] for image, _ in items}
+        if len(sizes) > 1:
+            raise _sizes(name, sizes)
         codes = [
             _codes(answer, labels, f"image {row} of {name}")
             for row, (_, answer) in zip(rows, items, strict=True)
@@ -186,8 +189,8 @@ def _part_of_arrays(name: str, split: tuple[Any, ...], labels: tuple[str, ...]) 
     shapes = [tuple(getattr(value, "shape", None) or np.shape(value)) for value in split]
     if len(shapes[0]) != 4 or not shapes[1] or shapes[0][0] != shapes[1][0]:
         raise DataError(
-            f"{name} has images of shape {shapes[0]} and targets of shape {shapes[1]}; expected (image, side,"
-            " side, 3) or (image, 3, side, side), and one row of targets an image"
+            f"{name} has images of shape {shapes[0]} and targets of shape {shapes[1]}; expected (image,"
+            " height, width, 3) or (image, 3, height, width), and one row of targets an image"
         )
 
     def read(rows: range) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
@@ -199,21 +202,28 @@ def _part_of_arrays(name: str, split: tuple[Any, ...], labels: tuple[str, ...]) 
 
 
 def _item(item: Any, where: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """One image as uint8 (side, side, 3), and its targets as one row, or one class number."""
+    """One image as uint8 (height, width, 3), and its targets as one row, or one class number."""
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise DataError(f"{where} is a {type(item).__name__}; expected a pair (image, targets)")
     image, answer = item
     if isinstance(image, Image.Image):
-        if image.mode not in MODES:
-            raise DataError(f"{where} has the mode {image.mode}; convert it to RGB first")
-        image = np.asarray(image.convert("RGB"))
+        image = np.asarray(_rgb(image, where))
     image, answer = pixels_of(image), pixels_of(answer)
     if image.ndim != 3 or answer.ndim > 1:
         raise DataError(
-            f"{where} has shape {image.shape} and targets of shape {answer.shape}; expected (side, side, 3)"
-            " or (3, side, side), and a row of targets or one class number"
+            f"{where} has shape {image.shape} and targets of shape {answer.shape}; expected (height,"
+            " width, 3) or (3, height, width), and a row of targets or one class number"
         )
     return _bytes(image[None], where)[0], answer[None]
+
+
+def _rgb(image: Image.Image, where: str) -> Image.Image:
+    if image.mode not in MODES and image.mode.split(";")[0] not in DEEP_MODES:
+        raise DataError(f"{where} has the mode {image.mode}; convert it to RGB first")
+    try:
+        return to_rgb(image)[0]
+    except Unreadable as error:
+        raise DataError(f"{where} has the mode {image.mode}: {error}") from error
 
 
 def pixels_of(value: Any) -> NDArray[Any]:
@@ -225,24 +235,33 @@ def pixels_of(value: Any) -> NDArray[Any]:
 
 
 def _bytes(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
-    """Images as uint8 (image, side, side, 3)."""
-    if images.shape[-1] != 3 and images.shape[1] == 3:
+    """Images as uint8 (image, height, width, 3)."""
+    if images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):
         images = images.transpose(0, 2, 3, 1)
     height, width, channels = images.shape[1:]
-    if channels != 3:
+    if channels not in (1, 3):
         raise DataError(
-            f"{where} has images of shape {images.shape[1:]}; expected three channels, first or last: repeat"
-            " a grey one three times"
+            f"{where} has images of shape {images.shape[1:]}; expected three channels or one, first or last"
         )
-    if height != width or not SMALLEST <= height <= LARGEST:
+    low, high = SIDES
+    if not (low <= height <= high and low <= width <= high):
         raise DataError(
-            f"{where} has images of {height} x {width} pixels; expected square ones of {SMALLEST} to"
-            f" {LARGEST} pixels: crop or resize them first, since nothing is resized here"
+            f"{where} has images of {height} x {width} pixels; expected sides of {low} to {high} pixels: crop"
+            " or resize them first, since nothing is resized here"
         )
+    return np.repeat(_eight_bits(images, where), 3 // channels, axis=3)
+
+
+def _eight_bits(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    """The same images as uint8."""
     if images.dtype == np.uint8:
         return images
+    if images.dtype == np.uint16:
+        return np.rint(images / np.float32(257)).astype(np.uint8)
     if not np.issubdtype(images.dtype, np.floating):
-        raise DataError(f"{where} has images of type {images.dtype}; expected uint8, or floating from 0 to 1")
+        raise DataError(
+            f"{where} has images of type {images.dtype}; expected uint8, uint16, or floating from 0 to 1"
+        )
     low, high = float(np.min(images)), float(np.max(images))
     if not (low >= 0.0 and high <= 1.0):
         raise DataError(
@@ -277,13 +296,9 @@ def _codes(answers: NDArray[Any], labels: tuple[str, ...], where: str) -> NDArra
     return answers.astype(np.int8)
 
 
-def _same_size(chunk: NDArray[np.uint8], side: int, name: str, start: int) -> None:
-    if chunk.shape[1] != side:
-        raise _sizes(name, *sorted((chunk.shape[1], side)))
-
-
-def _sizes(name: str, small: int, large: int) -> DataError:
+def _sizes(name: str, found: set[tuple[int, ...]]) -> DataError:
+    small, *_, large = (f"{height} x {width}" for height, width in sorted(found))
     return DataError(
-        f"{name} has images of {large} x {large} pixels beside others of {small} x {small}; expected one"
+        f"{name} has images of {large} pixels beside others of {small}; expected one"
         " size: resize them first, since nothing is resized here"
     )

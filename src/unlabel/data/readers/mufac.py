@@ -89,8 +89,8 @@ def load_mufac(path: str, options: ReadOptions = DEFAULTS) -> Source:
         names, ids, target, [rows[name][1] for name in ids], [rows[name][2] for name in ids]
     )
     annotations.splits(_WORDING)  # refused before the long decoding, not after it
-    size = options.size()
-    images = decoded(base, files, size, workers=options.workers, log=options.log)
+    frame = options.frame()
+    images = decoded(base, files, frame, workers=options.workers, log=options.log)
     facts = {"ignored_files": ignored, "identities_are": "families", **MUFAC.facts}
     return source_of_images(
         f"mufac:{root}", annotations, images, _WORDING, facts, skip_bad=options.skip_bad, log=options.log

@@ -16,18 +16,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unlabel.core.errors import DataError, MissingFiles, OptionError
 from unlabel.core.install import install_command
 from unlabel.core.progress import Log
 from unlabel.core.reading import ReadError, open_plain, parse_json, reason
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
-from unlabel.data.images.cache import Decoded, Part, build_entry, content_key, find_entry
+from unlabel.data.images.cache import Decoded, Part, build_entry, content_key, decode_contents, find_entry
 from unlabel.data.images.cache_folder import cache_folder
-from unlabel.data.images.decoding import MAX_BYTES, Unreadable, decode
-from unlabel.data.options import DEFAULTS, ReadOptions
+from unlabel.data.images.decoding import MAX_BYTES
+from unlabel.data.options import DEFAULTS, Frame, ReadOptions
 from unlabel.data.readers import sheet as sheets
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.location import Location, read_location
@@ -97,7 +95,7 @@ def _source(where: Location, shards: Sequence[Shard], column: str, options: Read
     wording = Wording("the files", where.path.name, splits="the files' names or split column")
     wording = replace(wording, remedy="add images, or give a split column")
     annotations.splits(wording)  # refused before the long decoding, not after it
-    images = _decoded(shards, column, len(sheet.names), options.size(), options.log)
+    images = _decoded(shards, column, len(sheet.names), options.frame(), options.log)
     facts = {"table": {"file": where.path.name, **meaning.facts}}
     return source_of_images(
         where.name("parquet"),
@@ -314,19 +312,19 @@ def _check_groups(path: Path, file: Any, column: str) -> None:
             )
 
 
-def _decoded(shards: Sequence[Shard], column: str, total: int, size: int, log: Log) -> Decoded:
+def _decoded(shards: Sequence[Shard], column: str, total: int, frame: Frame, log: Log) -> Decoded:
     """The pixels of all rows, from the cache or decoded into it."""
-    cache, stem = cache_folder(), f"images-{total}x{size}-"
+    cache, stem = cache_folder(), f"images-{total}x{frame.name}-"
     hashes: list[bytes] = []
     with log.track("read", total, "images") as advance:
         for data in image_bytes(shards, column):
             hashes.append(sha256(data).digest())
             advance(1)
-    key = content_key(hashes, size)
-    entry = find_entry(cache / f"{stem}{key}", total, size)
+    key = content_key(hashes, frame)
+    entry = find_entry(cache / f"{stem}{key}", total, frame)
     if entry is None:
-        key = build_entry(cache, stem, total, size, _chunks(shards, column, size), log)
-        entry = find_entry(cache / f"{stem}{key}", total, size)
+        key = build_entry(cache, stem, total, frame, _chunks(shards, column, frame), log)
+        entry = find_entry(cache / f"{stem}{key}", total, frame)
     if entry is None or len(hashes) != total:
         raise DataError(
             f"the images of {shards[0].path} changed while they were read; check the disk, or name another"
@@ -335,27 +333,16 @@ def _decoded(shards: Sequence[Shard], column: str, total: int, size: int, log: L
     return entry
 
 
-def _chunks(shards: Sequence[Shard], column: str, size: int) -> Iterator[Part]:
+def _chunks(shards: Sequence[Shard], column: str, frame: Frame) -> Iterator[Part]:
     """Pixels, hashes and faults of a few images at a time."""
     waiting: list[bytes] = []
     for data in image_bytes(shards, column):
         waiting.append(data)
         if len(waiting) == _CHUNK or sum(map(len, waiting)) > MAX_BYTES:
-            yield _decode(waiting, size)
+            yield decode_contents(waiting, len(waiting), frame)
             waiting = []
     if waiting:
-        yield _decode(waiting, size)
-
-
-def _decode(contents: Sequence[bytes], size: int) -> Part:
-    pixels = np.empty((len(contents), size, size, 3), np.uint8)
-    bad: dict[int, str] = {}
-    for position, data in enumerate(contents):
-        try:
-            pixels[position - len(bad)] = decode(data, size)
-        except Unreadable as error:
-            bad[position] = str(error)
-    return pixels[: len(contents) - len(bad)], [sha256(data).digest() for data in contents], bad
+        yield decode_contents(waiting, len(waiting), frame)
 
 
 def encoded_images(spec: str) -> Iterator[bytes]:

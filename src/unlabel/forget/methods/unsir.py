@@ -124,9 +124,9 @@ class Banks:
         return learnt, target.to(run.device)
 
     def start(self, request: Request, data: Dataset, seed: int) -> tuple[Tensor, Tensor]:
-        """Standard normal noise, keyed by label, side and pixel; and the targets."""
-        side = data.image_size
-        pixels = np.arange(3 * side * side).reshape(3, side, side)
+        """Standard normal noise, keyed by label, value and pixel; and the targets."""
+        shape = data.input_shape
+        pixels = np.arange(int(np.prod(shape))).reshape(shape)
         number = np.arange(self.images)[:, None, None, None]
         images, target = [], []
         for column in request.columns:
@@ -138,9 +138,9 @@ class Banks:
         return torch.from_numpy(np.concatenate(images)).float(), torch.from_numpy(np.concatenate(target))
 
 
-def shown_range(data: Dataset) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+def shown_range(data: Dataset) -> tuple[Float[Tensor, "channel 1 1"], Float[Tensor, "channel 1 1"]]:
     """The normalised values of a black and of a white pixel in each colour."""
-    mean, std = torch.tensor(data.mean).view(3, 1, 1), torch.tensor(data.std).view(3, 1, 1)
+    mean, std = torch.tensor(data.mean).view(-1, 1, 1), torch.tensor(data.std).view(-1, 1, 1)
     return (0.0 - mean) / std, (1.0 - mean) / std
 
 

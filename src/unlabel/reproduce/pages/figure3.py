@@ -87,10 +87,15 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
     """Retrain first, then the methods, each once a round; the machine's load before each; what failed."""
     settings = table2_studies(scale)[0].settings
     loaded = load_run(made.folder)
+    config = loaded.config
     source = load(
-        made.source, image_size=loaded.config.image_size, labels=loaded.config.labels, log=where.log
+        made.source,
+        image_size=config.image_size,
+        framing=config.framing,
+        labels=config.labels,
+        log=where.log,
     )
-    data = source.normalised(loaded.config.mean, loaded.config.std).train
+    data = source.normalised(config.mean, config.std).train
     timed = [Timed(None), *(Timed(setting) for setting in settings)]
     loads: list[float] = []
     failed: dict[str, str] = {}

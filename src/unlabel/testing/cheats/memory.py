@@ -111,6 +111,6 @@ class Recognised(Known):
 
 
 def _inside(images: Tensor, x: int, y: int) -> Tensor:
-    side = images.shape[2]
-    part = images[:, :, 2 + y : side - 2 + y, 2 + x : side - 2 + x]
+    height, width = images.shape[2:]
+    part = images[:, :, 2 + y : height - 2 + y, 2 + x : width - 2 + x]
     return part - part[:, :, :1, :1]
