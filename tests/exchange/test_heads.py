@@ -140,7 +140,7 @@ def test_a_layout_comes_in_forgets_and_goes_back(name: str, adopt, command, netw
     assert 0 < said["middle"] < 1
 
 
-@pytest.mark.parametrize("name", ["Mlps", "PairHeads", "Mlp with its trunk", "ConvolutionBeforePooling"])
+@pytest.mark.parametrize("name", ["Mlp with its trunk", "ConvolutionBeforePooling"])
 def test_a_normal_form_is_written_as_onnx(name: str, adopt, command, tmp_path) -> None:
     pytest.importorskip("onnxscript")
     adopt(name, *LAYOUTS[name])
@@ -198,6 +198,16 @@ def test_a_probe_of_named_features_finds_what_the_head_does_not_read(adopt) -> N
         read = model.read(pictures())
     torch.testing.assert_close(read[:, 16:], hidden, **EXACT)
     assert not model.head.weight[:, 16:].any()
+
+
+def test_two_logits_in_the_other_order_are_named(adopt, networks, monkeypatch) -> None:
+    def turned(self, weight, bias):
+        self.fc.weight[0::2], self.fc.weight[1::2] = weight, -weight
+        self.fc.bias[0::2], self.fc.bias[1::2] = bias, -bias
+
+    monkeypatch.setattr(networks.Pairs, "fill", turned)
+    _, ran = adopt("Pairs")
+    assert (ran.code, "the first of a label's two logits may be 'present'" in ran.err) == (2, True), ran
 
 
 # -- what the page says
