@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unlabel.forget.methods import METHODS as CATALOGUE
 from unlabel.models import custom
+from unlabel.models.final_layers import find_layout
+from unlabel.models.normal_form import normal_form
 from unlabel.runs.folder import load_run
-from unlabel.testing import tiny_world, write_folder
+from unlabel.testing import check_unlearner, tiny_world, write_folder
 
 NAMES = ("top", "middle", "bottom")
 MODULE = "heads_networks"
@@ -138,6 +141,20 @@ def test_a_layout_comes_in_forgets_and_goes_back(name: str, adopt, command, netw
     said = json.loads(command("predict", method, image, "--json").out)[0]["labels"]
     assert said["top"] is None
     assert 0 < said["middle"] < 1
+
+
+OTHERS = ("auto", "retrain", "scrub", "unsir", *METHODS)
+"""Methods that take long, or are above."""
+
+
+@pytest.mark.parametrize("method", [name for name in CATALOGUE if name not in OTHERS])
+def test_every_method_keeps_its_promises_on_a_normal_form(method: str, networks) -> None:
+    network = made(networks, "Mlps")
+    for head in network.heads:
+        head[2] = nn.Identity()  # a dropout draws its own random numbers
+    joined = normal_form(network, find_layout(network, NAMES, pictures()).layout).eval()
+    options = {"steps": 2} if "steps" in CATALOGUE[method].options() else {}
+    check_unlearner(method, world=replace(tiny_world(), model=joined), random=False, **options)
 
 
 @pytest.mark.parametrize("name", ["Mlp with its trunk", "ConvolutionBeforePooling"])
