@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unlabel.forget.methods import METHODS as CATALOGUE
 from unlabel.models import custom
+from unlabel.models.final_layers import find_layout
+from unlabel.models.normal_form import normal_form
 from unlabel.runs.folder import load_run
-from unlabel.testing import tiny_world, write_folder
+from unlabel.testing import check_unlearner, tiny_world, write_folder
 
 NAMES = ("top", "middle", "bottom")
 MODULE = "heads_networks"
@@ -140,7 +143,21 @@ def test_a_layout_comes_in_forgets_and_goes_back(name: str, adopt, command, netw
     assert 0 < said["middle"] < 1
 
 
-@pytest.mark.parametrize("name", ["Mlps", "PairHeads", "Mlp with its trunk", "ConvolutionBeforePooling"])
+OTHERS = ("auto", "retrain", "scrub", "unsir", *METHODS)
+"""Methods that take long, or are above."""
+
+
+@pytest.mark.parametrize("method", [name for name in CATALOGUE if name not in OTHERS])
+def test_every_method_keeps_its_promises_on_a_normal_form(method: str, networks) -> None:
+    network = made(networks, "Mlps")
+    for head in network.heads:
+        head[2] = nn.Identity()  # a dropout draws its own random numbers
+    joined = normal_form(network, find_layout(network, NAMES, pictures()).layout).eval()
+    options = {"steps": 2} if "steps" in CATALOGUE[method].options() else {}
+    check_unlearner(method, world=replace(tiny_world(), model=joined), random=False, **options)
+
+
+@pytest.mark.parametrize("name", ["Mlp with its trunk", "ConvolutionBeforePooling"])
 def test_a_normal_form_is_written_as_onnx(name: str, adopt, command, tmp_path) -> None:
     pytest.importorskip("onnxscript")
     adopt(name, *LAYOUTS[name])
@@ -198,6 +215,16 @@ def test_a_probe_of_named_features_finds_what_the_head_does_not_read(adopt) -> N
         read = model.read(pictures())
     torch.testing.assert_close(read[:, 16:], hidden, **EXACT)
     assert not model.head.weight[:, 16:].any()
+
+
+def test_two_logits_in_the_other_order_are_named(adopt, networks, monkeypatch) -> None:
+    def turned(self, weight, bias):
+        self.fc.weight[0::2], self.fc.weight[1::2] = weight, -weight
+        self.fc.bias[0::2], self.fc.bias[1::2] = bias, -bias
+
+    monkeypatch.setattr(networks.Pairs, "fill", turned)
+    _, ran = adopt("Pairs")
+    assert (ran.code, "the first of a label's two logits may be 'present'" in ran.err) == (2, True), ran
 
 
 # -- what the page says

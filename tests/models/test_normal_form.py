@@ -144,6 +144,17 @@ def test_numbers_that_the_users_layers_cannot_hold_are_refused() -> None:
         own_state(joined)
 
 
+def test_what_a_head_reads_is_kept_from_work_in_place() -> None:
+    """The second head changes the shared features after the first one has read them."""
+    network = Branches().eval()
+    network.heads[0] = nn.Linear(4, 1)
+    network.heads[1] = nn.Sequential(nn.Hardshrink(), nn.Linear(4, 1))
+    network.heads[2] = nn.Sequential(nn.Threshold(0.4, -1.0, inplace=True), nn.Linear(4, 1))
+    layout = find_layout(network, LABELS, images()).layout
+    joined = normal_form(copy.deepcopy(network), layout)
+    torch.testing.assert_close(joined(images()), network(images()))
+
+
 @pytest.mark.parametrize(
     ("after", "says"),
     [

@@ -39,8 +39,11 @@ def inspect(
     if labels is not None:
         size = None if image_size is None else as_size("--image-size", image_size)
         facts = inspect_model(Asked(run, labels, weights, size, logits, features))
-    elif is_custom(run) or any(value is not None for value in others):
-        raise OptionError("a model that is no run needs --labels: a file with the name of each output")
+    elif is_custom(run) or any(value is not None for value in others) or not Path(run).exists():
+        raise OptionError(
+            f"{run} is no run folder; a model that is no run yet needs --labels: a file with the name of each"
+            " output, one per line"
+        )
     else:
         facts = inspect_run(Path(run))
     if json_:

@@ -239,7 +239,7 @@ def _adopt_job(
     source, losses, fit = _prepared(model, given, source, run)
     logits = outputs(model, source.test, run, stage="measure").logits
     measured = measure(logits, source.test, without=given.without)
-    refuse_chance(measured)
+    refuse_chance(measured, pairs=given.layout is not None and given.layout.pairs)
     config = _config(given, source, model)
     record |= {
         **_described(given, fitted, found, config),

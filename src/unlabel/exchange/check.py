@@ -205,11 +205,12 @@ def _row(item: Estimate) -> dict[str, float]:
     return {"value": item.value, "low": low, "high": high, "n": item.n}
 
 
-def refuse_chance(measured: Mapping[str, Any]) -> None:
+def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False) -> None:
     """Refuses a model that does not predict its labels better than chance.
 
     Args:
         measured: Of `measure`.
+        pairs: Whether each label has two logits, of which the second one is taken for "present".
 
     Raises:
         ModelError: The mean AUC cannot be told from 0.55 or less, or half of the labels are below that.
@@ -217,8 +218,9 @@ def refuse_chance(measured: Mapping[str, Any]) -> None:
     if measured["knows"]:
         return
     macro, inverted = measured["macro"], measured["inverted"]
+    wrong = "the first of a label's two logits may be 'present'" if pairs else "the order of the labels is"
     order = (
-        f" {listing(inverted)}: an AUC below {INVERTED:g}, so the order of the labels is probably wrong;"
+        f" {listing(inverted)}: an AUC below {INVERTED:g}, so {wrong}{'' if pairs else ' probably wrong'};"
         if inverted
         else ""
     )

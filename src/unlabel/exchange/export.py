@@ -215,8 +215,8 @@ def _check_values(content: bytes, model: nn.Module, images: torch.Tensor) -> str
             actual = np.asarray(evaluate(part.numpy()), np.float64)
         except Exception as error:
             raise ModelError(
-                f"the ONNX file cannot be run on {len(part)} images ({one_line(error)[:160]}), so it was not"
-                " written; expected a forward pass for any number of images (x.shape[0], not len(x)), or"
+                f"the ONNX file cannot be run on {len(part)} images ({one_line(error)[:160]}), so it was"
+                " not written; expected a forward pass for any number of images (x.shape[0], not len(x)), or"
                 " export --to state-dict"
             ) from error
         largest = max(largest, float(np.abs(actual - expected).max()))

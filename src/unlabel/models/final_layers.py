@@ -45,13 +45,24 @@ class Found:
 
 @dataclass
 class Use:
-    """A layer that was used, with what it read and made in the latest pass."""
+    """A layer that was used, with what it read and made when it was used last.
+
+    Args:
+        name, module: In the network.
+        times: How often it was used.
+        nodes: Of its outputs, in the graph of automatic differentiation.
+        input, output: What it read and made.
+        row: Of what it read one row an image, kept from what follows, which may work in place.
+        begun: The node of what it read.
+    """
 
     name: str
     module: nn.Module
     times: int = 0
     nodes: tuple[Any, ...] = ()
     input: Tensor | None = None
+    row: Tensor | None = None
+    begun: Any = None
     output: Tensor | None = None
 
     @property
@@ -249,8 +260,12 @@ def _watch(uses: dict[str, Use], name: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
         use = uses.pop(name, None) or Use(name, module)
         use.times += 1
-        use.input, use.output = inputs[0] if inputs else named["input"], output
+        read = inputs[0] if inputs else named["input"]
+        use.input, use.output = read, output
         use.nodes += (output.grad_fn,)
+        use.begun = read.grad_fn
+        if use.is_plain:
+            use.row = mean_input(read.detach(), convolution=isinstance(module, nn.Conv2d)).clone()
         uses[name] = use
 
     return hook
@@ -449,9 +464,8 @@ def _described(seen: Pass) -> tuple[tuple[FinalLayer, ...], int]:
     inputs: list[tuple[Tensor, frozenset[Any]]] = []
     layers = []
     for use in seen.final:
-        assert use.input is not None, "it was used"
-        row = mean_input(use.input.detach(), convolution=isinstance(use.module, nn.Conv2d))
-        ends = _ends(use.input.grad_fn)
+        assert use.row is not None, "it was used"
+        row, ends = use.row, _ends(use.begun)
         known = [
             number
             for number, (other, begun) in enumerate(inputs)

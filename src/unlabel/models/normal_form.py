@@ -141,14 +141,16 @@ class NormalForm(nn.Module):
         def arrive(number: int, layer: FinalLayer) -> Callable[..., None]:
             def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
                 given = inputs[0] if inputs else named["input"]
-                seen.setdefault(layer.reads, mean_input(given, convolution=layer.convolution))
+                row = mean_input(given, convolution=layer.convolution)
+                # what follows may work in place
+                seen.setdefault(layer.reads, row if number == len(layers) - 1 else row.clone())
                 if number == len(layers) - 1 and not torch.compiler.is_exporting():
                     raise _Arrived  # a tracer wants to see every module end; it drops what is not used
 
             return hook
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            seen[len(self.layout.inputs) - 1] = mean_output(output)
+            seen[len(self.layout.inputs) - 1] = mean_output(output).clone()
 
         with ExitStack() as hooks:
             for number, layer in enumerate(layers):
