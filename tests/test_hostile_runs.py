@@ -166,6 +166,7 @@ COMMANDS = [
     ["audit", "run", "--before", "{base}", "--quiet"],
     ["audit", "{base}", "--before", "run", "--quiet"],
     ["export", "run", "--to", "state-dict"],
+    ["probe", "run", "--label", "top", "--quiet"],
 ]
 
 

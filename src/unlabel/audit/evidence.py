@@ -24,7 +24,7 @@ from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.attacks.whole_model import WeightAttacks, learners, stage_readings, weight_rows
 from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
-from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject
+from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject, has_features
 from unlabel.audit.memory import Memory, digest, key_of
 from unlabel.audit.results import Metric
 from unlabel.core.parallel import Job, run_jobs
@@ -79,7 +79,7 @@ def gather(subjects: Sequence[Subject], context: Context) -> Evidence:
             name: {
                 OWN.id: owns[index][name].signed(question).absolute(),
                 **done["others", name, index],
-                **done["features", name, index],
+                **done.get(("features", name, index), {}),
             }
             for name, question in questions.items()
         }
@@ -109,9 +109,10 @@ def _jobs(subjects: Sequence[Subject], context: Context) -> dict[Place, Job]:
         jobs["pictures", "", 0] = lambda: controls.raw_images(context.probe, test, options.seed)
     for name, question in context.questions.items():
         for index, subject in enumerate(subjects):
-            jobs["features", name, index] = lambda s=subject, q=question: both(
-                lambda s, q: read_features(s.probe, s.test, q, options), s, q
-            )
+            if has_features(subject):
+                jobs["features", name, index] = lambda s=subject, q=question: both(
+                    lambda s, q: read_features(s.probe, s.test, q, options), s, q
+                )
             jobs["others", name, index] = lambda s=subject, q=question: both(
                 lambda s, q: read_others(s, hidden, q, options), s, q
             )

@@ -79,9 +79,9 @@ class Subject:
     Args:
         run: Its run folder or name.
         role: Its part in the audit.
-        probe: Outputs on the probe split, where attacks are fitted.
+        probe: Outputs on the probe split, where attacks are fitted; without features, these are not attacked.
         test: Outputs on the test split, where every figure is computed.
-        train: Outputs on training images: at least 5,000 of them, or all.
+        train: Outputs on training images: at least 5,000 of them, or all; of none, where none were given.
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
         perturbed: Outputs on perturbed images, see `audit.attacks.perturbed_images`.
@@ -97,6 +97,11 @@ class Subject:
     head: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
     perturbed: Perturbed | None = None
     odd: tuple[str, ...] = ()
+
+
+def has_features(subject: Subject) -> bool:
+    """Whether the model's last features are known, and not its outputs alone."""
+    return PENULTIMATE in subject.probe.features
 
 
 @dataclass(frozen=True)
@@ -284,7 +289,7 @@ class Question:
 
 
 def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
-    """The question of one label.
+    """The question of one label; without training images, it is not asked of them.
 
     Raises:
         DataError: The probe or test split has too few images of one kind for any attack to be fitted or
@@ -293,6 +298,8 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
     column = test.labels.index(label)
     splits = {"the probe split": probe, "the test split": test, "the training images": train}
     for name, data in splits.items():
+        if data is train and not len(train):
+            continue
         for kind, word in ((1, "present"), (0, "absent")):
             rows = data.target[:, column] == kind
             identities = len(np.unique(data.cluster[rows]))
@@ -331,6 +338,8 @@ class AuditInputs:
         models: JSON-plain records of before, after and references, written into the report.
         start_known: Whether the weights are known from which the original's training began; if not, C2
             stays provisional.
+        outputs_only: Whether the models' outputs were given and no weights: what needs the weights is then
+            named as not tested.
     """
 
     before: Subject
@@ -349,6 +358,12 @@ class AuditInputs:
     facts: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
     start_known: bool = True
+    outputs_only: bool = False
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the models' features were given, and not their outputs alone."""
+        return has_features(self.before)
 
     @property
     def subjects(self) -> list[Subject]:
@@ -369,6 +384,11 @@ class AuditInputs:
         splits = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
         for subject in self.subjects:
             check(subject, len(labels), **splits)
+            if has_features(subject) != self.has_features:
+                raise ModelError(
+                    f"only one of {self.before.run} and {subject.run} has features; give those of every"
+                    " model, or of none"
+                )
         if budget.transforms:
             check_altered(self.altered, self.subjects, splits["probe"], splits["test"])
         return replace(self, **splits)
@@ -427,7 +447,7 @@ def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: D
                 f"the outputs of {subject.run} on {name} have shape {outputs.logits.shape}, expected"
                 f" {(len(data), labels)}; compute them again on these images"
             )
-        inner = () if name.startswith("the") else (outputs.features[PENULTIMATE],)
+        inner = [outputs.features[PENULTIMATE]] if PENULTIMATE in outputs.features else []
         for table in (outputs.logits, *inner):
             if len(table) != len(data) or not np.isfinite(table).all():
                 raise ModelError(

@@ -34,6 +34,7 @@ from unlabel.audit.claims.evasion import condemned
 from unlabel.audit.claims.fair_references import standings, undecided
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.judging import Judgement
+from unlabel.audit.claims.outputs_only import restricted, untested
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
 from unlabel.audit.evidence import Evidence, Larger, gather, gather_larger, larger_rows
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
@@ -100,7 +101,7 @@ def audit_outputs(
         data=_data_record(inputs, context),
         options=options.to_json(),
         models=dict(inputs.models),
-        not_tested=not_tested(claims, options.includes),
+        not_tested=(*not_tested(claims, options.includes), *untested(inputs)),
         limitations=limitations(inputs, context, evidence.raw, left_out),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )
@@ -247,6 +248,7 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
         planted = {item.label: len(item.planted) for item in inputs.canaries}
         claims["C6"] = claim_canaries(guesses, planted, list(questions), options)
     comparisons = [row for table in tables if table for row in table.comparisons(options)]
+    claims = restricted(claims, inputs)
     return Decided(dict(sorted(claims.items())), tuple(comparisons), removed, guesses)
 
 

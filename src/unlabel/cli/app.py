@@ -1,8 +1,9 @@
 """The command line: parses, calls the command, prints. Heavy modules are imported when a command needs them.
 
 Results go to stdout, progress to stderr, and the last line printed is the path written. Exit codes: 0 done,
-2 bad input, 3 an audit failed under ``--require`` or ``--fail-on``, or a run is not as its statement says,
-4 a claim of ``--require`` is not decided, 130 stopped, 141 nobody reads stdout any more, 1 a bug.
+2 bad input, 3 an audit failed under ``--require`` or ``--fail-on``, a model tells more than ``--fail-above``,
+or a run is not as its statement says, 4 what ``--require`` or ``--fail-above`` asks is not decided, 130
+stopped, 141 nobody reads stdout any more, 1 a bug.
 """
 
 import sys
@@ -26,6 +27,7 @@ from unlabel.cli.methods import methods
 from unlabel.cli.options import check_whole
 from unlabel.cli.output import BROKEN_PIPE, lose, plain_stderr, plain_stdout, prepare_streams
 from unlabel.cli.predict import predict
+from unlabel.cli.probe import probe
 from unlabel.cli.report import report
 from unlabel.cli.reproduce import reproduce
 from unlabel.cli.settings import Settings
@@ -39,7 +41,7 @@ from unlabel.core.files import advice, visible
 
 COMMANDS = (
     *(data, train, adopt, show, inspect, methods, predict, demo),
-    *(audit, compare, report, sign, verify, keygen, export, reproduce, bench),
+    *(audit, probe, compare, report, sign, verify, keygen, export, reproduce, bench),
 )
 
 

@@ -2,8 +2,10 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,9 +13,17 @@ from unlabel.audit.gate import FAILED, judge, required
 from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
 from unlabel.core.errors import OptionError
 
+if TYPE_CHECKING:
+    from unlabel.audit.results import Audit
+
+
+def is_onnx(model: object) -> bool:
+    """Whether a model is named as ``onnx:FILE``; without importing what reads one."""
+    return str(model).startswith("onnx:")
+
 
 def audit(
-    run: Path,
+    run: Path | None = None,
     *,
     before: Path | None = None,
     reference: str | None = None,
@@ -27,10 +37,18 @@ def audit(
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_on: Literal["never", "fail"] = "never",
     require: str | None = None,
+    outputs: str | None = None,
+    out: Path | None = None,
+    labels_file: Path | None = None,
+    mean: str | None = None,
+    std: str | None = None,
     force: Annotated[bool, NoNegative] = False,
     place: Place = DEFAULT_PLACE,
 ) -> None:
     """Measure how far a run forgot. Hiding the output does not pass these attacks.
+
+    Without a run, it audits outputs in files, by --outputs, or deployed models, by onnx:FILE?features=TENSOR
+    in place of a run.
 
     Args:
         run: The unlearned run. The command writes audit.json into it.
@@ -46,17 +64,45 @@ def audit(
             on few images.
         plan: Only print how many images, references and seconds each claim needs, and how many there are.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.
-            Put a backslash before a comma in a name.
+            With --outputs or an ONNX file: the labels that were to be forgotten. Put a backslash before a
+            comma in a name.
         json_: Print the audit, or the plan, as JSON.
         fail_on: If it is fail, exit with 3 if any claim FAILs or the audit is invalid; see --require.
         require: Claims that must PASS, such as C1,C2,C5, by number or name (disabled, retrain-equivalent,
             erased, durable, useful, unmemorised), or unlearned: C1,C2,C4,C5. Exit with 3 if one FAILs or the
             audit is invalid, with 4 if one is not decided. A provisional PASS is not decided.
+        outputs: Files of numpy.savez with logits, targets, labels and features: of the original, the
+            unlearned model and retrained ones, comma-separated.
+        out: With --outputs or an ONNX file: folder to write audit.json into. By default AFTER-audit, beside
+            the unlearned model's file.
+        labels_file: Names of the outputs of an ONNX file, one per line, if its metadata do not tell them.
+        mean: Means of red, green and blue for an ONNX file, from 0 to 1, comma-separated.
+        std: Standard deviations of red, green and blue for an ONNX file.
         force: Replace the audit of a larger budget, or a file that is no audit of RUN.
     """
     wanted = () if require is None else required(names(require))
     if plan and wanted:
         raise OptionError("--require judges an audit, and --plan makes none; leave one of them out")
+    given = Given(out, names(labels), labels_file, mean, std)
+    if outputs is not None or any(map(is_onnx, (run, before, *names(reference)))):
+        if plan or make_references is not None or (epochs, lr) != (None, None):
+            raise OptionError(
+                "--plan, --make-references, --epochs and --lr need a run; outputs in files and ONNX files"
+                " have no weights to train: leave them out"
+            )
+        what = Asked(None if outputs is None else names(outputs), run, before, names(reference), data)
+        _finish(
+            *_audit_outputs(what, given, budget, place, force=force), require, wanted, fail_on, json_=json_
+        )
+        return
+    if given != Given(labels=given.labels):
+        raise OptionError(
+            "--out, --labels-file, --mean and --std are for --outputs and for ONNX files; a run has its own"
+        )
+    if run is None:
+        raise OptionError(
+            "an audit needs the unlearned RUN and --before BEFORE, or files: --outputs before.npz,after.npz"
+        )
     if plan:
         _plan(run, before, names(reference), names(labels), data, place, json_=json_)
         return
@@ -89,11 +135,96 @@ def audit(
         force=force,
         command=command_line(),
     )
+    shown = [*(f"reference {path}" for path in made), *lines(result)]
+    _finish(result, shown, run, require, wanted, fail_on, json_=json_)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Options that are for outputs in files and for ONNX files alone, as they were typed."""
+
+    out: Path | None = None
+    labels: tuple[str, ...] = ()
+    labels_file: Path | None = None
+    mean: str | None = None
+    std: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be audited: files of outputs, or models and data."""
+
+    files: tuple[str, ...] | None
+    after: Path | None
+    before: Path | None
+    references: tuple[str, ...]
+    data: str | None
+
+
+def _audit_outputs(
+    what: Asked, given: Given, budget: str, place: Place, *, force: bool
+) -> tuple["Audit", list[str], Path]:
+    """The audit of outputs in files or of deployed models, its lines, and the folder it was written into."""
+    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.outputs_only import audit_deployed, audit_files, check_out, write
+    from unlabel.exchange.onnx_file import PREFIX, OnnxSettings, colours
+    from unlabel.report.terminal import lines
+
+    after = what.files[1] if what.files and len(what.files) > 1 else str(what.after)
+    file = Path(after.removeprefix(PREFIX).partition("?")[0])
+    out = given.out or file.with_name(f"{file.stem}-audit")
+    check_out(out, force=force)
+    settings = AuditOptions(budget=budget, seed=place.seed)
+    if what.files is not None:
+        if what != Asked(what.files, None, None, (), None):
+            raise OptionError(
+                "--outputs names all models, the original first; leave out RUN, --before, --reference and"
+                " --data"
+            )
+        result = audit_files(
+            [Path(name) for name in what.files],
+            given.labels,
+            place.start(),
+            settings,
+            command=command_line(),
+        )
+    else:
+        if what.after is None or what.before is None or what.data is None:
+            raise OptionError(
+                "an audit of ONNX files needs the unlearned model, the original and images: unlabel audit"
+                " onnx:AFTER.onnx --before onnx:BEFORE.onnx --data SOURCE"
+            )
+        result = audit_deployed(
+            str(what.after),
+            str(what.before),
+            what.references,
+            what.data,
+            given.labels,
+            place.start(),
+            settings,
+            onnx=OnnxSettings(given.labels_file, colours("--mean", given.mean), colours("--std", given.std)),
+            command=command_line(),
+        )
+    write(result, out, force=force)
+    return result, lines(result), out
+
+
+def _finish(
+    result: "Audit",
+    shown: Sequence[str],
+    folder: Path,
+    require: str | None,
+    wanted: tuple[str, ...],
+    fail_on: str,
+    *,
+    json_: bool,
+) -> None:
+    """Prints an audit, and ends with the exit code that it asks for."""
     if json_:
         print(json.dumps(result.to_json(), ensure_ascii=False))
     else:
-        print("\n".join([*(f"reference {path}" for path in made), *lines(result)]))
-        print(run / "audit.json")
+        print("\n".join(shown))
+        print(folder / "audit.json")
     failed = not result.valid or any(claim.verdict == "FAIL" for claim in result.claims.values())
     code = FAILED if fail_on == "fail" and failed else 0
     if wanted:

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.attacks.outputs import OwnOutput, guess_linear
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.figures import OWN, unit_of
-from unlabel.audit.inputs import AuditOptions, Question, Subject
+from unlabel.audit.inputs import AuditOptions, Question, Subject, has_features
 from unlabel.core.randomness import permutation
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
@@ -36,15 +37,14 @@ def permuted(
     tested, and their spread is part of its error.
 
     Returns:
-        ``others.lin`` and ``probe.lin``, mean advantage over permutations.
+        ``others.lin`` and, of a model with features, ``probe.lin``: mean advantage over permutations.
     """
     annotated = question.known
     y = question.probe[annotated] == 1
     shown = [column for column in range(subject.test.logits.shape[1]) if column not in hidden]
-    tables = {
-        "others.lin": (subject.probe.logits[:, shown], subject.test.logits[:, shown]),
-        "probe.lin": (subject.probe.features[PENULTIMATE], subject.test.features[PENULTIMATE]),
-    }
+    tables = {"others.lin": (subject.probe.logits[:, shown], subject.test.logits[:, shown])}
+    if has_features(subject):
+        tables["probe.lin"] = subject.probe.features[PENULTIMATE], subject.test.features[PENULTIMATE]
     orders = [permutation(options.seed, "audit/permuted", len(y), k) for k in range(options.permutations)]
     found: dict[str, Contrast] = {}
     for name, (x, x_test) in tables.items():
@@ -90,7 +90,7 @@ def raw_images(probe: Dataset, test: Dataset, seed: int) -> tuple[Floats, Floats
     return fitted.transform(x), fitted.transform(x_test)
 
 
-def read_raw(images: tuple[Floats, Floats], question: Question) -> Estimate:
+def read_raw(images: tuple[NDArray[np.floating], NDArray[np.floating]], question: Question) -> Estimate:
     """What anyone with the picture can do without the model: a logistic regression on its pixels."""
     annotated = question.known
     score = guess_linear(images[0][annotated], question.probe[annotated] == 1, images[1])

@@ -32,7 +32,7 @@ from unlabel.audit.figures import (
     Readings,
     unit_of,
 )
-from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, Context, Question, Subject
+from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, Context, Question, Subject, has_features
 from unlabel.audit.memory import digest, key_of
 from unlabel.audit.results import Metric
 from unlabel.core.parallel import Job, run_jobs
@@ -51,7 +51,8 @@ def read_evasion(subject: Subject, question: Question, context: Context) -> dict
         and ``@train``, ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured
         is not there.
     """
-    readings = {LEAST_SQUARES.id: least_squares(subject, question)}
+    featured = has_features(subject)
+    readings = {LEAST_SQUARES.id: least_squares(subject, question)} if featured else {}
     options, once = context.options, replace(context.options, probe_seeds=1)
     shown = [column for column in range(len(context.request.labels)) if column not in context.hidden]
     for ending, (there, asked) in views(subject, question, options.seed).items():
@@ -63,7 +64,7 @@ def read_evasion(subject: Subject, question: Question, context: Context) -> dict
         x, y = there.probe.logits[annotated][:, shown], asked.probe[annotated] == 1
         trees = guess_trees(x, y, there.test.logits[:, shown], options)
         readings[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
-        probes = read_features(there.probe, there.test, asked, once)
+        probes = read_features(there.probe, there.test, asked, once) if featured else {}
         readings |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
     return readings
 
@@ -115,7 +116,7 @@ def halves(question: Question, seed: int) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _rows(outputs: Outputs, index: NDArray[np.int64]) -> Outputs:
-    return Outputs(outputs.logits[index], {PENULTIMATE: outputs.features[PENULTIMATE][index]})
+    return Outputs(outputs.logits[index], {name: table[index] for name, table in outputs.features.items()})
 
 
 def _enough(question: Question) -> bool:

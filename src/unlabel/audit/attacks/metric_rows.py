@@ -74,9 +74,10 @@ def label_rows(
     rows = [
         row(OWN_RATE.id, name, subject, own.positive_rate(question)),
         row(OWN_SIGNED.id, name, subject, own.signed(question)),
-        row(OWN_ON_TRAIN.id, name, subject, own.signed_on_train(question)),
         Metric(OWN_BITS.id, *where, bits, interval, int(np.sum(question.test >= 0)), OWN_BITS.unit),
     ]
+    if (on_train := own.signed_on_train(question)) is not None:
+        rows.insert(2, row(OWN_ON_TRAIN.id, name, subject, on_train))
     if put_back is not None:
         rows.append(row(OWN_RESTORED.id, name, subject, put_back))
     return [*rows, *(row(figure, name, subject, item) for figure, item in readings.items())]

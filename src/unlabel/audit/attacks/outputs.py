@@ -88,8 +88,10 @@ class OwnOutput:
             return on_test
         return pooled(on_test, advantage(self.probe, question.probe, question.probe_cluster), question)
 
-    def signed_on_train(self, question: Question) -> Estimate:
-        """Signed advantage on training images, against the annotations trained on."""
+    def signed_on_train(self, question: Question) -> Estimate | None:
+        """Signed advantage on training images, against the annotations trained on; None without images."""
+        if not len(self.train):
+            return None
         return advantage(self.train, question.train, question.train_cluster)
 
     def positive_rate(self, question: Question) -> Estimate:

@@ -19,7 +19,7 @@ def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdi
         return "PASS"
     if question.rarer < options.rare:
         return "INCONCLUSIVE"
-    signed = (own.signed(question), own.signed_on_train(question))
+    signed = _everywhere(own, question)
     if any(item.absolute().lower(options.level) > options.d_chance for item in signed):
         return "FAIL"
     inside = (
@@ -27,6 +27,12 @@ def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdi
         for item in signed
     )
     return "PASS" if all(inside) else "INCONCLUSIVE"
+
+
+def _everywhere(own: OwnOutput, question: Question) -> list[Estimate]:
+    """The output's advantage on test images and, if some were given, on training images."""
+    on_train = own.signed_on_train(question)
+    return [own.signed(question), *([] if on_train is None else [on_train])]
 
 
 def _need(own: OwnOutput, question: Question, options: AuditOptions) -> Need:
@@ -49,7 +55,7 @@ def claim_disabled(
     verdict = all_of(list(per_label.values()))
     signed = {
         name: max(
-            (own.signed(questions[name]), own.signed_on_train(questions[name])),
+            _everywhere(own, questions[name]),
             key=lambda item: abs(item.value),
         )
         for name, own in owns.items()

@@ -30,9 +30,11 @@ def claim_erased(
     def margin(figure: str) -> float:
         return options.d_erased_bits if unit_of(figure) == "bits" else options.d_chance
 
+    measured = next(iter(after.values()))
     levels = {
-        "outputs": judge(excess_cells(after, (), OUTPUT_ATTACKS, margin, pooled=False), rare, options),
-        "embedding": judge(excess_cells(after, (), FEATURE_ATTACKS, margin, pooled=False), rare, options),
+        level: judge(excess_cells(after, (), attacks, margin, pooled=False), rare, options)
+        for level, attacks in (("outputs", OUTPUT_ATTACKS), ("embedding", FEATURE_ATTACKS))
+        if set(attacks) <= measured.keys()
     }
     verdict = all_of([level.verdict for level in levels.values()])
     per_label: dict[str, Verdict] = {
@@ -74,7 +76,7 @@ def claim_erased(
         "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
         f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",
         "outputs": levels["outputs"].verdict,
-        "embedding": levels["embedding"].verdict,
+        "embedding": levels["embedding"].verdict if "embedding" in levels else "NOT_EVALUATED",
         "attainable": attainable,
         **(notes_of(need) if need else {}),
     }

@@ -52,6 +52,8 @@ def condemned(
             pooled=False,
         )
     ]
+    if not cells:  # of outputs alone, without training images
+        return c1, c2, None
     judged = judge(cells, rare, options)
     return c1, _failed(c2, judged, "This model, unlike retrained models, leaks"), judged
 

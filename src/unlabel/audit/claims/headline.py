@@ -160,7 +160,7 @@ def limitations(
             " there is no floor (`floor.adv` is set to 0). Retained classes are judged among themselves, on"
             " images that have one of them."
         )
-    if len(train) < TRAINING_IMAGES:
+    if 0 < len(train) < TRAINING_IMAGES:
         lines.append(
             f"The check on training images uses {len(train):,} images; {TRAINING_IMAGES:,} are advised."
         )

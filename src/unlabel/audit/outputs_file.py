@@ -1,0 +1,308 @@
+"""What a model says of images, in a file: ``.npz`` with numbers alone, for an audit without the model.
+
+==============  ========================  ====================================================================
+array           form                      what it holds
+==============  ========================  ====================================================================
+logits          (image, output)           outputs before the sigmoid or softmax
+targets         (image, label)            1 present, 0 absent, -1 unknown; or (image,), class numbers from 0
+labels          (output,) text            names of the columns of logits
+features        (image, feature)          input of the last layer; may be left out
+split           (image,)                  0 probe, 1 test, 2 train; if left out, half of the people are each
+identity        (image,) number or text   whose image it is; if left out, each is another person's
+target_labels   (label,) text             names of the columns of targets, if they are others than `labels`
+==============  ========================  ====================================================================
+"""
+
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.audit.inputs import Subject
+from unlabel.audit.results import Role
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
+from unlabel.core.files import visible
+from unlabel.core.randomness import uniform
+from unlabel.core.reading import file_sha256, open_plain
+from unlabel.core.wording import listing
+from unlabel.data.dataset import Dataset
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.runs.config import LONGEST_LABEL, MOST_LABELS
+
+SUFFIX = ".npz"
+MOST_BYTES = 8_000_000_000  # of all arrays of a file, unpacked
+ARRAYS = ("logits", "targets", "labels", "features", "split", "identity", "target_labels")
+PROBE, TEST, TRAIN = 0, 1, 2
+DAMAGED = (ValueError, OSError, EOFError, MemoryError, KeyError, OverflowError, RuntimeError)
+DAMAGED += (zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The content of such a file, checked.
+
+    Args:
+        name: The file as the user named it.
+        sha256: Of its bytes.
+        logits: float32 (image, output).
+        features: float32 (image, feature), or None.
+        targets: int8 (image, label).
+        split: int8 (image,): 0, 1 or 2.
+        cluster: int64 (image,) number of the person.
+        labels: Names of the outputs; empty where nobody names them.
+        target_labels: Names of the columns of `targets`.
+        exclusive: Whether the labels are classes, of which each image has one.
+        split_rule: ``split`` if the file deals its images, else ``identity``.
+        identities: Whether the file says whose its images are.
+    """
+
+    name: str
+    sha256: str
+    logits: Floats
+    features: Floats | None
+    targets: NDArray[np.int8]
+    split: NDArray[np.int8]
+    cluster: NDArray[np.int64]
+    labels: tuple[str, ...]
+    target_labels: tuple[str, ...]
+    exclusive: bool
+    split_rule: str
+    identities: bool
+
+    def outputs(self, part: int) -> Outputs:
+        """Logits and, if there are some, features of one split."""
+        rows = self.split == part
+        inner = {} if self.features is None else {PENULTIMATE: self.features[rows]}
+        return Outputs(self.logits[rows], inner)
+
+    def subject(self, role: Role) -> Subject:
+        """The model as an audit sees it."""
+        return Subject(self.name, role, self.outputs(PROBE), self.outputs(TEST), self.outputs(TRAIN))
+
+    def dataset(self, part: int) -> Dataset:
+        """The images of one split, without pixels: what is known of them."""
+        rows = np.flatnonzero(self.split == part)
+        blank = np.zeros((1, 1, 1, 3), np.uint8)
+        return Dataset(
+            blank,
+            rows,
+            self.targets[rows],
+            self.cluster[rows],
+            rows.astype(str),
+            self.target_labels,
+            exclusive=self.exclusive,
+        )
+
+    def overlap(self) -> str | None:
+        """What people the splits share, in a sentence; None where they share nobody."""
+        people = [set(self.cluster[self.split == part].tolist()) for part in (PROBE, TEST, TRAIN)]
+        shared = len((people[0] & people[1]) | (people[0] & people[2]) | (people[1] & people[2]))
+        return f"{shared} identities of {self.name} have images in more than one split" if shared else None
+
+
+def read_outputs(file: Path, seed: int = 0) -> Tables:
+    """Reads and checks such a file; it may come from anyone, and no code in it is run.
+
+    Args:
+        file: The file.
+        seed: Key of the deal into probe and test images where the file has no `split`.
+
+    Raises:
+        MissingFiles: There is no such file.
+        DataError: It is damaged, too large, or an array is missing, of another form, or holds NaN.
+        LabelMismatch: Names of labels are missing, twice there, or not as many as columns.
+    """
+    if not file.is_file():
+        raise MissingFiles(f"no file {file}; expected arrays that numpy.savez wrote")
+    arrays = _arrays(file)
+    logits = _numbers(arrays, "logits", file)
+    n = len(logits)
+    targets, exclusive = _targets(arrays, n, file)
+    features = _numbers(arrays, "features", file, n) if "features" in arrays else None
+    cluster = _people(arrays, n, file)
+    labels, target_labels = _labels(arrays, logits.shape[1], targets.shape[1], file)
+    return Tables(
+        name=str(file),
+        sha256=file_sha256(file),
+        logits=logits,
+        features=features,
+        targets=targets,
+        split=_split(arrays, cluster, seed, file),
+        cluster=cluster,
+        labels=labels,
+        target_labels=target_labels,
+        exclusive=exclusive,
+        split_rule="split" if "split" in arrays else "identity",
+        identities="identity" in arrays,
+    )
+
+
+def check_same_images(first: Tables, other: Tables) -> None:
+    """Refuses two files that do not hold the same images in the same order, or other labels.
+
+    Raises:
+        DataError: With the first array that differs.
+    """
+    if first.labels != other.labels or first.target_labels != other.target_labels:
+        raise LabelMismatch(
+            f"{first.name} and {other.name} name other labels; expected the outputs of both models for the"
+            " same labels, in one order"
+        )
+    for array, one, two in (
+        ("targets", first.targets, other.targets),
+        ("split", first.split, other.split),
+        ("identity", first.cluster, other.cluster),
+    ):
+        if one.shape != two.shape:
+            raise DataError(
+                f"{first.name} has {len(one):,} images and {other.name} has {len(two):,}; expected the same"
+                " images in the same order"
+            )
+        if not np.array_equal(one, two):
+            row = int(np.argmax((one != two).reshape(len(one), -1).any(1)))
+            raise DataError(
+                f"{array} of {first.name} and {other.name} differ, first in row {row}; expected the same"
+                " images in the same order"
+            )
+
+
+def _arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """The known arrays of a file of bounded size."""
+    fault = ""
+    try:
+        with open_plain(file) as handle:
+            size = sum(item.file_size for item in zipfile.ZipFile(handle).infolist())
+            if size > MOST_BYTES:
+                raise DataError(f"{file} holds {size:,} bytes; expected at most {MOST_BYTES:,}")
+            handle.seek(0)
+            with np.load(handle, allow_pickle=False) as archive:
+                return {name: archive[name] for name in ARRAYS if name in archive.files}
+    except DataError:
+        raise
+    except DAMAGED as error:
+        fault = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    raise DataError(
+        f"{file} cannot be read ({fault}); expected arrays of numbers and text that numpy.savez wrote"
+    )
+
+
+def _needed(arrays: dict[str, NDArray[Any]], name: str, file: Path) -> NDArray[Any]:
+    if name not in arrays:
+        raise DataError(
+            f"{file} has no array '{name}'; it has {', '.join(arrays) or 'none that is known'}: expected"
+            " logits, targets and labels, and better features, split and identity"
+        )
+    return arrays[name]
+
+
+def _numbers(arrays: dict[str, NDArray[Any]], name: str, file: Path, n: int | None = None) -> Floats:
+    """A table of finite numbers, one row an image."""
+    table = _needed(arrays, name, file)
+    if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number):
+        raise DataError(
+            f"{name} of {file} has the shape {table.shape} of {table.dtype}; expected numbers (image, column)"
+        )
+    if np.iscomplexobj(table) or (n is not None and len(table) != n):
+        raise DataError(f"{name} of {file} has {len(table):,} rows; expected {n:,} real ones, as logits has")
+    with np.errstate(over="ignore"):
+        table = table.astype(np.float32)
+    if not np.isfinite(table).all():
+        row = int(np.argmin(np.isfinite(table).all(1)))
+        raise DataError(f"{name} of {file} holds NaN or infinity, first in row {row}; compute it again")
+    if name == "logits" and len(table) > 1 and table.min() >= 0 and table.max() <= 1 and np.ptp(table) > 0:
+        raise DataError(
+            f"logits of {file} all lie from 0 to 1, so they are probabilities, which hide what a sigmoid"
+            " rounds; expected its input: numpy.log(p / (1 - p)) where p is exact"
+        )
+    return table
+
+
+def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArray[np.int8], bool]:
+    """Annotations, and whether they are classes."""
+    table = _needed(arrays, "targets", file)
+    whole = np.issubdtype(table.dtype, np.number) or table.dtype == bool
+    if table.ndim not in (1, 2) or len(table) != n or not table.size or not whole or np.iscomplexobj(table):
+        raise DataError(
+            f"targets of {file} has the shape {table.shape} of {table.dtype}; expected {n:,} rows of 1, 0 or"
+            " -1, (image, label)"
+        )
+    if table.ndim == 1:
+        number = table.astype(np.int64)
+        count = len(arrays.get("target_labels", arrays.get("labels", ())))
+        if not np.array_equal(number, table) or number.min() < 0 or number.max() >= max(count, 1):
+            raise DataError(f"targets of {file} holds class numbers out of 0 to {count - 1}; or give a table")
+        return (number[:, None] == np.arange(count)).astype(np.int8), True
+    odd = ~np.isin(table, (1, 0, -1))
+    if odd.any():
+        row = int(np.argmax(odd.any(1)))
+        raise DataError(
+            f"targets of {file} holds {table[odd][0]} in row {row}; expected 1 present, 0 absent, -1 unknown"
+        )
+    return table.astype(np.int8), False
+
+
+def _people(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> NDArray[np.int64]:
+    if "identity" not in arrays:
+        return np.arange(n)
+    names = arrays["identity"]
+    if names.shape != (n,) or names.dtype.kind not in "iuUS":
+        raise DataError(
+            f"identity of {file} has the shape {names.shape} of {names.dtype}; expected {n:,} whole numbers"
+            " or texts, (image,)"
+        )
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _split(
+    arrays: dict[str, NDArray[Any]], cluster: NDArray[np.int64], seed: int, file: Path
+) -> NDArray[np.int8]:
+    """0 probe, 1 test, 2 train; without the array, people are dealt into probe and test by a keyed number."""
+    if "split" not in arrays:
+        return (uniform(seed, "outputs/split", cluster) < 0.5).astype(np.int8)
+    split = arrays["split"]
+    if split.shape != cluster.shape or not np.isin(split, (PROBE, TEST, TRAIN)).all():
+        raise DataError(
+            f"split of {file} has the shape {split.shape}; expected {len(cluster):,} numbers: 0 probe, 1"
+            " test, 2 train"
+        )
+    return split.astype(np.int8)
+
+
+def _labels(
+    arrays: dict[str, NDArray[Any]], outputs: int, columns: int, file: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the outputs and of the columns of targets."""
+    if "labels" not in arrays and "target_labels" not in arrays:
+        raise LabelMismatch(f"{file} has no array 'labels'; expected the name of each column of logits")
+    labels = _texts(arrays, "labels", outputs, file) if "labels" in arrays else ()
+    targets = _texts(arrays, "target_labels", columns, file) if "target_labels" in arrays else labels
+    if len(targets) != columns:
+        raise LabelMismatch(
+            f"{file} names {len(targets)} labels for {columns} columns of targets; name these in"
+            " target_labels"
+        )
+    return labels, targets
+
+
+def _texts(arrays: dict[str, NDArray[Any]], name: str, count: int, file: Path) -> tuple[str, ...]:
+    texts = arrays[name]
+    if texts.dtype.kind != "U" or texts.shape != (count,) or not 0 < count <= MOST_LABELS:
+        raise LabelMismatch(
+            f"{name} of {file} has the shape {texts.shape} of {texts.dtype}; expected {count} texts"
+        )
+    names = tuple(map(str, texts))
+    odd = [item for item in names if not 0 < len(item) <= LONGEST_LABEL or visible(item) != item]
+    odd += [item for item, times in Counter(names).items() if times > 1]
+    if odd:
+        raise LabelMismatch(
+            f"{name} of {file} holds {listing([repr(item[:40]) for item in odd])} twice, or a name of no or"
+            f" more than {LONGEST_LABEL} letters or with control characters; name each column once"
+        )
+    return names

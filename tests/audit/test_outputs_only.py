@@ -1,0 +1,342 @@
+"""An audit of outputs in files: the same figures as of the models, and nothing green that was not tried."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unlabel.audit.command import audit_run
+from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
+from unlabel.audit.outputs_file import PROBE, TEST, TRAIN, read_outputs
+from unlabel.audit.outputs_only import audit_deployed, audit_files
+from unlabel.audit.protocol import audit_outputs
+from unlabel.core import engine
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, NothingToForget, OptionError
+from unlabel.core.request import Request
+from unlabel.exchange.onnx_file import OnnxSettings, open_onnx
+from unlabel.report.page import render
+
+SETTINGS = AuditOptions(
+    probe_seeds=1, epochs=10, trees=30, permutations=10, resamples=50, raw_image=False, cross_fit=False
+)
+
+
+@pytest.fixture(scope="module")
+def where():
+    return engine.start(accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def small(make_world):
+    return make_world(n=700)
+
+
+def arrays(world, subject: Subject, *, features: bool = True, training: bool = True) -> dict[str, np.ndarray]:
+    """A model's outputs as a user would save them."""
+    parts = [(subject.probe, world.probe), (subject.test, world.test)]
+    parts += [(subject.train, world.train)] if training else []
+    table = {
+        "logits": np.concatenate([outputs.logits for outputs, _ in parts]),
+        "targets": np.concatenate([data.target for _, data in parts]),
+        "split": np.concatenate([np.full(len(data), at) for at, (_, data) in enumerate(parts)]),
+        "identity": np.concatenate([data.cluster for _, data in parts]),
+        "labels": np.array(world.test.labels),
+    }
+    if features:
+        table["features"] = np.concatenate([outputs.features["penultimate"] for outputs, _ in parts])
+    return table
+
+
+@pytest.fixture(scope="module")
+def models(small):
+    """The original, a model that forgot, and three retrained ones."""
+    after = small.subject("after", 0.1, network=5, absent=["Male"])
+    return [small.subject("before"), after, *small.references(3)]
+
+
+@pytest.fixture
+def saved(small, models, tmp_path: Path):
+    """Files of these models, two at least."""
+
+    def write(count: int = 5, **kind: bool) -> list[Path]:
+        files = [tmp_path / f"{at}.npz" for at in range(count)]
+        for file, model in zip(files, models, strict=False):
+            np.savez_compressed(file, **arrays(small, model, **kind))
+        return files
+
+    return write
+
+
+def test_the_figures_are_those_of_an_audit_of_the_same_outputs(small, models, saved, where) -> None:
+    files = saved(3)
+    found = audit_files(files, ["Male"], where, SETTINGS).to_json()
+    named = [replace(model, run=str(file), head=None) for model, file in zip(models, files, strict=False)]
+    request = Request.make("Male", small.test.labels)
+    whole = audit_outputs(
+        AuditInputs(named[0], named[1], named[2:], request, *small.splits, start_known=False), SETTINGS
+    ).to_json()
+    assert found["metrics"] == whole["metrics"]
+    assert found["comparisons"] == whole["comparisons"]
+    assert found["headline"] == whole["headline"]
+
+
+def test_what_needs_the_model_is_named_and_never_green(saved, where) -> None:
+    found = audit_files(saved(), ["Male"], where, SETTINGS)
+    verdicts = {name: claim.verdict for name, claim in found.claims.items()}
+    assert found.valid, found.invalid_because
+    assert (verdicts["C1"], verdicts["C4"], verdicts["C6"]) == ("PASS", "NOT_EVALUATED", "NOT_EVALUATED")
+    assert found.claims["C2"].provisional
+    assert "no weights" in found.claims["C4"].sentence
+    untested = " ".join(found.not_tested)
+    assert "Training the whole model" in untested
+    assert "earlier layers" in untested
+    page = render(found.to_json())
+    assert "only outputs were given" in page
+    assert json.loads(json.dumps(found.to_json()))["models"]["after"]["sha256"]
+
+
+def test_without_features_and_training_images_no_claim_about_them_passes(saved, where) -> None:
+    found = audit_files(saved(features=False, training=False), ["Male"], where, SETTINGS)
+    verdicts = {name: claim.verdict for name, claim in found.claims.items()}
+    assert (verdicts["C1"], verdicts["C2"]) == ("INCONCLUSIVE", "INCONCLUSIVE")
+    assert verdicts["C3"] in ("INCONCLUSIVE", "FAIL")
+    assert found.headline == "INCONCLUSIVE"
+    assert found.claims["C1"].per_label == {"Male": "INCONCLUSIVE"}
+    assert "no features were given" in found.claims["C2"].sentence
+    assert not any(row.id.startswith("probe.") or row.id.endswith("@train") for row in found.metrics)
+    assert "nothing shows that this method forgets" not in render(found.to_json())
+
+
+def test_a_fail_on_the_outputs_stands_without_features(small, models, tmp_path: Path, where) -> None:
+    files = [tmp_path / "before.npz", tmp_path / "after.npz"]
+    shifted = small.subject("after")
+    for part in (shifted.probe, shifted.test, shifted.train):
+        part.logits[:, 0] -= 60
+    for file, model in zip(files, (models[0], shifted), strict=True):
+        np.savez(file, **arrays(small, model, features=False, training=False))
+    found = audit_files(files, ["Male"], where, SETTINGS)
+    assert found.claims["C1"].verdict == "FAIL"
+    assert found.headline == "NOT UNLEARNED"
+
+
+# -- the file
+
+
+@pytest.fixture
+def changed(small, models, tmp_path: Path):
+    """One file with some arrays changed; None takes one out."""
+
+    def write(**arrays_: object) -> Path:
+        table = {**arrays(small, models[0]), **arrays_}
+        np.savez(tmp_path / "x.npz", **{name: value for name, value in table.items() if value is not None})
+        return tmp_path / "x.npz"
+
+    return write
+
+
+def test_splits_names_and_people_are_read(changed, small) -> None:
+    tables = read_outputs(changed())
+    assert np.array_equal(tables.outputs(TEST).logits, small.subject("before").test.logits)
+    assert [len(tables.dataset(part)) for part in (PROBE, TEST, TRAIN)] == [700, 700, 700]
+    assert np.array_equal(tables.dataset(TEST).target, small.test.target)
+    assert tables.overlap() is None
+
+
+def test_without_a_split_nobody_is_in_both_halves(changed) -> None:
+    tables = read_outputs(changed(split=None))
+    assert (tables.split_rule, tables.overlap()) == ("identity", None)
+    assert 0.4 < np.mean(tables.split == TEST) < 0.6
+    assert not np.any(tables.split == TRAIN)
+
+
+def test_a_person_in_two_splits_makes_the_audit_invalid(changed, small) -> None:
+    shared = np.concatenate([small.probe.cluster] * 3)
+    assert "350 identities" in (read_outputs(changed(identity=shared)).overlap() or "")
+
+
+def test_class_numbers_are_exclusive_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    number = rng.integers(0, 3, 60)
+    np.savez(
+        tmp_path / "x.npz", logits=rng.normal(size=(60, 3)), targets=number, labels=np.array(["a", "b", "c"])
+    )
+    tables = read_outputs(tmp_path / "x.npz")
+    assert tables.exclusive
+    assert np.array_equal(tables.targets.argmax(1), number)
+
+
+ROWS = 2100
+
+
+@pytest.mark.parametrize(
+    ("arrays_", "says"),
+    [
+        ({"logits": None}, "no array 'logits'"),
+        ({"targets": None}, "no array 'targets'"),
+        ({"labels": None}, "no array 'labels'"),
+        ({"logits": np.full((ROWS, 5), np.nan)}, "NaN or infinity, first in row 0"),
+        ({"features": np.full((ROWS, 2), np.inf)}, "features of"),
+        ({"features": np.ones((5, 2))}, "5 rows; expected 2,100"),
+        ({"logits": np.linspace(0, 1, ROWS * 5).reshape(ROWS, 5)}, "probabilities"),
+        ({"logits": np.full((ROWS, 5), "x")}, "expected numbers"),
+        ({"targets": np.full((ROWS, 5), 7)}, "holds 7 in row 0"),
+        ({"targets": np.ones((5, 5))}, "expected 2,100 rows"),
+        ({"targets": np.full(ROWS, 5)}, "class numbers out of 0 to 4"),
+        ({"labels": np.array(["a"] * 5)}, "name each column once"),
+        ({"labels": np.array(["a", "b"])}, "expected 5 texts"),
+        ({"labels": np.array(["a", "b", "c", "d", "\x1b[2J"])}, "control characters"),
+        ({"split": np.full(ROWS, 3)}, "0 probe"),
+        ({"identity": np.zeros(3)}, "identity of"),
+        ({"labels": np.array([{}, 1, 2, 3, 4], dtype=object)}, "cannot be read"),
+    ],
+)
+def test_what_a_file_lacks_is_named(arrays_, says: str, changed) -> None:
+    with pytest.raises(DataError) as caught:
+        read_outputs(changed(**arrays_))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_other_images_are_refused(saved, small, models, tmp_path: Path, where) -> None:
+    first, second = saved(2)
+    content = arrays(small, models[1])
+
+    def against(says: str, **arrays_: np.ndarray) -> None:
+        np.savez(tmp_path / "other.npz", **{**content, **arrays_})
+        with pytest.raises(DataError, match=says):
+            audit_files([first, tmp_path / "other.npz"], ["Male"], where, SETTINGS)
+
+    turned = content["targets"].copy()
+    turned[3] = 1 - turned[3]
+    against("differ, first in row 3", targets=turned)
+    against("differ, first in row", split=content["split"][::-1])
+    against("name other labels", labels=content["labels"][::-1])
+    shorter = {name: table[:-1] for name, table in content.items() if name != "labels"}
+    against("2,100 images and .* 2,099", **shorter)
+    with pytest.raises(OptionError, match="same file"):
+        audit_files([first, first], ["Male"], where, SETTINGS)
+    with pytest.raises(OptionError, match="names 1 file"):
+        audit_files([first], ["Male"], where, SETTINGS)
+    with pytest.raises(OptionError, match="only outputs are given"):
+        audit_files([first, second], ["Male"], where, replace(SETTINGS, budget="standard"))
+    with pytest.raises(NothingToForget, match="--labels"):
+        audit_files([first, second], [], where, SETTINGS)
+
+
+def test_damaged_files_are_refused(tmp_path: Path, saved, where) -> None:
+    (tmp_path / "noise.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_outputs(tmp_path / "noise.npz")
+    whole = saved(1)[0].read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_outputs(tmp_path / "half.npz")
+    with pytest.raises(MissingFiles):
+        read_outputs(tmp_path / "none.npz")
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, saved, monkeypatch) -> None:
+    from unlabel.audit import outputs_file
+
+    monkeypatch.setattr(outputs_file, "MOST_BYTES", 1000)
+    with pytest.raises(DataError, match="expected at most 1,000"):
+        read_outputs(saved(1)[0])
+
+
+def test_models_with_and_without_features_are_not_mixed(saved, small, models, tmp_path: Path, where) -> None:
+    first = saved(1)[0]
+    np.savez(tmp_path / "bare.npz", **arrays(small, models[1], features=False))
+    with pytest.raises(Exception, match="give those of every model, or of none"):
+        audit_files([first, tmp_path / "bare.npz"], ["Male"], where, SETTINGS)
+
+
+def test_names_of_outputs_are_needed(changed, saved, where) -> None:
+    unnamed = changed(labels=None, target_labels=np.array(["Male", "Bald", "Young", "Smiling", "Hat"]))
+    assert read_outputs(unnamed).labels == ()
+    with pytest.raises(LabelMismatch):
+        audit_files([unnamed, saved(1)[0]], ["Male"], where, SETTINGS)
+
+
+# -- deployed models
+
+
+@pytest.fixture(scope="module")
+def exported(base: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, the same without the output of "top", and both as ONNX."""
+    from unlabel.cli.app import main
+    from unlabel.exchange.export import export_run
+
+    folder = tmp_path_factory.mktemp("deployed")
+    after = folder / "after"
+    main(["forget", "head-removal", str(base), "--labels", "top", "--out", str(after), "--quiet"])
+    for name, run in (("before", base), ("after", after)):
+        export_run(run, "onnx", folder / f"{name}.onnx")
+    return folder
+
+
+def features_of(file: Path) -> str:
+    """The input of the last linear layer, as the note of a file without features tells it."""
+    return next(note for note in open_onnx(f"onnx:{file}").notes).partition("?features=")[2]
+
+
+def test_a_deployed_model_is_audited_as_its_run_is(exported: Path, base: Path, photos: Path, where) -> None:
+    names = [exported / f"{name}.onnx" for name in ("after", "before")]
+    after, before = (f"onnx:{file}?features={features_of(file)}" for file in names)
+    data, settings = f"folder:{photos}", replace(SETTINGS, raw_image=True)
+    found = audit_deployed(after, before, [], data, [], where, settings, onnx=OnnxSettings())
+    whole = audit_run(exported / "after", base, [], where, options=settings, write=False)
+    figures = {(row.id, row.model): row.value for row in whole.metrics if row.label == "top"}
+    compared = {(row.id, row.model): row.value for row in found.metrics if row.label == "top"}
+    assert {id_ for id_, _ in compared} >= {"own.adv", "others.adv.lin", "probe.adv.lin", "own.sadv@train"}
+    for key, value in compared.items():
+        assert value == pytest.approx(figures[key], abs=0.02), key  # float32 in another order
+    assert found.claims["C1"].verdict == whole.claims["C1"].verdict == "PASS"
+    assert found.claims["C4"].verdict == "NOT_EVALUATED"
+    assert "only outputs were given" in " ".join(found.not_tested)
+
+
+def test_a_run_and_an_onnx_file_stand_beside_each_other(
+    exported: Path, base: Path, photos: Path, where
+) -> None:
+    after = f"onnx:{exported / 'after.onnx'}"
+    found = audit_deployed(
+        after, str(base), [], f"folder:{photos}", ["top"], where, SETTINGS, onnx=OnnxSettings()
+    )
+    assert not any(row.id.startswith("probe.") for row in found.metrics)  # one of them has no features
+    assert any("add ?features=" in line for line in found.limitations)
+
+
+def test_the_command_writes_an_audit_of_which_a_page_is_made(exported: Path, photos: Path, command) -> None:
+    file = exported / "after.onnx"
+    asked = (f"onnx:{file}", "--before", f"onnx:{exported / 'before.onnx'}", "--data", f"folder:{photos}")
+    ran = command("audit", *asked, "--quiet", "--require", "C1,C4", "--out", "audited")
+    assert ran.code == 4, ran
+    assert ran.last == "audited/audit.json"
+    assert "C4 NOT_EVALUATED" in ran.err
+    again = command("audit", *asked, "--quiet", "--out", "audited")
+    assert (again.code, "--force" in again.err) == (2, True)
+    page = command("report", "audited")
+    assert page.code == 0, page
+    assert "only outputs were given" in Path("audited/report.html").read_text("utf-8")
+
+
+def test_mistakes_of_the_command_are_named(exported: Path, photos: Path, base: Path, command, saved) -> None:
+    first, second = saved(2)
+    before = f"onnx:{exported / 'before.onnx'}"
+    data = ("--data", f"folder:{photos}")
+    for words, says in (
+        (("--outputs", f"{first},{second}"), "--labels Male"),
+        (("--outputs", f"{first},{second}", "--plan", "--labels", "Male"), "have no weights to train"),
+        (("--outputs", f"{first},{second}", "--before", base), "leave out RUN, --before"),
+        (("--outputs", first, "--labels", "Male"), "names 1 file"),
+        ((before, *data), "needs the unlearned model, the original and images"),
+        ((before, "--before", base), "--data SOURCE"),
+        ((before, "--before", base, *data), "which label was forgotten"),
+        ((base, "--before", base, "--mean", "0,0,0"), "are for --outputs and for ONNX files"),
+        ((), "or files: --outputs before.npz,after.npz"),
+    ):
+        ran = command("audit", *words, "--quiet")
+        assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran
+        assert says in ran.err, ran.err
