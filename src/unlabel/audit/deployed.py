@@ -16,6 +16,7 @@ import numpy as np
 
 from unlabel.core.engine import Run
 from unlabel.data.dataset import Dataset
+from unlabel.data.options import Size
 from unlabel.exchange.onnx_file import OnnxModel, OnnxSettings, is_onnx, open_onnx
 from unlabel.models.cached_outputs import cached_outputs
 from unlabel.models.features import Outputs
@@ -34,7 +35,7 @@ class Deployed:
         sha256: Of its weights or its file.
         labels: Names of its outputs; empty where nobody names them.
         forgotten: Labels that it is said to have forgotten.
-        image_size: Side of its input in pixels.
+        image_size: Of its input, in pixels.
         exclusive: Whether it answers by a softmax over its labels.
         read: Runs it.
         loaded: The run; None of an ONNX file.
@@ -45,7 +46,7 @@ class Deployed:
     sha256: str
     labels: tuple[str, ...]
     forgotten: tuple[str, ...]
-    image_size: int
+    image_size: Size
     exclusive: bool
     read: Read
     loaded: Loaded | None = None

@@ -42,6 +42,7 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.parallel import run_jobs
 from unlabel.data import load
 from unlabel.data.dataset import Source
+from unlabel.data.options import size_text
 from unlabel.exchange.onnx_file import OnnxSettings
 from unlabel.forget.fresh import untrained
 from unlabel.models.build import build
@@ -142,8 +143,8 @@ def _of_models(texts: Sequence[str], label: str, data: str | None, onnx: OnnxSet
     for other in models[1:]:
         if other.image_size != first.image_size:
             raise ModelError(
-                f"{other.name} reads images of {other.image_size} pixels, but {first.name} of"
-                f" {first.image_size}; expected references for the same images"
+                f"{other.name} reads images of {size_text(other.image_size)} pixels, but {first.name} of"
+                f" {size_text(first.image_size)}; expected references for the same images"
             )
         if other.sha256 == first.sha256:
             raise OptionError(
@@ -183,7 +184,8 @@ def _source(model: Deployed, label: str, data: str | None, where: Run) -> Source
     if not name:
         raise OptionError(f"{model.name} does not tell which images to use; name them with --data SOURCE")
     skip_bad = data is None and bool(remembered.skipped_bad)
-    source = load(name, image_size=model.image_size, skip_bad=skip_bad, log=where.log)
+    framing = model.loaded.config.framing if model.loaded else None
+    source = load(name, image_size=model.image_size, framing=framing, skip_bad=skip_bad, log=where.log)
     others = [name for name in model.labels if name in source.labels and name != label]
     return source.with_labels([label, *others])
 
