@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unlabel.core.errors import ModelError
+from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import visible
 from unlabel.core.layout import Layout
+from unlabel.models.named_options import is_named, parse_named
 
 SIZES = (16, 512)  # sides of images that can be read, in pixels
 MOST_LABELS = 50_000  # more than any collection has; a hostile file must not fill the memory
@@ -100,7 +101,19 @@ class Config:
             self.head is not None and len(self.head.rows) != labels,
         )
         for kind, name in (("network", self.network), ("stem", self.stem)):
-            yield f"{kind} {name[:40]!r}; expected a name", not re.fullmatch(r"[\w.:-]{1,200}", name)
+            named = kind == "network" and is_named(name)
+            yield (
+                f"{kind} {name[:40]!r}; expected a name",
+                not (_is_library(name) if named else re.fullmatch(r"[\w.:-]{1,200}", name)),
+            )
+
+
+def _is_library(name: str) -> bool:
+    """Whether a network's name is one of another library's, with plain options."""
+    try:
+        return bool(parse_named(name))
+    except OptionError:
+        return False
 
 
 def _is_name(label: str) -> bool:

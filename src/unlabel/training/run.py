@@ -21,6 +21,8 @@ from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Source
 from unlabel.data.survey.duplicates import shared_pictures
+from unlabel.models.named import check_input, resolve
+from unlabel.models.named_options import packages_of
 from unlabel.runs.config import Config
 from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
@@ -54,7 +56,8 @@ def train_run(
         source: ``faces`` or ``folder:PATH``; see `data.load`.
         out: Folder to write; must not exist unless ``force``.
         run: Where, batch size and seed.
-        network, stem, head: See `models.build.build`.
+        network, stem, head: See `models.build.build`; ``hf:DIR`` gives the architecture that a folder of
+            Hugging Face's holds, with random weights.
         recipe: Length and rates; `Recipe`'s defaults when None.
         image_size: Side of the input in pixels; the source's own when None.
         labels: Label columns to learn, all when None.
@@ -67,7 +70,7 @@ def train_run(
     Returns:
         The record that is also in ``unlabel.json``. It raises as the rooms do.
     """
-    recipe, without = recipe or Recipe(), as_names(without)
+    recipe, without, network = recipe or Recipe(), as_names(without), resolve(network)
     check_output(out, force=force)
     data = load(source, image_size=image_size, labels=labels, skip_bad=skip_bad, log=run.log)
     data = data.normalised(*normalisation) if normalisation else data
@@ -90,6 +93,7 @@ def train_run(
         activation="softmax" if data.train.exclusive else "sigmoid",
         head=head,
     )
+    check_input(network, len(data.labels), (config.image_size, config.image_size))
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "method": "train",
@@ -102,6 +106,7 @@ def train_run(
         "data": data_record(data),
         **place_record(run, command),
     }
+    record["versions"] |= packages_of(network)
     try:
         return engine.launch(run, _train_job, data, out, config, record, recipe, force, listed)
     except Diverged:
