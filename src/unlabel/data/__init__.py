@@ -130,8 +130,8 @@ def load(
 
         if normalised:
             _check_colours(mean, std)
-        splits = plain_splits(splits, mean, std, normalised=normalised)
-        return _normalised(load_arrays(splits, labels, identities, log), mean, std)
+        plain = plain_splits(splits, mean, std, normalised=normalised)
+        return _normalised(load_arrays(plain, labels, identities, log), mean, std)
     if normalised:
         raise OptionError("normalised=True is for images in memory; a named source reads them as they are")
     if identities is not None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from unlabel.core.errors import DataError, LabelMismatch, OptionError
 from unlabel.core.progress import Log
@@ -45,8 +46,11 @@ class Items(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-Images: TypeAlias = tuple[Any, Any] | Items
+Plain: TypeAlias = tuple[Any, Any] | Items
 """One split: images and targets as two arrays, or a torch Dataset of (image, targets)."""
+
+Images: TypeAlias = Plain | DataLoader[Any]
+"""What callers may give: that, or a DataLoader of such a Dataset, see `loaders`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class _Part:
 
 
 def load_arrays(
-    splits: Mapping[str, Images],
+    splits: Mapping[str, Plain],
     labels: Sequence[str],
     identities: Mapping[str, Sequence[Any]] | None,
     log: Log,
@@ -153,7 +157,7 @@ def _room(total: int, sides: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.empty((total, height, width, 3), np.uint8)
 
 
-def _part(name: str, split: Images, labels: tuple[str, ...]) -> _Part:
+def _part(name: str, split: Plain, labels: tuple[str, ...]) -> _Part:
     if isinstance(split, tuple):
         return _part_of_arrays(name, split, labels)
     if not hasattr(split, "__getitem__") or isinstance(split, str | Mapping):

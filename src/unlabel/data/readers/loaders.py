@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 from unlabel.core.errors import DataError
-from unlabel.data.readers.in_memory import Images, pixels_of
+from unlabel.data.readers.in_memory import Plain, pixels_of
 
 OUTSIDE = 0.5 / 255
 """How far a pixel may lie outside 0 to 1 once a normalisation is undone: rounding, and no more."""
@@ -90,7 +90,7 @@ def plain_splits(
     std: Sequence[float] | None,
     *,
     normalised: bool,
-) -> Mapping[str, Images]:
+) -> Mapping[str, Plain]:
     """Splits as `in_memory.load_arrays` takes them: no DataLoader, and images before any normalisation.
 
     Args:
