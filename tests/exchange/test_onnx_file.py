@@ -1,6 +1,7 @@
 """A deployed model in ONNX: its outputs and an inner tensor, read as they are, or refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,12 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, saved) -> None:
         open_onnx("onnx:")
     with pytest.raises(OptionError, match="three numbers"):
         colours("--std", "1,2")
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(saved, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(OptionError, match=r"needs the package 'onnxruntime'.*pip install"):
+        open_onnx(saved(graph()))
 
 
 def test_weights_in_another_file_are_not_opened(saved, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError
+from unlabel.core.install import install_command
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import parse_json, read_plain
 from unlabel.core.wording import listing, suggest
@@ -33,7 +34,6 @@ from unlabel.exchange.adopt import read_labels
 from unlabel.models.features import PENULTIMATE, Outputs
 
 PREFIX = "onnx:"
-INSTALL = "pip install 'unlabel[onnx]', or from a checkout: pip install -e '.[onnx]'"
 MOST_BYTES = 2_000_000_000  # a protobuf cannot hold more
 MOST_NODES = 200_000
 MOST_FEATURES = 65_536  # numbers of one image that an attack is fitted on
@@ -261,7 +261,7 @@ def _package(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise OptionError(
-            f"onnx:FILE needs the package '{name}', which is not installed: {INSTALL}"
+            f"onnx:FILE needs the package '{name}', which is not installed: {install_command('onnx')}"
         ) from error
 
 
