@@ -128,7 +128,7 @@ def test_a_networks_builder_and_weights_are_read_as_adopt_reads_them(
     [
         (["inspected_net:Net"], "needs --labels"),
         (["somewhere", "--image-size", "32"], "needs --labels"),
-        (["inspected_net:Net", "--labels", "labels.txt", "--image-size", "5000"], "expected 16 to 512"),
+        (["inspected_net:Net", "--labels", "labels.txt", "--image-size", "5000"], "choose 16 to 512"),
         (["inspected_net:Other", "--labels", "labels.txt"], "'Other' is not there"),
         (["inspected_net:Net", "--labels", "none.txt"], "no file none.txt"),
     ],
