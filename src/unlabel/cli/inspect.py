@@ -33,11 +33,12 @@ def inspect(
     from unlabel.exchange.inspect import Asked, inspect_model
     from unlabel.forget.inspection import inspect_run, refused_table, table
     from unlabel.models.custom import is_custom
+    from unlabel.models.named_options import is_named
 
     others = (weights, image_size, logits, features)
     if labels is not None:
         facts = inspect_model(Asked(run, labels, weights, image_size, logits, features))
-    elif is_custom(run) or any(value is not None for value in others):
+    elif is_custom(run) or is_named(run) or any(value is not None for value in others):
         raise OptionError("a model that is no run needs --labels: a file with the name of each output")
     else:
         facts = inspect_run(Path(run))
