@@ -34,12 +34,15 @@ def inspect(
     from unlabel.exchange.inspect import Asked, inspect_model
     from unlabel.forget.inspection import inspect_run, refused_table, table
     from unlabel.models.custom import is_custom
+    from unlabel.models.named_options import is_named
 
     others = (weights, image_size, logits, features)
     if labels is not None:
         size = None if image_size is None else as_size("--image-size", image_size)
         facts = inspect_model(Asked(run, labels, weights, size, logits, features))
-    elif is_custom(run) or any(value is not None for value in others) or not Path(run).exists():
+    elif (
+        is_custom(run) or is_named(run) or any(part is not None for part in others) or not Path(run).exists()
+    ):
         raise OptionError(
             f"{run} is no run folder; a model that is no run yet needs --labels: a file with the name of each"
             " output, one per line"
