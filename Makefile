@@ -11,6 +11,7 @@ BIN := .venv/bin
 # Files that test one room each and train hardly anything; tests marked slow are left out. `tests/test_docs.py` sees to it that no room lacks one.
 QUICK := $(addprefix tests/, \
 	audit/test_claims.py audit/test_deciding.py \
+	bench/test_bench.py \
 	cli/test_settings.py cli/test_commands.py \
 	compare/test_table.py compare/test_page.py \
 	core/test_loss.py core/test_randomness.py core/test_recipe.py core/test_request.py \
