@@ -146,7 +146,8 @@ def audit_deployed(
             f"neither {models[1].name} nor --labels says which label was forgotten; name it: --labels Male"
         )
     request = _request(named, first.labels, [name for name in first.forgotten if name not in named])
-    source = load(data, image_size=first.image_size, labels=first.labels, log=where.log)
+    framing = first.loaded.config.framing if first.loaded else None
+    source = load(data, image_size=first.image_size, framing=framing, labels=first.labels, log=where.log)
     if first.exclusive and not source.test.exclusive:
         raise ModelError(
             f"{first.name} answers by a softmax over classes, but {source.name} has images with several"
