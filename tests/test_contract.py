@@ -3,8 +3,10 @@
 An alias is the same function as the method that it names, which `test_methods` checks.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from unlabel.models.head import find_head
 from unlabel.runs import folder as runs
 from unlabel.testing import World, check_unlearner, differing, tiny_network, tiny_world
 from unlabel.testing.passes import count_passes
+from unlabel.training.fit import LabelLoss, fit
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "confusion": {"steps": 3},
@@ -337,3 +340,67 @@ def test_requests_and_outcomes_name_what_was_done() -> None:
     assert outcome.request == Request.make(["top"], world.labels)
     assert (outcome.images_used, outcome.images_processed, outcome.history.steps) == (80, 82, 0)
     assert {"edit", "refit", "total"} == set(outcome.seconds)
+
+
+# -- networks of other libraries, by name: attention, windows, depthwise convolutions, gates
+
+NETWORKS = {
+    "timm-vit": "timm:test_vit,img_size=16,patch_size=4,embed_dim=16,depth=2",
+    "timm-convnext": "timm:test_convnext,depths=(1,1,1,1),dims=(8,8,16,16),output_stride=8",
+    "timm-swin": "timm:swin_tiny_patch4_window7_224,img_size=16,patch_size=2,embed_dim=8,depths=(1,1),"
+    "num_heads=(1,2),window_size=4",
+    "timm-efficientnet": "timm:test_efficientnet",
+    "timm-mobilenetv3": "timm:mobilenetv3_small_050",
+    "hf-vit": "hf:vit,hidden_size=16,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32,"
+    "image_size=16,patch_size=4",
+    "hf-resnet": "hf:resnet,depths=[1,1],hidden_sizes=[8,16],embedding_size=8,layer_type=basic",
+}
+EVERY = [(method, network) for method in CATALOGUE for network in NETWORKS]
+SOME = [(method, [*NETWORKS][(number + 2) % 7]) for number, method in enumerate(CATALOGUE)]
+SOME.append(("weight-filtering", "timm-vit"))  # the only method that differentiates forwards
+
+
+@cache
+def trained(network: str) -> World:
+    world = tiny_world(images=96)
+    model = build.build(NETWORKS[network], 3)
+    fit(model, LabelLoss((0, 1, 2)), world.data, Recipe(epochs=2, lr=0.05), engine.start(accelerator="cpu"))
+    return replace(world, model=model.eval())
+
+
+def own(network: str) -> World:
+    pytest.importorskip("timm" if network.startswith("timm") else "transformers")
+    world = trained(network)
+    return replace(world, model=copy.deepcopy(world.model))
+
+
+def options_by_name(method: str, network: str) -> dict[str, Any]:
+    options = dict(OPTIONS.get(method, {}))
+    if method == "retrain":
+        options["blueprint"] = replace(options["blueprint"], network=NETWORKS[network])
+    return options
+
+
+@pytest.mark.parametrize(("method", "network"), SOME)
+def test_every_method_keeps_the_contract_on_a_network_by_name(method: str, network: str) -> None:
+    options = options_by_name(method, network)
+    check_unlearner(method, world=own(network), random=method not in NOT_RANDOM, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "network"), [pair for pair in EVERY if pair not in SOME])
+def test_every_method_runs_on_every_network_by_name(method: str, network: str) -> None:
+    """Once, as far as the contract needs no second run."""
+    world = own(network)
+    outcome = forget_labels(
+        world.model, ["top"], world.data, method=method, **options_by_name(method, network)
+    )
+    assert differing(world.model, trained(network).model) == []
+    assert outcome.changed > 0
+    assert outcome.retained is not None
+    column = world.data.labels.index("top")
+    found = outputs(outcome.model, world.data, engine.start(accelerator="cpu"))
+    assert np.isfinite(found.logits).all()
+    assert np.isfinite(found.features["penultimate"]).all()
+    assert np.ptp(found.logits[:, column]) == 0
+    assert (np.ptp(np.delete(found.logits, column, 1), axis=0) > 0).any()

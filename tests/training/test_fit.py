@@ -327,3 +327,21 @@ def test_a_withheld_label_leaves_no_trace_of_its_values(run: Run) -> None:
     assert find_head(one, 3)[1].bias.ne(find_head(two, 3)[1].bias).tolist() == [False, True, False]
     shown = [train(part, Recipe(epochs=0.5), run)[0] for part in (data, flipped)]
     assert "0.0.weight" in differing(*shown)
+
+
+# -- what a network draws itself
+
+
+def test_dropout_is_keyed_by_the_seed_and_the_callers_state_stays(run: Run) -> None:
+    def dropped(seed: int) -> nn.Module:
+        model = nn.Sequential(nn.Dropout(0.5), *tiny_network(3, True))
+        fit(model, ALL, tiny_world().data, replace(SHORT, augment=False), replace(run, seed=seed))
+        return model
+
+    torch.manual_seed(1)
+    first, before = dropped(4), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert differing(first, dropped(4)) == []
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert differing(first, dropped(5)) != []

@@ -22,8 +22,8 @@ from unlabel.core.wording import listing
 def adopt(
     model: str,
     *,
-    weights: Path,
-    labels: Path,
+    weights: Path | None = None,
+    labels: Path | None = None,
     data: str,
     out: Path,
     mean: str | None = None,
@@ -40,12 +40,15 @@ def adopt(
     """Make a run of a model that was trained elsewhere, if it predicts its labels better than chance.
 
     Args:
-        model: small, resnet18, resnet50, or package.module:function, which is imported and called.
-        weights: Safetensors, or a state dict of torch.save; no code in it is run.
-        labels: File with the name of each output, one per line, in order.
+        model: small, resnet18, resnet50; timm:NAME, torchvision:NAME, or hf:DIR, a folder of save_pretrained;
+            or package.module:function, which is imported and called. Options of a network follow after
+            commas, as in timm:NAME,img_size=64.
+        weights: Safetensors, or a state dict of torch.save; no code in it is run. Those in DIR for hf:DIR.
+        labels: File with the name of each output, one per line, in order. Those in DIR for hf:DIR.
         data: Data with those label columns: faces, folder:PATH.
         out: Run folder to write.
-        mean: Means of red, green and blue, from 0 to 1, comma-separated. If left out, the loss decides.
+        mean: Means of red, green and blue, from 0 to 1, comma-separated. If left out, they are read from DIR
+            or from timm's configuration of NAME; for other networks the loss decides.
         std: Standard deviations of red, green and blue; give it together with --mean.
         without: Labels that the model never saw, comma-separated. The run is then a reference for audits. Put
             a backslash before a comma in a name.

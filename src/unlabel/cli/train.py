@@ -16,6 +16,7 @@ from unlabel.cli.options import (
 from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
 from unlabel.core.errors import OptionError
+from unlabel.core.wording import suggest
 from unlabel.data.options import CENTRE
 
 
@@ -23,7 +24,7 @@ def train(
     source: str,
     *,
     out: Path,
-    model: Literal["small", "resnet18", "resnet50"] = "small",
+    model: str = "small",
     epochs: float = 10.0,
     lr: float = 0.1,
     labels: str | None = None,
@@ -43,7 +44,9 @@ def train(
     Args:
         source: Where the data comes from.
         out: Run folder to write.
-        model: Network.
+        model: Network, always with random weights: small, resnet18, resnet50; timm:NAME, torchvision:NAME, or
+            hf:DIR, the architecture of a folder of save_pretrained, whose weights are not read. Options of a
+            network follow after commas, as in timm:NAME,img_size=64.
         epochs: Epochs over the training images.
         lr: Peak learning rate.
         labels: Labels to learn, comma-separated; all by default. Put a backslash before a comma in a name.
@@ -59,8 +62,16 @@ def train(
     """
     from unlabel.core.recipe import Recipe
     from unlabel.data.canaries import CanaryPlan
+    from unlabel.models.build import BUILDERS
+    from unlabel.models.named_options import is_named
     from unlabel.training.run import train_run
 
+    if model not in BUILDERS and not is_named(model):
+        raise OptionError(
+            f"--model is '{model}'; expected {', '.join(BUILDERS)}, timm:NAME, torchvision:NAME or hf:DIR; a"
+            " model of your own is trained by your code and then adopted: unlabel adopt."
+            f"{suggest(model, BUILDERS)}"
+        )
     if canary_labels is not None and canaries is None:
         raise OptionError("--canary-labels names labels, but --canaries is not given; add --canaries 2000")
     if canary_labels is not None and not names(canary_labels):
@@ -94,7 +105,7 @@ def train(
         return
     rate = record["images_processed"] / max(record["seconds"]["train"], 1e-9)
     print(
-        f"{model}, {record['total']:,} weights, {len(record['labels'])} labels"
+        f"{record['options']['network']}, {record['total']:,} weights, {len(record['labels'])} labels"
         f"{', without ' + ', '.join(record['without']) if record['without'] else ''}:"
         f" {record['steps']:,} steps in {record['seconds']['train']:.1f} s, {rate:,.0f} images/s"
     )

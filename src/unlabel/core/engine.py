@@ -8,7 +8,8 @@ squares nor masked sums commute with averages. Sums are carried, reduced once an
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -27,6 +28,7 @@ from unlabel.core import errors
 from unlabel.core.errors import OptionError, UnlabelError
 from unlabel.core.notebook import default_log
 from unlabel.core.progress import SILENT, Log, Track
+from unlabel.core.randomness import uniform
 
 Precision = Literal["32", "bf16"]
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -235,6 +237,25 @@ def _deterministic(device: torch.device) -> None:
 def place(model: nn.Module, run: Run) -> nn.Module:
     """Moves a model to the run's device, in the memory layout that is fastest there for images."""
     return model.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@contextmanager
+def own_draws(run: Run) -> Iterator[None]:
+    """While open, a network may draw numbers of torch's, as dropout does; the caller's state stays."""
+    devices = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+def key_draws(run: Run, stream: str, *keys: int) -> None:
+    """Keys what a network draws from now on: equal for any number of processes, and after a resume.
+
+    Args:
+        run: Its seed is a part of the key.
+        stream: What the numbers are for.
+        keys: Such as the step and the micro-batch.
+    """
+    torch.manual_seed(int(float(uniform(run.seed, f"network/{stream}", *keys)) * 2.0**53))
 
 
 def reduce_sums(run: Run, tensors: Sequence[Tensor]) -> None:

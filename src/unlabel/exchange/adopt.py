@@ -27,6 +27,7 @@ from unlabel.data.dataset import Colours, Source
 from unlabel.data.options import CENTRE, Framing, Size, framing_facts, plain_size
 from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
 from unlabel.exchange.framing import Fit, try_framings
+from unlabel.exchange.library import Library, library_of
 from unlabel.models.build import build
 from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom, remember
@@ -34,6 +35,7 @@ from unlabel.models.eraser import insert_empty, rank_in, rank_of
 from unlabel.models.features import outputs
 from unlabel.models.final_layers import Found, find_layout
 from unlabel.models.head import check_head, find_head, remove_rows, removed_output
+from unlabel.models.named_options import packages_of
 from unlabel.models.normal_form import normal_form
 from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
 from unlabel.runs.config import MOST_LABELS, Config
@@ -46,12 +48,16 @@ class ForeignModel:
     """A model that was trained elsewhere, as the user names it.
 
     Args:
-        network: ``small``, ``resnet18``, ``resnet50``, or ``package.module:function``. Every command that
-            reads the run imports this module and calls the function; see `models.custom`.
-        weights: Safetensors, or a state dict of ``torch.save``; code in a pickle is never run.
-        labels: Text file with the name of each output on its own line, in order, or a JSON list.
+        network: ``small``, ``resnet18``, ``resnet50``; ``timm:NAME``, ``torchvision:NAME`` or ``hf:DIR``, a
+            folder of ``save_pretrained``, see `models.named`; or ``package.module:function``. Every command
+            that reads the run imports this module and calls the function; see `models.custom`.
+        weights: Safetensors, or a state dict of ``torch.save``; code in a pickle is never run. None for those
+            in the folder of ``hf:DIR``.
+        labels: Text file with the name of each output on its own line, in order, or a JSON list. None for
+            those in the folder of ``hf:DIR``.
         mean, std: Normalisation on the 0 to 1 scale, as in ``0.485,0.456,0.406``; one number counts for all
-            colours. If neither is given, the usual one with the lowest loss is taken.
+            colours. If neither is given, that of timm's or the folder's configuration is taken, or else the
+            usual one with the lowest loss.
         without: Labels that the model was never shown: the run is then a reference. Their outputs are made
             constants.
         logits: Key or number of the part of what the network returns that holds its logits, where a dict or
@@ -61,8 +67,8 @@ class ForeignModel:
     """
 
     network: str
-    weights: Path
-    labels: Path
+    weights: Path | None = None
+    labels: Path | None = None
     mean: str | None = None
     std: str | None = None
     without: Sequence[str] = ()
@@ -81,10 +87,18 @@ class Given:
     labels: tuple[str, ...]
     without: tuple[str, ...]
     normalisation: tuple[Colours, Colours] | None
+    library: Library
+    asked: tuple[bool, bool] = (False, False)  # whether the user gave the size, and the normalisation
     logits: str | None = None
     features: str | None = None
     layout: Layout | None = None
     framing: Framing | None = None
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the weights are those in a folder of Hugging Face's."""
+        folder = self.library.folder
+        return folder is not None and self.file == self.library.weights
 
 
 def adopt_run(
@@ -128,8 +142,9 @@ def adopt_run(
         raise OptionError(
             f"--devices is {run.processes}; adopting reads the model on one: leave --devices out"
         )
-    given = _read(foreign)
+    given = replace(_read(foreign), asked=(image_size is not None, foreign.mean is not None))
     names = given.labels
+    image_size = given.library.size if image_size is None else image_size
     if is_custom(given.network):
         grant(given.network)  # the user who names it here trusts it
     fit_weights(given.weights, _network(given), len(names), given.file.name)  # before any image is read
@@ -157,14 +172,34 @@ def _read(foreign: ForeignModel) -> Given:
     normalisation = None
     if mean is not None and std is not None:
         normalisation = (_colours("--mean", mean, 0.0), _colours("--std", std, 1e-6))
-    names = read_labels(foreign.labels)
-    weights = read_weights(foreign.weights)
+    library = library_of(foreign.network)
+    names = read_labels(foreign.labels) if foreign.labels else library.labels
+    file, weights = _weights(foreign.weights, library)
     if without:
         Request.make(without, names)
     withheld = tuple(name for name in names if name in without)
-    digest = file_sha256(foreign.weights)
-    parts = (foreign.logits, foreign.features)
-    return Given(foreign.network, foreign.weights, digest, weights, names, withheld, normalisation, *parts)
+    normalisation = normalisation or library.normalisation
+    return Given(
+        library.network,
+        file,
+        file_sha256(file),
+        weights,
+        names,
+        withheld,
+        normalisation,
+        library,
+        logits=foreign.logits,
+        features=foreign.features,
+    )
+
+
+def _weights(file: Path | None, library: Library) -> tuple[Path, Weights]:
+    """The file of the weights, and what it holds; transformers knows other names than those in its file."""
+    if file is not None:
+        return file, read_weights(file)
+    file, module = library.weights, library.module()
+    assert module is not None, "the folder has a file"
+    return file, Weights(module.state_dict(), "safetensors")
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
@@ -240,6 +275,9 @@ def _adopt_job(
     logits = outputs(model, source.test, run, stage="measure").logits
     measured = measure(logits, source.test, without=given.without)
     refuse_chance(measured, pairs=given.layout is not None and given.layout.pairs)
+    asked_size, asked_colours = given.asked
+    exclusive = source.test.exclusive
+    notes = given.library.notes(exclusive=exclusive, asked_size=asked_size, asked_colours=asked_colours)
     config = _config(given, source, model)
     record |= {
         **_described(given, fitted, found, config),
@@ -253,6 +291,8 @@ def _adopt_job(
         "images_processed": 0,
         "steps": 0,
     }
+    record["adopted"]["notes"] += notes
+    record["versions"] |= packages_of(given.network)
     with staged(out, force=force) as folder:
         write_run(folder, model, config, record, History())
         again = engine.place(load_run(folder).model, run)
@@ -377,7 +417,7 @@ def _users_module(
 
     It is built with another seed than the run's, so that any random number outside its weights shows.
     """
-    model = _network(given, seed=1)
+    model = (given.library.module() if given.in_folder else None) or _network(given, seed=1)
     exact = any(
         value.dtype == torch.float64 != fitted.state[name].dtype for name, value in fitted.exact.items()
     )

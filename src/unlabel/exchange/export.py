@@ -1,5 +1,6 @@
-"""A run leaves the tool: weights under the user's own names, or an ONNX file that carries its labels."""
+"""A run leaves the tool: weights under the user's own names, ONNX with labels, or Hugging Face's folder."""
 
+import copy
 import json
 import logging
 import os
@@ -23,16 +24,20 @@ from unlabel.core.files import write_bytes
 from unlabel.core.install import install_command
 from unlabel.core.places import check_file
 from unlabel.data.options import framing_facts, plain_size, size_in_words
+from unlabel.exchange.export_hf import write_hf
+from unlabel.exchange.reshaping import NUMBERS, Changes, Number, Reshaped, converted, reshape
 from unlabel.models.custom import is_custom, one_line
-from unlabel.models.eraser import erasing
+from unlabel.models.eraser import eraser_of, erasing
+from unlabel.models.named_options import is_named, parse_named
 from unlabel.models.normal_form import NormalForm, own_state
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, load_run
 from unlabel.runs.origin import Adopted
 
-Format = Literal["state-dict", "onnx"]
+Format = Literal["state-dict", "onnx", "hf"]
 SUFFIXES = {".pt": "torch", ".pth": "torch", ".safetensors": "safetensors"}
 DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
+DIFFERENCE_HALF = 3e-2  # the same for float16, whose rounding adds up over layers
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Exported:
     """What was written.
 
     Args:
-        path: The file.
+        path: The file, or the folder.
         notes: How to load it, and how it was checked.
     """
 
@@ -48,28 +53,42 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def export_run(run: Path, to: Format, out: Path | None = None, *, force: bool = False) -> Exported:
-    """Writes a run's model to one file for use without this tool; the run is only read.
+def export_run(
+    run: Path,
+    to: Format,
+    out: Path | None = None,
+    *,
+    changes: Changes | None = None,
+    force: bool = False,
+) -> Exported:
+    """Writes a run's model to one file or folder for use without this tool; the run is only read.
 
     A run that was adopted, and every run made from it, gives the names back that its weights had, in
-    float32. The file appears whole or not at all.
+    float32 unless `changes` say another format. The file appears whole or not at all.
 
     Args:
         run: A run folder.
-        to: ``state-dict``, or ``onnx``, which needs the extra packages of ``unlabel[onnx]``.
+        to: ``state-dict``; ``onnx``, which needs the extra packages of ``unlabel[onnx]``; or ``hf``, a folder
+            that transformers reads, of a run whose network is named ``hf:...``.
         out: File to write. For a state dict its ending chooses the container: ``.pt`` and ``.pth`` are
             torch.save of a plain dict of tensors, ``.safetensors`` is safetensors. By default
-            ``RUN/export`` with the ending that the adopted file's container has, or ``RUN/export.onnx``.
-        force: Replace an existing file.
+            ``RUN/export`` with the ending that the adopted file's container has, ``RUN/export.onnx``, or the
+            folder ``RUN/export``.
+        changes: What is left out, folded or converted.
+        force: Replace an existing file; a folder is never replaced.
 
     Raises:
         OptionError: The file exists, its ending or place does not fit, or a package is missing.
-        ModelError: The network cannot be written as ONNX, or the ONNX file gives other outputs.
+        ModelError: The network cannot be written as ONNX, or the ONNX file gives other outputs; or the
+            number format cannot hold its weights.
         UnlabelError: As `load_run` raises.
     """
     if to not in get_args(Format):
         raise OptionError(f"--to is '{to}'; expected {' or '.join(get_args(Format))}")
+    changes = changes or Changes()
     loaded = load_run(run)
+    if to == "hf":
+        return _hf(loaded, run / "export" if out is None else out, changes)
     adopted = loaded.record.adopted or Adopted()
     ending = ".onnx" if to == "onnx" else ".pt" if adopted.container == "torch" else ".safetensors"
     file = run / f"export{ending}" if out is None else out
@@ -77,13 +96,29 @@ def export_run(run: Path, to: Format, out: Path | None = None, *, force: bool = 
     if file.suffix not in endings:
         raise OptionError(f"--out {file} has the ending '{file.suffix}'; expected {' or '.join(endings)}")
     _check_place(file, force=force)
+    reshaped = reshape(loaded, changes, one_head=to == "onnx")
     if to == "onnx":
-        content, notes = _onnx(loaded, file)
+        content, notes = _onnx(loaded, reshaped, file, changes.dtype)
     else:
-        content, notes = _state_dict(loaded, adopted, file)
+        content, notes = _state_dict(loaded, reshaped, adopted, file, changes.dtype)
     _check_place(file, force=force)  # another command may have written it meanwhile
     write_bytes(file, content)
-    return Exported(file, (*notes, _reading(loaded.config)))
+    return Exported(file, (*reshaped.notes, *notes, _reading(loaded.config, reshaped)))
+
+
+def _hf(loaded: Loaded, out: Path, changes: Changes) -> Exported:
+    """Writes a folder; its class has no place for a layer before the head."""
+    if eraser_of(loaded.model) is not None and not changes.fold_eraser:
+        raise OptionError(
+            "the run's network has a layer before its head that erases directions from the features, which no"
+            " class of transformers has; export --to onnx, which keeps it, or add --fold-eraser: the outputs"
+            " are then the same, but the features before the head hold the label again"
+        )
+    reshaped = reshape(loaded, changes)
+    for name, value in reshaped.model.state_dict().items():
+        converted(name, value, changes.dtype)  # refuses what the format cannot hold
+    notes = write_hf(loaded.config, reshaped, out, NUMBERS[changes.dtype])
+    return Exported(out, (*reshaped.notes, *notes, _reading(loaded.config, reshaped)))
 
 
 def _check_place(file: Path, *, force: bool) -> None:
@@ -94,25 +129,28 @@ def _check_place(file: Path, *, force: bool) -> None:
         )
 
 
-def _reading(config: Config) -> str:
+def _reading(config: Config, reshaped: Reshaped) -> str:
     """How to feed the exported model, and what its outputs are."""
     centre, scale = (",".join(f"{value:g}" for value in part) for part in (config.mean, config.std))
-    gone = f"; constant, because forgotten: {', '.join(config.forgotten)}" if config.forgotten else ""
+    constant = reshaped.constant
+    gone = f"; constant, because forgotten: {', '.join(constant)}" if constant else ""
     colours = "RGB" if len(config.mean) == 3 else "grey"
     return (
         f"input: {colours}, {size_in_words(config.image_size)},"
         f" (pixel / 255 - mean) / std with mean {centre} and std {scale};"
-        f" outputs are logits of {', '.join(config.labels)}{gone}"
+        f" outputs are logits of {', '.join(reshaped.labels)}{gone}"
     )
 
 
-def _state_dict(loaded: Loaded, adopted: Adopted, file: Path) -> tuple[bytes, list[str]]:
+def _state_dict(
+    loaded: Loaded, reshaped: Reshaped, adopted: Adopted, file: Path, number: Number
+) -> tuple[bytes, list[str]]:
     prefix, left_out = adopted.prefix or "", set(adopted.filled or ())
     own, changed = loaded.model.state_dict(), []
     if isinstance(loaded.model, NormalForm):
         own, changed = own_state(loaded.model)
     tensors = {
-        f"{prefix}{name}": value.detach().contiguous().clone()
+        f"{prefix}{name}": converted(name, value.detach(), number).contiguous().clone()
         for name, value in own.items()
         if name not in left_out
     }
@@ -121,19 +159,22 @@ def _state_dict(loaded: Loaded, adopted: Adopted, file: Path) -> tuple[bytes, li
         torch.save(tensors, buffer)
         content, call = buffer.getvalue(), f"torch.load('{file}', weights_only=True)"
     else:
-        content = safetensors.torch.save(tensors, metadata={"format": "pt"})
+        content = safetensors.torch.save(
+            tensors, metadata={"format": "pt", "labels": json.dumps(reshaped.labels)}
+        )
         call = f"safetensors.torch.load_file('{file}')"
     config = loaded.config
     module, _, function = config.network.partition(":")
-    made = f"{function} of {module}" if is_custom(config.network) else config.network
+    made = f"{function} of {module}" if is_custom(config.network) else calling(config.network, reshaped)
     stem = " with unlabel's small stem" if config.stem == "small" and "resnet" in config.network else ""
     names = f", whose names begin with '{prefix}'" if prefix else ""
-    layer = sorted(erasing(loaded.model))
+    layer = sorted(erasing(reshaped.model))
     notes = (
         [
             f"it holds a layer that the network does not have, {layer[0].rpartition('.')[0]}: before the"
             " head, x becomes x - (x @ into.T - level) @ out.T; without it the label is in the features"
-            " and in the other outputs, so no file without it is written"
+            " and in the other outputs. --fold-eraser writes a file without it: its outputs are the same, but"
+            " its features hold the label"
         ]
         if layer
         else []
@@ -142,11 +183,29 @@ def _state_dict(loaded: Loaded, adopted: Adopted, file: Path) -> tuple[bytes, li
         *notes,
         *changed,
         f"load it with: model.load_state_dict({call}); model is {made}{stem}, with"
-        f" {len(config.labels)} outputs{names}",
+        f" {len(reshaped.labels)} outputs{names}",
     ]
 
 
-def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
+def calling(network: str, reshaped: Reshaped) -> str:
+    """How a network is made without this tool; the name itself for ours."""
+    if not is_named(network):
+        return network
+    named, count = parse_named(network), len(reshaped.labels)
+    options = "".join(f", {key}={value!r}" for key, value in named.options.items())
+    if named.kind == "timm":
+        return f"timm.create_model({named.base!r}, num_classes={count}{options})"
+    if named.kind == "torchvision":
+        return f"torchvision.models.get_model({named.base!r}, weights=None, num_classes={count}{options})"
+    return (
+        "AutoModelForImageClassification.from_config("
+        f"AutoConfig.for_model({named.base!r}, num_labels={count}{options}))"
+    )
+
+
+def _onnx(loaded: Loaded, reshaped: Reshaped, file: Path, number: Number) -> tuple[bytes, list[str]]:
+    if number == "bfloat16":
+        raise OptionError("--dtype bfloat16 is not written as ONNX, which few runtimes compute; use float16")
     onnx = _package("onnx")
     _package("onnxscript")
     config = loaded.config
@@ -154,7 +213,7 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
     try:
         with _quiet():
             program = torch.onnx.export(
-                loaded.model,
+                _Converted.of(reshaped.model, number),
                 (images[:2],),
                 dynamo=True,
                 verbose=False,
@@ -171,8 +230,8 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
             " pass without Python branches on the images, or export --to state-dict"
         ) from error
     facts = {
-        "labels": list(config.labels),
-        "forgotten": list(config.forgotten),
+        "labels": list(reshaped.labels),
+        "forgotten": list(reshaped.constant),
         "mean": list(config.mean),
         "std": list(config.std),
         "image_size": plain_size(config.image_size),
@@ -186,7 +245,7 @@ def _onnx(loaded: Loaded, file: Path) -> tuple[bytes, list[str]]:
     onnx.checker.check_model(written, full_check=True)
     content = written.SerializeToString()
     return content, [
-        _check_values(content, loaded.model, images),
+        _check_values(content, reshaped.model, images, number),
         f"load it with: onnxruntime.InferenceSession('{file}').run(None, {{'image': images}})",
     ]
 
@@ -204,10 +263,31 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _check_values(content: bytes, model: nn.Module, images: torch.Tensor) -> str:
+class _Converted(nn.Module):
+    """A network in another number format; images and logits stay float32."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.dtype = copy.deepcopy(model).to(dtype), dtype
+
+    @classmethod
+    def of(cls, model: nn.Module, number: Number) -> nn.Module:
+        """The model itself where nothing is to be converted."""
+        if number == "float32":
+            return model
+        for name, value in model.state_dict().items():
+            converted(name, value, number)  # refuses what the format cannot hold
+        return cls(model, NUMBERS[number]).eval()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.model(image.to(self.dtype)).float()
+
+
+def _check_values(content: bytes, model: nn.Module, images: torch.Tensor, number: Number) -> str:
     """Compares the file's outputs with the run's, for two sizes of batch."""
     runtime, evaluate = _evaluator(content)
-    largest, bound = 0.0, DIFFERENCE
+    share = DIFFERENCE if number == "float32" else DIFFERENCE_HALF
+    largest, bound = 0.0, share
     for part in (images[:1], images):
         with torch.inference_mode():
             expected = model(part).double().numpy()
@@ -220,7 +300,7 @@ def _check_values(content: bytes, model: nn.Module, images: torch.Tensor) -> str
                 " export --to state-dict"
             ) from error
         largest = max(largest, float(np.abs(actual - expected).max()))
-        bound = max(bound, DIFFERENCE * float(np.abs(expected).max()))
+        bound = max(bound, share * float(np.abs(expected).max()))
     if not largest <= bound:
         raise ModelError(
             f"the ONNX file gives outputs up to {largest:.3g} from the run's, so it was not written; export"

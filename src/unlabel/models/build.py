@@ -9,6 +9,8 @@ from unlabel.core.errors import OptionError
 from unlabel.core.layout import Layout
 from unlabel.core.wording import suggest
 from unlabel.models.custom import build_custom, is_custom
+from unlabel.models.named import build_named
+from unlabel.models.named_options import is_named
 from unlabel.models.normal_form import normal_form
 
 
@@ -60,8 +62,9 @@ def build(
     """Builds a network with seeded random weights; the caller's random state is left alone.
 
     Args:
-        name: ``small``, ``resnet18``, ``resnet50``, or the user's own ``package.module:function``, which is
-            only imported when the user has named it; see `models.custom`.
+        name: ``small``, ``resnet18``, ``resnet50``; ``timm:NAME``, ``torchvision:NAME`` or ``hf:TYPE``, see
+            `models.named`; or the user's own ``package.module:function``, which is only imported when the
+            user has named it, see `models.custom`.
         outputs: Number of labels, >= 1.
         stem: ``imagenet`` (7x7 stride 2 and pooling, for the ResNets) or ``small`` (3x3, stride 1: four
             to sixteen times the arithmetic, for GPUs and images under 100 pixels).
@@ -76,14 +79,19 @@ def build(
         >>> sum(weight.numel() for weight in build("small", 10).parameters())
         268930
     """
-    if name not in BUILDERS and not is_custom(name):
+    if name not in BUILDERS and not is_custom(name) and not is_named(name):
         raise OptionError(
-            f"no network '{name}'; expected one of {', '.join(BUILDERS)} or package.module:function."
-            f"{suggest(name, BUILDERS)}"
+            f"no network '{name}'; expected one of {', '.join(BUILDERS)}, timm:NAME, torchvision:NAME, hf:DIR"
+            f" or package.module:function.{suggest(name, BUILDERS)}"
         )
     if stem not in ("imagenet", "small"):
         raise OptionError(f"no stem '{stem}'; expected imagenet or small")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = BUILDERS[name](outputs, stem) if name in BUILDERS else build_custom(name, outputs)
-        return normal_form(network, head)
+        return normal_form(_network(name, outputs, stem), head)
+
+
+def _network(name: str, outputs: int, stem: str) -> nn.Module:
+    if name in BUILDERS:
+        return BUILDERS[name](outputs, stem)
+    return build_named(name, outputs) if is_named(name) else build_custom(name, outputs)

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_text
-from unlabel.core.own_code import OwnCode, first_on_path, is_custom, one_line, spec_in, top_package
+from unlabel.core.own_code import OwnCode, first_on_path, one_line, spec_in, top_package
+from unlabel.core.own_code import is_custom as is_code
+from unlabel.models.named_options import is_named
 
 TRUSTED = "trusted-networks"
 COUNTS = ("num_classes", "outputs", "num_outputs", "n_classes", "num_labels")
@@ -30,6 +32,15 @@ NETWORK = OwnCode(
 )
 
 _granted: dict[str, Path | None] = {}  # what this process's user has named, with the folder it was found in
+
+
+def is_custom(name: str) -> bool:
+    """Whether a network's name is of the user's own code, ``package.module:function``.
+
+    >>> is_custom("nets.small:make"), is_custom("resnet18"), is_custom("timm:test_vit")
+    (True, False, False)
+    """
+    return is_code(name) and not is_named(name)
 
 
 def build_custom(name: str, outputs: int) -> nn.Module:

@@ -105,6 +105,29 @@ def _erase_first(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (head.get_submodule(NAME)(inputs[0]),)
 
 
+def fold_eraser(model: nn.Module, outputs: int) -> None:
+    """Computes in the head what the layer before it does, and takes the layer out, in place.
+
+    With W and b the head's numbers, :math:`W (x - U (V x - c)) + b = (W - W U V) x + (b + W U c)`: the
+    outputs stay the same to rounding, and the features before the head are no longer erased.
+
+    Args:
+        model: One with a layer.
+        outputs: Number of labels.
+    """
+    _, head = find_head(model, outputs)
+    layer = head.get_submodule(NAME)
+    assert isinstance(layer, Erase), "the caller has looked"
+    with torch.no_grad():
+        across = head.weight.double() @ layer.out.double()
+        head.bias.copy_(head.bias.double() + across @ layer.level.double())
+        head.weight.copy_(head.weight.double() - across @ layer.into.double())
+    delattr(head, NAME)
+    hooks = head._forward_pre_hooks  # torch tells hooks apart by handles, which a copied model has lost
+    for key in [key for key, hook in hooks.items() if hook is _erase_first]:
+        del hooks[key]
+
+
 def eraser_of(model: nn.Module) -> Erase | None:
     """A model's erasing layer, if it has one."""
     return next((module for module in model.modules() if isinstance(module, Erase)), None)

@@ -11,12 +11,16 @@ from pathlib import Path
 from types import ModuleType
 
 from unlabel.models.custom import is_custom, permitted
+from unlabel.models.named_options import packages_of
 
 _digests: dict[str, tuple[ModuleType | None, str]] = {}  # as the module was when it was imported
 
 
 def code_of(network: str) -> str:
     """Hex digest of the source of a network of the user's own; empty for a network of ours.
+
+    Of a network of another library it is a digest of the name, whose options may change the outputs of equal
+    weights, and of the library's version.
 
     It covers the module and what it imports from the folder that it lies in, anywhere in its text and by any
     number of steps; of an installed package, the module and the package's version. What is imported by a name
@@ -28,6 +32,8 @@ def code_of(network: str) -> str:
     Raises:
         ModelError: The network is not trusted on this machine.
     """
+    if packages := packages_of(network):
+        return hashlib.sha256(repr((network, packages)).encode()).hexdigest()
     if not is_custom(network):
         return ""
     module = network.partition(":")[0]

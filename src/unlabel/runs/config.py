@@ -9,6 +9,7 @@ from unlabel.core.files import visible
 from unlabel.core.layout import Layout
 from unlabel.data.dataset import Colours
 from unlabel.data.options import SIDES, Framing, Interpolation, Resize, Size, sides_of, size_text
+from unlabel.models.named_options import is_named, parse_named
 
 MOST_LABELS = 50_000  # more than any collection has; a hostile file must not fill the memory
 LONGEST_LABEL = 500
@@ -119,7 +120,11 @@ class Config:
             self.head is not None and len(self.head.rows) != labels,
         )
         for kind, name in (("network", self.network), ("stem", self.stem)):
-            yield f"{kind} {name[:40]!r}; expected a name", not re.fullmatch(r"[\w.:-]{1,200}", name)
+            named = kind == "network" and is_named(name)
+            yield (
+                f"{kind} {name[:40]!r}; expected a name",
+                not (_is_library(name) if named else re.fullmatch(r"[\w.:-]{1,200}", name)),
+            )
 
     @property
     def framing(self) -> Framing:
@@ -130,6 +135,14 @@ class Config:
     def input_shape(self) -> tuple[int, int, int]:
         """Of one image as the network gets it: (channel, height, width)."""
         return len(self.mean), *sides_of(self.image_size)
+
+
+def _is_library(name: str) -> bool:
+    """Whether a network's name is one of another library's, with plain options."""
+    try:
+        return bool(parse_named(name))
+    except OptionError:
+        return False
 
 
 def _is_square_pair(size: Size) -> bool:

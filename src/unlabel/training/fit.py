@@ -92,8 +92,9 @@ def fit(
 
     A batch is ``run.batch_size`` images, cut into micro-batches of ``run.micro_batch``. Each process takes
     every world-th micro-batch; gradients are summed over all and divided once. BatchNorm normalises within
-    a micro-batch and its running statistics become the mean over the batch's micro-batches. The order of
-    images is one keyed permutation after another without a break: every batch is full, no image favoured.
+    a micro-batch and its running statistics become the mean over the batch's micro-batches. What a network
+    draws itself, as dropout does, is keyed by the step and the micro-batch. The order of images is one keyed
+    permutation after another without a break: every batch is full, no image favoured.
 
     Args:
         model: On the run's device; left in training mode as it was given.
@@ -131,7 +132,8 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.zero_grad(set_to_none=True)
-            loss = _accumulate(model, objective, data, recipe, run, step)
+            with engine.own_draws(run):
+                loss = _accumulate(model, objective, data, recipe, run, step)
             if not isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss} at step {step + 1} of {steps} (learning rate {rate:.3g});"
@@ -194,7 +196,9 @@ def _accumulate(
     before = [buffer.clone() for buffer in statistics]
     total = [torch.zeros_like(buffer) for buffer in statistics]
     loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
-    for part in micro_batches[run.rank :: run.world]:
+    for number in range(run.rank, len(micro_batches), run.world):
+        part = micro_batches[number]
+        engine.key_draws(run, "fit", step, number)
         batch = batch_of(
             data,
             positions[part],

@@ -20,8 +20,10 @@ from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Colours, Source
-from unlabel.data.options import CENTRE, Framing, Size
+from unlabel.data.options import CENTRE, Framing, Size, sides_of
 from unlabel.data.survey.duplicates import shared_pictures
+from unlabel.models.named import check_input, resolve
+from unlabel.models.named_options import packages_of
 from unlabel.runs.config import Config
 from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
@@ -54,7 +56,8 @@ def train_run(
         source: ``faces`` or ``folder:PATH``; see `data.load`.
         out: Folder to write; must not exist unless ``force``.
         run: Where, batch size and seed.
-        network, stem, head: See `models.build.build`.
+        network, stem, head: See `models.build.build`; ``hf:DIR`` gives the architecture that a folder of
+            Hugging Face's holds, with random weights.
         recipe: Length and rates; `Recipe`'s defaults when None.
         image_size: Side of a square input in pixels, or (height, width); the source's own when None.
         framing: How a picture of another shape comes to that size.
@@ -68,7 +71,7 @@ def train_run(
     Returns:
         The record that is also in ``unlabel.json``. It raises as the rooms do.
     """
-    recipe, without = recipe or Recipe(), as_names(without)
+    recipe, without, network = recipe or Recipe(), as_names(without), resolve(network)
     check_output(out, force=force)
     data = load(source, image_size=image_size, framing=framing, labels=labels, skip_bad=skip_bad, log=run.log)
     data = data.normalised(*normalisation) if normalisation else data
@@ -92,6 +95,7 @@ def train_run(
         head=head,
         **asdict(framing),
     )
+    check_input(network, len(data.labels), sides_of(config.image_size))
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "method": "train",
@@ -104,6 +108,7 @@ def train_run(
         "data": data_record(data),
         **place_record(run, command),
     }
+    record["versions"] |= packages_of(network)
     try:
         return engine.launch(run, _train_job, data, out, config, record, recipe, force, listed)
     except Diverged:

@@ -219,10 +219,12 @@ def passes(
     rounds = -(-images // len(data))
     stream = np.concatenate([permutation(run.seed, "passes", len(data), each) for each in range(rounds)])
     epochs = np.repeat(np.arange(rounds), len(data))
-    for part in run.micro_batches(images):
-        batch = batch_of(data, stream[part], run.device, seed=run.seed, epoch=epochs[part])
-        with run.fabric.autocast():
-            objective(model, batch)
+    with engine.own_draws(run):
+        for number, part in enumerate(run.micro_batches(images)):
+            engine.key_draws(run, "passes", number)
+            batch = batch_of(data, stream[part], run.device, seed=run.seed, epoch=epochs[part])
+            with run.fabric.autocast():
+                objective(model, batch)
     return objective.met
 
 

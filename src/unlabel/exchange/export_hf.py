@@ -1,0 +1,118 @@
+"""A run as a folder that transformers reads: ``from_pretrained``, ``pipeline("image-classification")``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.places import staged
+from unlabel.data.options import Framing
+from unlabel.exchange.reshaping import Reshaped
+from unlabel.models.custom import one_line
+from unlabel.models.named_folder import FILTERS, PROCESSOR
+from unlabel.models.named_hf import check_hf, hf_config, quiet
+from unlabel.models.named_options import library, parse_named
+from unlabel.models.normal_form import NormalForm, own_state
+from unlabel.runs.config import Config
+
+
+def check_place(out: Path) -> None:
+    """Refuses a folder that holds something: unlike a run, it cannot be told from a user's own.
+
+    Raises:
+        OptionError: It holds something, or is a file.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise OptionError(f"--out {out} exists; a folder is never replaced: name a new one")
+
+
+def write_hf(config: Config, reshaped: Reshaped, out: Path, dtype: torch.dtype) -> list[str]:
+    """Writes configuration, weights and preprocessing of an image classifier; returns how to load them.
+
+    Args:
+        config: The run's.
+        reshaped: Its model and the labels that are left.
+        out: Folder to write, which appears whole or not at all.
+        dtype: Number format of the weights.
+
+    Raises:
+        OptionError: The network is none of transformers', or the folder exists.
+        ModelError: The weights do not fit transformers' own network.
+    """
+    if not config.network.startswith("hf:"):
+        raise OptionError(
+            f"--to hf writes networks of transformers, but the run's is '{config.network[:80]}'; export --to"
+            " state-dict or --to onnx"
+        )
+    check_place(out)
+    model = _own_model(config, reshaped, dtype)
+    with staged(out, force=False) as folder:
+        with quiet():
+            model.save_pretrained(folder)  # gives the names back that its files have
+        text = json.dumps(processor(config, config.framing), indent=2)
+        (folder / PROCESSOR).write_text(text + "\n", encoding="utf-8")
+    return [
+        f"load it with: AutoModelForImageClassification.from_pretrained('{out}'), or"
+        f" pipeline('image-classification', model='{out}'{_function(reshaped)})"
+    ]
+
+
+def _function(reshaped: Reshaped) -> str:
+    """One label alone gets a sigmoid from the pipeline only if it is told so; more labels by the problem."""
+    return ", function_to_apply='sigmoid'" if len(reshaped.labels) == 1 else ""
+
+
+def _own_model(config: Config, reshaped: Reshaped, dtype: torch.dtype) -> Any:
+    """The model in a new network of transformers' own, which has no place for anything else."""
+    named, names = parse_named(config.network), reshaped.labels
+    check_hf(named)
+    own = hf_config(named, len(names))
+    own.id2label = dict(enumerate(names))
+    own.label2id = {name: number for number, name in enumerate(names)}
+    kind = "multi" if config.activation == "sigmoid" else "single"
+    own.problem_type = f"{kind}_label_classification"
+    try:
+        with quiet():
+            model: nn.Module = library("hf").AutoModelForImageClassification.from_config(
+                own, dtype=torch.float32, trust_remote_code=False
+            )
+        left = reshaped.model
+        model.load_state_dict(own_state(left)[0] if isinstance(left, NormalForm) else left.state_dict())
+    except Exception as error:
+        raise ModelError(
+            f"the run's weights do not fit '{config.network[:80]}' of transformers ({one_line(error)[:200]});"
+            " export --to state-dict"
+        ) from error
+    return model.to(dtype).eval()
+
+
+def processor(config: Config, framing: Framing | None = None) -> dict[str, Any]:
+    """The entries of ``preprocessor_config.json``: what `models.named_folder` reads back.
+
+    Args:
+        config: The run's.
+        framing: How its pictures came to their size; by default the largest square in the middle.
+    """
+    framing = framing or Framing()
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    box = {"height": height, "width": width}
+    common = {
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(config.mean),
+        "image_std": list(config.std),
+        "resample": {name: number for number, name in FILTERS.items()}[framing.interpolation],
+    }
+    if framing.resize == "crop":
+        shorter = round(min(height, width) / framing.crop_pct)
+        cut = {"size": {"shortest_edge": shorter}, "do_center_crop": True, "crop_size": box}
+        return {**common, **cut, "image_processor_type": "CLIPImageProcessor"}
+    # transformers has no processor that pads to a shape of its own: the picture is squashed
+    return {**common, "size": box, "image_processor_type": "ViTImageProcessor"}
