@@ -16,6 +16,7 @@ from unlabel.models.build import build
 from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom
 from unlabel.models.final_layers import WRAP, check_final, find_layout, look, run_on, used_layers
+from unlabel.models.named import resolve
 from unlabel.models.normal_form import normal_form
 from unlabel.models.returned import entries
 from unlabel.models.weights import fit_weights, read_weights
@@ -55,7 +56,7 @@ def inspect_model(asked: Asked) -> dict[str, Any]:
     labels = read_labels(asked.labels)
     if is_custom(asked.network):
         grant(asked.network)  # the user who names it here trusts it
-    model = build(asked.network, len(labels))
+    model = build(resolve(asked.network), len(labels))
     facts: dict[str, Any] = {"network": asked.network, "image_size": plain_size(size)}
     facts |= {"returns": [], "candidates": []}
     try:
