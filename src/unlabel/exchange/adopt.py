@@ -88,11 +88,7 @@ class Given:
     without: tuple[str, ...]
     normalisation: tuple[Colours, Colours] | None
     library: Library
-    asked: tuple[bool, bool, bool] = (
-        False,
-        False,
-        False,
-    )  # whether the user gave size, normalisation, framing
+    asked: tuple[bool, bool, bool] = (False, False, False)  # are size, normalisation, framing the user's?
     logits: str | None = None
     features: str | None = None
     layout: Layout | None = None
