@@ -164,6 +164,19 @@ def test_retrain_is_measured_on_images_that_it_trains_on_and_says_so(monkeypatch
     assert outcome.images_used == 256
 
 
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ({"value": 0.01, "low": -0.01, "high": 0.03}, "may have lost up to 0.030 of mean AUC: 25 images"),
+        ({"value": -0.01, "low": -0.04, "high": 0.025}, "cannot tell that from 0.000"),
+        ({"value": 0.03, "low": 0.01, "high": 0.05}, "lost 0.030 of mean AUC (95 % interval 0.010 to 0.050)"),
+        ({"value": 0.01, "low": 0.0, "high": 0.02}, "None"),
+    ],
+)
+def test_a_loss_that_few_images_cannot_exclude_is_told(loss: dict[str, float], said: str) -> None:
+    assert said in str(warning({"loss": loss, "n": 25}))
+
+
 def test_the_command_prints_records_warns_and_refuses(
     command: Any, trained: Path, tmp_path: Path, spoil: Any
 ) -> None:

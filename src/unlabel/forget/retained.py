@@ -25,7 +25,7 @@ from unlabel.statistics.estimate import Estimate, auc, mean, rarer
 
 HELD_BACK = 512  # images, or a tenth of the training images if that is fewer
 LEAST = 5  # images of both kinds: with fewer, a label's AUC is mostly chance
-NOTABLE = 0.02  # fall of the mean AUC past which a warning is given
+NOTABLE = 0.02  # fall of the mean AUC past which a warning is given; so it is if the fall may be that large
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,21 @@ def sentence_of(record: Mapping[str, Any]) -> str:
 
 
 def warning(record: Mapping[str, Any]) -> str | None:
-    """A line where the mean AUC lost more than `NOTABLE`; None where it did not.
+    """A line where the mean AUC lost more than `NOTABLE`, or may have; None where it did not.
 
     Args:
         record: What a run's record holds under ``retained``.
     """
-    if record["loss"] is None or record["loss"]["value"] <= NOTABLE:
+    if record["loss"] is None:
         return None
     value, low, high = (record["loss"][name] for name in ("value", "low", "high"))
+    if value <= NOTABLE < high:
+        return (
+            f"the retained labels may have lost up to {high:.3f} of mean AUC: {record['n']:,} images held"
+            f" back cannot tell that from {max(value, 0):.3f}; audit the run before use"
+        )
+    if value <= NOTABLE:
+        return None
     return (
         f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}), more than"
         f" {NOTABLE:g}; audit the run before use, or try another method or milder options"
