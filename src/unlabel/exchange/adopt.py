@@ -314,16 +314,18 @@ def _prepared(
 ) -> tuple[Source, dict[str, float], Fit | None]:
     """The data as the model wants it, and what was tried to find that where the user did not say it."""
     source, losses = _normalised(model, given, source, run)
-    fit = None if given.framing else try_framings(model, source, run)
+    known = given.asked[2] or given.library.folder is not None
+    fit = None if known else try_framings(model, source, run)
     if fit is None or not fit.losses:
         return source, losses, None
     run.log.say(str(fit))
-    if fit.chosen == "crop":
+    if fit.chosen == fit.usual:
         return source, losses, fit
+    usual = given.framing or CENTRE
     again = load(
         source.name,
         image_size=source.test.image_size,
-        framing=Framing(fit.chosen),
+        framing=Framing(fit.chosen, interpolation=usual.interpolation),
         labels=given.labels,
         skip_bad=bool(source.facts.get("skipped_bad")),
         log=run.log,

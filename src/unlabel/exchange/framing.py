@@ -37,7 +37,8 @@ class Fit:
         other_shape: How many of them have another shape than the input.
         losses: Mean loss by way; empty where the ways were not tried.
         best: The way with the lowest loss.
-        gain: By how much the loss of ``crop`` is above that of the best, on the same photos.
+        gain: By how much the loss of the usual way is above that of the best, on the same photos.
+        usual: The way that is used if no other is better: ``crop``, or what the network's library says.
     """
 
     n: int
@@ -45,11 +46,12 @@ class Fit:
     losses: Mapping[Resize, float]
     best: Resize = "crop"
     gain: Estimate | None = None
+    usual: Resize = "crop"
 
     @property
     def chosen(self) -> Resize:
-        """The best way, if the whole 95 % interval says that it is better than ``crop``."""
-        return self.best if self.gain is not None and self.gain.interval()[0] > 0 else "crop"
+        """The best way, if the whole 95 % interval says that it is better than the usual one."""
+        return self.best if self.gain is not None and self.gain.interval()[0] > 0 else self.usual
 
     def to_json(self) -> dict[str, Any]:
         """What the record of a run keeps."""
@@ -73,12 +75,12 @@ class Fit:
             f" not given: the loss is {measured}"
         )
         if self.gain is None:
-            return f"{start}; crop fits best and is used"
+            return f"{start}; {self.usual} fits best and is used"
         low, high = self.gain.interval()
-        by = f"{self.best} is better than crop by {self.gain.value:.4f} ({low:.4f} to {high:.4f})"
-        if self.chosen != "crop":
+        by = f"{self.best} is better than {self.usual} by {self.gain.value:.4f} ({low:.4f} to {high:.4f})"
+        if self.chosen != self.usual:
             return f"{start}; {by}: {self.best} is used"
-        return f"{start}; {by}, which may be chance: crop is used; if you know better, give --resize"
+        return f"{start}; {by}, which may be chance: {self.usual} is used; if you know better, give --resize"
 
 
 def try_framings(model: nn.Module, source: Source, run: Run) -> Fit | None:
@@ -86,7 +88,7 @@ def try_framings(model: nn.Module, source: Source, run: Run) -> Fit | None:
 
     Args:
         model: On the run's device, in eval mode.
-        source: Photos that were brought to the size by ``crop``, with the model's normalisation.
+        source: Photos that were brought to the size in the usual way, with the model's normalisation.
         run: Where; the seed chooses the photos.
 
     Returns:
@@ -111,8 +113,9 @@ def try_framings(model: nn.Module, source: Source, run: Run) -> Fit | None:
     measured = {way: _losses(model, part, pixels[way], run) for way in pixels}
     losses = {way: found.value for way, found in measured.items()}
     best = min(losses, key=lambda way: losses[way])
-    gain = None if best == "crop" else measured["crop"] - measured[best]
-    return Fit(len(names), other, losses, best, gain)
+    usual = photos.frame.framing.resize
+    gain = None if best == usual else measured[usual] - measured[best]
+    return Fit(len(names), other, losses, best, gain, usual)
 
 
 def _shapes(folder: Path, names: Sequence[str]) -> list[tuple[int, int]]:
@@ -124,8 +127,10 @@ def _shapes(folder: Path, names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _pixels(photos: Photos, way: Resize, chunks: Sequence[Sequence[str]], each: Any) -> NDArray[np.uint8]:
-    """The photos brought to the size by a way."""
-    frame = replace(photos.frame, framing=Framing(way, interpolation=photos.frame.framing.interpolation))
+    """The photos brought to the size by a way; in the usual one, with the usual share."""
+    usual = photos.frame.framing
+    framing = usual if way == usual.resize else Framing(way, interpolation=usual.interpolation)
+    frame = replace(photos.frame, framing=framing)
     parts = list(each(partial(decode_files, photos.folder, frame), chunks))
     if any(bad for _, _, bad, _ in parts):
         raise _changed(photos.folder)

@@ -113,9 +113,13 @@ def matched(
         stems = {os.path.splitext(file)[0]: file for file in files}
         near = stems.get(missing[0]) or stems.get(os.path.splitext(missing[0])[0])
         hint = f" (there is {near!r}: write the whole name)" if near else ""
+        where = (
+            ", or add ?root=FOLDER if they lie elsewhere" if len(missing) == len(names) and not near else ""
+        )
         raise MissingFiles(
             f"{len(missing):,} of {len(names):,} rows of {table} have no file in {images}:"
             f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
+            f"{where}"
         )
     return {name: files[name] for name in names}
 
