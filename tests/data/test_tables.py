@@ -199,7 +199,7 @@ SHAPES = (
     Shape("yes and no", "folder:PATH", beside(csv(marks=("no", "Yes")))),
     Shape("true and false", "folder:PATH", beside(csv(marks=("False", "TRUE")))),
     Shape(
-        "a column of names parted by `|`",
+        "a column of names separated by `|`",
         "table:PATH/tags.csv",
         beside(TAGS, file="tags.csv"),
         columns=("Hat", "Male"),

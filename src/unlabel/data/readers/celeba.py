@@ -157,8 +157,8 @@ def _list_rows(path: Path, *, heading: bool) -> Iterator[tuple[int | None, list[
     """The count that a list tells, its columns after the file name, and its rows with their line numbers.
 
     Args:
-        path: A list parted by spaces, or Kaggle's CSV of it.
-        heading: Whether a list parted by spaces begins with a count and a line of column names.
+        path: A list separated by spaces, or Kaggle's CSV of it.
+        heading: Whether a list separated by spaces begins with a count and a line of column names.
     """
     if path.suffix == ".csv":
         with table_rows(path) as (header, rows):

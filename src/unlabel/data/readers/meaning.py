@@ -100,7 +100,7 @@ def meaning_of(
     if not every:
         raise DataError(
             f"{sheet.path} has no label column; expected one column of 0 and 1 for each label, or a column"
-            " named labels with names parted by '|'"
+            " named labels with names separated by '|'"
         )
     names = chosen_labels(every, labels, str(sheet.path))
     _check_marks(sheet, rest, marked, [*named], labels)
@@ -150,7 +150,7 @@ def _check_names(column: Column, title: str, names: Sequence[str]) -> None:
     if len(names) > _MOST_NAMES or any(len(name) > LONGEST_NAME or not name.isprintable() for name in names):
         raise DataError(
             f"{column.places[0]}, column {title!r}: expected at most {_MOST_NAMES:,} printable names of at"
-            f" most {LONGEST_NAME} characters, parted by '|'"
+            f" most {LONGEST_NAME} characters, separated by '|'"
         )
     for mark in ";,":
         parts = {part.strip() for name in names for part in name.split(mark)}

@@ -25,7 +25,7 @@ from unlabel.core.wording import listing
 from unlabel.data.readers.tables import ROW_NUMBER, check_id, lines_of, name_column, open_text, spelt_rows
 
 NAMES_OF_LABELS = ("labels", "tags", "label")
-"""Columns that may hold the names of an image's labels, parted by ``|``."""
+"""Columns that may hold the names of an image's labels, separated by ``|``."""
 
 _WHOLE = (*NAMES_OF_LABELS, "split", "identity")
 _FEW = 64

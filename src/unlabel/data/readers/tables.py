@@ -137,7 +137,7 @@ def table_rows(
     with spelt_rows(path, ",", numbered=numbered) as (header, _, rows):
         parted = next((mark for mark in ";\t|" if mark in header[0]), None)
         if len(header) == 1 and parted:
-            raise DataError(f"{path}: its columns seem to be parted by {parted!r}; save it with commas")
+            raise DataError(f"{path}: its columns seem to be separated by {parted!r}; save it with commas")
         if key not in header:
             raise DataError(
                 f"{path} has no column {key!r}, found {listing([repr(name[:40]) for name in header])};"

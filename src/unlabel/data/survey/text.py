@@ -42,7 +42,7 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
     if table := found["table"]:
         mark = {",": "commas", ";": "semicolons", "\t": "tabs"}.get(table["separator"])
         yield (
-            f"table          {table['file']}{f', parted by {mark}' if mark else ''}: files in"
+            f"table          {table['file']}{f', separated by {mark}' if mark else ''}: files in"
             f" {table['names']!r}, absent is {table['absent']}"
         )
         if table["ignored_columns"]:
