@@ -19,9 +19,9 @@ from unlabel.audit.references import make_references
 from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import MissingFiles, ModelError
+from unlabel.core.framing import Frame, Framing
 from unlabel.core.recipe import Recipe
 from unlabel.data.images.decoding import decode
-from unlabel.data.options import Frame, Framing
 from unlabel.exchange.predict import images_in, predict_files
 from unlabel.forget.run import forget_run
 from unlabel.models.channels import input_channels

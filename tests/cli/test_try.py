@@ -232,6 +232,11 @@ def test_what_does_not_fit_is_one_line(command, runs: Path, tmp_path: Path) -> N
         assert says in ran.err
 
 
+def listens_to_ctrl_c() -> None:
+    """In the new process: a shell's background jobs ignore Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_the_command_prints_its_address_keeps_nothing_and_ends_by_ctrl_c(runs: Path, tmp_path: Path) -> None:
     """A process of its own: what it printed, and every file below its folders before and after."""
     environment = {**os.environ, "UNLABEL_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
@@ -246,7 +251,13 @@ def test_the_command_prints_its_address_keeps_nothing_and_ends_by_ctrl_c(runs: P
         "--json",
     ]
     with subprocess.Popen(
-        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listens_to_ctrl_c,
     ) as process:
         assert process.stdout
         address = json.loads(process.stdout.readline())["address"]
@@ -260,7 +271,10 @@ def test_the_command_prints_its_address_keeps_nothing_and_ends_by_ctrl_c(runs: P
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(address[:-9], timeout=60)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out) == (0, "")
     assert err.splitlines()[-2:] == ["open this address in a browser; Ctrl-C ends it", "ended"]
     assert sorted([*tmp_path.rglob("*"), *runs.rglob("*")]) == before

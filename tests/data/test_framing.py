@@ -17,11 +17,11 @@ from PIL import Image
 
 from unlabel.audit.attacks.perturbed_images import perturb
 from unlabel.core.errors import DataError, OptionError
+from unlabel.core.framing import CENTRE, Frame, Size, checked_size
 from unlabel.data import Framing, load
 from unlabel.data.batches import augment, normalise
 from unlabel.data.images.cache import content_key, decoded
 from unlabel.data.images.decoding import Unreadable, decode, shape_of
-from unlabel.data.options import CENTRE, Frame, Size, checked_size
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "images.md").read_text("utf-8")

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from unlabel.core.errors import ModelError
-from unlabel.data.options import Framing
+from unlabel.core.framing import Framing
 from unlabel.exchange.export_hf import processor
 from unlabel.forget import retained
 from unlabel.models.build import build

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, OptionError
-from unlabel.data.options import Framing
+from unlabel.core.framing import Framing
 from unlabel.models import named_options, named_size
 from unlabel.models.build import build
 from unlabel.models.custom import is_custom

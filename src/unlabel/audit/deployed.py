@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 
 from unlabel.core.engine import Run
+from unlabel.core.framing import Size
 from unlabel.data.dataset import Dataset
-from unlabel.data.options import Size
 from unlabel.exchange.onnx_file import OnnxModel, OnnxSettings, is_onnx, open_onnx
 from unlabel.models.cached_outputs import cached_outputs
 from unlabel.models.features import Outputs

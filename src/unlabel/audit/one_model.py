@@ -39,10 +39,10 @@ from unlabel.audit.told import Probed, Told, row_of
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.framing import size_text
 from unlabel.core.parallel import run_jobs
 from unlabel.data import load
 from unlabel.data.dataset import Source
-from unlabel.data.options import size_text
 from unlabel.exchange.onnx_file import OnnxSettings
 from unlabel.forget.fresh import untrained
 from unlabel.models.build import build

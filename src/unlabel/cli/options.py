@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from unlabel.core.errors import OptionError
-from unlabel.data.options import Framing, Interpolation, Resize, Size, checked_size
+from unlabel.core.framing import Framing, Interpolation, Resize, Size, checked_size
 
 MOST = 10**12
 """Of any whole number on the command line; the options have narrower bounds of their own."""

@@ -16,8 +16,8 @@ from unlabel.cli.options import (
 from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
 from unlabel.core.errors import OptionError
+from unlabel.core.framing import CENTRE
 from unlabel.core.wording import suggest
-from unlabel.data.options import CENTRE
 
 
 def train(

@@ -15,12 +15,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from unlabel.core.errors import OptionError
+from unlabel.core.framing import CENTRE, Framing, Size, checked_size
 from unlabel.core.notebook import default_log
 from unlabel.core.progress import Log
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Colours, Dataset, Source
-from unlabel.data.options import CENTRE, Framing, ReadOptions, Size, checked_size
+from unlabel.data.options import ReadOptions
 from unlabel.data.splits import constant_labels
 
 if TYPE_CHECKING:

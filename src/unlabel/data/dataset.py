@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import LabelMismatch
+from unlabel.core.framing import Frame, Size
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
-from unlabel.data.options import Frame, Size
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError
 from unlabel.core.files import RECORD, write_json
+from unlabel.core.framing import CENTRE, Framing, Size, framing_facts, plain_size
 from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, staged
 from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
@@ -24,7 +25,6 @@ from unlabel.core.wording import listing
 from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Colours, Source
-from unlabel.data.options import CENTRE, Framing, Size, framing_facts, plain_size
 from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
 from unlabel.exchange.framing import Fit, try_framings
 from unlabel.exchange.library import Library, library_of

@@ -21,9 +21,9 @@ from torch import nn
 
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes
+from unlabel.core.framing import framing_facts, plain_size, size_in_words
 from unlabel.core.install import install_command
 from unlabel.core.places import check_file
-from unlabel.data.options import framing_facts, plain_size, size_in_words
 from unlabel.exchange.export_hf import write_hf
 from unlabel.exchange.reshaping import NUMBERS, Changes, Number, Reshaped, converted, reshape
 from unlabel.models.custom import is_custom, one_line
@@ -159,9 +159,8 @@ def _state_dict(
         torch.save(tensors, buffer)
         content, call = buffer.getvalue(), f"torch.load('{file}', weights_only=True)"
     else:
-        content = safetensors.torch.save(
-            tensors, metadata={"format": "pt", "labels": json.dumps(reshaped.labels)}
-        )
+        # one entry: the library writes several in another order each time
+        content = safetensors.torch.save(tensors, metadata={"labels": json.dumps(reshaped.labels)})
         call = f"safetensors.torch.load_file('{file}')"
     config = loaded.config
     module, _, function = config.network.partition(":")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.framing import sides_of
 from unlabel.core.places import staged
-from unlabel.data.options import sides_of
 from unlabel.exchange.reshaping import Reshaped
 from unlabel.models.custom import one_line
 from unlabel.models.named_folder import FILTERS, PROCESSOR

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabel.core.errors import UnlabelError
-from unlabel.data.options import Size, checked_size, plain_size, sides_of
+from unlabel.core.framing import Size, checked_size, plain_size, sides_of
 from unlabel.exchange.adopt import read_labels
 from unlabel.forget.inspection import facts_of, noise
 from unlabel.models.build import build

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from unlabel.core.errors import LabelMismatch, OptionError
-from unlabel.data.options import Framing, Size
+from unlabel.core.framing import Framing, Size
 from unlabel.exchange.check import Colours
 from unlabel.models.named import preprocessing_of, resolve
 from unlabel.models.named_folder import WEIGHTS, Folder, folder_of, load_folder, read_folder

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from unlabel.core.errors import DataError, MissingFiles, ModelError
 from unlabel.core.files import visible
+from unlabel.core.framing import Frame
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import read_plain
 from unlabel.data.batches import normalise
 from unlabel.data.images.decoding import MAX_BYTES, Unreadable, decode
-from unlabel.data.options import Frame
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, load_run
 

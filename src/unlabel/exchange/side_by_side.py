@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from unlabel.core.errors import ModelError
+from unlabel.core.framing import Frame
 from unlabel.data.batches import normalise
 from unlabel.data.images.decoding import decode
-from unlabel.data.options import Frame
 from unlabel.exchange.predict import likelihoods
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, load_run

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from unlabel.core.errors import ModelError
+from unlabel.core.framing import plain_size, size_in_words
 from unlabel.core.layout import Layout
 from unlabel.core.wording import listing
-from unlabel.data.options import plain_size, size_in_words
 from unlabel.forget.self_check import SITES
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head

@@ -14,9 +14,9 @@ from torch import nn
 
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError
 from unlabel.core.files import visible
+from unlabel.core.framing import Framing
 from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
 from unlabel.core.wording import listing
-from unlabel.data.options import Framing
 from unlabel.models.custom import one_line
 from unlabel.models.named_hf import (
     FORBIDDEN,

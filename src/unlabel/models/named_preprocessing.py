@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from unlabel.core.errors import OptionError
-from unlabel.data.options import Framing
+from unlabel.core.framing import Framing
 
 Triple = tuple[float, float, float]
 RESIZES: dict[str, Literal["crop", "squash", "pad"]] = {"crop": "crop", "squash": "squash", "pad": "pad"}

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from unlabel.core.framing import Size
 from unlabel.core.recipe import Recipe
-from unlabel.data.options import Size
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import visible
+from unlabel.core.framing import SIDES, Framing, Interpolation, Resize, Size, sides_of, size_text
 from unlabel.core.layout import Layout
 from unlabel.data.dataset import Colours
-from unlabel.data.options import SIDES, Framing, Interpolation, Resize, Size, sides_of, size_text
 from unlabel.models.named_options import is_named, parse_named
 
 MOST_LABELS = 50_000  # more than any collection has; a hostile file must not fill the memory
@@ -37,7 +37,7 @@ class Config:
         head: Where the network's outputs are made, if not by one last linear layer with a bias; see
             `models.normal_form`.
         resize, crop_pct, interpolation: How a picture of another shape comes to the size; see
-            `data.options.Framing`.
+            `core.framing.Framing`.
 
     Raises:
         ModelError: A value is out of range: refused before a run is trained as after it was copied.

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from unlabel.data.options import framing_facts, plain_size, size_text
+from unlabel.core.framing import framing_facts, plain_size, size_text
 from unlabel.runs.folder import MODEL, file_sha256, read_config, read_record
 from unlabel.runs.lineage import MADE, history
 

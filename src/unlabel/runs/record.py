@@ -7,13 +7,13 @@ from typing import Any
 
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, LabelMismatch, ModelError, OptionError
+from unlabel.core.framing import plain_size
 from unlabel.core.progress import Log
 from unlabel.core.recipe import Blueprint
 from unlabel.core.wording import listing
 from unlabel.data import constant_labels, load
 from unlabel.data.canaries import CanaryPlan, Planting, plant
 from unlabel.data.dataset import Dataset, Source
-from unlabel.data.options import plain_size
 from unlabel.runs.config import Config
 from unlabel.runs.folder import versions
 from unlabel.runs.origin import DataRecord, Record

@@ -13,6 +13,7 @@ from typing import Any
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged
+from unlabel.core.framing import CENTRE, Framing, Size, sides_of
 from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, claimed, staged
 from unlabel.core.recipe import Blueprint, Recipe
@@ -20,7 +21,6 @@ from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Colours, Source
-from unlabel.data.options import CENTRE, Framing, Size, sides_of
 from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.named import check_input, resolve
 from unlabel.models.named_options import packages_of

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unlabel.core.errors import DataError
+from unlabel.core.framing import Frame, Size
 from unlabel.core.parallel import side_by_side
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.images.cache import Decoded, Part, build_entry, content_key, find_entry
 from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.images.framing import fit
-from unlabel.data.options import Frame, Size
 
 _CHUNK = 256
 

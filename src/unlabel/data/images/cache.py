@@ -29,6 +29,7 @@ import PIL
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.core.framing import CENTRE, Frame, Framing, Size
 from unlabel.core.parallel import Each, side_by_side
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import open_plain
@@ -36,7 +37,6 @@ from unlabel.data.dataset import Photos
 from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.data.images.decoding import MAX_BYTES, Unreadable, read_picture
 from unlabel.data.images.framing import transform_name
-from unlabel.data.options import CENTRE, Frame, Framing, Size
 
 _CHUNK = 64
 _SETTLED_SECONDS = 2.0

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unlabel.core.framing import Frame, Size
 from unlabel.data.images.depth import to_rgb
 from unlabel.data.images.framing import fit
 from unlabel.data.images.unreadable import Unreadable
-from unlabel.data.options import Frame, Size
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "Unreadable", "decode", "fit", "read_picture", "shape_of"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unlabel.data.options import CENTRE, Frame, Size
+from unlabel.core.framing import CENTRE, Frame, Size
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -42,7 +42,7 @@ def fit(image: Image.Image, size: Size | Frame) -> NDArray[np.uint8]:
 
     Example:
         >>> wide = Image.new("RGB", (40, 20), (9, 9, 9))
-        >>> from unlabel.data.options import Framing
+        >>> from unlabel.core.framing import Framing
         >>> fit(wide, Frame(20, 20, Framing("pad")))[[0, 10], 10, 0].tolist()
         [0, 9]
     """

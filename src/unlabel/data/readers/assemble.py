@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError, MissingFiles, OptionError
+from unlabel.core.framing import framing_facts, plain_size
 from unlabel.core.progress import Log
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache import Decoded
-from unlabel.data.options import framing_facts, plain_size
 from unlabel.data.splits import PROBE, TEST, TRAIN, assign_splits, check_sizes, cluster_codes, straddling
 
 _NAMES_KEPT = 20

@@ -20,12 +20,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from unlabel.core.errors import DataError, LabelMismatch, OptionError
+from unlabel.core.framing import SIDES
 from unlabel.core.progress import Log
 from unlabel.data.dataset import Source
 from unlabel.data.images.cache import Decoded
 from unlabel.data.images.depth import DEEP_MODES, to_rgb
 from unlabel.data.images.unreadable import Unreadable
-from unlabel.data.options import SIDES
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.splits import GIVEN_NAMES, SPLIT_NAMES
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.core.errors import DataError, MissingFiles, OptionError
+from unlabel.core.framing import Frame
 from unlabel.core.install import install_command
 from unlabel.core.progress import Log
 from unlabel.core.reading import ReadError, open_plain, parse_json, reason
@@ -25,7 +26,7 @@ from unlabel.data.dataset import Source
 from unlabel.data.images.cache import Decoded, Part, build_entry, content_key, decode_contents, find_entry
 from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.images.decoding import MAX_BYTES
-from unlabel.data.options import DEFAULTS, Frame, ReadOptions
+from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers import sheet as sheets
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.location import Location, read_location
