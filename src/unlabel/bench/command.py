@@ -172,16 +172,16 @@ def table(found: Mapping[str, Any]) -> str:
     where = found["machine"]
     rows = [
         f"{where['device']}, {where['threads']} threads, torch {where['torch']}, scale {found['scale']}",
-        f"{'seconds':>9}{'other':>10}{'ratio':>9}  {'spread':<15}what",
+        f"{'seconds':>9}{'other':>10}{'ratio':>9}  {'spread':<17}what",
     ]
     for line in found["lines"]:
         if "refused" in line["counts"]:
-            rows.append(f"{'-':>9}{line['other']:>10.3f}{'-':>9}  {'-':<15}{line['what']}: refused")
+            rows.append(f"{'-':>9}{line['other']:>10.3f}{'-':>9}  {'-':<17}{line['what']}: refused")
             continue
         spread = f"{line['low']:.3g} to {line['high']:.3g}" if line["rounds"] > 1 else "one round"
         counts = ", ".join(f"{name} {value:,}" for name, value in line["counts"].items())
         rows.append(
-            f"{line['ours']:>9.3f}{line['other']:>10.3f}{line['ratio']:>9.3g}  {spread:<15}{line['what']}"
+            f"{line['ours']:>9.3f}{line['other']:>10.3f}{line['ratio']:>9.3g}  {spread:<17}{line['what']}"
             f"{f' ({counts})' if counts else ''}"
         )
     return "\n".join(rows)
