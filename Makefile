@@ -2,7 +2,7 @@
 # make test   all set-up, then the tests: about 7 minutes on 2 quiet cores
 # make test-quick   the same with some files of every room: about 80 seconds, for while you write
 # make check  format, lint, types, import layers, docs
-# make bench  how fast the program is here, as ratios: about 20 minutes on 2 quiet cores
+# make bench  how fast the program is here, as ratios in one run
 # make docs   the manual, as pages in site/
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check

@@ -91,7 +91,7 @@ def bench(
 
     Args:
         run: Where.
-        scale: A name of `SCALES`. ``full`` is for a machine with a GPU, and takes hours.
+        scale: A name of `SCALES`. ``full`` is for a machine with a GPU.
         parts: Some of `PARTS`.
         methods: To time; all by default.
 

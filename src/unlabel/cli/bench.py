@@ -24,7 +24,7 @@ def bench(
     A ratio above 1 says that ours is faster. Figures of two runs are not comparable: use one.
 
     Args:
-        scale: tiny, default (about 20 minutes on two cores), or full (hours, with a GPU).
+        scale: tiny, default (for two cores), or full (for a machine with a GPU).
         parts: Some of start, loop, input, processes, methods, sizes, audit, comma-separated. All by default.
         methods: Methods to time, comma-separated. All by default.
         out: File to write the figures to, as JSON.
