@@ -263,6 +263,13 @@ def test_useful_looks_at_the_mean_the_worst_and_the_calibration(utility, changed
         assert "macro_auc_loss" in found.notes["against_original"]
 
 
+def test_an_open_claim_names_the_test_that_left_it_open(utility):
+    base = utility()
+    found = claim_useful(utility(ece=0.07), base, [base] * 3, ("Young", "Smiling", "Hat"), OPTIONS)
+    assert (found.verdict, found.binding) == ("INCONCLUSIVE", "util.ece.macro")
+    assert "What is open: the calibration of the probabilities may be" in found.sentence
+
+
 def test_a_label_without_enough_images_is_not_the_worst(utility):
     base = utility()
     found = claim_useful(utility(Hat=0.88), base, [base] * 3, ("Young", "Smiling"), OPTIONS)
