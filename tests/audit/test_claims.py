@@ -114,6 +114,9 @@ def test_a_pass_does_not_count_where_the_decoy_cannot_be_told(questions, reading
     claim, _, removed = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.39, 0.2))
     assert removed.verdict == "INCONCLUSIVE"
     assert (claim.verdict, claim.notes["finding"]) == ("INCONCLUSIVE", "cannot discriminate")
+    images = claim.notes["images_needed"]["Male"]  # with which the original without its output is decided
+    assert images > questions["Male"].n
+    assert f"about {images:,} test images would decide" in claim.sentence
 
 
 def test_seed_noise_of_the_references_widens_the_bounds(questions, reading):
