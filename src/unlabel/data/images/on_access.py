@@ -6,7 +6,8 @@
     Decoding  their pixels, as `Dataset.pixels` needs them: a shape, and images by their rows
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,22 +47,34 @@ class Encoded(Protocol):
 
 @dataclass(frozen=True)
 class Files:
-    """Images in files of their own.
+    """Images in files of their own, which must not change while they are used.
 
     Args:
         folder: The folder that the names are relative to.
         names: Of the files, one a row.
+        marks: int64 (row, 2): size in bytes and time of the last change in ns, of each.
     """
 
     folder: Path
     names: Sequence[str]
+    marks: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, folder: Path, files: Mapping[str, os.stat_result]) -> "Files":
+        """Files by name, with their status."""
+        marks = [(status.st_size, status.st_mtime_ns) for status in files.values()]
+        return cls(folder, list(files), np.array(marks, np.int64).reshape(-1, 2))
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def contents(self, rows: Sequence[int], /) -> Iterable[bytes]:
+    def contents(self, rows: Sequence[int], /) -> Iterator[bytes]:
         """See `Encoded`."""
-        return (read_file(self.folder, self.names[row]) for row in rows)
+        for row in rows:
+            status = os.stat(self.folder / self.names[row])
+            if [status.st_size, status.st_mtime_ns] != self.marks[row].tolist():
+                raise DataError(f"{self.name(row)} has changed since the data was opened; run again")
+            yield read_file(self.folder, self.names[row])
 
     def name(self, row: int, /) -> str:
         """The file's path."""
