@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError
 from unlabel.core.framing import Frame
 from unlabel.data.images.decoding import Unreadable, read_picture
-from unlabel.data.images.reading import read_file
+from unlabel.data.images.reading import mark_of, read_file
 
 
 class Encoded(Protocol):
@@ -52,7 +52,7 @@ class Files:
     Args:
         folder: The folder that the names are relative to.
         names: Of the files, one a row.
-        marks: int64 (row, 2): size in bytes and time of the last change in ns, of each.
+        marks: int64 (row, 2): `mark_of` each.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class Files:
     @classmethod
     def of(cls, folder: Path, files: Mapping[str, os.stat_result]) -> "Files":
         """Files by name, with their status."""
-        marks = [(status.st_size, status.st_mtime_ns) for status in files.values()]
+        marks = [mark_of(status) for status in files.values()]
         return cls(folder, list(files), np.array(marks, np.int64).reshape(-1, 2))
 
     def __len__(self) -> int:
@@ -71,10 +71,8 @@ class Files:
     def contents(self, rows: Sequence[int], /) -> Iterator[bytes]:
         """See `Encoded`."""
         for row in rows:
-            status = os.stat(self.folder / self.names[row])
-            if [status.st_size, status.st_mtime_ns] != self.marks[row].tolist():
-                raise DataError(f"{self.name(row)} has changed since the data was opened; run again")
-            yield read_file(self.folder, self.names[row])
+            size, time = self.marks[row].tolist()
+            yield read_file(self.folder, self.names[row], (size, time))
 
     def name(self, row: int, /) -> str:
         """The file's path."""
