@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel.data.batches import augment, batch_of, normalise
+from unlabel.data.batches import (
+    all_at_once,
+    augment,
+    batch_of,
+    finish,
+    moves_of,
+    normalise,
+    one_by_one,
+    read_batch,
+)
 from unlabel.data.dataset import Dataset
 from unlabel.testing import tiny_world
 
@@ -12,6 +21,44 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def data() -> Dataset:
     return tiny_world("one-unit").source.probe
+
+
+def augmented(pixels: np.ndarray) -> np.ndarray:
+    """All images at their first visit, by seed 0."""
+    moves = moves_of(np.arange(len(pixels)), 0, 0, pixels.shape[1:3])
+    return augment(torch.from_numpy(pixels), moves).numpy()
+
+
+def test_augmentation_is_its_formula_image_by_image(data: Dataset) -> None:
+    """The numpy of one image at a time: what the program computed before it used tensors."""
+    pixels = data.images(np.arange(40))
+    moves = moves_of(np.arange(40), 5, 2, pixels.shape[1:3])
+    found = augment(torch.from_numpy(pixels), moves).numpy()
+    for at in range(40):
+        row, column, contrast, light = (values[at].numpy() for values in moves)
+        moved = pixels[at][row][:, column].astype(np.float32)
+        middle = np.float32(127.5)
+        expected = np.clip((moved - middle) * contrast + middle + light, 0, 255).astype(np.uint8)
+        assert np.array_equal(found[at], expected)
+        assert not np.array_equal(found[at], pixels[at])
+
+
+def test_pixels_move_alike_on_a_cpu_and_on_a_gpu(data: Dataset) -> None:
+    pixels = torch.from_numpy(data.images(np.arange(40)))
+    moves = moves_of(np.arange(40), 5, 2, data.input_shape[1:])
+    moved = one_by_one(pixels, moves.row, moves.column)
+    assert torch.equal(moved, all_at_once(pixels, moves.row, moves.column))
+    assert not torch.equal(moved, pixels)
+
+
+def test_all_that_a_gpu_copies_is_pinned_first(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    batch = read_batch(data, [7, 3], seed=1, epoch=2, pinned=True)
+    assert batch.moves is not None
+    copied = [batch.pixels, batch.target, batch.rows, *batch.moves]
+    assert {id(tensor) for tensor in copied} == {id(tensor) for tensor in pinned}
+    assert torch.equal(finish(batch, data, CPU).image, batch_of(data, [7, 3], CPU, seed=1, epoch=2).image)
 
 
 def test_an_image_is_augmented_alike_in_any_batch(data: Dataset) -> None:
@@ -42,9 +89,9 @@ def test_augmentation_mirrors_half_and_shifts_by_at_most_a_sixteenth() -> None:
     side, images = 32, 2000
     pixels = np.zeros((images, side, side, 3), np.uint8)
     pixels[:, 16, 10] = 255
-    moved = augment(pixels, np.arange(images), 0, 0)
+    moved = augmented(pixels)
     assert moved.shape == pixels.shape
-    assert moved.dtype == np.uint8
+    assert np.array_equal(moved, np.clip(np.floor(moved), 0, 255))
     brightest = moved[..., 0].reshape(images, -1).argmax(1)
     row, column = brightest // side, brightest % side
     mirrored = column > 15
@@ -58,7 +105,7 @@ def test_augmentation_mirrors_half_and_shifts_by_at_most_a_sixteenth() -> None:
 def test_light_and_contrast_move_within_their_bounds() -> None:
     levels = np.array([0, 64, 128, 192, 255])
     pixels = np.repeat(np.tile(levels[:, None, None, None], (400, 16, 16, 3)), 1, 0).astype(np.uint8)
-    found = augment(pixels, np.arange(2000), 0, 0)[:, 8, 8, 0].astype(float)
+    found = augmented(pixels)[:, 8, 8, 0].astype(float)
     start = pixels[:, 8, 8, 0].astype(float)
     low = np.clip((start - 127.5) * np.where(start > 127.5, 0.85, 1.15) + 127.5 - 25.5, 0, 255)
     high = np.clip((start - 127.5) * np.where(start > 127.5, 1.15, 0.85) + 127.5 + 25.5, 0, 255)
@@ -72,7 +119,7 @@ def test_light_and_contrast_move_within_their_bounds() -> None:
 
 def test_borders_repeat_the_edge_and_bring_in_no_black() -> None:
     pixels = np.full((200, 16, 16, 3), 200, np.uint8)
-    moved = augment(pixels, np.arange(200), 0, 0)
+    moved = augmented(pixels)
     assert (moved == moved[:, :1, :1, :1]).all()
 
 

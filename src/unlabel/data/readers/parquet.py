@@ -19,11 +19,18 @@ from typing import Any
 from unlabel.core.errors import DataError, MissingFiles, OptionError
 from unlabel.core.framing import Frame
 from unlabel.core.install import install_command
-from unlabel.core.progress import Log
 from unlabel.core.reading import ReadError, open_plain, parse_json, reason
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
-from unlabel.data.images.cache import Decoded, Part, build_entry, content_key, decode_contents, find_entry
+from unlabel.data.images.cache import (
+    Decoded,
+    Part,
+    build_entry,
+    content_key,
+    decode_contents,
+    find_entry,
+    held,
+)
 from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.images.decoding import MAX_BYTES
 from unlabel.data.options import DEFAULTS, ReadOptions
@@ -96,7 +103,7 @@ def _source(where: Location, shards: Sequence[Shard], column: str, options: Read
     wording = Wording("the files", where.path.name, splits="the files' names or split column")
     wording = replace(wording, remedy="add images, or give a split column")
     annotations.splits(wording)  # refused before the long decoding, not after it
-    images = _decoded(shards, column, len(sheet.names), options.frame(), options.log)
+    images = _decoded(shards, column, len(sheet.names), options)
     facts = {"table": {"file": where.path.name, **meaning.facts}}
     return source_of_images(
         where.name("parquet"),
@@ -313,8 +320,11 @@ def _check_groups(path: Path, file: Any, column: str) -> None:
             )
 
 
-def _decoded(shards: Sequence[Shard], column: str, total: int, frame: Frame, log: Log) -> Decoded:
-    """The pixels of all rows, from the cache or decoded into it."""
+def _decoded(shards: Sequence[Shard], column: str, total: int, options: ReadOptions) -> Decoded:
+    """The pixels of all rows, from the cache or decoded into it, or held in memory."""
+    frame, log = options.frame(), options.log
+    if options.kept("parquet") == "memory":
+        return held(total, frame, _chunks(shards, column, frame), log)
     cache, stem = cache_folder(), f"images-{total}x{frame.name}-"
     hashes: list[bytes] = []
     with log.track("read", total, "images") as advance:
