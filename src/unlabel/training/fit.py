@@ -156,6 +156,7 @@ def fit(
             if checkpoint is not None and read and run.rank == 0 and now - saved > CHECKPOINT_SECONDS:
                 checkpoint.save(model, optimiser, told.rows, earlier + now - started)
                 saved = now
+    optimiser.zero_grad(set_to_none=True)  # as large as the network, and of no more use
     model.train(was_training)
     seconds = earlier + time.perf_counter() - started
     return History(tuple(told.rows), steps * run.batch_size, seconds)
