@@ -1,4 +1,4 @@
-"""Several machines, of which all are this one: two commands that meet on 127.0.0.1 compute what one process does."""
+"""Several machines, all of them this one: two commands that meet on 127.0.0.1 compute what one does."""
 
 import multiprocessing
 import os
@@ -149,7 +149,8 @@ def test_a_checkpoint_that_not_all_machines_see_is_refused(tmp_path: Path, monke
         engine.launch(two, _apart, str(tmp_path))
 
 
-COMMAND = "train faces:train=96,probe=40,test=40 --image-size 16 --epochs 1 --quiet --accelerator cpu".split()
+COMMAND = ["train", "faces:train=96,probe=40,test=40", "--image-size", "16", "--epochs", "1"]
+COMMAND += ["--quiet", "--accelerator", "cpu"]
 
 
 @pytest.mark.slow
@@ -177,4 +178,3 @@ def test_torchrun_on_two_nodes_writes_the_run_of_one_process(tmp_path: Path) -> 
     for name, value in one.model.state_dict().items():
         if "num_batches" not in name:
             assert torch.equal(value, two.model.state_dict()[name])
-

@@ -1,4 +1,4 @@
-"""Whose processes a run joins: pure reading of variables; what they do is in test_processes.py and test_nodes.py."""
+"""Whose processes a run joins, by the variables alone; what they do is in test_processes and test_nodes."""
 
 import pytest
 
@@ -65,7 +65,10 @@ def test_machines_started_by_hand_meet_where_the_variables_say() -> None:
         ({}, "MASTER_ADDR, MASTER_PORT, NODE_RANK is not set; start the command by torchrun or by srun"),
         ({**BY_HAND, "NODE_RANK": "2"}, "NODE_RANK is 2; expected 0 to 1"),
         ({**BY_HAND, "MASTER_PORT": "x"}, "MASTER_PORT is 'x'"),
-        ({**TORCHRUN, "WORLD_SIZE": "8"}, "torchrun started 8 processes, 2 on this machine; expected 4 and 2"),
+        (
+            {**TORCHRUN, "WORLD_SIZE": "8"},
+            "torchrun started 8 processes, 2 on this machine; expected 4 and 2",
+        ),
         ({**SLURM, "SLURM_NTASKS": "2"}, "Slurm started 2 tasks"),
         ({"SLURM_JOB_ID": "7"}, "Slurm started no tasks"),
         ({**SLURM, "SLURM_PROCID": "-"}, "SLURM_PROCID is '-'"),

@@ -19,7 +19,7 @@ BANDS = 0.25  # one byte a weight
 
 
 def counting(model: nn.Module) -> Callable[[], float]:
-    """Counts bytes of tensors that have the shape of one of the network's matrices, in units of the network."""
+    """Counts bytes of tensors with the shape of one of the network's matrices, in units of the network."""
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     shapes = {weight.shape for weight in matrices}
     size = sum(weight.numel() * weight.element_size() for weight in matrices)
@@ -65,7 +65,11 @@ def most_networks(world: World, method: str, monkeypatch: pytest.MonkeyPatch, **
         ("confusion", {"steps": 2}, TRAINING + BANDS),
         ("undo", {"steps": 2}, TRAINING + BANDS),
         ("bad-teacher", {"steps": 2}, TRAINING + BANDS + 1),  # two teachers, of whom each is asked in a step
-        ("weight-pruning", {"steps": 2}, TRAINING + BANDS + 2.5),  # both bounds of each weight, and which hold
+        (
+            "weight-pruning",
+            {"steps": 2},
+            TRAINING + BANDS + 2.5,
+        ),  # both bounds of each weight, and which hold
     ],
 )
 def test_a_method_holds_no_more_networks_than_it_trains_with(method, options, limit, monkeypatch) -> None:

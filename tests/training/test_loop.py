@@ -19,6 +19,7 @@ from unlabel.training import compiled, ledger, micro_batch
 from unlabel.training.checkpoints import Checkpoint
 from unlabel.training.fit import LabelLoss, fit
 from unlabel.training.fit import __name__ as loop
+from unlabel.training.statistics import Statistics
 
 ALL = LabelLoss((0, 1, 2))
 SHORT = Recipe(epochs=2.5, lr=0.05)
@@ -73,9 +74,13 @@ def test_a_nan_is_found_before_anything_is_returned_and_its_step_is_named(run: R
 def test_a_nan_is_found_before_a_checkpoint_is_written(run: Run, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(f"{loop}.CHECKPOINT_SECONDS", -1.0)
     saved: list[int] = []
-    monkeypatch.setattr(Checkpoint, "save", lambda self, model, optimiser, rows, seconds: saved.append(len(rows)))
+    monkeypatch.setattr(
+        Checkpoint, "save", lambda self, model, optimiser, rows, seconds: saved.append(len(rows))
+    )
     with pytest.raises(Diverged, match="at step 7"):
-        fit(tiny_network(3), Poisoned(7), tiny_world().data, SHORT, run, checkpoint=Checkpoint(tmp_path / "c"))
+        fit(
+            tiny_network(3), Poisoned(7), tiny_world().data, SHORT, run, checkpoint=Checkpoint(tmp_path / "c")
+        )
     assert saved == [4]  # and not 8, when step 7 had made the weights NaN
 
 
@@ -92,27 +97,16 @@ def test_an_error_that_an_unread_nan_has_caused_is_told_as_that_nan(run: Run) ->
 # -- statistics
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_step_of_one_micro_batch_copies_no_statistics(run: Run, parts: int) -> None:
-    found = []
-    for statistics in (True, False):
-        model = tiny_network(3, True)
-        if not statistics:
-            fit(model, ALL, tiny_world().data, SHORT, replace(run, micro_batch=64 // parts))
-        else:  # the same, with copies: as if another process took part
-            with pytest.MonkeyPatch.context() as patch:
-                of = f"{loop}.Statistics.of"
-                real = micro_statistics()
-                patch.setattr(of, lambda model, parts, world: real(model, parts, 2))
-                fit(model, ALL, tiny_world().data, SHORT, replace(run, micro_batch=64 // parts))
-        found.append(model)
-    assert differing(*found) == []
-
-
-def micro_statistics():
-    from unlabel.training.statistics import Statistics
-
-    return Statistics.of
+def test_a_step_of_one_micro_batch_needs_no_copy_of_the_statistics(run: Run, monkeypatch) -> None:
+    """It is the same with copies, which are made if another process takes part."""
+    whole, of = replace(run, micro_batch=64), Statistics.of
+    plain, copied = tiny_network(3, True), tiny_network(3, True)
+    assert of(plain.train(), 1, 1).now == []
+    assert len(of(plain.train(), 1, 2).now) == len(of(plain.train(), 2, 1).now) == 2
+    fit(plain, ALL, tiny_world().data, SHORT, whole)
+    monkeypatch.setattr(f"{loop}.Statistics.of", lambda model, parts, world: of(model, parts, 2))
+    fit(copied, ALL, tiny_world().data, SHORT, whole)
+    assert differing(plain, copied) == []
 
 
 # -- how many images at a time
@@ -130,7 +124,9 @@ def test_a_cpu_keeps_its_micro_batch_and_builds_no_network_to_find_it(run: Run) 
     assert run.micro_batch == 32
 
 
-@pytest.mark.parametrize(("gib", "processes", "expected"), [(80, 1, 64), (80, 4, 16), (0.6, 1, 64), (0.4, 1, 16), (0.1, 1, 2)])
+@pytest.mark.parametrize(
+    ("gib", "processes", "expected"), [(80, 1, 64), (80, 4, 16), (0.6, 1, 64), (0.4, 1, 16), (0.1, 1, 2)]
+)
 def test_a_gpu_takes_its_share_of_a_batch_or_what_its_memory_holds(
     run: Run, gib: float, processes: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +165,9 @@ def test_a_gpu_has_the_fused_optimiser_and_a_cpu_the_plain_one(run: Run) -> None
 # -- compiling
 
 
-def test_without_a_compiler_the_reason_is_said_and_the_training_is_the_plain_one(run: Run, monkeypatch) -> None:
+def test_without_a_compiler_the_reason_is_said_and_the_training_is_the_plain_one(
+    run: Run, monkeypatch
+) -> None:
     class Broken(nn.Module):
         def forward(self, image: Tensor) -> Tensor:
             raise RuntimeError("no working C++ compiler\nand a long trace")
@@ -220,4 +218,6 @@ def test_a_compiled_training_is_the_plain_one_to_rounding(run: Run) -> None:
     if said:
         pytest.skip(said[0])
     # float32 sums in another order, over ten steps
-    np.testing.assert_allclose([row["loss"] for row in one.rows], [row["loss"] for row in two.rows], atol=1e-4)
+    np.testing.assert_allclose(
+        [row["loss"] for row in one.rows], [row["loss"] for row in two.rows], atol=1e-4
+    )

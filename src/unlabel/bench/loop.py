@@ -38,8 +38,8 @@ def noise(images: int, side: int) -> Dataset:
 def loop_lines(network: str, side: int, images: int, run: Run, rounds: int) -> list[Line]:
     """Our training loop, with its input and augmentation, against steps on batches that lie ready.
 
-    The bare loop has the same network, optimiser, batch and loss: once in one forward pass a batch, and once in
-    our micro-batches, which is what they themselves cost.
+    The bare loop has the same network, optimiser, batch and loss: once in one forward pass a batch, and once
+    in our micro-batches, which is what they themselves cost.
     """
     data, recipe = noise(images, side), Recipe(epochs=1)
     run = with_micro_batch(run, lambda: build(network, LABELS), (side, side))
@@ -57,9 +57,7 @@ def loop_lines(network: str, side: int, images: int, run: Run, rounds: int) -> l
         (f" of {run.micro_batch}", run.micro_batches(len(ready.rows))),
     ):
         bare = _bare(engine.place(build(network, LABELS), run), ready, parts, steps, recipe)
-        found.append(
-            by_turns(what + ending, train, bare, rounds, images=steps * run.batch_size, steps=steps)
-        )
+        found.append(by_turns(what + ending, train, bare, rounds, images=steps * run.batch_size, steps=steps))
     return found
 
 
@@ -92,8 +90,8 @@ def _loss(model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
 def process_lines(images: int, run: Run) -> list[Line]:
     """One process with one thread against two with one thread each; both are started before the clock.
 
-    ``cpu`` is the ratio that the processor's time allows: what one process used over what each of two did. On a
-    machine with other work, or with fewer than two free cores, it says more than the clock.
+    ``cpu`` is the ratio that the processor's time allows: what one process used over what each of two did. On
+    a machine with other work, or with fewer than two free cores, it says more than the clock.
     """
     data = noise(images, 64)
     found = {}

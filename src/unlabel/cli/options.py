@@ -29,10 +29,11 @@ class Place:
     Args:
         seed: Seed of everything random.
         batch_size: Images in an optimiser step.
-        micro_batch: Images in one forward pass. By default 32 on a CPU; on a GPU, as many as its memory holds;
-            for forget, as the original was trained.
+        micro_batch: Images in one forward pass. By default 32 on a CPU; on a GPU, as many as its memory
+            holds; for forget, as the original was trained.
         devices: Number of processes, one per device; on each machine.
-        nodes: Number of machines, for train and forget. Start the command on each, by torchrun, srun or yourself.
+        nodes: Number of machines, for train and forget. Start the command on each, by torchrun, srun or
+            yourself.
         accelerator: auto uses a GPU if there is one.
         precision: 32 (float32), or bf16 (autocast to bfloat16).
         compile: Compile the network for training, if a compiler is there; otherwise say why not.

@@ -1,4 +1,4 @@
-"""Which processes work together: those that a command starts itself, or those that a batch system has started.
+"""Which processes work together: those that a command starts itself, or that a batch system has started.
 
 ::
 
@@ -11,8 +11,9 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightning_fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from unlabel.core.errors import OptionError
 
@@ -180,8 +181,8 @@ def environment(devices: int, nodes: int, variables: Mapping[str, str]) -> OneMa
         return Joined(_slurm(devices * nodes, variables))
     if missing := [name for name in BY_HAND if name not in variables]:
         raise OptionError(
-            f"--nodes is {nodes}, but {', '.join(missing)} is not set; start the command by torchrun or by srun,"
-            " or on every machine yourself with MASTER_ADDR, MASTER_PORT and NODE_RANK (0 on the first)"
+            f"--nodes is {nodes}, but {', '.join(missing)} is not set; start the command by torchrun or by"
+            " srun, or on every machine yourself with MASTER_ADDR, MASTER_PORT and NODE_RANK (0 on the first)"
         )
     node = _number(variables, "NODE_RANK")
     if not 0 <= node < nodes:
@@ -202,8 +203,7 @@ def ignored(devices: int, nodes: int, variables: Mapping[str, str]) -> str | Non
 
 def _torchrun(variables: Mapping[str, str]) -> Place:
     world, rank, local, node, port = (
-        _number(variables, name)
-        for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "GROUP_RANK", "MASTER_PORT")
+        _number(variables, name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "GROUP_RANK", "MASTER_PORT")
     )
     return Place(world, rank, local, node, variables.get("MASTER_ADDR", "127.0.0.1"), port)
 
@@ -212,8 +212,8 @@ def _slurm(processes: int, variables: Mapping[str, str]) -> Place:
     started = variables.get("SLURM_NTASKS")
     if started != str(processes) or "SLURM_PROCID" not in variables:
         raise OptionError(
-            f"--nodes times --devices is {processes}, but Slurm started {started or 'no'} tasks; expected as many:"
-            " srun --nodes=N --ntasks-per-node=M with --nodes N --devices M"
+            f"--nodes times --devices is {processes}, but Slurm started {started or 'no'} tasks; expected as"
+            " many: srun --nodes=N --ntasks-per-node=M with --nodes N --devices M"
         )
     rank, local, node, job = (
         _number(variables, name) for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_JOB_ID")

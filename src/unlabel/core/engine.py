@@ -111,7 +111,8 @@ def start(
     """Prepares a run; nothing is launched yet.
 
     Args:
-        devices: Processes on each machine, one a device, 1 to 64. On CPUs they are forked and share the cores.
+        devices: Processes on each machine, one a device, 1 to 64. On CPUs they are forked and share the
+            cores.
         nodes: Machines, 1 to 1,024. Above 1, torchrun, Slurm's srun or the user starts the program on each.
         accelerator: ``auto`` takes a GPU where there is one.
         precision: ``32``, or ``bf16`` autocast.
@@ -181,7 +182,8 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
 
     The job must return a path and small plain data: large or tensor results can hang between processes. When
     one process fails, the others are ended; a user's mistake in any of them is raised here as it was there.
-    A process that torchrun or Slurm has started, or that leads another machine, returns what it returned itself.
+    A process that torchrun or Slurm has started, or that leads another machine, returns what it returned
+    itself.
 
     Raises:
         ProcessLost: A process was killed.
@@ -231,7 +233,7 @@ def _entry(
     log = run.log if fabric.global_rank == 0 else SILENT
     try:
         with _in_one_line(run):
-            fabric.barrier()  # a process that ends at once would break the connections that others still make
+            fabric.barrier()  # one that ends at once would break the connections that others still make
             return job(replace(run, fabric=fabric, log=log), *arguments)
     except (UnlabelError, OSError) as error:  # only a traceback would reach the parent process
         kind = type(error).__name__ if isinstance(error, UnlabelError) else "UnlabelError"
@@ -241,15 +243,16 @@ def _entry(
 
 @contextmanager
 def _in_one_line(run: Run) -> Iterator[None]:
-    """Says in one line what is no fault of the program: memory that is too small, and processes that are gone."""
+    """Says in one line what is no fault of the program: too little memory, and processes that are gone."""
     try:
         yield
     except RuntimeError as error:
         text = str(error)
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
             raise OutOfMemory(
-                f"the memory of {run.device} does not hold {run.micro_batch} images at a time; set --micro-batch"
-                f" to less, such as {max(2, run.micro_batch // 2)}, use --precision bf16, or smaller images"
+                f"the memory of {run.device} does not hold {run.micro_batch} images at a time; set"
+                f" --micro-batch to less, such as {max(2, run.micro_batch // 2)}, use --precision bf16, or"
+                " smaller images"
             ) from error
         if run.processes > 1 and (isinstance(error, dist.DistError) or "gloo" in text):
             raise ProcessLost(f"another process of this command has ended; {AGAIN}") from error

@@ -1,6 +1,6 @@
 """`--compile`: the network as one compiled function where that can be done; else a reason, and as before."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,19 +34,17 @@ def compiled(model: nn.Module, objective: "Objective", data: Dataset, run: Run) 
     if not getattr(objective, "compiles", False):
         run.log.say(f"not compiled: {type(objective).__name__} reads layers inside the network")
         return model
-    fast = torch.compile(model)
+    fast = cast(nn.Module, torch.compile(model))
     reason = _trial(model, fast, objective, data, run)
     failed = torch.tensor(float(reason is not None), device=run.device)
     engine.reduce_sums(run, [failed])
     if not failed:
-        return fast  # type: ignore[return-value]
+        return fast
     run.log.say(f"not compiled: {reason or 'another process could not'}"[:LONGEST])
     return model
 
 
-def _trial(
-    model: nn.Module, fast: nn.Module, objective: "Objective", data: Dataset, run: Run
-) -> str | None:
+def _trial(model: nn.Module, fast: nn.Module, objective: "Objective", data: Dataset, run: Run) -> str | None:
     """Why a step through the compiled network fails; None if it does not."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     batch = batch_of(data, range(min(TRIAL, len(data))), run.device)
@@ -54,7 +52,7 @@ def _trial(
         with engine.own_draws(run), run.fabric.autocast():
             loss: Tensor = objective(fast, batch).float().sum()
         loss.backward()
-    except Exception as error:  # noqa: BLE001 - a compiler can raise anything
+    except Exception as error:  # a compiler can raise anything
         return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
     finally:
         model.zero_grad(set_to_none=True)

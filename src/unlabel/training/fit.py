@@ -169,8 +169,8 @@ def _same_everywhere(steps: int, run: Run) -> None:
     engine.reduce_sums(run, [made])
     if len(set(made.tolist())) > 1:
         raise CheckpointMismatch(
-            "not all machines see the checkpoint of the unfinished training; expected --out on a disk that all"
-            " share: name another --out"
+            "not all machines see the checkpoint of the unfinished training; expected --out on a disk that"
+            " all share: name another --out"
         )
 
 

@@ -21,7 +21,8 @@ def with_micro_batch(run: Run, network: Callable[[], nn.Module], sides: tuple[in
     """The run with a micro-batch for its device, unless the user has chosen one.
 
     On a CPU it stays as it is. On a GPU it depends on the card's whole memory, not on what is free now: the
-    same card chooses alike each time. BatchNorm normalises within a micro-batch, so it is a part of the recipe.
+    same card chooses alike each time. BatchNorm normalises within a micro-batch, so it is a part of the
+    recipe.
 
     Args:
         run: Where.
