@@ -41,6 +41,8 @@ def test_the_parts_that_train_count_what_they_did():
         "forgetting by leace-head",
         "forgetting by cf-k",
     }
+    loops = [line["what"].rsplit("batches ")[-1] for line in found["lines"] if "loop" in line["what"]]
+    assert loops == ["in one pass", "of 32"]
     assert lines["training loop"]["counts"] == {"images": 128, "steps": 2}
     assert lines["first reading"]["counts"] == {"images": 40}
     assert lines["forgetting by cf-k"]["counts"] == {

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from unlabel.bench.forgetting import World, audit_lines, method_lines, size_lines
-from unlabel.bench.loop import loop_line, process_lines
+from unlabel.bench.loop import loop_lines, process_lines
 from unlabel.bench.pairs import Line, by_turns
 from unlabel.bench.pictures import input_lines
 from unlabel.core.engine import Run
@@ -131,7 +131,9 @@ def _jobs(
     return {
         "start": lambda: list(start_lines(scale.rounds)),
         "loop": lambda: [
-            loop_line(network, pixels, count, run, scale.rounds) for network, pixels, count in scale.loops
+            line
+            for network, pixels, count in scale.loops
+            for line in loop_lines(network, pixels, count, run, scale.rounds)
         ],
         "input": lambda: input_lines(images, side, workers, run, scale.rounds),
         "processes": lambda: process_lines(scale.loops[0][2], run),

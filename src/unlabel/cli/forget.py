@@ -134,7 +134,7 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     given = {name: value for name, value in vars(shared).items() if name not in ours}
     record = forget_run(
         method.name, run, names(shared.labels), shared.out,
-        place.start(tracker(shared.track, shared.out)),
+        place.start(tracker(shared.track, shared.out), nodes=True),
         command=command_line(), **given, **own,
     )  # fmt: skip
     if shared.json_:

@@ -1,5 +1,6 @@
 """What several commands share: options of the computation, lists of names, and the typed command."""
 
+import os
 import re
 import shlex
 import sys
@@ -29,47 +30,67 @@ class Place:
     Args:
         seed: Seed of everything random.
         batch_size: Images in an optimiser step.
-        devices: Number of processes, one per device.
+        micro_batch: Images in one forward pass. By default 32 on a CPU; on a GPU, as many as its memory
+            holds; for forget, as the original was trained.
+        devices: Number of processes, one per device; on each machine.
+        nodes: Number of machines, for train and forget. Start the command on each, by torchrun, srun or
+            yourself.
         accelerator: auto uses a GPU if there is one.
         precision: 32 (float32), or bf16 (autocast to bfloat16).
         cache: Where decoded photos are kept: disk decodes them once into a file, memory once into memory,
             none decodes them each time they are used.
         workers: Threads of each process that prepare batches, and processes that decode photos once; by
             default what usually pays.
+        compile: Compile the network for training, if a compiler is there; otherwise say why not.
         quiet: Print no progress.
     """
 
     seed: int = 0
     batch_size: int = 64
+    micro_batch: int | None = None
     devices: int = 1
+    nodes: int = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32", "bf16"] = "32"
     cache: Cache = "disk"
     workers: int | None = None
+    compile: Annotated[bool, NoNegative] = False
     quiet: Annotated[bool, NoNegative] = False
 
-    def start(self, track: Any = None) -> Any:
+    def start(self, track: Any = None, *, nodes: bool = False) -> Any:
         """The run that these options describe.
 
         Args:
             track: Receives the row of each optimiser step, see `tracking`.
+            nodes: Whether the command works on several machines; then only the first of its processes prints.
+
+        Raises:
+            OptionError: Several machines are asked for, and the command works on one.
         """
         from dataclasses import replace
 
         from unlabel.cli.progress import terminal_log
         from unlabel.core import engine
 
+        if self.nodes != 1 and not nodes:
+            raise OptionError(
+                f"--nodes is {self.nodes}; only train and forget work on several machines: leave it out"
+            )
         run = engine.start(
             devices=self.devices,
+            nodes=self.nodes,
             accelerator=self.accelerator,
             precision=self.precision,
             seed=self.seed,
             batch_size=self.batch_size,
             cache=self.cache,
             workers=self.workers,
+            micro_batch=self.micro_batch,
             log=terminal_log(quiet=self.quiet),
         )
-        return run if track is None else replace(run, track=track)
+        if not run.leads:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until this process ends
+        return replace(run, track=track, compiled=self.compile)
 
 
 DEFAULT_PLACE = Place()

@@ -25,7 +25,7 @@ from unlabel.forget.methods import METHODS, find_method, plugin_names
 NAME = "unlabel.toml"
 MOST_BYTES = 16_000
 _WHERE = ("devices", "accelerator", "quiet")
-_PLACE = (*_WHERE, "seed", "batch_size", "precision")
+_PLACE = (*_WHERE, "seed", "batch_size", "micro_batch", "precision", "compile")
 _PICTURES = ("image_size", "resize", "crop_pct", "interpolation")
 _FORGET = ("images", *_PLACE)
 ALLOWED: Mapping[str, tuple[str, ...]] = {

@@ -87,7 +87,7 @@ def train(
     record = train_run(
         source,
         out,
-        place.start(tracker(track, out)),
+        place.start(tracker(track, out), nodes=True),
         network=model,
         stem=stem,
         recipe=Recipe(epochs=epochs, lr=lr),

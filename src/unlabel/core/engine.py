@@ -1,4 +1,4 @@
-"""The only file that knows the training engine, Lightning Fabric: devices, processes, precision.
+"""The only file that knows the training engine, Lightning Fabric: devices, processes, precision, memory.
 
 The rest of the program sees a `Run` and four verbs: `launch` a function, `shard` positions, `reduce_sums`,
 `gather_rows`. Models stay bare: a data-parallel wrapper averages gradients during backward, and neither
@@ -7,7 +7,6 @@ squares nor masked sums commute with averages. Sums are carried, reduced once an
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,13 +19,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from unlabel.core import errors
 from unlabel.core.caching import Cache, checked_cache
-from unlabel.core.errors import OptionError, UnlabelError
+from unlabel.core.cluster import LAUNCHER, Joined, OneMachine, environment, ignored
+from unlabel.core.errors import OptionError, OutOfMemory, ProcessLost, UnlabelError
 from unlabel.core.notebook import default_log
 from unlabel.core.progress import SILENT, Log, Track
 from unlabel.core.randomness import uniform
@@ -34,10 +33,11 @@ from unlabel.core.randomness import uniform
 Precision = Literal["32", "bf16"]
 Accelerator = Literal["auto", "cpu", "cuda"]
 MOST_DEVICES = 64
+MOST_NODES = 1024
 MOST_BATCH = 65_536
 MOST_WORKERS = 256
-
-_LAUNCHER = "_UNLABEL_LAUNCHER"  # process id of a command that starts itself anew on every GPU
+MICRO_BATCH = 32  # on a CPU; on a GPU, `training.micro_batch` chooses
+BUCKET = 2**25  # bytes that are summed over the processes at a time
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,31 @@ class Run:
         batch_size: Images in one optimiser step over all processes, >= 1.
         micro_batch: Images in one forward pass, >= 1. BatchNorm sees this many at a time, whatever the
             number of processes, so that one process computes what two do.
-        processes: How many processes `launch` starts, >= 1.
+        processes: How many processes work together, on all machines, >= 1.
         log: Receives progress.
         track: Receives the row of each optimiser step, on rank 0; None for nobody.
         cache: Where decoded images are kept.
         workers: Threads that prepare batches, and processes that decode at the first reading, for each
             process of the run; None for what usually pays, see `data.feed.workers_of`.
+        nodes: Machines, >= 1.
+        micro_batch_given: Whether the user chose `micro_batch`.
+        compiled: Whether networks are compiled where they are trained.
+        leads: Whether this process is rank 0, or becomes it in `launch`: the one that speaks.
     """
 
     fabric: Fabric
     seed: int = 0
     batch_size: int = 64
-    micro_batch: int = 32
+    micro_batch: int = MICRO_BATCH
     processes: int = 1
     log: Log = SILENT
     track: Track | None = None
     cache: Cache = "disk"
     workers: int | None = None
+    nodes: int = 1
+    micro_batch_given: bool = False
+    compiled: bool = False
+    leads: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -96,86 +104,48 @@ class Run:
         return replace(self, seed=seed)
 
 
-class OneMachine(LightningEnvironment):
-    """Processes of one command on one machine, whatever a batch system says in the environment.
-
-    Fabric would take Slurm's, torchrun's or Kubeflow's variables for an order to join processes that nobody
-    has started, or a port that is taken. They are read only where our own launcher has set them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._made_by = os.getpid()
-
-    @property
-    def _launched(self) -> bool:
-        """Whether `launch` made this process: forked, or on GPUs started anew with the command line."""
-        return os.getpid() != self._made_by or os.environ.get(_LAUNCHER) == str(os.getppid())
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        """Whether others have started the processes: only where we are one of them."""
-        return self._launched
-
-    @property
-    def main_address(self) -> str:
-        """This machine."""
-        return "127.0.0.1"
-
-    @property
-    def main_port(self) -> int:
-        """A free port, chosen once by the launching process."""
-        if self._main_port == -1:
-            self._main_port = int(os.environ["MASTER_PORT"]) if self._launched else _free_port()
-        return self._main_port
-
-    def local_rank(self) -> int:
-        """Number of this process."""
-        return int(os.environ["LOCAL_RANK"]) if self._launched else 0
-
-    def node_rank(self) -> int:
-        """Number of this machine."""
-        return 0
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def start(
     *,
     devices: int = 1,
+    nodes: int = 1,
     accelerator: Accelerator = "auto",
     precision: Precision = "32",
     seed: int = 0,
     batch_size: int = 64,
     cache: Cache = "disk",
     workers: int | None = None,
+    micro_batch: int | None = None,
     log: Log | None = None,
 ) -> Run:
-    """Prepares a run on this machine; nothing is launched yet.
+    """Prepares a run; nothing is launched yet.
 
     Args:
-        devices: Processes, one a device, 1 to 64. On CPUs they are forked and share the cores.
+        devices: Processes on each machine, one a device, 1 to 64. On CPUs they are forked and share the
+            cores.
+        nodes: Machines, 1 to 1,024. Above 1, torchrun, Slurm's srun or the user starts the program on each.
         accelerator: ``auto`` takes a GPU where there is one.
         precision: ``32``, or ``bf16`` autocast.
         seed: Key of all randomness, >= 0.
         batch_size: Images in one optimiser step over all processes, 2 to 65,536.
         cache: Where decoded images are kept: ``disk``, ``memory`` or ``none``; see `core.caching`.
         workers: Threads that prepare batches, 0 to 256; None for what usually pays.
+        micro_batch: Images in one forward pass, 2 to 65,536. By default 32; on a GPU, `train_run` and
+            `forget_run` then choose it by the memory.
         log: Receives progress; by default a notebook shows it, and nothing else does.
 
     Raises:
         OptionError: A value is out of range or the accelerator is not there.
     """
-    if not 1 <= devices <= MOST_DEVICES:
-        raise OptionError(f"--devices is {devices}; expected 1 or more, {MOST_DEVICES} at most")
+    for name, value, least, most in (
+        ("devices", devices, 1, MOST_DEVICES),
+        ("nodes", nodes, 1, MOST_NODES),
+        ("batch-size", batch_size, 2, MOST_BATCH),
+        ("micro-batch", MICRO_BATCH if micro_batch is None else micro_batch, 2, MOST_BATCH),
+    ):
+        if not least <= value <= most:
+            raise OptionError(f"--{name} is {value}; expected {least} or more, {most:,} at most")
     if not 0 <= seed < 2**31:
         raise OptionError(f"--seed is {seed}; expected 0 to 2147483647")
-    if not 2 <= batch_size <= MOST_BATCH:
-        raise OptionError(f"--batch-size is {batch_size}; expected 2 or more, {MOST_BATCH:,} at most")
     if workers is not None and not 0 <= workers <= MOST_WORKERS:
         raise OptionError(f"--workers is {workers}; expected 0 or more, {MOST_WORKERS} at most")
     checked_cache(cache)
@@ -184,28 +154,42 @@ def start(
     cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
     if cuda and devices > torch.cuda.device_count():
         raise OptionError(f"--devices is {devices}, but {torch.cuda.device_count()} GPUs are visible")
+    together = environment(devices, nodes, os.environ)
+    log = (log or default_log()) if together.leads else SILENT
+    if told := ignored(devices, nodes, os.environ):
+        log.say(told)
+    return Run(
+        fabric=_fabric(devices, nodes, precision, together, cuda=cuda),
+        seed=seed,
+        batch_size=batch_size,
+        micro_batch=MICRO_BATCH if micro_batch is None else micro_batch,
+        processes=devices * nodes,
+        cache=cache,
+        workers=workers,
+        nodes=nodes,
+        log=log,
+        micro_batch_given=micro_batch is not None,
+        leads=together.leads,
+    )
+
+
+def _fabric(
+    devices: int, nodes: int, precision: Precision, together: OneMachine | Joined, *, cuda: bool
+) -> Fabric:
     if cuda:
         # cuBLAS needs a fixed workspace for the same seed to give the same bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for name in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # "Terminating process ..."
-    parallel = "auto" if devices == 1 else ("ddp" if cuda else "ddp_fork")
-    fabric = Fabric(
+    ours = "ddp" if cuda or isinstance(together, Joined) else "ddp_fork"
+    return Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=devices,
-        strategy=parallel,
+        num_nodes=nodes,
+        strategy="auto" if devices * nodes == 1 else ours,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
-        plugins=OneMachine(),
-    )
-    return Run(
-        fabric=fabric,
-        seed=seed,
-        batch_size=batch_size,
-        processes=devices,
-        log=log or default_log(),
-        cache=cache,
-        workers=workers,
+        plugins=together,
     )
 
 
@@ -214,23 +198,46 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
 
     The job must return a path and small plain data: large or tensor results can hang between processes. When
     one process fails, the others are ended; a user's mistake in any of them is raised here as it was there.
+    A process that torchrun or Slurm has started, or that leads another machine, returns what it returned
+    itself.
+
+    Raises:
+        ProcessLost: A process was killed.
+        OutOfMemory: A micro-batch does not fit the memory.
     """
     if run.processes == 1:
         _deterministic(run.device)
-        return job(run, *arguments)
-    os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, whose store is not ours to join
-    threads = max(1, torch.get_num_threads() // run.processes)
+        with _in_one_line(run):
+            return job(run, *arguments)
+    joined = isinstance(run.fabric.strategy.cluster_environment, Joined)  # type: ignore[attr-defined]
+    if not joined:
+        os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, whose store is not ours to join
+    threads = max(1, torch.get_num_threads() // (run.processes // run.nodes))
     entry: Callable[..., Any] = _entry
     with TemporaryDirectory(prefix="unlabel-") as errors_folder:
         try:
-            if run.device.type == "cuda" and os.environ.get(_LAUNCHER) != str(os.getppid()):
-                os.environ[_LAUNCHER] = str(os.getpid())
+            if not joined and run.device.type == "cuda" and os.environ.get(LAUNCHER) != str(os.getppid()):
+                os.environ[LAUNCHER] = str(os.getpid())
             return run.fabric.launch(entry, run, threads, errors_folder, job, *arguments)
         except ProcessRaisedException:
-            for file in sorted(Path(errors_folder).iterdir()):
-                kind, _, message = file.read_text("utf-8").partition("\n")
-                raise getattr(errors, kind, UnlabelError)(message) from None
+            raise_told(Path(errors_folder))
             raise
+        except ProcessExitedException as error:
+            raise_told(Path(errors_folder))
+            raise ProcessLost(f"{error}; {AGAIN}") from None
+
+
+AGAIN = "start the same command again: a training goes on from where it was saved"
+
+
+def raise_told(folder: Path) -> None:
+    """Raises what a process wrote before it ended; that others were lost only if nothing else is told."""
+    told = []
+    for file in sorted(folder.iterdir()):
+        kind, _, message = file.read_text("utf-8").partition("\n")
+        told.append(getattr(errors, kind, UnlabelError)(message))
+    for error in sorted(told, key=lambda each: isinstance(each, ProcessLost)):
+        raise error from None
 
 
 def _entry(
@@ -239,13 +246,32 @@ def _entry(
     if fabric.device.type == "cpu":
         torch.set_num_threads(threads)
     _deterministic(fabric.device)
-    fabric.barrier()  # a process that ends at once would break the connections that others still make
     log = run.log if fabric.global_rank == 0 else SILENT
     try:
-        return job(replace(run, fabric=fabric, log=log), *arguments)
+        with _in_one_line(run):
+            fabric.barrier()  # one that ends at once would break the connections that others still make
+            return job(replace(run, fabric=fabric, log=log), *arguments)
     except (UnlabelError, OSError) as error:  # only a traceback would reach the parent process
         kind = type(error).__name__ if isinstance(error, UnlabelError) else "UnlabelError"
         Path(errors_folder, str(fabric.global_rank)).write_text(f"{kind}\n{error}", "utf-8")
+        raise
+
+
+@contextmanager
+def _in_one_line(run: Run) -> Iterator[None]:
+    """Says in one line what is no fault of the program: too little memory, and processes that are gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+            raise OutOfMemory(
+                f"the memory of {run.device} does not hold {run.micro_batch} images at a time; set"
+                f" --micro-batch to less, such as {max(2, run.micro_batch // 2)}, use --precision bf16, or"
+                " smaller images"
+            ) from error
+        if run.processes > 1 and (isinstance(error, dist.DistError) or "gloo" in text):
+            raise ProcessLost(f"another process of this command has ended; {AGAIN}") from error
         raise
 
 
@@ -254,6 +280,13 @@ def _deterministic(device: torch.device) -> None:
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+
+
+def memory(run: Run) -> int | None:
+    """Bytes of the run's GPU, whoever uses them now; None on a CPU."""
+    if run.device.type != "cuda":
+        return None
+    return torch.cuda.get_device_properties(run.device).total_memory
 
 
 def place(model: nn.Module, run: Run) -> nn.Module:
@@ -281,15 +314,29 @@ def key_draws(run: Run, stream: str, *keys: int) -> None:
 
 
 def reduce_sums(run: Run, tensors: Sequence[Tensor]) -> None:
-    """Replaces each tensor by its sum over all processes, in one collective a dtype."""
+    """Replaces each tensor by its sum over all processes, a few together."""
     if run.world == 1:
         return
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # in one order on every process
-        group = [tensor for tensor in tensors if tensor.dtype == dtype]
-        flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])
-        dist.all_reduce(flat)
-        for tensor, total in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
-            tensor.detach().copy_(total.view_as(tensor))
+        for bucket in _buckets([tensor.detach() for tensor in tensors if tensor.dtype == dtype]):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            dist.all_reduce(flat)
+            for tensor, total in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
+                tensor.copy_(total.view_as(tensor))
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in order, in groups of about `BUCKET` bytes: a copy of all would be another network."""
+    group: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        group.append(tensor)
+        size += tensor.numel() * tensor.element_size()
+        if size >= BUCKET:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def gather_rows(run: Run, rows: np.ndarray, n: int) -> np.ndarray:

@@ -8,6 +8,7 @@
       ModelError                    NoLinearHead · CheckpointMismatch
       OptionError
       MethodError                   EmptySelection · Diverged
+      PlaceError                    OutOfMemory · ProcessLost
 
 A message says what was found, what was expected and what to do, in one line: the command line prints
 it without a traceback. A mistake of our own is an ``assert`` or any other exception: exit code 1.
@@ -72,3 +73,15 @@ class EmptySelection(MethodError):
 
 class Diverged(MethodError):
     """The loss became NaN or infinite."""
+
+
+class PlaceError(UnlabelError):
+    """The machines cannot do the work."""
+
+
+class OutOfMemory(PlaceError):
+    """A device's memory does not hold a micro-batch."""
+
+
+class ProcessLost(PlaceError):
+    """A process of the command was killed, or its machine is gone."""

@@ -7,7 +7,7 @@ edit by zero and decay, repair under a clamp*; frozen-probe confusion is *everyt
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 from zlib import crc32
 
@@ -152,6 +152,7 @@ class Pipeline:
         seconds["select"] = clock() - started
         started = clock()
         apply_edits(edited, scores, bands, self.edit, run.seed)
+        del scores  # one to two networks, which the repair has no use for
         seconds["edit"] = clock() - started
         started = clock()
         history = self.repair(edited, model, request, data, bands, run)
@@ -175,8 +176,10 @@ class Repeated:
         works = []
         now = model
         for _ in range(self.times):
-            works.append(self.once(now, request, data, run))
-            now = works[-1].model.eval()
+            work = self.once(now, request, data, run)
+            now = work.model.eval()
+            works.append(replace(work, model=model))  # only the last network is kept
+            del work
         history = joined([work.history for work in works])
         stages = {stage: sum((work.seconds[stage] for work in works), 0.0) for stage in works[0].seconds}
         scored = sum(work.images_scored for work in works)

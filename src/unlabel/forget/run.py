@@ -1,14 +1,17 @@
 """What `unlabel forget` does: read a run and its data, forget, write a new run folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError, OptionError
+from unlabel.core.framing import sides_of
 from unlabel.core.places import check_output, staged
 from unlabel.core.request import Request, as_names
 from unlabel.data.dataset import Dataset
@@ -18,9 +21,12 @@ from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.retained import sentence_of
 from unlabel.models.eraser import eraser_of
+from unlabel.runs.config import Config
 from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
 from unlabel.runs.lineage import ancestors
+from unlabel.runs.origin import Record
 from unlabel.runs.record import SCHEMA, blueprint_of, data_record, place_record, source_of
+from unlabel.training.micro_batch import with_micro_batch
 
 MAX_LOSS = 0.1  # in the retained labels' mean AUC: what loses more is not written
 
@@ -70,6 +76,7 @@ def forget_run(
     check_output(out, force=force)
     config, record, labels = read_config(parent), read_record(parent), as_names(labels)
     Request.make(labels, config.labels, forgotten=config.forgotten)
+    run = as_trained(run, record, config, lambda: load_run(parent).model)
     entry = find_method(method)
     if entry.reference:
         options["blueprint"], run = blueprint_of(record, run)
@@ -96,6 +103,15 @@ def forget_run(
     most = inf if force else max_loss
     job = _Job(entry.name, parent, labels, out, settings, force, most)
     return engine.launch(run, _forget_job, job, source.train, new)
+
+
+def as_trained(run: Run, record: Record, config: Config, network: Callable[[], nn.Module]) -> Run:
+    """The run with the micro-batch of the first ancestor's training, unless the user has chosen one."""
+    if run.micro_batch_given:
+        return run
+    if record.blueprint is None:
+        return with_micro_batch(run, network, sides_of(config.image_size))
+    return replace(run, micro_batch=record.blueprint.micro_batch)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ class Record:
         parent, ancestors: The runs that it came from, the parent first.
         data, adopted: Its data; the file that its first ancestor was adopted from.
         seed, device, precision, processes, versions, command, date: Where, when and by what it was made.
+        nodes, micro_batch, compiled: On how many machines, how many images at a time, whether ``--compile``
+            was given.
         options, requested_method, retained: Of the method.
         seconds: Wall clock, by stage.
         steps, images_used, images_processed, changed, total: The bill: optimiser steps, different images,
@@ -119,6 +121,9 @@ class Record:
     device: str | None = None
     precision: str | None = None
     processes: int | None = None
+    nodes: int | None = None
+    micro_batch: int | None = None
+    compiled: bool | None = None
     versions: dict[str, Any] | None = None
     command: str | None = None
     date: str | None = None

@@ -22,7 +22,10 @@ SCHEMA = "unlabel.run/1"
 
 
 def blueprint_of(record: Record, run: Run) -> tuple[Blueprint, Run]:
-    """The recorded recipe of a run's first ancestor, and the run with its batch sizes."""
+    """The recorded recipe of a run's first ancestor, and the run with its batch sizes.
+
+    A micro-batch that the user has chosen stays: another machine may hold fewer images at a time.
+    """
     plan = record.blueprint
     if plan is None:
         raise OptionError(
@@ -30,7 +33,8 @@ def blueprint_of(record: Record, run: Run) -> tuple[Blueprint, Run]:
             " with: unlabel train SOURCE --without LABEL --out RUN"
         )
     blueprint = Blueprint(plan.network, plan.stem, plan.recipe, plan.head)
-    return blueprint, replace(run, batch_size=plan.batch_size, micro_batch=plan.micro_batch)
+    micro_batch = run.micro_batch if run.micro_batch_given else plan.micro_batch
+    return blueprint, replace(run, batch_size=plan.batch_size, micro_batch=micro_batch)
 
 
 def source_of(config: Config, record: Record, data: str | None, *, skip_bad: bool, run: Run) -> Source:
@@ -142,6 +146,9 @@ def place_record(run: Run, command: str) -> dict[str, Any]:
         "precision": run.fabric.strategy.precision.precision,
         "processes": run.processes,
         "input": {"cache": run.cache, "workers": run.workers},
+        "nodes": run.nodes,
+        "micro_batch": run.micro_batch,
+        "compiled": run.compiled,
         "versions": versions(),
         "command": command,
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

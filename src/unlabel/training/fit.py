@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import isfinite
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import Diverged
+from unlabel.core.errors import CheckpointMismatch
 from unlabel.core.layout import Layout
 from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
@@ -30,6 +30,9 @@ from unlabel.data.feed import Wanted, batches
 from unlabel.models.build import build
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.training.checkpoints import Checkpoint
+from unlabel.training.compiled import compiled
+from unlabel.training.ledger import ledger
+from unlabel.training.statistics import Statistics
 
 Objective = Callable[[nn.Module, Batch], Tensor]  # -> one loss a sample, (batch,)
 AfterStep = Callable[[nn.Module, torch.optim.Optimizer], None]
@@ -43,6 +46,7 @@ class LabelLoss:
 
     columns: tuple[int, ...]
     exclusive: bool = False
+    compiles: ClassVar[bool] = True  # reads no layer inside the network, see `training.compiled`
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         return loss_of(exclusive=self.exclusive)(model(batch.image), batch.target, self.columns)
@@ -119,51 +123,65 @@ def fit(
     was_training = model.training
     model.train()
     steps = recipe.steps(len(data), run.batch_size)
-    optimiser = _sgd(model, recipe)
+    optimiser = _sgd(model, recipe, run)
     rates = [recipe.rate(step, steps) for step in range(steps)]
     rows, earlier = checkpoint.resume(model, optimiser, rates) if checkpoint else ([], 0.0)
+    if checkpoint is not None:
+        _same_everywhere(len(rows), run)
     started = saved = time.perf_counter()
+    told = ledger(steps, run.device, rows)
     track = run.track if run.rank == 0 else None
     if track is not None:
         for row in rows:
             track(stage, row)  # of the part before a resume
+    network = compiled(model, objective, data, run)
     wanted = _wanted(len(data), recipe, run, range(len(rows), steps))
     with (
         closing(batches(data, wanted, run)) as feed,
         run.log.track(stage, steps * run.batch_size, "images") as advance,
+        told.first_cause(),
     ):
         advance(len(rows) * run.batch_size)
         for step in range(len(rows), steps):
-            rate = rates[step]
+            done = len(told.rows)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rates[step]
             optimiser.zero_grad(set_to_none=True)
             with engine.own_draws(run):
-                loss = _accumulate(model, objective, feed, run, step)
-            if not isfinite(loss):
-                raise Diverged(
-                    f"the loss became {loss} at step {step + 1} of {steps} (learning rate {rate:.3g});"
-                    " lower --lr, or check the data and the model's normalisation"
-                )
+                loss = _accumulate(network, objective, feed, run, step)
+            read = told.note(step, rates[step], loss)
             if clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimiser.step()
             if after_step is not None:
                 after_step(model, optimiser)
-            rows.append({"step": step + 1, "lr": rate, "loss": loss})
             if track is not None:
-                track(stage, rows[-1])
-            advance(run.batch_size, f"loss {loss:.3f}")
+                for row in told.rows[done:]:
+                    track(stage, row)
+            advance(run.batch_size, f"loss {told.rows[-1]['loss']:.3f}" if told.rows else "")
             now = time.perf_counter()
-            if checkpoint is not None and run.rank == 0 and now - saved > CHECKPOINT_SECONDS:
-                checkpoint.save(model, optimiser, rows, earlier + now - started)
+            if checkpoint is not None and read and run.rank == 0 and now - saved > CHECKPOINT_SECONDS:
+                checkpoint.save(model, optimiser, told.rows, earlier + now - started)
                 saved = now
+    optimiser.zero_grad(set_to_none=True)  # as large as the network, and of no more use
     model.train(was_training)
     seconds = earlier + time.perf_counter() - started
-    return History(tuple(rows), steps * run.batch_size, seconds)
+    return History(tuple(told.rows), steps * run.batch_size, seconds)
 
 
-def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def _same_everywhere(steps: int, run: Run) -> None:
+    """Refuses to go on from a checkpoint that not every machine sees."""
+    made = torch.zeros(run.world, device=run.device)
+    made[run.rank] = steps
+    engine.reduce_sums(run, [made])
+    if len(set(made.tolist())) > 1:
+        raise CheckpointMismatch(
+            "not all machines see the checkpoint of the unfinished training; expected --out on a disk that"
+            " all share: name another --out"
+        )
+
+
+def _sgd(model: nn.Module, recipe: Recipe, run: Run) -> torch.optim.SGD:
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.SGD(
         [
@@ -173,6 +191,7 @@ def _sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
+        fused=True if run.device.type == "cuda" else None,  # on a CPU it would round otherwise
     )
 
 
@@ -201,46 +220,32 @@ def _wanted(n: int, recipe: Recipe, run: Run, steps: range) -> Iterator[Wanted]:
             yield positions[part], epoch[part] if recipe.augment else None
 
 
-def _accumulate(model: nn.Module, objective: Objective, feed: Iterator[Batch], run: Run, step: int) -> float:
-    """Leaves the batch's gradient in the parameters, equal on every process, and returns its mean loss."""
+def _accumulate(model: nn.Module, objective: Objective, feed: Iterator[Batch], run: Run, step: int) -> Tensor:
+    """Leaves the batch's gradient in the parameters, equal on every process, and returns its mean loss.
+
+    Nothing here waits for the device: the loss is a float64 tensor there.
+    """
     micro_batches = run.micro_batches(run.batch_size)
-    statistics = _running_statistics(model)
-    before = [buffer.clone() for buffer in statistics]
-    total = [torch.zeros_like(buffer) for buffer in statistics]
+    statistics = Statistics.of(model, len(micro_batches), run.world)
     loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
     for number in range(run.rank, len(micro_batches), run.world):
         engine.key_draws(run, "fit", step, number)
         batch = next(feed)
-        for now, value in zip(statistics, before, strict=True):
-            now.copy_(value)
+        statistics.restart()
         with run.fabric.autocast():
             losses = objective(model, batch).float()
         (losses.sum() / run.batch_size).backward()
         loss_sum += losses.detach().double().sum()
-        for sum_, now in zip(total, statistics, strict=True):
-            sum_ += now
+        statistics.add()
     gradients = []
     for parameter in model.parameters():
         if parameter.requires_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-    engine.reduce_sums(run, [*gradients, *total, loss_sum])
-    for now, sum_ in zip(statistics, total, strict=True):
-        now.copy_(sum_ / len(micro_batches))
-    return float(loss_sum) / run.batch_size
-
-
-def _running_statistics(model: nn.Module) -> list[Tensor]:
-    """Floating-point buffers that a forward pass in training mode changes."""
-    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    return [
-        buffer
-        for norm in norms
-        if norm.training
-        for buffer in (norm.running_mean, norm.running_var)
-        if buffer is not None
-    ]
+    engine.reduce_sums(run, [*gradients, *statistics.total, loss_sum])
+    statistics.finish()
+    return loss_sum / run.batch_size
 
 
 def train(

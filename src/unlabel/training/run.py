@@ -22,6 +22,7 @@ from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
 from unlabel.data.dataset import Colours, Source
 from unlabel.data.survey.duplicates import shared_pictures
+from unlabel.models.build import build
 from unlabel.models.named import check_input, resolve
 from unlabel.models.named_options import packages_of
 from unlabel.runs.config import Config
@@ -29,6 +30,7 @@ from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
 from unlabel.training.checkpoints import Checkpoint, open_checkpoint
 from unlabel.training.fit import train
+from unlabel.training.micro_batch import with_micro_batch
 
 
 def train_run(
@@ -89,6 +91,9 @@ def train_run(
     refuse_constant(data.train, without)
     data = _told_of_duplicates(data, run)
     data, listed = planted(data, canaries)
+    sides = sides_of(data.train.image_size)
+    check_input(network, len(data.labels), sides)
+    run = with_micro_batch(run, lambda: build(network, len(data.labels), stem=stem, head=head), sides)
     plan = Blueprint(network, stem, recipe, head).to_json()
     plan |= {"batch_size": run.batch_size, "micro_batch": run.micro_batch}
     config = Config(
@@ -104,7 +109,6 @@ def train_run(
         head=head,
         **asdict(framing),
     )
-    check_input(network, len(data.labels), sides_of(config.image_size))
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "method": "train",
@@ -189,6 +193,8 @@ def _unfinished_training(
     folder = _unfinished(out)
     same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
     same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
+    if run.compiled:
+        same["compiled"] = True  # which rounds otherwise
     same["canaries"] = record["data"]["facts"].get("canaries")
     print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
     return open_checkpoint(folder, print_of_job, run, force=force)

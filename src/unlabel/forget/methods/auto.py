@@ -153,6 +153,19 @@ class Auto:
         )
 
 
+def _kept(attempts: Sequence[Attempt], original: nn.Module) -> list[Attempt]:
+    """The same attempts, of which only the best and the last keep a network of their own."""
+    if len(attempts) < 2:
+        return list(attempts)
+    kept = (min(attempts, key=lambda attempt: attempt.rank), attempts[-1])
+    return [
+        attempt
+        if any(attempt is each for each in kept)
+        else replace(attempt, work=replace(attempt.work, model=original))
+        for attempt in attempts
+    ]
+
+
 def _together(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Seconds of each stage over all attempts."""
     stages = dict.fromkeys(stage for part in parts for stage in part)
@@ -176,6 +189,7 @@ def _features(case: Case) -> list[Attempt]:
         work = erasure(strength=strength)(case.original, case.request, case.used, case.run)
         settings = {**work.settings, "strength": strength}
         attempts.append(case.judged(replace(work, settings=settings, method="erasure")))
+        attempts = _kept(attempts, case.original)
         if attempts[-1].done:
             break
     return attempts
@@ -198,12 +212,14 @@ def _weights(case: Case) -> list[Attempt]:
     if not attempts or attempts[0].spent:
         method, now = replace(method, lr=method.lr * GENTLER), copy.deepcopy(adversary)
         attempts.append(_trained(case, method, Work(case.original), now, case.run))
+        attempts = _kept(attempts, case.original)
     method = replace(method, steps=max(method.steps // 2, 1))
     for number in range(FURTHER):
         last = attempts[-1]
         if last.done or last.spent:
             break
         attempts.append(_trained(case, method, last.work, now, phase(case.run, f"further/{number}")))
+        attempts = _kept(attempts, case.original)
     first = attempts[0].work
     scored, stages = first.images_scored + read, {"prepare": seconds, **first.seconds}
     return [replace(attempts[0], work=replace(first, images_scored=scored, seconds=stages)), *attempts[1:]]
