@@ -122,11 +122,11 @@ def test_a_kill_loses_the_running_cell_at_most(compare, monkeypatch, tmp_path) -
     honest = work.CellRunner.work
     started: list[str] = []
 
-    def killed(runner, job, key):
+    def killed(runner, job, key, where):
         started.append(job.method)
         if len(started) == 2:
             raise KeyboardInterrupt
-        return honest(runner, job, key)
+        return honest(runner, job, key, where)
 
     with monkeypatch.context() as patch:
         patch.setattr(work.CellRunner, "work", killed)
@@ -256,8 +256,6 @@ def test_runs_that_do_not_fit_are_refused(made, compare, forgets, tiny, tmp_path
         compare(SHORT, references=[made.references[0]] * 2)
     with pytest.raises(ModelError, match=r"was trained without \['top'\]; expected one trained without"):
         compare(SHORT, labels=("middle",))
-    with pytest.raises(OptionError, match="--devices is 2"):
-        compare(SHORT, where=engine.start(accelerator="cpu", devices=2))
     with pytest.raises(OptionError, match="budget is standard; cells"):
         compare(SHORT, options=replace(tiny, budget="standard"))
     with pytest.raises(LabelMismatch, match="no label column"):

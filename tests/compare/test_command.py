@@ -153,7 +153,7 @@ def test_errors_of_a_cell_are_shown_and_the_others_go_on(run, monkeypatch) -> No
         (("--budget-steps", 0), "--budget-steps is 0"),
         (("--images", 3), "--images is 3"),
         (("--search", 7), "--search is 7; expected 0 to 6"),
-        (("--devices", 2), "--devices is 2"),
+        (("--devices", 65), "--devices is 65"),
         (("--data", "folder:nowhere"), "nowhere"),
     ],
 )

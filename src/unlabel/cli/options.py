@@ -36,7 +36,7 @@ class Place:
 
     seed: int = 0
     batch_size: int = 64
-    devices: int = 1
+    devices: int | None = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32", "bf16"] = "32"
     quiet: Annotated[bool, NoNegative] = False
@@ -52,8 +52,9 @@ class Place:
         from unlabel.cli.progress import terminal_log
         from unlabel.core import engine
 
+        devices = engine.devices_here(self.accelerator) if self.devices is None else self.devices
         run = engine.start(
-            devices=self.devices,
+            devices=devices,
             accelerator=self.accelerator,
             precision=self.precision,
             seed=self.seed,
@@ -64,6 +65,26 @@ class Place:
 
 
 DEFAULT_PLACE = Place()
+
+
+@Parameter(name="*", group=PLACE)
+@dataclass(frozen=True)
+class Places(Place):
+    """The same for a command whose jobs are shared out over processes.
+
+    Args:
+        seed: Seed of everything random.
+        batch_size: Images in an optimiser step.
+        devices: Number of worker processes, one per device; by default one per core, or per GPU.
+        accelerator: auto uses a GPU if there is one.
+        precision: 32 (float32), or bf16 (autocast to bfloat16).
+        quiet: Print no progress.
+    """
+
+    devices: int | None = None
+
+
+DEFAULT_PLACES = Places()
 
 
 @Parameter(name="*", group=Group("Images"))

@@ -145,6 +145,7 @@ def start(
     seed: int = 0,
     batch_size: int = 64,
     log: Log | None = None,
+    device: int | None = None,
 ) -> Run:
     """Prepares a run on this machine; nothing is launched yet.
 
@@ -155,6 +156,7 @@ def start(
         seed: Key of all randomness, >= 0.
         batch_size: Images in one optimiser step over all processes, 2 to 65,536.
         log: Receives progress; by default a notebook shows it, and nothing else does.
+        device: Which GPU a single process takes; None for the first.
 
     Raises:
         OptionError: A value is out of range or the accelerator is not there.
@@ -179,12 +181,45 @@ def start(
     parallel = "auto" if devices == 1 else ("ddp" if cuda else "ddp_fork")
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
-        devices=devices,
+        devices=[device] if cuda and device is not None else devices,
         strategy=parallel,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         plugins=OneMachine(),
     )
     return Run(fabric=fabric, seed=seed, batch_size=batch_size, processes=devices, log=log or default_log())
+
+
+def devices_here(accelerator: Accelerator = "auto") -> int:
+    """How many processes can compute side by side: one a GPU, or one a core that we may use."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return min(torch.cuda.device_count(), MOST_DEVICES)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_DEVICES)
+
+
+def precision_of(run: Run) -> Precision:
+    """How a run computes."""
+    return "bf16" if str(run.fabric.strategy.precision.precision).startswith("bf16") else "32"
+
+
+def alone(run: Run) -> Run:
+    """The same place with one process."""
+    return fewer(run, 1)
+
+
+def fewer(run: Run, processes: int) -> Run:
+    """The same place with at most so many processes."""
+    if run.processes <= processes:
+        return run
+    place = start(
+        devices=processes,
+        accelerator="cuda" if run.device.type == "cuda" else "cpu",
+        precision=precision_of(run),
+        seed=run.seed,
+        batch_size=run.batch_size,
+        log=run.log,
+    )
+    return replace(place, micro_batch=run.micro_batch, track=run.track)
 
 
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,13 +10,14 @@ retained labels is the most that it can be.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
@@ -273,18 +274,17 @@ def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
 def _rows(
     model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    found: list[dict[str, Tensor]] = []
-    residual, known = [], []
-    for start in range(0, len(data), BATCH):
-        batch = batch_of(data, range(start, min(start + BATCH, len(data))), run.device)
+    """Each site's rows, and the residuals with which are known; the processes share the images out."""
+    run = replace(run, micro_batch=BATCH)
+    parts, found = run.micro_batches(len(data)), []
+    for number in run.shard(len(parts)):
+        batch = batch_of(data, parts[number], run.device)
         with reading(model, sites) as rows, run.fabric.autocast():
             logits = model(batch.image)
         rows["outputs"] = logits[:, list(told.retain)].float()
-        found.append(dict(rows))
-        values, annotated = told.at(batch)
-        residual.append(values)
-        known.append(annotated)
-    return (
-        {site.name: torch.cat([each[site.name] for each in found]) for site in sites},
-        (torch.cat(residual), torch.cat(known)),
-    )
+        found.append(torch.cat([rows[site.name] for site in sites], 1))
+    widths = [len(told.retain) if site.kind == "outputs" else site.width for site in sites]
+    own = torch.cat([told.values.new_zeros((0, sum(widths))), *found])
+    whole = engine.gather_micro_batches(run, own, len(data)).split(widths, 1)
+    named = {site.name: rows for site, rows in zip(sites, whole, strict=True)}
+    return named, told.of_rows(torch.from_numpy(data.rows).to(run.device))
