@@ -22,7 +22,7 @@ from unlabel.training.run import train_run
 
 FULL = AuditOptions(
     budget="full", probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, rare=5,
-    raw_image=False, few=(16,), tune=(64,), tune_draws=2, tune_steps=10,
+    raw_image=False, few=(64,), tune=(128,), tune_draws=2, tune_steps=10,
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ class Runs(NamedTuple):
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """A network with BatchNorm that knows three labels, one without top, and one that was to forget it."""
     folder = tmp_path_factory.mktemp("shared")
-    photos = write_folder(folder / "photos", tiny_world(images=480).source)
+    photos = write_folder(folder / "photos", tiny_world(images=1200).source)
     run, recipe = engine.start(accelerator="cpu", batch_size=16), Recipe(epochs=2, lr=0.1)
     for name, seed, without in (("before", 0, ()), ("reference", 1, ("top",))):
         train_run(
@@ -111,7 +111,7 @@ def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(runs, c
 
     with monkeypatch.context() as patch:
         patch.setattr(fine_tuning, "best_of_rates", killed)
-        with pytest.raises(UnlabelError, match=r"killed by SIGKILL during: tune reference \(64\); "):
+        with pytest.raises(UnlabelError, match=r"killed by SIGKILL during: tune reference \(128\); "):
             audited(runs, 2)
     left = tables(cache)
     assert 0 < len(left) < len(kept)

@@ -100,7 +100,10 @@ def _open(
 
 
 def _read(held: Held[Opened], run: Run, job: Reading) -> None:
-    job.make(held.get(run), run)
+    opened = held.get(run)
+    job.make(opened, run)
+    for item in opened.models:
+        item.model.cpu()  # a GPU holds one model at a time
 
 
 def readings(opened: Opened) -> Iterator[Reading]:

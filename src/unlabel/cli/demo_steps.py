@@ -30,7 +30,7 @@ from unlabel.runs.origin import Plan
 from unlabel.training.run import train_run
 
 DEMO = DemoSettings()
-TRAINING = 2  # processes that train: a batch of 64 has two micro-batches
+TRAINING = 2  # processes that train on CPUs: a batch of 64 has two micro-batches
 EARLIER = "retrained"
 """The one reference of demos before there were three."""
 
@@ -70,7 +70,7 @@ def run_demo(
     check_output(unlearned, force=again)
     if again and not force:
         _check_kept(unlearned)
-    run, audited_on = engine.fewer(run, TRAINING), run
+    run, audited_on = engine.fewer(run, TRAINING if run.device.type == "cpu" else 1), run
     place = run if networks is None else replace(run, seed=0, batch_size=64, micro_batch=32)
     listed = networks_of(settings, place.seed)
     finished = [not force and _finished(out / item.name, item, settings, place, networks) for item in listed]

@@ -286,5 +286,5 @@ def _rows(
     widths = [len(told.retain) if site.kind == "outputs" else site.width for site in sites]
     own = torch.cat([told.values.new_zeros((0, sum(widths))), *found])
     whole = engine.gather_micro_batches(run, own, len(data)).split(widths, 1)
-    named = {site.name: rows for site, rows in zip(sites, whole, strict=True)}
+    named = {site.name: rows.contiguous() for site, rows in zip(sites, whole, strict=True)}
     return named, told.of_rows(torch.from_numpy(data.rows).to(run.device))

@@ -203,7 +203,8 @@ def gathered(met: Sequence[Seen], nothing: Seen, run: Run, images: int) -> Seen:
     whole = engine.gather_micro_batches(run, wide, images)
     labels = own.residual.shape[1]
     *parts, residual, known = whole.split([*(row.shape[1] for row in own.rows.values()), labels, labels], 1)
-    return Seen(dict(zip(own.rows, parts, strict=True)), residual, known > 0.5)
+    rows = {name: part.contiguous() for name, part in zip(own.rows, parts, strict=True)}  # sums as in one
+    return Seen(rows, residual.contiguous(), known > 0.5)
 
 
 @torch.no_grad()
