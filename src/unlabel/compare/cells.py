@@ -167,6 +167,7 @@ class _Cell:
     job: Job
     file: Path
     identity: Mapping[str, Any]
+    number: str
 
     def __str__(self) -> str:
         return f"{self.job.method}, seed {self.job.seed}"
@@ -176,16 +177,17 @@ def _pending(
     jobs: Sequence[Job], files: Sequence[Path], common: Mapping[str, Any], log: Log, *, force: bool
 ) -> list[_Cell]:
     """The cells that are not finished, each once."""
-    wanted = {file: job for job, file in zip(reversed(jobs), reversed(files), strict=True)}
+    first = {file: number for number, file in reversed(list(enumerate(files)))}
     return [
-        _Cell(wanted[file], file, {**common, **described(wanted[file])})
-        for file in dict.fromkeys(files)
+        _Cell(jobs[at], file, {**common, **described(jobs[at])}, f"{at + 1}/{len(jobs)}")
+        for file, at in sorted(first.items(), key=lambda item: item[1])
         if force or read_finished(file, SCHEMA, log) is None
     ]
 
 
 def _compute(held: Held[CellRunner], run: Run, cell: _Cell) -> None:
     """Computes one cell and writes its file."""
+    run.log.say(f"cell {cell.number}: {cell}")
     found = held.get(run).work(cell.job, cell.file.stem, run)
     write(cell.file, {"schema": SCHEMA, "key": cell.file.stem, "identity": cell.identity, **found})
 

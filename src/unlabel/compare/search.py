@@ -163,6 +163,7 @@ def _shared(
 
 def _compute(held: "Held[tuple[CellRunner, ProbeHalves]]", run: Run, one: _Try) -> None:
     """Does one try and writes its file."""
+    run.log.say(f"search {one}")
     runner, halves = held.get(run)
     found = halves.read(runner, one.job, run)
     write(one.file, {"schema": SCHEMA, "identity": one.identity, **found})

@@ -211,15 +211,9 @@ def fewer(run: Run, processes: int) -> Run:
     """The same place with at most so many processes."""
     if run.processes <= processes:
         return run
-    place = start(
-        devices=processes,
-        accelerator="cuda" if run.device.type == "cuda" else "cpu",
-        precision=precision_of(run),
-        seed=run.seed,
-        batch_size=run.batch_size,
-        log=run.log,
-    )
-    return replace(place, micro_batch=run.micro_batch, track=run.track)
+    accelerator: Accelerator = "cuda" if run.device.type == "cuda" else "cpu"
+    place = start(devices=processes, accelerator=accelerator, precision=precision_of(run))
+    return replace(run, fabric=place.fabric, processes=processes)
 
 
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:

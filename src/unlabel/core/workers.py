@@ -22,8 +22,8 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -169,7 +169,8 @@ class _Worker:
 
     def give(self, job: Any) -> None:
         self.job = job
-        self.channel.send(job)
+        with suppress(BrokenPipeError):  # it has ended: what is read next says so
+            self.channel.send(job)
 
 
 @contextmanager
@@ -181,7 +182,7 @@ def _workers(count: int, work: Work[Any], run: Run, how: Start) -> Iterator[list
         for number in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_serve, args=(theirs, os.getpid(), _Spec.of(run), number, work), daemon=True
+                target=_serve, args=(theirs, os.getpid(), _Place.of(run), number, work), daemon=True
             )
             process.start()
             theirs.close()  # only the worker holds it: if that ends, we read the end of the file
@@ -243,40 +244,38 @@ def _raised(kind: str, text: str) -> Exception:
 
 
 @dataclass(frozen=True)
-class _Spec:
-    """A run's place as plain data, which a process that starts anew can be given."""
+class _Place:
+    """A run's place as plain data, which a process that starts anew can be given.
 
+    Args:
+        settings: All numbers of the run by name.
+        accelerator, precision: What its engine was started with.
+    """
+
+    settings: Mapping[str, Any]
     accelerator: engine.Accelerator
     precision: engine.Precision
-    seed: int
-    batch_size: int
-    micro_batch: int
 
     @classmethod
-    def of(cls, run: Run) -> "_Spec":
-        accelerator: engine.Accelerator = "cuda" if run.device.type == "cuda" else "cpu"
-        return cls(accelerator, engine.precision_of(run), run.seed, run.batch_size, run.micro_batch)
+    def of(cls, run: Run) -> "_Place":
+        settings = {
+            name: value for name, value in vars(run).items() if name not in ("fabric", "log", "track")
+        }
+        return cls(settings, "cuda" if run.device.type == "cuda" else "cpu", engine.precision_of(run))
 
     def start(self, number: int, tell: Tell) -> Run:
-        """The place of one worker: on GPUs, the one of its number."""
-        run = engine.start(
-            accelerator=self.accelerator,
-            precision=self.precision,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            log=Told(tell),
-            device=number,
-        )
-        return replace(run, micro_batch=self.micro_batch)
+        """The run of one worker: one process, and of several GPUs the one of its number."""
+        run = engine.start(accelerator=self.accelerator, precision=self.precision, device=number)
+        return replace(run, **{**self.settings, "processes": 1}, log=Told(tell))
 
 
-def _serve(channel: "Connection[Any, Any]", parent: int, spec: _Spec, number: int, work: Work[Any]) -> None:
+def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: int, work: Work[Any]) -> None:
     """What a worker does: one job after another, until its parent ends it."""
     follow_parent(parent)
     torch.set_num_threads(1)
     threadpool_limits(1)
     try:
-        run = spec.start(number, lambda kind, text: channel.send((kind, text)))
+        run = place.start(number, lambda kind, text: channel.send((kind, text)))
         while True:
             job = channel.recv()
             work(run, job)
