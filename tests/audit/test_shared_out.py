@@ -12,6 +12,8 @@ from unlabel.audit import shared_out
 from unlabel.audit.attacks import fine_tuning
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.setup import open_case, sets_of
+from unlabel.audit.shared_out import Opened, read_ahead
 from unlabel.core import engine
 from unlabel.core.errors import UnlabelError
 from unlabel.core.recipe import Recipe
@@ -55,53 +57,75 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache of the test's own."""
-    folder = tmp_path / "cache"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv("UNLABEL_CACHE", str(folder))
-    return folder / "outputs"
+    """Where an empty cache of the test's own keeps tables."""
+    monkeypatch.setenv("UNLABEL_CACHE", str(tmp_path))
+    tmp_path.chmod(0o700)
+    return tmp_path / "outputs"
+
+
+def place(devices: int) -> engine.Run:
+    return engine.start(accelerator="cpu", devices=devices, batch_size=16)
 
 
 def audited(runs: Runs, devices: int) -> dict[str, Any]:
-    where = engine.start(accelerator="cpu", devices=devices, batch_size=16)
-    result = audit_run(runs.after, runs.before, [runs.reference], where, options=FULL, force=True).to_json()
+    result = audit_run(
+        runs.after, runs.before, [runs.reference], place(devices), options=FULL, force=True
+    ).to_json()
     del result["seconds"]
     return json.loads(json.dumps(result))
+
+
+def opened(runs: Runs) -> Opened:
+    case = open_case(runs.after, runs.before, [runs.reference], place(1), None)
+    return Opened(case, sets_of(case.source, FULL.seed, case.planting), FULL)
 
 
 def tables(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in cache.iterdir()}
 
 
-def test_two_processes_find_what_one_finds_to_the_bit(runs, cache, monkeypatch, tmp_path) -> None:
-    """The full budget: outputs, perturbed images, transforms, stages and whole-model trainings."""
-    one, kept = audited(runs, 1), tables(cache)
-    assert len(kept) > 40
-    second = tmp_path / "second"
-    second.mkdir(mode=0o700)
-    monkeypatch.setenv("UNLABEL_CACHE", str(second))
-    assert audited(runs, 2) == one
-    assert tables(second / "outputs") == kept
+class Alone(NamedTuple):
+    """What one process found, and the tables that it kept."""
+
+    audit: dict[str, Any]
+    tables: dict[str, bytes]
 
 
-def test_after_the_readings_the_parent_makes_no_table_of_its_own(runs, cache, monkeypatch) -> None:
-    """What makes a table is counted in this process: none with workers; with one process, all of them."""
+@pytest.fixture(scope="module")
+def alone(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """The audit on one process, in a cache of its own."""
+    folder = tmp_path_factory.mktemp("alone")
+    folder.chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNLABEL_CACHE", str(folder))
+        return Alone(audited(runs, 1), tables(folder / "outputs"))
+
+
+def test_two_processes_find_what_one_finds_to_the_bit(runs, alone, cache, monkeypatch) -> None:
+    """The full budget: outputs, perturbed images, transforms, stages and trainings; all made by workers."""
     made = []
     honest = cached_outputs.write_bytes
     monkeypatch.setattr(cached_outputs, "write_bytes", lambda *rest: (made.append(1), honest(*rest)))
-    audited(runs, 2)
-    assert made == []
-    for path in cache.iterdir():
-        path.unlink()
-    audited(runs, 1)
-    assert len(made) == len(list(cache.iterdir())) > 40
+    found = audited(runs, 2)
+    assert made == []  # in this process
+    assert len(alone.tables) > 40
+    assert tables(cache) == alone.tables
+    assert found == alone.audit
+    assert found["claims"]["C4"]["verdict"] != "NOT_EVALUATED"
 
 
-def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(runs, cache, monkeypatch) -> None:
-    whole = audited(runs, 1)
-    kept = tables(cache)
-    for path in cache.iterdir():
-        path.unlink()
+def test_one_process_makes_every_table_itself(runs, alone, cache, monkeypatch) -> None:
+    """So the count of the test above can find something."""
+    made = []
+    honest = cached_outputs.write_bytes
+    monkeypatch.setattr(cached_outputs, "write_bytes", lambda *rest: (made.append(1), honest(*rest)))
+    read_ahead(opened(runs), place(1), None)
+    assert len(made) == len(tables(cache)) == len(alone.tables)
+
+
+def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(
+    runs, alone, cache, monkeypatch
+) -> None:
     honest = fine_tuning.best_of_rates
 
     def killed(model, *rest, stage):
@@ -112,21 +136,20 @@ def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(runs, c
     with monkeypatch.context() as patch:
         patch.setattr(fine_tuning, "best_of_rates", killed)
         with pytest.raises(UnlabelError, match=r"killed by SIGKILL during: tune reference \(128\); "):
-            audited(runs, 2)
+            read_ahead(opened(runs), place(2), None)
     left = tables(cache)
-    assert 0 < len(left) < len(kept)
-    assert left.items() <= kept.items()
-    assert audited(runs, 2) == whole
-    assert tables(cache) == kept
+    assert 0 < len(left) < len(alone.tables)
+    assert left.items() <= alone.tables.items()
+    read_ahead(opened(runs), place(2), None)
+    assert tables(cache) == alone.tables
 
 
-def test_a_process_that_starts_anew_opens_the_runs_and_finds_the_same(runs, cache, monkeypatch) -> None:
-    """As on GPUs, where no process may be forked."""
-    audited(runs, 1)
-    kept = tables(cache)
-    for path in cache.iterdir():
-        path.unlink()
+@pytest.mark.slow
+def test_a_process_that_starts_anew_opens_the_runs_and_finds_the_same(
+    runs, alone, cache, monkeypatch
+) -> None:
+    """As on GPUs, where no process may be forked. About 12 seconds."""
     honest = shared_out.share_out
     monkeypatch.setattr(shared_out, "share_out", lambda *rest, **more: honest(*rest, **more, start="spawn"))
-    audited(runs, 2)
-    assert tables(cache) == kept
+    read_ahead(opened(runs), place(2), None)
+    assert tables(cache) == alone.tables

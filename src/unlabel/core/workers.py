@@ -176,7 +176,7 @@ class _Worker:
 @contextmanager
 def _workers(count: int, work: Work[Any], run: Run, how: Start) -> Iterator[list[_Worker]]:
     """Starts processes that wait for jobs, and ends them."""
-    context = multiprocessing.get_context(how)
+    context: Any = multiprocessing.get_context(how)
     workers: list[_Worker] = []
     try:
         for number in range(count):
