@@ -114,6 +114,9 @@ def test_a_pass_does_not_count_where_the_decoy_cannot_be_told(questions, reading
     claim, _, removed = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.39, 0.2))
     assert removed.verdict == "INCONCLUSIVE"
     assert (claim.verdict, claim.notes["finding"]) == ("INCONCLUSIVE", "cannot discriminate")
+    images = claim.notes["images_needed"]["Male"]  # with which the original without its output is decided
+    assert images > questions["Male"].n
+    assert f"about {images:,} test images would decide" in claim.sentence
 
 
 def test_seed_noise_of_the_references_widens_the_bounds(questions, reading):
@@ -261,6 +264,13 @@ def test_useful_looks_at_the_mean_the_worst_and_the_calibration(utility, changed
         assert binding in (None, found.binding)
         assert found.notes["against"] == ("retrained" if references else "original")
         assert "macro_auc_loss" in found.notes["against_original"]
+
+
+def test_an_open_claim_names_the_test_that_left_it_open(utility):
+    base = utility()
+    found = claim_useful(utility(ece=0.07), base, [base] * 3, ("Young", "Smiling", "Hat"), OPTIONS)
+    assert (found.verdict, found.binding) == ("INCONCLUSIVE", "util.ece.macro")
+    assert "What is open: the calibration of the probabilities may be" in found.sentence
 
 
 def test_a_label_without_enough_images_is_not_the_worst(utility):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
-from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
+from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, worded
 from unlabel.audit.figures import Readings, judged_by
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
@@ -98,7 +98,9 @@ def claim_equivalent(
     need: dict[str, Need] = {}
     if "INCONCLUSIVE" in (verdict, *per_label.values()):
         open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
-        need = needs(judged.cells, open_, len(references), options)
+        blind = [cell for cell in removed.cells if judged.per_label.get(cell.label or "") == "PASS"]
+        own = [cell for cell in judged.cells if judged.per_label.get(cell.label or "") != "PASS"]
+        need = needs([*blind, *own], open_, len(references), options)
         notes |= notes_of(need)
     sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
     claim = Claim(
@@ -150,9 +152,10 @@ def _sentence_equivalent(
             f" {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
         )
     if notes.get("finding") == BLIND:
-        return (
+        return worded(
             f"This model passes, but the pass does not count: the data cannot show that the original without"
-            f" its output for {names} would fail."
+            f" its output for {names} would fail.",
+            need,
         )
     if rare:
         return too_rare(rare, need, options)

@@ -130,7 +130,7 @@ def claim_useful(
         "PASS": f"The retained labels work as well as in {whom}, within the margins: {change}.",
         "FAIL": f"The retained labels work worse than in {whom}: {change}. What fails: {_failed(cells)}.",
         "INCONCLUSIVE": f"The data cannot decide whether the retained labels work as well as in {whom}:"
-        f" {change}.",
+        f" {change}. What is open: {_opened(judged.binding, options)}.",
     }[judged.verdict]
     if judged.verdict == "INCONCLUSIVE":
         open_ = {"retained": need_of(cells, after.macro(WORST).n, len(references), options)}
@@ -156,3 +156,9 @@ def _failed(cells: Sequence[Cell]) -> str:
         for cell in cells
         if cell.verdict == "FAIL"
     )
+
+
+def _opened(cell: Cell, options: AuditOptions) -> str:
+    """The test that left the claim open, with the most that it may be worse by."""
+    what = entry(cell.figure).in_words + (f" of {cell.label}" if cell.label else "")
+    return f"{what} may be {cell.upper(options):.3f} worse (margin {cell.margin:g})"
