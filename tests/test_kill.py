@@ -324,7 +324,8 @@ def test_an_audit_killed_at_every_change(world: World, audited, monkeypatch) -> 
     """At every third: eight models' outputs are kept in the same four changes. The attacks write nothing."""
     less, found = audited
     monkeypatch.setattr(auditing, "audit_outputs", lambda *_, **__: found)
-    job = cli("audit", "less", "--before", "base", "--quiet", "--force")
+    # one process, so that the changes are made in it
+    job = cli("audit", "less", "--before", "base", "--quiet", "--force", "--devices", "1")
 
     def prepare(here: Path) -> None:
         shutil.copytree(less, here / "less")

@@ -19,10 +19,16 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged, OptionError
 from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
+from unlabel.data.batches import batch_of
+from unlabel.forget.adversary import Adversary
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
+from unlabel.forget.methods.deep_probes import passes
+from unlabel.forget.residual import Residuals
 from unlabel.forget.run import forget_run
+from unlabel.forget.self_check import Look, shares_of
 from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.sites import find_sites
 from unlabel.runs import folder as runs
 from unlabel.testing import tiny_network, tiny_world, write_folder
 from unlabel.training.fit import LabelLoss, fit
@@ -272,6 +278,41 @@ def test_forgetting_on_two_processes_is_that_on_one(method, options, tmp_path: P
     one, two = (load_file(tmp_path / f"{n}.safetensors") for n in (1, 2))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, atol=1e-5)  # as in training
+
+
+def _probes(run: Run, folder: str) -> None:
+    """Sites that the processes share unevenly, and fewer micro-batches than processes."""
+    world, alone = tiny_world(), place(1)
+    request = Request.make(["top"], world.labels)
+    sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
+    told = Residuals.of(world.model, request, world.data, alone, 0.5)
+    seen = passes(world.model, sites, told, world.data, run, 50)
+    adversary = Adversary(sites, 0)
+    adversary.keep(seen)
+    adversary.fit(run)
+    look = Look.of("weights", sites, told, world.data.take(np.arange(60)), world.data, 0)
+    tables = {f"rows/{name}": rows for name, rows in seen.rows.items()}
+    for name, (value, error) in shares_of(world.model, look, run).items():
+        tables |= {f"share/{name}": value, f"error/{name}": error}
+    for name, probe in adversary.probes.items():
+        tables |= {f"{name}/{number}": part for number, part in enumerate(probe.fitted)}
+    save_tensors(
+        {name: table.contiguous() for name, table in tables.items()}, f"{folder}/{run.rank}-{run.world}"
+    )
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_that_share_out_sites_and_images_hold_the_probes_of_one(processes, tmp_path: Path) -> None:
+    """To the bit, and each of them: a site's probe is fitted by one, and zeros are added to it."""
+    engine.launch(place(1), _probes, str(tmp_path))
+    engine.launch(place(processes), _probes, str(tmp_path))
+    one = load_file(tmp_path / "0-1")
+    assert any(table.any() for name, table in one.items() if name.endswith("/2"))
+    for rank in range(processes):
+        other = load_file(tmp_path / f"{rank}-{processes}")
+        assert other.keys() == one.keys()
+        for name, table in one.items():
+            np.testing.assert_array_equal(other[name], table, err_msg=name)
 
 
 def test_a_process_without_a_micro_batch_does_not_stop_the_others(tmp_path: Path) -> None:

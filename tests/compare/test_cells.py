@@ -1,7 +1,9 @@
 """Cells: equal to `unlabel forget` and `unlabel audit`, kept, found again, never reused wrongly."""
 
 import json
+import os
 import shutil
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from unlabel.compare import run_cell as work
 from unlabel.compare.cells import Job
 from unlabel.compare.jobs import resolved
 from unlabel.core import engine
-from unlabel.core.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel
+from unlabel.core.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel, UnlabelError
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
 from unlabel.runs.folder import load_run
@@ -122,11 +124,11 @@ def test_a_kill_loses_the_running_cell_at_most(compare, monkeypatch, tmp_path) -
     honest = work.CellRunner.work
     started: list[str] = []
 
-    def killed(runner, job, key):
+    def killed(runner, job, key, where):
         started.append(job.method)
         if len(started) == 2:
             raise KeyboardInterrupt
-        return honest(runner, job, key)
+        return honest(runner, job, key, where)
 
     with monkeypatch.context() as patch:
         patch.setattr(work.CellRunner, "work", killed)
@@ -144,6 +146,45 @@ def test_a_kill_loses_the_running_cell_at_most(compare, monkeypatch, tmp_path) -
     for one, other in zip(found.cells, whole.cells, strict=True):
         assert one.record["figures"] == other.record["figures"]
         assert one.record["claims"] == other.record["claims"]
+
+
+def test_cells_of_two_processes_are_those_of_one(compare, tmp_path) -> None:
+    jobs = (SHORT, replace(SHORT, seed=1), Job("head-removal"), SHORT)
+    two = engine.start(accelerator="cpu", batch_size=16, devices=2)
+    found = [
+        compare(*jobs, folder=tmp_path / name, **more).cells
+        for name, more in (("one", {}), ("two", {"where": two}))
+    ]
+    for one, other in zip(*found, strict=True):
+        assert one.file.name == other.file.name
+        assert untimed(one.record) == untimed(other.record)
+        assert one.done
+
+
+def untimed(record):
+    return {**record, "sha256": None, "cost": {**record["cost"], "seconds": None}}
+
+
+def test_a_killed_worker_loses_its_cell_alone_and_the_same_call_goes_on(
+    compare, monkeypatch, tmp_path
+) -> None:
+    two = engine.start(accelerator="cpu", batch_size=16, devices=2)
+    jobs = [Job("head-removal", seed=seed) for seed in range(4)]
+    honest = work.CellRunner.work
+
+    def killed(runner, job, key, where):
+        if job.seed == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return honest(runner, job, key, where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work.CellRunner, "work", killed)
+        with pytest.raises(UnlabelError, match="killed by SIGKILL during: head-removal, seed 3; finished"):
+            compare(*jobs, where=two)
+    left = {file: file.read_bytes() for file in (tmp_path / "out" / "cells").iterdir()}
+    assert len(left) in (2, 3)  # another one may have been running
+    assert all(cell.done for cell in compare(*jobs, where=two).cells)
+    assert all(file.read_bytes() == content for file, content in left.items())
 
 
 def test_another_job_is_another_cell(compare, forgets) -> None:
@@ -256,8 +297,6 @@ def test_runs_that_do_not_fit_are_refused(made, compare, forgets, tiny, tmp_path
         compare(SHORT, references=[made.references[0]] * 2)
     with pytest.raises(ModelError, match=r"was trained without \['top'\]; expected one trained without"):
         compare(SHORT, labels=("middle",))
-    with pytest.raises(OptionError, match="--devices is 2"):
-        compare(SHORT, where=engine.start(accelerator="cpu", devices=2))
     with pytest.raises(OptionError, match="budget is standard; cells"):
         compare(SHORT, options=replace(tiny, budget="standard"))
     with pytest.raises(LabelMismatch, match="no label column"):

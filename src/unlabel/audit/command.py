@@ -2,7 +2,7 @@
 
 ::
 
-    read_shared(case, where) -> SharedOutputs    the original and its references, read once
+    read_shared(case, sets, where) -> SharedOutputs    the original and its references, read once
     SharedOutputs.audit(after)                   any number of unlearned models against them
 """
 
@@ -22,9 +22,11 @@ from unlabel.audit.reading import Used, random_init, read_run, repeats, use_on
 from unlabel.audit.references import reference_cost
 from unlabel.audit.results import Audit
 from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of
+from unlabel.audit.shared_out import Opened, read_ahead
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log
+from unlabel.core.workers import one_thread
 from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.features import Outputs
 from unlabel.runs.folder import Loaded
@@ -71,7 +73,7 @@ def audit_run(
     """
     settings = options or AuditOptions(seed=where.seed)
     with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
-        where = alone(where).with_seed(settings.seed)  # the one that is recorded and repeated
+        where = where.with_seed(settings.seed)  # the one that is recorded and repeated
         case = open_case(run, before, references, where, data)
         result = audit_case(case, where, settings, command=command, data=data)
         if keep is not None:
@@ -86,24 +88,27 @@ def audit_case(
 
     Args:
         case: The models, the unlearned one among them, and their data.
-        where: One process, with the seed of the options.
+        where: With the seed of the options; its processes share out the reading of run folders.
         settings: Margins, sizes, budget and seed.
         command: The command line, for the record.
-        data: Another data source than the one the original remembers, for the record.
+        data: Another data source than the one the original remembers.
     """
     assert case.after is not None
-    shared = read_shared(case, where)
+    sets = sets_of(case.source, where.seed, case.planting)
+    read_ahead(Opened(case, sets, settings), where, data)
+    where = engine.alone(where)
+    shared = read_shared(case, sets, where)
     after = read_run(case.after, "after", shared.sets, where)
-    used = Used()
-    if settings.includes.transforms or settings.includes.canaries:
-        used = use_on(case, shared.sets, [after, *shared.references], where)
-    loaded = [case.original, case.after, *case.references]
-    if settings.includes.early_layers:
-        subjects = [shared.before, after, *shared.references]
-        first, after, *retrained = with_early_layers(loaded, subjects, shared.sets, where)
-        shared = replace(shared, before=first, references=tuple(retrained))
-    if settings.includes.fine_tuning:
-        used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
+    loaded, used = [case.original, case.after, *case.references], Used()
+    with one_thread():  # models in memory: all others were read ahead, with one thread as well
+        if settings.includes.transforms or settings.includes.canaries:
+            used = use_on(case, shared.sets, [after, *shared.references], where)
+        if settings.includes.early_layers:
+            subjects = [shared.before, after, *shared.references]
+            first, after, *retrained = with_early_layers(loaded, subjects, shared.sets, where)
+            shared = replace(shared, before=first, references=tuple(retrained))
+        if settings.includes.fine_tuning:
+            used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
     priced = not (case.references or case.original.in_memory or case.after.in_memory)
     result = shared.audit(
         after,
@@ -203,14 +208,15 @@ class SharedOutputs:
         return replace(result, limitations=(*result.limitations, self.same_pictures))
 
 
-def read_shared(case: Case, where: Run) -> SharedOutputs:
+def read_shared(case: Case, sets: Sets, where: Run) -> SharedOutputs:
     """Reads the original and its references, and looks at the splits.
 
     Args:
         case: The runs and their data.
-        where: One process; its seed draws the training images and the untrained network.
+        sets: The images to read, see `sets_of`.
+        where: One process; its seed draws the untrained network.
     """
-    sets, crossing = sets_of(case.source, where.seed, case.planting), overlap(case.source)
+    crossing = overlap(case.source)
     same = shared_pictures(case.source) if crossing is None else None
     if same is not None:
         where.log.say(f"warning: {same}")
@@ -223,19 +229,6 @@ def read_shared(case: Case, where: Run) -> SharedOutputs:
         crossing,
         repeats(case.original, sets, where),
         same,
-    )
-
-
-def alone(where: Run) -> Run:
-    """The same place with one process: an audit reads models in its own, whatever its references took."""
-    if where.processes == 1:
-        return where
-    return engine.start(
-        accelerator="cuda" if where.device.type == "cuda" else "cpu",
-        precision="bf16" if str(where.fabric.strategy.precision.precision).startswith("bf16") else "32",
-        seed=where.seed,
-        batch_size=where.batch_size,
-        log=where.log,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import nn
 
-from unlabel.audit.command import alone, audit_case
+from unlabel.audit.command import audit_case
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Audit
 from unlabel.audit.setup import Case, case_of, check_manifest, check_references
@@ -100,7 +100,7 @@ def audit_model(
                 f"an audit has no option '{name}'.{suggest(name, allowed)} See unlabel.AuditOptions"
             )
     settings = AuditOptions(**options, budget=budget, seed=seed)
-    where = alone(run or engine.start(seed=seed)).with_seed(seed)
+    where = engine.alone(run or engine.start(seed=seed)).with_seed(seed)
     case = _case(before, after, references, source, labels, forgotten, start, where)
     return audit_case(case, where, settings)
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import Perturbed
-from unlabel.audit.attacks.transforms import TRANSFORMS, Use
+from unlabel.audit.attacks.transforms import TRANSFORMS, Use, norms_of
 from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.figures import BATCHNORM
 from unlabel.audit.inputs import Altered, Canaries, Subject
@@ -85,7 +85,7 @@ def read_model(
     probe, test, train = (scaled(part, config) for part in (sets.probe, sets.test, sets.train))
     perturbed = None
     if role != "before":
-        near = [read(scaled(part, config), ("nudged", str(sets.seed))) for part in sets.perturbed]
+        near = [read(scaled(part, config), _nudged(sets)) for part in sets.perturbed]
         perturbed = Perturbed.of((probe, test), sets.seed, near)
     _, head = find_head(model, len(probe.labels))
     return Subject(
@@ -111,7 +111,6 @@ def read_run(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool
         where: One process.
         cached: Whether its outputs are kept; not worth their space for a model that will not be kept.
     """
-    config = loaded.config
 
     def from_cache(data: Dataset, more: tuple[str, ...]) -> Outputs:
         return cached_outputs(loaded.model, data, where, key_of(loaded, sets.digest, *more), loaded.path.name)
@@ -122,10 +121,33 @@ def read_run(loaded: Loaded, role: Role, sets: Sets, where: Run, *, cached: bool
         sets,
         where,
         name=str(loaded.path),
-        absent=config.forgotten,
-        config=config,
+        absent=loaded.config.forgotten,
+        config=loaded.config,
         read=from_cache if cached else None,
     )
+
+
+def read_part(loaded: Loaded, part: str, sets: Sets, where: Run) -> Outputs:
+    """What a run's model says of one of the sets that `read_run` reads, from the cache or for it.
+
+    Args:
+        loaded: The run.
+        part: ``probe``, ``test``, ``train``, or ``near probe`` and ``near test``, the perturbed images.
+        sets: The images.
+        where: One process.
+    """
+    more: tuple[str, ...] = ()
+    if part.startswith("near "):
+        data, more = sets.perturbed[part == "near test"], _nudged(sets)
+    else:
+        data = {"probe": sets.probe, "test": sets.test, "train": sets.train}[part]
+    key = key_of(loaded, sets.digest, *more)
+    return cached_outputs(loaded.model, scaled(data, loaded.config), where, key, loaded.path.name)
+
+
+def _nudged(sets: Sets) -> tuple[str, ...]:
+    """What tells perturbed images from others in a cache."""
+    return "nudged", str(sets.seed)
 
 
 def scaled(data: Dataset, config: Config | None) -> Dataset:
@@ -227,21 +249,36 @@ def alter(
     """
     found: list[Altered] = []
     for item, subject in zip(loaded, subjects, strict=True):
-        config = item.config
-        data, probe, test = (scaled(part, config) for part in (calibration, sets.probe, sets.test))
-        use = Use(data, request.retained_columns, request.masked_columns)
-        for name, transform in TRANSFORMS.items():
-            make = cache(partial(transform, item.model, use, where))
-            if name == BATCHNORM.id and make() is None:
+        for name in TRANSFORMS:
+            pair = after_transform(item, name, calibration, sets, request, where)
+            if pair is None:
                 continue
-            sizes = f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}"
-            key = key_of(item, sets.digest, name, sizes)
-            probed, tested = (
-                cached_outputs(make, part, where, key, f"{item.path.name} ({name})") for part in (probe, test)
-            )
+            probed, tested = pair
             nothing = Outputs(probed.logits[:0], {PENULTIMATE: probed.features[PENULTIMATE][:0]})
             found.append(Altered(name, replace(subject, probe=probed, test=tested, train=nothing)))
     return found
+
+
+def after_transform(
+    item: Loaded, name: str, calibration: Dataset, sets: Sets, request: Request, where: Run
+) -> tuple[Outputs, Outputs] | None:
+    """Reads a model after one transform, on the probe and test splits; None if that changes nothing in it.
+
+    Args:
+        item: The model.
+        name: Of `TRANSFORMS`.
+        calibration, sets, request, where: See `alter`.
+    """
+    if name == BATCHNORM.id and not norms_of(item.model):
+        return None
+    data, probe, test = (scaled(part, item.config) for part in (calibration, sets.probe, sets.test))
+    use = Use(data, request.retained_columns, request.masked_columns)
+    make = cache(partial(TRANSFORMS[name], item.model, use, where))
+    key = key_of(item, sets.digest, name, f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}")
+    probed, tested = (
+        cached_outputs(make, part, where, key, f"{item.path.name} ({name})") for part in (probe, test)
+    )
+    return probed, tested
 
 
 def read_canaries(loaded: Sequence[Loaded], case: Case, sets: Sets, where: Run) -> list[Canaries]:

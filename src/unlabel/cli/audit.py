@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from unlabel.audit.gate import FAILED, judge, required
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, names
 from unlabel.core.errors import OptionError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def audit(
     mean: str | None = None,
     std: str | None = None,
     force: Annotated[bool, NoNegative] = False,
-    place: Place = DEFAULT_PLACE,
+    place: Places = DEFAULT_PLACES,
 ) -> None:
     """Measure how far a run forgot. Hiding the output does not pass these attacks.
 
@@ -120,9 +120,11 @@ def audit(
     if make_references is not None:
         from unlabel.audit.references import make_references as make
         from unlabel.audit.setup import open_case
+        from unlabel.core import engine
 
         case = open_case(run, before, references, where, data)
-        made = make(case, make_references, where, epochs=epochs, lr=lr, command=command_line())
+        training = where if place.devices else engine.alone(where)
+        made = make(case, make_references, training, epochs=epochs, lr=lr, command=command_line())
     elif epochs is not None or lr is not None:
         raise OptionError("--epochs and --lr are for training references; add --make-references 3")
     result = audit_run(
@@ -162,7 +164,7 @@ class Asked:
 
 
 def _audit_outputs(
-    what: Asked, given: Given, budget: str, place: Place, *, force: bool
+    what: Asked, given: Given, budget: str, place: Places, *, force: bool
 ) -> tuple["Audit", list[str], Path]:
     """The audit of outputs in files or of deployed models, its lines, and the folder it was written into."""
     from unlabel.audit.inputs import AuditOptions
@@ -241,7 +243,7 @@ def _plan(
     references: tuple[str, ...],
     labels: tuple[str, ...],
     data: str | None,
-    place: Place,
+    place: Places,
     *,
     json_: bool,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, command_line, names
+from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, names
 
 
 def compare(
@@ -25,7 +25,7 @@ def compare(
     keep_models: Annotated[bool, NoNegative] = False,
     force: Annotated[bool, NoNegative] = False,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    place: Place = DEFAULT_PLACE,
+    place: Places = DEFAULT_PLACES,
 ) -> None:
     """Compare methods under one budget, over several seeds, with retrained models. A second call resumes.
 

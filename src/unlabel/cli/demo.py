@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place
+from unlabel.cli.options import DEFAULT_PLACES, Json, NoNegative, Places
 from unlabel.cli.output import print_json
 
 
@@ -13,7 +13,7 @@ def demo(
     from_scratch: Annotated[bool, NoNegative] = False,
     json_: Json = False,
     force: Annotated[bool, NoNegative] = False,
-    place: Place = DEFAULT_PLACE,
+    place: Places = DEFAULT_PLACES,
 ) -> None:
     """Make a network forget Male, audit it against three retrained ones, and write the page. No data needed.
 

@@ -15,10 +15,12 @@ from unlabel.cli.demo_networks import (
     is_copy,
     networks_of,
 )
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD, STATEMENT
 from unlabel.core.places import check_file, check_folder, check_output
+from unlabel.core.workers import one_thread
 from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
 from unlabel.report.marks import written
@@ -28,6 +30,7 @@ from unlabel.runs.origin import Plan
 from unlabel.training.run import train_run
 
 DEMO = DemoSettings()
+TRAINING = 2  # processes that train on CPUs: a batch of 64 has two micro-batches
 EARLIER = "retrained"
 """The one reference of demos before there were three."""
 
@@ -48,8 +51,8 @@ def run_demo(
 
     Args:
         out: Folder for the runs and ``report.html``.
-        run: Where, and the seed of the forgetting and of the audit; of networks that are trained here, the
-            batch sizes and the seed of the original as well.
+        run: Where, with any number of processes, and the seed of the forgetting and of the audit; of networks
+            that are trained here, the batch sizes and the seed of the original as well.
         settings: Data, length of the training and number of references.
         networks: Folder of finished networks with these settings, see `demo_networks`; None trains them here.
         force: Replace the parts of an earlier demo.
@@ -67,6 +70,7 @@ def run_demo(
     check_output(unlearned, force=again)
     if again and not force:
         _check_kept(unlearned)
+    run, audited_on = engine.fewer(run, TRAINING if run.device.type == "cpu" else 1), run
     place = run if networks is None else replace(run, seed=0, batch_size=64, micro_batch=32)
     listed = networks_of(settings, place.seed)
     finished = [not force and _finished(out / item.name, item, settings, place, networks) for item in listed]
@@ -78,25 +82,27 @@ def run_demo(
             say(f"2/5  retrained: the same without {LABEL}, {len(references)} times: references of the audit")
         _make(item, out / item.name, settings, place, networks, done=done, force=force)
     say(f"3/5  forget {LABEL}")
-    forget_run(
-        "auto",
-        original,
-        [LABEL],
-        unlearned,
-        run,
-        data=settings.drawings,
-        force=again,
-        command=(
-            f"unlabel forget auto {original} --labels {LABEL} --out {unlearned} --data {settings.drawings}"
-        ),
-    )
+    with one_thread():  # of each process: the network is too small to gain by two
+        forget_run(
+            "auto",
+            original,
+            [LABEL],
+            unlearned,
+            run,
+            data=settings.drawings,
+            force=again,
+            command=(
+                f"unlabel forget auto {original} --labels {LABEL} --out {unlearned}"
+                f" --data {settings.drawings}"
+            ),
+        )
     say(f"4/5  audit: attack all {len(listed) + 1} networks, and measure how far the model forgot")
     named = ",".join(map(str, references))
     result = audit_run(
         unlearned,
         original,
         references,
-        run,
+        audited_on,
         data=settings.drawings,
         options=AuditOptions(seed=run.seed, budget=STANDARD.name),
         command=(

@@ -48,7 +48,7 @@ class Place:
     seed: int = 0
     batch_size: int = 64
     micro_batch: int | None = None
-    devices: int = 1
+    devices: int | None = 1
     nodes: int = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32", "bf16"] = "32"
@@ -77,7 +77,7 @@ class Place:
                 f"--nodes is {self.nodes}; only train and forget work on several machines: leave it out"
             )
         run = engine.start(
-            devices=self.devices,
+            devices=engine.devices_here(self.accelerator) if self.devices is None else self.devices,
             nodes=self.nodes,
             accelerator=self.accelerator,
             precision=self.precision,
@@ -94,6 +94,26 @@ class Place:
 
 
 DEFAULT_PLACE = Place()
+
+
+@Parameter(name="*", group=PLACE)
+@dataclass(frozen=True)
+class Places(Place):
+    """The same for a command whose jobs are shared out over processes.
+
+    Args:
+        seed: Seed of everything random.
+        batch_size: Images in an optimiser step.
+        devices: Number of worker processes, one per device; by default one per core, or per GPU.
+        accelerator: auto uses a GPU if there is one.
+        precision: 32 (float32), or bf16 (autocast to bfloat16).
+        quiet: Print no progress.
+    """
+
+    devices: int | None = None
+
+
+DEFAULT_PLACES = Places()
 
 
 @Parameter(name="*", group=Group("Images"))

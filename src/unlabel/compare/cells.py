@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from unlabel.compare.jobs import Job, described, hashed, identity_of, key_of, re
 from unlabel.compare.models import read_models
 from unlabel.compare.run_cell import CellRunner
 from unlabel.core.engine import Run
-from unlabel.core.errors import OptionError
+from unlabel.core.errors import DataError, OptionError
 from unlabel.core.files import write_json
 from unlabel.core.progress import Log
 from unlabel.core.reading import read_json
+from unlabel.core.workers import Held, share_out
 
 SCHEMA = "unlabel.cell/1"
 CHECKSUM = "sha256"
@@ -104,7 +106,8 @@ def run_cells(
         labels: Names to forget.
         jobs: What to do. Two equal ones are one cell.
         references: Runs retrained without the labels. Without any, C2 is not evaluated.
-        where: One process. Its seed is the audit's, the same for all cells; a job has its own.
+        where: Its processes share the cells out. Its seed is the audit's, the same for all cells; a job has
+            its own.
         folder: Where cells are stored; comparisons may share it.
         data: Another data source than the one the original remembers.
         options: Margins and sizes of the audit; by default those of ``unlabel audit``, without the control
@@ -119,8 +122,6 @@ def run_cells(
         UnlabelError: A label, method or option is unknown, the runs do not belong together, or there are
             too few images for an audit.
     """
-    if where.processes != 1:
-        raise OptionError(f"--devices is {where.processes}; cells are computed in one process: leave it out")
     options = options or AuditOptions(seed=where.seed, raw_image=False, cross_fit=False)
     if options.includes != QUICK:
         raise OptionError(
@@ -134,29 +135,77 @@ def run_cells(
     common = identity_of(case, options, where, also)
     files = [folder / "cells" / f"{key_of(common, job)}.json" for job in jobs]
     file_of_models = folder / "models" / f"{hashed(common)}.json"
-    runner = CellRunner(case, where, options, Memory(folder / "attacks", where.log), data, keep_models, also)
+    again = partial(_open, original, labels, references, folder, data, options, keep_models, also)
+    held: Held[CellRunner] = Held(again)
     models = None if force else read_finished(file_of_models, SCHEMA, where.log)
+    pending = _pending(jobs, files, common, where.log, force=force)
+    if models is None or pending:
+        memory = Memory(folder / "attacks", where.log)
+        held.made.append(CellRunner.of(case, where, options, memory, data, keep_models, also))
     if models is None:
-        models = {"schema": SCHEMA, **read_models(runner.shared, options, runner.memory, where.log, also)}
+        found = read_models(held.made[0].shared, options, held.made[0].memory, where.log, also)
+        models = {"schema": SCHEMA, **found}
         write(file_of_models, models)
-    done: dict[Path, Mapping[str, Any]] = {}
-    for number, (job, file) in enumerate(zip(jobs, files, strict=True), start=1):
-        if file in done:
-            continue
-        record = None if force else read_finished(file, SCHEMA, where.log)
-        if record is None:
-            where.log.say(f"cell {number}/{len(jobs)}: {job.method}, seed {job.seed}")
-            record = {"schema": SCHEMA, "key": file.stem, "identity": {**common, **described(job)}}
-            record |= runner.work(job, file.stem)
-            write(file, record)
-        done[file] = record
+    if pending:
+        share_out(pending, partial(_compute, held), where, stage="cells", unit="cells")
+    done = {file: read_finished(file, SCHEMA, where.log) for file in files}
+    if gone := [file for file, record in done.items() if record is None]:
+        raise DataError(f"{gone[0]} was written and is damaged or gone; run the same command again")
     return Cells(
         models["before"],
         tuple(models["references"]),
         tuple(models["floor"]),
-        tuple(CellResult(job, file, done[file]) for job, file in zip(jobs, files, strict=True)),
+        tuple(CellResult(job, file, done[file] or {}) for job, file in zip(jobs, files, strict=True)),
         common,
     )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell to compute."""
+
+    job: Job
+    file: Path
+    identity: Mapping[str, Any]
+    number: str
+
+    def __str__(self) -> str:
+        return f"{self.job.method}, seed {self.job.seed}"
+
+
+def _pending(
+    jobs: Sequence[Job], files: Sequence[Path], common: Mapping[str, Any], log: Log, *, force: bool
+) -> list[_Cell]:
+    """The cells that are not finished, each once."""
+    first = {file: number for number, file in reversed(list(enumerate(files)))}
+    return [
+        _Cell(jobs[at], file, {**common, **described(jobs[at])}, f"{at + 1}/{len(jobs)}")
+        for file, at in sorted(first.items(), key=lambda item: item[1])
+        if force or read_finished(file, SCHEMA, log) is None
+    ]
+
+
+def _compute(held: Held[CellRunner], run: Run, cell: _Cell) -> None:
+    """Computes one cell and writes its file."""
+    run.log.say(f"cell {cell.number}: {cell}")
+    found = held.get(run).work(cell.job, cell.file.stem, run)
+    write(cell.file, {"schema": SCHEMA, "key": cell.file.stem, "identity": cell.identity, **found})
+
+
+def _open(
+    original: Path,
+    labels: Sequence[str],
+    references: Sequence[Path],
+    folder: Path,
+    data: str | None,
+    options: AuditOptions,
+    keep_models: Path | None,
+    also: Also | None,
+    run: Run,
+) -> CellRunner:
+    """What all cells share, in a process that starts anew."""
+    case, memory = open_request(labels, original, references, run, data), Memory(folder / "attacks", run.log)
+    return CellRunner.of(case, run, options, memory, data, keep_models, also)
 
 
 def read_finished(file: Path, schema: str, log: Log) -> dict[str, Any] | None:

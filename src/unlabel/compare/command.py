@@ -18,6 +18,7 @@ from unlabel.compare.plan import chosen, spend
 from unlabel.compare.search import check_search, search
 from unlabel.compare.table import table
 from unlabel.compare.text_table import csv_text
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes, write_json, write_text
@@ -97,7 +98,7 @@ def compare_run(
         methods: Names of the catalogue, or ``all``.
         references: Runs retrained without the labels; may be none if the options make some.
         out: Folder of the comparison; finished cells in it are used again.
-        where: One process; its seed is the audit's and the first of the forgetting's.
+        where: Its processes share the work out; its seed is the audit's and the first of the forgetting's.
         options: Size and data of the comparison.
         command: The command line, for the record.
 
@@ -111,8 +112,6 @@ def compare_run(
     data, force = options.data, options.force
     labels, names = as_names(labels), chosen(as_names(methods))
     check_comparison(out, original, labels, force=force)
-    if where.processes != 1:
-        raise OptionError(f"--devices is {where.processes}; a comparison runs in one process: leave it out")
     case = open_request(labels, original, references, where, data)
     budget = Budget(
         options.budget_steps,
@@ -123,7 +122,7 @@ def compare_run(
     )
     plain_jobs = [spend(Job(name, {}, where.seed, options.images), budget) for name in names]
     if options.make_references is not None:
-        made = make_references(case, options.make_references, where, command=command)
+        made = make_references(case, options.make_references, engine.alone(where), command=command)
         references = [*references, *made]
     if not references:
         raise OptionError(

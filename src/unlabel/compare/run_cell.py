@@ -1,7 +1,6 @@
 """One job done: the model unlearned, audited, and what was found as plain data."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.audit.memory import Memory
 from unlabel.audit.reading import read_run, repeats
 from unlabel.audit.results import Audit, plain
-from unlabel.audit.setup import Case
+from unlabel.audit.setup import Case, sets_of
+from unlabel.audit.shared_out import Opened, read_ahead
 from unlabel.compare.cell_figures import Also, reading
 from unlabel.compare.jobs import Job
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError
 from unlabel.data.dataset import Dataset
@@ -27,43 +28,60 @@ CLAIMS = ("C1", "C2", "C3", "C5")
 
 @dataclass(frozen=True)
 class CellRunner:
-    """Where cells are computed; what they share is read when the first one needs it."""
+    """What all cells share.
 
-    case: Case
-    where: Run
+    Args:
+        shared: The original and the references, read.
+        train: The training images as `unlabel forget` reads them: labels are classes where the data says so.
+        options: Of every audit.
+        memory: Attacks on the original and the references.
+        data: Another data source than the one the original remembers.
+        keep_models: Folder in which unlearned models are stored as runs; None stores none.
+        also: Reads more figures of every model.
+    """
+
+    shared: SharedOutputs
+    train: Dataset
     options: AuditOptions
     memory: Memory
     data: str | None
     keep_models: Path | None
     also: Also | None = None
 
-    @cached_property
-    def shared(self) -> SharedOutputs:
-        """The original and the references, read."""
-        return read_shared(self.case, self.where)
+    @classmethod
+    def of(
+        cls,
+        case: Case,
+        where: Run,
+        options: AuditOptions,
+        memory: Memory,
+        data: str | None,
+        keep_models: Path | None,
+        also: Also | None = None,
+    ) -> "CellRunner":
+        """For cells of a case, whose models are read on all processes of a run."""
+        original, sets = case.original, sets_of(case.source, where.seed, case.planting)
+        read_ahead(Opened(case, sets, options), where, data)
+        shared = read_shared(case, sets, engine.alone(where))
+        train = source_of(original.config, original.record, data, skip_bad=False, run=where).train
+        return cls(shared, train, options, memory, data, keep_models, also)
 
-    @cached_property
-    def train(self) -> Dataset:
-        """The training images as `unlabel forget` reads them: labels are classes where the data says so."""
-        original = self.case.original
-        return source_of(original.config, original.record, self.data, skip_bad=False, run=self.where).train
-
-    def work(self, job: Job, key: str) -> dict[str, Any]:
-        """Does one job; a method's failure is an outcome, a full disk is not."""
+    def work(self, job: Job, key: str, where: Run) -> dict[str, Any]:
+        """Does one job in the place of one process; a method's failure is an outcome, a full disk is not."""
         try:
-            return {"outcome": "done", "error": None, **self._audited(job, key)}
+            return {"outcome": "done", "error": None, **self._audited(job, key, where)}
         except UnlabelError as error:
             if isinstance(error, OSError):
                 raise
             return {"outcome": "failed", "error": {"kind": type(error).__name__, "message": str(error)}}
 
-    def _audited(self, job: Job, key: str) -> dict[str, Any]:
-        sets, request = self.shared.sets, self.case.request
-        made = self.unlearned(job, key)
-        after = read_run(made, "after", sets, self.where, cached=False)
-        repeated = repeats(made, sets, self.where)
+    def _audited(self, job: Job, key: str, where: Run) -> dict[str, Any]:
+        sets, request = self.shared.sets, self.shared.case.request
+        made = self.unlearned(job, key, where)
+        after = read_run(made, "after", sets, where, cached=False)
+        repeated, memory = repeats(made, sets, where), replace(self.memory, log=where.log)
         audit = self.shared.audit(
-            after, options=self.options, deterministic=repeated, log=self.where.log, memory=self.memory
+            after, options=self.options, deterministic=repeated, log=where.log, memory=memory
         )
         splits = [part.with_labels(request.labels) for part in (sets.probe, sets.test, sets.train)]
         questions = {name: ask(name, *splits) for name in request.masked}
@@ -83,9 +101,9 @@ class CellRunner:
             ),
         }
 
-    def unlearned(self, job: Job, key: str) -> Loaded:
+    def unlearned(self, job: Job, key: str, where: Run) -> Loaded:
         """The unlearned model: as a run folder where models are kept, else in memory alone."""
-        case, run = self.case, self.where.with_seed(job.seed)
+        case, run = self.shared.case, where.with_seed(job.seed)
         settings = {"images": job.images, **job.options}
         if self.keep_models is not None:
             out = self.keep_models / f"{job.method.replace(':', '-')}-seed{job.seed}-{key[:8]}"

@@ -7,8 +7,8 @@ least.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,15 +23,17 @@ from unlabel.audit.figures import ATTACKS, OWN, UTILITY_AUC
 from unlabel.audit.inputs import AuditOptions, Subject, ask
 from unlabel.audit.memory import Memory
 from unlabel.audit.results import plain
-from unlabel.audit.setup import Case
+from unlabel.audit.setup import Case, open_request
 from unlabel.compare.cells import SCHEMA, read_finished, write
 from unlabel.compare.jobs import Job, described, hashed, identity_of
 from unlabel.compare.plan import spend
 from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import OptionError, UnlabelError
+from unlabel.core.errors import DataError, OptionError, UnlabelError
 from unlabel.core.randomness import uniform
+from unlabel.core.request import Request
+from unlabel.core.workers import Held, one_thread, share_out
 from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import Budget
 from unlabel.forget.methods import MOST_SETTINGS, find_method
@@ -76,32 +78,22 @@ def search(
         totals and a ``sentence``; and the chosen jobs.
     """
     options = AuditOptions(seed=where.seed, probe_seeds=1, raw_image=False)
-    halves = ProbeHalves(case, where, options)
-    runner = CellRunner(case, where, options, Memory(), data, None)
     common = {"search": 1, **identity_of(case, options, where)}
+    tries = {
+        job.method: [
+            _try(job, setting, number, budget, folder, common)
+            for number, setting in enumerate(find_method(job.method).settings(settings), start=1)
+        ]
+        for job in jobs
+    }
+    _search_all([one for each in tries.values() for one in each], case, options, where, data, force=force)
     by_method: dict[str, Any] = {}
     best: list[Job] = []
     for job in jobs:
-        tries = []
-        for number, setting in enumerate(find_method(job.method).settings(settings), start=1):
-            tried = spend(Job(job.method, setting, job.seed, job.images), budget)
-            file = folder / "search" / f"{hashed({**common, **described(tried)})}.json"
-            record = None if force else read_finished(file, SCHEMA, where.log)
-            if record is None:
-                where.log.say(f"search {job.method}, setting {number}: {setting or 'defaults'}")
-                record = {
-                    "schema": SCHEMA,
-                    "identity": {**common, **described(tried)},
-                    **halves.read(runner, tried),
-                }
-                write(file, record)
-            tries.append(
-                {"setting": setting, **{k: v for k, v in record.items() if k not in ("schema", "identity")}}
-            )
-            tries[-1]["options"] = dict(tried.options)
-        chosen = pick(tries)
-        by_method[job.method] = {"tries": tries, "chosen": chosen, **_bill(tries)}
-        best.append(Job(job.method, tries[chosen]["options"], job.seed, job.images))
+        rows = [_row(one, where) for one in tries[job.method]]
+        chosen = pick(rows)
+        by_method[job.method] = {"tries": rows, "chosen": chosen, **_bill(rows)}
+        best.append(Job(job.method, rows[chosen]["options"], job.seed, job.images))
     total = _bill([one for row in by_method.values() for one in row["tries"]])
     return plain(
         {
@@ -112,6 +104,82 @@ def search(
             "sentence": _sentence(by_method, total),
         }
     ), best
+
+
+@dataclass(frozen=True)
+class _Try:
+    """One setting of one method."""
+
+    setting: Mapping[str, Any]
+    number: int
+    job: Job
+    file: Path
+    identity: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.job.method}, setting {self.number}: {dict(self.setting) or 'defaults'}"
+
+
+def _try(
+    job: Job, setting: Mapping[str, Any], number: int, budget: Budget, folder: Path, common: Mapping[str, Any]
+) -> _Try:
+    tried = spend(Job(job.method, setting, job.seed, job.images), budget)
+    identity = {**common, **described(tried)}
+    return _Try(setting, number, tried, folder / "search" / f"{hashed(identity)}.json", identity)
+
+
+def _search_all(
+    tries: Sequence[_Try], case: Case, options: AuditOptions, where: Run, data: str | None, *, force: bool
+) -> None:
+    """Does every try that is not finished, on all processes of a run."""
+    pending = [one for one in tries if force or read_finished(one.file, SCHEMA, where.log) is None]
+    if not pending:
+        return
+    original, labels = case.original.path, case.request.forget
+    references = [item.path for item in case.references]
+    again = partial(_open, original, labels, references, data, options)
+    held = Held(again, [_shared(case, options, where, data)])
+    share_out(pending, partial(_compute, held), where, stage="search", unit="settings")
+
+
+def _open(
+    original: Path,
+    labels: Sequence[str],
+    references: Sequence[Path],
+    data: str | None,
+    options: AuditOptions,
+    run: Run,
+) -> "tuple[CellRunner, ProbeHalves]":
+    """What all tries share, in a process that starts anew."""
+    return _shared(open_request(labels, original, references, run, data), options, run, data)
+
+
+def _shared(
+    case: Case, options: AuditOptions, where: Run, data: str | None
+) -> "tuple[CellRunner, ProbeHalves]":
+    runner = CellRunner.of(case, where, options, Memory(), data, None)
+    return runner, ProbeHalves.of(case, options, engine.alone(where))
+
+
+def _compute(held: "Held[tuple[CellRunner, ProbeHalves]]", run: Run, one: _Try) -> None:
+    """Does one try and writes its file."""
+    run.log.say(f"search {one}")
+    runner, halves = held.get(run)
+    found = halves.read(runner, one.job, run)
+    write(one.file, {"schema": SCHEMA, "identity": one.identity, **found})
+
+
+def _row(one: _Try, where: Run) -> dict[str, Any]:
+    """A finished try, as the comparison holds it.
+
+    Raises:
+        DataError: Its file is damaged.
+    """
+    record = read_finished(one.file, SCHEMA, where.log)
+    if record is None:
+        raise DataError(f"{one.file} was written and is damaged or gone; run the same command again")
+    found = {key: value for key, value in record.items() if key not in ("schema", "identity")}
+    return {"setting": one.setting, **found, "options": dict(one.job.options)}
 
 
 def pick(tries: Sequence[Mapping[str, Any]]) -> int:
@@ -151,32 +219,40 @@ def _sentence(by_method: Mapping[str, Any], total: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ProbeHalves:
-    """The two halves of the probe split, and the figures of the references on them."""
+    """The two halves of the probe split, and the figures of the references on them.
 
-    case: Case
-    where: Run
+    Args:
+        request: What is forgotten.
+        halves: The probe split in two parts that share no identity, the same for every method.
+        options: Sizes and seed of the attacks.
+        goal: Mean of the references: every attack, and the retained AUC.
+    """
+
+    request: Request
+    halves: tuple[Dataset, Dataset]
     options: AuditOptions
+    goal: tuple[Mapping[str, float], float] = ({}, 0.0)
 
-    @cached_property
-    def halves(self) -> tuple[Dataset, Dataset]:
-        """The probe split in two parts that share no identity, the same for every method."""
-        probe = self.case.source.probe.with_labels(self.case.request.labels)
-        coin = uniform(self.where.seed, "compare/half", probe.cluster) < 0.5
-        return probe.take(np.flatnonzero(coin)), probe.take(np.flatnonzero(~coin))
+    @classmethod
+    def of(cls, case: Case, options: AuditOptions, where: Run) -> "ProbeHalves":
+        """Divides the probe split of a case, and reads its references."""
+        probe = case.source.probe.with_labels(case.request.labels)
+        coin = uniform(where.seed, "compare/half", probe.cluster) < 0.5
+        halves = cls(
+            case.request, (probe.take(np.flatnonzero(coin)), probe.take(np.flatnonzero(~coin))), options
+        )
+        with one_thread():
+            rows = [halves.figures(loaded, where) for loaded in case.references]
+        attacks = {name: fmean(row[0][name] for row in rows) for name in ATTACKS}
+        return replace(halves, goal=(attacks, fmean(row[1] for row in rows)))
 
-    @cached_property
-    def target(self) -> tuple[dict[str, float], float]:
-        """Mean of the references: every attack, and the retained AUC."""
-        rows = [self.figures(loaded) for loaded in self.case.references]
-        return {name: fmean(row[0][name] for row in rows) for name in ATTACKS}, fmean(row[1] for row in rows)
-
-    def read(self, runner: CellRunner, job: Job) -> dict[str, Any]:
+    def read(self, runner: CellRunner, job: Job, where: Run) -> dict[str, Any]:
         """The figures of one setting, and its bill; a failure has neither excess nor loss."""
         nothing = {"excess": None, "loss": None, "steps": 0, "images_processed": 0, "seconds": 0.0}
-        goal, auc = self.target
+        goal, auc = self.goal
         try:
-            made = runner.unlearned(job, "")
-            attacks, own = self.figures(made)
+            made = runner.unlearned(job, "", where)
+            attacks, own = self.figures(made, where)
         except UnlabelError as error:
             if isinstance(error, OSError):
                 raise
@@ -194,11 +270,11 @@ class ProbeHalves:
             }
         )
 
-    def figures(self, loaded: Loaded) -> tuple[dict[str, float], float]:
+    def figures(self, loaded: Loaded, where: Run) -> tuple[dict[str, float], float]:
         """Every attack on a model, mean over the forgotten labels, and its mean retained AUC: second half."""
-        request, (fitting, measuring) = self.case.request, self.halves
-        model = engine.place(loaded.model, self.where)
-        fitted, measured = (outputs(model, half, self.where, stage="validate") for half in self.halves)
+        request, (fitting, measuring) = self.request, self.halves
+        model = engine.place(loaded.model, where)
+        fitted, measured = (outputs(model, half, where, stage="validate") for half in self.halves)
         subject = Subject(loaded.path.name, "after", fitted, measured, measured)
         rows = []
         for name in request.forget:

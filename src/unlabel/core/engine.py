@@ -116,6 +116,7 @@ def start(
     workers: int | None = None,
     micro_batch: int | None = None,
     log: Log | None = None,
+    device: int | None = None,
 ) -> Run:
     """Prepares a run; nothing is launched yet.
 
@@ -132,6 +133,7 @@ def start(
         micro_batch: Images in one forward pass, 2 to 65,536. By default 32; on a GPU, `train_run` and
             `forget_run` then choose it by the memory.
         log: Receives progress; by default a notebook shows it, and nothing else does.
+        device: Which GPU a single process takes; None for the first.
 
     Raises:
         OptionError: A value is out of range or the accelerator is not there.
@@ -159,7 +161,7 @@ def start(
     if told := ignored(devices, nodes, os.environ):
         log.say(told)
     return Run(
-        fabric=_fabric(devices, nodes, precision, together, cuda=cuda),
+        fabric=_fabric(devices, nodes, precision, together, cuda=cuda, device=device),
         seed=seed,
         batch_size=batch_size,
         micro_batch=MICRO_BATCH if micro_batch is None else micro_batch,
@@ -174,7 +176,13 @@ def start(
 
 
 def _fabric(
-    devices: int, nodes: int, precision: Precision, together: OneMachine | Joined, *, cuda: bool
+    devices: int,
+    nodes: int,
+    precision: Precision,
+    together: OneMachine | Joined,
+    *,
+    cuda: bool,
+    device: int | None,
 ) -> Fabric:
     if cuda:
         # cuBLAS needs a fixed workspace for the same seed to give the same bits.
@@ -185,12 +193,39 @@ def _fabric(
     ours = "ddp" if cuda or isinstance(together, Joined) else "ddp_fork"
     return Fabric(
         accelerator="cuda" if cuda else "cpu",
-        devices=devices,
+        devices=[device] if cuda and device is not None else devices,
         num_nodes=nodes,
         strategy="auto" if devices * nodes == 1 else ours,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         plugins=together,
     )
+
+
+def devices_here(accelerator: Accelerator = "auto") -> int:
+    """How many processes can compute side by side: one a GPU, or one a core that we may use."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return min(torch.cuda.device_count(), MOST_DEVICES)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_DEVICES)
+
+
+def precision_of(run: Run) -> Precision:
+    """How a run computes."""
+    return "bf16" if str(run.fabric.strategy.precision.precision).startswith("bf16") else "32"
+
+
+def alone(run: Run) -> Run:
+    """The same place with one process."""
+    return fewer(run, 1)
+
+
+def fewer(run: Run, processes: int) -> Run:
+    """The same place with at most so many processes."""
+    if run.processes <= processes:
+        return run
+    accelerator: Accelerator = "cuda" if run.device.type == "cuda" else "cpu"
+    place = start(devices=processes, accelerator=accelerator, precision=precision_of(run))
+    return replace(run, fabric=place.fabric, processes=processes)
 
 
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:

@@ -53,7 +53,7 @@ def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
         return
     if sys.platform == "linux" and not multiprocessing.current_process().daemon:
         fork = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(workers, fork, _follow_parent, (os.getpid(),))
+        pool = ProcessPoolExecutor(workers, fork, follow_parent, (os.getpid(),))
     else:
         pool = ThreadPoolExecutor(workers)
     try:
@@ -62,7 +62,7 @@ def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
         pool.shutdown(cancel_futures=True)
 
 
-def _follow_parent(parent: int) -> None:
+def follow_parent(parent: int) -> None:
     """What a worker process begins with: it leaves Ctrl-C to its parent, and ends soon after its parent.
 
     Args:

@@ -30,6 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unlabel.core import engine
+from unlabel.core.engine import Run
 from unlabel.core.randomness import normal
 from unlabel.models.sites import Site
 
@@ -61,6 +63,11 @@ class Probe:
         design = _design((rows - self.centre) * self.scale, self.sums, self.mix, self.offset)
         return design @ self.weight + self.constant
 
+    @property
+    def fitted(self) -> tuple[Tensor, ...]:
+        """What was computed from rows; all else is keyed."""
+        return self.centre, self.scale, self.weight, self.constant
+
 
 def _design(rows: Tensor, sums: Tensor | None, mix: Tensor | None, offset: Tensor | None) -> Tensor:
     rows = rows if sums is None else rows @ sums
@@ -88,14 +95,7 @@ def fit_probe(
     centre, spread = rows.mean(0), rows.std(0, correction=0)
     varies = spread > FLAT * spread.max().clamp(min=1e-12)
     scale = torch.where(varies, 1 / spread.clamp(min=1e-12), 0.0)
-    width = rows.shape[1]
-    sums = mix = offset = None
-    if width > WIDEST:
-        sums = _normal(seed, f"{site.name}/sums/{number}", (width, WIDEST), rows) / width**0.5
-        width = WIDEST
-    if site.kind != "grid":
-        mix = _normal(seed, f"{site.name}/mix", (width, RANDOM), rows) / width**0.5
-        offset = _normal(seed, f"{site.name}/offset", (RANDOM,), rows)
+    sums, mix, offset = _random(site, rows, seed, number)
     design = _design((rows - centre) * scale, sums, mix, offset)
     middle, mean = design.mean(0), residual.mean(0)
     x, y = design - middle, residual - mean
@@ -103,6 +103,36 @@ def fit_probe(
     gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
     weight = torch.linalg.solve(gram, (x.T @ y).double()).to(rows.dtype)
     return Probe(centre, scale, sums, mix, offset, weight, mean - middle @ weight)
+
+
+def blank_probe(
+    site: Site,
+    rows: Float[Tensor, "row feature"],
+    residual: Float[Tensor, "row label"],
+    seed: int,
+    number: int = 0,
+) -> Probe:
+    """The probe of `fit_probe` with 0 in place of what is fitted, for a process that does not fit it."""
+    random = sums, mix, _ = _random(site, rows, seed, number)
+    width = rows.shape[1] if sums is None else sums.shape[1]
+    columns = width if mix is None else width + mix.shape[1]
+    centre, scale = rows.new_zeros(rows.shape[1]), rows.new_zeros(rows.shape[1])
+    labels = residual.shape[1]
+    return Probe(centre, scale, *random, rows.new_zeros((columns, labels)), rows.new_zeros(labels))
+
+
+def _random(
+    site: Site, rows: Tensor, seed: int, number: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The keyed parts of a probe: random sums of wide rows, and the mix and offset of the ReLU features."""
+    width, sums = rows.shape[1], None
+    if width > WIDEST:
+        sums = _normal(seed, f"{site.name}/sums/{number}", (width, WIDEST), rows) / width**0.5
+        width = WIDEST
+    if site.kind == "grid":
+        return sums, None, None
+    mix = _normal(seed, f"{site.name}/mix", (width, RANDOM), rows) / width**0.5
+    return sums, mix, _normal(seed, f"{site.name}/offset", (RANDOM,), rows)
 
 
 def _normal(seed: int, stream: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -198,10 +228,15 @@ class Adversary:
             most = self.bank * (2 if site.kind == "grid" else 1)
             self.banks[site.name] = rows[-most:], residual[-most:]
 
-    def fit(self) -> None:
-        """Fits every probe anew on its bank."""
-        for site in self.sites:
-            self.probes[site.name] = fit_probe(site, *self.banks[site.name], self.seed, self.fits)
+    def fit(self, run: Run | None = None) -> None:
+        """Fits every probe anew on its bank; the processes of a run share the sites out."""
+        world, rank = (run.world, run.rank) if run else (1, 0)
+        costly = sorted(self.sites, key=lambda site: (site.kind != "grid", -site.width))
+        for number, site in enumerate(costly):
+            fit = fit_probe if number % world == rank else blank_probe
+            self.probes[site.name] = fit(site, *self.banks[site.name], self.seed, self.fits)
+        if run:  # a sum with zeros is the number itself
+            engine.reduce_sums(run, [part for site in self.sites for part in self.probes[site.name].fitted])
         self.fits += 1
 
     def shares(self, seen: Seen) -> dict[str, Tensor]:

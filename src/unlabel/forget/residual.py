@@ -112,7 +112,11 @@ class Residuals:
 
     def at(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Residuals and which of them are known, of a batch's images."""
-        where = torch.searchsorted(self.rows, batch.rows)
+        return self.of_rows(batch.rows)
+
+    def of_rows(self, rows: Int[Tensor, " image"]) -> tuple[Tensor, Tensor]:
+        """The same of images by their positions in the whole source."""
+        where = torch.searchsorted(self.rows, rows)
         return self.values[where], self.known[where]
 
     @property

@@ -10,19 +10,20 @@ retained labels is the most that it can be.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
-from unlabel.data.feed import in_order
+from unlabel.data.feed import batches
 from unlabel.forget.adversary import centred, fit_probe, share
 from unlabel.forget.residual import Residuals
 from unlabel.forget.retained import LEAST, Retained, compare
@@ -273,17 +274,16 @@ def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
 def _rows(
     model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    found: list[dict[str, Tensor]] = []
-    residual, known = [], []
-    for batch in in_order(data, run, BATCH):
+    """Each site's rows, and the residuals with which are known; the processes share the images out."""
+    run = replace(run, micro_batch=BATCH)
+    parts, found = run.micro_batches(len(data)), []
+    for batch in batches(data, ((parts[number], None) for number in run.shard(len(parts))), run):
         with reading(model, sites) as rows, run.fabric.autocast():
             logits = model(batch.image)
         rows["outputs"] = logits[:, list(told.retain)].float()
-        found.append(dict(rows))
-        values, annotated = told.at(batch)
-        residual.append(values)
-        known.append(annotated)
-    return (
-        {site.name: torch.cat([each[site.name] for each in found]) for site in sites},
-        (torch.cat(residual), torch.cat(known)),
-    )
+        found.append(torch.cat([rows[site.name] for site in sites], 1))
+    widths = [len(told.retain) if site.kind == "outputs" else site.width for site in sites]
+    own = torch.cat([told.values.new_zeros((0, sum(widths))), *found])
+    whole = engine.gather_micro_batches(run, own, len(data)).split(widths, 1)
+    named = {site.name: rows.contiguous() for site, rows in zip(sites, whole, strict=True)}
+    return named, told.of_rows(torch.from_numpy(data.rows).to(run.device))

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.command import alone
 from unlabel.audit.document import ModelRecord
 from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
 from unlabel.audit.reading import read_run
 from unlabel.audit.setup import Case, open_case, sets_of
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError
 from unlabel.core.places import check_file
@@ -78,7 +78,7 @@ def gallery(run: Path, where: Run, *, data: str | None = None) -> Gallery:
         DataError: The images are not those of the audit.
     """
     seen = _audited(run)
-    original, where = at_hand(seen.original, seen.original_sha256, run), alone(where)
+    original, where = at_hand(seen.original, seen.original_sha256, run), engine.alone(where)
     try:
         case = open_case(run, original, [], where, data or seen.source)
     except MissingFiles as error:

@@ -88,7 +88,9 @@ def with_early_layers(
     Raises:
         ModelError: A feature is not a finite number.
     """
-    read = [tuple(_means(item, part, sets, where) for part in (sets.probe, sets.test)) for item in loaded]
+    read = [
+        tuple(stage_tables(item, part, sets, where) for part in (sets.probe, sets.test)) for item in loaded
+    ]
     names = [name for name in read[0][0] if all(name in probed for probed, _ in read)]
     earlier = [
         name
@@ -108,7 +110,18 @@ def with_early_layers(
     ]
 
 
-def _means(item: Loaded, part: Dataset, sets: Sets, where: Run) -> Tables:
+def stage_tables(item: Loaded, part: Dataset, sets: Sets, where: Run) -> Tables:
+    """The `stage_means` of a run's model on a split, from the cache or for it.
+
+    Args:
+        item: The run.
+        part: The probe or test split.
+        sets: Of which it is one.
+        where: One process.
+
+    Raises:
+        ModelError: A feature is not a finite number.
+    """
     data = replace(part, mean=item.config.mean, std=item.config.std)
     tables = kept_tables(
         lambda: stage_means(

@@ -63,17 +63,25 @@ def tune_all(
         One for every model, label and number of images for which the probe split has enough.
     """
     return [
-        tuned
+        found
         for item in loaded
         for name in request.masked
         for n in options.tune
-        if (tuned := _tuned(item, name, n, sets, request, options, where)) is not None
+        if (found := tuned(item, name, n, sets, request, options, where)) is not None
     ]
 
 
-def _tuned(
+def tuned(
     item: Loaded, name: str, n: int, sets: Sets, request: Request, options: AuditOptions, where: Run
 ) -> Tuned | None:
+    """One model for one label and number of images, from the cache or for it; None where too few images are.
+
+    Args:
+        item: The model.
+        name: The label.
+        n: Annotated images.
+        sets, request, options, where: See `tune_all`.
+    """
     config, column = item.config, request.labels.index(name)
     probe, test = (
         replace(part.with_labels(request.labels), mean=config.mean, std=config.std)

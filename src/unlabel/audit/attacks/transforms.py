@@ -95,17 +95,22 @@ def halved(model: nn.Module, use: Use, run: Run) -> nn.Module:
     return other
 
 
+def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """BatchNorm layers that keep statistics."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    ]
+
+
 def recalibrated(model: nn.Module, use: Use, run: Run) -> nn.Module | None:
     """A copy whose BatchNorm statistics were taken anew on images without annotations; None without any.
 
     The mean over batches of equal size, as training takes it.
     """
     other = engine.place(copy.deepcopy(model), run)
-    norms = [
-        module
-        for module in other.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
-    ]
+    norms = norms_of(other)
     if not norms:
         return None
     for norm in norms:

@@ -101,8 +101,8 @@ class DeepProbes:
         bank = bank_of(len(data))
         floors = floors_of(model, sites, told, data, run, bank)
         adversary = Adversary(sites, run.seed, self.strength, self.pressure, bank, floors)
-        adversary.keep(joined(passes(model, sites, told, data, phase(run, "bank"), 2 * bank)))
-        adversary.fit()
+        adversary.keep(passes(model, sites, told, data, phase(run, "bank"), 2 * bank))
+        adversary.fit(run)
         return adversary, 5 * bank
 
     def train(
@@ -185,48 +185,48 @@ class AgainstProbes:
 
     def after_step(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """What the step's images showed goes to the adversary; every few steps its probes are fitted anew."""
-        seen = gathered(self.met, self.nothing(), self.run)
+        seen = gathered(self.met, self.nothing(), self.run, self.run.batch_size)
         self.met.clear()
         self.adversary.meet(seen)
         self.adversary.keep(seen)
         self.steps += 1
         if self.steps % REFIT == 0:
-            self.adversary.fit()
+            self.adversary.fit(self.run)
         self.weights = self.adversary.weights()
 
 
-def gathered(met: Sequence[Seen], nothing: Seen, run: Run) -> Seen:
-    """What all processes' micro-batches of one step showed, in the batch's order."""
+def gathered(met: Sequence[Seen], nothing: Seen, run: Run, images: int) -> Seen:
+    """What all processes' micro-batches of so many images showed, in the images' order."""
     own = joined([nothing, *met])
     if run.world == 1:
         return own
     wide = torch.cat([*own.rows.values(), own.residual, own.known.to(own.residual.dtype)], 1)
-    whole = engine.gather_micro_batches(run, wide, run.batch_size)
+    whole = engine.gather_micro_batches(run, wide, images)
     labels = own.residual.shape[1]
     *parts, residual, known = whole.split([*(row.shape[1] for row in own.rows.values()), labels, labels], 1)
-    return Seen(dict(zip(own.rows, parts, strict=True)), residual, known > 0.5)
+    rows = {name: part.contiguous() for name, part in zip(own.rows, parts, strict=True)}  # sums as in one
+    return Seen(rows, residual.contiguous(), known > 0.5)
 
 
 @torch.no_grad()
 def passes(
     model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run, images: int
-) -> list[Seen]:
-    """What a model shows of so many images, augmented, as in training; its weights and statistics stay.
-
-    Every process reads all of them: there are few, and each needs the rows of all.
-    """
+) -> Seen:
+    """What a model shows of so many images, augmented, as in training; its weights and statistics stay."""
     model = copy.deepcopy(model).train()
     objective = AgainstProbes(Adversary(sites, run.seed), told, data.exclusive, run)
     rounds = -(-images // len(data))
     stream = np.concatenate([permutation(run.seed, "passes", len(data), each) for each in range(rounds)])
     epochs = np.repeat(np.arange(rounds), len(data))
+    parts = run.micro_batches(images)
     with engine.own_draws(run):
-        wanted = ((stream[part], epochs[part]) for part in run.micro_batches(images))
-        for number, batch in enumerate(batches(data, wanted, run)):
+        numbers = run.shard(len(parts))
+        wanted = ((stream[parts[number]], epochs[parts[number]]) for number in numbers)
+        for number, batch in zip(numbers, batches(data, wanted, run), strict=True):
             engine.key_draws(run, "passes", number)
             with run.fabric.autocast():
                 objective(model, batch)
-    return objective.met
+    return gathered(objective.met, objective.nothing(), run, images)
 
 
 def floors_of(
@@ -235,10 +235,10 @@ def floors_of(
     """By site, the share that a probe of the same network with new weights tells, on images left out."""
     fresh = copy.deepcopy(model)
     reinitialise(fresh, [name for name, _ in fresh.named_modules()], run.seed)
-    seen = joined(passes(fresh, sites, told, data, phase(run, "floor"), 3 * bank))
+    seen = passes(fresh, sites, told, data, phase(run, "floor"), 3 * bank)
     adversary = Adversary(sites, run.seed, bank=bank)
     adversary.keep(seen.part(slice(2 * bank)))
-    adversary.fit()
+    adversary.fit(run)
     found = adversary.shares(seen.part(slice(2 * bank, None)))
     return {name: share.clamp(min=0) for name, share in found.items()}
 

@@ -1,0 +1,151 @@
+"""Everything that an audit runs models for, as jobs that processes share out.
+
+Each job runs one model and keeps the tables that it makes, see `models.cached_outputs`. The audit then goes
+on in one process, and finds every table there. A model in memory has no key to keep tables by, so the models
+of such an audit are read later, one after another.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TypeAlias
+
+from unlabel.audit.attacks.early_layers import stage_tables
+from unlabel.audit.attacks.fine_tuning import tuned
+from unlabel.audit.attacks.transforms import TRANSFORMS
+from unlabel.audit.figures import RETAIN_TUNED
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.reading import after_transform, calibration_images, random_init, read_part
+from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of
+from unlabel.core.engine import Run
+from unlabel.core.workers import Held, share_out
+from unlabel.data.dataset import Dataset
+from unlabel.runs.folder import Loaded
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the jobs of one process share."""
+
+    case: Case
+    sets: Sets
+    options: AuditOptions
+
+    @property
+    def models(self) -> list[Loaded]:
+        """The original first, then the unlearned model where there is one."""
+        case = self.case
+        return [case.original, *([case.after] if case.after else []), *case.references]
+
+    @cached_property
+    def calibration(self) -> Dataset:
+        """Images for the transforms that need some."""
+        return calibration_images(self.case.source, self.options.seed)
+
+
+Make: TypeAlias = Callable[[Opened, Run], object]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One job: what it is called, and what makes its tables."""
+
+    name: str
+    make: Make
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read_ahead(opened: Opened, where: Run, data: str | None) -> None:
+    """Makes every table that an audit of these models reads, on all processes of a run.
+
+    Args:
+        opened: The models and their data.
+        where: Any number of processes.
+        data: Another data source than the one the original remembers.
+    """
+    case = opened.case
+    if any(item.in_memory for item in opened.models):
+        return
+    again = partial(
+        _open,
+        case.original.path,
+        case.after.path if case.after else None,
+        tuple(item.path for item in case.references),
+        case.request.forget,
+        data,
+        opened.options,
+    )
+    work = partial(_read, Held(again, [opened]))
+    share_out(list(readings(opened)), work, where, stage="read", unit="readings")
+
+
+def _open(
+    original: Path,
+    after: Path | None,
+    references: tuple[Path, ...],
+    labels: tuple[str, ...],
+    data: str | None,
+    options: AuditOptions,
+    run: Run,
+) -> Opened:
+    """Opens the runs and the data in a process that starts anew."""
+    if after is None:
+        case = open_request(labels, original, references, run, data)
+    else:
+        case = open_case(after, original, references, run, data)
+    return Opened(case, sets_of(case.source, options.seed, case.planting), options)
+
+
+def _read(held: Held[Opened], run: Run, job: Reading) -> None:
+    opened = held.get(run)
+    job.make(opened, run)
+    for item in opened.models:
+        item.model.cpu()  # a GPU holds one model at a time
+
+
+def readings(opened: Opened) -> Iterator[Reading]:
+    """Every job of an audit, long ones first."""
+    includes, models = opened.options.includes, list(enumerate(opened.models))
+    changed = models[1:] if includes.transforms else []
+    if includes.fine_tuning:
+        for name in opened.case.request.masked:
+            for n in opened.options.tune:
+                for number, item in models:
+                    yield Reading(f"tune {item.path.name} ({n})", partial(_tuned, number, name, n))
+    for transform in sorted(TRANSFORMS, key=lambda name: name != RETAIN_TUNED.id):
+        for number, item in changed:
+            yield Reading(f"{item.path.name} ({transform})", partial(_transformed, number, transform))
+    for part in ("train", "test", "probe"):
+        for number, item in models:
+            yield Reading(f"{item.path.name}, {part} split", partial(_part, number, part))
+            if includes.early_layers and part != "train":
+                yield Reading(f"{item.path.name}, stages, {part} split", partial(_stages, number, part))
+    for part in ("near test", "near probe"):
+        for number, item in models[1:]:
+            yield Reading(f"{item.path.name}, perturbed images", partial(_part, number, part))
+    yield Reading("untrained network", _untrained)
+
+
+def _part(number: int, part: str, opened: Opened, where: Run) -> None:
+    read_part(opened.models[number], part, opened.sets, where)
+
+
+def _transformed(number: int, transform: str, opened: Opened, where: Run) -> None:
+    item, request = opened.models[number], opened.case.request
+    after_transform(item, transform, opened.calibration, opened.sets, request, where)
+
+
+def _stages(number: int, part: str, opened: Opened, where: Run) -> None:
+    sets = opened.sets
+    stage_tables(opened.models[number], sets.test if part == "test" else sets.probe, sets, where)
+
+
+def _tuned(number: int, name: str, n: int, opened: Opened, where: Run) -> None:
+    tuned(opened.models[number], name, n, opened.sets, opened.case.request, opened.options, where)
+
+
+def _untrained(opened: Opened, where: Run) -> None:
+    random_init(opened.case.original, opened.sets, where)

@@ -1,0 +1,227 @@
+"""Jobs shared out over worker processes: all done, one thread each, and nothing lost if one is killed."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import DataError, UnlabelError
+from unlabel.core.progress import Advance
+from unlabel.core.workers import Held, one_thread, share_out
+
+STARTS = ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
+"""To start two processes anew takes about 8 seconds of a core."""
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """A hang must not hold up the whole suite."""
+
+    def late(*_: object) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise TimeoutError("the workers took more than five minutes")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@dataclass
+class Heard:
+    """A log that keeps everything."""
+
+    lines: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    done: int = 0
+
+    @contextmanager
+    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
+        """Keeps amounts and notes."""
+        self.lines.append(f"{stage} {total} {unit}")
+
+        def advance(amount: int = 1, note: str = "") -> None:
+            self.done += amount
+            self.notes.append(note)
+
+        yield advance
+
+    def say(self, line: str) -> None:
+        """Keeps a line."""
+        self.lines.append(line)
+
+
+def place(devices: int, log: Heard | None = None) -> Run:
+    return replace(
+        engine.start(devices=devices, accelerator="cpu", log=log or Heard(), seed=7), micro_batch=9
+    )
+
+
+def _write(folder: Path, run: Run, job: int) -> None:
+    text = f"{os.getpid()} {torch.get_num_threads()} {run.seed} {run.micro_batch} {run.processes}"
+    (folder / f"{job}").write_text(text)
+    run.log.say(f"wrote {job}")
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_every_job_is_done_in_a_worker_with_one_thread_in_the_same_place(start, tmp_path: Path) -> None:
+    log = Heard()
+    with_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        share_out(
+            range(5), partial(_write, tmp_path), place(2, log), stage="write", unit="files", start=start
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(with_threads)
+    found = [path.read_text().split() for path in sorted(tmp_path.iterdir())]
+    assert [rest for _, *rest in found] == [["1", "7", "9", "1"]] * 5
+    assert os.getpid() not in {int(pid) for pid, *_ in found}
+    assert log.lines[0] == "write 5 files"
+    assert sorted(log.lines[1:]) == [f"wrote {job}" for job in range(5)]
+    assert sorted(log.notes) == [f"{job}" for job in range(5)]
+    assert log.done == 5
+    assert multiprocessing.active_children() == []
+
+
+def test_one_process_does_the_jobs_itself_with_one_thread(tmp_path: Path) -> None:
+    log = Heard()
+    torch.set_num_threads(2)
+    try:
+        share_out(range(3), partial(_write, tmp_path), place(1, log), stage="write", unit="files")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    texts = [path.read_text() for path in sorted(tmp_path.iterdir())]
+    assert texts == [f"{os.getpid()} 1 7 9 1"] * 3
+    assert (log.done, len(log.lines)) == (3, 4)
+
+
+def test_no_more_processes_start_than_there_are_jobs(tmp_path: Path) -> None:
+    share_out([4], partial(_write, tmp_path), place(8), stage="write", unit="files")
+    assert (tmp_path / "4").read_text().startswith(f"{os.getpid()} ")
+
+
+def _fail(kind: str, run: Run, job: int) -> None:
+    if job == 1:
+        raise {"user": DataError("no images"), "disk": OSError("full"), "bug": KeyError("oops")}[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [
+        ("user", DataError, "^no images$"),
+        ("disk", UnlabelError, "^full$"),
+        ("bug", RuntimeError, "KeyError: 'oops'"),
+    ],
+)
+def test_an_error_in_a_worker_is_raised_as_it_was_there(kind, error, says) -> None:
+    with pytest.raises(error, match=says):
+        share_out(range(4), partial(_fail, kind), place(2), stage="fail", unit="jobs")
+    assert multiprocessing.active_children() == []
+
+
+def _killed_once(folder: Path, run: Run, job: int) -> None:
+    """Keeps what it did; the fourth job kills its process where a file says so."""
+    if (folder / f"{job}").exists():
+        return
+    if job == 3 and (folder / "kill").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / f"{job}").write_text(f"{os.getpid()}")
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_killed_worker_is_one_line_and_the_same_call_goes_on(start, tmp_path: Path) -> None:
+    (tmp_path / "kill").touch()
+    work = partial(_killed_once, tmp_path)
+    with pytest.raises(
+        UnlabelError, match=r"worker process was killed by SIGKILL during: 3; .* goes on"
+    ) as caught:
+        share_out(range(4), work, place(2), stage="work", unit="jobs", start=start)
+    assert len(str(caught.value).splitlines()) == 1
+    assert multiprocessing.active_children() == []
+    (tmp_path / "kill").unlink()
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert len(kept) >= 2
+    share_out(range(4), work, place(2), stage="work", unit="jobs", start=start)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert sorted(found) == ["0", "1", "2", "3"]
+    assert kept.items() <= found.items()
+
+
+def _make(run: Run) -> int:
+    return os.getpid()
+
+
+def _made_by(folder: Path, held: Held[int], run: Run, job: int) -> None:
+    (folder / f"{job}").write_text(f"{held.get(run)} {os.getpid()}")
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_jobs_share_is_made_once_a_process_and_inherited_by_a_fork(start, tmp_path: Path) -> None:
+    held = Held(_make)
+    assert held.get(place(1)) == os.getpid()
+    share_out(range(6), partial(_made_by, tmp_path, held), place(2), stage="ask", unit="jobs", start=start)
+    for path in tmp_path.iterdir():
+        maker, own = path.read_text().split()
+        assert maker == (f"{os.getpid()}" if start == "fork" else own)
+
+
+AFTER_THREADS = """
+import torch
+from unlabel.core import engine
+from unlabel.core.workers import share_out
+
+def compute():
+    layer = torch.nn.Conv2d(8, 8, 3)
+    layer(torch.randn(16, 8, 32, 32)).square().mean().backward()
+    wide = torch.randn(300, 300)
+    torch.linalg.solve(wide.double() @ wide.double().T + torch.eye(300), wide.double())
+
+torch.set_num_threads(4)
+assert torch.get_num_threads() == 4
+compute()
+two = engine.start(devices=2, accelerator="cpu")
+share_out(range(4), lambda run, job: compute(), two, stage="a", unit="b")
+compute()
+print("done", torch.get_num_threads())
+"""
+
+
+def test_a_fork_after_more_threads_have_run_does_not_hang() -> None:
+    """The children keep to one thread, so they do not look for the parent's."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
+    ran = subprocess.run(
+        [sys.executable, "-c", AFTER_THREADS], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert (ran.returncode, ran.stdout) == (0, "done 4\n"), ran.stderr
+
+
+def stop_inside() -> None:
+    with one_thread():
+        assert torch.get_num_threads() == 1
+        raise KeyboardInterrupt
+
+
+def test_one_thread_ends_with_the_number_that_was() -> None:
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stop_inside()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
