@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -145,7 +145,7 @@ def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Con
         subjects: The models; on an unlearned one, nothing is worth keeping.
         context: The labels, the data and the sizes.
     """
-    fixed = (context.options.to_json(), context.hidden, context.exclusive)
+    fixed = (replace(context.options, attackers=()).to_json(), context.hidden, context.exclusive)
     shared = [index for index, subject in enumerate(subjects) if subject.role != "after"]
     models = {index: (subjects[index].probe, subjects[index].test) for index in shared}
 
