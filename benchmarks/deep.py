@@ -17,9 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.early_layers import stage_means
-from unlabel.audit.attacks.fine_tuning import draw_images, renewed, say, tune
+from unlabel.audit.attacks.fine_tuning import say, tune
+from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.probes import linear
+from unlabel.audit.attacks.starts import renewed
 from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -64,7 +67,8 @@ def relearnt(model: nn.Module, halves: Halves, column: int, run: Run) -> list[fl
         areas = []
         for number, (rows, held) in enumerate(draw_images(data.target[:, column], column, 256, options)):
             start = renewed(model, data, column, rows, run)
-            other, _ = tune(start, data, column, (rows, held[:64]), number, rate, options, run)
+            lesson = Lesson(data, column, (), (rows, held[:64]), number, options)
+            other, _ = tune(start, lesson, ADAM, rate, run)
             areas.append(auc(say(other, test, everything, run), test.target[:, column], everything).value)
         found.append(fmean(areas))
     return found

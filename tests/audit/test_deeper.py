@@ -10,7 +10,7 @@ from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.tuned import Tuned
-from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, learners, stage_readings
+from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, stage_readings, taught
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.sample_size import references_for
 from unlabel.audit.command import audit_run
@@ -184,9 +184,9 @@ def test_the_steps_are_counted_to_a_share_of_the_originals_own_output(world_of_t
     goal = 0.5 + 0.95 * own.signed(question).value / 2
     curve = np.array([0.5, goal - 1e-6, goal, 0.99])
     tuned = Tuned("before-0", "Male", 8, 1e-3, np.zeros((2, len(here.test))), curve)
-    assert learners(here.subject("before"), [tuned], own, question)[8].steps == 30
+    assert taught(here.subject("before"), [tuned], own, question)["adam-100", 8].steps == 30
     never = replace(tuned, curve=curve[:2])
-    assert learners(here.subject("before"), [never], own, question)[8].steps is None
+    assert taught(here.subject("before"), [never], own, question)["adam-100", 8].steps is None
 
 
 def test_a_probe_at_a_stage_is_the_probe_of_the_last_features_elsewhere(world_of_tables):
@@ -206,7 +206,7 @@ def test_a_probe_at_a_stage_is_the_probe_of_the_last_features_elsewhere(world_of
 
 def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypatch):
     """From folders to audit.json, which the schema lets through and a quick audit can measure again."""
-    monkeypatch.setattr("unlabel.audit.attacks.fine_tuning.LEAST", 8)
+    monkeypatch.setattr("unlabel.audit.attacks.lessons.LEAST", 8)
     photos = write_folder(tmp_path / "photos", tiny_world(images=400).source)
     where = engine.start(accelerator="cpu")
     for name, more in (("base", {}), ("retrained", {"without": ["top"]})):

@@ -7,19 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.early_layers import stage_means, with_early_layers
 from unlabel.audit.attacks.few_shot import Relearnt, faster
-from unlabel.audit.attacks.fine_tuning import (
-    BATCH,
-    batch_at,
-    best_of_rates,
-    draw_images,
-    renewed,
-    say,
-    tune,
-    tune_all,
-)
+from unlabel.audit.attacks.fine_tuning import best_of_rates, say, tune, tune_all
+from unlabel.audit.attacks.lessons import BATCH, Lesson, batch_at, draw_images
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
+from unlabel.audit.attacks.starts import renewed
 from unlabel.audit.inputs import AuditOptions, Subject
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -171,7 +165,7 @@ def test_training_again_is_the_same_bits_and_leaves_model_and_random_state_alone
 
     def trained(number):
         torch.rand(3)  # whatever was drawn before
-        return tune(start, probe, 0, draw, number, 1e-3, OPTIONS, run)
+        return tune(start, Lesson(probe, 0, (1, 2), draw, number, OPTIONS), ADAM, 1e-3, run)
 
     (one, curve), (two, again) = trained(0), trained(0)
     assert differing(one, two) == []
@@ -181,7 +175,7 @@ def test_training_again_is_the_same_bits_and_leaves_model_and_random_state_alone
     assert differing(model, before) == []
     torch.random.set_rng_state(state)
     renewed(model, probe, 0, draw[0], run)
-    tune(start, probe, 0, draw, 0, 1e-3, OPTIONS, run)
+    tune(start, Lesson(probe, 0, (1, 2), draw, 0, OPTIONS), ADAM, 1e-3, run)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -197,6 +191,11 @@ def test_images_to_train_on_are_balanced_and_none_of_them_chooses(world):
         assert (unknown[np.concatenate([rows, held])] >= 0).all()
 
 
+def lessons(data, draws):
+    """What an attacker gets of each draw, to learn the first label from."""
+    return [Lesson(data, 0, (1, 2), draw, number, OPTIONS) for number, draw in enumerate(draws)]
+
+
 @pytest.fixture(scope="module")
 def relearnt():
     """The original and two networks that never saw the label, each trained on 128 annotated images: 8 s."""
@@ -204,9 +203,8 @@ def relearnt():
     probe, test = here.source.probe, here.source.test
     draws = draw_images(probe.target[:, 0], 0, 128, OPTIONS)
     others = [network(here.source, here.request, here.run, seed=101 + k, knows=False) for k in range(2)]
-    return here, draws, [
-        best_of_rates(model, probe, test, 0, draws, OPTIONS, here.run) for model in (here.original, *others)
-    ]  # fmt: skip
+    models = (here.original, *others)
+    return here, draws, [best_of_rates(item, lessons(probe, draws), test, ADAM, here.run) for item in models]
 
 
 def test_a_network_that_knows_the_label_relearns_it_better(relearnt):
@@ -228,12 +226,12 @@ def test_a_network_that_knows_the_label_relearns_it_better(relearnt):
 def test_the_rate_is_chosen_on_images_of_p_and_never_on_those_of_e(relearnt):
     here, draws, found = relearnt
     test = replace(here.source.test, target=1 - here.source.test.target)
-    again = best_of_rates(here.original, here.source.probe, test, 0, draws, OPTIONS, here.run)
+    again = best_of_rates(here.original, lessons(here.source.probe, draws), test, ADAM, here.run)
     assert all(np.array_equal(again[name], found[0][name]) for name in again)
     probe, held = here.source.probe, draws[0][1]
     turned = replace(probe, target=probe.target.copy())
     turned.target[np.setdiff1d(held, np.concatenate([rows for rows, _ in draws]))] ^= 1
-    other = best_of_rates(here.original, turned, test, 0, draws, OPTIONS, here.run)
+    other = best_of_rates(here.original, lessons(turned, draws), test, ADAM, here.run)
     assert other["curve"].tolist() != found[0]["curve"].tolist()
 
 
@@ -241,7 +239,7 @@ def test_every_model_label_and_size_is_trained_once_and_kept(world, sets, run, t
     items = [loaded(world.model, world.labels, tmp_path, name) for name in ("one", "two")]
     request = Request.make(["top", "bottom"], world.labels)
     options = replace(OPTIONS, tune=(8, 60), tune_steps=10)
-    monkeypatch.setattr("unlabel.audit.attacks.fine_tuning.LEAST", 8)
+    monkeypatch.setattr("unlabel.audit.attacks.lessons.LEAST", 8)
     found = tune_all(items, sets, request, options, run)
     assert [(item.run, item.label, item.images) for item in found] == [
         (str(item.path), label, 8) for item in items for label in ("top", "bottom")

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.attacks.early_layers import with_early_layers
-from unlabel.audit.attacks.fine_tuning import tune_all
+from unlabel.audit.attacks.attackers import POSITIONS
+from unlabel.audit.attacks.early_layers import with_cells, with_early_layers
+from unlabel.audit.attacks.fine_tuning import trainings, tune_all
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
 from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
@@ -100,15 +101,18 @@ def audit_case(
     shared = read_shared(case, sets, where)
     after = read_run(case.after, "after", shared.sets, where)
     loaded, used = [case.original, case.after, *case.references], Used()
+    subjects = [shared.before, after, *shared.references]
     with one_thread():  # models in memory: all others were read ahead, with one thread as well
         if settings.includes.transforms or settings.includes.canaries:
             used = use_on(case, shared.sets, [after, *shared.references], where)
-        if settings.includes.early_layers:
-            subjects = [shared.before, after, *shared.references]
-            first, after, *retrained = with_early_layers(loaded, subjects, shared.sets, where)
-            shared = replace(shared, before=first, references=tuple(retrained))
-        if settings.includes.fine_tuning:
-            used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where))
+        if settings.includes.early_layers or POSITIONS in settings.asked:
+            subjects = with_early_layers(loaded, subjects, shared.sets, where)
+        if POSITIONS in settings.asked:
+            subjects = with_cells(loaded, subjects, shared.sets, where)
+        if asked := trainings(settings):
+            used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where, asked))
+    first, after, *retrained = subjects
+    shared = replace(shared, before=first, references=tuple(retrained))
     priced = not (case.references or case.original.in_memory or case.after.in_memory)
     result = shared.audit(
         after,

@@ -56,6 +56,8 @@ class Noted:
     excess: Number | None = None
     upper: Number | None = None
     steps: Steps | None = None
+    lower: Number | None = None
+    retrained_apart: Number | None = None
     margin: None = field(default=None, init=False)
     verdict: None = field(default=None, init=False)
 
@@ -63,6 +65,48 @@ class Noted:
     def diff(self) -> float | None:
         """The excess, by the name that a comparison gives it."""
         return self.excess
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The attacker whose bound is highest; the bound is corrected for the number it was chosen of."""
+
+    attacker: str
+    images: Count
+    excess: Number
+    upper: Number
+    chosen_of: Count
+
+
+@dataclass(frozen=True)
+class ByRole:
+    """A row of numbers of the original, the unlearned model and each retrained one."""
+
+    before: tuple[Number, ...] = ()
+    after: tuple[Number, ...] = ()
+    references: tuple[tuple[Number, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How many annotated images reach an AUC; the least and the largest ratio over draws."""
+
+    auc: Number
+    retrained: Number
+    after: Number
+    ratio: Number
+    ratios: tuple[Number, Number] | None = None
+
+
+@dataclass(frozen=True)
+class AttackCurve:
+    """AUC of the whole model by number of images, and by steps on images held back."""
+
+    images: tuple[Count, ...]
+    steps: tuple[Count, ...]
+    auc: ByRole
+    looks: dict[str, ByRole]
+    needed: tuple[Needed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +144,10 @@ class Notes:
     few_shot: dict[str, dict[str, Noted]] = field(default_factory=dict)
     tune_draws: Count | None = None
     whole_model: dict[str, dict[str, Noted]] = field(default_factory=dict)
+    attackers: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
+    worst_attacker: dict[str, Worst] = field(default_factory=dict)
+    attack_curve: dict[str, AttackCurve] = field(default_factory=dict)
+    depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
 
 

@@ -4,25 +4,27 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from unlabel.audit.attacks import controls
+from unlabel.audit.attacks.attackers import POSITIONS
 from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.distances import distance_rows
 from unlabel.audit.attacks.few_shot import few_shot
 from unlabel.audit.attacks.groups import group_rows
+from unlabel.audit.attacks.held_out import HeldOut, depth_readings, held_out_rows
 from unlabel.audit.attacks.membership import Membership, label_membership, membership_rows, sample_membership
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_others_linear
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.tuned import Tuned
-from unlabel.audit.attacks.whole_model import WeightAttacks, learners, stage_readings, weight_rows
+from unlabel.audit.attacks.whole_model import WeightAttacks, judged, stage_readings, taught, weight_rows
 from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
 from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject, has_features
 from unlabel.audit.memory import Memory, digest, key_of
@@ -145,7 +147,7 @@ def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Con
         subjects: The models; on an unlearned one, nothing is worth keeping.
         context: The labels, the data and the sizes.
     """
-    fixed = (context.options.to_json(), context.hidden, context.exclusive)
+    fixed = (replace(context.options, attackers=()).to_json(), context.hidden, context.exclusive)
     shared = [index for index, subject in enumerate(subjects) if subject.role != "after"]
     models = {index: (subjects[index].probe, subjects[index].test) for index in shared}
 
@@ -236,11 +238,17 @@ def gather_larger(
     weights = WeightAttacks(
         each("tuned", measured=includes.fine_tuning), each("stages", measured=includes.early_layers)
     )
+    asked = context.options.asked
+    beside = HeldOut(
+        each("taught", measured=any(name != POSITIONS for name in asked)),
+        each("depth", measured=POSITIONS in asked),
+    )
     recovery = Recovery(
         of(subjects[1]),
         [of(subject) for subject in subjects[2:]],
         each("few", measured=includes.few_shot),
         weights if includes.fine_tuning or includes.early_layers else None,
+        beside,
     )
     members = subjects if includes.membership else ()
     samples = [done["sample", "", subject.run] for subject in members]
@@ -284,9 +292,13 @@ def _larger_jobs(
         if includes.code_length:
             each["mdl"] = lambda s, q=question: code_rows(s, q, options)
         if includes.fine_tuning:
-            each["tuned"] = lambda s, q=question, o=own: learners(s, tuned, o, q)
+            each["tuned"] = lambda s, q=question, o=own: judged(taught(s, tuned, o, q), options)
         if includes.early_layers:
             each["stages"] = lambda s, q=question: stage_readings(s, q, options)
+        if any(name != POSITIONS for name in options.asked):
+            each["taught"] = lambda s, q=question, o=own: taught(s, tuned, o, q)
+        if POSITIONS in options.asked:
+            each["depth"] = lambda s, q=question: depth_readings(s, q, options)
         jobs |= {
             (what, name, subject.run): partial(job, subject)
             for subject in subjects
@@ -318,7 +330,7 @@ def reread(
     return {OWN.id: own.signed(question).absolute(), **both(fitted, subject, question)}
 
 
-def larger_rows(larger: Larger, subjects: Sequence[Subject]) -> list[Metric]:
+def larger_rows(larger: Larger, subjects: Sequence[Subject], options: AuditOptions) -> list[Metric]:
     """Every figure as a row of ``metrics[]``."""
     rows: list[Metric] = []
     by_run = {subject.run: subject for subject in subjects}
@@ -332,4 +344,5 @@ def larger_rows(larger: Larger, subjects: Sequence[Subject]) -> list[Metric]:
         for subject, sizes in zip(subjects, models, strict=True):
             rows += [row(FEW_SHOT.of(n), label, subject, found.mean) for n, found in sizes.items()]
     weights = larger.recovery.weights
-    return [*rows, *(weight_rows(weights, subjects) if weights else ()), *larger.described]
+    rows += weight_rows(weights, subjects) if weights else ()
+    return [*rows, *held_out_rows(larger.recovery.beside, subjects, options), *larger.described]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from unlabel.audit.attacks.attackers import ADAM, HELD_OUT
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import Estimate
 
@@ -59,7 +60,7 @@ class Figure:
         layer: Where in the model it is read; None: at the outputs, or where its row says.
         claims: The claims that it decides; none: it is only described.
         condemning: Whether it can make these claims FAIL and never PASS.
-        budget: The smallest budget that measures it.
+        budget: The smallest budget that measures it; ``asked``: none, but ``--attackers`` does.
         in_words: Its words in the sentence of a claim: of a judged figure what the attack is, of a
             condemning one where it found the label.
         group: What it is shown with on the page.
@@ -78,7 +79,7 @@ class Figure:
     layer: str | None = None
     claims: tuple[str, ...] = ()
     condemning: bool = False
-    budget: Literal["quick", "standard", "full"] = "quick"
+    budget: Literal["quick", "standard", "full", "asked"] = "quick"
     in_words: str = ""
     group: Group | None = None
     how: str = ""
@@ -282,6 +283,40 @@ TUNING_STEPS = Figure(
     "missing where it did not.",
     range=(0.0, float("inf")), budget="full",
 )  # fmt: skip
+TRIED_BY: Mapping[str, Figure] = {
+    attacker.name: Figure(
+        f"tune.{attacker.name}@", "auc", f"{attacker.title}, {{}} images",
+        f"AUC after another attacker trained the whole model on that many annotated images: "
+        f"{attacker.definition}",
+        budget="asked",
+    )
+    for attacker in (ADAM, *HELD_OUT)
+}  # fmt: skip
+TRIED_BY_BEST = Figure(
+    "tune.best@", "auc", "Each model's own best attacker, {} images",
+    "The same after the attacker who, of these, did best on images held back; each model has its own.",
+    budget="asked",
+)  # fmt: skip
+GRID_PROBE = Figure(
+    "depth.adv.grid", "adv", "Grid of positions, linear",
+    "Advantage of logistic regression on the means over a grid of 4 x 4 positions at the end of a stage.",
+    range=SIGNED_RANGE, budget="asked",
+)  # fmt: skip
+STAGE_MLP = Figure(
+    "depth.adv.mlp", "adv", "Mean over positions, neural",
+    "Advantage of a small neural network on the mean over positions at the end of a stage.",
+    range=SIGNED_RANGE, budget="asked",
+)  # fmt: skip
+ALL_STAGES = Figure(
+    "depth.adv.all.lin", "adv", "All stages together, linear",
+    "Advantage of logistic regression on the means of all stages and the last features together.",
+    range=SIGNED_RANGE, budget="asked",
+)  # fmt: skip
+ALL_STAGES_MLP = Figure(
+    "depth.adv.all.mlp", "adv", "All stages together, neural",
+    "Advantage of a small neural network on the same.",
+    range=SIGNED_RANGE, budget="asked",
+)  # fmt: skip
 CANARY_OWN = Figure(
     "canary.own.acc", "fraction", "Canaries guessed right, own output",
     "Share of canaries that the own output guesses right, with the original's row put back if the model "
@@ -451,6 +486,8 @@ FIGURES: tuple[Figure, ...] = (
     FINE_TUNED.named("256", terminal="whole model trained on 256"),
     FINE_TUNED.named("1024", terminal="whole model trained on 1,024"),
     TUNING_STEPS,
+    *TRIED_BY.values(), TRIED_BY_BEST,
+    GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,
     CANARY_OWN, CANARY_PROBE, CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY,
     LABEL_MEMBERSHIP, SAMPLE_MEMBERSHIP, SAMPLES_CAUGHT,
     INFERRED_OUTPUTS, INFERRED_OUTPUTS_ADV, INFERRED_OUTPUTS_BITS,
@@ -638,7 +675,8 @@ def documentation() -> Iterator[str]:
     yield "# Figures of an audit"
     yield ""
     yield "Made by `python -m unlabel.audit.figures > docs/figures.md`. Figures are rows of `metrics[]` in"
-    yield "`audit.json`; `…` stands for the name of a member of a family."
+    yield "`audit.json`; `…` stands for the name of a member of a family. Budget `asked`: only if"
+    yield "`--attackers` names it."
     yield ""
     yield "| figure | what it is | unit | range | read at | budget | decides |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.audit.attacks.attackers import chosen
 from unlabel.audit.attacks.perturbed_images import Perturbed
 from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.memory import Memory
@@ -164,6 +165,10 @@ class AuditOptions:
         tune: Numbers of annotated images on which the full budget trains the whole model.
         tune_draws: Draws of those images, >= 2.
         tune_steps: Steps of that training, >= 10.
+        attackers: Names of attackers to report beside it, of ``curve`` and ``positions``, or ``all``; see
+            `audit.attacks.attackers`. They decide nothing, and need a budget that judges C4.
+        attacked: Numbers of annotated images of these attackers.
+        curve: Numbers of annotated images of the curve, beside all that there are.
         raw_image: Whether to run the control on raw pixels.
         cross_fit: Whether attacks on labels that are rare in the test split are repeated with the probe and
             test splits exchanged.
@@ -202,6 +207,9 @@ class AuditOptions:
     tune: tuple[int, ...] = (256, 1024)
     tune_draws: int = 3
     tune_steps: int = 100
+    attackers: tuple[str, ...] = ()
+    attacked: tuple[int, ...] = (256,)
+    curve: tuple[int, ...] = (16, 64, 256, 1024)
     raw_image: bool = True
     cross_fit: bool = True
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -227,11 +235,25 @@ class AuditOptions:
             )
         if self.budget not in BUDGETS:
             raise OptionError(f"no budget '{self.budget}'; expected one of {', '.join(BUDGETS)}")
+        if self.asked and not self.includes.durability:
+            raise OptionError(
+                f"attackers are reported beside C4, which the {self.budget} budget does not judge; choose the"
+                " budget standard or full"
+            )
+        for name in ("attacked", "curve"):
+            sizes = getattr(self, name)
+            if not sizes or min(sizes) < 2:
+                raise OptionError(f"{name} is {list(sizes)}; expected numbers of images, each at least 2")
 
     @property
     def few_sizes(self) -> tuple[int, ...]:
         """Numbers of annotated images of the few-shot probes under this budget."""
         return (*self.few, *self.includes.more_few)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What was asked for beside the attacks of the budget, ``all`` spelt out."""
+        return chosen(self.attackers)
 
     @property
     def includes(self) -> Budget:
@@ -244,8 +266,9 @@ class AuditOptions:
         return 1.0 - self.alpha
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-plain copy for the report."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        """JSON-plain copy for the report; without what is there for attackers that nobody asked for."""
+        beside = () if self.attackers else ("attackers", "attacked", "curve")
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in beside}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
+from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import TOGETHER
-from unlabel.audit.attacks.fine_tuning import BATCH, HELD, RATES
+from unlabel.audit.attacks.lessons import BATCH, HELD
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
-from unlabel.audit.attacks.tuned import EVERY
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.references import duration, reference_seconds
@@ -213,7 +213,7 @@ def training_images(tested: int, options: AuditOptions) -> tuple[int, int]:
     (115200, 214320)
     """
     chosen = len(options.tune) * options.tune_draws
-    trainings, looks = chosen * len(RATES), options.tune_steps // EVERY
+    trainings, looks = chosen * len(ADAM.rates), options.tune_steps // ADAM.every
     return trainings * options.tune_steps * BATCH, trainings * looks * HELD + chosen * tested
 
 

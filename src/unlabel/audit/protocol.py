@@ -266,7 +266,7 @@ def metrics_of(
         yield from utility_rows(subject, measured.utilities[index])
     yield from evasion_rows(subjects[1:], measured.evasion)
     if measured.larger is not None:
-        yield from larger_rows(measured.larger, subjects)
+        yield from larger_rows(measured.larger, subjects, options)
     yield from canary_rows(guesses, options)
 
 

@@ -11,8 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from unlabel.audit.attacks.early_layers import stage_tables
-from unlabel.audit.attacks.fine_tuning import tuned
+from unlabel.audit.attacks.attackers import POSITIONS, Attacker
+from unlabel.audit.attacks.early_layers import CELLS_READ, STAGES_READ, StageReading, stage_tables
+from unlabel.audit.attacks.fine_tuning import scaled, trainings, tuned
+from unlabel.audit.attacks.starts import can_attack
 from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import AuditOptions
@@ -110,19 +112,23 @@ def readings(opened: Opened) -> Iterator[Reading]:
     """Every job of an audit, long ones first."""
     includes, models = opened.options.includes, list(enumerate(opened.models))
     changed = models[1:] if includes.transforms else []
-    if includes.fine_tuning:
-        for name in opened.case.request.masked:
-            for n in opened.options.tune:
-                for number, item in models:
-                    yield Reading(f"tune {item.path.name} ({n})", partial(_tuned, number, name, n))
+    cells = POSITIONS in opened.options.asked
+    stages = [*([STAGES_READ] if includes.early_layers or cells else []), *([CELLS_READ] if cells else [])]
+    for name in opened.case.request.masked:
+        for attacker, n in trainings(opened.options):
+            for number, item in models:
+                title = f"{attacker.name} {item.path.name} ({n or 'all'})"
+                yield Reading(title, partial(_tuned, number, name, attacker, n))
     for transform in sorted(TRANSFORMS, key=lambda name: name != RETAIN_TUNED.id):
         for number, item in changed:
             yield Reading(f"{item.path.name} ({transform})", partial(_transformed, number, transform))
     for part in ("train", "test", "probe"):
         for number, item in models:
             yield Reading(f"{item.path.name}, {part} split", partial(_part, number, part))
-            if includes.early_layers and part != "train":
-                yield Reading(f"{item.path.name}, stages, {part} split", partial(_stages, number, part))
+            for how in stages if part != "train" else ():
+                yield Reading(
+                    f"{item.path.name}, {how.prefix}, {part} split", partial(_stages, number, part, how)
+                )
     for part in ("near test", "near probe"):
         for number, item in models[1:]:
             yield Reading(f"{item.path.name}, perturbed images", partial(_part, number, part))
@@ -138,13 +144,15 @@ def _transformed(number: int, transform: str, opened: Opened, where: Run) -> Non
     after_transform(item, transform, opened.calibration, opened.sets, request, where)
 
 
-def _stages(number: int, part: str, opened: Opened, where: Run) -> None:
+def _stages(number: int, part: str, how: StageReading, opened: Opened, where: Run) -> None:
     sets = opened.sets
-    stage_tables(opened.models[number], sets.test if part == "test" else sets.probe, sets, where)
+    stage_tables(opened.models[number], sets.test if part == "test" else sets.probe, sets, where, how)
 
 
-def _tuned(number: int, name: str, n: int, opened: Opened, where: Run) -> None:
-    tuned(opened.models[number], name, n, opened.sets, opened.case.request, opened.options, where)
+def _tuned(number: int, name: str, attacker: Attacker, n: int | None, opened: Opened, where: Run) -> None:
+    item, sets, request = opened.models[number], opened.sets, opened.case.request
+    if can_attack(attacker, item.model, scaled(sets.probe.with_labels(request.labels), item), where):
+        tuned(item, name, n, attacker, sets, request, opened.options, where)
 
 
 def _untrained(opened: Opened, where: Run) -> None:

@@ -32,6 +32,7 @@ def audit(
     lr: float | None = None,
     data: str | None = None,
     budget: Literal["quick", "standard", "full"] = "quick",
+    attackers: str | None = None,
     plan: Annotated[bool, NoNegative] = False,
     labels: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -62,6 +63,10 @@ def audit(
         data: Data source to use instead of the recorded one.
         budget: quick takes about a minute; standard adds durability and more attacks; full adds fine-tuning
             on few images.
+        attackers: Beside C4, report attackers who train the weights in other ways, comma-separated, or all:
+            adam-rates, adam-plain, adam-1000, sgd-momentum, lora, norm-only, upper-half, joint, distilled;
+            curve, by number of images and steps; positions, probes that see where in the image. They decide
+            nothing, and take minutes to hours.
         plan: Only print how many images, references and seconds each claim needs, and how many there are.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.
             With --outputs or an ONNX file: the labels that were to be forgotten. Put a backslash before a
@@ -83,12 +88,14 @@ def audit(
     wanted = () if require is None else required(names(require))
     if plan and wanted:
         raise OptionError("--require judges an audit, and --plan makes none; leave one of them out")
+    if plan and attackers is not None:
+        raise OptionError("--attackers is for an audit, and --plan makes none; leave one of them out")
     given = Given(out, names(labels), labels_file, mean, std)
     if outputs is not None or any(map(is_onnx, (run, before, *names(reference)))):
-        if plan or make_references is not None or (epochs, lr) != (None, None):
+        if plan or make_references is not None or (epochs, lr, attackers) != (None, None, None):
             raise OptionError(
-                "--plan, --make-references, --epochs and --lr need a run; outputs in files and ONNX files"
-                " have no weights to train: leave them out"
+                "--plan, --make-references, --epochs, --lr and --attackers need a run; outputs in files and"
+                " ONNX files have no weights to train: leave them out"
             )
         what = Asked(None if outputs is None else names(outputs), run, before, names(reference), data)
         _finish(
@@ -115,6 +122,7 @@ def audit(
     from unlabel.audit.keeping import check_place
     from unlabel.report.terminal import lines
 
+    options = AuditOptions(budget=budget, seed=place.seed, attackers=names(attackers))
     check_place(run, budget, force=force)  # before references are trained
     where, references, made = place.start(), [Path(name) for name in names(reference)], []
     if make_references is not None:
@@ -133,7 +141,7 @@ def audit(
         [*references, *made],
         where,
         data=data,
-        options=AuditOptions(budget=budget, seed=where.seed),
+        options=options,
         force=force,
         command=command_line(),
     )

@@ -7,6 +7,7 @@ an image::
     stage     the mean over positions
     grid      the mean over each quarter of the picture, or of the sequence; of the channels, and of `FILTERS`
               fixed random filters of them behind a ReLU, which see what lies side by side
+    cells     the mean over each of up to 4 x 4 parts of the picture, or 16 of the sequence, of the channels
     features  the head's input
     outputs   logits, of which a caller chooses columns
 
@@ -29,12 +30,13 @@ from unlabel.core.randomness import normal
 from unlabel.models.head import find_head, tap
 from unlabel.models.normal_form import Emptied
 
-Kind: TypeAlias = Literal["stage", "grid", "features", "outputs"]
+Kind: TypeAlias = Literal["stage", "grid", "cells", "features", "outputs"]
 Rows: TypeAlias = Mapping[str, Float[Tensor, "batch feature"]]  # by site
 
 STAGES = 4  # the last ones
 GRIDS = 3  # the last ones
 FILTERS = 64
+CELLS = 4  # along a side
 INSIDE = 2  # levels below the outermost module with positions at which a size may first come up
 PREFIX = 8  # tokens at most that stand for no position
 CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by rounding
@@ -244,7 +246,7 @@ def _alike(size: tuple[int, ...], input_size: tuple[int, int]) -> bool:
 
 
 def pooled(output: Tensor, kind: Kind, size: tuple[int, ...] | None = None) -> Float[Tensor, "batch feature"]:
-    """One row an image: the mean over all positions; of a grid, over each quarter, of the filters as well.
+    """One row an image: the mean over all positions, over cells, or over quarters, of filters as well.
 
     Args:
         output: Of a module.
@@ -260,6 +262,10 @@ def pooled(output: Tensor, kind: Kind, size: tuple[int, ...] | None = None) -> F
     if kind == "stage":
         return output.mean((2, 3))
     line = output.shape[2] == 1
+    if kind == "cells":
+        parts = (1, CELLS**2) if line else (CELLS, CELLS)
+        high, wide = (min(part, side) for part, side in zip(parts, output.shape[2:], strict=True))
+        return adaptive_avg_pool2d(output, (high, wide)).flatten(1)
     filters = _filters(output.shape[1], line).to(output.device)
     made = conv2d(output, filters, padding=(0, 1) if line else 1).relu()
     quarters = (1, 4) if line else (2, 2)

@@ -3,7 +3,7 @@
 from statistics import fmean
 
 from unlabel.audit import figures
-from unlabel.audit.figures import FLOOR, OTHER_OUTPUTS, UTILITY_AUC_MEAN
+from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC_MEAN
 from unlabel.audit.results import Audit, Metric
 from unlabel.models.features import PENULTIMATE
 
@@ -32,7 +32,9 @@ def lines(audit: Audit) -> list[str]:
             if rows:
                 least = floors.get(label) if item.group is OTHER_OUTPUTS else None
                 out.append(_attack(item.terminal, rows, least, shown=bool(column)))
-        early = [row for row in audit.metrics if row.label == label and _early(row) and row.unit == "adv"]
+        early = [
+            row for row in audit.metrics if (row.id, row.label) == (LINEAR_PROBE.id, label) and _early(row)
+        ]
         for stage in dict.fromkeys(row.layer for row in early):
             rows = [row for row in early if row.layer == stage]
             out.append(_attack(f"{stage}, linear probe", rows, shown=bool(column)))

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from unlabel.audit.attacks.fine_tuning import RATES, tune_all
+from unlabel.audit.attacks.attackers import ADAM
+from unlabel.audit.attacks.fine_tuning import tune_all
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.figures import UTILITY_AUC
 from unlabel.audit.inputs import AuditOptions, Subject
@@ -71,7 +72,7 @@ def attack_in_words(options: AuditOptions) -> str:
     """Numbers of images, and what one model takes."""
     sizes = " and ".join(f"{n:,}" for n in options.tune)
     return (
-        f"{sizes} annotated images, each in {options.tune_draws} draws and at {len(RATES)} rates, in"
+        f"{sizes} annotated images, each in {options.tune_draws} draws and at {len(ADAM.rates)} rates, in"
         f" {options.tune_steps} steps, and the best rate by images held back counts"
     )
 

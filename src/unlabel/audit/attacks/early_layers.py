@@ -10,8 +10,8 @@ earlier one::
 A network that holds no positions inside has none.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.data.feed import in_order
 from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH, PENULTIMATE, Outputs
-from unlabel.models.sites import find_stages, reading
+from unlabel.models.sites import Site, find_stages, reading
 from unlabel.runs.folder import Loaded, key_of
 
 MOST = 3
@@ -38,7 +38,6 @@ CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by roundi
 Tables = dict[str, NDArray[np.float32]]  # stage -> (image, channel)
 
 
-@torch.inference_mode()
 def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -> Tables:
     """The mean over positions at the end of each stage, for every image.
 
@@ -59,7 +58,36 @@ def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read
         {'stage1': (16, 8)}
     """
     look = batch_of(data, np.arange(min(LOOK, len(data))), run.device).image
-    sites = find_stages(model, len(data.labels), look)
+    return read_sites(model, data, find_stages(model, len(data.labels), look), run, stage=stage)
+
+
+def cell_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -> Tables:
+    """The mean over each cell of a grid of positions at the end of each stage, for every image.
+
+    Args:
+        model, data, run, stage: See `stage_means`.
+
+    Returns:
+        ``cells1``, ``cells2`` ... in the order of use, float32 (image, cell and channel), of stages with more
+        than one position; among them the one whose mean the head reads.
+    """
+    look = batch_of(data, np.arange(min(LOOK, len(data))), run.device).image
+    stages = [site for site in find_stages(model, len(data.labels), look) if max(site.size) > 1]
+    cells = [replace(site, name=site.name.replace("stage", "cells"), kind="cells") for site in stages]
+    return read_sites(model, data, cells, run, stage=stage)
+
+
+@torch.inference_mode()
+def read_sites(model: nn.Module, data: Dataset, sites: Sequence[Site], run: Run, *, stage: str) -> Tables:
+    """What a network computes at some sites, for every image.
+
+    Args:
+        model, data, run, stage: See `stage_means`.
+        sites: Where to read.
+
+    Returns:
+        By name of the site, float32 (image, feature).
+    """
     found: list[list[NDArray[np.float32]]] = []
     with run.log.track(stage, len(data), "images") as advance:
         for batch in in_order(data, run, BATCH):
@@ -88,9 +116,8 @@ def with_early_layers(
     Raises:
         ModelError: A feature is not a finite number.
     """
-    read = [
-        tuple(stage_tables(item, part, sets, where) for part in (sets.probe, sets.test)) for item in loaded
-    ]
+    splits = (sets.probe, sets.test)
+    read = [tuple(stage_tables(item, part, sets, where) for part in splits) for item in loaded]
     names = [name for name in read[0][0] if all(name in probed for probed, _ in read)]
     earlier = [
         name
@@ -110,32 +137,70 @@ def with_early_layers(
     ]
 
 
-def stage_tables(item: Loaded, part: Dataset, sets: Sets, where: Run) -> Tables:
-    """The `stage_means` of a run's model on a split, from the cache or for it.
+def with_cells(
+    loaded: Sequence[Loaded], subjects: Sequence[Subject], sets: Sets, where: Run
+) -> list[Subject]:
+    """The same models with the cells of every stage that all of them have among their features.
+
+    Args:
+        loaded, subjects, sets, where: See `with_early_layers`.
+
+    Raises:
+        ModelError: A feature is not a finite number.
+    """
+    splits = (sets.probe, sets.test)
+    read = [tuple(stage_tables(item, part, sets, where, CELLS_READ) for part in splits) for item in loaded]
+    names = [name for name in read[0][0] if all(name in probed for probed, _ in read)]
+    return [
+        replace(subject, probe=_with(subject.probe, probed, names), test=_with(subject.test, tested, names))
+        for subject, (probed, tested) in zip(subjects, read, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class StageReading:
+    """How the stages are read: the function, and the words that distinguish it in a cache."""
+
+    read: Callable[..., Tables]
+    key: str
+    prefix: str
+
+
+STAGES_READ = StageReading(stage_means, "stages-of-sites", "stage")
+CELLS_READ = StageReading(cell_means, "cells-of-sites", "cells")
+
+
+def stage_tables(
+    item: Loaded, part: Dataset, sets: Sets, where: Run, how: StageReading = STAGES_READ
+) -> Tables:
+    """What a run's model says at its stages on a split, from the cache or for it.
 
     Args:
         item: The run.
         part: The probe or test split.
         sets: Of which it is one.
         where: One process.
+        how: Means over all positions, or over the cells of a grid.
 
     Raises:
         ModelError: A feature is not a finite number.
     """
     data = replace(part, mean=item.config.mean, std=item.config.std)
     tables = kept_tables(
-        lambda: stage_means(
+        lambda: how.read(
             engine.place(item.model, where).eval(), data, where, stage=f"read {item.path.name} (stages)"
         ),
         lambda tables: all(len(table) == len(data) for table in tables.values()),
         data,
         where,
-        key_of(item, sets.digest, "stages-of-sites"),
+        key_of(item, sets.digest, how.key),
     )
     for name, table in tables.items():
         if not np.isfinite(table).all():
             raise ModelError(f"the features of {item.path} at {name} are not finite numbers")
-    return {name: tables[name] for name in sorted(tables, key=lambda name: int(name.removeprefix("stage")))}
+    return {
+        name: tables[name] for name in sorted(tables, key=lambda name: int(name.removeprefix(how.prefix)))
+    }
 
 
 def _same(one: NDArray[np.float32], two: NDArray[np.float32]) -> bool:

@@ -4,7 +4,7 @@ The head is replaced by a new one with a single output, which starts as the line
 give: from 0, the features would be pulled about before the head has learnt anything. Then every weight is
 trained. So whatever an edit left in the layers below can be brought up again, and what stood between the
 features and the head is gone. It is done to every model of an audit alike, and says something only beside the
-retrained ones.
+retained ones. `attackers` lists who does it otherwise; the loop is the same.
 
     tune_all(models, ...)    tables: what each tuned model says of the test split
 """
@@ -13,42 +13,55 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from math import ceil
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from unlabel.audit.attacks.few_shot import balanced
-from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.attacks.tuned import EVERY, Scores, Tuned
+from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, Attacker
+from unlabel.audit.attacks.lessons import Lesson, batch_at, draw_images, most_images
+from unlabel.audit.attacks.starts import can_attack, start_of
+from unlabel.audit.attacks.tuned import Scores, Tuned
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import Sets
-from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.progress import SILENT
-from unlabel.core.randomness import permutation, uniform
+from unlabel.core.loss import loss_of
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import batches, in_order
 from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH as READ
-from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.models.head import find_head
 from unlabel.runs.folder import Loaded, key_of
 from unlabel.statistics.estimate import auc
 
-RATES = (1e-4, 1e-3, 1e-2)  # of Adam; the attacker takes the best
-BATCH = 64  # images a step, all in one forward pass
-HELD = 1024  # probe images by which the attacker chooses, at most
-LEAST = 32  # of each kind among them
+Training = tuple[Attacker, int | None]  # who trains, and on how many images; None: on all that there are
+
+
+def trainings(options: AuditOptions) -> list[Training]:
+    """Who trains every model on how many images: what the budget includes, and what was asked for beside it.
+
+    >>> options = AuditOptions(budget="standard", attackers=("lora",))
+    >>> [(attacker.name, n) for attacker, n in trainings(options)]
+    [('adam-100', 256), ('lora', 256)]
+    """
+    asked = [ATTACKERS[name] for name in options.asked if name in ATTACKERS]
+    found: list[Training] = [(ADAM, n) for n in (options.tune if options.includes.fine_tuning else ())]
+    found += [(attacker, n) for attacker in ([ADAM, *asked] if asked else []) for n in options.attacked]
+    if CURVE in options.asked:
+        found += [(ADAM, n) for n in (*options.curve, None)]
+    return list(dict.fromkeys(found))
 
 
 def tune_all(
-    loaded: Sequence[Loaded], sets: Sets, request: Request, options: AuditOptions, where: Run
+    loaded: Sequence[Loaded],
+    sets: Sets,
+    request: Request,
+    options: AuditOptions,
+    where: Run,
+    asked: Sequence[Training] | None = None,
 ) -> list[Tuned]:
-    """Trains a copy of every model again for every forgotten label, number of images, draw and rate.
+    """Trains a copy of every model again for every label, attacker, number of images, draw and rate.
 
     The same images, batches and augmentation for every model. Nothing is chosen on the test split.
 
@@ -58,100 +71,115 @@ def tune_all(
         request: The labels.
         options: Numbers of images, draws, steps and seed.
         where: One process.
+        asked: See `trainings`; by default, `ADAM` on the numbers of images of the options.
 
     Returns:
-        One for every model, label and number of images for which the probe split has enough.
+        One for every model, label, attacker and number of images for which the probe split has enough. An
+        attacker whom the network of some model gives nothing to train is left out.
     """
+    asked = [(ADAM, n) for n in options.tune] if asked is None else asked
+    data = sets.probe.with_labels(request.labels)
+    able = {
+        attacker.name
+        for attacker in dict(asked)
+        if all(can_attack(attacker, item.model, scaled(data, item), where) for item in loaded)
+    }
     return [
         found
         for item in loaded
         for name in request.masked
-        for n in options.tune
-        if (found := tuned(item, name, n, sets, request, options, where)) is not None
+        for attacker, n in asked
+        if attacker.name in able
+        and (found := tuned(item, name, n, attacker, sets, request, options, where)) is not None
     ]
 
 
+def scaled(data: Dataset, item: Loaded) -> Dataset:
+    """The images, normalised as a model wants them."""
+    return replace(data, mean=item.config.mean, std=item.config.std)
+
+
 def tuned(
-    item: Loaded, name: str, n: int, sets: Sets, request: Request, options: AuditOptions, where: Run
+    item: Loaded,
+    name: str,
+    n: int | None,
+    attacker: Attacker,
+    sets: Sets,
+    request: Request,
+    options: AuditOptions,
+    where: Run,
 ) -> Tuned | None:
-    """One model for one label and number of images, from the cache or for it; None where too few images are.
+    """One model for one label and attacker, from the cache or for it; None where too few images are.
 
     Args:
         item: The model.
         name: The label.
-        n: Annotated images.
+        n: Annotated images; None for as many as the probe split allows.
+        attacker: Who trains.
         sets, request, options, where: See `tune_all`.
     """
-    config, column = item.config, request.labels.index(name)
-    probe, test = (
-        replace(part.with_labels(request.labels), mean=config.mean, std=config.std)
-        for part in (sets.probe, sets.test)
-    )
+    column = request.labels.index(name)
+    probe, test = (scaled(part.with_labels(request.labels), item) for part in (sets.probe, sets.test))
+    if n is None and (n := most_images(probe.target[:, column])) <= max(options.curve):
+        return None
     draws = draw_images(probe.target[:, column], column, n, options)
     if not draws:
         return None
-    stage = f"tune {item.path.name} ({n})"
+    lessons = [
+        Lesson(probe, column, request.retained_columns, draw, number, options)
+        for number, draw in enumerate(draws)
+    ]
     sizes = f"{name}/{n}/{len(draws)}/{options.tune_steps}/{options.seed}"
+    if attacker != ADAM:
+        sizes += f"/{attacker.key}/{request.retained_columns}"
+    stage = f"tune {item.path.name} ({n})" if attacker == ADAM else f"{attacker.name} {item.path.name} ({n})"
     tables = kept_tables(
-        partial(best_of_rates, item.model, probe, test, column, draws, options, where, stage=stage),
+        partial(best_of_rates, item.model, lessons, test, attacker, where, stage=stage),
         lambda tables: tables["scores"].shape == (len(draws), len(test)),
         test,
         where,
         key_of(item, sets.digest, "tuned", sizes),
     )
-    return Tuned(str(item.path), name, n, float(tables["rate"][0]), tables["scores"], tables["curve"])
-
-
-Draw = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions in the probe split: trained on, held back
-
-
-def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOptions) -> list[Draw]:
-    """Of each draw, n images to train on, half of them present, and others to choose by.
-
-    Keyed by label, draw and position alone, so they are the same for every model. None where too few are
-    left.
-    """
-    draws = []
-    for draw, rows in enumerate(balanced(target, column, n, options.tune_draws, f"tune/{n}", options.seed)):
-        rank = uniform(options.seed, f"audit/held/{n}", column, draw, np.arange(len(target)))
-        rank[rows], rank[target < 0] = 2.0, 2.0
-        order = np.argsort(rank, kind="stable")
-        held = np.sort(order[: min(HELD, int(np.sum(rank < 1.0)))])
-        if min(np.sum(target[held] == kind) for kind in (0, 1)) < LEAST:
-            return []
-        draws.append((rows, held))
-    return draws
+    rate, scores, curve = float(tables["rate"][0]), tables["scores"], tables["curve"]
+    return Tuned(str(item.path), name, n, rate, scores, curve, attacker.name, attacker.every)
 
 
 def best_of_rates(
     model: nn.Module,
-    probe: Dataset,
+    lessons: Sequence[Lesson],
     test: Dataset,
-    column: int,
-    draws: Sequence[Draw],
-    options: AuditOptions,
+    attacker: Attacker,
     run: Run,
     *,
     stage: str = "tune",
 ) -> dict[str, NDArray[np.floating]]:
     """Tunes copies of a model at every rate and takes the rate with the best mean AUC on images held back.
 
+    Args:
+        model: Not changed.
+        lessons: One a draw.
+        test: Images to score.
+        attacker: Who trains.
+        run: Where.
+        stage: Name in the progress display.
+
     Returns:
         ``scores`` (draw, test image), ``curve`` (look,) and ``rate`` (1,).
     """
-    starts = [renewed(model, probe, column, rows, run) for rows, _ in draws]
+    starts = [start_of(model, lesson, attacker, run) for lesson in lessons]
     best: tuple[float, float, list[nn.Module], NDArray[np.float64]] | None = None
-    with run.log.track(stage, len(RATES) * len(draws), "trainings") as advance:
-        for rate in RATES:
+    with run.log.track(stage, len(attacker.rates) * len(lessons), "trainings") as advance:
+        for rate in attacker.rates:
             tuned, looks = [], []
-            for number, (start, draw) in enumerate(zip(starts, draws, strict=True)):
-                other, curve = tune(start, probe, column, draw, number, rate, options, run)
+            for start, lesson in zip(starts, lessons, strict=True):
+                other, curve = tune(start, lesson, attacker, rate, run)
                 tuned.append(other)
                 looks.append(curve)
                 advance(1)
             mean = np.mean(looks, axis=0)
-            if best is None or mean[-1] > best[0]:
-                best = float(mean[-1]), rate, tuned, mean
+            reached = float(mean[-1] if attacker.keeps == "last" else np.mean(np.max(looks, axis=1)))
+            if best is None or reached > best[0]:
+                best = reached, rate, tuned, mean
     assert best is not None, "there are rates"
     _, rate, tuned, curve = best
     everything = np.arange(len(test))
@@ -160,85 +188,63 @@ def best_of_rates(
 
 
 def tune(
-    start: nn.Module,
-    data: Dataset,
-    column: int,
-    draw: Draw,
-    number: int,
-    rate: float,
-    options: AuditOptions,
-    run: Run,
+    start: nn.Module, lesson: Lesson, attacker: Attacker, rate: float, run: Run
 ) -> tuple[nn.Module, NDArray[np.float64]]:
-    """A copy of a model with one output, trained on some images, and its AUC on others as it went.
+    """A copy of a model, trained on some images by an attacker, and its AUC on others as it went.
 
-    Adam at a constant rate on the cross-entropy, images augmented as in training; BatchNorm learns its
-    statistics from the batches, and any dropout is keyed.
+    At a constant rate on the cross-entropy; BatchNorm learns its statistics from the batches, and any dropout
+    is keyed.
 
     Args:
-        start: The model, see `renewed`; not changed.
-        data: The probe split.
-        column: The label.
-        draw: Positions to train on and to look at.
-        number: Of the draw, a part of the key of batches and dropout.
+        start: The model, see `start_of`; not changed. Its first output is the label's.
+        lesson: The images, steps and seed.
+        attacker: Optimiser, augmentation, and which look is kept.
         rate: Learning rate.
-        options: Steps and seed.
         run: Where.
     """
-    other, (rows, held) = copy.deepcopy(start), draw
-    optimiser = torch.optim.Adam(other.parameters(), lr=rate)
-    looks = []
+    other, (rows, held), data, options = copy.deepcopy(start), lesson.draw, lesson.data, lesson.options
+    optimiser = _optimiser(attacker, other, rate)
+    looks, kept = [], None
     devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(options.seed + number)
-        steps = (batch_at(step, len(rows), number, options.seed) for step in range(options.tune_steps))
-        wanted = ((rows[positions], epoch) for positions, epoch in steps)
+        torch.manual_seed(options.seed + lesson.number)
+        count = options.tune_steps * attacker.times
+        steps = (batch_at(step, len(rows), lesson.number, options.seed) for step in range(count))
+        wanted = ((rows[positions], epoch if attacker.augmented else None) for positions, epoch in steps)
         for step, batch in enumerate(batches(data, wanted, run, seed=options.seed)):
             other.train()
             with run.fabric.autocast():
-                logits = other(batch.image)[:, 0].float()
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.target[:, column].float())
+                logits = other(batch.image).float()
+            loss = _loss(logits, batch.target, lesson)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            if (step + 1) % EVERY == 0:
+            if (step + 1) % attacker.every == 0:
                 scores = say(other, data, held, run)
-                looks.append(auc(scores, data.target[held, column], np.arange(len(held))).value)
+                looks.append(auc(scores, data.target[held, lesson.column], np.arange(len(held))).value)
+                if attacker.keeps == "best" and looks[-1] == max(looks):
+                    kept = copy.deepcopy(other.state_dict())
+    if kept is not None:
+        other.load_state_dict(kept)
     return other.eval(), np.array(looks)
 
 
-def renewed(model: nn.Module, data: Dataset, column: int, rows: NDArray[np.int64], run: Run) -> nn.Module:
-    """A copy whose head is the linear probe of one label that some images give; every weight can move.
-
-    Args:
-        model: The model; not changed.
-        data: The probe split.
-        column: The label.
-        rows: Positions of the images.
-        run: Where.
-    """
-    other, quiet = engine.place(copy.deepcopy(model), run), replace(run, log=SILENT)
-    features = outputs(other, data.take(rows), quiet).features[PENULTIMATE]
-    standard = Standard.of(features)
-    fitted = fit_logistic(standard(features), data.target[rows, column] == 1)
-    weight = np.zeros(features.shape[1])
-    weight[standard.keep] = fitted.coef_[0][: len(standard.keep)] / standard.scale
-    bias = float(np.ravel(fitted.intercept_)[0] - weight[standard.keep] @ standard.centre)
-    name, head = find_head(other, len(data.labels))
-    parent, _, layer = name.rpartition(".")
-    fresh = nn.Linear(head.in_features, 1, device="meta").to_empty(device="cpu")  # draws no random number
-    with torch.no_grad():
-        fresh.weight.copy_(torch.from_numpy(weight[None]))
-        fresh.bias.fill_(bias)
-    setattr(other.get_submodule(parent), layer, fresh)
-    return engine.place(other.requires_grad_(True), run)
+def _optimiser(attacker: Attacker, model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    moving = [weight for weight in model.parameters() if weight.requires_grad]
+    if attacker.optimiser == "sgd":
+        return torch.optim.SGD(moving, lr=rate, momentum=0.9)
+    return torch.optim.Adam(moving, lr=rate)
 
 
-def batch_at(step: int, n: int, draw: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions and epochs of one full batch: one keyed permutation after another without a break."""
-    stream = np.arange(step * BATCH, (step + 1) * BATCH)
-    epochs = range(stream[0] // n, ceil((stream[-1] + 1) / n))
-    order = np.concatenate([permutation(seed, f"audit/tune/{n}", n, draw, epoch) for epoch in epochs])
-    return order[stream - epochs[0] * n], stream // n
+def _loss(logits: Tensor, target: Tensor, lesson: Lesson) -> Tensor:
+    """Cross-entropy of the first output, and of the retained labels where the model has their outputs."""
+    wanted = target[:, lesson.column].float()
+    loss = nn.functional.binary_cross_entropy_with_logits(logits[:, 0], wanted)
+    if logits.shape[1] == 1:
+        return loss
+    retained = target[:, list(lesson.retained)]
+    beside = loss_of(exclusive=lesson.data.exclusive)(logits[:, 1:], retained, range(retained.shape[1]))
+    return loss + beside.mean()
 
 
 @torch.inference_mode()

@@ -7,9 +7,10 @@ has judged that.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unlabel.audit.attacks.few_shot import Relearnt
+from unlabel.audit.attacks.held_out import HeldOut
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.figures import FEATURE_ATTACKS, OTHERS_LINEAR, OWN, Readings
 from unlabel.statistics.contrast import Contrast, contrast, seeded
@@ -28,12 +29,14 @@ class Recovery:
         references: The same of each retrained model.
         few: By label, of every model in the audit's order (before, after, references): few-shot probes.
         weights: What the full budget adds.
+        beside: What was asked for beside it, which decides nothing.
     """
 
     after: Mapping[str, Rows]
     references: Sequence[Mapping[str, Rows]]
     few: Mapping[str, Sequence[Mapping[int, Relearnt]]]
     weights: WeightAttacks | None = None
+    beside: HeldOut = field(default_factory=HeldOut)
 
     def gain(self, transform: str, label: str, figure: str, untouched: Rows) -> Contrast:
         """What a transform brought back: the figure after it less the figure before."""

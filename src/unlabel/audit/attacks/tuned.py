@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-EVERY = 10  # steps of a training between two looks at images held back
+from unlabel.audit.attacks.attackers import ADAM
 
 Scores = NDArray[np.float32]
 
@@ -20,7 +20,9 @@ class Tuned:
         images: Annotated images that it was trained on.
         rate: The learning rate that was best for the attacker, by probe images that were not trained on.
         scores: float32 (draw, test image) the new output.
-        curve: float64 (look,) AUC on those probe images after every tenth step, mean over draws.
+        curve: float64 (look,) AUC on those probe images as it was trained, mean over draws.
+        attacker: Name of who trained it.
+        every: Steps between two looks.
     """
 
     run: str
@@ -29,6 +31,8 @@ class Tuned:
     rate: float
     scores: Scores
     curve: NDArray[np.float64]
+    attacker: str = ADAM.name
+    every: int = ADAM.every
 
     def steps_to(self, area: float) -> int | None:
         """Steps until the curve first reaches an AUC; None where it does not.
@@ -37,4 +41,4 @@ class Tuned:
         20
         """
         reached = np.flatnonzero(self.curve >= area)
-        return EVERY * (int(reached[0]) + 1) if len(reached) else None
+        return self.every * (int(reached[0]) + 1) if len(reached) else None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.metric_rows import row
@@ -23,11 +24,21 @@ REACHED = 0.95  # of what the original's own output is above one half
 
 @dataclass(frozen=True)
 class Learner:
-    """One model tuned on one number of images: how well it ends, at which rate, and when it was good."""
+    """One model tuned on one number of images: how well it ends, at which rate, and when it was good.
+
+    Args:
+        relearnt: AUC on the test split.
+        rate: The learning rate.
+        steps: Until it told nearly as much as the original's own output; None: never.
+        looks: AUC on images held back as it was trained, mean over draws.
+        every: Steps between two of them.
+    """
 
     relearnt: Relearnt
     rate: float
-    steps: int | None  # until it told nearly as much as the original's own output; None: never
+    steps: int | None
+    looks: tuple[float, ...] = ()
+    every: int = ADAM.every
 
 
 @dataclass(frozen=True)
@@ -65,10 +76,13 @@ class WeightAttacks:
         return sorted({stage for _, after, *_ in self.stages.values() for stage in after})
 
 
-def learners(
+Taught = Mapping[tuple[str, int], Learner]  # by attacker and number of images
+
+
+def taught(
     subject: Subject, tuned: Sequence[Tuned], original: OwnOutput, question: Question
-) -> dict[int, Learner]:
-    """What a model's tuned copies tell of a label, by number of images.
+) -> dict[tuple[str, int], Learner]:
+    """What a model's tuned copies tell of a label, by attacker and number of images.
 
     Args:
         subject: The model.
@@ -77,13 +91,21 @@ def learners(
         question: The label.
     """
     goal = 0.5 + REACHED * abs(original.signed(question).value) / 2
-    learners_by_size = {}
+    found = {}
     for item in tuned:
         if (item.run, item.label) == (subject.run, question.label):
             areas = [auc(draw, question.test, question.test_cluster) for draw in item.scores]
             relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
-            learners_by_size[item.images] = Learner(relearnt, item.rate, item.steps_to(goal))
-    return learners_by_size
+            looks = tuple(map(float, item.curve))
+            found[item.attacker, item.images] = Learner(
+                relearnt, item.rate, item.steps_to(goal), looks, item.every
+            )
+    return found
+
+
+def judged(found: Taught, options: AuditOptions) -> dict[int, Learner]:
+    """Those by which C4 is judged, by number of images."""
+    return {n: item for (name, n), item in found.items() if name == ADAM.name and n in options.tune}
 
 
 def stage_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[str, Readings]:
@@ -95,7 +117,7 @@ def stage_readings(subject: Subject, question: Question, options: AuditOptions) 
         )
         return dict(zip(BELOW, linear(probe, test, asked, options).estimates(asked), strict=True))
 
-    stages = [name for name in subject.probe.features if name != PENULTIMATE]
+    stages = [name for name in subject.probe.features if name.startswith("stage")]
     return {stage: both(partial(fitted, stage), subject, question) for stage in stages}
 
 

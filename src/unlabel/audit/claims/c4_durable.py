@@ -9,6 +9,7 @@ from typing import Any
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
+from unlabel.audit.claims.c4_beside import notes_beside
 from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table, weight_cells
 from unlabel.audit.claims.c4_recovery import few_cells, few_table, recoveries, recovery_cells
 from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
@@ -70,6 +71,7 @@ def claim_durable(
         "whole_model": tuned_table(weights, options),
         "tune_draws": options.tune_draws,
         "earlier_stages": stage_table(weights, options),
+        **notes_beside(recovery.beside, options),
     }
     verdict: Verdict = judged.verdict
     if verdict == "PASS" and lacking:

@@ -9,7 +9,7 @@ from unlabel.audit.figures import FEW_SHOT, RECOVERED, transform
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import NOTHING, brief, number, spoken
 from unlabel.report.readings import Reading, reading
-from unlabel.report.sections import full_budget
+from unlabel.report.sections import beside, full_budget
 from unlabel.report.tables import Row, audited, row, targets
 
 
@@ -190,12 +190,20 @@ def sections(audit: Document) -> list[dict[str, Any]]:
     for label in audited(audit):
         each, few = gains(audit, label), curve(audit, label)
         tuned, staged = full_budget.tuned(audit, label), full_budget.staged(audit, label)
+        other = {
+            "attackers": beside.attackers(audit, label),
+            "depth": beside.depth(audit, label),
+            "planes": list(beside.planes(audit, label)),
+            "needed": beside.needed(audit, label),
+            "beside": list(beside.sentences(audit, label)),
+        }
         if each or few:
             shown = nearest(closest(each), len(audited(audit)))
             deep = nearest(full_budget.closest(tuned, staged), len(audited(audit)))
             found.append(
                 {"label": label, "gains": each, "shown": shown, "scale": gain_axis(shown), "curve": few}
                 | {"tuned": tuned, "staged": staged, "deep": deep, "deep_scale": gain_axis(deep)}
+                | other
             )
     return found
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.document import Difference, Document, Noted, Steps
 from unlabel.audit.figures import FINE_TUNED
 from unlabel.report.formatting import count, number
@@ -51,7 +52,8 @@ def tuned(audit: Document, label: str) -> list[Deep]:
 
 def staged(audit: Document, label: str) -> list[Deep]:
     """Linear probes of the stages before the last features."""
-    places = sorted({(m.layer, m.id) for m in audit.metrics if is_stage(m.layer) and m.label == label})
+    found = [m for m in audit.metrics if is_stage(m.layer) and m.label == label and m.id in BELOW]
+    places = sorted({(m.layer, m.id) for m in found})
     return [
         Deep(spoken(layer or ""), "linear, bits" if found.any.unit == "bits" else "linear", found, Noted())
         for layer, id_ in places

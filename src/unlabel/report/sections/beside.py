@@ -1,0 +1,134 @@
+"""What was reported beside C4 if it was asked for: other attackers, an attack curve, probes of positions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from unlabel.audit.attacks.attackers import ADAM, ATTACKERS
+from unlabel.audit.document import AttackCurve, ByRole, Document, Needed, Noted, Worst
+from unlabel.audit.figures import ALL_STAGES, ALL_STAGES_MLP, GRID_PROBE, STAGE_MLP, TRIED_BY, TRIED_BY_BEST
+from unlabel.report.charts import Axis, axis
+from unlabel.report.formatting import count, number
+from unlabel.report.sections.full_budget import spoken
+from unlabel.report.tables import Row, row
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One attack that decides nothing: its name, its figures, and how far they exceed retrained models."""
+
+    title: str
+    row: Row
+    noted: Noted
+
+
+def attackers(audit: Document, label: str) -> list[Tried]:
+    """Every attacker and number of images, in the registry's order."""
+    noted = audit.claims["C4"].notes.attackers.get(label, {}) if "C4" in audit.claims else {}
+    families = {**TRIED_BY, "best": TRIED_BY_BEST}
+    sizes = sorted({int(n) for by_size in noted.values() for n in by_size if n.isdigit()})
+    return [
+        Tried(family.name.format(count(n)), found, noted[name][str(n)])
+        for n in sizes
+        for name, family in families.items()
+        if str(n) in noted.get(name, {}) and (found := row(audit, family.of(n), label)) is not None
+    ]
+
+
+def worst(audit: Document, label: str) -> Worst | None:
+    """The attacker whose bound is highest; None without retrained models."""
+    return audit.claims["C4"].notes.worst_attacker.get(label) if "C4" in audit.claims else None
+
+
+def title_of(attacker: str) -> str:
+    """An attacker's heading; its name where this version does not know it."""
+    known = ADAM if attacker == ADAM.name else ATTACKERS.get(attacker)
+    return known.title if known else attacker
+
+
+def depth(audit: Document, label: str) -> list[Tried]:
+    """Probes that see positions or several stages, by figure and stage."""
+    noted = audit.claims["C4"].notes.depth.get(label, {}) if "C4" in audit.claims else {}
+    found = []
+    for figure in (GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP):
+        layers = sorted({m.layer for m in audit.metrics if (m.id, m.label) == (figure.id, label)}, key=str)
+        for layer in layers:
+            item = row(audit, figure.id, label, layer)
+            title = figure.name if layer is None else f"{spoken(layer)}: {figure.name.lower()}"
+            if item is not None:
+                found.append(Tried(title, item, noted.get(figure.id, {}).get(layer or "all") or Noted()))
+    return found
+
+
+@dataclass(frozen=True)
+class Plane:
+    """AUC by number of images, or by steps, of the original, this model and the mean of retrained ones."""
+
+    said: str
+    unit: str
+    scale: Axis
+    columns: Sequence[tuple[float, str]]
+    series: dict[str, list[tuple[float, float, str]]]
+
+    @property
+    def levels(self) -> list[tuple[float, str]]:
+        """Where each round AUC stands, in percent from the top."""
+        return [(round(100 - at, 2), text) for at, text in self.scale.ticks]
+
+
+def curve(audit: Document, label: str) -> AttackCurve | None:
+    """The attack curve of a label; None where it was not measured."""
+    return audit.claims["C4"].notes.attack_curve.get(label) if "C4" in audit.claims else None
+
+
+def planes(audit: Document, label: str) -> Iterator[Plane]:
+    """The curve by images, and by steps at the largest number of images that was attacked twice or more."""
+    found = curve(audit, label)
+    if found is None or not found.images:
+        return
+    said = f"AUC of {label} after training the whole model"
+    yield _plane(f"{said}, by annotated images", "annotated images", found.images, found.auc)
+    size = str(min(found.images, key=lambda n: abs(n - 256)))
+    if size in found.looks:
+        unit = f"steps, on {count(int(size))} annotated images; AUC on images held back"
+        yield _plane(f"{said}, by steps", unit, found.steps, found.looks[size])
+
+
+def _plane(said: str, unit: str, at: Sequence[int], by_role: ByRole) -> Plane:
+    others = [list(one) for one in by_role.references]
+    lines = {"before": list(by_role.before), "after": list(by_role.after)}
+    if others:
+        lines["retrained"] = [sum(each) / len(each) for each in zip(*others, strict=False)]
+    values = [value for line in lines.values() for value in line]
+    scale = axis(min([0.5, *values]), max([0.6, *values]))
+    places = [round(100 * (k + 0.5) / len(at), 2) for k in range(len(at))]
+    series = {
+        side: [
+            (x, round(100 - scale.at(value), 2), f"{side}, {count(n)}: {number(value)}")
+            for x, n, value in zip(places, at, line, strict=False)
+        ]
+        for side, line in lines.items()
+    }
+    return Plane(said, unit, scale, list(zip(places, map(count, at), strict=True)), series)
+
+
+def needed(audit: Document, label: str) -> list[Needed]:
+    """How many annotated images reach an AUC, here and on retrained models."""
+    found = curve(audit, label)
+    return list(found.needed) if found else []
+
+
+def sentences(audit: Document, label: str) -> Iterator[str]:
+    """The attacker with the highest bound, and the ratio of annotations, a sentence each."""
+    if (most := worst(audit, label)) is not None:
+        yield (
+            f"Of {most.chosen_of} attackers, the one with the highest bound ({title_of(most.attacker)},"
+            f" {count(most.images)} images) finds {number(most.excess, signed=True)} AUC more than on"
+            f" retrained models, at most {number(most.upper, signed=True)}. The bound pays for the choice."
+        )
+    if ratios := needed(audit, label):
+        least = min(ratios, key=lambda item: item.ratio)
+        yield (
+            f"Retrained models reach an AUC of {number(least.auc)} from about"
+            f" {count(round(least.retrained))} annotated images, this model from about"
+            f" {count(round(least.after))}: {number(least.ratio)} times as many."
+        )
