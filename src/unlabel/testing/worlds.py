@@ -165,15 +165,16 @@ def pictures(kind: Kind, images: int, seed: int, contrast: float = 80.0) -> Sour
     target = truth.copy()
     if kind == "unknown":
         target[uniform(seed, "world/unknown", index[:, None], np.arange(len(labels))) < 0.2] = -1
+    pixels = np.clip(picture, 0, 255).astype(np.uint8)
+    pixels.flags.writeable = False
     whole = Dataset(
-        pixels=np.clip(picture, 0, 255).astype(np.uint8),
+        pixels=pixels,
         rows=index,
         target=target,
         cluster=index // 2,
         ids=np.array([f"{number:05}.png" for number in index]),
         labels=labels,
     )
-    whole.pixels.flags.writeable = False
     bounds = [0, images // 2, images // 4 * 3, images]
     train, probe, test = (whole.take(np.arange(start, stop)) for start, stop in pairwise(bounds))
     facts = {
