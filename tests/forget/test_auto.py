@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from unlabel.forget.methods.auto import Attempt, auto
 from unlabel.forget.methods.deep_probes import DeepProbes
 from unlabel.forget.pipeline import Work
 from unlabel.forget.retained import Retained
+from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import Finding, Look, SelfCheck, sentence_of, set_aside, shares_of, slight
+from unlabel.runs.folder import read_record
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.passes import count_passes
@@ -80,6 +83,30 @@ def test_on_few_images_the_training_is_shorter(monkeypatch: pytest.MonkeyPatch) 
     outcome = forget_labels(world.model, ["top"], world.data, method="auto")
     assert outcome.history.steps == outcome.options["steps"] == 8  # 15 passes over 32 images
     assert outcome.images_used == 32
+
+
+@pytest.mark.parametrize(("steps", "trained"), [(200, [20, 10, 10]), (50, [20, 5]), (30, [15]), (1, [1])])
+def test_all_trainings_together_are_half_as_long_as_the_originals(
+    steps: int, trained: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check asks for more each time."""
+    world, lengths = tiny_world(images=1024), []
+    whole = DeepProbes.train
+    monkeypatch.setattr(
+        DeepProbes, "train", lambda self, *rest: lengths.append(self.steps) or whole(self, *rest)
+    )
+    monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.4))
+    images = steps * run.batch_size
+    outcome = forget_labels(world.model, ["top"], world.data, "auto", run=run, images_trained=images)
+    assert lengths == trained
+    assert outcome.options["images_trained"] == images
+
+
+def test_a_run_tells_how_long_its_original_was_trained(base: Path, tmp_path: Path, run: Run) -> None:
+    record = forget_run("auto", base, ["top"], tmp_path / "less", run, max_loss=1.0)
+    trained = read_record(base).images_processed
+    assert record["options"]["images_trained"] == trained
+    assert 0 < record["options"]["steps"] <= max(trained // run.batch_size // 2, 1)
 
 
 def test_an_unknown_protection_is_refused_with_a_suggestion() -> None:

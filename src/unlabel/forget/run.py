@@ -81,6 +81,8 @@ def forget_run(
     if entry.reference:
         options["blueprint"], run = blueprint_of(record, run)
     source = source_of(config, record, data, skip_bad=skip_bad, run=run)
+    if "images_trained" in entry.options():
+        options.setdefault("images_trained", images_trained(record, len(source.train)))
     new: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(labels),
@@ -125,6 +127,17 @@ class _Job:
     settings: dict[str, Any]
     force: bool
     max_loss: float
+
+
+def images_trained(record: Record, images: int) -> int:
+    """Images in the original's training, each as often as it was used; 0 if no recipe is recorded.
+
+    Args:
+        record: Of the original, or of a model that was made from it.
+        images: Training images.
+    """
+    plan = record.blueprint
+    return plan.recipe.steps(images, plan.batch_size) * plan.batch_size if plan else 0
 
 
 def _forget_job(run: Run, job: _Job, data: Dataset, record: dict[str, Any]) -> dict[str, Any]:

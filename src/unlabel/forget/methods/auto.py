@@ -19,6 +19,7 @@ from unlabel.forget.adversary import Adversary
 from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
 from unlabel.forget.methods.erasure import erasure
 from unlabel.forget.methods.leace import erase_at_head
+from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.residual import Residuals
@@ -38,11 +39,12 @@ from unlabel.models.sites import Site, find_sites
 
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
-PASSES = 15.0  # over the images, at most: on few images a training of full length would cost a Retrain
+SHARE = 0.5  # of the original's training, at most: more would cost a Retrain, and go on learning
+PASSES = 15.0  # over the images, at most, if nobody says how long the original was trained
 GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
 
 
-def auto(*, against: Against = "weights") -> Unlearner:
+def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     """Chooses the method by whom the model is given to, checks the result, and goes on where it falls short.
 
     ============  ===========================  ===========  =======================  ================
@@ -56,18 +58,21 @@ def auto(*, against: Against = "weights") -> Unlearner:
     Before it returns, it reads the sites that the protection is about, on training images that the method
     did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after leace-
     head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
-    the retained labels, it starts again at a quarter of the rate. On few images a training is shorter: 15
-    passes at most. The best attempt is returned, and what was seen of it stands in the run as
-    ``self_check``. It is no audit.
+    the retained labels, it starts again at a quarter of the rate. All trainings of a model together are at
+    most half as long as the original's, or 15 passes over the images if that is unknown. The best attempt is
+    returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
         against: Whom the model is given to: outputs, features or weights.
+        images_trained: Images in the original's training, each as often as it was used, >= 0; 0 if unknown.
+            The command reads it in the run.
     """
+    in_range("images_trained", images_trained, 0)
     if against not in SITES:
         raise OptionError(
             f"--against is {against!r}; expected outputs, features or weights.{suggest(str(against), SITES)}"
         )
-    return Auto(against)
+    return Auto(against, images_trained)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,13 @@ class Case:
     run: Run
     look: Look | None
     before: Shares
+    images_trained: int
+
+    @property
+    def most_steps(self) -> int:
+        """Optimiser steps of a model, at most."""
+        images = SHARE * self.images_trained if self.images_trained else PASSES * len(self.used)
+        return max(ceil(images / self.run.batch_size), 1)
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
@@ -122,9 +134,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Auto:
-    """The unlearner of `auto`."""
+    """The unlearner of `auto`, with its options."""
 
     against: Against
+    images_trained: int
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         used, held = set_aside(data, request, run.seed)
@@ -138,7 +151,7 @@ class Auto:
                 f"the original tells next to nothing of {listing(request.masked)} beyond what its other"
                 " labels give away: removing the output (head-removal) may be enough"
             )
-        case = Case(model, request, used, told, sites, run, look, before)
+        case = Case(model, request, used, told, sites, run, look, before, self.images_trained)
         attempts = _ATTEMPTS[self.against](case)
         best = attempts[0] if len(attempts) == 1 else min(attempts, key=lambda attempt: attempt.rank)
         works = [attempt.work for attempt in attempts]
@@ -198,8 +211,7 @@ def _features(case: Case) -> list[Attempt]:
 def _weights(case: Case) -> list[Attempt]:
     """One training; a gentler one if it did harm; further ones, from where it ended, if sites still tell."""
     method = cast(DeepProbes, deep_probes())
-    most = ceil(PASSES * len(case.used) / case.run.batch_size)
-    method = replace(method, steps=min(method.steps, most))
+    method = replace(method, steps=min(method.steps, case.most_steps))
     started = time.perf_counter()
     adversary, read = method.adversary(case.original, case.sites, case.told, case.used, case.run)
     seconds = time.perf_counter() - started
@@ -213,11 +225,13 @@ def _weights(case: Case) -> list[Attempt]:
         method, now = replace(method, lr=method.lr * GENTLER), copy.deepcopy(adversary)
         attempts.append(_trained(case, method, Work(case.original), now, case.run))
         attempts = _kept(attempts, case.original)
-    method = replace(method, steps=max(method.steps // 2, 1))
+    half = max(method.steps // 2, 1)
     for number in range(FURTHER):
         last = attempts[-1]
-        if last.done or last.spent:
+        left = case.most_steps - last.work.settings["steps"]
+        if last.done or last.spent or left < 1:
             break
+        method = replace(method, steps=min(half, left))
         attempts.append(_trained(case, method, last.work, now, phase(case.run, f"further/{number}")))
         attempts = _kept(attempts, case.original)
     first = attempts[0].work
