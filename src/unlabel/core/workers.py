@@ -266,7 +266,7 @@ class _Place:
     def start(self, number: int, tell: Tell) -> Run:
         """The run of one worker: one process, and of several GPUs the one of its number."""
         run = engine.start(accelerator=self.accelerator, precision=self.precision, device=number)
-        return replace(run, **{**self.settings, "processes": 1}, log=Told(tell))
+        return replace(run, **{**self.settings, "processes": 1, "workers": 0}, log=Told(tell))
 
 
 def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: int, work: Work[Any]) -> None:

@@ -39,7 +39,7 @@ from unlabel.models.sites import Site, find_sites
 
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
-SHARE = 0.5  # of the original's training, at most: more would cost a Retrain, and go on learning
+SHARE = 0.4  # of the original's training, at most: more would cost a Retrain, and go on learning
 PASSES = 15.0  # over the images, at most, if nobody says how long the original was trained
 GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
 
@@ -59,8 +59,8 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after leace-
     head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
     the retained labels, it starts again at a quarter of the rate. All trainings of a model together are at
-    most half as long as the original's, or 15 passes over the images if that is unknown. The best attempt is
-    returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
+    most two fifths as long as the original's, or 15 passes over the images if that is unknown. The best
+    attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
         against: Whom the model is given to: outputs, features or weights.
