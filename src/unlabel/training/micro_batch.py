@@ -20,8 +20,8 @@ LEAST = 2  # BatchNorm has no variance of one image
 def with_micro_batch(run: Run, network: Callable[[], nn.Module], sides: tuple[int, int]) -> Run:
     """The run with a micro-batch for its device, unless the user has chosen one.
 
-    On a CPU it stays as it is. On a GPU it depends on the card's whole memory, not on what is free now: the
-    same card chooses alike each time. BatchNorm normalises within a micro-batch, so it is a part of the
+    On a CPU it stays as it is. On a GPU it depends on the card's whole memory, not on what is free now:
+    the same card chooses alike each time. BatchNorm normalises within a micro-batch, so it is a part of the
     recipe.
 
     Args:
