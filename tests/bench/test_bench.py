@@ -34,6 +34,10 @@ def test_the_parts_that_train_count_what_they_did():
     run = engine.start(accelerator="cpu")
     found = bench(run, scale="tiny", parts=["loop", "input", "methods"], methods=["leace-head", "cf-k"])
     lines = {line["what"].split(",")[0]: line for line in found["lines"]}
+    assert {line["what"].split(",")[2] for line in found["lines"] if "later" in line["what"]} == {
+        " cache disk",
+        " cache none",
+    }
     assert set(lines) == {
         "training loop",
         "first reading",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,7 +20,7 @@ from unlabel.audit.attacks.perturbed_images import perturb
 from unlabel.core.errors import DataError, OptionError
 from unlabel.core.framing import CENTRE, Frame, Size, checked_size
 from unlabel.data import Framing, load
-from unlabel.data.batches import augment, normalise
+from unlabel.data.batches import augment, moves_of, normalise
 from unlabel.data.images.cache import content_key
 from unlabel.data.images.decoding import Unreadable, decode, shape_of
 from unlabel.data.images.photos import decoded
@@ -406,7 +407,8 @@ def test_augmenting_rectangles_moves_each_side_by_its_own_sixteenth() -> None:
     height, width, images = 16, 64, 1500
     pixels = np.zeros((images, height, width, 3), np.uint8)
     pixels[:, 8, 20] = 255
-    brightest = augment(pixels, np.arange(images), 0, 0)[..., 0].reshape(images, -1).argmax(1)
+    moved = augment(torch.from_numpy(pixels), moves_of(np.arange(images), 0, 0, (height, width))).numpy()
+    brightest = moved[..., 0].reshape(images, -1).argmax(1)
     row, column = brightest // width, brightest % width
     mirrored = column > width // 2
     assert sorted(set((row - 8).tolist())) == [-1, 0, 1]
@@ -424,8 +426,6 @@ def test_perturbing_rectangles_mirrors_them() -> None:
 
 
 def test_one_number_makes_one_channel() -> None:
-    import torch
-
     pixels = np.array([[[[90, 90, 90], [10, 200, 60]]]], np.uint8)
     found = normalise(pixels, (0.5,), (0.25,), torch.device("cpu"))
     assert found.shape == (1, 1, 1, 2)

@@ -20,6 +20,7 @@ from unlabel.bench.pairs import Line, by_turns
 from unlabel.bench.pictures import input_lines
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
+from unlabel.core.parallel import cores
 from unlabel.core.recipe import Recipe
 from unlabel.core.wording import suggest
 from unlabel.forget.methods import METHODS
@@ -126,7 +127,7 @@ def _jobs(
     scale: Scale, methods: Sequence[str], folder: Path, run: Run
 ) -> Mapping[str, Callable[[], Sequence[Line]]]:
     timed = [name for name in methods if name not in SLOW]
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores() if run.workers is None else run.workers
     images, side = scale.photos
     return {
         "start": lambda: list(start_lines(scale.rounds)),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,10 +13,11 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from unlabel.bench.pairs import Line, by_turns
+from unlabel.core.caching import Cache
 from unlabel.core.engine import Run
 from unlabel.data import load
-from unlabel.data.batches import batch_of
-from unlabel.data.dataset import Dataset, Source
+from unlabel.data.dataset import Source
+from unlabel.data.feed import batches
 
 PHOTO = (218, 178)  # height and width, as of CelebA's aligned photos
 BATCH = 64
@@ -40,7 +42,14 @@ def write_photos(folder: Path, images: int) -> None:
 
 
 def input_lines(images: int, side: int, workers: int, run: Run, rounds: int) -> list[Line]:
-    """The first reading, which decodes every photo, and a later epoch, with augmentation.
+    """The first reading, which decodes every photo, and a later epoch, augmented, from the disk or decoded.
+
+    Args:
+        images: Photos.
+        side: Of the network's input, in pixels.
+        workers: Processes of ours at the first reading and threads of ours later; processes of theirs.
+        run: Where.
+        rounds: See `by_turns`.
 
     Raises:
         RuntimeError: The two give different pixels: then nothing is compared.
@@ -50,37 +59,44 @@ def input_lines(images: int, side: int, workers: int, run: Run, rounds: int) -> 
         write_photos(folder / "photos", images)
         theirs = _image_folder(folder / "photos", side, augmented=False)
         with _cache(folder / "cache"):
-            source = _ours(folder / "photos", side, workers)
-        _check_pixels(source, theirs)
+            disk, none = (_ours(folder / "photos", side, workers, cache) for cache in ("disk", "none"))
+        _check_pixels(disk, theirs)
+        _check_pixels(none, theirs)
         numbers = iter(range(10_000))
 
         def decode() -> None:
             with _cache(folder / f"cold{next(numbers)}"):
-                _ours(folder / "photos", side, workers)
+                _ours(folder / "photos", side, workers, "disk")
 
-        parts = (source.train, source.probe, source.test)
         augmented = _image_folder(folder / "photos", side, augmented=True)
         what = f"photos of {PHOTO[0]} x {PHOTO[1]} to {side} pixels, {workers} workers, against torchvision"
         return [
             by_turns(f"first reading, {what}", decode, lambda: _read(theirs, workers), rounds, images=images),
-            by_turns(
-                f"a later epoch, augmented, {what}",
-                lambda: [_epoch(part, run) for part in parts],
-                lambda: _read(augmented, workers),
-                rounds,
-                images=images,
+            *(
+                by_turns(
+                    f"a later epoch, augmented, cache {cache}, {what}",
+                    lambda source=source: _epoch(source, replace(run, workers=workers)),
+                    lambda: _read(augmented, workers),
+                    rounds,
+                    images=images,
+                )
+                for cache, source in (("disk", disk), ("none", none))
             ),
         ]
 
 
-def _ours(folder: Path, side: int, workers: int) -> Source:
-    return load(f"folder:{folder}", image_size=side, workers=workers)
+def _ours(folder: Path, side: int, workers: int, cache: Cache) -> Source:
+    return load(f"folder:{folder}", image_size=side, workers=workers, cache=cache)
 
 
-def _epoch(part: Dataset, run: Run) -> None:
-    for start in range(0, len(part), BATCH):
-        where = np.arange(start, min(start + BATCH, len(part)))
-        batch_of(part, where, run.device, seed=run.seed, epoch=0)
+def _epoch(source: Source, run: Run) -> None:
+    for part in (source.train, source.probe, source.test):
+        starts = range(0, len(part), BATCH)
+        wanted = ((np.arange(start, min(start + BATCH, len(part))), 0) for start in starts)
+        for _ in batches(part, wanted, run):
+            pass
+    if run.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _image_folder(folder: Path, side: int, *, augmented: bool) -> ImageFolder:
