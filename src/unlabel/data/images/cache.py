@@ -37,6 +37,7 @@ from unlabel.data.dataset import Photos
 from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.data.images.decoding import MAX_BYTES, Unreadable, read_picture
 from unlabel.data.images.framing import transform_name
+from unlabel.data.texts import Names
 
 _CHUNK = 64
 _SETTLED_SECONDS = 2.0
@@ -73,7 +74,7 @@ _NEVER_DEEP = "pixels deeper than 8 bits"
 
 def decoded(
     folder: Path,
-    files: Mapping[str, os.stat_result],
+    names: Iterable[str],
     size: Size | Frame,
     *,
     workers: int | None = None,
@@ -83,7 +84,7 @@ def decoded(
 
     Args:
         folder: The folder that the names are relative to.
-        files: Name -> status of each file, in the order wanted.
+        names: Of the files, in the order wanted.
         size: Height and width to bring images to, in pixels, and how; see `decoding.decode`.
         workers: Processes that decode; None for one a core, 0 or 1 for none beside this one.
         log: Receives the progress.
@@ -91,9 +92,10 @@ def decoded(
     Raises:
         DataError: A file cannot be opened, or the cache cannot be written.
     """
-    cache, names, frame = cache_folder(), list(files), Frame.of(size)
-    note = cache / f"seen-{_signature(folder, files, frame)}.json"
-    settled = time.time() - max((status.st_ctime for status in files.values()), default=0.0)
+    cache, names, frame = cache_folder(), Names.of(names), Frame.of(size)
+    signature, changed = _signature(folder, names, frame)
+    note = cache / f"seen-{signature}.json"
+    settled = time.time() - changed
     stem = f"images-{len(names)}x{frame.name}-"
     key = _read_json(note).get("key")
     entry = find_entry(cache / f"{stem}{key}", len(names), frame) if isinstance(key, str) else None
@@ -116,7 +118,7 @@ def decoded(
             with _new_file(cache) as file:
                 file.write(json.dumps({"key": key}).encode())
                 _place(file, note)
-    readable = [name for at, name in enumerate(names) if at not in entry.bad]
+    readable = names[np.delete(np.arange(len(names)), list(entry.bad))] if entry.bad else names
     return replace(entry, photos=Photos(folder, readable, frame))
 
 
@@ -130,13 +132,22 @@ def content_key(contents: Sequence[bytes], frame: Frame) -> str:
     return sha256(_transform(frame) + b"".join(contents)).hexdigest()[:32]
 
 
-def _signature(folder: Path, files: Mapping[str, os.stat_result], frame: Frame) -> str:
-    """Changes whenever a file may have: the inode's time moves even where the file's own is put back."""
+def _signature(folder: Path, names: Sequence[str], frame: Frame) -> tuple[str, float]:
+    """What changes whenever a file may have, and the time of the last change.
+
+    The inode's time moves even where the file's own is put back.
+    """
     digest = sha256(_transform(frame) + os.fsencode(folder.resolve()))
-    for name, status in files.items():
+    last, inside = 0.0, os.path.join(folder, "")
+    for name in names:
+        try:
+            status = os.stat(inside + name)
+        except OSError as error:
+            raise unreadable(folder, name, error) from error
         line = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         digest.update(b"\0" + os.fsencode(name) + repr(line).encode())
-    return digest.hexdigest()[:32]
+        last = max(last, status.st_ctime)
+    return digest.hexdigest()[:32], last
 
 
 def find_entry(path: Path, images: int, frame: Frame) -> Decoded | None:
@@ -229,10 +240,15 @@ def read_file(folder: Path, name: str) -> bytes:
         with open_plain(folder / name) as file:
             return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
     except OSError as error:
-        raise DataError(
-            f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
-            " remove its row"
-        ) from error
+        raise unreadable(folder, name, error) from error
+
+
+def unreadable(folder: Path, name: str, error: OSError) -> DataError:
+    """What to raise when an image's file cannot be opened."""
+    return DataError(
+        f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
+        " remove its row"
+    )
 
 
 def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:
@@ -268,8 +284,8 @@ def decode_contents(contents: Iterable[bytes], count: int, frame: Frame) -> Part
     return pixels[: count - len(bad)], hashes, bad, depths
 
 
-def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
-    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+def _chunks(names: Sequence[str]) -> list[list[str]]:
+    return [list(names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
 
 
 @contextmanager

@@ -9,10 +9,10 @@ What the texts mean is not decided here, but in `meaning`.
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,25 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError
 from unlabel.core.reading import ReadError, parse_json, reason
 from unlabel.core.wording import listing
-from unlabel.data.readers.tables import ROW_NUMBER, check_id, lines_of, name_column, open_text, spelt_rows
+from unlabel.data.readers.tables import (
+    ROW_NUMBER,
+    check_name,
+    lines_of,
+    name_column,
+    odd_names,
+    open_text,
+    spelt_rows,
+)
+from unlabel.data.texts import Coded, Names
 
 NAMES_OF_LABELS = ("labels", "tags", "label")
 """Columns that may hold the names of an image's labels, separated by ``|``."""
 
-_WHOLE = (*NAMES_OF_LABELS, "split", "identity")
+_WHOLE = ("split", "identity")
+_PLACES = ("", "train", "val", "test")
+_ROWS = 8_192
+"""Rows read at once."""
+
 _FEW = 64
 """Different texts that are kept of a column that can hold marks only: of ages and prices, no more."""
 
@@ -35,6 +48,8 @@ _MOST_KEYS = 10_000
 
 MANY = -1
 """Code of a text that is not kept."""
+
+_NO_CODE = 255  # MANY in a byte
 
 
 @dataclass(frozen=True)
@@ -69,23 +84,48 @@ class Part:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its different texts, where each stands first, and which one each row has.
+    """One column: its different texts, in which row each stands first, and which one each row has.
 
     Args:
         texts: Without spaces around them, in the order of their first rows.
-        places: File and line of the first row of each.
-        codes: int32 (row,) position among the texts, or `MANY`.
+        first: int64 (text,) the first row of each.
+        codes: int8 or int32 (row,) position among the texts, or `MANY`.
         of_names: Whether the texts are names of labels, whatever they look like.
     """
 
-    texts: tuple[str, ...]
-    places: tuple[str, ...]
-    codes: NDArray[np.int32]
+    texts: Sequence[str]
+    first: NDArray[np.int64]
+    codes: NDArray[np.signedinteger]
     of_names: bool = False
 
-    def values(self) -> list[str]:
+    def values(self) -> Coded:
         """The text of each row; of columns whose texts are all kept."""
-        return [self.texts[code] for code in self.codes.tolist()]
+        return Coded(self.texts, self.codes)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A column of which a row may hold several names, separated by ``|``.
+
+    Args:
+        texts: The different names, in the order of their first rows.
+        first: int64 (name,) the first row of each.
+        codes: int32, the names of all rows, one row after the other.
+        counts: int32 (row,) how many names each row has.
+    """
+
+    texts: Sequence[str]
+    first: NDArray[np.int64]
+    codes: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+    def single(self) -> Column:
+        """The same as a column of one text a row, empty where a row has none; no row has several."""
+        first, codes = self.first, np.full(len(self.counts), len(self.texts), np.int32)
+        codes[self.counts > 0] = self.codes
+        if not np.all(self.counts):
+            first = np.append(first, np.argmin(self.counts))
+        return Column((*self.texts, "")[: len(first)], first, codes, of_names=True)
 
 
 @dataclass(frozen=True)
@@ -99,85 +139,213 @@ class Sheet:
         names: File of each row, relative, each once.
         columns: The other columns by name.
         split: The split of each row that its place tells; empty where it does not.
+        parts: The files, with the number of the first row of each.
+        lines: int32 (row,) of each row in its file.
     """
 
     path: Path
     separator: str
     key: str
-    names: list[str]
-    columns: Mapping[str, Column]
-    split: list[str]
+    names: Names
+    columns: Mapping[str, Column | Lists]
+    split: Coded
+    parts: Sequence[tuple[Path, int]]
+    lines: NDArray[np.int32]
+
+    def place(self, row: int | np.integer) -> str:
+        """File and line of a row, for messages."""
+        path = next(path for path, first in reversed(self.parts) if first <= row)
+        return f"{path}, line {self.lines[row]}"
 
 
-class _Texts(dict[str, int]):
-    """A column while it is read: the code of each text, and where the text stood first."""
+class _Codes(dict[str, int]):
+    """Code of each text as it is written; once it is full, a new text has none."""
 
-    def __init__(self, place: list[str], most: int | None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.texts: dict[str, int] = {}
-        self.places: list[str] = []
-        self._place, self._most = place, most
+        self.plain: dict[str, int] = {}
+        self.full = False
 
     def __missing__(self, text: str) -> int:
-        plain, code = text.strip(), MANY
-        if plain in self.texts:
-            code = self.texts[plain]
-        elif self._most is None or len(self.texts) < self._most:
-            code = self.texts[plain] = len(self.texts)
-            self.places.append(f"{self._place[0]}, line {self._place[1]}")
-        if self._most is None or len(self) < 4 * self._most:
-            self[text] = code
-        return code
+        if not self.full:
+            raise KeyError(text)
+        return self.plain.get(text.strip(), _NO_CODE)
 
 
-def read_sheet(parts: Sequence[Part], images: Images, key: str | None = None) -> Sheet:
+class _Marks:
+    """A column while it is read, of which a few texts are kept."""
+
+    most: int | None = _FEW
+
+    def __init__(self) -> None:
+        self._code_of = _Codes()
+        self._first: list[int] = []
+        self._codes: list[NDArray[np.signedinteger]] = []
+
+    def add(self, values: Sequence[str], row: int) -> None:
+        """The texts of some more rows, and the number of the first of these."""
+        try:
+            codes = self._coded(values)
+        except KeyError:
+            for at, text in enumerate(values):
+                self._learn(text, row + at)
+            codes = self._coded(values)
+        self._codes.append(codes)
+
+    def _learn(self, text: str, row: int) -> None:
+        plain, known = text.strip(), self._code_of.plain
+        if plain not in known and len(known) == self.most:
+            self._code_of.full = True
+        elif text not in self._code_of:
+            if plain not in known:
+                known[plain] = len(known)
+                self._first.append(row)
+            self._code_of[text] = known[plain]
+
+    def _coded(self, values: Sequence[str]) -> NDArray[np.signedinteger]:
+        return np.frombuffer(bytes(map(self._code_of.__getitem__, values)), np.int8)
+
+    def column(self, *, of_names: bool) -> Column:
+        """All that was read."""
+        first = np.array(self._first, np.int64)
+        codes = np.concatenate([np.zeros(0, np.int8), *self._codes])
+        return Column(tuple(self._code_of.plain), first, codes, of_names)
+
+
+class _Whole(_Marks):
+    """A column while it is read, of which all texts are kept."""
+
+    most = None
+
+    def _coded(self, values: Sequence[str]) -> NDArray[np.signedinteger]:
+        return np.fromiter(map(self._code_of.__getitem__, values), np.int32, len(values))
+
+
+class _Names:
+    """A column of names of labels while it is read."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, int] = {}
+        self._first: list[int] = []
+        self._codes, self._counts = array("i"), array("i")
+
+    def add(self, values: Sequence[str], row: int) -> None:
+        """The texts of some more rows, and the number of the first of these."""
+        for at, text in enumerate(values):
+            parts = dict.fromkeys(name for part in text.split("|") if (name := part.strip()))
+            for name in parts:
+                if name not in self._texts:
+                    self._texts[name] = len(self._texts)
+                    self._first.append(row + at)
+            self._codes.extend([self._texts[name] for name in parts])
+            self._counts.append(len(parts))
+
+    def column(self, *, of_names: bool) -> Column | Lists:
+        codes, counts = (np.frombuffer(part, np.int32) for part in (self._codes, self._counts))
+        lists = Lists(tuple(self._texts), np.array(self._first, np.int64), codes, counts)
+        return lists if np.any(counts > 1) else replace(lists.single(), of_names=of_names)
+
+
+class _Reading:
+    """A table while it is read, some rows at a time."""
+
+    def __init__(self, table: "_Opened", path: Path, key: str | None) -> None:
+        self.path, self.header, self.separator, self.of_names = (
+            path,
+            table.header,
+            table.separator,
+            table.of_names,
+        )
+        self.key = name_column(path, table.header, key)
+        self.names: list[Names] = []
+        self.lines: list[NDArray[np.int32]] = []
+        self.split = array("b")
+        self.parts: list[tuple[Path, int]] = []
+        self.rows = 0
+        self.columns: dict[str, _Marks | _Names] = {}
+        for name in self.header:
+            if name in self.of_names or name.casefold() in NAMES_OF_LABELS:
+                self.columns[name] = _Names()
+            elif name not in (self.key, ROW_NUMBER):
+                self.columns[name] = _Whole() if name.casefold() in _WHOLE else _Marks()
+
+    def add(self, part: Part, rows: Iterable[tuple[int, list[str]]], images: Images) -> None:
+        """The rows of one file."""
+        self.parts.append((part.path, self.rows))
+        waiting = iter(rows)
+        while block := list(islice(waiting, _ROWS)):
+            lines, values = zip(*block, strict=True)
+            of = dict(zip(self.header, zip(*values, strict=True), strict=True))
+            names = _plain_names(part, lines, of[self.key], images, self.key)
+            for name, column in self.columns.items():
+                column.add(of[name], self.rows)
+            self.names.append(Names.of(names))
+            self.lines.append(np.array(lines, np.int32))
+            self.split.extend([_PLACES.index(part.split)] * len(names))
+            self.rows += len(names)
+
+    def sheet(self) -> Sheet:
+        """All that was read.
+
+        Raises:
+            DataError: An image is named twice.
+        """
+        names, lines = Names.joined(self.names), np.concatenate([np.zeros(0, np.int32), *self.lines])
+        columns = {
+            name: column.column(of_names=name in self.of_names) for name, column in self.columns.items()
+        }
+        split = Coded(_PLACES, np.frombuffer(self.split, np.int8))
+        sheet = Sheet(self.path, self.separator, self.key, names, columns, split, self.parts, lines)
+        if twice := names.repeated():
+            raise DataError(
+                f"{sheet.place(twice[0])}: {self.key} {names[twice[0]]!r} is there already, on line"
+                f" {lines[twice[1]]}; keep one row an image"
+            )
+        return sheet
+
+
+def _plain_names(
+    part: Part, lines: Sequence[int], written: Sequence[str], images: Images, column: str
+) -> Sequence[str]:
+    """The names of some rows, relative to the folder of the images.
+
+    Raises:
+        DataError: One leads out of the folder.
+    """
+    if any(name.startswith("/") for name in written):
+        written = [images.relative(name) for name in written]
+    names = [part.prefix + name for name in written] if part.prefix else written
+    if odd_names(names):
+        for line, name in zip(lines, names, strict=True):
+            check_name(part.path, line, name, images.called, column)
+    return names
+
+
+def read_sheet(parts: Sequence[Part], images: Images, key: str | None = None, *, least: int = 1) -> Sheet:
     """Reads tables with the same columns, one after the other.
 
     Args:
         parts: At least one. A file that ends in ``.jsonl`` has an object a line, any other is CSV.
         images: The folder that an absolute file name must be below.
         key: The column of file names; None for the one that has a usual name.
+        least: Rows that there must be.
 
     Raises:
         DataError: A table is malformed, has no column of file names, or names an image twice.
     """
-    names: dict[str, int] = {}
-    split: list[str] = []
-    codes = array("i")
-    place: list[Any] = ["", 0]
-    header: list[str] = []
-    columns: list[_Texts] = []
-    column, separator, of_names = "", "", frozenset[str]()
+    reading: _Reading | None = None
     for part in parts:
         with _opened(part.path) as table:
-            if not header:
-                header, separator, of_names = table.header, table.separator, table.of_names
-                column = name_column(part.path, header, key)
-                whole = {name for name in header if name.casefold() in _WHOLE or name in of_names}
-                columns = [_Texts(place, None if name in whole else _FEW) for name in header]
-            elif table.header != header:
+            reading = reading or _Reading(table, part.path, key)
+            if table.header != reading.header:
                 raise DataError(
                     f"{part.path} has the columns {listing(table.header)}, but {parts[0].path} has"
-                    f" {listing(header)}; give both the same"
+                    f" {listing(reading.header)}; give both the same"
                 )
-            at = header.index(column)
-            place[0] = str(part.path)
-            for line, row in table.rows:
-                place[1] = line
-                name = part.prefix + images.relative(row[at])
-                check_id(part.path, line, name, names, images.called, column)
-                row[at] = ""
-                codes.extend([texts[value] for texts, value in zip(columns, row, strict=True)])
-                split.append(part.split)
-    if not names:
+            reading.add(part, table.rows, images)
+    if reading is None or reading.rows < least:
         raise DataError(f"{parts[0].path} has a header and no rows; expected one row an image")
-    coded = np.frombuffer(codes, np.int32).reshape(len(names), len(header))
-    made = {
-        name: Column(tuple(texts.texts), tuple(texts.places), coded[:, position], name in of_names)
-        for position, (name, texts) in enumerate(zip(header, columns, strict=True))
-        if name not in (column, ROW_NUMBER)
-    }
-    return Sheet(parts[0].path, separator, column, list(names), made, split)
+    return reading.sheet()
 
 
 Rows = Iterator[tuple[int, list[str]]]
