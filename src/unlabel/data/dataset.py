@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,30 @@ Colours: TypeAlias = tuple[float, ...]
 """A number for red, green and blue; or one, for grey."""
 
 
+class Pixels(Protocol):
+    """Pixels of images: uint8 (image, height, width, 3).
+
+    A numpy array has this form, in memory or mapped from a file. So has `images.on_access.Decoding`, which
+    decodes the images that are asked for. Nothing else of an array may be used.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(image, height, width, 3)."""
+        ...
+
+    def __getitem__(self, rows: NDArray[np.integer], /) -> NDArray[np.uint8]:
+        """Pixels of some rows, (row,), in their order; several threads may ask at once."""
+        ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images of one split, as bytes, with their labels.
 
     Args:
-        pixels: uint8 (image, height, width, 3) of the *whole* source, usually memory-mapped.
+        pixels: uint8 (image, height, width, 3) of the *whole* source: an array, usually memory-mapped, or
+            what decodes them when they are asked for. `images` reads them.
         rows: int64 (n,) positions of this split's images in `pixels`. They key all per-sample
             randomness, so an image is augmented alike in every subset it appears in.
         target: int8 (n, label): 1 present, 0 absent, -1 unknown.
@@ -54,7 +72,7 @@ class Dataset:
             an image, and a network answers by a softmax over them.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     rows: NDArray[np.int64]
     target: NDArray[np.int8]
     cluster: NDArray[np.int64]

@@ -17,8 +17,9 @@ from unlabel.core.framing import Framing, Resize
 from unlabel.core.loss import loss_of
 from unlabel.core.parallel import side_by_side
 from unlabel.data.dataset import Dataset, Photos, Source
-from unlabel.data.images.cache import decode_files, read_file
+from unlabel.data.images.cache import decode_files
 from unlabel.data.images.decoding import Unreadable, shape_of
+from unlabel.data.images.reading import read_file
 from unlabel.exchange.check import logits, tried
 from unlabel.statistics.estimate import Estimate, average
 

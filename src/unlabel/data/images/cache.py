@@ -32,11 +32,11 @@ from unlabel.core.errors import DataError
 from unlabel.core.framing import CENTRE, Frame, Framing, Size
 from unlabel.core.parallel import Each, side_by_side
 from unlabel.core.progress import SILENT, Log
-from unlabel.core.reading import open_plain
 from unlabel.data.dataset import Photos
 from unlabel.data.images.cache_folder import cache_folder, unusable
-from unlabel.data.images.decoding import MAX_BYTES, Unreadable, read_picture
+from unlabel.data.images.decoding import Unreadable, read_picture
 from unlabel.data.images.framing import transform_name
+from unlabel.data.images.reading import read_file, unreadable
 from unlabel.data.texts import Names
 
 _CHUNK = 64
@@ -232,23 +232,6 @@ def _write_header(file: BinaryIO, images: int, frame: Frame) -> None:
     shape = (images, *frame.shape)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def read_file(folder: Path, name: str) -> bytes:
-    """A file's bytes; of one too large to be used, only as many as tell so."""
-    try:
-        with open_plain(folder / name) as file:
-            return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
-    except OSError as error:
-        raise unreadable(folder, name, error) from error
-
-
-def unreadable(folder: Path, name: str, error: OSError) -> DataError:
-    """What to raise when an image's file cannot be opened."""
-    return DataError(
-        f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
-        " remove its row"
-    )
 
 
 def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:

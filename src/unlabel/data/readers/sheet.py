@@ -9,7 +9,7 @@ What the texts mean is not decided here, but in `meaning`.
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError
 from unlabel.core.reading import ReadError, parse_json, reason
 from unlabel.core.wording import listing
+from unlabel.data.readers.plain_csv import Block, plain_blocks, text_of
 from unlabel.data.readers.tables import (
     ROW_NUMBER,
     check_name,
@@ -40,6 +41,9 @@ _WHOLE = ("split", "identity")
 _PLACES = ("", "train", "val", "test")
 _ROWS = 8_192
 """Rows read at once."""
+
+_FEW_KEYS = 65_536
+"""Cells of two bytes have fewer: a table of them is faster than a search."""
 
 _FEW = 64
 """Different texts that are kept of a column that can hold marks only: of ages and prices, no more."""
@@ -192,6 +196,29 @@ class _Marks:
             codes = self._coded(values)
         self._codes.append(codes)
 
+    def add_keys(self, keys: NDArray[np.int64], row: int) -> None:
+        """The same of `Block.keys`."""
+        few = int(keys.max()) < _FEW_KEYS
+        distinct = np.flatnonzero(np.bincount(keys)) if few else np.unique(keys)
+        texts = [text_of(key) for key in distinct.tolist()]
+        full = self._code_of.full
+        if (
+            new := []
+            if full
+            else [key for key, text in zip(distinct, texts, strict=True) if text not in self._code_of]
+        ):
+            found, first = np.unique(keys, return_index=True)
+            first = first[np.searchsorted(found, new)]
+            for at in np.sort(first).tolist():
+                self._learn(text_of(int(keys[at])), row + at)
+        codes = self._coded(texts)
+        if few:
+            table = np.zeros(distinct[-1] + 1, codes.dtype)
+            table[distinct] = codes
+            self._codes.append(table[keys])
+        else:
+            self._codes.append(codes[np.searchsorted(distinct, keys)])
+
     def _learn(self, text: str, row: int) -> None:
         plain, known = text.strip(), self._code_of.plain
         if plain not in known and len(known) == self.most:
@@ -269,20 +296,39 @@ class _Reading:
             elif name not in (self.key, ROW_NUMBER):
                 self.columns[name] = _Whole() if name.casefold() in _WHOLE else _Marks()
 
-    def add(self, part: Part, rows: Iterable[tuple[int, list[str]]], images: Images) -> None:
+    def add(self, part: Part, table: "_Opened", images: Images) -> None:
         """The rows of one file."""
-        self.parts.append((part.path, self.rows))
-        waiting = iter(rows)
-        while block := list(islice(waiting, _ROWS)):
-            lines, values = zip(*block, strict=True)
+        first, finished = self.rows, False
+        self.parts.append((part.path, first))
+        for block in plain_blocks(part.path, table.separator, len(table.header)) if table.separator else ():
+            self._add_block(
+                part, block, range(self.rows - first + 2, self.rows - first + 2 + len(block)), images
+            )
+            finished = block.last
+        waiting = iter(()) if finished else islice(table.rows, self.rows - first, None)
+        while rows := list(islice(waiting, _ROWS)):
+            lines, values = zip(*rows, strict=True)
             of = dict(zip(self.header, zip(*values, strict=True), strict=True))
-            names = _plain_names(part, lines, of[self.key], images, self.key)
             for name, column in self.columns.items():
                 column.add(of[name], self.rows)
-            self.names.append(Names.of(names))
-            self.lines.append(np.array(lines, np.int32))
-            self.split.extend([_PLACES.index(part.split)] * len(names))
-            self.rows += len(names)
+            self._add_names(part, lines, of[self.key], images)
+
+    def _add_block(self, part: Part, block: Block, lines: Sequence[int], images: Images) -> None:
+        for name, column in self.columns.items():
+            at = self.header.index(name)
+            keys = block.keys(at) if isinstance(column, _Marks) else None
+            if isinstance(column, _Marks) and keys is not None:
+                column.add_keys(keys, self.rows)
+            else:
+                column.add(block.texts(at), self.rows)
+        self._add_names(part, lines, block.texts(self.header.index(self.key)), images)
+
+    def _add_names(self, part: Part, lines: Sequence[int], written: Sequence[str], images: Images) -> None:
+        names = _plain_names(part, lines, written, images, self.key)
+        self.names.append(Names.of(names))
+        self.lines.append(np.array(lines, np.int32))
+        self.split.extend([_PLACES.index(part.split)] * len(names))
+        self.rows += len(names)
 
     def sheet(self) -> Sheet:
         """All that was read.
@@ -342,7 +388,7 @@ def read_sheet(parts: Sequence[Part], images: Images, key: str | None = None, *,
                     f"{part.path} has the columns {listing(table.header)}, but {parts[0].path} has"
                     f" {listing(reading.header)}; give both the same"
                 )
-            reading.add(part, table.rows, images)
+            reading.add(part, table, images)
     if reading is None or reading.rows < least:
         raise DataError(f"{parts[0].path} has a header and no rows; expected one row an image")
     return reading.sheet()

@@ -5,7 +5,7 @@ model may know its labels by heart, so what the audit measures is too good.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -37,8 +37,9 @@ _WORDS = {"train": "training", "probe": "probe", "test": "test"}
 def picture_hashes(part: Dataset) -> list[bytes]:
     """A digest of the pixels of each image."""
     return [
-        hashlib.blake2b(np.ascontiguousarray(part.pixels[row]).data, digest_size=16).digest()
-        for row in part.rows.tolist()
+        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        for chunk in _chunks(part)
+        for image in chunk
     ]
 
 
@@ -74,7 +75,9 @@ def _suspects(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:
     for name, part in parts.items():
         down, right = (max(1, side // 8) for side in part.pixels.shape[1:3])
         samples[name] = [
-            part.pixels[row, down // 2 :: down, right // 2 :: right].tobytes() for row in part.rows.tolist()
+            image[down // 2 :: down, right // 2 :: right].tobytes()
+            for chunk in _chunks(part)
+            for image in chunk
         ]
     shared = {
         sample
@@ -160,14 +163,18 @@ def _all_hashes(
     hashes, flat, coarse = [], [], []
     with log.track("compare", sum(map(len, parts.values())), "images") as advance:
         for part in parts.values():
-            for start in range(0, len(part), _CHUNK):
-                chunk = part.images(slice(start, start + _CHUNK))
+            for chunk in _chunks(part):
                 made = perceptual_hashes(chunk)
                 hashes.append(made[0])
                 flat.append(made[1])
                 coarse.append(_blocks(chunk))
                 advance(len(chunk))
     return np.concatenate(hashes), np.concatenate(flat), np.concatenate(coarse)
+
+
+def _chunks(part: Dataset) -> Iterator[NDArray[np.uint8]]:
+    """The pixels of a split, some images at a time."""
+    return (part.images(slice(start, start + _CHUNK)) for start in range(0, len(part), _CHUNK))
 
 
 def _blocks(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
