@@ -8,15 +8,14 @@
 A file may come from anyone: rows and row groups are bounded, and images are decoded within the usual limits.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from unlabel.core.errors import DataError, MissingFiles, OptionError
+from unlabel.core.errors import DataError, OptionError
 from unlabel.core.framing import Frame
 from unlabel.core.install import install_command
 from unlabel.core.progress import Log
@@ -30,7 +29,8 @@ from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers import sheet as sheets
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.location import Location, read_location
-from unlabel.data.readers.meaning import SPLITS, meaning_of
+from unlabel.data.readers.meaning import meaning_of
+from unlabel.data.readers.shards import Shard, shards_of
 from unlabel.data.readers.tables import NAME_COLUMNS, check_header
 
 MOST_ROWS = 20_000_000
@@ -46,16 +46,6 @@ _IMAGES = 8
 _LONGEST = 1_000_000
 _CHUNK = 64
 _NAMED = ("image", "img")
-_OF_SPLIT = re.compile(rf"({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[-_.]|$)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file: where it is, how its rows are named, and its split if its name tells one."""
-
-    path: Path
-    stem: str
-    split: str
 
 
 def load_parquet(spec: str, options: ReadOptions = DEFAULTS) -> Source:
@@ -75,7 +65,7 @@ def load_parquet(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         DataError: A file is malformed, an image cannot be read, or a split is too small.
     """
     where = read_location("parquet", spec)
-    shards = shards_of(where.path)
+    shards = parquet_shards(where.path)
     column = _image_column(shards[0].path)
     if column is None:
         from unlabel.data.readers.folder import source_of_tables
@@ -109,35 +99,9 @@ def _source(where: Location, shards: Sequence[Shard], column: str, options: Read
     )
 
 
-def shards_of(path: Path) -> list[Shard]:
-    """The files that a path names, ordered by name.
-
-    Raises:
-        MissingFiles: There is none.
-        DataError: The names of some tell a split, and those of others do not.
-    """
-    if path.is_dir():
-        files = sorted({*path.glob("*.parquet"), *path.glob("*/*.parquet")})
-    else:
-        files = [path] if path.is_file() else []
-    if not files:
-        raise MissingFiles(
-            f"found no parquet file at {path}; expected a file, or a folder with files such as"
-            " train-00000-of-00002.parquet"
-        )
-    shards = []
-    for file in files:
-        inside = file.relative_to(path) if path.is_dir() else Path(file.name)
-        told = _OF_SPLIT.match(inside.name) or _OF_SPLIT.fullmatch(inside.parts[0])
-        split = SPLITS[told[1].casefold()] if told and path.is_dir() else ""
-        shards.append(Shard(file, inside.with_suffix("").as_posix(), split))
-    without = [shard.path.name for shard in shards if not shard.split]
-    if without and len(without) < len(shards):
-        raise DataError(
-            f"{len(without)} of {len(shards)} files in {path} have no split in their names"
-            f" ({listing(without, 3)}), although others do; begin each name with train-, validation- or test-"
-        )
-    return shards
+def parquet_shards(path: Path) -> list[Shard]:
+    """The parquet files that a path names; see `shards_of`."""
+    return shards_of(path, ".parquet", "a file, or a folder with files such as train-00000-of-00002.parquet")
 
 
 @contextmanager
@@ -355,7 +319,7 @@ def encoded_images(spec: str) -> Iterator[bytes]:
     Raises:
         DataError: A file is malformed.
     """
-    shards = shards_of(read_location("parquet", spec).path)
+    shards = parquet_shards(read_location("parquet", spec).path)
     column = _image_column(shards[0].path)
     if column is not None:
         yield from image_bytes(shards, column)

@@ -1,8 +1,8 @@
 """A table of millions of rows as arrays: a CSV file without quotes, of which each line has all columns.
 
-Python's `csv` makes a text of each cell: 160 million of them in a table of 3.3 million rows and 47 labels. Here
-the separators of some megabytes are found at once, and a short cell becomes one number. What is not so plain
-is left to `tables.spelt_rows`, which reads everything and says what is wrong: so both give the same rows.
+Python's `csv` makes a text of each cell: 160 million of them in a table of 3.3 million rows and 47 labels.
+Here the separators of some megabytes are found at once, and a short cell becomes one number. What is not so
+plain is left to `tables.spelt_rows`, which reads everything and says what is wrong: both give the same rows.
 """
 
 from collections.abc import Iterator
@@ -77,7 +77,8 @@ def plain_blocks(path: Path, separator: str, columns: int) -> Iterator[Block]:
         columns: How many there are.
     """
     with open_plain(path) as file:
-        if columns < 2 or b'"' in file.readline():
+        header = file.readline()
+        if columns < 2 or b'"' in header or header.count(b"\r") != header.endswith(b"\r\n"):
             return
         rest = b""
         while new := file.read(_BYTES):
