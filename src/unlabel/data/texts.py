@@ -69,6 +69,10 @@ class Names(Sequence[str]):
             np.concatenate([empty, *(part.stop + at for part, at in zip(parts, offset, strict=False))]),
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sends another process these texts alone, of all that the bytes hold."""
+        return Names.of, (self.tolist(),)
+
     def __len__(self) -> int:
         return len(self.start)
 

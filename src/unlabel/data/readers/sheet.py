@@ -9,8 +9,8 @@ What the texts mean is not decided here, but in `meaning`.
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -79,11 +79,21 @@ class Images:
 
 @dataclass(frozen=True)
 class Part:
-    """A table with some rows: its file, what stands before its images' names, and its split if known."""
+    """A table with some rows.
+
+    Args:
+        path: Its file.
+        prefix: What stands before its images' names.
+        split: Its split; empty where that is not known.
+        opened: Opens it; by default as its ending says.
+        done: Called when it was read.
+    """
 
     path: Path
     prefix: str = ""
     split: str = ""
+    opened: "Callable[[Path], AbstractContextManager[Opened]] | None" = None
+    done: Callable[[], object] = bool
 
 
 @dataclass(frozen=True)
@@ -276,7 +286,7 @@ class _Names:
 class _Reading:
     """A table while it is read, some rows at a time."""
 
-    def __init__(self, table: "_Opened", path: Path, key: str | None) -> None:
+    def __init__(self, table: "Opened", path: Path, key: str | None) -> None:
         self.path, self.header, self.separator, self.of_names = (
             path,
             table.header,
@@ -296,7 +306,7 @@ class _Reading:
             elif name not in (self.key, ROW_NUMBER):
                 self.columns[name] = _Whole() if name.casefold() in _WHOLE else _Marks()
 
-    def add(self, part: Part, table: "_Opened", images: Images) -> None:
+    def add(self, part: Part, table: "Opened", images: Images) -> None:
         """The rows of one file."""
         first, finished = self.rows, False
         self.parts.append((part.path, first))
@@ -381,7 +391,7 @@ def read_sheet(parts: Sequence[Part], images: Images, key: str | None = None, *,
     """
     reading: _Reading | None = None
     for part in parts:
-        with _opened(part.path) as table:
+        with (part.opened or _opened)(part.path) as table:
             reading = reading or _Reading(table, part.path, key)
             if table.header != reading.header:
                 raise DataError(
@@ -389,6 +399,7 @@ def read_sheet(parts: Sequence[Part], images: Images, key: str | None = None, *,
                     f" {listing(reading.header)}; give both the same"
                 )
             reading.add(part, table, images)
+        part.done()
     if reading is None or reading.rows < least:
         raise DataError(f"{parts[0].path} has a header and no rows; expected one row an image")
     return reading.sheet()
@@ -398,7 +409,7 @@ Rows = Iterator[tuple[int, list[str]]]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
     """A table while it is read: its columns, what parts them, its rows, and which columns name classes."""
 
     header: list[str]
@@ -408,13 +419,13 @@ class _Opened:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Opened]:
+def _opened(path: Path) -> Iterator[Opened]:
     """A table of any form."""
     if path.suffix == ".parquet":
         from unlabel.data.readers.parquet import parquet_rows
 
         with parquet_rows(path) as (header, rows, of_names):
-            yield _Opened(header, "", rows, of_names)
+            yield Opened(header, "", rows, of_names)
         return
     if path.suffix == ".jsonl":
         try:
@@ -424,14 +435,14 @@ def _opened(path: Path) -> Iterator[_Opened]:
                 if first is None:
                     raise DataError(f"{path} is empty; expected an object a line, with a key file_name")
                 header = list(first[1])
-                yield _Opened(header, "", _even(path, header, chain([first], rows)))
+                yield Opened(header, "", even_rows(path, header, chain([first], rows)))
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 text; save it as UTF-8") from error
         except OSError as error:
             raise ReadError.at(path, reason(error)) from error
         return
     with spelt_rows(path, numbered=True) as (header, separator, rows):
-        yield _Opened(header, separator, rows)
+        yield Opened(header, separator, rows)
 
 
 def _objects(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -449,7 +460,12 @@ def _objects(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, 
         yield line, value
 
 
-def _even(path: Path, header: Sequence[str], rows: Iterator[tuple[int, dict[str, Any]]]) -> Rows:
+def even_rows(path: Path, header: Sequence[str], rows: Iterator[tuple[int, dict[str, Any]]]) -> Rows:
+    """Values by column as rows of texts; a value that is not there is empty.
+
+    Raises:
+        DataError: A row has a column that the first has not.
+    """
     for line, value in rows:
         if new := [name for name in value if name not in header]:
             raise DataError(
