@@ -11,9 +11,11 @@ from unlabel.core import parallel
 from unlabel.core.errors import DataError
 from unlabel.core.progress import Silent
 from unlabel.data.images import cache as cache_module
-from unlabel.data.images.cache import Decoded, decoded
+from unlabel.data.images import photos
+from unlabel.data.images.cache import Decoded
 from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.images.decoding import MAX_PIXELS, Unreadable, decode
+from unlabel.data.images.photos import decoded
 
 
 class Counting(Silent):
@@ -68,7 +70,7 @@ def images(tmp_path: Path, cache: Path) -> Path:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the images had been written long ago."""
-    monkeypatch.setattr(cache_module, "_SETTLED_SECONDS", -1e9)
+    monkeypatch.setattr(photos, "_SETTLED_SECONDS", -1e9)
 
 
 # -- one image

@@ -208,7 +208,7 @@ def test_predicting_from_a_device_is_refused(base: Path) -> None:
 
 def test_a_huge_file_among_the_images_is_not_read_to_its_end(photos: Path, tmp_path: Path) -> None:
     """A sparse file of 100 GB takes no room on the disk, and would take all of the memory."""
-    from unlabel.data.images.cache import read_file
+    from unlabel.data.images.reading import read_file
 
     with (tmp_path / "huge.png").open("wb") as file:
         try:

@@ -20,8 +20,9 @@ from unlabel.core.errors import DataError, OptionError
 from unlabel.core.framing import CENTRE, Frame, Size, checked_size
 from unlabel.data import Framing, load
 from unlabel.data.batches import augment, normalise
-from unlabel.data.images.cache import content_key, decoded
+from unlabel.data.images.cache import content_key
 from unlabel.data.images.decoding import Unreadable, decode, shape_of
+from unlabel.data.images.photos import decoded
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "images.md").read_text("utf-8")

@@ -14,7 +14,13 @@ from tests.data.test_tables import HAT, MALE, SPLITS, N, colour, encoded
 from unlabel.core.errors import DataError, MissingFiles, UnlabelError
 from unlabel.data import load
 from unlabel.data.dataset import Source
-from unlabel.data.readers import tar_shards, webdataset
+from unlabel.data.readers import index_file, tar_shards, webdataset
+
+
+@pytest.fixture(autouse=True)
+def old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards count as old enough to be indexed."""
+    monkeypatch.setattr(index_file, "SETTLED_SECONDS", -1.0)
 
 
 def shard(path: Path, members: Sequence[tuple[str, bytes]]) -> None:

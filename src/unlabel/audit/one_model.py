@@ -185,7 +185,15 @@ def _source(model: Deployed, label: str, data: str | None, where: Run) -> Source
         raise OptionError(f"{model.name} does not tell which images to use; name them with --data SOURCE")
     skip_bad = data is None and bool(remembered.skipped_bad)
     framing = model.loaded.config.framing if model.loaded else None
-    source = load(name, image_size=model.image_size, framing=framing, skip_bad=skip_bad, log=where.log)
+    source = load(
+        name,
+        image_size=model.image_size,
+        framing=framing,
+        skip_bad=skip_bad,
+        cache=where.cache,
+        workers=where.workers,
+        log=where.log,
+    )
     others = [name for name in model.labels if name in source.labels and name != label]
     return source.with_labels([label, *others])
 

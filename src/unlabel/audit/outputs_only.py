@@ -147,7 +147,15 @@ def audit_deployed(
         )
     request = _request(named, first.labels, [name for name in first.forgotten if name not in named])
     framing = first.loaded.config.framing if first.loaded else None
-    source = load(data, image_size=first.image_size, framing=framing, labels=first.labels, log=where.log)
+    source = load(
+        data,
+        image_size=first.image_size,
+        framing=framing,
+        labels=first.labels,
+        cache=where.cache,
+        workers=where.workers,
+        log=where.log,
+    )
     if first.exclusive and not source.test.exclusive:
         raise ModelError(
             f"{first.name} answers by a softmax over classes, but {source.name} has images with several"

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unlabel.cli.options import NoNegative, names
+from unlabel.core.caching import Cache
 
 _PICTURE, _FACTS = "correlations.svg", "data.json"
 
@@ -17,6 +18,8 @@ def data(
     labels: str | None = None,
     image_size: int | None = None,
     out: Path | None = None,
+    cache: Cache = "disk",
+    workers: int | None = None,
     force: Annotated[bool, NoNegative] = False,
     quiet: Annotated[bool, NoNegative] = False,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -28,6 +31,8 @@ def data(
         labels: Labels to read, comma-separated; all by default. Put a backslash before a comma in a name.
         image_size: Side in pixels at which images are compared.
         out: Folder for correlations.svg and data.json.
+        cache: Where decoded photos are kept: disk, memory or none.
+        workers: Processes that decode photos; by default one a core.
         force: Replace these files.
         quiet: Print no progress.
         json_: Print as JSON.
@@ -45,9 +50,16 @@ def data(
         for name in (_PICTURE, _FACTS):
             check_file(out / name, force=force)
     log = terminal_log(quiet=quiet)
-    found = survey(
-        load(source, image_size=image_size, labels=names(labels) or None, skip_bad=True, log=log), log
+    data = load(
+        source,
+        image_size=image_size,
+        labels=names(labels) or None,
+        skip_bad=True,
+        cache=cache,
+        workers=workers,
+        log=log,
     )
+    found = survey(data, log)
     print(json.dumps(found, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(found)))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

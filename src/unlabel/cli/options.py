@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unlabel.core.caching import Cache
 from unlabel.core.errors import OptionError
 from unlabel.core.framing import Framing, Interpolation, Resize, Size, checked_size
 
@@ -31,6 +32,10 @@ class Place:
         devices: Number of processes, one per device.
         accelerator: auto uses a GPU if there is one.
         precision: 32 (float32), or bf16 (autocast to bfloat16).
+        cache: Where decoded photos are kept: disk decodes them once into a file, memory once into memory,
+            none decodes them each time they are used.
+        workers: Threads of each process that prepare batches, and processes that decode photos once; by
+            default what usually pays.
         quiet: Print no progress.
     """
 
@@ -39,6 +44,8 @@ class Place:
     devices: int = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32", "bf16"] = "32"
+    cache: Cache = "disk"
+    workers: int | None = None
     quiet: Annotated[bool, NoNegative] = False
 
     def start(self, track: Any = None) -> Any:
@@ -58,6 +65,8 @@ class Place:
             precision=self.precision,
             seed=self.seed,
             batch_size=self.batch_size,
+            cache=self.cache,
+            workers=self.workers,
             log=terminal_log(quiet=self.quiet),
         )
         return run if track is None else replace(run, track=track)

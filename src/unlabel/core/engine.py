@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from unlabel.core import errors
+from unlabel.core.caching import Cache, checked_cache
 from unlabel.core.errors import OptionError, UnlabelError
 from unlabel.core.notebook import default_log
 from unlabel.core.progress import SILENT, Log, Track
@@ -34,6 +35,7 @@ Precision = Literal["32", "bf16"]
 Accelerator = Literal["auto", "cpu", "cuda"]
 MOST_DEVICES = 64
 MOST_BATCH = 65_536
+MOST_WORKERS = 256
 
 _LAUNCHER = "_UNLABEL_LAUNCHER"  # process id of a command that starts itself anew on every GPU
 
@@ -51,6 +53,9 @@ class Run:
         processes: How many processes `launch` starts, >= 1.
         log: Receives progress.
         track: Receives the row of each optimiser step, on rank 0; None for nobody.
+        cache: Where decoded images are kept.
+        workers: Threads that prepare batches, and processes that decode at the first reading, for each
+            process of the run; None for what usually pays, see `data.feed.workers_of`.
     """
 
     fabric: Fabric
@@ -60,6 +65,8 @@ class Run:
     processes: int = 1
     log: Log = SILENT
     track: Track | None = None
+    cache: Cache = "disk"
+    workers: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -144,6 +151,8 @@ def start(
     precision: Precision = "32",
     seed: int = 0,
     batch_size: int = 64,
+    cache: Cache = "disk",
+    workers: int | None = None,
     log: Log | None = None,
 ) -> Run:
     """Prepares a run on this machine; nothing is launched yet.
@@ -154,6 +163,8 @@ def start(
         precision: ``32``, or ``bf16`` autocast.
         seed: Key of all randomness, >= 0.
         batch_size: Images in one optimiser step over all processes, 2 to 65,536.
+        cache: Where decoded images are kept: ``disk``, ``memory`` or ``none``; see `core.caching`.
+        workers: Threads that prepare batches, 0 to 256; None for what usually pays.
         log: Receives progress; by default a notebook shows it, and nothing else does.
 
     Raises:
@@ -165,6 +176,9 @@ def start(
         raise OptionError(f"--seed is {seed}; expected 0 to 2147483647")
     if not 2 <= batch_size <= MOST_BATCH:
         raise OptionError(f"--batch-size is {batch_size}; expected 2 or more, {MOST_BATCH:,} at most")
+    if workers is not None and not 0 <= workers <= MOST_WORKERS:
+        raise OptionError(f"--workers is {workers}; expected 0 or more, {MOST_WORKERS} at most")
+    checked_cache(cache)
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise OptionError("--accelerator is cuda, but no CUDA device is visible; use cpu or auto")
     cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
@@ -184,7 +198,15 @@ def start(
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         plugins=OneMachine(),
     )
-    return Run(fabric=fabric, seed=seed, batch_size=batch_size, processes=devices, log=log or default_log())
+    return Run(
+        fabric=fabric,
+        seed=seed,
+        batch_size=batch_size,
+        processes=devices,
+        log=log or default_log(),
+        cache=cache,
+        workers=workers,
+    )
 
 
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:

@@ -31,6 +31,11 @@ _AHEAD = 4
 """Items that are given to a worker before its first result is asked for."""
 
 
+def cores() -> int:
+    """Cores that this process may use, at least one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
     """A `map` over processes, or the plain one where there is little to do.
@@ -47,8 +52,7 @@ def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
         ...     list(each(abs, [-1, 2, -3]))
         [1, 2, 3]
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = cores if workers is None else workers
+    workers = cores() if workers is None else workers
     if workers <= 1 or items < _FEW:
         yield map
         return
@@ -105,7 +109,7 @@ def run_jobs(
         log: Receives progress.
         stage, unit: What is done to what, in the progress display.
     """
-    cores = torch.get_num_threads()
+    threads = torch.get_num_threads()
 
     def alone() -> None:
         torch.set_num_threads(1)
@@ -114,11 +118,11 @@ def run_jobs(
     results: dict[Key, Any] = {}
     with threadpool_limits(1), log.track(stage, len(jobs), unit) as advance:
         try:
-            with ThreadPoolExecutor(cores, initializer=alone) as pool:
+            with ThreadPoolExecutor(threads, initializer=alone) as pool:
                 waiting = {pool.submit(job): key for key, job in jobs.items()}
                 for future in as_completed(waiting):
                     results[waiting[future]] = future.result()
                     advance(1)
         finally:
-            torch.set_num_threads(cores)
+            torch.set_num_threads(threads)
     return {key: results[key] for key in jobs}

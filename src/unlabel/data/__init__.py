@@ -14,6 +14,7 @@ from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
+from unlabel.core.caching import Cache, checked_cache
 from unlabel.core.errors import OptionError
 from unlabel.core.framing import CENTRE, Framing, Size, checked_size
 from unlabel.core.notebook import default_log
@@ -40,6 +41,7 @@ def load(
     mean: Colours | None = None,
     std: Colours | None = None,
     skip_bad: bool = False,
+    cache: Cache = "disk",
     workers: int | None = None,
     log: Log | None = None,
 ) -> Source: ...
@@ -74,6 +76,7 @@ def load(
     std: Colours | None = None,
     normalised: bool = False,
     skip_bad: bool = False,
+    cache: Cache = "disk",
     workers: int | None = None,
     log: Log | None = None,
 ) -> Source:
@@ -106,6 +109,8 @@ def load(
         std: See ``mean``, above 0; .25 by default.
         normalised: Whether images in memory are normalised by ``mean`` and ``std`` already, which is undone.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing.
+        cache: Where decoded images are kept: ``disk`` decodes them once into a file, ``memory`` once into
+            memory, ``none`` each time they are used. Pixels, digest and record are the same.
         workers: Processes that decode or draw, >= 0; None for one a core.
         log: Receives progress and remarks; by default a notebook shows them, and nothing else does.
 
@@ -124,7 +129,8 @@ def load(
         _check_labels(labels)
     arrays = {"train": train, "probe": probe, "test": test}
     splits = {name: split for name, split in arrays.items() if split is not None}
-    _check_form(source, splits, labels, named=(image_size, framing, workers) != (None,) * 3 or skip_bad)
+    usual = (image_size, framing, workers, cache, skip_bad) == (None, None, None, "disk", False)
+    _check_form(source, splits, labels, named=not usual)
     if splits and labels is not None:
         from unlabel.data.readers.in_memory import load_arrays
         from unlabel.data.readers.loaders import plain_splits
@@ -138,7 +144,7 @@ def load(
     if identities is not None:
         raise OptionError("identities are those of images in memory; a folder has them in meta.csv")
     assert source is not None
-    options = ReadOptions(image_size, labels, skip_bad, workers, log, framing or CENTRE)
+    options = ReadOptions(image_size, labels, skip_bad, checked_cache(cache), workers, log, framing or CENTRE)
     return _normalised(_named(source, options), mean, std)
 
 
@@ -170,7 +176,8 @@ def _check_form(source: Any, splits: Mapping[str, Any], labels: Sequence[str] | 
         raise OptionError("images in memory have no label names; name the targets' columns: labels=[...]")
     if named:
         raise OptionError(
-            "image_size, framing, skip_bad and workers are for named sources; images in memory stay as is"
+            "image_size, framing, skip_bad, cache and workers are for named sources; images in memory stay as"
+            " they are"
         )
 
 

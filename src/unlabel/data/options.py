@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from unlabel.core.caching import Cache
 from unlabel.core.errors import OptionError
 from unlabel.core.framing import CENTRE, Frame, Framing, Size, size_text
 from unlabel.core.progress import SILENT, Log
@@ -21,6 +23,7 @@ class ReadOptions:
             themselves, of which an image may have none, and no exclusive classes.
         skip_bad: Leave out images that cannot be read, and record them, instead of refusing. A drawn image
             is never bad, and one file of all images is read whole or refused.
+        cache: Where decoded photos are kept; see `core.caching`.
         workers: Processes that decode or draw; None for one a core, 0 or 1 for none beside this one.
         log: Receives progress, and what was left out.
         framing: How a picture of another shape comes to the size; a drawn one has the size.
@@ -29,6 +32,7 @@ class ReadOptions:
     image_size: Size | None = None
     labels: Sequence[str] | None = None
     skip_bad: bool = False
+    cache: Cache = "disk"
     workers: int | None = None
     log: Log = SILENT
     framing: Framing = CENTRE
@@ -36,6 +40,19 @@ class ReadOptions:
     def frame(self, default: int = DEFAULT_IMAGE_SIZE) -> Frame:
         """The size of the images, and how pictures come to it."""
         return Frame.of(default if self.image_size is None else self.image_size, self.framing)
+
+    def kept(self, kind: str) -> Literal["disk", "memory"]:
+        """Where a source is kept whose images are drawn, or come in one file and not each by itself.
+
+        Raises:
+            OptionError: It is asked to be kept nowhere.
+        """
+        if self.cache == "none":
+            raise OptionError(
+                f"--cache none is for photos that can be decoded one by one, and {kind} has none; use --cache"
+                " disk or --cache memory"
+            )
+        return self.cache
 
     def square(self, kind: str) -> int | None:
         """The side of a source that draws squares; None for its default.

@@ -150,7 +150,16 @@ def adopt_run(
     if is_custom(given.network):
         grant(given.network)  # the user who names it here trusts it
     fit_weights(given.weights, _network(given), len(names), given.file.name)  # before any image is read
-    source = load(data, image_size=image_size, framing=framing, labels=names, skip_bad=skip_bad, log=run.log)
+    source = load(
+        data,
+        image_size=image_size,
+        framing=framing,
+        labels=names,
+        skip_bad=skip_bad,
+        cache=run.cache,
+        workers=run.workers,
+        log=run.log,
+    )
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "method": "adopt",
@@ -328,6 +337,8 @@ def _prepared(
         framing=Framing(fit.chosen, interpolation=usual.interpolation),
         labels=given.labels,
         skip_bad=bool(source.facts.get("skipped_bad")),
+        cache=run.cache,
+        workers=run.workers,
         log=run.log,
     )
     again = again.normalised(source.test.mean, source.test.std)

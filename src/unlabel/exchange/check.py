@@ -16,8 +16,8 @@ from unlabel.core.errors import LabelMismatch, ModelError
 from unlabel.core.loss import log_odds, loss_of
 from unlabel.core.randomness import uniform
 from unlabel.core.wording import listing
-from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Colours, Dataset
+from unlabel.data.feed import in_order
 from unlabel.models.features import BATCH
 from unlabel.models.returned import Reading
 from unlabel.statistics.estimate import Estimate, auc, mean
@@ -96,9 +96,8 @@ def logits(
     With a `reading`, those of a network that returns something else than its logits, as it returns them.
     """
     rows = []
-    for start in range(0, len(data), BATCH):
-        image = batch_of(data, range(start, min(start + BATCH, len(data))), run.device).image
-        value = model(image.to(precision))
+    for batch in in_order(data, run, BATCH):
+        value = model(batch.image.to(precision))
         rows.append((reading.columns(value, data.labels) if reading else value).double().cpu())
     return torch.cat(rows)
 

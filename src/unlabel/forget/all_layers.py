@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
-from unlabel.data.batches import Batch, batch_of
+from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import in_order
 from unlabel.forget.feature_layer import BATCH, Layer, columns_of
 from unlabel.forget.gradients import micro_batches
 from unlabel.models.head import find_head
@@ -84,10 +85,10 @@ def read_inputs(model: nn.Module, layers: Layers, data: Dataset, run: Run, take:
     with logit_means(model, len(data.labels), run) as means:
         try:
             with run.log.track("score", len(data), "images") as advance:
-                for start in range(0, len(positions), BATCH):
-                    now[:] = [batch_of(data, positions[start : start + BATCH], run.device)]
-                    model(now[0].image)
-                    advance(len(now[0].rows) * run.world)
+                for batch in in_order(data, run, BATCH, positions):
+                    now[:] = [batch]
+                    model(batch.image)
+                    advance(len(batch.rows) * run.world)
         finally:
             for handle in handles:
                 handle.remove()

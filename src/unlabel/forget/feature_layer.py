@@ -23,8 +23,8 @@ from torch.nn.functional import unfold
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
-from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import in_order
 from unlabel.forget.norms import ConstantNorms
 from unlabel.models.head import find_head, tap
 from unlabel.models.normal_form import NormalForm
@@ -201,8 +201,7 @@ def read_layers(model: nn.Module, parts: Sequence[Part], data: Dataset, run: Run
         tapped = hooks.enter_context(tap(head))
         hooks.enter_context(torch.enable_grad())
         advance = hooks.enter_context(run.log.track("score", len(data), "images"))
-        for start in range(0, len(positions), BATCH):
-            batch = batch_of(data, positions[start : start + BATCH], run.device)
+        for batch in in_order(data, run, BATCH, positions):
             with ConstantNorms():
                 model(batch.image)
             for number, (inputs, output) in enumerate(caught):

@@ -20,8 +20,9 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
 from unlabel.core.randomness import uniform
-from unlabel.data.batches import Batch, batch_of
+from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import batches
 
 Named: TypeAlias = dict[str, Tensor]  # parameter name -> tensor of that parameter's shape
 Quantity = Callable[[Tensor, Tensor], Tensor]  # logits, target -> (batch,) or (batch, column)
@@ -97,11 +98,11 @@ def zeros(like: Named) -> Named:
 
 def micro_batches(data: Dataset, run: Run, stage: str) -> Iterator[Batch]:
     """This process's share of the data set's micro-batches, with progress."""
-    batches = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
+    parts = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
     with run.log.track(stage, len(data), "images") as advance:
-        for part in batches[run.rank :: run.world]:
-            yield batch_of(data, part, run.device)
-            advance(len(part) * run.world)
+        for batch in batches(data, ((part, None) for part in parts[run.rank :: run.world]), run):
+            yield batch
+            advance(len(batch.rows) * run.world)
 
 
 def _signs(quantity: Tensor, batch: Batch, run: Run) -> Tensor:

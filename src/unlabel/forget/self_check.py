@@ -21,8 +21,8 @@ from unlabel.core.engine import Run
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
 from unlabel.core.wording import listing
-from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import in_order
 from unlabel.forget.adversary import centred, fit_probe, share
 from unlabel.forget.residual import Residuals
 from unlabel.forget.retained import LEAST, Retained, compare
@@ -275,8 +275,7 @@ def _rows(
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     found: list[dict[str, Tensor]] = []
     residual, known = [], []
-    for start in range(0, len(data), BATCH):
-        batch = batch_of(data, range(start, min(start + BATCH, len(data))), run.device)
+    for batch in in_order(data, run, BATCH):
         with reading(model, sites) as rows, run.fabric.autocast():
             logits = model(batch.image)
         rows["outputs"] = logits[:, list(told.retain)].float()

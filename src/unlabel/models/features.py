@@ -10,8 +10,8 @@ from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import in_order
 from unlabel.models.head import find_head, tap
 
 PENULTIMATE = "penultimate"
@@ -45,14 +45,12 @@ def outputs(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -
         float32 rows in the data's order, equal for any number of processes to rounding.
     """
     _, head = find_head(model, len(data.labels))
-    positions = np.asarray(run.shard(len(data)), np.int64)
     logits: list[NDArray[np.float32]] = [np.zeros((0, len(data.labels)), np.float32)]
     features: list[NDArray[np.float32]] = [np.zeros((0, head.in_features), np.float32)]
     was_training = model.training
     model.eval()
     with tap(head) as inputs, run.log.track(stage, len(data), "images") as advance:
-        for start in range(0, len(positions), BATCH):
-            batch = batch_of(data, positions[start : start + BATCH], run.device)
+        for batch in in_order(data, run, BATCH, run.shard(len(data))):
             with run.fabric.autocast():
                 scores = model(batch.image)
             logits.append(scores.float().cpu().numpy())

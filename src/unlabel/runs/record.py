@@ -61,6 +61,8 @@ def planted_source(
         framing=config.framing,
         labels=config.labels,
         skip_bad=skip_bad,
+        cache=run.cache,
+        workers=run.workers,
         log=run.log,
     )
     source = source.normalised(config.mean, config.std)
@@ -139,6 +141,7 @@ def place_record(run: Run, command: str) -> dict[str, Any]:
         "device": run.device.type,
         "precision": run.fabric.strategy.precision.precision,
         "processes": run.processes,
+        "input": {"cache": run.cache, "workers": run.workers},
         "versions": versions(),
         "command": command,
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -6,7 +6,8 @@ from its checkpoint to the same bits; weights that must not move are put back af
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
@@ -23,8 +24,9 @@ from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
 from unlabel.core.recipe import History, Recipe
 from unlabel.core.request import Request
-from unlabel.data.batches import Batch, batch_of
+from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import Wanted, batches
 from unlabel.models.build import build
 from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.training.checkpoints import Checkpoint
@@ -125,7 +127,11 @@ def fit(
     if track is not None:
         for row in rows:
             track(stage, row)  # of the part before a resume
-    with run.log.track(stage, steps * run.batch_size, "images") as advance:
+    wanted = _wanted(len(data), recipe, run, range(len(rows), steps))
+    with (
+        closing(batches(data, wanted, run)) as feed,
+        run.log.track(stage, steps * run.batch_size, "images") as advance,
+    ):
         advance(len(rows) * run.batch_size)
         for step in range(len(rows), steps):
             rate = rates[step]
@@ -133,7 +139,7 @@ def fit(
                 group["lr"] = rate
             optimiser.zero_grad(set_to_none=True)
             with engine.own_draws(run):
-                loss = _accumulate(model, objective, data, recipe, run, step)
+                loss = _accumulate(model, objective, feed, run, step)
             if not isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss} at step {step + 1} of {steps} (learning rate {rate:.3g});"
@@ -186,31 +192,30 @@ def _permutation(seed: int, n: int, epoch: int) -> np.ndarray:
     return permutation(seed, "order", n, epoch)
 
 
-def _accumulate(
-    model: nn.Module, objective: Objective, data: Dataset, recipe: Recipe, run: Run, step: int
-) -> float:
+def _wanted(n: int, recipe: Recipe, run: Run, steps: range) -> Iterator[Wanted]:
+    """This process's micro-batches of some steps, of `n` images."""
+    parts = run.micro_batches(run.batch_size)[run.rank :: run.world]
+    for step in steps:
+        positions, epoch = _order(step, n, run)
+        for part in parts:
+            yield positions[part], epoch[part] if recipe.augment else None
+
+
+def _accumulate(model: nn.Module, objective: Objective, feed: Iterator[Batch], run: Run, step: int) -> float:
     """Leaves the batch's gradient in the parameters, equal on every process, and returns its mean loss."""
-    positions, epoch = _order(step, len(data), run)
-    micro_batches = run.micro_batches(len(positions))
+    micro_batches = run.micro_batches(run.batch_size)
     statistics = _running_statistics(model)
     before = [buffer.clone() for buffer in statistics]
     total = [torch.zeros_like(buffer) for buffer in statistics]
     loss_sum = torch.zeros((), dtype=torch.float64, device=run.device)
     for number in range(run.rank, len(micro_batches), run.world):
-        part = micro_batches[number]
         engine.key_draws(run, "fit", step, number)
-        batch = batch_of(
-            data,
-            positions[part],
-            run.device,
-            seed=run.seed,
-            epoch=epoch[part] if recipe.augment else None,
-        )
+        batch = next(feed)
         for now, value in zip(statistics, before, strict=True):
             now.copy_(value)
         with run.fabric.autocast():
             losses = objective(model, batch).float()
-        (losses.sum() / len(positions)).backward()
+        (losses.sum() / run.batch_size).backward()
         loss_sum += losses.detach().double().sum()
         for sum_, now in zip(total, statistics, strict=True):
             sum_ += now
@@ -223,7 +228,7 @@ def _accumulate(
     engine.reduce_sums(run, [*gradients, *total, loss_sum])
     for now, sum_ in zip(statistics, total, strict=True):
         now.copy_(sum_ / len(micro_batches))
-    return float(loss_sum) / len(positions)
+    return float(loss_sum) / run.batch_size
 
 
 def _running_statistics(model: nn.Module) -> list[Tensor]:

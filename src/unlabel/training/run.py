@@ -73,7 +73,16 @@ def train_run(
     """
     recipe, without, network = recipe or Recipe(), as_names(without), resolve(network)
     check_output(out, force=force)
-    data = load(source, image_size=image_size, framing=framing, labels=labels, skip_bad=skip_bad, log=run.log)
+    data = load(
+        source,
+        image_size=image_size,
+        framing=framing,
+        labels=labels,
+        skip_bad=skip_bad,
+        cache=run.cache,
+        workers=run.workers,
+        log=run.log,
+    )
     data = data.normalised(*normalisation) if normalisation else data
     if without:
         Request.make(without, data.labels)

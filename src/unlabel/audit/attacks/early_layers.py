@@ -25,6 +25,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import in_order
 from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH, PENULTIMATE, Outputs
 from unlabel.models.sites import find_stages, reading
@@ -61,8 +62,7 @@ def stage_means(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read
     sites = find_stages(model, len(data.labels), look)
     found: list[list[NDArray[np.float32]]] = []
     with run.log.track(stage, len(data), "images") as advance:
-        for start in range(0, len(data), BATCH):
-            batch = batch_of(data, np.arange(start, min(start + BATCH, len(data))), run.device)
+        for batch in in_order(data, run, BATCH):
             with reading(model, sites) as rows, run.fabric.autocast():
                 model(batch.image)
             found.append([rows[site.name].cpu().numpy() for site in sites])

@@ -30,8 +30,8 @@ from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT
 from unlabel.core.randomness import permutation, uniform
 from unlabel.core.request import Request
-from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import batches, in_order
 from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH as READ
 from unlabel.models.features import PENULTIMATE, outputs
@@ -182,9 +182,9 @@ def tune(
     devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(options.seed + number)
-        for step in range(options.tune_steps):
-            positions, epoch = batch_at(step, len(rows), number, options.seed)
-            batch = batch_of(data, rows[positions], run.device, seed=options.seed, epoch=epoch)
+        steps = (batch_at(step, len(rows), number, options.seed) for step in range(options.tune_steps))
+        wanted = ((rows[positions], epoch) for positions, epoch in steps)
+        for step, batch in enumerate(batches(data, wanted, run, seed=options.seed)):
             other.train()
             with run.fabric.autocast():
                 logits = other(batch.image)[:, 0].float()
@@ -238,8 +238,7 @@ def say(model: nn.Module, data: Dataset, positions: NDArray[np.int64], run: Run)
     """The only output of a tuned model on some images, float32; a model that broke says 0."""
     model.eval()
     scores = []
-    for start in range(0, len(positions), READ):
-        batch = batch_of(data, positions[start : start + READ], run.device)
+    for batch in in_order(data, run, READ, positions):
         with run.fabric.autocast():
             scores.append(model(batch.image)[:, 0].float().cpu().numpy())
     return np.nan_to_num(np.concatenate(scores), posinf=0.0, neginf=0.0)

@@ -19,8 +19,8 @@ from unlabel.audit.figures import BATCHNORM, FP16, INT4, INT8, PRUNE20, PRUNE50,
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.recipe import Recipe
-from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import batches
 from unlabel.training.fit import LabelLoss, PutBack, fit
 
 RATE = 0.01  # peak learning rate of the further training: a tenth of what trains from scratch
@@ -114,8 +114,9 @@ def recalibrated(model: nn.Module, use: Use, run: Run) -> nn.Module | None:
         norm.train()
     size = min(run.batch_size, len(use.data))
     with torch.no_grad():
-        for part in np.array_split(np.arange(len(use.data)), ceil(len(use.data) / size)):
-            other(batch_of(use.data, part, run.device).image)
+        parts = np.array_split(np.arange(len(use.data)), ceil(len(use.data) / size))
+        for batch in batches(use.data, ((part, None) for part in parts), run):
+            other(batch.image)
     return other.eval()
 
 

@@ -84,7 +84,13 @@ def load_ages(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         key = (VERSION, FACES_VERSION, config.seed, split, len(index), config.size)
         paint = partial(_draw_rows, config.seed, index, group, config.size)
         pixels, digest = drawn_pixels(
-            "ages", split, key, len(index), config.size, paint, workers=options.workers, log=options.log
+            "ages",
+            split,
+            key,
+            len(index),
+            config.size,
+            paint,
+            options,
         )
         splits[split] = (index, group, pixels, digest)
     facts = {"seed": config.seed, "drawing_version": [VERSION, FACES_VERSION]}

@@ -109,7 +109,13 @@ def load_faces(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         key += ("independent",) if config.independent else ()
         paint = partial(_draw_rows, config, index, target)
         pixels, digest = drawn_pixels(
-            "faces", split, key, len(index), config.size, paint, workers=options.workers, log=options.log
+            "faces",
+            split,
+            key,
+            len(index),
+            config.size,
+            paint,
+            options,
         )
         rows = np.arange(len(index))
         ids = np.array([f"face_{number:06d}.png" for number in index])

@@ -81,8 +81,7 @@ def load_shapes(spec: str, options: ReadOptions = DEFAULTS) -> Source:
             len(index),
             config.size,
             paint,
-            workers=options.workers,
-            log=options.log,
+            options,
         )
         splits[split] = (index, number, pixels, digest)
     facts = {"seed": config.seed, "set": config.set, "drawing_version": VERSION}

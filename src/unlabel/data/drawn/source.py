@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
 from unlabel.core.parallel import side_by_side
-from unlabel.core.progress import Log
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache_folder import cache_folder
+from unlabel.data.options import ReadOptions
 from unlabel.data.readers.tables import chosen_labels
 
 APART = 10_000_000
@@ -41,10 +41,10 @@ def numbers(counts: dict[str, int]) -> dict[str, NDArray[np.int64]]:
 
 
 def drawn_pixels(
-    kind: str, split: str, key: tuple[Any, ...], count: int, size: int, paint: Paint, *,
-    workers: int | None, log: Log,
+    kind: str, split: str, key: tuple[Any, ...], count: int, size: int, paint: Paint,
+    options: ReadOptions,
 ) -> tuple[NDArray[np.uint8], str]:  # fmt: skip
-    """The drawn pixels of one split, memory-mapped, and their SHA-256.
+    """The drawn pixels of one split, mapped from a file or in memory, and their SHA-256.
 
     Args:
         kind: The source's name, for the file's.
@@ -53,19 +53,24 @@ def drawn_pixels(
         count: Number of images.
         size: Height and width in pixels.
         paint: Draws some rows; must pickle.
-        workers: Processes that draw; None for one a core, 0 or 1 for none beside this one.
-        log: Receives the progress.
+        options: Where the pixels are kept, and how many processes draw.
 
     Raises:
+        OptionError: They are to be kept nowhere.
         DataError: The cache cannot be written.
     """
+    shape = (count, size, size, 3)
+    if options.kept(kind) == "memory":
+        pixels = np.empty(shape, np.uint8)
+        _draw(pixels, paint, options)
+        pixels.flags.writeable = False
+        return pixels, sha256(pixels.data).hexdigest()
     stem = f"{kind}-{split}-{sha256(repr(key).encode()).hexdigest()[:24]}"
     path = cache_folder() / f"{stem}.npy"
-    shape = (count, size, size, 3)
     drawn = _find(path, shape)
     if drawn is None:
         try:
-            _build(path, shape, paint, workers, log)
+            _build(path, shape, paint, options)
         except OSError as error:
             raise DataError(
                 f"cannot write drawn {kind} to {path.parent}: {error.strerror or error}; make room there,"
@@ -157,9 +162,18 @@ def _find(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], str] |
     return (pixels, digest) if digest == recorded else None
 
 
-def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, log: Log) -> None:
+def _draw(pixels: NDArray[np.uint8], paint: Paint, options: ReadOptions) -> None:
+    """Draws all images into an array."""
+    rows = [slice(start, start + _CHUNK) for start in range(0, len(pixels), _CHUNK)]
+    count, log = len(pixels), options.log
+    with log.track("draw", count, "images") as advance, side_by_side(count, options.workers) as each:
+        for chunk, drawn in zip(rows, each(paint, rows), strict=True):
+            pixels[chunk] = drawn
+            advance(len(drawn))
+
+
+def _build(path: Path, shape: tuple[int, ...], paint: Paint, options: ReadOptions) -> None:
     """Draws into a temporary file and gives it its name when it is whole."""
-    rows = [slice(start, start + _CHUNK) for start in range(0, shape[0], _CHUNK)]
     handle, temporary = mkstemp(dir=path.parent, prefix=".new-", suffix=".npy")
     os.close(handle)
     try:
@@ -167,10 +181,7 @@ def _build(path: Path, shape: tuple[int, ...], part: Any, workers: int | None, l
         with open(temporary, "r+b") as file:  # a full disk is an error here, and a bus error in a mapping
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
-        with log.track("draw", shape[0], "images") as advance, side_by_side(shape[0], workers) as each:
-            for chunk, drawn in zip(rows, each(part, rows), strict=True):
-                pixels[chunk] = drawn
-                advance(len(drawn))
+        _draw(pixels, paint, options)
         digest = sha256(pixels.data).hexdigest()
         pixels.flush()
         del pixels

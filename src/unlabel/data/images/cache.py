@@ -1,24 +1,20 @@
-"""Photos are decoded once, into one uint8 array that every later run maps into memory.
+"""Images are decoded once: into one uint8 array in a file that later runs map, or in memory.
 
 ::
 
-    files --sha256--> content key --> images-KEY.npy    the pixels of all readable images
-                                      images-KEY.json   its checksum, and what was wrong with the others
-    names, sizes, times  -->   seen-SIGNATURE.json   the content key again, to skip reading the files
+    images-KEY.npy    the pixels of all readable images
+    images-KEY.json   their checksum, and what was wrong with the others
 
-The key covers every file's bytes, the size and the transform; so a copied or touched folder finds its pixels
-after one reading, and a changed file never finds stale ones. Files appear by renaming finished ones, whole.
+The key covers every image's bytes, the size and the transform; so a copied or touched folder finds its pixels
+again, and a changed file never finds stale ones. Files appear by renaming finished ones, whole.
 """
 
 import json
 import os
-import time
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -28,20 +24,13 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from unlabel.core.errors import DataError
-from unlabel.core.framing import CENTRE, Frame, Framing, Size
-from unlabel.core.parallel import Each, side_by_side
-from unlabel.core.progress import SILENT, Log
-from unlabel.data.dataset import Photos
-from unlabel.data.images.cache_folder import cache_folder, unusable
+from unlabel.core.framing import CENTRE, Frame, Framing
+from unlabel.core.progress import Log
+from unlabel.data.dataset import Photos, Pixels
+from unlabel.data.images.cache_folder import unusable
 from unlabel.data.images.decoding import Unreadable, read_picture
 from unlabel.data.images.framing import transform_name
-from unlabel.data.images.reading import read_file, unreadable
-from unlabel.data.texts import Names
-
-_CHUNK = 64
-_SETTLED_SECONDS = 2.0
-"""A file changed this recently may change again within the file system's clock tick: not indexed."""
+from unlabel.data.images.reading import read_file
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ class Decoded:
     """The readable images of a folder.
 
     Args:
-        pixels: uint8 (readable image, height, width, 3), memory-mapped, in the order of the names.
+        pixels: uint8 (readable image, height, width, 3), in the order of the names.
         bad: Position among the names -> why that image cannot be read.
         digest: SHA-256 of the pixels.
         depths: How images of more than 8 bits came to 8 bits -> how many did.
@@ -57,7 +46,7 @@ class Decoded:
         framing: How they came to their size.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     bad: Mapping[int, str]
     digest: str
     depths: Mapping[str, int] = field(default_factory=dict)
@@ -72,113 +61,30 @@ _NEVER_DEEP = "pixels deeper than 8 bits"
 """How an older version recorded images that this one reads: its entries with such ones are made anew."""
 
 
-def decoded(
-    folder: Path,
-    names: Iterable[str],
-    size: Size | Frame,
-    *,
-    workers: int | None = None,
-    log: Log = SILENT,
-) -> Decoded:
-    """The pixels of these files, from the cache or decoded into it.
-
-    Args:
-        folder: The folder that the names are relative to.
-        names: Of the files, in the order wanted.
-        size: Height and width to bring images to, in pixels, and how; see `decoding.decode`.
-        workers: Processes that decode; None for one a core, 0 or 1 for none beside this one.
-        log: Receives the progress.
-
-    Raises:
-        DataError: A file cannot be opened, or the cache cannot be written.
-    """
-    cache, names, frame = cache_folder(), Names.of(names), Frame.of(size)
-    signature, changed = _signature(folder, names, frame)
-    note = cache / f"seen-{signature}.json"
-    settled = time.time() - changed
-    stem = f"images-{len(names)}x{frame.name}-"
-    key = _read_json(note).get("key")
-    entry = find_entry(cache / f"{stem}{key}", len(names), frame) if isinstance(key, str) else None
-    if entry is None:
-        with warnings.catch_warnings(), side_by_side(len(names), workers) as each:
-            warnings.simplefilter("ignore")  # of damaged tags; the damage that matters is recorded
-            if any(cache.glob(f"{stem}*.npy")):  # perhaps of these images: reading is a third of decoding
-                key = content_key(_hashes(folder, names, each, log), frame)
-                entry = find_entry(cache / f"{stem}{key}", len(names), frame)
-            if entry is None:
-                decoded_chunks = each(partial(decode_files, folder, frame), _chunks(names))
-                key = build_entry(cache, stem, len(names), frame, decoded_chunks, log)
-                entry = find_entry(cache / f"{stem}{key}", len(names), frame)
-        if entry is None:
-            raise DataError(
-                f"the decoded images in {cache} changed as soon as they were written;"
-                " check the disk, or name another folder in UNLABEL_CACHE"
-            )
-        if settled > _SETTLED_SECONDS:
-            with _new_file(cache) as file:
-                file.write(json.dumps({"key": key}).encode())
-                _place(file, note)
-    readable = names[np.delete(np.arange(len(names)), list(entry.bad))] if entry.bad else names
-    return replace(entry, photos=Photos(folder, readable, frame))
-
-
-def _transform(frame: Frame) -> bytes:
+def transform_of(frame: Frame) -> bytes:
     """What was done to the files' bytes; another Pillow may decode a JPEG to other pixels."""
     return f"{transform_name(frame)}/pillow-{PIL.__version__}".encode()
 
 
 def content_key(contents: Sequence[bytes], frame: Frame) -> str:
     """Names an entry by the hashes of what was decoded, the size and the transform."""
-    return sha256(_transform(frame) + b"".join(contents)).hexdigest()[:32]
-
-
-def _signature(folder: Path, names: Sequence[str], frame: Frame) -> tuple[str, float]:
-    """What changes whenever a file may have, and the time of the last change.
-
-    The inode's time moves even where the file's own is put back.
-    """
-    digest = sha256(_transform(frame) + os.fsencode(folder.resolve()))
-    last, inside = 0.0, os.path.join(folder, "")
-    for name in names:
-        try:
-            status = os.stat(inside + name)
-        except OSError as error:
-            raise unreadable(folder, name, error) from error
-        line = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        digest.update(b"\0" + os.fsencode(name) + repr(line).encode())
-        last = max(last, status.st_ctime)
-    return digest.hexdigest()[:32], last
+    return sha256(transform_of(frame) + b"".join(contents)).hexdigest()[:32]
 
 
 def find_entry(path: Path, images: int, frame: Frame) -> Decoded | None:
     """The cached pixels at a path without its ending, if they are there, whole and what was written."""
-    record = _read_json(path.with_suffix(".json"))
+    record = find_record(path)
+    if record is None:
+        return None
     try:
-        bad = {int(position): str(reason) for position, reason in record["bad"].items()}
-        depths = {str(depth): int(count) for depth, count in record.get("depths", {}).items()}
         pixels = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, TypeError, EOFError, KeyError, AttributeError):
+    except (OSError, ValueError, EOFError):
         return None
-    if pixels.dtype != np.uint8 or pixels.shape != (images - len(bad), *frame.shape):
+    if pixels.dtype != np.uint8 or pixels.shape != (images - len(record.bad), *frame.shape):
         return None
-    if any(reason.startswith(_NEVER_DEEP) for reason in bad.values()):
+    if sha256(pixels).hexdigest() != record.digest:
         return None
-    digest = sha256(pixels).hexdigest()
-    return (
-        Decoded(pixels, bad, digest, depths, framing=frame.framing)
-        if digest == record.get("sha256")
-        else None
-    )
-
-
-def _hashes(folder: Path, names: Sequence[str], each: Each, log: Log) -> list[bytes]:
-    """SHA-256 of every file."""
-    hashes: list[bytes] = []
-    with log.track("read", len(names), "images") as advance:
-        for part in each(partial(_hash_files, folder), _chunks(names)):
-            hashes += part
-            advance(len(part))
-    return hashes
+    return Decoded(pixels, record.bad, record.digest, record.depths, framing=frame.framing)
 
 
 def build_entry(
@@ -201,30 +107,93 @@ def build_entry(
         log: Receives the progress.
         stage: What the progress is called.
     """
+    with _new_file(cache) as file:
+        _write_header(file, images, frame)
+        found = read_through(images, chunks, log, stage, lambda pixels: file.write(pixels.data))
+        file.seek(0)
+        _write_header(file, images - len(found.bad), frame)
+        key = content_key(found.hashes, frame)
+        write_record(cache, stem, key, found)  # placed first: who finds the array finds its record too
+        _place(file, cache / f"{stem}{key}.npy")
+    return key
+
+
+def held(images: int, frame: Frame, chunks: Iterable[Part], log: Log, stage: str = "decode") -> Decoded:
+    """The pixels of all parts, packed and in order, in memory; see `build_entry`."""
+    pixels, ends = np.empty((images, *frame.shape), np.uint8), [0]
+
+    def keep(part: NDArray[np.uint8]) -> None:
+        pixels[ends[-1] : ends[-1] + len(part)] = part
+        ends.append(ends[-1] + len(part))
+
+    found = read_through(images, chunks, log, stage, keep)
+    kept = pixels[: ends[-1]]
+    kept.flags.writeable = False
+    return Decoded(kept, found.bad, found.digest, found.depths, framing=frame.framing)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What decoding all images once tells of them.
+
+    Args:
+        bad: Position -> why that image cannot be read.
+        digest: SHA-256 of the pixels of the readable ones, in order.
+        depths: How images of more than 8 bits came to 8 bits -> how many did.
+        hashes: Of the contents of all.
+    """
+
+    bad: Mapping[int, str]
+    digest: str
+    depths: Mapping[str, int]
+    hashes: Sequence[bytes] = ()
+
+
+def read_through(
+    images: int, chunks: Iterable[Part], log: Log, stage: str, keep: Callable[[NDArray[np.uint8]], object]
+) -> Reading:
+    """Goes through all parts in order, and hands on the pixels of each.
+
+    Args:
+        images, chunks, log, stage: See `build_entry`.
+        keep: Receives the pixels of the readable images of a part.
+    """
     bad: dict[int, str] = {}
     hashes: list[bytes] = []
     depths: Counter[str] = Counter()
-    digest, read, readable = sha256(), 0, 0
-    with _new_file(cache) as file, log.track(stage, images, "images") as advance:
-        _write_header(file, images, frame)
+    digest, read = sha256(), 0
+    with log.track(stage, images, "images") as advance:
         for pixels, contents, reasons, deep in chunks:
             bad |= {read + offset: reason for offset, reason in reasons.items()}
             hashes += contents
             depths.update(deep)
             digest.update(pixels.data)
-            file.write(pixels.data)
-            readable += len(pixels)
+            keep(pixels)
             read += len(pixels) + len(reasons)
             advance(len(pixels) + len(reasons))
-        file.seek(0)
-        _write_header(file, readable, frame)
-        path = cache / f"{stem}{content_key(hashes, frame)}"
-        with _new_file(cache) as record:  # placed first: a reader that finds the array finds its record too
-            made = {"sha256": digest.hexdigest(), "bad": bad, **({"depths": depths} if depths else {})}
-            record.write(json.dumps(made).encode())
-            _place(record, path.with_suffix(".json"))
-        _place(file, path.with_suffix(".npy"))
-    return content_key(hashes, frame)
+    return Reading(bad, digest.hexdigest(), depths, hashes)
+
+
+def write_record(cache: Path, stem: str, key: str, found: Reading) -> None:
+    """Writes what was read beside the pixels of an entry, or alone where no pixels are kept."""
+    with _new_file(cache) as record:
+        depths = {"depths": found.depths} if found.depths else {}
+        record.write(json.dumps({"sha256": found.digest, "bad": found.bad, **depths}).encode())
+        _place(record, cache / f"{stem}{key}.json")
+
+
+def find_record(path: Path) -> Reading | None:
+    """What `write_record` wrote to a path without its ending, if it is there and whole."""
+    record = _read_json(path.with_suffix(".json"))
+    try:
+        bad = {int(position): str(reason) for position, reason in record["bad"].items()}
+        depths = {str(depth): int(count) for depth, count in record.get("depths", {}).items()}
+        digest = str(record["sha256"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if any(reason.startswith(_NEVER_DEEP) for reason in bad.values()):
+        return None
+    return Reading(bad, digest, depths)
 
 
 def _write_header(file: BinaryIO, images: int, frame: Frame) -> None:
@@ -232,10 +201,6 @@ def _write_header(file: BinaryIO, images: int, frame: Frame) -> None:
     shape = (images, *frame.shape)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:
-    return [sha256(read_file(folder, name)).digest() for name in names]
 
 
 def decode_files(folder: Path, frame: Frame, names: Sequence[str]) -> Part:
@@ -267,10 +232,6 @@ def decode_contents(contents: Iterable[bytes], count: int, frame: Frame) -> Part
     return pixels[: count - len(bad)], hashes, bad, depths
 
 
-def _chunks(names: Sequence[str]) -> list[list[str]]:
-    return [list(names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
-
-
 @contextmanager
 def _new_file(folder: Path) -> Iterator[BinaryIO]:
     """A file under a temporary name, gone afterwards unless it was placed."""
@@ -299,3 +260,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def read_note(path: Path) -> str | None:
+    """The key that a note names; None where there is none."""
+    key = _read_json(path).get("key")
+    return key if isinstance(key, str) else None
+
+
+def write_note(path: Path, key: str) -> None:
+    """Notes a key, to be found without reading the images."""
+    with _new_file(path.parent) as file:
+        file.write(json.dumps({"key": key}).encode())
+        _place(file, path)

@@ -22,7 +22,7 @@ from unlabel.core.errors import DataError
 from unlabel.core.reading import ReadError, reason
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
-from unlabel.data.images.cache import decoded
+from unlabel.data.images.photos import decoded
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.origins import CELEBA
@@ -68,7 +68,7 @@ def load_celeba(path: str, options: ReadOptions = DEFAULTS) -> Source:
     wording = Wording(f"{_PHOTOS}/", table.name, meta, "its own partition", "use the whole data set")
     annotations.splits(wording)  # refused before the long decoding, not after it
     frame = options.frame()
-    images = decoded(photos, ids, frame, workers=options.workers, log=options.log)
+    images = decoded(photos, ids, frame, cache=options.cache, workers=options.workers, log=options.log)
     facts = {
         "ignored_files": ignored,
         "ignored_meta_rows": len((split_codes.keys() | who.keys()) - set(ids)),

@@ -17,7 +17,7 @@ import numpy as np
 
 from unlabel.core.errors import DataError, MissingFiles
 from unlabel.data.dataset import Source
-from unlabel.data.images.cache import decoded
+from unlabel.data.images.photos import decoded
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.files import find_files, is_there
@@ -129,7 +129,9 @@ def source_of_tables(
         meaning.labels, found.names[order], meaning.target[order], meta.split[order], meta.identity[order]
     )
     annotations.splits(wording)  # refused before the long decoding, not after it
-    images = decoded(root, annotations.ids, options.frame(), workers=options.workers, log=options.log)
+    images = decoded(
+        root, annotations.ids, options.frame(), cache=options.cache, workers=options.workers, log=options.log
+    )
     facts = {
         "ignored_files": found.ignored,
         "ignored_meta_rows": meta.ignored,

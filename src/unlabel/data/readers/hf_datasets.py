@@ -23,10 +23,10 @@ from unlabel.data.dataset import Source
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.arrow_tables import MOST_ROWS, encoded_of, image_column, table_of
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
-from unlabel.data.readers.encoded import decoded_rows
 from unlabel.data.readers.index_file import signature
 from unlabel.data.readers.location import read_location
 from unlabel.data.readers.meaning import SPLITS, meaning_of
+from unlabel.data.readers.rows import decoded_rows
 from unlabel.data.readers.shards import shards_of
 from unlabel.data.readers.sheet import Images, Opened, Part, read_sheet
 from unlabel.data.readers.tables import check_header
@@ -71,7 +71,7 @@ class ArrowRows:
     def __len__(self) -> int:
         return len(self.row)
 
-    def take(self, rows: NDArray[np.integer]) -> "ArrowRows":
+    def take(self, rows: NDArray[np.integer], /) -> "ArrowRows":
         """Some of the images."""
         return replace(self, names=self.names[rows], part=self.part[rows], row=self.row[rows])
 
@@ -143,7 +143,7 @@ def load_datasets(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     return source_of_images(
         where.name("datasets"),
         annotations,
-        decoded_rows(rows, signed, options),
+        decoded_rows(rows, files, signed, options),
         wording,
         {"table": {"file": where.path.name, **meaning.facts}},
         skip_bad=options.skip_bad,

@@ -9,6 +9,7 @@ The signature covers names, sizes and times of the files that were read; a chang
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -26,6 +27,9 @@ from unlabel.data.readers.sheet import Column, Lists, Sheet
 from unlabel.data.texts import Coded, Names
 
 Arrays = dict[str, NDArray[Any]]
+
+SETTLED_SECONDS = 2.0
+"""A file changed this recently may change again within the file system's clock tick: no index is kept."""
 
 _LAYOUT = "1"
 """Change it with what is kept or how it is read: an older index is then not found."""
@@ -46,6 +50,12 @@ def signature(files: Sequence[Path], what: str) -> str:
         line = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         digest.update(b"\0" + os.fsencode(file) + repr(line).encode())
     return digest.hexdigest()[:32]
+
+
+def settled(files: Sequence[Path]) -> bool:
+    """Whether files lie long enough for their times to tell of a later change."""
+    latest = max((file.stat().st_ctime for file in files), default=0.0)
+    return time.time() - latest > SETTLED_SECONDS
 
 
 def read_index(signed: str) -> tuple[Sheet, Arrays] | None:

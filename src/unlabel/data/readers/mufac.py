@@ -19,7 +19,7 @@ import numpy as np
 from unlabel.core.errors import DataError
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
-from unlabel.data.images.cache import decoded
+from unlabel.data.images.photos import decoded
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, match_files, named_folder, source_of_images
 from unlabel.data.readers.origins import MUFAC
@@ -90,7 +90,7 @@ def load_mufac(path: str, options: ReadOptions = DEFAULTS) -> Source:
     )
     annotations.splits(_WORDING)  # refused before the long decoding, not after it
     frame = options.frame()
-    images = decoded(base, places, frame, workers=options.workers, log=options.log)
+    images = decoded(base, places, frame, cache=options.cache, workers=options.workers, log=options.log)
     facts = {"ignored_files": ignored, "identities_are": "families", **MUFAC.facts}
     return source_of_images(
         f"mufac:{root}", annotations, images, _WORDING, facts, skip_bad=options.skip_bad, log=options.log

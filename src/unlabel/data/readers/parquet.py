@@ -26,10 +26,9 @@ from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers import sheet as sheets
 from unlabel.data.readers.arrow_tables import MOST_ROWS, encoded_of, image_column, table_of
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
-from unlabel.data.readers.encoded import decoded_rows
-from unlabel.data.readers.index_file import signature
 from unlabel.data.readers.location import Location, read_location
 from unlabel.data.readers.meaning import meaning_of
+from unlabel.data.readers.rows import decoded_rows
 from unlabel.data.readers.shards import Shard, shards_of
 from unlabel.data.readers.tables import check_header
 from unlabel.data.texts import Names
@@ -81,9 +80,8 @@ def _source(where: Location, shards: Sequence[Shard], column: str, options: Read
     wording = replace(wording, remedy="add images, or give a split column")
     annotations.splits(wording)  # refused before the long decoding, not after it
     files = [shard.path for shard in shards]
-    images = decoded_rows(
-        RowGroups.of(files, column, sheet.names), signature(files, f"parquet/{column}"), options
-    )
+    rows = RowGroups.of(files, column, sheet.names)
+    images = decoded_rows(rows, files, f"parquet/{column}", options)
     facts = {"table": {"file": where.path.name, **meaning.facts}}
     return source_of_images(
         where.name("parquet"),
@@ -197,7 +195,7 @@ class RowGroups:
     def __len__(self) -> int:
         return len(self.group)
 
-    def take(self, rows: NDArray[np.integer]) -> "RowGroups":
+    def take(self, rows: NDArray[np.integer], /) -> "RowGroups":
         """Some of the images."""
         return replace(self, names=self.names[rows], group=self.group[rows], row=self.row[rows])
 

@@ -45,6 +45,12 @@ def load_digits_of_8(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     target = (np.asarray(digits)[:, None] == columns).astype(np.int8)
     ids = [f"digit_{number:04d}" for number in range(len(grey))]
     annotations = Annotations(names, ids, target, [""] * len(ids), [""] * len(ids))
-    pixels = resized(grey, options.frame(DEFAULT_SIZE), workers=options.workers, log=options.log)
+    pixels = resized(
+        grey,
+        options.frame(DEFAULT_SIZE),
+        kept=options.kept("digits"),
+        workers=options.workers,
+        log=options.log,
+    )
     facts = {"identity_note": _NOTE, **DIGITS.facts}
     return source_of_images("digits", annotations, pixels, _WORDING, facts, log=options.log)

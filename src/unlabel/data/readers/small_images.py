@@ -75,8 +75,13 @@ def load_vision(kind: str, path: str, options: ReadOptions = DEFAULTS) -> Source
     target = (np.concatenate([classes, test_classes])[:, None] == columns).astype(np.int8)
     annotations = Annotations(names, ids, target, split, [""] * len(ids))
     annotations.splits(_WORDING)
-    frame = options.frame(32)
-    pixels = resized(np.concatenate([images, test_images]), frame, workers=options.workers, log=options.log)
+    pixels = resized(
+        np.concatenate([images, test_images]),
+        options.frame(32),
+        kept=options.kept(kind),
+        workers=options.workers,
+        log=options.log,
+    )
     facts = {"identity_note": _NOTE, **chosen.origin.facts}
     return source_of_images(f"{kind}:{root}", annotations, pixels, _WORDING, facts, log=options.log)
 

@@ -57,7 +57,7 @@ class Members:
     def __len__(self) -> int:
         return len(self.start)
 
-    def take(self, rows: NDArray[np.integer]) -> "Members":
+    def take(self, rows: NDArray[np.integer], /) -> "Members":
         """Some of the images."""
         return Members(self.shards, self.names[rows], self.shard[rows], self.start[rows], self.size[rows])
 

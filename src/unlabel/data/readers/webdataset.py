@@ -10,6 +10,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
-from unlabel.data.readers.encoded import decoded_rows
-from unlabel.data.readers.index_file import read_index, signature, write_index
+from unlabel.data.readers.index_file import read_index, settled, signature, write_index
 from unlabel.data.readers.location import read_location
 from unlabel.data.readers.meaning import Meaning, meaning_of
+from unlabel.data.readers.rows import decoded_rows
 from unlabel.data.readers.shards import Shard, shards_of
 from unlabel.data.readers.sheet import Images, Part, Sheet, read_sheet
 from unlabel.data.readers.tar_shards import Index, Members
@@ -53,7 +54,7 @@ def load_webdataset(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     shards = shards_of(where.path, ".tar", _EXPECTED)
     base = where.path if where.path.is_dir() else where.path.parent
     table = base / TABLE
-    sheet, members, signed, ignored = indexed(shards, options, labelled=not table.is_file())
+    sheet, members, ignored = indexed(shards, options, labelled=not table.is_file())
     rows = np.arange(len(members))
     if table.is_file():
         found = read_sheet([Part(table)], Images(base, "the shards"), where.names)
@@ -77,7 +78,8 @@ def load_webdataset(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         meaning.labels, members.names[rows], meaning.target, meaning.split, meaning.identity
     )
     annotations.splits(wording)  # refused before the long decoding, not after it
-    images = decoded_rows(members.take(rows), signed, options)
+    chosen = f"webdataset/{sha256(rows).hexdigest()}"
+    images = decoded_rows(members.take(rows), members.shards, chosen, options)
     facts = {"ignored_files": ignored, "table": {"file": wording.table, **meaning.facts}}
     return source_of_images(
         where.name("webdataset"),
@@ -90,9 +92,7 @@ def load_webdataset(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     )
 
 
-def indexed(
-    shards: Sequence[Shard], options: ReadOptions, *, labelled: bool
-) -> tuple[Sheet, Members, str, int]:
+def indexed(shards: Sequence[Shard], options: ReadOptions, *, labelled: bool) -> tuple[Sheet, Members, int]:
     """What the shards hold: from the cache, or read through once.
 
     Args:
@@ -101,15 +101,14 @@ def indexed(
         labelled: Whether labels lie beside the images.
 
     Returns:
-        A row for each image; where each lies; what names both in the cache; and how many samples have no
-        image.
+        A row for each image; where each lies; and how many samples have no image.
     """
     files = [shard.path for shard in shards]
     signed = signature(files, f"webdataset/{labelled}/{[shard.split for shard in shards]}")
     if (kept := read_index(signed)) is not None:
         sheet, arrays = kept
         members = Members(files, sheet.names, arrays["shard"], arrays["start"], arrays["size"])
-        return sheet, members, signed, int(arrays["ignored"])
+        return sheet, members, int(arrays["ignored"])
     index = Index(files, labelled)
     with options.log.track("index", len(shards), "shards") as advance:
         parts = (
@@ -119,8 +118,9 @@ def indexed(
         sheet = read_sheet(list(parts), Images(files[0].parent, "the shards"))
     members = index.members(sheet.names)
     where = {"shard": members.shard, "start": members.start, "size": members.size}
-    write_index(signed, sheet, {**where, "ignored": np.array(index.ignored)})
-    return sheet, members, signed, index.ignored
+    if settled(files):
+        write_index(signed, sheet, {**where, "ignored": np.array(index.ignored)})
+    return sheet, members, index.ignored
 
 
 def _matched(

@@ -18,6 +18,7 @@ from unlabel.core.recipe import History
 from unlabel.core.request import Request
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
+from unlabel.data.feed import batches
 from unlabel.forget.adversary import BANK, Adversary, Seen, centred, joined
 from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.fresh import reinitialise
@@ -220,9 +221,9 @@ def passes(
     stream = np.concatenate([permutation(run.seed, "passes", len(data), each) for each in range(rounds)])
     epochs = np.repeat(np.arange(rounds), len(data))
     with engine.own_draws(run):
-        for number, part in enumerate(run.micro_batches(images)):
+        wanted = ((stream[part], epochs[part]) for part in run.micro_batches(images))
+        for number, batch in enumerate(batches(data, wanted, run)):
             engine.key_draws(run, "passes", number)
-            batch = batch_of(data, stream[part], run.device, seed=run.seed, epoch=epochs[part])
             with run.fabric.autocast():
                 objective(model, batch)
     return objective.met

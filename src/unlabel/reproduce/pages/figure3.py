@@ -93,6 +93,8 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
         image_size=config.image_size,
         framing=config.framing,
         labels=config.labels,
+        cache=where.cache,
+        workers=where.workers,
         log=where.log,
     )
     data = source.normalised(config.mean, config.std).train
