@@ -203,3 +203,14 @@ def test_reading_a_shard_holds_no_list_of_its_members(tmp_path: Path) -> None:
     with tarfile.open(path) as tar:
         for _ in tar_shards.samples(tar):
             assert len(tar.members) <= 1
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_any_cache_gives_the_same_pixels_and_digest(tmp_path: Path, cache: Any) -> None:
+    split_shards(tmp_path, lambda n: [(f"{n:02}.png", b"broken"), *sample(n)[1:]] if n == 4 else sample(n))
+    disk = read(f"webdataset:{tmp_path}", skip_bad=True)
+    other = read(f"webdataset:{tmp_path}", skip_bad=True, cache=cache)
+    assert other.facts == disk.facts
+    for one, two in ((disk.train, other.train), (disk.probe, other.probe), (disk.test, other.test)):
+        order = np.random.default_rng(0).permutation(len(one))
+        assert np.array_equal(one.images(order), two.images(order))
