@@ -86,7 +86,7 @@ class Names(Sequence[str]):
         return Names(self.text, self.start[index], self.stop[index])
 
     def __iter__(self) -> Iterator[str]:
-        memory = memoryview(np.ascontiguousarray(self.text))
+        memory = np.ascontiguousarray(self.text).data
         for at in range(0, len(self), _PIECE):
             start, stop = self.start[at : at + _PIECE].tolist(), self.stop[at : at + _PIECE].tolist()
             yield from [str(memory[a:b], "utf-8", _ERRORS) for a, b in zip(start, stop, strict=True)]
@@ -169,7 +169,7 @@ class Coded(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         texts = self.texts
         for at in range(0, len(self), _PIECE):
-            yield from [texts[code] for code in self.codes[at : at + _PIECE].tolist()]
+            yield from (texts[int(code)] for code in self.codes[at : at + _PIECE].tolist())
 
     def tolist(self) -> list[str]:
         """The text of each image."""

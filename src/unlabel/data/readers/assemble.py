@@ -187,7 +187,12 @@ def source_of_images(
     target = annotations.target
     if bad:
         readable = np.delete(np.arange(len(names)), list(images.bad))
-        names, identity, codes, target = (part[readable] for part in (names, identity, codes, target))
+        names, identity, codes, target = (
+            names[readable],
+            identity[readable],
+            codes[readable],
+            target[readable],
+        )
     rows, cluster = np.arange(len(codes)), cluster_codes(identity)
     exclusive = annotations.exclusive and one_hot(target)
     whole = Dataset(images.pixels, rows, target, cluster, names, annotations.labels, exclusive=exclusive)

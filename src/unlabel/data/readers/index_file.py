@@ -80,7 +80,8 @@ def write_index(signed: str, sheet: Sheet, arrays: Mapping[str, NDArray[Any]]) -
         with NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
             try:
                 text = np.frombuffer(json.dumps(told).encode(), np.uint8)
-                np.savez(file, told=text, **columns, **arrays)
+                everything: dict[str, Any] = {"told": text, **columns, **arrays}
+                np.savez(file, **everything)
                 file.close()
                 os.replace(file.name, folder / f"index-{signed}.npz")
             finally:

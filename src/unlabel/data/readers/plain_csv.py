@@ -42,7 +42,7 @@ class Block:
 
     def texts(self, column: int) -> list[str]:
         """The cells of a column."""
-        memory = memoryview(self.text)
+        memory = self.text.data
         start, stop = self.start[column].tolist(), self.stop[column].tolist()
         return [str(memory[a:b], "utf-8") for a, b in zip(start, stop, strict=True)]
 

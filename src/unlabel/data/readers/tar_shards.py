@@ -167,7 +167,7 @@ def samples(tar: tarfile.TarFile) -> Iterator[tuple[str, Mapping[str, tarfile.Ta
     """The key of each sample, and its members by ending; members of a sample stand side by side."""
     key, parts = "", dict[str, tarfile.TarInfo]()
     for member in tar:
-        tar.members = []  # which else hold all that were read
+        vars(tar)["members"] = []  # which else hold all that were read
         folder, _, base = member.name.removeprefix("./").rpartition("/")
         stem, _, ending = base.partition(".")
         if not member.isreg() or member.sparse is not None or not stem or not ending:

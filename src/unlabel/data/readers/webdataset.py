@@ -78,7 +78,7 @@ def load_webdataset(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         meaning.labels, members.names[rows], meaning.target, meaning.split, meaning.identity
     )
     annotations.splits(wording)  # refused before the long decoding, not after it
-    chosen = f"webdataset/{sha256(rows).hexdigest()}"
+    chosen = f"webdataset/{sha256(rows.tobytes()).hexdigest()}"
     images = decoded_rows(members.take(rows), members.shards, chosen, options)
     facts = {"ignored_files": ignored, "table": {"file": wording.table, **meaning.facts}}
     return source_of_images(
