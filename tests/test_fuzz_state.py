@@ -32,8 +32,11 @@ from unlabel.core.recipe import Recipe
 from unlabel.data.options import ReadOptions
 from unlabel.data.readers.folder import load_folder
 from unlabel.data.readers.meaning import meaning_of
+from unlabel.data.readers.meta import read_meta
 from unlabel.data.readers.sheet import Images, Part, read_sheet
-from unlabel.data.readers.tables import read_ids, read_meta
+
+from unlabel.data.readers.tables import read_ids
+from unlabel.data.texts import Names
 from unlabel.exchange.predict import predict_files
 from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
@@ -315,7 +318,12 @@ def test_tables_beside_photos(photos: Path, tmp_path: Path) -> None:
 
     meta = "".join(f"{name},{('train', 'val', 'test')[at % 3]},p{at // 2}\n" for at, name in enumerate(ids))
     (root / "meta.csv").write_text("image_id,split,identity\n" + meta)
-    hunt(root / "meta.csv", lambda: read_meta(root / "meta.csv", ids), 200, seed=11)
+    hunt(
+        root / "meta.csv",
+        lambda: read_meta(root / "meta.csv", Names.of(ids), Images(root, "images/")),
+        200,
+        seed=11,
+    )
     options = ReadOptions(image_size=16, workers=0)
     hunt(root / "attributes.csv", read_labels, 200, seed=12)
     options = ReadOptions(image_size=16, workers=0)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from unlabel.bench.forgetting import World, audit_lines, method_lines, size_lines
+from unlabel.bench.index import index_lines
 from unlabel.bench.loop import loop_lines, process_lines
 from unlabel.bench.pairs import Line, by_turns
 from unlabel.bench.pictures import input_lines
@@ -25,7 +26,7 @@ from unlabel.core.recipe import Recipe
 from unlabel.core.wording import suggest
 from unlabel.forget.methods import METHODS
 
-PARTS = ("start", "loop", "input", "processes", "methods", "sizes", "audit")
+PARTS = ("start", "loop", "input", "index", "processes", "methods", "sizes", "audit")
 SLOW = ("retrain",)  # what the others are compared with
 
 
@@ -36,6 +37,7 @@ class Scale:
     Args:
         loops: (network, side in pixels, images) of the training loop.
         photos: Images of the input, and their side.
+        rows: Of the index.
         world: What is trained and forgotten on.
         sizes: Training images of the default.
         budgets: Of an audit.
@@ -44,6 +46,7 @@ class Scale:
 
     loops: tuple[tuple[str, int, int], ...]
     photos: tuple[int, int]
+    rows: int
     world: World
     sizes: tuple[int, ...]
     budgets: tuple[str, ...]
@@ -60,6 +63,7 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
         "tiny": Scale(
             (("small", 16, 128),),
             (40, 64),
+            2000,
             World("faces:train=300,probe=200,test=200", 16, "small", Recipe(epochs=1)),
             (200, 300),
             ("quick",),
@@ -68,6 +72,7 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
         "default": Scale(
             (("small", 64, 2048), ("resnet18", 64, 512), ("resnet18", 224, 64)),
             (1000, 64),
+            100_000,
             _drawings(4000, 10),
             (4000, 12_000, 40_000),
             ("quick", "standard"),
@@ -76,6 +81,7 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
         "full": Scale(
             (("small", 64, 8192), ("resnet18", 224, 2048), ("resnet50", 224, 2048)),
             (5000, 224),
+            3_300_000,
             _drawings(162_770, 3, "resnet50", 224),
             (4000, 12_000, 40_000, 162_770),
             ("quick", "standard", "full"),
@@ -137,11 +143,17 @@ def _jobs(
             for line in loop_lines(network, pixels, count, run, scale.rounds)
         ],
         "input": lambda: input_lines(images, side, workers, run, scale.rounds),
+        "index": lambda: list(index_lines(scale.rows, _new(folder / "index"))),
         "processes": lambda: process_lines(scale.loops[0][2], run),
         "methods": lambda: method_lines(scale.world, timed, folder, run),
         "sizes": lambda: size_lines(scale.world, scale.sizes, "deep-probes", run),
         "audit": lambda: audit_lines(scale.world, scale.budgets, folder, run),
     }
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def start_lines(rounds: int) -> Iterator[Line]:

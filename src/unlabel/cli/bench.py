@@ -25,7 +25,8 @@ def bench(
 
     Args:
         scale: tiny, default (for two cores), or full (for a machine with a GPU).
-        parts: Some of start, loop, input, processes, methods, sizes, audit, comma-separated. All by default.
+        parts: Some of start, loop, input, index, processes, methods, sizes, audit, comma-separated. All by
+            default.
         methods: Methods to time, comma-separated. All by default.
         out: File to write the figures to, as JSON.
         json_: Print the figures as JSON.

@@ -5,9 +5,11 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
@@ -24,6 +26,9 @@ Each: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 _FEW = 512
 """Below this many items, starting processes costs more than it saves."""
+
+_AHEAD = 4
+"""Items that are given to a worker before its first result is asked for."""
 
 
 def cores() -> int:
@@ -57,9 +62,22 @@ def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
     else:
         pool = ThreadPoolExecutor(workers)
     try:
-        yield pool.map
+        yield partial(_in_order, pool, _AHEAD * workers)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: Executor, most: int, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
+    """A `map` that takes few items ahead of what was asked for, so that neither items nor results pile up."""
+    waiting: deque[Future[Any]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def follow_parent(parent: int) -> None:

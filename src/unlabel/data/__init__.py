@@ -88,8 +88,8 @@ def load(
 
     Args:
         source: ``faces``, ``faces:train=N,labels=20,size=96``, ``folder:PATH``, ``table:FILE``,
-            ``parquet:PATH``, ``celeba:PATH``, ``cifar10:PATH``, ``mnist:PATH``, ``svhn:PATH``,
-            ``mufac:PATH``, ``shapes:set=digits``, ``ages`` or ``digits``.
+            ``parquet:PATH``, ``webdataset:PATH``, ``datasets:PATH``, ``celeba:PATH``, ``cifar10:PATH``,
+            ``mnist:PATH``, ``svhn:PATH``, ``mufac:PATH``, ``shapes:set=digits``, ``ages`` or ``digits``.
         train: Instead of a name: images to train on. Each of the three splits is (images, targets), a
             torch Dataset of (image, target), whose images may be PIL's, or a DataLoader of one. A DataLoader
             is read in the order of its dataset, however it shuffles. Targets are 1 present, 0 absent, -1
@@ -242,6 +242,8 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "folder": _reader("readers.folder", "load_folder"),
         "table": _reader("readers.folder", "load_table"),
         "parquet": _reader("readers.parquet", "load_parquet"),
+        "datasets": _reader("readers.hf_datasets", "load_datasets"),
+        "webdataset": _reader("readers.webdataset", "load_webdataset"),
         "celeba": _reader("readers.celeba", "load_celeba"),
         "cifar10": _reader("readers.small_images", "load_vision", "cifar10"),
         "mnist": _reader("readers.small_images", "load_vision", "mnist"),

@@ -12,6 +12,7 @@ from unlabel.core.errors import LabelMismatch
 from unlabel.core.framing import Frame, Size
 from unlabel.core.request import as_names
 from unlabel.core.wording import suggest
+from unlabel.data.texts import Names
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Dataset:
         target: int8 (n, label): 1 present, 0 absent, -1 unknown.
         cluster: int64 (n,) identity of each image; images of one identity are not independent.
             Every image is its own cluster where no identity is known.
-        ids: str (n,) image names, for messages and exports.
+        ids: Image names (n,), for messages and exports: of numpy, or `Names` where there may be millions.
         labels: Names of the target's columns.
         mean: Red, green and blue in [0, 1]; a network gets (pixel / 255 - mean) / std. One number: the
             network reads grey, one channel.
@@ -75,7 +76,7 @@ class Dataset:
     rows: NDArray[np.int64]
     target: NDArray[np.int8]
     cluster: NDArray[np.int64]
-    ids: NDArray[np.str_]
+    ids: NDArray[np.str_] | Names
     labels: tuple[str, ...]
     mean: Colours = (0.5, 0.5, 0.5)
     std: Colours = (0.25, 0.25, 0.25)

@@ -5,7 +5,7 @@ or the image's name where no identity is known: the same on every machine, whate
 and an image keeps its split when others are added.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
+from unlabel.data.texts import Coded, Names
 
 TRAIN, PROBE, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "probe", "test")
@@ -35,7 +36,13 @@ def hash_fraction(text: str) -> float:
     >>> [round(hash_fraction(name), 3) for name in ("ann", "bob", "cy")]
     [0.287, 0.507, 0.239]
     """
-    return (int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 11) * 2.0**-53
+    return float(hash_fractions([text])[0])
+
+
+def hash_fractions(texts: Iterable[str]) -> NDArray[np.float64]:
+    """`hash_fraction` of many texts, float64 (n,)."""
+    starts = b"".join(sha256(text.encode("utf-8", "surrogatepass")).digest()[:8] for text in texts)
+    return (np.frombuffer(starts, ">u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def assign_splits(
@@ -70,40 +77,46 @@ def assign_splits(
         >>> codes.tolist(), rule
         ([0, 1, 2], 'the split column: test is E, val is P')
     """
-    unknown = sorted(set(given) - {"", *GIVEN_NAMES})
-    if unknown:
+    names, who, split = Names.of(ids), Coded.of(identity), Coded.of(given)
+    if unknown := sorted(split.used() - {"", *GIVEN_NAMES}):
         raise DataError(f"found split {unknown[0]!r}; expected train, val or test")
-    hashed = np.array(
-        [hash_fraction(who or name) for name, who in zip(ids, identity, strict=True)], np.float64
-    )
-    by = _hashed_by(identity)
-    if not any(given):
+    has_split, by = split.known(), _hashed_by(who)
+    if not np.any(has_split):
+        hashed = _hashes(names, who)
         codes = np.select(
             [hashed < 1 - TEST_SHARE - PROBE_SHARE, hashed < 1 - TEST_SHARE], [TRAIN, PROBE], TEST
         )
         return codes.astype(np.int8), f"no split column: 65 % train, 10 % P and 25 % E by hash of {by}"
-    without = [name for name, split in zip(ids, given, strict=True) if not split]
-    if without:
+    without = np.flatnonzero(~has_split)
+    if len(without):
         raise DataError(
             f"{len(without):,} of {len(ids):,} images have no split"
-            f" ({listing([repr(name) for name in without], 3)})"
+            f" ({listing([repr(name) for name in names[without]], 3)})"
             " although others do; give every image train, val or test, or leave out the split column"
         )
-    column = np.array(given)
-    if "test" in given and "val" in given:
-        codes = np.select([column == "train", column == "val"], [TRAIN, PROBE], TEST)
-        return codes.astype(np.int8), f"{giver}: test is E, val is P"
-    codes = np.select([column != "train", hashed < PROBE_SHARE_OF_TRAIN], [TEST, PROBE], TRAIN)
-    measured, absent = ("test", "val") if "test" in given else ("val", "test")
+    column = np.array([GIVEN_NAMES.index(text) if text else -1 for text in split.texts], np.int8)[split.codes]
+    if {"test", "val"} <= split.used():
+        return np.array([TRAIN, PROBE, TEST], np.int8)[column], f"{giver}: test is E, val is P"
+    codes = np.select([column != 0, _hashes(names, who) < PROBE_SHARE_OF_TRAIN], [TEST, PROBE], TRAIN)
+    measured, absent = ("test", "val") if "test" in split.used() else ("val", "test")
     rule = f"{giver} without {absent}: {measured} is E, and 20 % of train by hash of {by} is P"
     return codes.astype(np.int8), rule
 
 
-def _hashed_by(identity: Sequence[str]) -> str:
+def _hashes(names: Names, identity: Coded) -> NDArray[np.float64]:
+    """The hash fraction of each image's identity, or of its name where that is unknown."""
+    hashed = hash_fractions(identity.texts)[identity.codes]
+    unknown = np.flatnonzero(~identity.known())
+    hashed[unknown] = hash_fractions(names[unknown])
+    return hashed
+
+
+def _hashed_by(identity: Coded) -> str:
     """What the hash is taken of, in words."""
-    if not any(identity):
+    known = identity.known()
+    if not np.any(known):
         return "image_id"
-    return "identity" if all(identity) else "identity, or image_id where that is unknown"
+    return "identity" if np.all(known) else "identity, or image_id where that is unknown"
 
 
 def cluster_codes(identity: Sequence[str]) -> NDArray[np.int64]:
@@ -112,8 +125,10 @@ def cluster_codes(identity: Sequence[str]) -> NDArray[np.int64]:
     >>> cluster_codes(["bob", "", "ann", "bob", ""]).tolist()
     [1, 2, 0, 1, 3]
     """
-    people = {name: code for code, name in enumerate(sorted({*identity} - {""}))}
-    codes = np.array([people.get(name, -1) for name in identity], np.int64)
+    coded = Coded.of(identity)
+    people = sorted(coded.used() - {""})
+    rank = {name: code for code, name in enumerate(people)}
+    codes = np.array([rank.get(text, -1) for text in coded.texts], np.int64)[coded.codes]
     codes[codes < 0] = len(people) + np.arange(int(np.sum(codes < 0)))
     return codes
 
@@ -124,8 +139,8 @@ def straddling(codes: NDArray[np.int8], cluster: NDArray[np.int64]) -> int:
     >>> straddling(np.array([0, 0, 2], np.int8), np.array([5, 6, 5]))
     1
     """
-    pairs = np.unique(np.stack([cluster, codes.astype(np.int64)]), axis=1)
-    return int(np.sum(np.unique(pairs[0], return_counts=True)[1] > 1))
+    pairs = np.unique(cluster * len(SPLIT_NAMES) + codes) // len(SPLIT_NAMES)
+    return int(np.sum(np.unique(pairs, return_counts=True)[1] > 1))
 
 
 def check_sizes(

@@ -7,8 +7,10 @@
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError
 from unlabel.core.framing import Frame
 from unlabel.data.images.decoding import Unreadable, read_picture
-from unlabel.data.images.reading import mark_of, read_file
+from unlabel.data.images.reading import mark_of, read_file, unreadable
+from unlabel.data.texts import Names
 
 
 class Encoded(Protocol):
@@ -40,6 +43,10 @@ class Encoded(Protocol):
         """
         ...
 
+    def take(self, rows: NDArray[np.integer], /) -> "Encoded":
+        """Some of the images, in this order."""
+        ...
+
     def name(self, row: int, /) -> str:
         """What an error calls an image, such as its file's path."""
         ...
@@ -52,31 +59,62 @@ class Files:
     Args:
         folder: The folder that the names are relative to.
         names: Of the files, one a row.
-        marks: int64 (row, 2): `mark_of` each.
+        marks: int64 (row, 4): size in bytes, times in ns of the last change of the content and of anything,
+            and the inode, of each.
     """
 
     folder: Path
-    names: Sequence[str]
+    names: Names
     marks: NDArray[np.int64]
 
     @classmethod
-    def of(cls, folder: Path, files: Mapping[str, os.stat_result]) -> "Files":
-        """Files by name, with their status."""
-        marks = [mark_of(status) for status in files.values()]
-        return cls(folder, list(files), np.array(marks, np.int64).reshape(-1, 2))
+    def of(cls, folder: Path, names: Names) -> "Files":
+        """Files by name, as they are now.
+
+        Raises:
+            DataError: One cannot be looked at.
+        """
+        inside, marks = os.path.join(folder, ""), array("q")
+        for name in names:
+            try:
+                marks.extend(_marks(os.stat(inside + name)))
+            except OSError as error:
+                raise unreadable(folder, name, error) from error
+        return cls(folder, names, np.frombuffer(marks, np.int64).reshape(-1, 4))
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def take(self, rows: NDArray[np.integer], /) -> "Files":
+        """See `Encoded`."""
+        return Files(self.folder, self.names[rows], self.marks[rows])
+
     def contents(self, rows: Sequence[int], /) -> Iterator[bytes]:
         """See `Encoded`."""
         for row in rows:
-            size, time = self.marks[row].tolist()
+            size, time = self.marks[row, :2].tolist()
             yield read_file(self.folder, self.names[row], (size, time))
 
     def name(self, row: int, /) -> str:
         """The file's path."""
         return str(self.folder / self.names[row])
+
+    def signature(self) -> str:
+        """Changes whenever a file may have: the inode's time moves even where the file's own is put back."""
+        digest = sha256(os.fsencode(self.folder.resolve()))
+        for name in self.names:
+            digest.update(b"\0" + name.encode("utf-8", "surrogatepass"))
+        digest.update(self.marks.tobytes())
+        return digest.hexdigest()
+
+    def changed(self) -> float:
+        """When anything of a file changed last, in seconds as `time.time` tells them."""
+        return float(self.marks[:, 2].max(initial=0)) / 1e9
+
+
+def _marks(status: os.stat_result) -> tuple[int, int, int, int]:
+    inode = status.st_ino & (2**63 - 1)
+    return *mark_of(status), status.st_ctime_ns, inode
 
 
 @dataclass(frozen=True)

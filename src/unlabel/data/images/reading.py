@@ -31,7 +31,12 @@ def read_file(folder: Path, name: str, mark: tuple[int, int] | None = None) -> b
                 raise DataError(f"{folder / name} has changed since the data was opened; run again")
             return file.read(min(status.st_size, MAX_BYTES) + 1)
     except OSError as error:
-        raise DataError(
-            f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
-            " remove its row"
-        ) from error
+        raise unreadable(folder, name, error) from error
+
+
+def unreadable(folder: Path, name: str, error: OSError) -> DataError:
+    """What to raise when an image's file cannot be opened."""
+    return DataError(
+        f"cannot open image {name!r} in {folder}: {error.strerror or error}; make it readable, or"
+        " remove its row"
+    )

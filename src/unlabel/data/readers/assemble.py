@@ -18,8 +18,10 @@ from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache import Decoded
 from unlabel.data.splits import PROBE, TEST, TRAIN, assign_splits, check_sizes, cluster_codes, straddling
+from unlabel.data.texts import Coded, Names
 
 _NAMES_KEPT = 20
+_NAMES_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,8 @@ def named_folder(kind: str, path: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def match_files(
-    images: Path, names: Sequence[str], table: str, inside: Sequence[str] = ("",)
-) -> tuple[dict[str, os.stat_result], int]:
-    """The file of each name, in their order, and how many files have none.
+def match_files(images: Path, names: Sequence[str], table: str, inside: Sequence[str] = ("",)) -> int:
+    """Checks that each name has a file, and returns how many files have no name.
 
     Args:
         images: The folder that the names are relative to.
@@ -91,18 +91,15 @@ def match_files(
         DataError: A file is a link out of the folder.
     """
     files, links = list_files(images, inside)
-    return matched(images, names, table, files, links), len(files) + len(links) - len(names)
+    check_matched(images, names, table, files, links)
+    return len(files) + len(links) - len(names)
 
 
-def matched(
-    images: Path,
-    names: Sequence[str],
-    table: str,
-    files: Mapping[str, os.stat_result],
-    links: Collection[str],
-) -> dict[str, os.stat_result]:
-    """The file of each name among those that were listed; see `match_files`."""
-    escaping = [name for name in names if name in links]
+def check_matched(
+    images: Path, names: Sequence[str], table: str, files: Collection[str], links: Collection[str]
+) -> None:
+    """Refuses names that have no file among those that were listed; see `match_files`."""
+    escaping = [name for name in names if name in links] if links else []
     if escaping:
         raise DataError(
             f"{len(escaping):,} rows of {table} name links that lead out of {images}"
@@ -121,22 +118,20 @@ def matched(
             f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
             f"{where}"
         )
-    return {name: files[name] for name in names}
 
 
-def list_files(
-    images: Path, inside: Sequence[str], *, deep: bool = True
-) -> tuple[dict[str, os.stat_result], set[str]]:
+def list_files(images: Path, inside: Sequence[str], *, deep: bool = True) -> tuple[set[str], set[str]]:
     """Files below a folder by relative name with ``/``, and apart from them the links that lead out of it.
 
-    A link to a folder is not entered: it may lead back to one above it.
+    One listing of each folder; no file is asked for its size, which of millions takes long. A link to a
+    folder is not entered: it may lead back to one above it.
 
     Args:
         images: The folder.
         inside: Folders below it to look into, with a ``/`` at the end or empty; they may be links.
         deep: Whether the folders in these are looked into too.
     """
-    files: dict[str, os.stat_result] = {}
+    files: set[str] = set()
     links: set[str] = set()
     waiting = [(start, os.path.join(os.path.realpath(images / start), "")) for start in inside]
     while waiting:
@@ -150,7 +145,7 @@ def list_files(
                 elif entry.is_symlink() and not os.path.realpath(entry.path).startswith(real):
                     links.add(name)
                 elif entry.is_file():
-                    files[name] = entry.stat()
+                    files.add(name)
     return files, links
 
 
@@ -181,20 +176,26 @@ def source_of_images(
         DataError: An image cannot be read, or a split is too small.
     """
     codes, rule = annotations.splits(wording)
-    bad = [annotations.ids[at] for at in sorted(images.bad)]
+    names, identity = Names.of(annotations.ids), Coded.of(annotations.identity)
+    bad = [names[at] for at in sorted(images.bad)]
     if bad and not skip_bad:
-        shown = listing([f"{annotations.ids[at]!r}: {images.bad[at]}" for at in sorted(images.bad)], 3)
+        shown = listing([f"{names[at]!r}: {images.bad[at]}" for at in sorted(images.bad)], 3)
         raise DataError(
-            f"{len(bad):,} of {len(annotations.ids):,} images cannot be read ({shown});"
+            f"{len(bad):,} of {len(names):,} images cannot be read ({shown});"
             " mend them, or leave them out with --skip-bad"
         )
-    readable = np.array([at not in images.bad for at in range(len(annotations.ids))])
-    codes, target = codes[readable], annotations.target[readable]
-    identity = [who for who, keep in zip(annotations.identity, readable, strict=True) if keep]
+    target = annotations.target
+    if bad:
+        readable = np.delete(np.arange(len(names)), list(images.bad))
+        names, identity, codes, target = (
+            names[readable],
+            identity[readable],
+            codes[readable],
+            target[readable],
+        )
     rows, cluster = np.arange(len(codes)), cluster_codes(identity)
     exclusive = annotations.exclusive and one_hot(target)
-    ids = np.array(annotations.ids)[readable]
-    whole = Dataset(images.pixels, rows, target, cluster, ids, annotations.labels, exclusive=exclusive)
+    whole = Dataset(images.pixels, rows, target, cluster, names, annotations.labels, exclusive=exclusive)
     every: dict[str, Any] = {
         "reader": name.partition(":")[0],
         "image_size": plain_size(whole.image_size),
@@ -228,11 +229,9 @@ def _depth_facts(images: Decoded) -> dict[str, Any]:
     return {"depths": dict(images.depths)} if images.depths else {}
 
 
-def _identity_facts(
-    codes: NDArray[np.int8], cluster: NDArray[np.int64], identity: Sequence[str]
-) -> dict[str, Any]:
+def _identity_facts(codes: NDArray[np.int8], cluster: NDArray[np.int64], identity: Coded) -> dict[str, Any]:
     """Whether it is known whose face is whose, and whether a person is on both sides of the audit."""
-    identified, overlap = sum(map(bool, identity)), straddling(codes, cluster)
+    identified, overlap = int(np.sum(identity.known())), straddling(codes, cluster)
     if not identified:
         note = "No identities are known: each image counts as another person, so intervals may be too narrow."
     elif overlap:
@@ -254,9 +253,13 @@ def _identity_facts(
 
 def _digest(whole: Dataset, codes: NDArray[np.int8], pixels: str) -> str:
     """SHA-256 over pixels, labels, targets, names and splits: what was loaded, wherever it lies."""
-    head = {"pixels": pixels, "labels": whole.labels, "ids": whole.ids.tolist(), "shape": whole.pixels.shape}
-    digest = sha256(json.dumps(head).encode())
-    digest.update(whole.target.tobytes() + codes.tobytes())
+    digest = sha256(json.dumps({"pixels": pixels, "labels": whole.labels, "ids": []})[:-2].encode())
+    for at in range(0, len(whole), _NAMES_AT_ONCE):
+        names = json.dumps(whole.ids[at : at + _NAMES_AT_ONCE].tolist())[1:-1]
+        digest.update(((", " if at else "") + names).encode())
+    digest.update(f'], "shape": {json.dumps(whole.pixels.shape)}}}'.encode())
+    digest.update(np.ascontiguousarray(whole.target).data)
+    digest.update(codes.data)
     return digest.hexdigest()
 
 

@@ -62,13 +62,13 @@ def load_celeba(path: str, options: ReadOptions = DEFAULTS) -> Source:
     split = _splits(partition, split_codes, ids)
     persons = next((root / at / _IDENTITY for at in _INSIDE if (root / at / _IDENTITY).is_file()), None)
     who = _read_pairs(persons, "identity") if persons else {}
-    files, ignored = match_files(photos, ids, table.name)
+    ignored = match_files(photos, ids, table.name)
     annotations = Annotations(names, ids, target, split, [who.get(name, "") for name in ids], exclusive=False)
     meta = partition.name if persons is None else f"{partition.name} and {persons.name}"
     wording = Wording(f"{_PHOTOS}/", table.name, meta, "its own partition", "use the whole data set")
     annotations.splits(wording)  # refused before the long decoding, not after it
     frame = options.frame()
-    images = decoded(photos, files, frame, cache=options.cache, workers=options.workers, log=options.log)
+    images = decoded(photos, ids, frame, cache=options.cache, workers=options.workers, log=options.log)
     facts = {
         "ignored_files": ignored,
         "ignored_meta_rows": len((split_codes.keys() | who.keys()) - set(ids)),

@@ -1,12 +1,13 @@
 """From the names that a table writes to the files on the disk: subfolders, missing endings, links."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from unlabel.core.errors import DataError
-from unlabel.data.readers.assemble import list_files, matched
+from unlabel.data.readers.assemble import check_matched, list_files
+from unlabel.data.texts import Names
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp"),
@@ -21,17 +22,15 @@ class Found:
 
     Args:
         names: Relative name of each row's file, with its ending.
-        files: Status of each of them.
         ignored: How many images lie beside them without a row.
     """
 
-    names: list[str]
-    files: Mapping[str, os.stat_result]
+    names: Names
     ignored: int
 
 
-def find_files(root: Path, names: Sequence[str], table: str, *, whole: bool) -> Found:
-    """The files of a table's names.
+def find_files(root: Path, names: Names, table: str, *, whole: bool) -> Found:
+    """The files of a table's names, by one listing of each folder.
 
     A name that has no file and no ending of an image is completed; so is one with Windows' ``\\``.
 
@@ -46,25 +45,32 @@ def find_files(root: Path, names: Sequence[str], table: str, *, whole: bool) -> 
         MissingFiles: A name has no file.
         DataError: A file is a link out of the folder, or two rows or two files may be meant.
     """
-    slashed = [_slashed(name) for name in names]
+    slashed = map(_slashed, names)
     if whole:
         files, links = list_files(root, ("",))
     else:
         files, links = list_files(root, _folders(root, slashed, table), deep=False)
+    if any(name not in files for name in names):
+        resolved = _completed(names, files, table)
+        check_matched(root, resolved, table, files, links)
+        names = Names.of(resolved)
+    beside = len(files) if whole else sum(map(_is_image, files))
+    mine = len(names) if whole else sum(map(_is_image, names))
+    return Found(names, beside + (len(links) if whole else 0) - mine)
+
+
+def _completed(names: Names, files: Collection[str], table: str) -> list[str]:
+    """The file that each name means, or the name where there is none; no two mean the same."""
     stems = _stems(files)
-    resolved = [
-        _resolved(name, other, files, stems, table) for name, other in zip(names, slashed, strict=True)
-    ]
     first: dict[str, str] = {}
-    for name, written in zip(resolved, names, strict=True):
+    for written in names:
+        name = _resolved(written, _slashed(written), files, stems, table)
         if first.setdefault(name, written) != written:
             raise DataError(
                 f"two rows of {table} mean the file {name!r}: {first[name]!r} and {written!r};"
                 " keep one of them"
             )
-    counted = [name for name in files if whole or _is_image(name)]
-    ignored = len({*counted, *(links if whole else ())} - {*resolved})
-    return Found(resolved, matched(root, resolved, table, files, links), ignored)
+    return list(first)
 
 
 def is_there(root: Path, name: str) -> bool:
@@ -83,10 +89,10 @@ def _slashed(name: str) -> str:
     return name if any(part in ("", ".", "..") for part in parts) else "/".join(parts)
 
 
-def _folders(root: Path, names: Sequence[str], table: str) -> list[str]:
+def _folders(root: Path, names: Iterable[str], table: str) -> list[str]:
     """The folders of the names, all of them below the root; one that is missing is left out."""
     real = os.path.join(os.path.realpath(root), "")
-    folders = sorted({str(PurePosixPath(name).parent) for name in names})
+    folders = sorted({str(PurePosixPath(folder)) for folder in {name.rpartition("/")[0] for name in names}})
     found = []
     for folder in folders:
         there = os.path.join(os.path.realpath(root / folder), "")
@@ -103,7 +109,7 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].casefold() in ENDINGS
 
 
-def _stems(files: Mapping[str, os.stat_result]) -> Mapping[str, list[str]]:
+def _stems(files: Iterable[str]) -> Mapping[str, list[str]]:
     """The images by their names without an ending."""
     stems: dict[str, list[str]] = {}
     for name in files:
@@ -115,7 +121,7 @@ def _stems(files: Mapping[str, os.stat_result]) -> Mapping[str, list[str]]:
 def _resolved(
     name: str,
     slashed: str,
-    files: Mapping[str, os.stat_result],
+    files: Collection[str],
     stems: Mapping[str, list[str]],
     table: str,
 ) -> str:

@@ -23,8 +23,9 @@ from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.files import find_files, is_there
 from unlabel.data.readers.location import Location, read_location
 from unlabel.data.readers.meaning import SPLITS, Meaning, meaning_of
+from unlabel.data.readers.meta import Meta, read_meta
 from unlabel.data.readers.sheet import Images, Part, Sheet, read_sheet
-from unlabel.data.readers.tables import Meta, read_meta
+from unlabel.data.texts import Coded
 
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl")
 TABLE = "attributes.csv"
@@ -111,26 +112,25 @@ def source_of_tables(
     sheet, root = _sheet(parts, roots, where.names)
     if kind != "folder" or len(roots) == 1:
         sheet = _placed(sheet)
-    if any(sheet.split):
+    if np.any(sheet.split.known()):
         wording = replace(wording, splits="the folders or files named train, val and test")
     format_says = "0" if parts[0].path.name == TABLE else None  # of -1: unknown
     meaning = meaning_of(sheet, options.labels, where.absent, in_doubt=format_says)
-    meta = _meta(where, sheet, meaning, roots[0]) if kind == "folder" else Meta([], [], 0)
+    meta = (
+        _meta(where, sheet, meaning, roots[0])
+        if kind == "folder"
+        else Meta(meaning.split, meaning.identity, 0)
+    )
     found = find_files(
         root, sheet.names, wording.table, whole=kind == "folder" and len(roots) > 1 and root == roots[0]
     )
-    order = np.argsort(found.names, kind="stable")
+    order = found.names.order()
     annotations = Annotations(
-        meaning.labels,
-        [found.names[at] for at in order],
-        meaning.target[order],
-        [(meta.split or meaning.split)[at] for at in order],
-        [(meta.identity or meaning.identity)[at] for at in order],
+        meaning.labels, found.names[order], meaning.target[order], meta.split[order], meta.identity[order]
     )
     annotations.splits(wording)  # refused before the long decoding, not after it
-    files = {name: found.files[name] for name in annotations.ids}
     images = decoded(
-        root, files, options.frame(), cache=options.cache, workers=options.workers, log=options.log
+        root, annotations.ids, options.frame(), cache=options.cache, workers=options.workers, log=options.log
     )
     facts = {
         "ignored_files": found.ignored,
@@ -158,26 +158,28 @@ def _sheet(parts: Sequence[Part], roots: Sequence[Path], key: str | None) -> tup
 
 def _placed(sheet: Sheet) -> Sheet:
     """The table, each image in the split that the folder at the beginning of its name tells, if all do."""
-    if any(sheet.split) or any(name.casefold() == "split" for name in sheet.columns):
+    if np.any(sheet.split.known()) or any(name.casefold() == "split" for name in sheet.columns):
         return sheet
-    split = [SPLITS.get(name.partition("/")[0].casefold(), "") if "/" in name else "" for name in sheet.names]
-    return replace(sheet, split=split) if all(split) and len({*split}) > 1 else sheet
+    split = Coded.of(
+        SPLITS.get(name.partition("/")[0].casefold(), "") if "/" in name else "" for name in sheet.names
+    )
+    return replace(sheet, split=split) if np.all(split.known()) and len(split.texts) > 1 else sheet
 
 
 def _meta(where: Location, sheet: Sheet, meaning: Meaning, root: Path) -> Meta:
     """What ``meta.csv`` says of the images; refused where the table of labels says it too."""
     file = where.path / "meta.csv"
-    meta = read_meta(file, sheet.names, Images(root, "").relative)
+    meta = read_meta(file, sheet.names, Images(root, "images/"))
     for kind, here, there in (
         ("split", meaning.split, meta.split),
         ("identity", meaning.identity, meta.identity),
     ):
-        if any(here) and any(there):
+        if np.any(here.known()) and np.any(there.known()):
             raise DataError(f"{file} and {sheet.path} both have a column {kind!r}; keep one of them")
     return replace(
         meta,
-        split=meta.split if any(meta.split) else meaning.split,
-        identity=meta.identity if any(meta.identity) else meaning.identity,
+        split=meta.split if np.any(meta.split.known()) else meaning.split,
+        identity=meta.identity if np.any(meta.identity.known()) else meaning.identity,
     )
 
 

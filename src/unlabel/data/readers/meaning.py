@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
 from unlabel.core.wording import listing
-from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, Column, Sheet
-from unlabel.data.readers.tables import LONGEST_NAME, chosen_labels
+from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, Column, Lists, Sheet
+from unlabel.data.readers.tables import LONGEST_NAME, check_given, chosen_labels
+from unlabel.data.texts import Coded
 
 NUMBERS: Mapping[str, int] = {
     spelling: value
@@ -56,8 +57,8 @@ class Meaning:
 
     labels: tuple[str, ...]
     target: NDArray[np.int8]
-    split: list[str]
-    identity: list[str]
+    split: Coded
+    identity: Coded
     facts: Mapping[str, Any]
 
 
@@ -119,52 +120,57 @@ def meaning_of(
     return Meaning(names, target, _split(sheet, kinds.get("split")), _identity(sheet, kinds), facts)
 
 
-def _vocabulary(column: Column) -> Mapping[str, int] | None:
+def _vocabulary(column: Column | Lists) -> Mapping[str, int] | None:
     """The kind of marks that a column holds; None where it holds anything else."""
-    if MANY in column.codes:
+    if isinstance(column, Lists) or column.codes.min(initial=0) == MANY:
         return None
     marks = {text.casefold() for text in column.texts} - {""}
     return next((kind for kind in (NUMBERS, *WORDS) if marks <= kind.keys()), None)
 
 
-def _of_names(name: str, column: Column) -> bool:
+def _of_names(name: str, column: Column | Lists) -> bool:
+    if isinstance(column, Lists):
+        return True
     return (column.of_names or name.casefold() in NAMES_OF_LABELS) and _vocabulary(column) is None
 
 
-def _label_names(sheet: Sheet, columns: Mapping[str, Column]) -> dict[str, NDArray[np.int8]]:
+def _label_names(sheet: Sheet, columns: Mapping[str, Column | Lists]) -> dict[str, NDArray[np.int8]]:
     """A target column for each name in columns of names, ordered by name."""
     made: dict[str, NDArray[np.int8]] = {}
     for title, column in columns.items():
-        parted = [[part.strip() for part in text.split("|") if part.strip()] for text in column.texts]
-        names = sorted({name for part in parted for name in part})
-        _check_names(column, title, names)
-        for name in names:
-            if name in made:
-                raise DataError(f"{sheet.path} has the label {name!r} in two columns; keep one of them")
-            has = np.array([name in part for part in parted], np.int8)
-            made[name] = has[column.codes]
+        _check_names(sheet, column, title)
+        names = sorted({*column.texts} - {""})
+        if twice := [name for name in names if name in made]:
+            raise DataError(f"{sheet.path} has the label {twice[0]!r} in two columns; keep one of them")
+        rank = {name: at for at, name in enumerate(names)}
+        place = np.array([rank.get(text, len(names)) for text in column.texts], np.int64)
+        counts = column.counts if isinstance(column, Lists) else np.ones(len(sheet.names), np.int32)
+        has = np.zeros((len(names) + 1, len(sheet.names)), np.int8)
+        has[place[column.codes], np.repeat(np.arange(len(sheet.names)), counts)] = 1
+        made.update(zip(names, has, strict=False))
     return made
 
 
-def _check_names(column: Column, title: str, names: Sequence[str]) -> None:
+def _check_names(sheet: Sheet, column: Column | Lists, title: str) -> None:
+    names = column.texts
     if len(names) > _MOST_NAMES or any(len(name) > LONGEST_NAME or not name.isprintable() for name in names):
         raise DataError(
-            f"{column.places[0]}, column {title!r}: expected at most {_MOST_NAMES:,} printable names of at"
-            f" most {LONGEST_NAME} characters, separated by '|'"
+            f"{sheet.place(column.first[0])}, column {title!r}: expected at most {_MOST_NAMES:,} printable"
+            f" names of at most {LONGEST_NAME} characters, separated by '|'"
         )
     for mark in ";,":
         parts = {part.strip() for name in names for part in name.split(mark)}
         if any(mark in name for name in names) and len(parts) < len(names):
-            odd = next(at for at, text in enumerate(column.texts) if mark in text)
+            odd = next(at for at, name in enumerate(names) if mark in name)
             raise DataError(
-                f"{column.places[odd]}, column {title!r}: found {column.texts[odd][:40]!r}; part the names by"
-                f" '|' instead of {mark!r}"
+                f"{sheet.place(column.first[odd])}, column {title!r}: found {names[odd][:40]!r}; part the"
+                f" names by '|' instead of {mark!r}"
             )
 
 
 def _check_marks(
     sheet: Sheet,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, Column | Lists],
     marked: Sequence[str],
     named: Sequence[str],
     labels: Sequence[str] | None,
@@ -174,6 +180,7 @@ def _check_marks(
     if not odd:
         return
     column = columns[odd[0]]
+    assert isinstance(column, Column)  # one of lists holds names
     folded = [text.casefold() for text in column.texts]
     first = next((text for text in folded if text), "")
     kind = next((kind for kind in (NUMBERS, *WORDS) if first in kind), NUMBERS)
@@ -187,13 +194,14 @@ def _check_marks(
     else:
         advice = "; leave the column out of --labels, or correct it"
     raise DataError(
-        f"{column.places[at]}, column {odd[0]!r}: found {column.texts[at][:40]!r}; {EXPECTED}{advice}"
+        f"{sheet.place(column.first[at])}, column {odd[0]!r}: found {column.texts[at][:40]!r}; {EXPECTED}"
+        f"{advice}"
     )
 
 
 def _values(
     sheet: Sheet,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, Column | Lists],
     marked: Sequence[str],
     absent: str | None,
     in_doubt: str | None,
@@ -239,18 +247,18 @@ def _way(found: Mapping[str, set[int]]) -> str | None:
     return "-1" if any(1 in marks for marks in minus) else "0"
 
 
-def _coded(column: Column, numbers: Mapping[str, int]) -> NDArray[np.int8]:
+def _coded(column: Column | Lists, numbers: Mapping[str, int]) -> NDArray[np.int8]:
     kind = _vocabulary(column)
     meaning = numbers if kind is NUMBERS else kind
     assert meaning is not None
     return np.array([meaning.get(text.casefold(), -1) for text in column.texts], np.int8)[column.codes]
 
 
-def _split(sheet: Sheet, column: Column | None) -> list[str]:
+def _split(sheet: Sheet, column: Column | Lists | None) -> Coded:
     """The split of each row: as a column says it, else as the rows' places do."""
-    if column is None:
+    if not isinstance(column, Column):
         return sheet.split
-    if any(sheet.split):
+    if np.any(sheet.split.known()):
         raise DataError(
             f"{sheet.path} has a split column, but its folder's name tells a split too; remove the column"
         )
@@ -258,28 +266,22 @@ def _split(sheet: Sheet, column: Column | None) -> list[str]:
     for at, text in enumerate(folded):
         if text and text not in SPLITS:
             raise DataError(
-                f"{column.places[at]}, column 'split': found {column.texts[at][:40]!r};"
+                f"{sheet.place(column.first[at])}, column 'split': found {column.texts[at][:40]!r};"
                 " expected train, val or test, or nothing in every row"
             )
-    given = [SPLITS.get(folded[code], "") for code in column.codes.tolist()]
-    without = [name for name, split in zip(sheet.names, given, strict=True) if not split]
-    if without and len(without) < len(given):
-        raise DataError(
-            f"{len(without):,} of {len(given):,} images have no split in {sheet.path}, although others do"
-            f" ({listing([repr(name) for name in without], 3)}); give every image train, val or test,"
-            " or none"
-        )
+    given = Coded([SPLITS.get(text, "") for text in folded], column.codes)
+    check_given(given, sheet.names, sheet.path)
     return given
 
 
-def _identity(sheet: Sheet, kinds: Mapping[str, Column]) -> list[str]:
+def _identity(sheet: Sheet, kinds: Mapping[str, Column | Lists]) -> Coded:
     column = kinds.get("identity")
-    if column is None:
-        return [""] * len(sheet.names)
-    for text, place in zip(column.texts, column.places, strict=True):
+    if not isinstance(column, Column):
+        return Coded.empty(len(sheet.names))
+    for text, first in zip(column.texts, column.first.tolist(), strict=True):
         if len(text) > LONGEST_NAME:
             raise DataError(
-                f"{place}, column 'identity': found {len(text):,} characters; expected at most"
-                f" {LONGEST_NAME}, such as a name or a number"
+                f"{sheet.place(first)}, column 'identity': found {len(text):,} characters; expected at"
+                f" most {LONGEST_NAME}, such as a name or a number"
             )
     return column.values()

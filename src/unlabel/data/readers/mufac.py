@@ -82,7 +82,7 @@ def load_mufac(path: str, options: ReadOptions = DEFAULTS) -> Source:
         inside += folders
     ids = sorted(rows)
     places = [rows[name][0] for name in ids]
-    files, ignored = match_files(base, places, "custom_*_dataset.csv", inside)
+    ignored = match_files(base, places, "custom_*_dataset.csv", inside)
     columns = np.array([LABELS.index(name) for name in names])
     target = (np.array([rows[name][3] for name in ids])[:, None] == columns).astype(np.int8)
     annotations = Annotations(
@@ -90,7 +90,7 @@ def load_mufac(path: str, options: ReadOptions = DEFAULTS) -> Source:
     )
     annotations.splits(_WORDING)  # refused before the long decoding, not after it
     frame = options.frame()
-    images = decoded(base, files, frame, cache=options.cache, workers=options.workers, log=options.log)
+    images = decoded(base, places, frame, cache=options.cache, workers=options.workers, log=options.log)
     facts = {"ignored_files": ignored, "identities_are": "families", **MUFAC.facts}
     return source_of_images(
         f"mufac:{root}", annotations, images, _WORDING, facts, skip_bad=options.skip_bad, log=options.log

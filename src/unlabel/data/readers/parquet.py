@@ -8,40 +8,30 @@
 A file may come from anyone: rows and row groups are bounded, and images are decoded within the usual limits.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from unlabel.core.errors import DataError, MissingFiles, OptionError
-from unlabel.core.framing import Frame
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabel.core.errors import DataError, OptionError
 from unlabel.core.install import install_command
-from unlabel.core.reading import ReadError, open_plain, parse_json, reason
-from unlabel.core.wording import listing
+from unlabel.core.reading import ReadError, open_plain, reason
 from unlabel.data.dataset import Source
-from unlabel.data.images.cache import (
-    Decoded,
-    Part,
-    build_entry,
-    content_key,
-    decode_contents,
-    find_entry,
-    held,
-)
-from unlabel.data.images.cache_folder import cache_folder
-from unlabel.data.images.decoding import MAX_BYTES
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers import sheet as sheets
+from unlabel.data.readers.arrow_tables import MOST_ROWS, encoded_of, image_column, table_of
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.location import Location, read_location
-from unlabel.data.readers.meaning import SPLITS, meaning_of
-from unlabel.data.readers.tables import NAME_COLUMNS, check_header
-
-MOST_ROWS = 20_000_000
-"""A file with more rows is refused: a few bytes can say that one value comes a billion times."""
+from unlabel.data.readers.meaning import meaning_of
+from unlabel.data.readers.rows import decoded_rows
+from unlabel.data.readers.shards import Shard, shards_of
+from unlabel.data.readers.tables import check_header
+from unlabel.data.texts import Names
 
 MOST_GROUP_BYTES = 8_000_000_000
 """Of the images of one row group, unpacked: a group with more is refused."""
@@ -49,20 +39,6 @@ MOST_GROUP_BYTES = 8_000_000_000
 _ROWS = 4_096
 _IMAGES = 8
 """Rows read at once, of marks and of images: an image may have 256 MB."""
-
-_LONGEST = 1_000_000
-_CHUNK = 64
-_NAMED = ("image", "img")
-_OF_SPLIT = re.compile(rf"({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[-_.]|$)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file: where it is, how its rows are named, and its split if its name tells one."""
-
-    path: Path
-    stem: str
-    split: str
 
 
 def load_parquet(spec: str, options: ReadOptions = DEFAULTS) -> Source:
@@ -82,7 +58,7 @@ def load_parquet(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         DataError: A file is malformed, an image cannot be read, or a split is too small.
     """
     where = read_location("parquet", spec)
-    shards = shards_of(where.path)
+    shards = parquet_shards(where.path)
     column = _image_column(shards[0].path)
     if column is None:
         from unlabel.data.readers.folder import source_of_tables
@@ -103,7 +79,9 @@ def _source(where: Location, shards: Sequence[Shard], column: str, options: Read
     wording = Wording("the files", where.path.name, splits="the files' names or split column")
     wording = replace(wording, remedy="add images, or give a split column")
     annotations.splits(wording)  # refused before the long decoding, not after it
-    images = _decoded(shards, column, len(sheet.names), options)
+    files = [shard.path for shard in shards]
+    rows = RowGroups.of(files, column, sheet.names)
+    images = decoded_rows(rows, files, f"parquet/{column}", options)
     facts = {"table": {"file": where.path.name, **meaning.facts}}
     return source_of_images(
         where.name("parquet"),
@@ -116,35 +94,9 @@ def _source(where: Location, shards: Sequence[Shard], column: str, options: Read
     )
 
 
-def shards_of(path: Path) -> list[Shard]:
-    """The files that a path names, ordered by name.
-
-    Raises:
-        MissingFiles: There is none.
-        DataError: The names of some tell a split, and those of others do not.
-    """
-    if path.is_dir():
-        files = sorted({*path.glob("*.parquet"), *path.glob("*/*.parquet")})
-    else:
-        files = [path] if path.is_file() else []
-    if not files:
-        raise MissingFiles(
-            f"found no parquet file at {path}; expected a file, or a folder with files such as"
-            " train-00000-of-00002.parquet"
-        )
-    shards = []
-    for file in files:
-        inside = file.relative_to(path) if path.is_dir() else Path(file.name)
-        told = _OF_SPLIT.match(inside.name) or _OF_SPLIT.fullmatch(inside.parts[0])
-        split = SPLITS[told[1].casefold()] if told and path.is_dir() else ""
-        shards.append(Shard(file, inside.with_suffix("").as_posix(), split))
-    without = [shard.path.name for shard in shards if not shard.split]
-    if without and len(without) < len(shards):
-        raise DataError(
-            f"{len(without)} of {len(shards)} files in {path} have no split in their names"
-            f" ({listing(without, 3)}), although others do; begin each name with train-, validation- or test-"
-        )
-    return shards
+def parquet_shards(path: Path) -> list[Shard]:
+    """The parquet files that a path names; see `shards_of`."""
+    return shards_of(path, ".parquet", "a file, or a folder with files such as train-00000-of-00002.parquet")
 
 
 @contextmanager
@@ -180,25 +132,7 @@ def _opened(path: Path, texts: Sequence[str] = ()) -> Iterator[Any]:
 def _image_column(path: Path) -> str | None:
     """The column that holds encoded images; None where the file holds none."""
     with _opened(path) as file:
-        holding = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
-    if len(holding) > 1:
-        usual = [name for name in holding if name in _NAMED]
-        if len(usual) != 1:
-            raise DataError(
-                f"{path} has {len(holding)} columns of bytes ({listing(holding)}); expected one, or one named"
-                " image"
-            )
-        return usual[0]
-    return holding[0] if holding else None
-
-
-def _holds_bytes(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    if types.is_struct(kind):
-        names = [kind.field(position).name for position in range(kind.num_fields)]
-        return "bytes" in names and _holds_bytes(kind.field(names.index("bytes")).type)
-    return types.is_binary(kind) or types.is_large_binary(kind)
+        return image_column(path, file.schema_arrow)
 
 
 @contextmanager
@@ -210,101 +144,97 @@ def parquet_rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, li
     Raises:
         DataError: It is malformed.
     """
-    column = _image_column(path)
     with _opened(path) as file:
         check_header(path, file.schema_arrow.names)
         texts = [field.name for field in file.schema_arrow if str(field.type) in ("string", "large_string")]
     with _opened(path, texts) as file:
-        classes = _classes(file.schema_arrow.metadata or {})
-        header = [name for name in file.schema_arrow.names if name != column]
-        numbered = column is not None and not any(name.casefold() in NAME_COLUMNS for name in header)
-        shown = ["image_id", *header] if numbered else header
-        yield shown, _rows(path, file, header, classes, numbered), frozenset(classes)
+        yield table_of(path, file.schema_arrow, lambda columns: file.iter_batches(_ROWS, columns=columns))
 
 
-def _rows(
-    path: Path, file: Any, header: Sequence[str], classes: Mapping[str, Sequence[str]], numbered: bool
-) -> Iterator[tuple[int, list[str]]]:
-    row = 0
-    for batch in file.iter_batches(_ROWS, columns=list(header)):
-        columns = [_values(path, name, batch.column(name)) for name in header]
-        for values in zip(*columns, strict=True) if columns else [()] * len(batch):
-            row += 1
-            if row > MOST_ROWS:
-                raise DataError(f"{path} has more than {MOST_ROWS:,} rows; expected at most as many")
-            place = f"{path}, line {row}"
-            texts = [
-                sheets.as_text(_named(value, classes.get(name), place), place)
-                for name, value in zip(header, values, strict=True)
-            ]
-            yield row, [f"{row - 1:08d}", *texts] if numbered else texts
+@dataclass(frozen=True)
+class RowGroups:
+    """Images inside parquet files, one behind each row; a row group is read by need, some rows at a time.
 
-
-def _values(path: Path, name: str, column: Any) -> list[Any]:
-    """The values of a column; equal texts are one object."""
-    if not hasattr(column, "dictionary"):
-        return column.to_pylist()
-    texts = column.dictionary.to_pylist()
-    if any(isinstance(text, str) and len(text) > _LONGEST for text in texts):
-        raise DataError(
-            f"{path}, column {name!r} has a text of more than {_LONGEST:,} characters; shorten it"
-        )
-    return [None if at is None else texts[at] for at in column.indices.to_pylist()]
-
-
-def _named(value: Any, classes: Sequence[str] | None, place: str) -> Any:
-    """Class numbers replaced by their names; any other value as it is."""
-    if isinstance(value, list):
-        if classes is None and any(isinstance(item, int) for item in value):
-            raise DataError(
-                f"{place}: a list holds class numbers, but the file's metadata names no classes; write names"
-            )
-        return [_named(item, classes, place) for item in value]
-    if classes is None or not isinstance(value, int):
-        return value
-    if not 0 <= value < len(classes):
-        if value == -1:  # how Hugging Face writes an unknown class
-            return None
-        raise DataError(f"{place}: found class {value}; expected 0 to {len(classes) - 1}")
-    return classes[value]
-
-
-def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """The names of the classes of each column, as Hugging Face writes them into a file's metadata."""
-    try:
-        told = parse_json(metadata[b"huggingface"])
-        features = told["info"]["features"]
-        items = features.items()
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}
-    return {str(name): names for name, feature in items if (names := _names_of(feature))}
-
-
-def _names_of(feature: Any) -> list[str]:
-    while isinstance(feature, list | dict):
-        if isinstance(feature, list):
-            feature = feature[0] if len(feature) == 1 else None
-        elif isinstance(feature.get("names"), list):
-            return [str(name) for name in feature["names"]]
-        else:
-            feature = feature.get("feature")
-    return []
-
-
-def image_bytes(shards: Sequence[Shard], column: str) -> Iterator[bytes]:
-    """The encoded image of each row; empty where a row has none.
-
-    Raises:
-        DataError: A file is malformed.
+    Args:
+        shards: The files.
+        column: That holds the images.
+        names: How messages call each image, (n,).
+        group: int32 (n,) number of the row group of each, over all files.
+        row: int32 (n,) of each in its group.
+        places: int32 (group, 2), the file of each group and its number there.
     """
-    for shard in shards:
-        with _opened(shard.path) as file:
-            _check_groups(shard.path, file, column)
-            for batch in file.iter_batches(_IMAGES, columns=[column]):
-                values = batch.column(0)
-                values = values.field("bytes") if hasattr(values, "field") else values
-                for value in values:
-                    yield value.as_py() or b""
+
+    shards: Sequence[Path]
+    column: str
+    names: Names
+    group: NDArray[np.int32]
+    row: NDArray[np.int32]
+    places: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, shards: Sequence[Path], column: str, names: Names) -> "RowGroups":
+        """All rows of some files.
+
+        Raises:
+            DataError: A file is malformed, or a row group has too many bytes.
+        """
+        places, counts = [], []
+        for number, path in enumerate(shards):
+            with _opened(path) as file:
+                _check_groups(path, file, column)
+                groups = range(file.metadata.num_row_groups)
+                places += [(number, group) for group in groups]
+                counts += [file.metadata.row_group(group).num_rows for group in groups]
+        if sum(counts) != len(names):
+            raise DataError(f"the files of {shards[0].parent} changed while they were read; run again")
+        group = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        row = np.arange(len(names)) - np.repeat(np.cumsum([0, *counts])[:-1], counts)
+        of = np.array(places, np.int32).reshape(-1, 2)
+        return cls(shards, column, names, group, row.astype(np.int32), of)
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def take(self, rows: NDArray[np.integer], /) -> "RowGroups":
+        """Some of the images."""
+        return replace(self, names=self.names[rows], group=self.group[rows], row=self.row[rows])
+
+    def contents(self, rows: Sequence[int], /) -> Iterator[bytes]:
+        """The bytes of some images, in the order of the rows; each group is read once."""
+        wanted = np.asarray(rows, np.int64)
+        if np.all(wanted[1:] > wanted[:-1]):
+            yield from self._rising(wanted)
+            return
+        rising = np.unique(wanted)
+        found = dict(zip(rising.tolist(), self._rising(rising), strict=True))
+        yield from (found[row] for row in wanted.tolist())
+
+    def _rising(self, rows: NDArray[np.int64]) -> Iterator[bytes]:
+        """The bytes of rows that rise."""
+        groups = self.group[rows]
+        cuts = np.flatnonzero(np.diff(groups, prepend=-1, append=-1))
+        for first, last in pairwise(cuts.tolist()):
+            shard, number = self.places[groups[first]].tolist()
+            yield from _of_group(self.shards[shard], number, self.column, self.row[rows[first:last]].tolist())
+
+    def name(self, row: int, /) -> str:
+        """Its name, which begins with its file's, and the folder."""
+        return f"{self.names[row]} in {self.shards[0].parent}"
+
+
+def _of_group(path: Path, group: int, column: str, rows: Sequence[int]) -> Iterator[bytes]:
+    """The images of some rising rows of one row group."""
+    with _opened(path) as file:
+        waiting, start = iter(rows), 0
+        row = next(waiting, None)
+        for batch in file.iter_batches(_IMAGES, row_groups=[group], columns=[column]):
+            while row is not None and row < start + len(batch):
+                yield next(encoded_of(batch.column(0).slice(row - start, 1)))
+                row = next(waiting, None)
+            start += len(batch)
+            if row is None:
+                return
+        raise DataError(f"{path} has fewer rows than it had; it was changed: run again")
 
 
 def _check_groups(path: Path, file: Any, column: str) -> None:
@@ -320,42 +250,6 @@ def _check_groups(path: Path, file: Any, column: str) -> None:
             )
 
 
-def _decoded(shards: Sequence[Shard], column: str, total: int, options: ReadOptions) -> Decoded:
-    """The pixels of all rows, from the cache or decoded into it, or held in memory."""
-    frame, log = options.frame(), options.log
-    if options.kept("parquet") == "memory":
-        return held(total, frame, _chunks(shards, column, frame), log)
-    cache, stem = cache_folder(), f"images-{total}x{frame.name}-"
-    hashes: list[bytes] = []
-    with log.track("read", total, "images") as advance:
-        for data in image_bytes(shards, column):
-            hashes.append(sha256(data).digest())
-            advance(1)
-    key = content_key(hashes, frame)
-    entry = find_entry(cache / f"{stem}{key}", total, frame)
-    if entry is None:
-        key = build_entry(cache, stem, total, frame, _chunks(shards, column, frame), log)
-        entry = find_entry(cache / f"{stem}{key}", total, frame)
-    if entry is None or len(hashes) != total:
-        raise DataError(
-            f"the images of {shards[0].path} changed while they were read; check the disk, or name another"
-            " folder in UNLABEL_CACHE"
-        )
-    return entry
-
-
-def _chunks(shards: Sequence[Shard], column: str, frame: Frame) -> Iterator[Part]:
-    """Pixels, hashes and faults of a few images at a time."""
-    waiting: list[bytes] = []
-    for data in image_bytes(shards, column):
-        waiting.append(data)
-        if len(waiting) == _CHUNK or sum(map(len, waiting)) > MAX_BYTES:
-            yield decode_contents(waiting, len(waiting), frame)
-            waiting = []
-    if waiting:
-        yield decode_contents(waiting, len(waiting), frame)
-
-
 def encoded_images(spec: str) -> Iterator[bytes]:
     """The encoded images of a source, in the order of the rows; none where the files hold paths.
 
@@ -365,7 +259,10 @@ def encoded_images(spec: str) -> Iterator[bytes]:
     Raises:
         DataError: A file is malformed.
     """
-    shards = shards_of(read_location("parquet", spec).path)
-    column = _image_column(shards[0].path)
+    files = [shard.path for shard in parquet_shards(read_location("parquet", spec).path)]
+    column = _image_column(files[0])
     if column is not None:
-        yield from image_bytes(shards, column)
+        for path in files:
+            with _opened(path) as file:
+                for batch in file.iter_batches(_IMAGES, columns=[column]):
+                    yield from encoded_of(batch.column(0))

@@ -9,10 +9,10 @@ What the texts mean is not decided here, but in `meaning`.
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,29 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError
 from unlabel.core.reading import ReadError, parse_json, reason
 from unlabel.core.wording import listing
-from unlabel.data.readers.tables import ROW_NUMBER, check_id, lines_of, name_column, open_text, spelt_rows
+from unlabel.data.readers.plain_csv import Block, plain_blocks, text_of
+from unlabel.data.readers.tables import (
+    ROW_NUMBER,
+    check_name,
+    lines_of,
+    name_column,
+    odd_names,
+    open_text,
+    spelt_rows,
+)
+from unlabel.data.texts import Coded, Names
 
 NAMES_OF_LABELS = ("labels", "tags", "label")
 """Columns that may hold the names of an image's labels, separated by ``|``."""
 
-_WHOLE = (*NAMES_OF_LABELS, "split", "identity")
+_WHOLE = ("split", "identity")
+_PLACES = ("", "train", "val", "test")
+_ROWS = 8_192
+"""Rows read at once."""
+
+_FEW_KEYS = 65_536
+"""Cells of two bytes have fewer: a table of them is faster than a search."""
+
 _FEW = 64
 """Different texts that are kept of a column that can hold marks only: of ages and prices, no more."""
 
@@ -35,6 +52,8 @@ _MOST_KEYS = 10_000
 
 MANY = -1
 """Code of a text that is not kept."""
+
+_NO_CODE = 255  # MANY in a byte
 
 
 @dataclass(frozen=True)
@@ -60,32 +79,67 @@ class Images:
 
 @dataclass(frozen=True)
 class Part:
-    """A table with some rows: its file, what stands before its images' names, and its split if known."""
+    """A table with some rows.
+
+    Args:
+        path: Its file.
+        prefix: What stands before its images' names.
+        split: Its split; empty where that is not known.
+        opened: Opens it; by default as its ending says.
+        done: Called when it was read.
+    """
 
     path: Path
     prefix: str = ""
     split: str = ""
+    opened: "Callable[[Path], AbstractContextManager[Opened]] | None" = None
+    done: Callable[[], object] = bool
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its different texts, where each stands first, and which one each row has.
+    """One column: its different texts, in which row each stands first, and which one each row has.
 
     Args:
         texts: Without spaces around them, in the order of their first rows.
-        places: File and line of the first row of each.
-        codes: int32 (row,) position among the texts, or `MANY`.
+        first: int64 (text,) the first row of each.
+        codes: int8 or int32 (row,) position among the texts, or `MANY`.
         of_names: Whether the texts are names of labels, whatever they look like.
     """
 
-    texts: tuple[str, ...]
-    places: tuple[str, ...]
-    codes: NDArray[np.int32]
+    texts: Sequence[str]
+    first: NDArray[np.int64]
+    codes: NDArray[np.signedinteger]
     of_names: bool = False
 
-    def values(self) -> list[str]:
+    def values(self) -> Coded:
         """The text of each row; of columns whose texts are all kept."""
-        return [self.texts[code] for code in self.codes.tolist()]
+        return Coded(self.texts, self.codes)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A column of which a row may hold several names, separated by ``|``.
+
+    Args:
+        texts: The different names, in the order of their first rows.
+        first: int64 (name,) the first row of each.
+        codes: int32, the names of all rows, one row after the other.
+        counts: int32 (row,) how many names each row has.
+    """
+
+    texts: Sequence[str]
+    first: NDArray[np.int64]
+    codes: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+    def single(self) -> Column:
+        """The same as a column of one text a row, empty where a row has none; no row has several."""
+        first, codes = self.first, np.full(len(self.counts), len(self.texts), np.int32)
+        codes[self.counts > 0] = self.codes
+        if not np.all(self.counts):
+            first = np.append(first, np.argmin(self.counts))
+        return Column((*self.texts, "")[: len(first)], first, codes, of_names=True)
 
 
 @dataclass(frozen=True)
@@ -99,92 +153,263 @@ class Sheet:
         names: File of each row, relative, each once.
         columns: The other columns by name.
         split: The split of each row that its place tells; empty where it does not.
+        parts: The files, with the number of the first row of each.
+        lines: int32 (row,) of each row in its file.
     """
 
     path: Path
     separator: str
     key: str
-    names: list[str]
-    columns: Mapping[str, Column]
-    split: list[str]
+    names: Names
+    columns: Mapping[str, Column | Lists]
+    split: Coded
+    parts: Sequence[tuple[Path, int]]
+    lines: NDArray[np.int32]
+
+    def place(self, row: int | np.integer) -> str:
+        """File and line of a row, for messages."""
+        path = next(path for path, first in reversed(self.parts) if first <= row)
+        return f"{path}, line {self.lines[row]}"
 
 
-class _Texts(dict[str, int]):
-    """A column while it is read: the code of each text, and where the text stood first."""
+class _Codes(dict[str, int]):
+    """Code of each text as it is written; once it is full, a new text has none."""
 
-    def __init__(self, place: list[str], most: int | None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.texts: dict[str, int] = {}
-        self.places: list[str] = []
-        self._place, self._most = place, most
+        self.plain: dict[str, int] = {}
+        self.full = False
 
     def __missing__(self, text: str) -> int:
-        plain, code = text.strip(), MANY
-        if plain in self.texts:
-            code = self.texts[plain]
-        elif self._most is None or len(self.texts) < self._most:
-            code = self.texts[plain] = len(self.texts)
-            self.places.append(f"{self._place[0]}, line {self._place[1]}")
-        if self._most is None or len(self) < 4 * self._most:
-            self[text] = code
-        return code
+        if not self.full:
+            raise KeyError(text)
+        return self.plain.get(text.strip(), _NO_CODE)
 
 
-def read_sheet(parts: Sequence[Part], images: Images, key: str | None = None) -> Sheet:
+class _Marks:
+    """A column while it is read, of which a few texts are kept."""
+
+    most: int | None = _FEW
+
+    def __init__(self) -> None:
+        self._code_of = _Codes()
+        self._first: list[int] = []
+        self._codes: list[NDArray[np.signedinteger]] = []
+
+    def add(self, values: Sequence[str], row: int) -> None:
+        """The texts of some more rows, and the number of the first of these."""
+        try:
+            codes = self._coded(values)
+        except KeyError:
+            for at, text in enumerate(values):
+                self._learn(text, row + at)
+            codes = self._coded(values)
+        self._codes.append(codes)
+
+    def add_keys(self, keys: NDArray[np.int64], row: int) -> None:
+        """The same of `Block.keys`."""
+        few = int(keys.max()) < _FEW_KEYS
+        distinct = np.flatnonzero(np.bincount(keys)) if few else np.unique(keys)
+        texts = [text_of(key) for key in distinct.tolist()]
+        full = self._code_of.full
+        if (
+            new := []
+            if full
+            else [key for key, text in zip(distinct, texts, strict=True) if text not in self._code_of]
+        ):
+            found, first = np.unique(keys, return_index=True)
+            first = first[np.searchsorted(found, new)]
+            for at in np.sort(first).tolist():
+                self._learn(text_of(int(keys[at])), row + at)
+        codes = self._coded(texts)
+        if few:
+            table = np.zeros(distinct[-1] + 1, codes.dtype)
+            table[distinct] = codes
+            self._codes.append(table[keys])
+        else:
+            self._codes.append(codes[np.searchsorted(distinct, keys)])
+
+    def _learn(self, text: str, row: int) -> None:
+        plain, known = text.strip(), self._code_of.plain
+        if plain not in known and len(known) == self.most:
+            self._code_of.full = True
+        elif text not in self._code_of:
+            if plain not in known:
+                known[plain] = len(known)
+                self._first.append(row)
+            self._code_of[text] = known[plain]
+
+    def _coded(self, values: Sequence[str]) -> NDArray[np.signedinteger]:
+        return np.frombuffer(bytes(map(self._code_of.__getitem__, values)), np.int8)
+
+    def column(self, *, of_names: bool) -> Column:
+        """All that was read."""
+        first = np.array(self._first, np.int64)
+        codes = np.concatenate([np.zeros(0, np.int8), *self._codes])
+        return Column(tuple(self._code_of.plain), first, codes, of_names)
+
+
+class _Whole(_Marks):
+    """A column while it is read, of which all texts are kept."""
+
+    most = None
+
+    def _coded(self, values: Sequence[str]) -> NDArray[np.signedinteger]:
+        return np.fromiter(map(self._code_of.__getitem__, values), np.int32, len(values))
+
+
+class _Names:
+    """A column of names of labels while it is read."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, int] = {}
+        self._first: list[int] = []
+        self._codes, self._counts = array("i"), array("i")
+
+    def add(self, values: Sequence[str], row: int) -> None:
+        """The texts of some more rows, and the number of the first of these."""
+        for at, text in enumerate(values):
+            parts = dict.fromkeys(name for part in text.split("|") if (name := part.strip()))
+            for name in parts:
+                if name not in self._texts:
+                    self._texts[name] = len(self._texts)
+                    self._first.append(row + at)
+            self._codes.extend([self._texts[name] for name in parts])
+            self._counts.append(len(parts))
+
+    def column(self, *, of_names: bool) -> Column | Lists:
+        codes, counts = (np.frombuffer(part, np.int32) for part in (self._codes, self._counts))
+        lists = Lists(tuple(self._texts), np.array(self._first, np.int64), codes, counts)
+        return lists if np.any(counts > 1) else replace(lists.single(), of_names=of_names)
+
+
+class _Reading:
+    """A table while it is read, some rows at a time."""
+
+    def __init__(self, table: "Opened", path: Path, key: str | None) -> None:
+        self.path, self.header, self.separator, self.of_names = (
+            path,
+            table.header,
+            table.separator,
+            table.of_names,
+        )
+        self.key = name_column(path, table.header, key)
+        self.names: list[Names] = []
+        self.lines: list[NDArray[np.int32]] = []
+        self.split = array("b")
+        self.parts: list[tuple[Path, int]] = []
+        self.rows = 0
+        self.columns: dict[str, _Marks | _Names] = {}
+        for name in self.header:
+            if name in self.of_names or name.casefold() in NAMES_OF_LABELS:
+                self.columns[name] = _Names()
+            elif name not in (self.key, ROW_NUMBER):
+                self.columns[name] = _Whole() if name.casefold() in _WHOLE else _Marks()
+
+    def add(self, part: Part, table: "Opened", images: Images) -> None:
+        """The rows of one file."""
+        first, finished = self.rows, False
+        self.parts.append((part.path, first))
+        for block in plain_blocks(part.path, table.separator, len(table.header)) if table.separator else ():
+            self._add_block(
+                part, block, range(self.rows - first + 2, self.rows - first + 2 + len(block)), images
+            )
+            finished = block.last
+        waiting = iter(()) if finished else islice(table.rows, self.rows - first, None)
+        while rows := list(islice(waiting, _ROWS)):
+            lines, values = zip(*rows, strict=True)
+            of = dict(zip(self.header, zip(*values, strict=True), strict=True))
+            for name, column in self.columns.items():
+                column.add(of[name], self.rows)
+            self._add_names(part, lines, of[self.key], images)
+
+    def _add_block(self, part: Part, block: Block, lines: Sequence[int], images: Images) -> None:
+        for name, column in self.columns.items():
+            at = self.header.index(name)
+            keys = block.keys(at) if isinstance(column, _Marks) else None
+            if isinstance(column, _Marks) and keys is not None:
+                column.add_keys(keys, self.rows)
+            else:
+                column.add(block.texts(at), self.rows)
+        self._add_names(part, lines, block.texts(self.header.index(self.key)), images)
+
+    def _add_names(self, part: Part, lines: Sequence[int], written: Sequence[str], images: Images) -> None:
+        names = _plain_names(part, lines, written, images, self.key)
+        self.names.append(Names.of(names))
+        self.lines.append(np.array(lines, np.int32))
+        self.split.extend([_PLACES.index(part.split)] * len(names))
+        self.rows += len(names)
+
+    def sheet(self) -> Sheet:
+        """All that was read.
+
+        Raises:
+            DataError: An image is named twice.
+        """
+        names, lines = Names.joined(self.names), np.concatenate([np.zeros(0, np.int32), *self.lines])
+        columns = {
+            name: column.column(of_names=name in self.of_names) for name, column in self.columns.items()
+        }
+        split = Coded(_PLACES, np.frombuffer(self.split, np.int8))
+        sheet = Sheet(self.path, self.separator, self.key, names, columns, split, self.parts, lines)
+        if twice := names.repeated():
+            raise DataError(
+                f"{sheet.place(twice[0])}: {self.key} {names[twice[0]]!r} is there already, on line"
+                f" {lines[twice[1]]}; keep one row an image"
+            )
+        return sheet
+
+
+def _plain_names(
+    part: Part, lines: Sequence[int], written: Sequence[str], images: Images, column: str
+) -> Sequence[str]:
+    """The names of some rows, relative to the folder of the images.
+
+    Raises:
+        DataError: One leads out of the folder.
+    """
+    if any(name.startswith("/") for name in written):
+        written = [images.relative(name) for name in written]
+    names = [part.prefix + name for name in written] if part.prefix else written
+    if odd_names(names):
+        for line, name in zip(lines, names, strict=True):
+            check_name(part.path, line, name, images.called, column)
+    return names
+
+
+def read_sheet(parts: Sequence[Part], images: Images, key: str | None = None, *, least: int = 1) -> Sheet:
     """Reads tables with the same columns, one after the other.
 
     Args:
         parts: At least one. A file that ends in ``.jsonl`` has an object a line, any other is CSV.
         images: The folder that an absolute file name must be below.
         key: The column of file names; None for the one that has a usual name.
+        least: Rows that there must be.
 
     Raises:
         DataError: A table is malformed, has no column of file names, or names an image twice.
     """
-    names: dict[str, int] = {}
-    split: list[str] = []
-    codes = array("i")
-    place: list[Any] = ["", 0]
-    header: list[str] = []
-    columns: list[_Texts] = []
-    column, separator, of_names = "", "", frozenset[str]()
+    reading: _Reading | None = None
     for part in parts:
-        with _opened(part.path) as table:
-            if not header:
-                header, separator, of_names = table.header, table.separator, table.of_names
-                column = name_column(part.path, header, key)
-                whole = {name for name in header if name.casefold() in _WHOLE or name in of_names}
-                columns = [_Texts(place, None if name in whole else _FEW) for name in header]
-            elif table.header != header:
+        with (part.opened or _opened)(part.path) as table:
+            reading = reading or _Reading(table, part.path, key)
+            if table.header != reading.header:
                 raise DataError(
                     f"{part.path} has the columns {listing(table.header)}, but {parts[0].path} has"
-                    f" {listing(header)}; give both the same"
+                    f" {listing(reading.header)}; give both the same"
                 )
-            at = header.index(column)
-            place[0] = str(part.path)
-            for line, row in table.rows:
-                place[1] = line
-                name = part.prefix + images.relative(row[at])
-                check_id(part.path, line, name, names, images.called, column)
-                row[at] = ""
-                codes.extend([texts[value] for texts, value in zip(columns, row, strict=True)])
-                split.append(part.split)
-    if not names:
+            reading.add(part, table, images)
+        part.done()
+    if reading is None or reading.rows < least:
         raise DataError(f"{parts[0].path} has a header and no rows; expected one row an image")
-    coded = np.frombuffer(codes, np.int32).reshape(len(names), len(header))
-    made = {
-        name: Column(tuple(texts.texts), tuple(texts.places), coded[:, position], name in of_names)
-        for position, (name, texts) in enumerate(zip(header, columns, strict=True))
-        if name not in (column, ROW_NUMBER)
-    }
-    return Sheet(parts[0].path, separator, column, list(names), made, split)
+    return reading.sheet()
 
 
 Rows = Iterator[tuple[int, list[str]]]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
     """A table while it is read: its columns, what parts them, its rows, and which columns name classes."""
 
     header: list[str]
@@ -194,13 +419,13 @@ class _Opened:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Opened]:
+def _opened(path: Path) -> Iterator[Opened]:
     """A table of any form."""
     if path.suffix == ".parquet":
         from unlabel.data.readers.parquet import parquet_rows
 
         with parquet_rows(path) as (header, rows, of_names):
-            yield _Opened(header, "", rows, of_names)
+            yield Opened(header, "", rows, of_names)
         return
     if path.suffix == ".jsonl":
         try:
@@ -210,14 +435,14 @@ def _opened(path: Path) -> Iterator[_Opened]:
                 if first is None:
                     raise DataError(f"{path} is empty; expected an object a line, with a key file_name")
                 header = list(first[1])
-                yield _Opened(header, "", _even(path, header, chain([first], rows)))
+                yield Opened(header, "", even_rows(path, header, chain([first], rows)))
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 text; save it as UTF-8") from error
         except OSError as error:
             raise ReadError.at(path, reason(error)) from error
         return
     with spelt_rows(path, numbered=True) as (header, separator, rows):
-        yield _Opened(header, separator, rows)
+        yield Opened(header, separator, rows)
 
 
 def _objects(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -235,7 +460,12 @@ def _objects(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, 
         yield line, value
 
 
-def _even(path: Path, header: Sequence[str], rows: Iterator[tuple[int, dict[str, Any]]]) -> Rows:
+def even_rows(path: Path, header: Sequence[str], rows: Iterator[tuple[int, dict[str, Any]]]) -> Rows:
+    """Values by column as rows of texts; a value that is not there is empty.
+
+    Raises:
+        DataError: A row has a column that the first has not.
+    """
     for line, value in rows:
         if new := [name for name in value if name not in header]:
             raise DataError(

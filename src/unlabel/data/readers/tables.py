@@ -1,19 +1,21 @@
-"""Tables as they lie on a disk: lines, columns, names of images; and whose image each one is."""
+"""Tables as they lie on a disk: lines, columns, names of images."""
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
 from unlabel.core.reading import ReadError, open_plain, reason
 from unlabel.core.wording import listing, suggest
-from unlabel.data.splits import GIVEN_NAMES
+from unlabel.data.texts import Coded, Names
 
 NAME_COLUMNS = ("image_id", "file_name", "filename", "path", "image")
 """Columns that may hold the file of each image."""
@@ -23,8 +25,6 @@ ROW_NUMBER = "row number"
 
 SEPARATORS = ",;\t"
 """What may part the columns of a table."""
-
-_META_COLUMNS = ("split", "identity")
 
 MOST_BYTES = 1_000_000_000
 """A larger table is refused unread."""
@@ -36,64 +36,19 @@ LONGEST_NAME = 500
 """Characters of an image's name or an identity: numpy gives every image the space of the longest one."""
 
 
-@dataclass(frozen=True)
-class Meta:
-    """What ``meta.csv`` says of each image, empty where it says nothing; and how many rows name no image."""
-
-    split: list[str]
-    identity: list[str]
-    ignored: int
-
-
-def read_meta(path: Path, ids: Sequence[str], plain: Callable[[str], str] = str) -> Meta:
-    """What ``meta.csv`` says of these images; all empty where there is no such file.
-
-    Args:
-        path: The table.
-        ids: Names of the images.
-        plain: Makes a name in the table one of these.
+def check_given(split: Coded, names: Names, path: Path) -> None:
+    """Refuses splits of which some are given and some are not.
 
     Raises:
-        DataError: The table is malformed, names an image twice, has an unknown split, or says nothing of the
-            split of an image although it does of others.
+        DataError: They are so.
     """
-    if not path.exists() and not path.is_symlink():
-        return Meta([""] * len(ids), [""] * len(ids), 0)
-    rows_by_image: dict[str, tuple[str, str]] = {}
-    with spelt_rows(path) as (header, _, rows):
-        for name in header:
-            if name not in _META_COLUMNS and name.casefold() in _META_COLUMNS:
-                raise DataError(f"{path} has a column {name[:40]!r}; name it {name.casefold()!r}")
-        key = name_column(path, header)
-        id_column = header.index(key)
-        columns = {name: header.index(name) for name in _META_COLUMNS if name in header}
-        line_of: dict[str, int] = {}
-        for line, row in rows:
-            check_id(path, line, image := plain(row[id_column]), line_of, column=key)
-            split, identity = (
-                row[columns[name]].strip() if name in columns else "" for name in _META_COLUMNS
-            )
-            if len(identity) > LONGEST_NAME:
-                raise DataError(
-                    f"{path}, line {line}, column 'identity': found {len(identity):,} characters; expected at"
-                    f" most {LONGEST_NAME}, such as a name or a number"
-                )
-            if split not in ("", *GIVEN_NAMES):
-                raise DataError(
-                    f"{path}, line {line}, column 'split': found {split[:40]!r};"
-                    " expected train, val or test, or nothing in every row"
-                )
-            rows_by_image[image] = split, identity
-    values = [rows_by_image.get(name, ("", "")) for name in ids]
-    without = [name for name, (split, _) in zip(ids, values, strict=True) if not split]
-    if without and len(without) < len(ids):
+    without = np.flatnonzero(~split.known())
+    if 0 < len(without) < len(names):
         raise DataError(
-            f"{len(without):,} of {len(ids):,} images have no split in {path}, although others do"
-            f" ({listing([repr(name) for name in without], 3)}); give every image train, val or test,"
+            f"{len(without):,} of {len(names):,} images have no split in {path}, although others do"
+            f" ({listing([repr(name) for name in names[without]], 3)}); give every image train, val or test,"
             " or none"
         )
-    ignored = len(rows_by_image) - sum(name in rows_by_image for name in ids)
-    return Meta([split for split, _ in values], [identity for _, identity in values], ignored)
 
 
 def chosen_labels(names: Sequence[str], labels: Sequence[str] | None, holder: str) -> tuple[str, ...]:
@@ -315,14 +270,24 @@ def check_id(
     Raises:
         DataError: The name is there twice, or is not a plain path.
     """
-    if len(name) > LONGEST_NAME:
-        raise DataError(
-            f"{path}, line {line}: {column} has {len(name):,} characters; expected at most {LONGEST_NAME}"
-        )
     if name in line_of:
         raise DataError(
             f"{path}, line {line}: {column} {name!r} is there already, on line {line_of[name]};"
             " keep one row an image"
+        )
+    check_name(path, line, name, images, column)
+    line_of[name] = line
+
+
+def check_name(path: Path, line: int, name: str, images: str = "images/", column: str = "image_id") -> None:
+    """Refuses a name that leads out of its folder; see `check_id`.
+
+    Raises:
+        DataError: It is too long, or is not a plain path.
+    """
+    if len(name) > LONGEST_NAME:
+        raise DataError(
+            f"{path}, line {line}: {column} has {len(name):,} characters; expected at most {LONGEST_NAME}"
         )
     if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
         raise DataError(
@@ -330,7 +295,23 @@ def check_id(
             " write it like photo.jpg or anna/photo.jpg"
             f"{', or name the folder above all images with ?root=FOLDER' if name.startswith('/') else ''}"
         )
-    line_of[name] = line
+
+
+_ODD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0", re.MULTILINE)
+
+
+def odd_names(names: Sequence[str]) -> bool:
+    r"""Whether `check_name` may refuse one of some names; at least one.
+
+    >>> odd_names(["a.jpg", "b/c.jpg"]), odd_names(["a.jpg", "b/../c.jpg"]), odd_names(["a\n.jpg"])
+    (False, True, True)
+    """
+    text = "\n".join(names)
+    return (
+        max(map(len, names)) > LONGEST_NAME
+        or text.count("\n") != len(names) - 1
+        or _ODD.search(text) is not None
+    )
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
