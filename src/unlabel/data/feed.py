@@ -1,7 +1,7 @@
 """Batches one after another, prepared by worker threads while the network computes.
 
 Threads, not processes: reading, decoding and arithmetic on pixels leave Python's lock, so threads share the
-cores, and no image is copied between processes. [Why](../decisions/0024-input.md).
+cores, and no image is copied between processes; see docs/decisions/0024-input.md.
 """
 
 from collections import deque
