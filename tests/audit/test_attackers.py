@@ -225,11 +225,11 @@ class Placed(nn.Module):
 
 @pytest.mark.parametrize("knows", [True, False])
 def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(knows, run):
-    source = stage().source
+    source = tiny_world(images=1024).source
     model = tiny_network(3, seed=3)
     side = 4
-    with torch.no_grad():
-        model[0].weight[1:] -= model[0].weight[1:].mean((1, 2, 3), keepdim=True)
+    with torch.no_grad():  # textures that no band's lightness moves
+        model[0].weight.sub_(model[0].weight.mean((1, 3), keepdim=True))
         model[0].weight[0] = 1 / 48 if knows else 0.0
     model = nn.Sequential(
         model[0], Placed(), nn.Flatten(), nn.Linear(8 * side * side, 16), nn.ReLU(), nn.Linear(16, 3)
@@ -240,7 +240,7 @@ def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(k
         logits = outputs(model, part, run)
         features = {**stage_means(model, part, run), **cell_means(model, part, run)}
         tables.append(Outputs(logits.logits, {**logits.features, **features}))
-    assert tables[0].features["cells1"].shape == (1000, 16 * 8)
+    assert tables[0].features["cells1"].shape == (256, 16 * 8)
     subject = Subject("a", "after", *tables, tables[1])
     question = ask("top", source.probe, source.test, source.test.take(np.arange(0)))
     found = {place: item.value for place, item in depth_readings(subject, question, OPTIONS).items()}
@@ -308,7 +308,7 @@ def test_what_was_asked_for_stands_beside_c4_and_decides_nothing(audited):
     assert not any(row.id.startswith(("tune.", "depth.")) for row in found.comparisons)
     notes = found.claims["C4"].notes
     row = notes["attackers"]["top"]["lora"]["32"]
-    assert row["lower"] < row["excess"] < row["upper"]
+    assert row["lower"] <= row["excess"] <= row["upper"]
     assert {"retrained_apart", "excess_of_original", "rates"} <= set(row)
     assert notes["worst_attacker"]["top"]["chosen_of"] == 3
     curve = notes["attack_curve"]["top"]

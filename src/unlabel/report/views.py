@@ -5,6 +5,8 @@ from typing import Any
 
 from unlabel.audit.document import Document, ModelRecord
 from unlabel.audit.figures import (
+    FEW_SHOT,
+    FINE_TUNED,
     FLOOR,
     OWN,
     OWN_BITS,
@@ -12,6 +14,7 @@ from unlabel.audit.figures import (
     OWN_RATE,
     OWN_SIGNED,
     UTILITY_AUC_MEAN,
+    Figure,
     claim_kind,
 )
 from unlabel.report import charts as plots
@@ -99,6 +102,8 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
         texts.append("Not attainable here: even retraining leaves more than chance.")
     if text := sentences.beyond(id_, claim.verdict):
         texts.append(text)
+    if id_ == "C4" and (text := attacker(audit)):
+        texts.append(text)
     if claim.provisional and claim.verdict != "NOT_EVALUATED":
         unknown = notes.start == "unknown" and notes.references >= 3
         texts.append(
@@ -119,6 +124,22 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
         "facts": {"decided by": claim.binding, "budget": claim.budget} | facts if facts else {},
         "per_label": claim.per_label if len(claim.per_label) > 1 else {},
     }
+
+
+def attacker(audit: Document) -> str:
+    """Against whom C4 speaks: with how many annotations and steps; empty where relearning was not tested."""
+
+    def most(family: Figure) -> int:
+        members = {m.id.removeprefix(family.id) for m in audit.metrics if m.id.startswith(family.id)}
+        return max((int(member) for member in members if member.isdigit()), default=0)
+
+    steps = audit.raw.get("options", {}).get("tune_steps")
+    who = "This speaks against whoever has the weights, with at most {} annotations and {}."
+    if (images := most(FINE_TUNED)) and isinstance(steps, int):
+        return who.format(numbers.count(images), f"{numbers.count(steps)} steps")
+    if images := most(FEW_SHOT):
+        return who.format(numbers.count(images), "no training but of a new probe")
+    return ""
 
 
 def judge(audit: Document, row: rows.Row) -> tuple[str, str] | None:

@@ -120,7 +120,7 @@ def tuned(
     """
     column = request.labels.index(name)
     probe, test = (scaled(part.with_labels(request.labels), item) for part in (sets.probe, sets.test))
-    if n is None and (n := most_images(probe.target[:, column])) <= max(options.curve):
+    if n is None and (n := most_images(probe.target[:, column])) in options.curve:
         return None
     draws = draw_images(probe.target[:, column], column, n, options)
     if not draws:

@@ -51,13 +51,11 @@ class HeldOut:
         return [each for each in wanted if all(each in model for model in self.taught.get(label, ()))]
 
     def sizes(self, label: str, options: AuditOptions) -> list[int]:
-        """Numbers of images of the curve: those asked for, and all that there are."""
-        if CURVE not in options.asked:
-            return []
+        """Numbers of images of the curve: all on which `ADAM` trained every model."""
         models = self.taught.get(label, ())
-        found = sorted({n for model in models for name, n in model if name == ADAM.name})
-        kept = [n for n in found if n in options.curve or n > max((*options.curve, *options.tune))]
-        return [n for n in kept if all((ADAM.name, n) in model for model in models)]
+        if CURVE not in options.asked or not models:
+            return []
+        return sorted(n for name, n in models[0] if name == ADAM.name and all((name, n) in m for m in models))
 
 
 def best(found: Taught, tried: Sequence[tuple[str, int]], n: int) -> tuple[str, Learner]:

@@ -147,7 +147,7 @@ def upper_half(model: nn.Module, labels: int, images: Tensor) -> list[str]:
     Example:
         >>> from unlabel.models.build import small
         >>> upper_half(small(3), 3, torch.randn(2, 3, 64, 64))
-        ['4.0', '4.1', '5.0', '5.1', '8']
+        ['3.0', '3.1', '4.0', '4.1', '5.0', '5.1', '8']
     """
     begun, ended = _order(model, images)
     own = {name: _own(model.get_submodule(name)) for name in begun}
