@@ -34,7 +34,6 @@ from unlabel.data.readers.folder import load_folder
 from unlabel.data.readers.meaning import meaning_of
 from unlabel.data.readers.meta import read_meta
 from unlabel.data.readers.sheet import Images, Part, read_sheet
-
 from unlabel.data.readers.tables import read_ids
 from unlabel.data.texts import Names
 from unlabel.exchange.predict import predict_files
