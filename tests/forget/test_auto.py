@@ -81,32 +81,32 @@ def test_on_few_images_the_training_is_shorter(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(room, "FURTHER", 0)
     world = tiny_world(images=64)
     outcome = forget_labels(world.model, ["top"], world.data, method="auto")
-    assert outcome.history.steps == outcome.options["steps"] == 8  # 15 passes over 32 images
+    assert outcome.history.steps == outcome.options["steps"] == 3  # 5.25 passes over 32 images
     assert outcome.images_used == 32
 
 
-@pytest.mark.parametrize(("steps", "trained"), [(200, [20, 10, 10]), (60, [20, 4]), (30, [12]), (1, [1])])
-def test_all_trainings_together_are_two_fifths_of_the_originals(
-    steps: int, trained: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("images", "epochs", "trained"), [(1024, 0, [20, 10, 7]), (1024, 100, [20, 10, 10]), (256, 0, [10])]
+)
+def test_all_trainings_together_are_few_passes_or_a_quarter_of_the_originals(
+    images: int, epochs: int, trained: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check asks for more each time."""
-    world, lengths = tiny_world(images=1024), []
+    world, lengths = tiny_world(images=images), []
     whole = DeepProbes.train
     monkeypatch.setattr(
         DeepProbes, "train", lambda self, *rest: lengths.append(self.steps) or whole(self, *rest)
     )
     monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.4))
-    images = steps * run.batch_size
-    outcome = forget_labels(world.model, ["top"], world.data, "auto", run=run, images_trained=images)
+    shown = epochs * len(world.data)
+    outcome = forget_labels(world.model, ["top"], world.data, "auto", run=run, images_trained=shown)
     assert lengths == trained
-    assert outcome.options["images_trained"] == images
+    assert outcome.options["images_trained"] == shown
 
 
 def test_a_run_tells_how_long_its_original_was_trained(base: Path, tmp_path: Path, run: Run) -> None:
     record = forget_run("auto", base, ["top"], tmp_path / "less", run, max_loss=1.0)
-    trained = read_record(base).images_processed
-    assert record["options"]["images_trained"] == trained
-    assert 0 < record["options"]["steps"] <= max(0.4 * trained / run.batch_size, 1)
+    assert record["options"]["images_trained"] == read_record(base).images_processed > 0
 
 
 def test_an_unknown_protection_is_refused_with_a_suggestion() -> None:
@@ -177,7 +177,7 @@ def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gen
     monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     """What is tried follows from what the check says; all that is tried is on the bill."""
-    world = tiny_world(images=1024)
+    world = tiny_world(images=2048)
     verdicts: list[SelfCheck] = []
     lengths: list[tuple[int, float]] = []
 

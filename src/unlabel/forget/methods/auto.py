@@ -39,8 +39,8 @@ from unlabel.models.sites import Site, find_sites
 
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
-SHARE = 0.4  # of the original's training, at most: more would cost a Retrain, and go on learning
-PASSES = 15.0  # over the images, at most, if nobody says how long the original was trained
+PASSES = 5.25  # over the images, at most: on few images more would learn them by heart
+SHARE = 0.25  # of the original's training, at most, if that is more
 GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
 
 
@@ -58,9 +58,9 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     Before it returns, it reads the sites that the protection is about, on training images that the method
     did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after leace-
     head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
-    the retained labels, it starts again at a quarter of the rate. All trainings of a model together are at
-    most two fifths as long as the original's, or 15 passes over the images if that is unknown. The best
-    attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
+    the retained labels, it starts again at a quarter of the rate. All trainings of a model together pass at
+    most 5.25 times over the images, or a quarter as often as the original's training did if that is more.
+    The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
         against: Whom the model is given to: outputs, features or weights.
@@ -119,8 +119,8 @@ class Case:
     @property
     def most_steps(self) -> int:
         """Optimiser steps of a model, at most."""
-        images = SHARE * self.images_trained if self.images_trained else PASSES * len(self.used)
-        return max(ceil(images / self.run.batch_size), 1)
+        images = max(PASSES * len(self.used), SHARE * self.images_trained)
+        return ceil(images / self.run.batch_size)
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
