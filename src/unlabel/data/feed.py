@@ -5,7 +5,7 @@ cores, and no image is copied between processes; see docs/decisions/0024-input.m
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,7 +28,9 @@ _AHEAD = 2  # batches a worker, so that none waits for the network
 _MOST_WORKERS = 16  # more are for the user to name
 
 
-def batches(data: Dataset, wanted: Iterable[Wanted], run: Run, *, seed: int | None = None) -> Iterator[Batch]:
+def batches(
+    data: Dataset, wanted: Iterable[Wanted], run: Run, *, seed: int | None = None
+) -> Generator[Batch, None, None]:
     """The wanted batches in their order, equal to the bit for any number of workers.
 
     On a CPU a worker prepares the whole batch. For a GPU it reads and decodes into page-locked memory, and
