@@ -229,7 +229,7 @@ def _weights(case: Case) -> list[Attempt]:
     for number in range(FURTHER):
         last = attempts[-1]
         left = case.most_steps - last.work.settings["steps"]
-        if last.done or last.spent or left < 1:
+        if last.done or last.spent or 2 * left < half:
             break
         method = replace(method, steps=min(half, left))
         attempts.append(_trained(case, method, last.work, now, phase(case.run, f"further/{number}")))
