@@ -81,8 +81,8 @@ def forget_run(
     if entry.reference:
         options["blueprint"], run = blueprint_of(record, run)
     source = source_of(config, record, data, skip_bad=skip_bad, run=run)
-    if "images_trained" in entry.options():
-        options.setdefault("images_trained", images_trained(record, len(source.train)))
+    if "images_trained" in entry.options() and not options.get("images_trained"):
+        options["images_trained"] = images_trained(record, len(source.train))
     new: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(labels),
