@@ -89,7 +89,7 @@ def test_on_few_images_the_training_is_shorter(monkeypatch: pytest.MonkeyPatch) 
     ("images", "epochs", "trained"),
     [(1024, 0, [20, 10, 7]), (1024, 100, [20, 10, 10]), (664, 0, [20]), (256, 0, [10])],
 )
-def test_all_trainings_together_are_few_passes_or_two_fifths_of_the_originals(
+def test_all_trainings_together_are_few_passes_or_three_tenths_of_the_originals(
     images: int, epochs: int, trained: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check asks for more each time."""

@@ -40,7 +40,7 @@ from unlabel.models.sites import Site, find_sites
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
 PASSES = 5.25  # over the images, at most: on few images more would learn them by heart
-SHARE = 0.4  # of the original's training, at most, if that is more
+SHARE = 0.3  # of the original's training, at most, if that is more
 GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
 
 
@@ -59,7 +59,7 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after leace-
     head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
     the retained labels, it starts again at a quarter of the rate. All trainings of a model together pass at
-    most 5.25 times over the images, or two fifths as often as the original's training if that is more.
+    most 5.25 times over the images, or three tenths as often as the original's training if that is more.
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
