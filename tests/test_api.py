@@ -27,7 +27,7 @@ from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Audit, Claim
 from unlabel.core import engine
 from unlabel.core.recipe import Recipe
-from unlabel.data.images.cache import cache_folder
+from unlabel.data.images.cache_folder import cache_folder
 from unlabel.forget.run import forget_run
 from unlabel.models.head import find_head
 from unlabel.testing import World, tiny_network, tiny_world, write_folder

@@ -231,7 +231,7 @@ def test_an_unfinished_training(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / ".run.training"
     checkpoint = open_checkpoint(folder, job, run, force=False)
     model = tiny_network(3)
-    optimiser = _sgd(model, recipe)
+    optimiser = _sgd(model, recipe, run)
     model(torch.zeros(2, 3, 16, 16)).sum().backward()
     optimiser.step()
     checkpoint.save(model, optimiser, [{"step": 1, "lr": rates[0], "loss": 0.7}], 1.5)
@@ -239,7 +239,7 @@ def test_an_unfinished_training(run: Run, tmp_path: Path) -> None:
 
     def resume() -> None:
         other = tiny_network(3, seed=1)
-        rows, _ = checkpoint.resume(other, _sgd(other, recipe), rates)
+        rows, _ = checkpoint.resume(other, _sgd(other, recipe, run), rates)
         assert len(rows) == 1
         assert differing(model, other) == []
 

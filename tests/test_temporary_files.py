@@ -18,9 +18,9 @@ from unlabel.core.errors import DataError
 from unlabel.core.files import WriteError, write_bytes
 from unlabel.core.leftovers import beside, is_leftover, sweep
 from unlabel.core.places import held, staged
-from unlabel.core.progress import SILENT
 from unlabel.data.drawn import source as drawn
 from unlabel.data.images.cache_folder import cache_folder
+from unlabel.data.options import ReadOptions
 
 NOBODY = 65534
 TOKEN = "0123456789abcdef"
@@ -294,7 +294,7 @@ def test_workers_that_draw_end_with_their_parent(tmp_path: Path, monkeypatch) ->
     if parent == 0:
         os.close(listen)
         shape = (4 * drawn._CHUNK, 4, 4, 3)
-        drawn._build(tmp_path / "a.npy", shape, partial(paint, tell), 2, SILENT)
+        drawn._build(tmp_path / "a.npy", shape, partial(paint, tell), ReadOptions(workers=2))
         os._exit(0)
     os.close(tell)
     try:

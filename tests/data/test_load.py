@@ -13,8 +13,8 @@ from unlabel.data.options import ReadOptions
 from unlabel.data.readers.folder import load_folder
 
 KNOWN = (
-    "faces, folder:PATH, table:PATH, parquet:PATH, celeba:PATH, cifar10:PATH, mnist:PATH, svhn:PATH,"
-    " mufac:PATH, shapes, ages, digits"
+    "faces, folder:PATH, table:PATH, parquet:PATH, datasets:PATH, webdataset:PATH, celeba:PATH, cifar10:PATH,"
+    " mnist:PATH, svhn:PATH, mufac:PATH, shapes, ages, digits"
 )
 
 

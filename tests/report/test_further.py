@@ -178,7 +178,7 @@ def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard:
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     full, unknown, names = "", [], re.findall(r"`([^`]+)`", " ".join(cells))
     for name in names:
-        name = name.replace("*", "own.adv").replace("LABEL", "Male")
+        name = name.replace("*", "own.adv").replace("LABEL", "Male").replace("NAME", "lora")
         if name[0] not in "@.":
             full = name
         endings = [f"{full.split('@')[0]}{name}", f"{full.rpartition('.')[0]}{name}"]

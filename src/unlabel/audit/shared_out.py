@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from unlabel.audit.attacks.attackers import POSITIONS, Attacker
+from unlabel.audit.attacks.attackers import ADAM, POSITIONS, Attacker
 from unlabel.audit.attacks.early_layers import CELLS_READ, STAGES_READ, StageReading, stage_tables
 from unlabel.audit.attacks.fine_tuning import scaled, trainings, tuned
 from unlabel.audit.attacks.starts import can_attack
@@ -117,7 +117,8 @@ def readings(opened: Opened) -> Iterator[Reading]:
     for name in opened.case.request.masked:
         for attacker, n in trainings(opened.options):
             for number, item in models:
-                title = f"{attacker.name} {item.path.name} ({n or 'all'})"
+                who = "tune" if attacker == ADAM else attacker.name
+                title = f"{who} {item.path.name} ({n or 'all'})"
                 yield Reading(title, partial(_tuned, number, name, attacker, n))
     for transform in sorted(TRANSFORMS, key=lambda name: name != RETAIN_TUNED.id):
         for number, item in changed:

@@ -94,7 +94,7 @@ def augment(
     Example:
         >>> dark = torch.zeros((1, 16, 16, 3), dtype=torch.uint8)
         >>> augment(dark, moves_of(np.array([3]), 0, 0, (16, 16))).unique().tolist()
-        [9.0]
+        [12.0]
     """
     moved = (one_by_one if pixels.device.type == "cpu" else all_at_once)(pixels, moves.row, moves.column)
     contrast, light = (values.view(-1, 1, 1, 1) for values in (moves.contrast, moves.light))
