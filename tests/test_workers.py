@@ -225,3 +225,22 @@ def test_one_thread_ends_with_the_number_that_was() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(1)
+
+
+def _write_or_fail(folder: Path, run: Run, job: str) -> None:
+    half = folder / ".half.tmp"
+    if job == "write":
+        try:
+            half.write_bytes(b"half")
+            signal.pause()
+        finally:
+            half.unlink()
+    while not half.exists():
+        pass
+    raise DataError("the disk is full")
+
+
+def test_if_one_worker_fails_the_others_leave_no_half_written_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the disk is full"):
+        share_out(["write", "fail"], partial(_write_or_fail, tmp_path), place(2), stage="w", unit="files")
+    assert list(tmp_path.iterdir()) == []
