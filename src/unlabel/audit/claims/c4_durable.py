@@ -9,8 +9,9 @@ from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
 from unlabel.audit.claims.c4_beside import notes_beside
-from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table, weight_cells
-from unlabel.audit.claims.c4_recovery import few_cells, few_table, recoveries, recovery_cells
+from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table
+from unlabel.audit.claims.c4_margins import choices, margins
+from unlabel.audit.claims.c4_recovery import few_table, nearest, recoveries
 from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
 from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
@@ -41,12 +42,8 @@ def claim_durable(
     """
     rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
     weights = recovery.weights or WeightAttacks()
-    cells = [
-        *recovery_cells(recovery, untouched, references, options),
-        *few_cells(recovery.few, options),
-        *weight_cells(weights, options),
-    ]
-    judged = judge(cells, rare, options)
+    tests = choices(recovery, untouched, references, options)
+    judged = judge([nearest(choice, options) for choice in tests], rare, options)
     sizes = sizes_of(recovery, questions, options)
     few = sorted({n for item in sizes.few.values() for n in item.measured or item.wanted})
     notes: dict[str, object] = {
@@ -63,6 +60,7 @@ def claim_durable(
         "few_shot": few_table(recovery.few, options),
         "draws": options.draws,
         **sizes.notes(),
+        **margins(recovery, tests, references, rare, options, open_=bool(rare or sizes.lacking)),
         "references": len(references),
         "rare": sorted(rare),
         "whole_model": tuned_table(weights, options),
