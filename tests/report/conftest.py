@@ -295,7 +295,9 @@ def by_margins(figure: str, published: dict[str, float]) -> dict[str, Any]:
         kind: {"margin": 0.7 * margin, "published": margin, "figure": figure, "label": "Male"}
         for kind, margin in published.items()
     }
-    multiples = {"after": (0.0, 0.7), "head_zero": (1.81, 2.6)} if len(published) > 1 else {"after": (0.3, 1.2)}
+    multiples = (
+        {"after": (0.0, 0.7), "head_zero": (1.81, 2.6)} if len(published) > 1 else {"after": (0.3, 1.2)}
+    )
     curve = [{"model": name, "fails_below": a, "passes_above": b} for name, (a, b) in multiples.items()]
     curve += [{"model": "reference", "fails_below": 0.0, "passes_above": b} for b in (0.9, 1.3, 0.55)]
     return {"smallest_margin": smallest, "margin_curve": curve}
