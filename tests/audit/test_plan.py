@@ -50,6 +50,7 @@ def test_the_command_prints_the_plan(command, base):
     ran = command("audit", base, "--plan", "--labels", "top", "--quiet")
     assert ran.code == 0
     assert "C4 lacks" in ran.out
+    assert "C4 full: the probe split has too few annotated images" in ran.out
     assert "test and probe images have it" in ran.out
     ran = command("audit", base, "--plan", "--labels", "top", "--json", "--quiet")
     top = json.loads(ran.out)["labels"]["top"]

@@ -18,7 +18,14 @@ from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.plan_trainings import FORWARD, attackers_lines, attackers_plan, seconds_to_train
+from unlabel.audit.plan_trainings import (
+    FORWARD,
+    annotated,
+    annotated_line,
+    attackers_lines,
+    attackers_plan,
+    seconds_to_train,
+)
 from unlabel.audit.references import duration, reference_seconds
 from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
@@ -79,8 +86,9 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
 
     Returns:
         ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
-        ``canaries`` that it needs and whether there are as many; ``seconds`` of reading, references and
-        attacks; ``attackers``, rows of those that the options name; ``assumed``, in a sentence.
+        ``canaries`` that it needs and whether there are as many; ``annotated`` images that C4 learns from;
+        ``seconds`` of reading, references and attacks; ``attackers``, rows of those that the options name;
+        ``assumed``, in a sentence.
     """
     sets = sets_of(case.source, seed, case.planting)
     columns = {name: case.request.labels.index(name) for name in case.request.masked}
@@ -100,6 +108,8 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
         )
         for name, target in judged.items()
     }
+    for name, item in labels.items():
+        item["annotated"] = annotated(on_probe[name], options)
     wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
     models = max(wanted, len(case.references)) + 2
     size = (len(probe), len(test))
@@ -230,6 +240,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
                     given = plan["references"]["given"]
                     what += f", {need['references']} retrained models ({given} given)"
             text.append(f"  {claim} {'enough' if need['enough'] else 'lacks ':6s} needs {what}")
+        text.append(annotated_line(item["annotated"]))
     seconds = plan["seconds"]
     if seconds["references"]:
         text.append(f"training the references: about {duration(seconds['references'])}")

@@ -1,9 +1,10 @@
 """What training whole models costs, before any is trained: the full budget's part, and other attackers'."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from unlabel.audit.attacks.annotated import HELD, Target, tune_sizes
+from unlabel.audit.attacks.annotated import HELD, Target, few_sizes, tune_sizes
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS
 from unlabel.audit.attacks.fine_tuning import Training, trainings
 from unlabel.audit.attacks.lessons import BATCH
@@ -45,6 +46,26 @@ def work(attacker: str, tested: int, options: AuditOptions) -> tuple[int, int]:
     looks = count * (options.tune_steps // ADAM.every) * HELD
     taught = DISTILLED * options.tune_draws * options.tune_steps * BATCH if who.anew == "network" else 0
     return shown + taught, looks + options.tune_draws * tested + taught
+
+
+def annotated(target: Target, options: AuditOptions) -> dict[str, list[int]]:
+    """Numbers of annotated images by which the full budget judges C4; none if the probe split has too few.
+
+    >>> import numpy as np
+    >>> annotated(np.repeat([1, 0], [138, 1160]).astype(np.int8), AuditOptions())
+    {'few_sizes': [64, 256, 276], 'tune_sizes': [212]}
+    """
+    full = replace(options, budget="full")
+    few = [n for n in few_sizes(target, full) if n >= options.few_judged]
+    return {"few_sizes": few, "tune_sizes": list(tune_sizes(target, full))}
+
+
+def annotated_line(found: Mapping[str, Sequence[int]]) -> str:
+    """The same as a line for the terminal."""
+    few, whole = (", ".join(f"{n:,}" for n in found[key]) for key in ("few_sizes", "tune_sizes"))
+    if not whole:
+        return "  C4 full: the probe split has too few annotated images to train the whole model"
+    return f"  C4 full: relearnt from {few} annotated images by probes, {whole} by the whole model"
 
 
 def attackers_plan(
