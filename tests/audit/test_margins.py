@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from unlabel.audit.attacks.few_shot import Relearnt
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import weigh
+from unlabel.audit.claims.c4_margins import choices, instead, margins
 from unlabel.audit.claims.judging import Cell, judge
 from unlabel.audit.claims.margins import kind_of, limits, smallest
 from unlabel.audit.inputs import AuditOptions
@@ -79,6 +83,39 @@ def test_a_claim_that_something_else_keeps_open_passes_by_no_margin():
     found = limits([[cell] for cell in made_up(0, ["a"])], OPTIONS, PUBLISHED, open_=True)
     assert found.passes_above is None
     assert smallest(found, PUBLISHED) == {}
+
+
+def test_a_retrained_model_takes_the_place_of_the_unlearned_one():
+    each = ["before", "after", "one", "two", "three"]
+    weights = WeightAttacks({"a": [{8: name} for name in each]}, {"a": [{"stage1": name} for name in each]})
+    recovery = Recovery({"fp16": "after"}, ["one", "two", "three"], {"a": each}, weights)
+    found = instead(recovery, 1)
+    assert (found.after, found.references) == ("two", ["one", "three"])
+    assert found.few == {"a": ["before", "two", "one", "three"]}
+    assert [model[8] for model in found.weights.tuned["a"]] == found.few["a"]
+    assert [model["stage1"] for model in found.weights.stages["a"]] == found.few["a"]
+
+
+def test_c4_says_by_which_margins_it_and_each_retrained_model_would_pass(figure):
+    """Probes on few images find .02 AUC more than in two retrained models, and .01 more in a third."""
+
+    def learnt(area):
+        return Relearnt(figure(area, 0.001), (area - 0.001, area, area + 0.001))
+
+    areas = {"before": 0.9, "after": 0.72, "one": 0.7, "two": 0.7, "three": 0.71}
+    plain = {"a": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
+    few = {"a": [{64: learnt(area)} for area in areas.values()]}
+    recovery = Recovery({"int8": plain}, [{"int8": plain}] * 3, few)
+    tests = choices(recovery, plain, [plain] * 3, OPTIONS)
+    notes = margins(recovery, tests, [plain] * 3, frozenset(), OPTIONS, open_=False)
+    (last,) = [choice[0] for choice in tests if choice[0].figure == "few.auc@64"]
+    assert notes["smallest_margin"]["auc"]["margin"] == pytest.approx(last.upper(OPTIONS))
+    own, *others = notes["margin_curve"]
+    assert own["passes_above"] == pytest.approx(last.upper(OPTIONS) / OPTIONS.d_few)
+    assert [row["model"] for row in others] == ["reference"] * 3
+    assert 0.01 / 0.03 < others[2]["passes_above"] < 0.5  # against two that are alike
+    assert others[0]["passes_above"] > 0.6  # less is found, but the two others differ
+    assert margins(recovery, tests, [], frozenset(), OPTIONS, open_=False) == {}
 
 
 def test_an_auc_counts_as_half_an_advantage_where_it_has_no_margin_of_its_own(figure):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from unlabel.audit.attacks.annotated import tune_sizes
+from unlabel.audit.attacks.annotated import Target, tune_sizes
 from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
@@ -116,7 +116,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     return {
         "labels": labels,
         "references": {"given": len(case.references), "needed": wanted},
-        "seconds": seconds_of(case, sets, len(columns), 1 + crossed, models - 2, options),
+        "seconds": seconds_of(case, sets, on_probe, 1 + crossed, models - 2, options),
         **(
             {"attackers": attackers_plan(on_probe, models, size, reference_seconds(case)[1], options)}
             if options.asked
@@ -187,7 +187,7 @@ def label_plan(
 
 
 def seconds_of(
-    case: Case, sets: Sets, labels: int, ways: int, references: int, options: AuditOptions
+    case: Case, sets: Sets, targets: Mapping[str, Target], ways: int, references: int, options: AuditOptions
 ) -> dict[str, Any]:
     """Seconds of one core, None without a known speed: references still to train, models to read and, for the
     full budget, to train on annotated images, and attacks, fitted one way or both."""
@@ -203,18 +203,13 @@ def seconds_of(
         "standard": quick + changed * images,
         "full": quick + (changed + models) * images,
     }
-    unit = ATTACKS * size * labels * ways
+    unit = ATTACKS * size * len(targets) * ways
     attacks = {
         "quick": unit * models,
         "standard": unit * (2 * models + 0.6 * changed),
         "full": unit * ((2 + BELOW) * models + 0.6 * changed),
     }
-    probe = sets.probe.with_labels(case.request.labels).target
-    chosen = [
-        (ADAM, n)
-        for name in case.request.masked
-        for n in tune_sizes(probe[:, case.request.labels.index(name)], options)
-    ]
+    chosen = [(ADAM, n) for target in targets.values() for n in tune_sizes(target, options)]
     missing = max(references - len(case.references), 0)
     return {
         "references": None if each is None else each * missing,
