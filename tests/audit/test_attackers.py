@@ -10,11 +10,12 @@ from torch import nn
 
 import unlabel
 from unlabel.audit.attacks.adapters import add_adapters
+from unlabel.audit.attacks.annotated import most_images
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, HELD_OUT, NAMES, chosen
 from unlabel.audit.attacks.early_layers import cell_means, stage_means
 from unlabel.audit.attacks.fine_tuning import best_of_rates, say, trainings, tune
 from unlabel.audit.attacks.held_out import depth_readings
-from unlabel.audit.attacks.lessons import Lesson, draw_images, most_images
+from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.starts import can_attack, distilled, start_of, upper_half
 from unlabel.audit.claims.c4_beside import images_for
 from unlabel.audit.inputs import AuditOptions, Subject, ask
@@ -261,13 +262,14 @@ def test_names_are_checked_and_nothing_is_trained_that_nobody_asked_for():
         AuditOptions(attackers=("lora",))
     with pytest.raises(OptionError, match="each at least 2"):
         AuditOptions(budget="full", attackers=("lora",), attacked=())
-    assert trainings(AuditOptions(budget="standard")) == []
-    assert trainings(AuditOptions(budget="full")) == [(ADAM, 256), (ADAM, 1024)]
-    assert trainings(AuditOptions(budget="full", attackers=("positions",))) == trainings(
-        AuditOptions(budget="full")
+    many = np.repeat([1, 0], 900).astype(np.int8)
+    assert trainings(AuditOptions(budget="standard"), many) == []
+    assert trainings(AuditOptions(budget="full"), many) == [(ADAM, 256), (ADAM, 1024)]
+    assert trainings(AuditOptions(budget="full", attackers=("positions",)), many) == trainings(
+        AuditOptions(budget="full"), many
     )
-    curve = trainings(AuditOptions(budget="full", attackers=("curve",)))
-    assert curve == [(ADAM, n) for n in (256, 1024, 16, 64, None)]
+    curve = trainings(AuditOptions(budget="full", attackers=("curve",)), many)
+    assert curve == [(ADAM, n) for n in (256, 1024, 16, 64, 1200)]
     assert "attackers" not in AuditOptions().to_json()
     assert AuditOptions(budget="full", attackers=("lora",)).to_json()["attackers"] == ["lora"]
 
@@ -288,7 +290,8 @@ def audited(world):
     after, again = tiny_network(3, True, seed=5).eval(), tiny_network(3, True, seed=6).eval()
     third = tiny_network(3, True, seed=7).eval()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unlabel.audit.attacks.lessons.LEAST", 8)
+        for name in ("annotated", "lessons"):
+            patch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 8)
         return unlabel.audit_model(
             before, after, [again, third], world.source, "top", "standard",
             probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, raw_image=False,

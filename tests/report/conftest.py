@@ -269,7 +269,7 @@ def further(content: dict[str, Any]) -> dict[str, Any]:
     metrics += rows_of("dist.ks.loss@test", None, [0.03, 0.021, 0.02, 0.021, 0.019], "fraction")
     few = {str(n): {"excess": 0.006, "upper": 0.021} for n in (16, 64, 256)}
     names = dict.fromkeys(content["request"]["labels"])
-    notes = {"draws": 50, "few_shot": dict.fromkeys(names, few)}
+    notes = {"draws": 50, "few_shot": dict.fromkeys(names, few)} | by_margins("few.auc@64", {"auc": 0.03})
     durable = {
         "verdict": "PASS",
         "sentence": "No change brings it back.",
@@ -284,7 +284,23 @@ def further(content: dict[str, Any]) -> dict[str, Any]:
         "notes": coins,
     }
     content["claims"] |= {"C4": durable, "C6": planted}
+    found = by_margins("probe.adv.mlp", {"adv": 0.1, "bits": 0.075})
+    content["claims"]["C2"]["notes"] = {**content["claims"]["C2"].get("notes", {}), **found}
     return content | {"headline": "UNLEARNED", "not_tested": ["layers before the last features"]}
+
+
+def by_margins(figure: str, published: dict[str, float]) -> dict[str, Any]:
+    """Notes of the margins that would pass, of this model and of three retrained ones."""
+    smallest = {
+        kind: {"margin": 0.7 * margin, "published": margin, "figure": figure, "label": "Male"}
+        for kind, margin in published.items()
+    }
+    multiples = (
+        {"after": (0.0, 0.7), "head_zero": (1.81, 2.6)} if len(published) > 1 else {"after": (0.3, 1.2)}
+    )
+    curve = [{"model": name, "fails_below": a, "passes_above": b} for name, (a, b) in multiples.items()]
+    curve += [{"model": "reference", "fails_below": 0.0, "passes_above": b} for b in (0.9, 1.3, 0.55)]
+    return {"smallest_margin": smallest, "margin_curve": curve}
 
 
 def deeper(content: dict[str, Any]) -> dict[str, Any]:

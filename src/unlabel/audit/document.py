@@ -131,6 +131,27 @@ class UnfairReference:
 
 
 @dataclass(frozen=True)
+class SmallestMargin:
+    """The smallest margin of a kind that would pass, and the test that needs it."""
+
+    margin: Number
+    published: Number
+    figure: str
+    label: str | None = None
+    layer: str | None = None
+    transform: str | None = None
+
+
+@dataclass(frozen=True)
+class MarginRow:
+    """Multiples of all margins below which a model fails a claim and above which it passes; None: by none."""
+
+    model: str
+    fails_below: Number
+    passes_above: Number | None
+
+
+@dataclass(frozen=True)
 class Notes:
     """What a report reads of a claim's notes."""
 
@@ -142,6 +163,7 @@ class Notes:
     unfair_references: tuple[UnfairReference, ...] = ()
     draws: Count | None = None
     few_shot: dict[str, dict[str, Noted]] = field(default_factory=dict)
+    too_few_in_p: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     tune_draws: Count | None = None
     whole_model: dict[str, dict[str, Noted]] = field(default_factory=dict)
     attackers: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
@@ -149,6 +171,8 @@ class Notes:
     attack_curve: dict[str, AttackCurve] = field(default_factory=dict)
     depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
+    smallest_margin: dict[str, SmallestMargin] = field(default_factory=dict)
+    margin_curve: tuple[MarginRow, ...] = ()
 
 
 @dataclass(frozen=True)

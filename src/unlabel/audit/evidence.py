@@ -292,7 +292,7 @@ def _larger_jobs(
         if includes.code_length:
             each["mdl"] = lambda s, q=question: code_rows(s, q, options)
         if includes.fine_tuning:
-            each["tuned"] = lambda s, q=question, o=own: judged(taught(s, tuned, o, q), options)
+            each["tuned"] = lambda s, q=question, o=own: judged(taught(s, tuned, o, q), q, options)
         if includes.early_layers:
             each["stages"] = lambda s, q=question: stage_readings(s, q, options)
         if any(name != POSITIONS for name in options.asked):

@@ -65,7 +65,8 @@ class Figure:
             condemning one where it found the label.
         group: What it is shown with on the page.
         how: What its attack does, beside its name on the page.
-        terminal: Its words on the terminal, at most 29 letters; empty: it is not shown there.
+        terminal: Its words on the terminal, at most 29 letters; empty: it is not shown there. Of a family,
+            of every member, which is a number.
         column: Its heading on the page of a comparison; empty: it is not there.
         short: Its heading on the terminal of a comparison, at most 11 letters; empty: it is not there.
         family: Id of the family that it is a member of; empty: of none.
@@ -274,7 +275,7 @@ FINE_TUNED = Figure(
     "tune.auc@", "auc", "Whole model, trained on {} annotated images",
     "AUC of the whole model with a new head, trained on that many annotated images, half of them with "
     "the label; best of three learning rates, mean of several draws.",
-    claims=("C4",), budget="full",
+    claims=("C4",), budget="full", terminal="whole model trained on {}",
     in_words="the whole model, trained on {} annotated images,",
 )  # fmt: skip
 TUNING_STEPS = Figure(
@@ -483,8 +484,6 @@ FIGURES: tuple[Figure, ...] = (
     FEW_SHOT.named("64", terminal="AUC from 64 annotated images"),
     FEW_SHOT.named("256", terminal="AUC from 256"),
     FINE_TUNED,
-    FINE_TUNED.named("256", terminal="whole model trained on 256"),
-    FINE_TUNED.named("1024", terminal="whole model trained on 1,024"),
     TUNING_STEPS,
     *TRIED_BY.values(), TRIED_BY_BEST,
     GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,

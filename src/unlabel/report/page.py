@@ -25,6 +25,7 @@ from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.controls import controls, flat
 from unlabel.report.sections.evasion import condemning
+from unlabel.report.sections.margins import margins
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
 
@@ -208,6 +209,7 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "defined": words.defined(audit),
         "extra": views.described(audit),
         "excess": excess,
+        "margins": list(margins(audit)),
         "excess_axis": plots.excess_axis([mark for marks in excess.values() for mark in marks]),
         "labels": marks,
         "label_axis": scale,
