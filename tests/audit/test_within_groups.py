@@ -200,7 +200,8 @@ def test_without_retrained_models_the_original_is_the_measure(world, request_of)
     note = notes_of(hits_of(world, request_of, replace(after, role="after", run="x"), []), OPTIONS)
     assert note["losses"]["against"] == "original"
     assert top(note["losses"]) == ("Hat", True, True)
-    assert note["leaks"] == note["moved"] == note["persons"] == {}
+    assert note["leaks"] == {}
+    assert note["moved"] is note["persons"] is None
 
 
 def test_persons_who_pay_are_counted_and_not_named(make_world):

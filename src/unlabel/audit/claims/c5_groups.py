@@ -93,12 +93,12 @@ def _row(part: Part, band: Band) -> Row:
     return {**place, "excess": band.value, "lower": band.lower, "upper": band.upper, "images": band.n}
 
 
-def moved_table(hits: Hits, options: AuditOptions) -> Row:
+def moved_table(hits: Hits, options: AuditOptions) -> Row | None:
     """Moved errors against retrained models: the total, and by forgotten label the share on its images."""
     _, after, *others = [model.moved for model in hits.served]
     known = [other for other in others if other is not None]
     if after is None or not known:
-        return {}
+        return None
     shares = {
         label: _against(item, [other.shares[label] for other in known], options)
         for label, item in after.shares.items()
@@ -114,10 +114,10 @@ def _against(own: Estimate, others: Sequence[Estimate], options: AuditOptions) -
     return {"excess": found.value, **bounds, "retrained": [min(values), max(values)]}
 
 
-def persons_table(found: Persons | None) -> Row:
+def persons_table(found: Persons | None) -> Row | None:
     """The share of persons whose loss rose, without saying who they are."""
     if found is None:
-        return {}
+        return None
     return {
         "share": found.share.value,
         "lower": found.share.lower(),
