@@ -15,6 +15,10 @@ from unlabel.audit.evidence import groups_of
 from unlabel.audit.inputs import AuditOptions, Context, ask
 from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.report import render
+from unlabel.statement.schema import audit_faults
+from unlabel.testing.stage import OPTIONS as STAGED
+from unlabel.testing.stage import honest, stage
 
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
 RETAINED = ("Bald", "Young", "Smiling", "Hat")
@@ -241,3 +245,18 @@ def test_classes_and_the_quick_budget_have_no_groups(world, request_of):
     assert groups_of(replace(context, options=OPTIONS)) == {}
     classes = replace(world.test, exclusive=True)
     assert groups_of(replace(context, test=classes)) == {}
+
+
+@pytest.mark.slow
+def test_an_audit_carries_the_note_the_rows_and_the_page_and_no_verdict_rests_on_it():
+    """About 8 seconds: one standard audit on the stage."""
+    found = stage().audit(honest(seed=9), replace(STAGED, budget="standard", draws=10))
+    note = found.claims["C5"].notes["groups"]
+    assert note["losses"]["tested"] + note["losses"]["left_out"] == 6
+    assert note["leaks"]["top"]["tested"] > 0
+    assert found.claims["C5"].verdict == "PASS"
+    assert {row.id for row in found.metrics} >= {"group.moved", "group.auc.with@bottom"}
+    assert not any(row.id.startswith(("group.", "person.")) for row in found.comparisons)
+    content = found.to_json()
+    assert audit_faults(content) == []
+    assert "Where top can be recovered" in render(content)

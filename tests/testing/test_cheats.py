@@ -287,11 +287,23 @@ def test_the_stage_holds_what_it_says():
 
 
 def test_the_example_on_the_page_runs_and_is_caught():
-    code = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert code is not None
-    names: dict[str, object] = {}
-    exec(code[1], names)
-    assert names["found"].claims["C2"].verdict == "FAIL"
+    assert run_block("def moved")["found"].claims["C2"].verdict == "FAIL"
+
+
+@pytest.mark.slow
+def test_the_attack_on_the_page_runs(capsys):
+    """About 12 seconds."""
+    run_block("import RELEARNT")
+    assert "'sgd-momentum': Told(" in capsys.readouterr().out
+
+
+def run_block(containing):
+    """Runs the page's block of Python that contains a text, and gives its names."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (code,) = (block for block in blocks if containing in block)
+    names = {}
+    exec(code, names)
+    return names
 
 
 def test_the_page_names_every_cheat():
