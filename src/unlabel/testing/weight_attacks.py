@@ -23,6 +23,7 @@ from unlabel.audit.attacks.starts import can_attack
 from unlabel.audit.attacks.whole_model import stage_readings
 from unlabel.audit.figures import LINEAR_PROBE
 from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.data.dataset import Dataset
 from unlabel.forget.pipeline import Unlearner
 from unlabel.models.features import Outputs, outputs
 from unlabel.statistics.estimate import auc
@@ -72,10 +73,11 @@ def attack(
             probed(place, model, options) if name == POSITIONS else trained(place, model, name, options)
             for model in models
         ]
+        after, before, *retrained = found
         told |= {
-            figure: Told(*(each[figure] for each in found[:2]), tuple(each[figure] for each in found[2:]))
-            for figure in found[0]
-            if all(figure in each for each in found)
+            figure: Told(value, before[figure], tuple(each[figure] for each in retrained))
+            for figure, value in after.items()
+            if all(figure in each for each in (before, *retrained))
         }
     return told
 
@@ -99,12 +101,14 @@ def trained(place: Stage, model: nn.Module, name: str, options: AuditOptions) ->
 def probed(place: Stage, model: nn.Module, options: AuditOptions) -> dict[str, float]:
     """AUC of probes on the mean over positions of each stage, and of those that see positions."""
     source = place.source
-    parts = []
-    for data in (source.probe, source.test):
+
+    def read(data: Dataset) -> Outputs:
         said = outputs(model, data, place.run)
         seen = {**stage_means(model, data, place.run), **cell_means(model, data, place.run)}
-        parts.append(Outputs(said.logits, {**said.features, **seen}))
-    subject = Subject("", "after", *parts, parts[1])
+        return Outputs(said.logits, {**said.features, **seen})
+
+    probe, test = read(source.probe), read(source.test)
+    subject = Subject("", "after", probe, test, test)
     question = ask(place.request.masked[0], source.probe, source.test, source.test.take(np.arange(0)))
     below = stage_readings(subject, question, options)
     found = {(LINEAR_PROBE.id, stage): each[LINEAR_PROBE.id] for stage, each in below.items()}

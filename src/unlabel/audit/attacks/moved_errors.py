@@ -132,23 +132,21 @@ def moved(errors: Errors, original: Errors, masks: Masks, forgotten: tuple[str, 
         forgotten: Labels.
     """
     change = errors.since(original)
-    each = {
-        part: together(*(change.rates(mask, kind) for kind in (MISSED, CALLED)))
-        for part, mask in masks.items()
-    }
-    each = {part: rates for part, rates in each.items() if len(rates.value)}
-    if not each:
+    sizes, added = [], {}
+    for part, mask in masks.items():
+        rates = together(*(change.rates(mask, kind) for kind in (MISSED, CALLED)))
+        if cells := len(rates.value):
+            sizes.append(rates.weighted(np.sign(rates.value) / cells))
+            if part.label in forgotten:
+                added[part] = rates.weighted((rates.value > 0) / cells)
+    if not sizes:
         return None
-    total = mean([rates.weighted(np.sign(rates.value) / len(rates.value)) for rates in each.values()])
     shares = {}
     for name in forgotten:
-        sides = [each.get(Part(name, present)) for present in (True, False)]
-        if sides[0] is not None and sides[1] is not None:
-            share = _share(
-                *(rates.weighted((rates.value > 0) / len(rates.value)) for rates in sides if rates)
-            )
-            shares |= {} if share is None else {name: share}
-    return Moved(total, shares)
+        sides = [added[part] for part in (Part(name, True), Part(name, False)) if part in added]
+        share = _share(*sides) if len(sides) == 2 else None
+        shares |= {} if share is None else {name: share}
+    return Moved(mean(sizes), shares)
 
 
 def _share(with_label: Estimate, without: Estimate) -> Estimate | None:

@@ -90,14 +90,22 @@ def areas(subject: Subject, test: Dataset, retained: Sequence[str], masks: Masks
     """
     found: Found = {}
     for part, mask in masks.items():
-        each = []
+        rows = np.flatnonzero(mask)
+        cluster, each = test.cluster[rows], []
         for column in map(test.labels.index, retained):
-            target = np.where(mask, test.target[:, column], -1)
+            target = test.target[rows, column]
             if rarer(target) >= LEAST:
-                each.append(auc(subject.test.logits[:, column], target, test.cluster))
+                each.append(auc(subject.test.logits[rows, column], target, cluster))
         if each:
-            found[part] = mean(each)
+            found[part] = _among_all(mean(each), rows, test.cluster)
     return found
+
+
+def _among_all(item: Estimate, rows: NDArray[np.intp], cluster: NDArray[np.int64]) -> Estimate:
+    """An estimate on some rows as one on all images, of which the others have influence 0."""
+    influence, used = np.zeros(len(cluster)), np.zeros(len(cluster), bool)
+    influence[rows], used[rows] = item.influence, item.used
+    return Estimate(item.value, influence, cluster, used)
 
 
 def part_rows(

@@ -71,10 +71,11 @@ def one_position(source: Source) -> Unlearner:
     def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         parts = list(copy.deepcopy(model).children())
         at = next(index for index, part in enumerate(parts) if isinstance(part, nn.Linear))
-        hidden = parts[at]
+        hidden, convolution = parts[at], parts[0]
         assert isinstance(hidden, nn.Linear)
+        assert isinstance(convolution, nn.Conv2d)
         rows, wide = len(hidden.weight), hidden.in_features
-        places = wide // parts[0].out_channels
+        places = wide // convolution.out_channels
         wider = nn.Linear(wide + places, rows)
         with torch.no_grad():
             wider.weight.zero_()
