@@ -27,6 +27,7 @@ from unlabel.report.terminal import lines
 from unlabel.statement.schema import audit_faults
 from unlabel.statistics.estimate import auc
 from unlabel.testing import differing, tiny_world
+from unlabel.testing.cheats.relearnt import Placed
 from unlabel.testing.stage import network, stage
 from unlabel.testing.worlds import tiny_network
 
@@ -214,14 +215,12 @@ def test_an_attacker_whom_a_network_gives_nothing_to_train_is_left_out(run):
     assert [name for name, possible in can.items() if not possible] == ["norm-only", "upper-half"]
 
 
-class Placed(nn.Module):
-    """Writes what channel 0 finds in the top row there, and its opposite below: their mean is 0."""
+class Only(nn.Module):
+    """Of channel 0, the first row alone."""
 
-    def forward(self, x):
-        top = x[:, :1, :1].mean(3, keepdim=True).expand(-1, -1, -1, x.shape[3])
-        noise = x[:, 1:]
-        row = torch.cat([top, torch.zeros_like(top), torch.zeros_like(top), -top], 2)
-        return torch.cat([row, noise], 1)
+    def forward(self, maps):
+        rest = torch.zeros_like(maps[:, :1, 1:])
+        return torch.cat([torch.cat([maps[:, :1, :1], rest], 2), maps[:, 1:]], 1)
 
 
 @pytest.mark.parametrize("knows", [True, False])
@@ -233,7 +232,7 @@ def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(k
         model[0].weight.sub_(model[0].weight.mean((1, 3), keepdim=True))
         model[0].weight[0] = 1 / 48 if knows else 0.0
     model = nn.Sequential(
-        model[0], Placed(), nn.Flatten(), nn.Linear(8 * side * side, 16), nn.ReLU(), nn.Linear(16, 3)
+        model[0], Only(), Placed(), nn.Flatten(), nn.Linear(9 * side * side, 16), nn.ReLU(), nn.Linear(16, 3)
     ).eval()
     parts = [source.probe, source.test]
     tables = []
@@ -241,7 +240,7 @@ def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(k
         logits = outputs(model, part, run)
         features = {**stage_means(model, part, run), **cell_means(model, part, run)}
         tables.append(Outputs(logits.logits, {**logits.features, **features}))
-    assert tables[0].features["cells1"].shape == (256, 16 * 8)
+    assert tables[0].features["cells1"].shape == (256, 16 * 9)
     subject = Subject("a", "after", *tables, tables[1])
     question = ask("top", source.probe, source.test, source.test.take(np.arange(0)))
     found = {place: item.value for place, item in depth_readings(subject, question, OPTIONS).items()}

@@ -96,6 +96,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
     """One claim with its title, verdict, reason and notes; its facts as they stand in the file."""
     kind, claim, cost = claim_kind(id_), audit.claims[id_], audit.models.reference_cost
     facts = dict(audit.raw["claims"][id_].get("notes", {}))
+    facts.pop("groups", None)  # a section of its own
     notes = claim.notes
     texts = []
     if notes.attainable is False:
