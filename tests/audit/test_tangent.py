@@ -1,0 +1,183 @@
+"""The tangent kernel and the whole-model attack that it predicts, against slow and obvious computations."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, jvp
+
+from unlabel.audit.attacks.tangent import (
+    RIDGES,
+    fit_ridge,
+    linearised,
+    step_of,
+    tangent_kernel,
+)
+from unlabel.core import engine
+from unlabel.data.batches import batch_of
+from unlabel.testing import tiny_world
+
+N = 24
+
+
+@pytest.fixture(scope="module")
+def run():
+    return engine.start(accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def world():
+    return tiny_world(images=256, batchnorm=True)
+
+
+@pytest.fixture(scope="module")
+def images(world, run):
+    return batch_of(world.source.probe, np.arange(N), run.device).image
+
+
+@pytest.fixture(scope="module")
+def present(world):
+    return world.source.probe.target[:N, 0] == 1
+
+
+@pytest.fixture
+def model(world):
+    return copy.deepcopy(world.model).eval().requires_grad_(True)
+
+
+def jacobian(model, images):
+    """float64 (image, weight): one backward pass an image, in double precision."""
+    double = copy.deepcopy(model).double()
+    rows = []
+    for image in images.double():
+        double.zero_grad()
+        double(image[None])[0, 0].backward()
+        rows.append(torch.cat([w.grad.flatten() for w in double.parameters()]))
+    return torch.stack(rows).numpy()
+
+
+def test_the_kernel_is_that_of_an_explicit_jacobian(model, images):
+    rows = jacobian(model, images)
+    expected = rows @ rows.T
+    # float32 gradients: rounding of 2^-24 a product, over 10^4 weights
+    np.testing.assert_allclose(tangent_kernel(model, images), expected, rtol=1e-4, atol=1e-4 * expected.max())
+
+
+def test_the_kernel_is_the_same_however_few_weights_are_held_at_a_time(model, images):
+    whole, parts = tangent_kernel(model, images), tangent_kernel(model, images, most_bytes=4 * N * 101)
+    # sums of float32 in another order
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * whole.max())
+
+
+def test_a_weight_that_may_not_move_is_not_in_the_kernel(model, images):
+    model.requires_grad_(False)
+    last = [*model.parameters()][-2:]
+    for weight in last:
+        weight.requires_grad_(True)
+    rows = jacobian(model.requires_grad_(True), images)
+    for weight in [*model.parameters()][:-2]:
+        weight.requires_grad_(False)
+    head = rows[:, -sum(weight.numel() for weight in last) :]
+    # float32 gradients
+    np.testing.assert_allclose(tangent_kernel(model, images), head @ head.T, rtol=1e-4, atol=1e-5)
+
+
+def test_the_step_is_the_jacobian_times_the_weights_of_the_images(model, images):
+    alpha = np.random.default_rng(0).normal(size=N)
+    step = torch.cat([part.flatten() for part in step_of(model, images, alpha).values()])
+    expected = jacobian(model, images).T @ alpha
+    # float32 gradients
+    np.testing.assert_allclose(step, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_prediction_is_that_of_the_explicit_kernel_and_of_forward_mode_differentiation(
+    model, images, present, world, run
+):
+    data = world.source.test
+    (found,) = linearised(model, [(images, present)], data, run)
+    alpha, constant = found.fit.alpha, found.fit.constant
+    scored = batch_of(data, np.arange(len(data)), run.device).image.double()
+    double, step = copy.deepcopy(model).double(), step_of(model, images, alpha)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, when forward mode is loaded
+        _, exact = jvp(
+            lambda weights: functional_call(double, weights, (scored,))[:, 0],
+            ({name: weight.detach() for name, weight in double.named_parameters()},),
+            ({name: part.double() for name, part in step.items()},),
+        )
+    explicit = jacobian(model, scored.float()) @ jacobian(model, images).T @ alpha
+    # float32 gradients
+    np.testing.assert_allclose(exact, explicit, rtol=1e-3, atol=1e-3 * np.abs(explicit).max())
+    # a difference of float32 outputs, and units that a step of the size of MOVE switches
+    np.testing.assert_allclose(found.scores - constant, explicit, rtol=0, atol=0.02 * np.ptp(explicit))
+    assert np.corrcoef(found.scores, explicit)[0, 1] > 0.9999
+
+
+def test_each_output_learns_from_its_own_images(model, images, present, world, run):
+    data = world.source.test
+    both = linearised(model, [(images, present), (images.flip(0), ~present)], data, run)
+    (first,) = linearised(model, [(images, present)], data, run)
+    np.testing.assert_array_equal(both[0].scores, first.scores)
+    assert not np.allclose(both[1].scores, first.scores)
+
+
+def test_of_a_linear_model_the_prediction_is_ridge_regression(world, run, present):
+    data = world.source.test
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * data.image_size**2, 1))
+    with torch.no_grad():
+        model[1].weight.zero_()
+    x, scored = (
+        batch_of(part, np.arange(n), run.device).image
+        for part, n in ((world.source.probe, N), (data, len(data)))
+    )
+    (found,) = linearised(model, [(x, present)], data, run)
+    x, scored = (each.flatten(1).double().numpy() for each in (x, scored))
+    # the bias has a gradient of 1, which the constant takes
+    kernel = x @ x.T + 1
+    shrink = found.fit.ridge * np.trace(kernel) / N
+    y = np.where(present, 1.0, -1.0)
+    system = np.block([[kernel + shrink * np.eye(N), np.ones((N, 1))], [np.ones((1, N)), np.zeros((1, 1))]])
+    solution = np.linalg.solve(system, np.append(y, 0.0))
+    expected = (scored @ x.T + 1) @ solution[:-1] + solution[-1]
+    # float32 outputs and gradients
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-3, atol=1e-3)
+    weight = x.T @ solution[:-1]
+    assert found.lengths["1.weight"] == pytest.approx(weight @ weight, rel=1e-4)
+
+
+def test_each_image_left_out_is_predicted_by_a_fit_without_it():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(12, 5))
+    kernel, present = rows @ rows.T, np.arange(12) % 2 == 0
+    fit = fit_ridge(kernel, present)
+    shrink, y = fit.ridge * np.trace(kernel) / 12, np.where(present, 1.0, -1.0)
+    for out in range(12):
+        rest = np.arange(12) != out
+        inverse = np.linalg.inv(kernel[np.ix_(rest, rest)] + shrink * np.eye(11))
+        constant = inverse.sum(0) @ y[rest] / inverse.sum()
+        expected = constant + kernel[out, rest] @ inverse @ (y[rest] - constant)
+        assert fit.left_out[out] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_kernel_that_does_not_know_the_label_is_shrunk_to_nothing():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(64, 64))
+    rows[:, 0] *= 4
+    knows, guesses = (fit_ridge(rows @ rows.T, present) for present in (rows[:, 0] > 0, rng.random(64) < 0.5))
+    assert knows.ridge <= 1 < RIDGES[-1] / 100 < guesses.ridge
+
+
+def test_a_network_that_computes_nothing_predicts_the_same_for_all(world, run, images, present):
+    class Nothing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, image):
+            return 0 * self.weight * image.flatten(1).sum(1, keepdim=True)
+
+    (found,) = linearised(Nothing(), [(images, present)], world.source.test, run)
+    assert np.ptp(found.scores) == 0
