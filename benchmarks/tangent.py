@@ -11,15 +11,13 @@ was, and several can fill one DIR. What was trained before is read from the cach
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.few_shot import few_shot
@@ -31,9 +29,9 @@ from unlabel.core import engine
 from unlabel.core.files import write_text
 from unlabel.core.request import Request
 from unlabel.models.cached_outputs import cached_outputs
-from unlabel.runs.folder import Loaded, key_of, load_run
+from unlabel.runs.folder import key_of, load_run
 from unlabel.runs.record import planted_source
-from unlabel.statistics.estimate import Estimate, auc, mean
+from unlabel.statistics.estimate import auc, mean
 
 IMAGES = 256
 OPTIONS = AuditOptions(budget="full", few=(IMAGES,))
@@ -134,7 +132,9 @@ def measure(world: World, name: str, folder: Path, sets: Sets, run: engine.Run) 
     target = test.target[:, column]
     areas = [[auc(draw, target, test.cluster) for draw in each.scores] for each in (trained, guessed)]
     off = mean(areas[1]) - mean(areas[0])
-    outputs = [cached_outputs(item.model, part, run, key_of(item, sets.digest), name) for part in (probe, test)]
+    outputs = [
+        cached_outputs(item.model, part, run, key_of(item, sets.digest), name) for part in (probe, test)
+    ]
     question = ask(world.label, probe, test, sets.train.with_labels(request.labels))
     role = "original" if name == world.original else "retrained" if name in world.retrained else "unlearned"
     spent = [each if each > FROM_CACHE else None for each in seconds]

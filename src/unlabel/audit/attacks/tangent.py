@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from unlabel.audit.attacks.fine_tuning import scaled
 from unlabel.audit.attacks.lessons import draw_images
 from unlabel.audit.attacks.starts import LOOK, renewed, replace_head, stage_of_weights
+from unlabel.audit.attacks.tuned import Predicted
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -52,28 +53,6 @@ Floats = NDArray[np.float64]
 MOST_BYTES = 2**31  # of gradients that are held at a time
 RIDGES = np.logspace(-4, 4, 33)  # in units of the kernel's mean eigenvalue
 MOVE = 0.01  # by how much the outputs of the annotated images are moved to read slopes, root mean square
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What one model, linear in its weights, says after it has learnt a label from few annotated images.
-
-    Args:
-        run: The model.
-        label: The label.
-        images: Annotated images.
-        scores: float32 (draw, test image) the predicted output.
-        ridges: float64 (draw,) the chosen ridge, in units of the kernel's mean eigenvalue.
-        shares: By stage, ``features`` (what follows the last stage) and ``head``: the part of the squared
-            length of the predicted step that lies there, 0-1, mean over draws. They sum to 1.
-    """
-
-    run: str
-    label: str
-    images: int
-    scores: NDArray[np.float32]
-    ridges: Floats
-    shares: Mapping[str, float]
 
 
 def predict_all(

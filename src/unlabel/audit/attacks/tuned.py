@@ -1,5 +1,9 @@
-"""What training a whole model on few annotated images leaves: tables, made by `fine_tuning`."""
+"""What training a whole model on few annotated images leaves: tables, made by `fine_tuning`.
 
+And what is predicted of it without training, made by `tangent`.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,3 +46,25 @@ class Tuned:
         """
         reached = np.flatnonzero(self.curve >= area)
         return self.every * (int(reached[0]) + 1) if len(reached) else None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one model, linear in its weights, says after it has learnt a label from few annotated images.
+
+    Args:
+        run: The model.
+        label: The label.
+        images: Annotated images.
+        scores: float32 (draw, test image) the predicted output.
+        ridges: float64 (draw,) the chosen ridge, in units of the kernel's mean eigenvalue.
+        shares: By stage, ``features`` (what follows the last stage) and ``head``: the part of the squared
+            length of the predicted step that lies there, 0-1, mean over draws. They sum to 1.
+    """
+
+    run: str
+    label: str
+    images: int
+    scores: NDArray[np.float32]
+    ridges: NDArray[np.float64]
+    shares: Mapping[str, float]
