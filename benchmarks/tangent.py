@@ -2,22 +2,23 @@
 
 python benchmarks/tangent.py RUNS --out DIR [--page docs/results/tangent.md]
 
-RUNS is a folder of runs, named as in `WORLDS`; those that are not there are left out, and the page counts them.
-Every model is attacked on 256 annotated images in three draws, twice: by training it (Adam, 100 steps, the best
-of three rates) and by the tangent kernel. The linear probe on the last features, `few.auc@256`, is the naive
-predictor beside it. One JSON file a model and label is kept in DIR: a benchmark that was ended goes on where it
-was, and several can fill one DIR. What was trained before is read from the cache, and then has no seconds.
+RUNS is a folder of runs, named as in `WORLDS`; those that are not there are left out. Every model is
+attacked on 256 annotated images in three draws, twice: by training it (Adam, 100 steps, the best of three
+rates) and by the tangent kernel. The linear probe on the last features, `few.auc@256`, is the naive predictor
+beside it. One JSON file a model and label is kept in DIR: a benchmark that was ended goes on where it was, and
+several can fill one DIR. What was trained before is read from the cache, and then has no seconds.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.few_shot import few_shot
@@ -64,8 +65,8 @@ class World:
 WORLDS = (
     World(
         "FairFace", "ff-o", "Male", ("ff-male-1", "ff-male-2", "ff-male-3"),
-        ("ff-auto-0", "ff-auto-1", "ff-auto-2", "ff-cap4-0", "ff-p-1", "ff-pr-0.06", "ff-pr-0.12",
-         "ff-dp-150", "ff-dp-300", "ff-dp-450", "ff-dp-600"),
+        ("ff-auto-0", "ff-auto-1", "ff-auto-2", "ff-cap4-0", "ff-p-1", "ff-dp-300", "ff-dp-600", "ff-dp-450",
+         "ff-dp-150", "ff-pr-0.12"),
     ),
     World("FairFace", "ff-o", "Child", ("ff-child-1", "ff-child-2", "ff-child-3"), ("ff-auto-Child",)),
     World("FairFace", "ff-o", "White", ("w-ff-White-full",)),
@@ -158,8 +159,8 @@ def measure_all(folder: Path, out: Path, only: Sequence[str]) -> None:
             pair = measure(world, name, folder, read(world.original), run)
             if pair is not None:
                 write_text(file, json.dumps(asdict(pair), indent=1) + "\n")
-                print(f"{name} {world.label} trained {np.mean(pair.trained):.3f}"
-                      f" predicted {np.mean(pair.predicted):.3f} probe {pair.probe:.3f}", flush=True)  # fmt: skip
+                areas = " ".join(f"{value:.3f}" for value in areas_of(pair))
+                print(f"{name} {world.label}: trained, predicted, probe {areas}", flush=True)
 
 
 def _sets(original: Path, run: engine.Run) -> Sets:
@@ -168,10 +169,139 @@ def _sets(original: Path, run: engine.Run) -> Sets:
     return sets_of(as_answered(source, item.config, item.path), OPTIONS.seed, planting)
 
 
+# The page
+
+
+Values = NDArray[np.float64]
+RESAMPLES = 2000
+
+
+def kept(out: Path) -> list[Pair]:
+    """All pairs that are kept, in the order of `WORLDS`."""
+    files = [out / f"{name}.{world.label}.json" for world in WORLDS for name in world.models]
+    return [Pair(**json.loads(file.read_text())) for file in files if file.exists()]
+
+
+def interval(statistic: Callable[[Values, Values], float], x: Values, y: Values) -> str:
+    """A statistic of pairs and its 95 % interval, by resampling pairs."""
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, len(x), len(x)) for _ in range(RESAMPLES)]
+    found = [statistic(x[each], y[each]) for each in draws if np.ptp(x[each]) > 0 and np.ptp(y[each]) > 0]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return f"{short(statistic(x, y))} ({short(low)} to {short(high)})"
+
+
+def correlation(x: Values, y: Values) -> float:
+    """Pearson's."""
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def error(x: Values, y: Values) -> float:
+    """Mean absolute."""
+    return float(np.mean(np.abs(x - y)))
+
+
+def short(value: float) -> str:
+    """Three places, without the 0 before the point."""
+    text = f"{abs(value):.3f}".removeprefix("0")
+    return f"-{text}" if round(value, 3) < 0 else text
+
+
+def excesses(pairs: Sequence[Pair]) -> list[tuple[Pair, Values]]:
+    """Of each model that is not retrained: its AUC by each attack, less its retrained models' mean."""
+    found = []
+    for pair in pairs:
+        same = [each for each in pairs if (each.world, each.label) == (pair.world, pair.label)]
+        others = [areas_of(each) for each in same if each.role == "retrained"]
+        if pair.role != "retrained" and others:
+            found.append((pair, areas_of(pair) - np.mean(others, 0)))
+    return found
+
+
+def areas_of(pair: Pair) -> Values:
+    """Trained, predicted, probed."""
+    return np.array([np.mean(pair.trained), np.mean(pair.predicted), pair.probe])
+
+
+def _summary(name: str, table: Values) -> list[str]:
+    """Rows of both predictors against the trained attack; columns of the table as of `areas_of`."""
+    return [
+        f"| {name} | {len(table)} | {who} | {interval(correlation, guess, table[:, 0])} |"
+        f" {interval(error, guess, table[:, 0])} | {short(float(np.mean(guess - table[:, 0])))} |"
+        for who, guess in (("tangent kernel", table[:, 1]), ("linear probe", table[:, 2]))
+    ]
+
+
+def page(out: Path) -> str:
+    """The tables of docs/results/tangent.md."""
+    pairs = kept(out)
+    areas = np.array([areas_of(pair) for pair in pairs])
+    knows = np.array([pair.role == "original" for pair in pairs])
+    above = excesses(pairs)
+    over = np.array([each for _, each in above])
+    unlearned = np.array([pair.role == "unlearned" for pair, _ in above])
+    lines = [
+        "| AUC | n | predictor | correlation | mean absolute error | mean error |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *_summary("all models and labels", areas),
+        *_summary("without originals", areas[~knows]),
+        *_summary("excess over retrained models", over),
+        *_summary("the same without originals", over[unlearned]),
+        "",
+        "| data | label | model | trained | predicted | predicted less trained | probe | ridge |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *map(_pair_row, pairs),
+        "",
+        "| excess over retrained models | label | trained | predicted | probe |",
+        "| --- | --- | --- | --- | --- |",
+        *(f"| {pair.run} | {pair.label} | {' | '.join(map(short, each))} |" for pair, each in above),
+        "",
+        *_costs(pairs),
+        "",
+        *_shares(pairs),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _pair_row(pair: Pair) -> str:
+    trained, guess, probe = map(short, areas_of(pair))
+    return (
+        f"| {pair.world} | {pair.label} | {pair.run}, {pair.role} | {trained} | {guess} |"
+        f" {short(pair.difference)} ± {short(1.96 * pair.se)} | {probe} | {np.median(pair.ridges):.2f} |"
+    )
+
+
+def _costs(pairs: Sequence[Pair]) -> Iterator[str]:
+    yield "| processor seconds, median | n | trained | predicted | ratio |"
+    yield "| --- | --- | --- | --- | --- |"
+    for world in dict.fromkeys(pair.world for pair in pairs):
+        here = [pair for pair in pairs if pair.world == world]
+        slow = [pair.trained_seconds for pair in here if pair.trained_seconds is not None]
+        quick = [pair.predicted_seconds for pair in here if pair.predicted_seconds is not None]
+        if slow and quick:
+            a, b = float(np.median(slow)), float(np.median(quick))
+            yield f"| {world} | {len(slow)} and {len(quick)} | {a:.0f} | {b:.1f} | {short(b / a)} |"
+
+
+def _shares(pairs: Sequence[Pair]) -> Iterator[str]:
+    names = list(dict.fromkeys(name for pair in pairs for name in pair.shares))
+    yield f"| part of the step | {' | '.join(names)} |"
+    yield f"| --- |{' --- |' * len(names)}"
+    for world, label in dict.fromkeys((pair.world, pair.label) for pair in pairs):
+        for role in ("original", "retrained", "unlearned"):
+            here = [p.shares for p in pairs if (p.world, p.label, p.role) == (world, label, role)]
+            if here:
+                means = [float(np.mean([each.get(name, 0.0) for each in here])) for name in names]
+                yield f"| {world}, {label}, {role} ({len(here)}) | {' | '.join(map(short, means))} |"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("runs", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", default=[], help="ORIGINAL.LABEL of the worlds to measure")
+    parser.add_argument("--page", type=Path, default=None)
     args = parser.parse_args()
     measure_all(args.runs, args.out, args.only)
+    if args.page is not None:
+        write_text(args.page, page(args.out))
