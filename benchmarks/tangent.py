@@ -5,8 +5,8 @@ python benchmarks/tangent.py RUNS --out DIR [--page docs/results/tangent.md]
 RUNS is a folder of runs, named as in `WORLDS`; those that are not there are left out. Every model is
 attacked on 256 annotated images in three draws, twice: by training it (Adam, 100 steps, the best of three
 rates) and by the tangent kernel. The linear probe on the last features, `few.auc@256`, is the naive predictor
-beside it. One JSON file a model and label is kept in DIR: a benchmark that was ended goes on where it was, and
-several can fill one DIR. What was trained before is read from the cache, and then has no seconds.
+beside it. One JSON file a model and label is kept in DIR: a benchmark that was ended goes on where it was,
+and several can fill one DIR. What was trained before is read from the cache, and then has no seconds.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def measure(world: World, name: str, folder: Path, sets: Sets, run: engine.Run) 
     if trained is None or guessed is None:
         return None
     target = test.target[:, column]
-    areas = [[auc(draw, target, test.cluster) for draw in each.scores] for each in (trained, guessed)]
+    areas = [auc(draw, target, test.cluster) for draw in trained.scores], guessed.areas(target, test.cluster)
     off = mean(areas[1]) - mean(areas[0])
     outputs = [
         cached_outputs(item.model, part, run, key_of(item, sets.digest), name) for part in (probe, test)
@@ -174,6 +174,7 @@ def _sets(original: Path, run: engine.Run) -> Sets:
 
 Values = NDArray[np.float64]
 RESAMPLES = 2000
+LEAST = 4  # pairs for a correlation
 
 
 def kept(out: Path) -> list[Pair]:
@@ -229,6 +230,7 @@ def _summary(name: str, table: Values) -> list[str]:
         f"| {name} | {len(table)} | {who} | {interval(correlation, guess, table[:, 0])} |"
         f" {interval(error, guess, table[:, 0])} | {short(float(np.mean(guess - table[:, 0])))} |"
         for who, guess in (("tangent kernel", table[:, 1]), ("linear probe", table[:, 2]))
+        if len(table) >= LEAST
     ]
 
 

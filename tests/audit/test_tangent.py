@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +10,28 @@ import torch
 from torch import nn
 from torch.func import functional_call, jvp
 
+from unlabel.audit.attacks.starts import stage_of_weights
 from unlabel.audit.attacks.tangent import (
     RIDGES,
     fit_ridge,
     linearised,
+    predict_all,
+    read_outputs,
     step_of,
     tangent_kernel,
+    with_new_heads,
 )
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.setup import Sets
 from unlabel.core import engine
+from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
+from unlabel.runs.config import Config
+from unlabel.runs.folder import Loaded
+from unlabel.runs.record import Record
+from unlabel.statistics.estimate import auc
 from unlabel.testing import tiny_world
+from unlabel.testing.worlds import tiny_network
 
 N = 24
 
@@ -181,3 +194,104 @@ def test_a_network_that_computes_nothing_predicts_the_same_for_all(world, run, i
 
     (found,) = linearised(Nothing(), [(images, present)], world.source.test, run)
     assert np.ptp(found.scores) == 0
+
+
+OPTIONS = AuditOptions(budget="standard", attackers=("tangent",), attacked=(64,), tune_draws=2)
+
+
+@pytest.fixture(scope="module")
+def source():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unlabel.audit.attacks.lessons.LEAST", 8)
+        yield tiny_world(images=1024).source
+
+
+def foretell(model, source, run, options=OPTIONS):
+    """What is predicted of the first label, and its AUC in each draw."""
+    config = Config(
+        "small",
+        "imagenet",
+        source.labels,
+        (),
+        source.test.image_size,
+        source.test.mean,
+        source.test.std,
+        (0.5,) * 3,
+    )
+    sets = Sets(source.probe, source.test, source.test, "digest", 0)
+    item = Loaded(Path("a"), model, config, Record(), "", in_memory=True)
+    (found,) = predict_all([item], sets, Request.make(["top"], source.labels), options, run)
+    return found, [area.value for area in found.areas(source.test.target[:, 0], source.test.cluster)]
+
+
+def network_that_cuts(*, knows):
+    """Its first unit sees how light the top is, or nothing; no unit above reads it."""
+    model = tiny_network(3, seed=3)
+    convolution, hidden = model[0], model[3]
+    with torch.no_grad():  # textures that no band's lightness moves
+        convolution.weight.sub_(convolution.weight.mean((1, 3), keepdim=True))
+        convolution.weight[0] = 1 / 48 if knows else 0.0
+        hidden.weight.view(16, convolution.out_channels, 4, 4)[:, 0] = 0.0
+    return model.eval()
+
+
+def test_a_label_that_no_feature_holds_is_found_where_it_is_cut_off(source, run):
+    model = network_that_cuts(knows=True)
+    found, predicted = foretell(model, source, run)
+    probed = with_new_heads(model, source.probe, 0, [np.arange(64)], run)
+    said = read_outputs(probed, source.test, run)[:, 0]
+    assert auc(said, source.test.target[:, 0], source.test.cluster).value < 0.65
+    assert min(predicted) > 0.85
+    assert found.shares["features"] > 0.5  # the layer between the last stage and the head
+    assert sum(found.shares.values()) == pytest.approx(1.0)
+
+
+def test_less_is_predicted_of_a_network_that_does_not_see_the_label(source, run):
+    _, ignorant = foretell(network_that_cuts(knows=False), source, run)
+    _, knows = foretell(network_that_cuts(knows=True), source, run)
+    assert max(ignorant) < min(knows) - 0.05
+
+
+def test_the_prediction_is_the_same_to_the_bit_and_leaves_the_model_as_it_was(source, run):
+    model = network_that_cuts(knows=True)
+    before = copy.deepcopy(model.state_dict())
+    first, again = (foretell(model, source, run)[0].scores for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not model.training
+
+
+def test_only_some_images_of_a_large_test_split_are_scored_and_they_alone_count(source, run, monkeypatch):
+    monkeypatch.setattr("unlabel.audit.attacks.tangent.SCORED", 100)
+    found, _ = foretell(network_that_cuts(knows=True), source, run)
+    assert (~np.isnan(found.scores)).sum(1).tolist() == [100, 100]
+    area = found.areas(source.test.target[:, 0], source.test.cluster)[0]
+    scored = np.flatnonzero(~np.isnan(found.scores[0]))
+    target, cluster = source.test.target[scored, 0], source.test.cluster[scored]
+    assert area.n == 100
+    assert area.value == auc(found.scores[0, scored], target, cluster).value
+
+
+def test_nothing_is_predicted_where_too_few_images_are(source, run):
+    few = AuditOptions(budget="standard", attackers=("tangent",), attacked=(256,), tune_draws=2)
+    with pytest.raises(ValueError, match="not enough values"):
+        foretell(network_that_cuts(knows=True), source, run, few)
+
+
+def test_weights_of_every_kind_have_a_stage():
+    class Placed(nn.Module):
+        """A weight that no layer of its own computes with, and a head after a hidden layer."""
+
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(1))
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 4, 3, 2))
+            self.hidden, self.head = nn.Linear(4, 5), nn.Linear(5, 2)
+
+        def forward(self, image):
+            return self.head(self.hidden(self.body(image + self.shift).mean((2, 3))))
+
+    found = stage_of_weights(Placed(), 2, torch.randn(2, 3, 32, 32))
+    wanted = {"shift": "stage1", "body.0.weight": "stage1", "body.2.weight": "stage2"}
+    assert {name: found[name] for name in wanted} == wanted
+    assert (found["hidden.weight"], found["head.bias"]) == ("features", "head")

@@ -31,7 +31,7 @@ from unlabel.audit.figures import (
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.results import Metric
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.statistics.estimate import Estimate, auc, mean
+from unlabel.statistics.estimate import Estimate, mean
 
 Place = tuple[str, str | None]  # a figure, and the stage that it is read at
 Probe = Callable[[Outputs, Outputs, Question, AuditOptions], Probed]
@@ -100,7 +100,7 @@ def foretold(subject: Subject, predicted: Sequence[Predicted], question: Questio
     found = {}
     for item in predicted:
         if (item.run, item.label) == (subject.run, question.label):
-            areas = [auc(draw, question.test, question.test_cluster) for draw in item.scores]
+            areas = item.areas(question.test, question.test_cluster)
             relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
             found[item.images] = Foretold(relearnt, item.shares)
     return found

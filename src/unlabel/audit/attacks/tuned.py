@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.attacks.attackers import ADAM
+from unlabel.statistics.estimate import Estimate, auc
 
 Scores = NDArray[np.float32]
 
@@ -56,7 +57,8 @@ class Predicted:
         run: The model.
         label: The label.
         images: Annotated images.
-        scores: float32 (draw, test image) the predicted output.
+        scores: float32 (draw, test image) the predicted output; NaN for images that were not drawn to be
+            scored, the same of every model.
         ridges: float64 (draw,) the chosen ridge, in units of the kernel's mean eigenvalue.
         shares: By stage, ``features`` (what follows the last stage) and ``head``: the part of the squared
             length of the predicted step that lies there, 0-1, mean over draws. They sum to 1.
@@ -68,3 +70,14 @@ class Predicted:
     scores: NDArray[np.float32]
     ridges: NDArray[np.float64]
     shares: Mapping[str, float]
+
+    def areas(self, target: NDArray[np.int8], cluster: NDArray[np.int64]) -> list[Estimate]:
+        """AUC of each draw, on the images that were scored.
+
+        Args:
+            target: int8 (test image,) 1, 0 or -1.
+            cluster: int64 (test image,) identity.
+        """
+        scored = ~np.isnan(self.scores[0])
+        known = np.where(scored, target, np.int8(-1))
+        return [auc(np.where(scored, draw, np.float32(0.0)), known, cluster) for draw in self.scores]
