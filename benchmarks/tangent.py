@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,15 @@ class Pair:
 
 
 FROM_CACHE = 3.0  # seconds below which nothing was trained or predicted, but a kept table was read
+T = TypeVar("T")
+
+
+def timed(attack: Callable[[], T]) -> tuple[T, float | None]:
+    """What an attack made, and its processor seconds; None where a kept table was read."""
+    begun = time.process_time()
+    made = attack()
+    seconds = time.process_time() - begun
+    return made, seconds if seconds > FROM_CACHE else None
 
 
 def measure(world: World, name: str, folder: Path, sets: Sets, run: engine.Run) -> Pair | None:
@@ -118,33 +128,33 @@ def measure(world: World, name: str, folder: Path, sets: Sets, run: engine.Run) 
     item, original = load_run(folder / name), load_run(folder / world.original)
     request = Request.make([world.label], original.config.labels)
     probe, test = (part.with_labels(request.labels) for part in (sets.probe, sets.test))
-    column, seconds = request.labels.index(world.label), []
-    made = []
-    for attack in (
-        lambda: tuned(item, world.label, IMAGES, ADAM, sets, request, OPTIONS, run),
-        lambda: predicted(item, world.label, IMAGES, sets, request, OPTIONS, run),
-    ):
-        begun = time.process_time()
-        made.append(attack())
-        seconds.append(time.process_time() - begun)
-    trained, guessed = made
+    column = request.labels.index(world.label)
+    given = world.label, IMAGES
+    trained, slow = timed(lambda: tuned(item, *given, ADAM, sets, request, OPTIONS, run))
+    guessed, quick = timed(lambda: predicted(item, *given, sets, request, OPTIONS, run))
     if trained is None or guessed is None:
         return None
     target = test.target[:, column]
     areas = [auc(draw, target, test.cluster) for draw in trained.scores], guessed.areas(target, test.cluster)
     off = mean(areas[1]) - mean(areas[0])
-    outputs = [
-        cached_outputs(item.model, part, run, key_of(item, sets.digest), name) for part in (probe, test)
-    ]
+    read = [cached_outputs(item.model, part, run, key_of(item, sets.digest), name) for part in (probe, test)]
     question = ask(world.label, probe, test, sets.train.with_labels(request.labels))
     role = "original" if name == world.original else "retrained" if name in world.retrained else "unlearned"
-    spent = [each if each > FROM_CACHE else None for each in seconds]
     return Pair(
-        world.name, name, world.label, role,
-        *([float(area.value) for area in each] for each in areas),
-        few_shot(*outputs, question, OPTIONS)[IMAGES].mean.value,
-        off.value, off.se, [float(ridge) for ridge in guessed.ridges], dict(guessed.shares), *spent,
-    )  # fmt: skip
+        world=world.name,
+        run=name,
+        label=world.label,
+        role=role,
+        trained=[area.value for area in areas[0]],
+        predicted=[area.value for area in areas[1]],
+        probe=few_shot(read[0], read[1], question, OPTIONS)[IMAGES].mean.value,
+        difference=off.value,
+        se=off.se,
+        ridges=[float(ridge) for ridge in guessed.ridges],
+        shares=dict(guessed.shares),
+        trained_seconds=slow,
+        predicted_seconds=quick,
+    )
 
 
 def measure_all(folder: Path, out: Path, only: Sequence[str]) -> None:
