@@ -11,6 +11,7 @@ and several can fill one DIR. What was trained before is read from the cache, an
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -66,8 +67,8 @@ class World:
 WORLDS = (
     World(
         "FairFace", "ff-o", "Male", ("ff-male-1", "ff-male-2", "ff-male-3"),
-        ("ff-auto-0", "ff-auto-1", "ff-auto-2", "ff-cap4-0", "ff-p-1", "ff-dp-300", "ff-dp-600", "ff-dp-450",
-         "ff-dp-150", "ff-pr-0.12"),
+        ("ff-auto-0", "ff-auto-1", "ff-auto-2", "ff-cap4-0", "ff-p-1", "ff-pr-0.06", "ff-pr-0.12",
+         "ff-pr-0.24-300", "ff-dp-300", "ff-dp-450", "ff-dp-600", "ff-erasure"),
     ),
     World("FairFace", "ff-o", "Child", ("ff-child-1", "ff-child-2", "ff-child-3"), ("ff-auto-Child",)),
     World("FairFace", "ff-o", "White", ("w-ff-White-full",)),
@@ -89,6 +90,7 @@ class Pair:
     Args:
         world, run, label, role: Which; the role is original, retrained or unlearned.
         trained, predicted: By draw.
+        rate: Learning rate that was best for the trained attack.
         probe: `few.auc@256`.
         difference, se: Predicted less trained, mean over draws, and its standard error by images.
         ridges: By draw.
@@ -102,6 +104,7 @@ class Pair:
     role: str
     trained: list[float]
     predicted: list[float]
+    rate: float
     probe: float
     difference: float
     se: float
@@ -147,6 +150,7 @@ def measure(world: World, name: str, folder: Path, sets: Sets, run: engine.Run) 
         role=role,
         trained=[area.value for area in areas[0]],
         predicted=[area.value for area in areas[1]],
+        rate=trained.rate,
         probe=few_shot(read[0], read[1], question, OPTIONS)[IMAGES].mean.value,
         difference=off.value,
         se=off.se,
@@ -244,46 +248,64 @@ def _summary(name: str, table: Values) -> list[str]:
     ]
 
 
-def page(out: Path) -> str:
-    """The tables of docs/results/tangent.md."""
+def refreshed(text: str, out: Path) -> str:
+    """The page with its tables made anew: each stands between ``<!-- NAME -->`` and ``<!-- end -->``."""
     pairs = kept(out)
+    made = {"summary": summary, "pairs": pair_rows, "excess": excess_rows, "costs": costs, "shares": shares}
+    for name, table in made.items():
+        rows = "\n".join(table(pairs))
+        text = re.sub(rf"(?s)(<!-- {name} -->\n\n).*?(\n<!-- end -->)", rf"\g<1>{rows}\n\g<2>", text)
+    return text
+
+
+def summary(pairs: Sequence[Pair]) -> list[str]:
+    """Both predictors against the trained attack, of all pairs and of some."""
     areas = np.array([areas_of(pair) for pair in pairs])
     knows = np.array([pair.role == "original" for pair in pairs])
+    gentle = np.array([pair.rate < 5e-4 for pair in pairs])
     above = excesses(pairs)
     over = np.array([each for _, each in above])
     unlearned = np.array([pair.role == "unlearned" for pair, _ in above])
-    lines = [
+    return [
         "| AUC | n | predictor | correlation | mean absolute error | mean error |",
         "| --- | --- | --- | --- | --- | --- |",
-        *_summary("all models and labels", areas),
+        *_summary("all", areas),
         *_summary("without originals", areas[~knows]),
+        *_summary("without originals, best rate of the training 0.0001", areas[~knows & gentle]),
+        *_summary("without originals, best rate 0.001 or more", areas[~knows & ~gentle]),
         *_summary("excess over retrained models", over),
-        *_summary("the same without originals", over[unlearned]),
-        "",
-        "| data | label | model | trained | predicted | predicted less trained | probe | ridge |",
+        *_summary("the same, unlearned models alone", over[unlearned]),
+    ]
+
+
+def pair_rows(pairs: Sequence[Pair]) -> list[str]:
+    """Every model and label."""
+    return [
+        "| data | label | model | trained | at rate | predicted | predicted less trained | probe |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *map(_pair_row, pairs),
-        "",
-        "| excess over retrained models | label | trained | predicted | probe |",
-        "| --- | --- | --- | --- | --- |",
-        *(f"| {pair.run} | {pair.label} | {' | '.join(map(short, each))} |" for pair, each in above),
-        "",
-        *_costs(pairs),
-        "",
-        *_shares(pairs),
     ]
-    return "\n".join(lines) + "\n"
+
+
+def excess_rows(pairs: Sequence[Pair]) -> list[str]:
+    """How much more each model tells than retrained ones, by each attack."""
+    return [
+        "| model | label | trained | predicted | probe |",
+        "| --- | --- | --- | --- | --- |",
+        *(f"| {p.run} | {p.label} | {' | '.join(map(short, each))} |" for p, each in excesses(pairs)),
+    ]
 
 
 def _pair_row(pair: Pair) -> str:
     trained, guess, probe = map(short, areas_of(pair))
     return (
-        f"| {pair.world} | {pair.label} | {pair.run}, {pair.role} | {trained} | {guess} |"
-        f" {short(pair.difference)} ± {short(1.96 * pair.se)} | {probe} | {np.median(pair.ridges):.2f} |"
+        f"| {pair.world} | {pair.label} | {pair.run}, {pair.role} | {trained} | {pair.rate:g} | {guess} |"
+        f" {short(pair.difference)} ± {short(1.96 * pair.se)} | {probe} |"
     )
 
 
-def _costs(pairs: Sequence[Pair]) -> Iterator[str]:
+def costs(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Processor seconds of both, by data set; of what was not read from the cache."""
     yield "| processor seconds, median | n | trained | predicted | ratio |"
     yield "| --- | --- | --- | --- | --- |"
     for world in dict.fromkeys(pair.world for pair in pairs):
@@ -295,7 +317,8 @@ def _costs(pairs: Sequence[Pair]) -> Iterator[str]:
             yield f"| {world} | {len(slow)} and {len(quick)} | {a:.0f} | {b:.1f} | {short(b / a)} |"
 
 
-def _shares(pairs: Sequence[Pair]) -> Iterator[str]:
+def shares(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Where the predicted step lies, mean over models of a kind."""
     names = list(dict.fromkeys(name for pair in pairs for name in pair.shares))
     yield f"| part of the step | {' | '.join(names)} |"
     yield f"| --- |{' --- |' * len(names)}"
@@ -316,4 +339,4 @@ if __name__ == "__main__":
     args = parser.parse_args()
     measure_all(args.runs, args.out, args.only)
     if args.page is not None:
-        write_text(args.page, page(args.out))
+        write_text(args.page, refreshed(args.page.read_text("utf-8"), args.out))

@@ -26,6 +26,7 @@ from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
+from unlabel.models.build import build
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded
 from unlabel.runs.record import Record
@@ -295,3 +296,27 @@ def test_weights_of_every_kind_have_a_stage():
     wanted = {"shift": "stage1", "body.0.weight": "stage1", "body.2.weight": "stage2"}
     assert {name: found[name] for name in wanted} == wanted
     assert (found["hidden.weight"], found["head.bias"]) == ("features", "head")
+
+
+VIT = "timm:test_vit,img_size=32,patch_size=8,embed_dim=32,depth=2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", VIT])
+def test_real_networks_are_predicted_whatever_layers_they_have(name, run):
+    """About ten seconds: residual blocks and attention, in parts of a quarter of the weights."""
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    source = tiny_world(images=64).source
+    model = build(name, 1).eval().requires_grad_(True)
+    images = torch.nn.functional.interpolate(
+        batch_of(source.probe, np.arange(4), run.device).image, size=(32, 32)
+    )
+    rows = jacobian(model, images)
+    weights = rows.shape[1]
+    found = tangent_kernel(model, images, most_bytes=4 * 4 * (weights // 4 + 1))
+    # float32 gradients through a deep network
+    np.testing.assert_allclose(found, rows @ rows.T, rtol=1e-2, atol=1e-3 * np.abs(rows @ rows.T).max())
+    stages = stage_of_weights(model, 1, images[:2])
+    assert {*stages.values()} >= {"stage1", "stage2", "head"}
+    assert {*stages} == {key for key, _ in model.named_parameters()}
