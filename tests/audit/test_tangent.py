@@ -322,13 +322,16 @@ def test_real_networks_are_predicted_whatever_layers_they_have(name, run):
     assert {*stages} == {key for key, _ in model.named_parameters()}
 
 
-def test_tf32_is_off_while_it_computes_and_restored_after_an_error():
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = True
-    try:
-        with pytest.raises(ZeroDivisionError), engine.whole_precision():
-            assert not torch.backends.cudnn.allow_tf32
-            _ = 1 / 0
-        assert torch.backends.cudnn.allow_tf32
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+def test_tf32_is_off_while_it_computes_and_restored_after_an_error(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with engine.whole_precision():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+    def fails():
+        with engine.whole_precision():
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert torch.backends.cudnn.allow_tf32
