@@ -284,7 +284,7 @@ def test_the_images_that_are_needed_are_read_off_the_curve():
 
 @pytest.fixture(scope="module")
 def audited(world):
-    """An audit of networks in memory that asks for two attackers, the curve and positions."""
+    """An audit of networks in memory: two attackers, the curve, positions, and what is predicted."""
     before = world.model
     after, again = tiny_network(3, True, seed=5).eval(), tiny_network(3, True, seed=6).eval()
     third = tiny_network(3, True, seed=7).eval()
@@ -295,7 +295,7 @@ def audited(world):
             before, after, [again, third], world.source, "top", "standard",
             probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, raw_image=False,
             few=(16,), few_judged=16, draws=2, tune_draws=2, tune_steps=10,
-            attackers=("lora", "upper-half", "curve", "positions"), attacked=(32,), curve=(16, 32),
+            attackers=("lora", "upper-half", "curve", "positions", "tangent"), attacked=(32,), curve=(16, 32),
         )  # fmt: skip
 
 
@@ -321,7 +321,14 @@ def test_what_was_asked_for_stands_beside_c4_and_decides_nothing(audited):
     content = found.to_json()
     assert audit_faults(content) == []
     page = render(content)
-    for part in ("attackers", "depth"):
+    predicted = notes["tangent"]["top"]["32"]
+    assert predicted["lower"] <= predicted["excess"] <= predicted["upper"]
+    for subject in ("before", "after"):
+        shares = [m for m in found.metrics if m.id == "tangent.share@32" and m.model == subject]
+        assert sum(m.value for m in shares) == pytest.approx(1.0)
+        assert {"stage1", "head"} <= {m.layer for m in shares}
+    assert not any(row.id.startswith("tangent") for row in found.comparisons)
+    for part in ("attackers", "depth", "foretold"):
         assert f'data-testid="{part}"' in page
     assert "Attackers that no method here was tuned against" in page
     assert "annotations and steps teach the whole model again" in page

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.attacks.attackers import POSITIONS
+from unlabel.audit.attacks.attackers import POSITIONS, TANGENT
 from unlabel.audit.attacks.early_layers import with_cells, with_early_layers
 from unlabel.audit.attacks.fine_tuning import trainings_of, tune_all
+from unlabel.audit.attacks.tangent import predict_all
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
 from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
@@ -112,6 +113,9 @@ def audit_case(
         asked = trainings_of(case.request, shared.sets, settings)
         if any(asked.values()):
             used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where, asked))
+        if TANGENT in settings.asked:
+            predicted = predict_all(loaded, shared.sets, case.request, settings, where)
+            used = replace(used, predicted=predicted)
     first, after, *retrained = subjects
     shared = replace(shared, before=first, references=tuple(retrained))
     priced = not (case.references or case.original.in_memory or case.after.in_memory)
@@ -191,6 +195,7 @@ class SharedOutputs:
             altered=used.altered,
             canaries=used.canaries,
             tuned=used.tuned,
+            predicted=used.predicted,
             random_init=self.random_init,
             overlap=self.overlap,
             deterministic=self.deterministic and deterministic,

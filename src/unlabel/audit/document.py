@@ -237,6 +237,7 @@ class Notes:
     worst_attacker: dict[str, Worst] = field(default_factory=dict)
     attack_curve: dict[str, AttackCurve] = field(default_factory=dict)
     depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
+    tangent: dict[str, dict[str, Noted]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
     smallest_margin: dict[str, SmallestMargin] = field(default_factory=dict)
     margin_curve: tuple[MarginRow, ...] = ()

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from unlabel.audit.attacks import controls
-from unlabel.audit.attacks.attackers import POSITIONS
+from unlabel.audit.attacks.attackers import POSITIONS, TANGENT, UNTRAINED
 from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.distances import distance_rows
 from unlabel.audit.attacks.few_shot import few_shot
 from unlabel.audit.attacks.groups import group_rows
-from unlabel.audit.attacks.held_out import HeldOut, depth_readings, held_out_rows
+from unlabel.audit.attacks.held_out import HeldOut, depth_readings, foretold, held_out_rows
 from unlabel.audit.attacks.hits import Hits, hit_rows, served
 from unlabel.audit.attacks.membership import Membership, label_membership, membership_rows, sample_membership
 from unlabel.audit.attacks.metric_rows import row
@@ -25,7 +25,7 @@ from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_ot
 from unlabel.audit.attacks.persons import persons
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
-from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.attacks.whole_model import WeightAttacks, judged, stage_readings, taught, weight_rows
 from unlabel.audit.attacks.within_groups import Masks, leaks, parts_of
 from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
@@ -214,6 +214,7 @@ def gather_larger(
     context: Context,
     altered: Sequence[Altered] = (),
     tuned: Sequence[Tuned] = (),
+    predicted: Sequence[Predicted] = (),
 ) -> Larger:
     """Runs every test that the budget includes beyond the quick one, on every model alike.
 
@@ -222,9 +223,10 @@ def gather_larger(
         context: The labels, the data and the sizes.
         altered: Unlearned and retrained models after each transform.
         tuned: Every model after it was trained on few annotated images, for the full budget.
+        predicted: What training every model is predicted to find, if it is asked for.
     """
     includes, questions = context.options.includes, context.questions
-    done = run_jobs(_larger_jobs(subjects, context, altered, tuned), context.log)
+    done = run_jobs(_larger_jobs(subjects, context, altered, (tuned, predicted)), context.log)
     changed = {
         (item.transform, item.subject.run): {
             name: done["altered", name, item.transform, item.subject.run] for name in questions
@@ -244,8 +246,9 @@ def gather_larger(
     )
     asked = context.options.asked
     beside = HeldOut(
-        each("taught", measured=any(name != POSITIONS for name in asked)),
+        each("taught", measured=any(name not in UNTRAINED for name in asked)),
         each("depth", measured=POSITIONS in asked),
+        each("foretold", measured=TANGENT in asked),
     )
     recovery = Recovery(
         of(subjects[1]),
@@ -302,9 +305,13 @@ def _hits(done: Mapping[Any, Any], subjects: Sequence[Subject], context: Context
 
 
 def _larger_jobs(
-    subjects: Sequence[Subject], context: Context, altered: Sequence[Altered], tuned: Sequence[Tuned]
+    subjects: Sequence[Subject],
+    context: Context,
+    altered: Sequence[Altered],
+    learnt: tuple[Sequence[Tuned], Sequence[Predicted]],
 ) -> dict[Any, Job]:
     """Every test that the budget includes, on every model and label."""
+    tuned, predicted = learnt
     options, hidden, test, train = context.options, context.hidden, context.test, context.train
     includes, columns = options.includes, context.request.retained_columns
     jobs: dict[Any, Job] = {}
@@ -327,10 +334,12 @@ def _larger_jobs(
             each["tuned"] = lambda s, q=question, o=own: judged(taught(s, tuned, o, q), q, options)
         if includes.early_layers:
             each["stages"] = lambda s, q=question: stage_readings(s, q, options)
-        if any(name != POSITIONS for name in options.asked):
+        if any(name not in UNTRAINED for name in options.asked):
             each["taught"] = lambda s, q=question, o=own: taught(s, tuned, o, q)
         if POSITIONS in options.asked:
             each["depth"] = lambda s, q=question: depth_readings(s, q, options)
+        if TANGENT in options.asked:
+            each["foretold"] = lambda s, q=question: foretold(s, predicted, q)
         jobs |= {
             (what, name, subject.run): partial(job, subject)
             for subject in subjects

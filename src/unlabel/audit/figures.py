@@ -313,6 +313,18 @@ ALL_STAGES = Figure(
     "Advantage of logistic regression on the means of all stages and the last features together.",
     range=SIGNED_RANGE, budget="asked",
 )  # fmt: skip
+TANGENT_AUC = Figure(
+    "tangent.auc@", "auc", "Whole model, predicted, {} images",
+    "AUC that training the whole model on that many annotated images is predicted to reach: ridge regression "
+    "with the tangent kernel, nothing is trained.",
+    budget="asked",
+)  # fmt: skip
+TANGENT_SHARE = Figure(
+    "tangent.share@", "fraction", "Where it would be learnt, {} images",
+    "Part of the squared length of that training's predicted step that lies in the weights of a stage, after "
+    "the last stage, or in the head.",
+    budget="asked",
+)  # fmt: skip
 ALL_STAGES_MLP = Figure(
     "depth.adv.all.mlp", "adv", "All stages together, neural",
     "Advantage of a small neural network on the same.",
@@ -537,6 +549,7 @@ FIGURES: tuple[Figure, ...] = (
     FINE_TUNED,
     TUNING_STEPS,
     *TRIED_BY.values(), TRIED_BY_BEST,
+    TANGENT_AUC, TANGENT_SHARE,
     GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,
     CANARY_OWN, CANARY_PROBE, CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY,
     LABEL_MEMBERSHIP, SAMPLE_MEMBERSHIP, SAMPLES_CAUGHT,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unlabel.audit.attacks.attackers import chosen
 from unlabel.audit.attacks.perturbed_images import Perturbed
-from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.memory import Memory
 from unlabel.audit.results import Role
 from unlabel.core.errors import DataError, ModelError, OptionError
@@ -166,8 +166,8 @@ class AuditOptions:
         tune: Numbers of annotated images on which the full budget trains the whole model; or fewer, as above.
         tune_draws: Draws of those images, >= 2.
         tune_steps: Steps of that training, >= 10.
-        attackers: Names of attackers to report beside it, of ``curve`` and ``positions``, or ``all``; see
-            `audit.attacks.attackers`. They decide nothing, and need a budget that judges C4.
+        attackers: Names of attackers to report beside it, of ``curve``, ``positions`` and ``tangent``, or
+            ``all``; see `audit.attacks.attackers`. They decide nothing, and need a budget that judges C4.
         attacked: Numbers of annotated images of these attackers.
         curve: Numbers of annotated images of the curve, beside all that there are.
         raw_image: Whether to run the control on raw pixels.
@@ -355,6 +355,7 @@ class AuditInputs:
         canaries: Planted annotations of forgotten labels, for the same budgets: what C6 is judged by.
         tuned: Every model after it was trained on few annotated images, for the full budget; without, the
             audit says that this was not tested.
+        predicted: What training every model is predicted to find, if it is asked for.
         random_init: Outputs on the probe and test splits of the network before any training, for a control.
         overlap: What images or identities the splits share, in a sentence; None: none.
         deterministic: Whether a second pass gave equal outputs; None: not checked.
@@ -376,6 +377,7 @@ class AuditInputs:
     altered: Sequence[Altered] = ()
     canaries: Sequence[Canaries] = ()
     tuned: Sequence[Tuned] = ()
+    predicted: Sequence[Predicted] = ()
     random_init: tuple[Outputs, Outputs] | None = None
     overlap: str | None = None
     deterministic: bool | None = None

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from unlabel.audit.attacks.annotated import HELD, Target, few_sizes, tune_sizes
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS
+from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS, TANGENT
 from unlabel.audit.attacks.fine_tuning import Training, trainings
 from unlabel.audit.attacks.lessons import BATCH
 from unlabel.audit.attacks.starts import DISTILLED
+from unlabel.audit.attacks.tangent import SCORED
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.references import duration
 
@@ -85,10 +86,10 @@ def attackers_plan(
         options: The attackers, under a budget that judges C4.
 
     Returns:
-        ``label``; ``attacker``, or ``curve`` or ``positions``; ``images``, the numbers of annotated images
-        that it gets; ``trainings`` of all models; ``reads``, images that all models are read on for
-        ``positions``; and ``seconds``, None without a known speed. The full budget trains ``in_full`` of the
-        trainings anyway.
+        ``label``; ``attacker``, or ``curve``, ``positions`` or ``tangent``; ``images``, the numbers of
+        annotated images that it gets; ``trainings`` of all models; ``reads``, images that all models are
+        read on for ``positions`` and ``tangent``; and ``seconds``, None without a known speed. The full
+        budget trains ``in_full`` of the trainings anyway.
     """
     rows = []
     for label, target in targets.items():
@@ -96,8 +97,13 @@ def attackers_plan(
         own = {(ADAM.name, n) for n in tune_sizes(target, options)}
         attacked = tune_sizes(target, options, options.attacked)
         for name in _names(options):
-            if name == POSITIONS:
-                rows.append(_positions(label, models, sum(images), rate))
+            if name == POSITIONS:  # at the stages, and at their cells
+                rows.append(_read(label, name, [], 2 * models * sum(images), rate))
+                continue
+            if name == TANGENT:
+                each = sum(FORWARD * n + 2 * min(images[1], SCORED) for n in attacked)
+                reads = models * options.tune_draws * each
+                rows.append(_read(label, name, list(attacked), round(reads), rate))
                 continue
             mine = _trainings_of(name, wanted, attacked)
             each = {item: options.tune_draws * len(item[0].rates) * models for item in mine}
@@ -128,13 +134,12 @@ def _trainings_of(name: str, wanted: Sequence[Training], attacked: Sequence[int]
     return [(who, n) for who, n in wanted if who.name == name and n in attacked]
 
 
-def _positions(label: str, models: int, images: int, rate: float | None) -> Row:
-    """Every model is read twice: at its stages, and at their cells. The time is without the probes'."""
-    reads = 2 * models * images
+def _read(label: str, name: str, images: list[int], reads: int, rate: float | None) -> Row:
+    """What trains nothing: models are read, and the time is that of the reading alone."""
     return {
         "label": label,
-        "attacker": POSITIONS,
-        "images": [],
+        "attacker": name,
+        "images": images,
         "trainings": 0,
         "in_full": 0,
         "reads": reads,
@@ -152,6 +157,8 @@ def attackers_lines(rows: Sequence[Row]) -> list[str]:
             what = f"{row['reads']:,} images read at their stages"
         elif not row["images"]:
             what = "nothing: the probe split has too few annotated images"
+        elif row["attacker"] == TANGENT:
+            what = f"{row['reads']:,} images read, nothing trained"
         else:
             sizes = ", ".join(f"{n:,}" for n in row["images"])
             what = f"{row['trainings']:,} trainings on {sizes} annotated images"

@@ -174,7 +174,7 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
     evidence = gather(subjects, context)
     larger = None
     if options.includes.durability:
-        larger = gather_larger(subjects, context, inputs.altered, inputs.tuned)
+        larger = gather_larger(subjects, context, inputs.altered, inputs.tuned, inputs.predicted)
         for readings, found in zip(evidence.readings, larger.labels, strict=False):
             for name, item in found.items():
                 readings[name] = {**readings[name], LABEL_MEMBERSHIP.id: item}

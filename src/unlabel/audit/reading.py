@@ -22,7 +22,7 @@ from torch import nn
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import Perturbed
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use, norms_of
-from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.figures import BATCHNORM
 from unlabel.audit.inputs import Altered, Canaries, Subject
 from unlabel.audit.results import Role
@@ -194,6 +194,7 @@ class Used:
     altered: Sequence[Altered] = ()
     canaries: Sequence[Canaries] = ()
     tuned: Sequence[Tuned] = ()
+    predicted: Sequence[Predicted] = ()
 
 
 def use_on(case: Case, sets: Sets, subjects: Sequence[Subject], where: Run) -> Used:

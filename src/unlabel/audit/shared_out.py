@@ -11,10 +11,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from unlabel.audit.attacks.attackers import ADAM, POSITIONS, Attacker
+from unlabel.audit.attacks.attackers import ADAM, POSITIONS, TANGENT, Attacker
 from unlabel.audit.attacks.early_layers import CELLS_READ, STAGES_READ, StageReading, stage_tables
 from unlabel.audit.attacks.fine_tuning import scaled, trainings_of, tuned
 from unlabel.audit.attacks.starts import can_attack
+from unlabel.audit.attacks.tangent import predicted, predictions_of
 from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import AuditOptions
@@ -120,6 +121,10 @@ def readings(opened: Opened) -> Iterator[Reading]:
                 who = "tune" if attacker == ADAM else attacker.name
                 title = f"{who} {item.path.name} ({n})"
                 yield Reading(title, partial(_tuned, number, name, attacker, n))
+    if TANGENT in opened.options.asked:
+        for name, n in predictions_of(opened.case.request, opened.sets, opened.options):
+            for number, item in models:
+                yield Reading(f"predict {item.path.name} ({n})", partial(_predicted, number, name, n))
     for transform in sorted(TRANSFORMS, key=lambda name: name != RETAIN_TUNED.id):
         for number, item in changed:
             yield Reading(f"{item.path.name} ({transform})", partial(_transformed, number, transform))
@@ -154,6 +159,10 @@ def _tuned(number: int, name: str, attacker: Attacker, n: int, opened: Opened, w
     item, sets, request = opened.models[number], opened.sets, opened.case.request
     if can_attack(attacker, item.model, scaled(sets.probe.with_labels(request.labels), item), where):
         tuned(item, name, n, attacker, sets, request, opened.options, where)
+
+
+def _predicted(number: int, name: str, n: int, opened: Opened, where: Run) -> None:
+    predicted(opened.models[number], name, n, opened.sets, opened.case.request, opened.options, where)
 
 
 def _untrained(opened: Opened, where: Run) -> None:

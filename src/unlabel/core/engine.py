@@ -337,6 +337,17 @@ def own_draws(run: Run) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def whole_precision() -> Iterator[None]:
+    """While open, no GPU rounds float32 to TF32 in a convolution: small differences of outputs count."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def key_draws(run: Run, stream: str, *keys: int) -> None:
     """Keys what a network draws from now on: equal for any number of processes, and after a resume.
 

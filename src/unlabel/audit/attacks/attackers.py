@@ -14,7 +14,7 @@ from unlabel.core.wording import suggest
 
 EVERY = 10  # steps of a training between two looks at images held back
 ALL = "all"
-CURVE, POSITIONS = "curve", "positions"  # what can be asked for beside attackers
+CURVE, POSITIONS, TANGENT = "curve", "positions", "tangent"  # what can be asked for beside attackers
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ HELD_OUT: tuple[Attacker, ...] = (
     ),
 )  # fmt: skip
 ATTACKERS: Mapping[str, Attacker] = {attacker.name: attacker for attacker in HELD_OUT}
-NAMES = (*ATTACKERS, CURVE, POSITIONS)
+UNTRAINED = (POSITIONS, TANGENT)
+NAMES = (*ATTACKERS, CURVE, POSITIONS, TANGENT)
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:

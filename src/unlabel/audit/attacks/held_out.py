@@ -1,4 +1,5 @@
-"""What is reported beside C4 if it is asked for: attackers whom no method was tuned against, and positions.
+"""What is reported beside C4 if it is asked for: attackers whom no method was tuned against, positions, and
+what training the whole model is predicted to find.
 
 Nothing here decides a claim. Beside each figure stands that of the retrained models, as everywhere.
 """
@@ -11,25 +12,42 @@ import numpy as np
 
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE
 from unlabel.audit.attacks.cross_fit import both
+from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.probes import Readings as Probed
 from unlabel.audit.attacks.probes import linear, multilayer
+from unlabel.audit.attacks.tuned import Predicted
 from unlabel.audit.attacks.whole_model import Learner, Taught
 from unlabel.audit.figures import (
     ALL_STAGES,
     ALL_STAGES_MLP,
     GRID_PROBE,
     STAGE_MLP,
+    TANGENT_AUC,
+    TANGENT_SHARE,
     TRIED_BY,
     TRIED_BY_BEST,
 )
 from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.results import Metric
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.statistics.estimate import Estimate
+from unlabel.statistics.estimate import Estimate, mean
 
 Place = tuple[str, str | None]  # a figure, and the stage that it is read at
 Probe = Callable[[Outputs, Outputs, Question, AuditOptions], Probed]
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What training one model whole is predicted to find.
+
+    Args:
+        relearnt: AUC on the test split.
+        shares: By stage, the part of the predicted step that lies there; see `Predicted`.
+    """
+
+    relearnt: Relearnt
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -39,10 +57,12 @@ class HeldOut:
     Args:
         taught: By attacker and number of images: what the model tells after that training.
         depth: By figure and stage: probes that see positions, or several stages.
+        foretold: By number of images: what training the whole model is predicted to find.
     """
 
     taught: Mapping[str, Sequence[Taught]] = field(default_factory=dict)
     depth: Mapping[str, Sequence[Mapping[Place, Estimate]]] = field(default_factory=dict)
+    foretold: Mapping[str, Sequence[Mapping[int, Foretold]]] = field(default_factory=dict)
 
     def tried(self, label: str, options: AuditOptions) -> list[tuple[str, int]]:
         """Attackers and numbers of images that are reported, `ADAM` first; those that every model has."""
@@ -69,6 +89,23 @@ def best(found: Taught, tried: Sequence[tuple[str, int]], n: int) -> tuple[str, 
 
     name = max((name for name, size in tried if size == n), key=held)
     return name, found[name, n]
+
+
+def foretold(subject: Subject, predicted: Sequence[Predicted], question: Question) -> dict[int, Foretold]:
+    """What is predicted of one model and label, by number of annotated images.
+
+    Args:
+        subject: The model.
+        predicted: Of all models and labels.
+        question: The label.
+    """
+    found = {}
+    for item in predicted:
+        if (item.run, item.label) == (subject.run, question.label):
+            areas = item.areas(question.test, question.test_cluster)
+            relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
+            found[item.images] = Foretold(relearnt, item.shares)
+    return found
 
 
 def depth_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[Place, Estimate]:
@@ -118,6 +155,13 @@ def held_out_rows(found: HeldOut, subjects: Sequence[Subject], options: AuditOpt
             for n in dict.fromkeys(n for _, n in tried):
                 _, learner = best(taught, tried, n)
                 rows.append(row(TRIED_BY_BEST.of(n), label, subject, learner.relearnt.mean))
+    for label, models in found.foretold.items():
+        for subject, sizes in zip(subjects, models, strict=True):
+            for n, item in sizes.items():
+                rows.append(row(TANGENT_AUC.of(n), label, subject, item.relearnt.mean))
+                for stage, share in item.shares.items():
+                    where = (label, subject.role, subject.run, share, None, n, TANGENT_SHARE.unit, stage)
+                    rows.append(Metric(TANGENT_SHARE.of(n), *where))
     for label, models in found.depth.items():
         for subject, readings in zip(subjects, models, strict=True):
             for (figure, stage), item in readings.items():

@@ -4,6 +4,7 @@
 
     start_of(model, lesson, attacker, run)    a model with new outputs, what may move set to move
     can_attack(attacker, model, ...)          whether the network has what the attacker trains
+    stage_of_weights(model, labels, images)   in which stage each weight lies
 """
 
 import copy
@@ -109,11 +110,12 @@ def renewed(
         fresh.weight[0] = torch.from_numpy(weight)
         fresh.bias[0] = bias
         fresh.weight[1:], fresh.bias[1:] = head.weight[list(beside)].cpu(), head.bias[list(beside)].cpu()
-    _replace_head(other, len(data.labels), fresh)
+    replace_head(other, len(data.labels), fresh)
     return engine.place(other.requires_grad_(True), run)
 
 
-def _replace_head(model: nn.Module, labels: int, head: nn.Linear) -> None:
+def replace_head(model: nn.Module, labels: int, head: nn.Linear) -> None:
+    """Puts another last linear layer into a model with so many labels, in place."""
     name, _ = find_head(model, labels)
     parent, _, layer = name.rpartition(".")
     setattr(model.get_submodule(parent), layer, head)
@@ -124,7 +126,7 @@ def _without_head(model: nn.Module, labels: int) -> nn.Module:
     other = copy.deepcopy(model)
     width = find_head(other, labels)[1].in_features
     with torch.random.fork_rng(devices=[]):
-        _replace_head(other, labels, nn.Linear(width, labels))
+        replace_head(other, labels, nn.Linear(width, labels))
     return other
 
 
@@ -156,6 +158,38 @@ def upper_half(model: nn.Module, labels: int, images: Tensor) -> list[str]:
         if 2 * sum(own[name] for name in after) >= sum(own.values()):
             return after
     return []
+
+
+@torch.no_grad()
+def stage_of_weights(model: nn.Module, labels: int, images: Tensor) -> dict[str, str]:
+    """The stage in which each weight lies: the first that ends after the weight's module begins to compute.
+
+    Args:
+        model: On the images' device.
+        labels: Their number.
+        images: Two normalised images.
+
+    Returns:
+        By name of weight: ``stage1`` ..., ``features`` for what follows the last stage, or ``head``.
+
+    Example:
+        >>> from unlabel.models.build import small
+        >>> found = stage_of_weights(small(3), 3, torch.randn(2, 3, 64, 64))
+        >>> found["0.0.weight"], found["4.1.bias"], found["8.weight"]
+        ('stage1', 'stage3', 'head')
+    """
+    begun, ended = _order(model, images)
+    sites, (head, _) = find_stages(model, labels, images), find_head(model, labels)
+
+    def stage(module: str) -> str:
+        if module == head:
+            return "head"
+        while module not in begun:  # its parent computes with its weights
+            module = module.rpartition(".")[0]
+        after = (site.name for site in sites if ended[site.module] > begun[module])
+        return next(after, "features")
+
+    return {name: stage(name.rpartition(".")[0]) for name, _ in model.named_parameters()}
 
 
 def _own(module: nn.Module) -> int:

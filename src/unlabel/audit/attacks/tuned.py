@@ -1,11 +1,16 @@
-"""What training a whole model on few annotated images leaves: tables, made by `fine_tuning`."""
+"""What training a whole model on few annotated images leaves: tables, made by `fine_tuning`.
 
+And what is predicted of it without training, made by `tangent`.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.attacks.attackers import ADAM
+from unlabel.statistics.estimate import Estimate, auc
 
 Scores = NDArray[np.float32]
 
@@ -42,3 +47,37 @@ class Tuned:
         """
         reached = np.flatnonzero(self.curve >= area)
         return self.every * (int(reached[0]) + 1) if len(reached) else None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one model, linear in its weights, says after it has learnt a label from few annotated images.
+
+    Args:
+        run: The model.
+        label: The label.
+        images: Annotated images.
+        scores: float32 (draw, test image) the predicted output; NaN for images that were not drawn to be
+            scored, the same of every model.
+        ridges: float64 (draw,) the chosen ridge, in units of the kernel's mean eigenvalue.
+        shares: By stage, ``features`` (what follows the last stage) and ``head``: the part of the squared
+            length of the predicted step that lies there, 0-1, mean over draws. They sum to 1.
+    """
+
+    run: str
+    label: str
+    images: int
+    scores: NDArray[np.float32]
+    ridges: NDArray[np.float64]
+    shares: Mapping[str, float]
+
+    def areas(self, target: NDArray[np.int8], cluster: NDArray[np.int64]) -> list[Estimate]:
+        """AUC of each draw, on the images that were scored.
+
+        Args:
+            target: int8 (test image,) 1, 0 or -1.
+            cluster: int64 (test image,) identity.
+        """
+        scored = ~np.isnan(self.scores[0])
+        known = np.where(scored, target, np.int8(-1))
+        return [auc(np.where(scored, draw, np.float32(0.0)), known, cluster) for draw in self.scores]

@@ -1,4 +1,4 @@
-"""What C4's notes say of the attackers whom no method was tuned against, of the curve and of positions.
+"""What C4's notes say of attackers whom no method was tuned against, the curve, positions, and predictions.
 
 They decide nothing: how often they would condemn a true Retrain is not known well enough. `retrained_apart`
 says how far one retrained model is from the others.
@@ -28,6 +28,7 @@ def notes_beside(found: HeldOut, options: AuditOptions) -> dict[str, object]:
         "worst_attacker": {label: worst(found, label, options) for label in found.taught},
         "attack_curve": {label: curve_table(found, label, options) for label in found.taught},
         "depth": {label: depth_table(found, label, options) for label in found.depth},
+        "tangent": {label: tangent_table(found, label, options) for label in found.foretold},
     }
     filled = {name: {label: part for label, part in each.items() if part} for name, each in notes.items()}
     return {name: each for name, each in filled.items() if each}
@@ -155,6 +156,13 @@ def images_for(area: float, sizes: Sequence[int], curve: Sequence[float]) -> flo
             share = (area - low) / (high - low)
             return round(float(np.exp(np.interp(share, [0, 1], np.log(sizes[at - 1 : at + 1])))), 1)
     return None
+
+
+def tangent_table(found: HeldOut, label: str, options: AuditOptions) -> dict[str, Row]:
+    """By number of images: the predicted excess over retrained models; see `_excess`."""
+    models = found.foretold[label]
+    table = {str(n): _excess([model[n].relearnt for model in models], options) for n in models[1]}
+    return {n: row for n, row in table.items() if row}
 
 
 def depth_table(found: HeldOut, label: str, options: AuditOptions) -> dict[str, dict[str, Row]]:

@@ -1,14 +1,23 @@
-"""What was reported beside C4 if it was asked for: other attackers, an attack curve, probes of positions."""
+"""What was reported beside C4 if it was asked for: attackers, an attack curve, positions, and predictions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS
 from unlabel.audit.document import AttackCurve, ByRole, Document, Needed, Noted, Worst
-from unlabel.audit.figures import ALL_STAGES, ALL_STAGES_MLP, GRID_PROBE, STAGE_MLP, TRIED_BY, TRIED_BY_BEST
+from unlabel.audit.figures import (
+    ALL_STAGES,
+    ALL_STAGES_MLP,
+    GRID_PROBE,
+    STAGE_MLP,
+    TANGENT_AUC,
+    TANGENT_SHARE,
+    TRIED_BY,
+    TRIED_BY_BEST,
+)
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import count, number
-from unlabel.report.sections.full_budget import spoken
+from unlabel.report.sections.full_budget import is_stage, spoken
 from unlabel.report.tables import Row, row
 
 
@@ -56,6 +65,22 @@ def depth(audit: Document, label: str) -> list[Tried]:
             title = figure.name if layer is None else f"{spoken(layer)}: {figure.name.lower()}"
             if item is not None:
                 found.append(Tried(title, item, noted.get(figure.id, {}).get(layer or "all") or Noted()))
+    return found
+
+
+def foretold(audit: Document, label: str) -> list[Tried]:
+    """What training the whole model is predicted to find, and in which stages, by number of images."""
+    noted = audit.claims["C4"].notes.tangent.get(label, {}) if "C4" in audit.claims else {}
+    rows = [m for m in audit.metrics if m.label == label and m.id.startswith(TANGENT_AUC.id)]
+    found = []
+    for n in sorted({TANGENT_AUC.member(m.id) for m in rows}, key=lambda n: (len(n), n)):
+        if (item := row(audit, TANGENT_AUC.of(n), label)) is not None:
+            found.append(Tried(TANGENT_AUC.name.format(n), item, noted.get(n) or Noted()))
+        share = TANGENT_SHARE.of(n)
+        for layer in dict.fromkeys(m.layer for m in audit.metrics if (m.id, m.label) == (share, label)):
+            if (item := row(audit, share, label, layer)) is not None:
+                where = spoken(layer or "") if is_stage(layer) else (layer or "").capitalize()
+                found.append(Tried(f"{where}: part of the step", item, Noted()))
     return found
 
 

@@ -193,6 +193,7 @@ def sections(audit: Document) -> list[dict[str, Any]]:
         other = {
             "attackers": beside.attackers(audit, label),
             "depth": beside.depth(audit, label),
+            "foretold": beside.foretold(audit, label),
             "planes": list(beside.planes(audit, label)),
             "needed": beside.needed(audit, label),
             "beside": list(beside.sentences(audit, label)),
