@@ -131,6 +131,27 @@ class UnfairReference:
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """The predicted level of one attack, its interval, and what the attack reads from the models it rests on."""
+
+    value: Number
+    low: Number
+    high: Number
+    original: Number
+    short: tuple[tuple[Number, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the level of retrained models was predicted from, and at which cost."""
+
+    cost: Number
+    shares: tuple[Number, ...]
+    level: Number = 0.9
+    figures: dict[str, dict[str, Predicted]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Notes:
     """What a report reads of a claim's notes."""
 
@@ -149,6 +170,8 @@ class Notes:
     attack_curve: dict[str, AttackCurve] = field(default_factory=dict)
     depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
+    predicted: bool = False
+    prediction: Prediction | None = None
 
 
 @dataclass(frozen=True)
