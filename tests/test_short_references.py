@@ -31,9 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     photos = write_folder(folder / "photos", tiny_world(images=160).source)
     run = engine.start(accelerator="cpu", batch_size=8, seed=4)
-    train_run(
-        f"folder:{photos}", folder / "base", run, recipe=Recipe(epochs=2, lr=0.05), image_size=16
-    )
+    train_run(f"folder:{photos}", folder / "base", run, recipe=Recipe(epochs=2, lr=0.05), image_size=16)
     forget_run("head-removal", folder / "base", ["top"], folder / "less", engine.start(accelerator="cpu"))
     return folder
 
@@ -170,7 +168,9 @@ def test_an_audit_from_short_trainings_says_everywhere_that_it_is_predicted(runs
     assert "No model was retrained in full" in claim.sentence
     assert content["claims"]["C2"]["notes"]["predicted"] is True
     assert [pair["share"] for pair in content["models"]["shorts"]] == pytest.approx([0.05, 0.1])
-    assert not any(row.model == "reference" and row.run != "" for row in audit.metrics if row.id != "floor.adv")
+    assert not any(
+        row.model == "reference" and row.run != "" for row in audit.metrics if row.id != "floor.adv"
+    )
     text = "\n".join(lines(audit))
     assert f"C2 {claim.verdict} (predicted):" in text
     assert "predicted" in text.splitlines()[2]

@@ -396,7 +396,9 @@ def combinations():
             continue  # needs a reference, or needs none
         findings = {"PASS": [None, SUFFICES], "NOT_EVALUATED": ["nothing to forget found"]}.get(c2, [None])
         for finding in findings if r or level else ["no reference"]:
-            given = claims(c1, c2, c5, c4, c6, provisional=0 < r < 3 or level, finding=finding, predicted=level)
+            given = claims(
+                c1, c2, c5, c4, c6, provisional=0 < r < 3 or level, finding=finding, predicted=level
+            )
             yield r, given
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
+from unlabel.audit.attacks.explained import Explained, explained
 from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
@@ -181,9 +182,7 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
         for readings, found in zip(evidence.readings, larger.labels, strict=False):
             for name, item in found.items():
                 readings[name] = {**readings[name], LABEL_MEMBERSHIP.id: item}
-    pairs = [
-        ShortPair(pair.share, *short[2 * at : 2 * at + 2]) for at, pair in enumerate(inputs.shorts)
-    ]
+    pairs = [ShortPair(pair.share, *short[2 * at : 2 * at + 2]) for at, pair in enumerate(inputs.shorts)]
     judged_on = answerable(context.test, retained)
     return Measured(
         evidence,
@@ -195,8 +194,17 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
         },
         [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
         measurable(judged_on, context.request.retained, max(options.rare, 2)),
-        predict_all(evidence.readings[0], pairs) if pairs else None,
+        predict_all(evidence.readings[0], pairs, _explained(inputs, context, evidence)) if pairs else None,
     )
+
+
+def _explained(inputs: AuditInputs, context: Context, evidence: Evidence) -> dict[str, Explained]:
+    """What the retained annotations explain of each label."""
+    floors = {name: 1.0 if context.exclusive else item.value for name, item in evidence.floors.items()}
+    return {
+        name: explained(inputs.before, question, floors[name], context)
+        for name, question in context.questions.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -229,7 +237,9 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     original, unlearned, *retrained = evidence.readings
     decoy = {name: controls.head_zero(original[name]) for name in questions}
     bounds = {name: bound for name, (_, bound) in measured.best(options).items()}
-    c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options, prediction)
+    c2, judged, removed = claim_equivalent(
+        unlearned, retrained, decoy, bounds, questions, options, prediction
+    )
     if not inputs.start_known:
         c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
     c1 = claim_disabled(evidence.owns[1], questions, measured.restored, options)

@@ -82,9 +82,7 @@ def make_shorts(case: Case, budget: float, where: Run, *, command: str = "") -> 
                 share,
             )
     made = train_jobs(jobs, case, where, command)
-    return [
-        ShortPair(share, *pair) for share, pair in zip(shares, (made[:2], made[2:]), strict=True)
-    ]
+    return [ShortPair(share, *pair) for share, pair in zip(shares, (made[:2], made[2:]), strict=True)]
 
 
 def _refuse(case: Case, budget: float) -> None:

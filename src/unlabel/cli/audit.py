@@ -161,9 +161,7 @@ def audit(
     _finish(result, shown, run, require, wanted, fail_on, json_=json_)
 
 
-def _check_budget(
-    budget: float, reference: str | None, make_references: int | None, *, plan: bool
-) -> None:
+def _check_budget(budget: float, reference: str | None, make_references: int | None, *, plan: bool) -> None:
     """Refuses a budget for short trainings out of range, or beside what it is there to replace."""
     from unlabel.audit.short_references import shares_of
 

@@ -186,6 +186,10 @@ def _strength(audit: Document) -> str:
         text += f" The target is what the same attack reaches on {who} retrained without the label:"
         text += f" {reading(after.retrained)}"
         text += f", and {number(after.comparison.margin)} above it is allowed." if after.comparison else "."
+    elif after.predicted is not None:
+        text += " No model was retrained in full. The same attack is predicted to reach"
+        text += f" {number(after.predicted.value)} on one"
+        text += f", and {number(after.comparison.margin)} above it is allowed." if after.comparison else "."
     floor = None if audit.data.exclusive else row(audit, FLOOR.id, after.label)
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
