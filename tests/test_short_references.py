@@ -1,4 +1,4 @@
-"""Short trainings for a predicted level: their recipe, their names, resuming, and what an audit says of them."""
+"""Short trainings for a predicted level: their recipe, their names, resuming, and what an audit says."""
 
 import json
 import shutil

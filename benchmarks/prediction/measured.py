@@ -68,7 +68,7 @@ class Read:
 
 
 def measured(world: World, where: Run, scratch: Path) -> Read:
-    """Reads every model of a world, and what its annotations explain; from the scratch folder if it is there."""
+    """Reads every model of a world, and what its annotations explain; once, into the scratch folder."""
     memory = Memory(scratch / "readings")
     models = {path: _recalled(path, world, where, memory) for path in world.models}
     file = scratch / "worlds" / f"{key_of(world.name, file_sha256(world.original / MODEL), MOST)}.json"

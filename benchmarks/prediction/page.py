@@ -9,7 +9,6 @@ import numpy as np
 
 from prediction.fitted import (
     UNITS,
-    Group,
     Guess,
     by_data,
     by_world,
@@ -21,7 +20,7 @@ from prediction.fitted import (
 )
 from prediction.measured import MOST, OPTIONS, Read
 from unlabel.audit.attacks.controls import head_zero
-from unlabel.audit.attacks.prediction import RULES, Rule, scaled, share
+from unlabel.audit.attacks.prediction import Rule, scaled, share
 from unlabel.audit.claims.c2_retrain_equivalent import weigh
 from unlabel.audit.figures import Readings, unit_of
 from unlabel.audit.figures import figure as entry
@@ -44,7 +43,6 @@ CHOSEN = {
     "ha Male",
     "ti Skin_Dark",
 }  # worlds that were there when the form of the rule was chosen
-# fmt: skip
 TEMPLATE = Path(__file__).with_name("page.txt")
 
 
@@ -66,7 +64,7 @@ def page(reads: Sequence[Read]) -> str:
         others="\n".join(_others(reads)),
         verdicts="\n".join(_verdicts(sets, worlds)),
         table="\n".join(_table(guesses)),
-        failure="\n".join(_failure(worst, dict((read.world.name, rules) for read, rules in sets))),
+        failure="\n".join(_failure(worst, {read.world.name: rules for read, rules in sets})),
         worst=f"{worst.read.world.name}, {entry(worst.figure).name.lower()}",
     )
 
@@ -115,7 +113,8 @@ def _coverage(*ways: Sequence[tuple[Read, Rules]]) -> Iterator[str]:
             every = [all(inside(item) for item in own if item.read is read) for read, _ in way]
             half = np.mean([seeded(item.level, ()).upper(0.95) - item.level.value for item in own])
             yield (
-                f"| {name} | {unit} | {_share(sum(map(inside, own)), len(own))} | {_share(sum(every), len(every))} |"
+                f"| {name} | {unit} | {_share(sum(map(inside, own)), len(own))} |"
+                f" {_share(sum(every), len(every))} |"
                 f" {_rms(own):.3f} | {np.mean([item.miss for item in own]):+.3f} |"
                 f" {max(abs(item.miss) for item in own):.3f} | {half:.3f} | {MARGINS[unit]:g} |"
             )
@@ -166,7 +165,7 @@ def other_ways(reads: Sequence[Read]) -> dict[str, dict[str, list[float]]]:
                     for pair in read.shorts
                 )
 
-                def from_share(value: float, whole=whole, unit=unit, item=item) -> float:  # noqa: ANN001
+                def from_share(value: float, whole=whole, unit=unit, item=item) -> float:
                     return unscaled(whole.affine(value, 0.0), unit).value - item.truth.value
 
                 slope = (second - first) / log(2.0)
@@ -225,7 +224,8 @@ def _verdicts(*ways: Sequence[tuple[Read, Rules]]) -> Iterator[str]:
         )
         yield (
             f"| {name} | {_share(passed, len(verdicts))} | {_share(counted, len(verdicts))} |"
-            f" {_share(failed, len(verdicts))} | {_share(sum(word == 'PASS' for _, word in firm), len(firm))} |"
+            f" {_share(failed, len(verdicts))} |"
+            f" {_share(sum(word == 'PASS' for _, word in firm), len(firm))} |"
             f" {_share(sum(word == 'FAIL' for _, word in firm), len(firm))} |"
         )
 
@@ -274,7 +274,8 @@ def _failure(worst: Guess, rules: Mapping[str, Rules]) -> Iterator[str]:
         expected = share(unit, rules[read.world.name][unit], known)
         yield (
             f"| `{item.figure}` | {read.whole[item.figure].value:.3f} | {shares[0]:.2f} | {shares[1]:.2f} |"
-            f" {expected:.2f} | {truth:.2f} | {item.level.value:.3f} | {item.truth.value:.3f} | {item.miss:+.3f} |"
+            f" {expected:.2f} | {truth:.2f} | {item.level.value:.3f} | {item.truth.value:.3f} |"
+            f" {item.miss:+.3f} |"
         )
     yield ""
     yield (

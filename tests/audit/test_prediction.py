@@ -1,6 +1,7 @@
 """Predicted levels: the scale, the rule, the error, and what C2 makes of them."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -203,11 +204,8 @@ def test_the_error_of_predicting_leaves_open_what_a_measured_level_would_pass():
 
 
 def test_a_predicted_pass_is_not_decided_for_a_gate():
-    class Given:
-        valid = True
-        claims = {"C2": claim(0.45, 0.5)}
-
-    code, why = judge(Given(), ["C2"])  # pyright: ignore[reportArgumentType]
+    given = SimpleNamespace(valid=True, claims={"C2": claim(0.45, 0.5)})
+    code, why = judge(given, ["C2"])  # pyright: ignore[reportArgumentType]
     assert (code, why) == (4, "not decided: C2 PASS (predicted)")
 
 

@@ -23,8 +23,8 @@ from unlabel.audit.reading import Used, random_init, read_run, repeats, use_on
 from unlabel.audit.references import reference_cost
 from unlabel.audit.results import Audit
 from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of, with_shorts
-from unlabel.audit.short_pair import ShortPair
 from unlabel.audit.shared_out import Opened, read_ahead
+from unlabel.audit.short_pair import ShortPair
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log

@@ -132,7 +132,7 @@ class UnfairReference:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The predicted level of one attack, its interval, and what the attack reads from the models it rests on."""
+    """The predicted level of one attack, its interval, and what the attack reads from the other models."""
 
     value: Number
     low: Number

@@ -19,8 +19,8 @@ import numpy as np
 from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
-from unlabel.audit.attacks.explained import Explained, explained
 from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
+from unlabel.audit.attacks.explained import Explained, explained
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
@@ -149,7 +149,7 @@ class Measured:
         restored: By label: the original's output row on the unlearned model's features.
         utilities: Of each model: how well the retained labels work.
         frequent: Retained labels with enough images to be judged one by one.
-        prediction: What attacks would find in retrained models, where none was given but short trainings were.
+        prediction: What attacks would find in retrained models, if only short trainings were given.
     """
 
     evidence: Evidence

@@ -295,7 +295,7 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     references = len(audit.models.references or ())
     provisional = any(claim.provisional for claim in audit.claims.values())
     if predicted(audit):
-        text = "Predicted: no model was retrained in full. C2 compares with a level that short trainings predict."
+        text = "Predicted: no model was retrained in full. C2 compares with a level from short trainings."
         found.append(("open", text, []))
         return found
     if provisional and references >= 3:

@@ -15,8 +15,8 @@ class Contrast:
 
     ``se^2 = se_images^2 + s^2 / R`` where ``s`` is the spread of the R references' own values, with
     Satterthwaite's degrees of freedom. With one reference only the images' error is known. ``fixed`` is the
-    part of ``se^2`` that more images would not make smaller: seeds, draws and predictions. ``draws`` is the part of that
-    which more references would not make smaller either.
+    part of ``se^2`` that more images would not make smaller: seeds, draws and predictions. ``draws`` is the
+    part of that which more references would not make smaller either.
     """
 
     value: float

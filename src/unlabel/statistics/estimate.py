@@ -59,7 +59,7 @@ class Estimate:
 
     @cached_property
     def se(self) -> float:
-        """The images' standard error, clustered: ``G/(G-1) * sum_g (sum of g's influences)^2``, square root."""
+        """The images' standard error, clustered: ``G/(G-1) * sum_g (sum of g's influences)^2``, its root."""
         _, code = np.unique(self.cluster, return_inverse=True)
         sums = np.bincount(code, self.influence)
         return float(np.sqrt(self.groups / max(self.groups - 1, 1) * np.sum(sums**2)))
@@ -124,7 +124,7 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _drift(estimates: Sequence[Estimate], drift: float) -> tuple[float, int]:
-    """A drift that several estimates make together, with the fewest degrees of freedom of those that drift."""
+    """A drift that several estimates make together, with the fewest degrees of freedom among them."""
     return drift, min((item.drift_df for item in estimates if item.drift), default=1)
 
 

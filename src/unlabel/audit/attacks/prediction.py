@@ -1,15 +1,15 @@
 """What an attack would read from a model retrained in full, predicted without training one.
 
 In d' (root two times the probit of the AUC; of bits, their root) let O be what an attack reads from the
-original and R what it reads from a Retrain. Two things tell R at full length. The retained annotations explain
-a part of the label (`explained`), and a Retrain keeps that and a share of the rest::
+original and R what it reads from a Retrain. Two things tell R at full length. The retained annotations
+explain a part of the label (`explained`), and a Retrain keeps that and a share of the rest::
 
     R = share * O,    share^2 = H^2 + KEPT^2 (1 - H^2)    in d', H: what is left without the residual, of O
                       share   = KEPT + RISE * floor^2     in root bits
 
-And R grows with O as both are trained, which a short pair shows: ``R = R_short + GROWTH * (O - O_short)``. The
-level is the weighted mean of both. A straight line through the shares of two short pairs, the first idea, misses
-by more than half of the scale: shares of short trainings are near 1, whatever they are in the end.
+And R grows with O as both are trained, which a short pair shows: ``R = R_short + GROWTH * (O - O_short)``.
+The level is the weighted mean of both. A straight line through the shares of two short pairs, the first idea,
+misses by far more: shares of short trainings are near 1, whatever they are in the end.
 
 The constants were fitted to worlds whose full Retrain is known, by the command in
 ``docs/results/predicted.md``, which also says how far the predictions miss.
@@ -210,8 +210,8 @@ def level_of(
 def on_other_images(found: Mapping[str, Readings], levels: Mapping[str, Readings]) -> dict[str, Readings]:
     """For the attacks that detect cheats: the level of the same attack on the audit's own images.
 
-    A Retrain was seen to differ between them by less than C2's margin (`docs/results/predicted.md`). The error
-    of the level is no longer shared with the model's, as the images are others.
+    How far a Retrain was seen to differ between them stands in ``docs/results/predicted.md``. The error of
+    the level is no longer shared with the model's, as the images are others.
 
     Args:
         found: These attacks on the unlearned model, by label.

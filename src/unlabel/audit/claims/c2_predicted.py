@@ -1,4 +1,4 @@
-"""What C2 says where no model was retrained in full: that its level was predicted, from what, at which cost."""
+"""What C2 says if no model was retrained in full: that its level was predicted, from what, at which cost."""
 
 from unlabel.audit.attacks.prediction import Prediction
 from unlabel.core.wording import joined

@@ -147,14 +147,15 @@ def _sentence_equivalent(
     attack, of, unit = entry(cell.figure).in_words, cell.label or names, unit_words(cell)
     bound = cell.upper(options)
     predicted = "is predicted for " if notes.get("predicted") else ""
+    source = predicted or "from "
     if verdict == "PASS":
         enough = (
             " The same holds for the original without that output: removing it was enough here, and nothing"
             " shows that this method forgets."
         )
         return (
-            f"No attack recovers more about {names} from this model than {predicted or 'from '}models retrained"
-            f" without it, within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
+            f"No attack recovers more about {names} from this model than {source}models retrained without"
+            f" it, within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
             f" {cell.margin:g}).{enough if notes.get('finding') == SUFFICES else ''}"
         )
     if verdict == "FAIL":

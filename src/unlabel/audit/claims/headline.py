@@ -49,8 +49,9 @@ PREDICTED = dict(
 """What a headline becomes if C2 decides it and was judged by a predicted level."""
 
 PREDICTED_LIMIT = (
-    "No model was retrained in full. The level that C2 compares with is predicted from short trainings. How far"
-    " such predictions miss was measured on small networks and five data sets; on others they may miss by more."
+    "No model was retrained in full. The level that C2 compares with is predicted from short trainings. How"
+    " far such predictions miss was measured on small networks and five data sets. Elsewhere they may miss by"
+    " more."
 )
 TRAINING_IMAGES = 5000
 
