@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from prediction.fitted import (
+    bare,
+    fit,
     UNITS,
     Guess,
     by_data,
@@ -20,7 +22,7 @@ from prediction.fitted import (
 )
 from prediction.measured import MOST, OPTIONS, Read
 from unlabel.audit.attacks.controls import head_zero
-from unlabel.audit.attacks.prediction import Rule, scaled, share
+from unlabel.audit.attacks.prediction import Rule, level_of, scaled, share, unscaled
 from unlabel.audit.claims.c2_retrain_equivalent import weigh
 from unlabel.audit.figures import Readings, unit_of
 from unlabel.audit.figures import figure as entry
@@ -144,10 +146,8 @@ def _others(reads: Sequence[Read]) -> Iterator[str]:
 
 def other_ways(reads: Sequence[Read]) -> dict[str, dict[str, list[float]]]:
     """Misses of other ways to predict, by unit."""
-    from prediction.fitted import fit
-    from unlabel.audit.attacks.prediction import level_of, unscaled
-
     ways: dict[str, dict[str, list[float]]] = {}
+    reads = [bare(read) for read in reads]
 
     def add(name: str, unit: str, miss: float) -> None:
         ways.setdefault(name, {unit: [] for unit in UNITS})[unit].append(miss)
