@@ -86,8 +86,8 @@ def _later(reads: Sequence[Read], guesses: Sequence[Guess]) -> str:
     if not new:
         return ""
     parts = [
-        f"{sum(map(inside, each))} of {len(each)} {unit} figures, root mean square {_rms(each):.3f}"
-        for unit in UNITS
+        f"{sum(map(inside, each))} of {len(each)} figures in {words}, root mean square {_rms(each):.3f}"
+        for unit, words in (("adv", "advantage"), ("bits", "bits"))
         if (each := [item for item in own if unit_of(item.figure) == unit])
     ]
     return (
