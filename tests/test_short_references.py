@@ -83,7 +83,7 @@ def test_their_folders_are_beside_the_original_and_tell_their_length(runs):
     }
 
 
-def test_finished_trainings_are_found_again_and_an_interrupted_one_goes_on(runs, monkeypatch):
+def test_after_an_interruption_finished_trainings_are_found_again_and_the_rest_is_made(runs, monkeypatch):
     seen: list[str] = []
 
     def dies(*given: Any, **more: Any) -> Any:
@@ -179,7 +179,7 @@ def test_an_audit_from_short_trainings_says_everywhere_that_it_is_predicted(runs
     assert any(row.id == "probe.adv.lin" for row in audit.comparisons)
 
 
-def test_resuming_uses_the_same_weights(runs, tmp_path):
+def test_a_short_training_that_was_lost_is_made_again_to_the_bit(runs):
     first = load_run(make(runs)[0].retrained).sha256
     shutil.rmtree(runs / "base-without-top-short0.05-seed5")
     assert load_run(make(runs)[0].retrained).sha256 == first

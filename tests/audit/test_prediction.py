@@ -1,6 +1,9 @@
 """Predicted levels: the scale, the rule, the error, and what C2 makes of them."""
 
+import json
+import re
 from dataclasses import replace
+from importlib.resources import files
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +26,7 @@ from unlabel.audit.attacks.prediction import (
     unscaled,
 )
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.headline import HEADLINES
 from unlabel.audit.gate import judge
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.short_pair import ShortPair
@@ -220,3 +224,11 @@ def test_other_images_are_compared_with_the_level_of_the_same_attack_and_its_who
         assert item.drift == pytest.approx(np.hypot(0.04, level.se))
         assert len(item.influence) == 10
         assert not item.influence.any()
+
+
+def test_the_schema_of_audits_knows_every_headline_and_no_mixture():
+    schema = json.loads(files("unlabel.statement").joinpath("audit.schema.json").read_text("utf-8"))
+    pattern = re.compile(schema["properties"]["headline"]["pattern"])
+    assert all(pattern.match(headline) for headline in HEADLINES)
+    for mixture in ("UNLEARNED (PREDICTED)", "RETRAIN-EQUIVALENT, HARMFUL", "DISABLED (PREDICTED)"):
+        assert not pattern.match(mixture)
