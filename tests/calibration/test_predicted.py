@@ -38,7 +38,13 @@ def test_the_page_says_what_no_interval_held():
 def record(folder: Path, name: str, epochs: float, *, without: tuple[str, ...] = (), **more: Any) -> None:
     """A run's record, as far as worlds are found by it."""
     recipe = {"epochs": epochs, "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "augment": True}
-    blueprint = {"network": "small", "stem": "imagenet", "recipe": recipe, "batch_size": 64, "micro_batch": 32}
+    blueprint = {
+        "network": "small",
+        "stem": "imagenet",
+        "recipe": recipe,
+        "batch_size": 64,
+        "micro_batch": 32,
+    }
     (folder / name).mkdir()
     values = {"method": "train", "labels": ["Male", "Bald"], "without": list(without), "seed": 0}
     data = {"source": "faces", "digest": "a"}

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 
 
 @dataclass(frozen=True)
-class ShortPair(Generic[T]):
+class ShortPair(Generic[T_co]):
     """A short original and a short Retrain.
 
     Args:
@@ -22,10 +22,10 @@ class ShortPair(Generic[T]):
     """
 
     share: float
-    original: T
-    retrained: T
+    original: T_co
+    retrained: T_co
 
-    def map(self, function: Callable[[T], U]) -> "ShortPair[U]":
+    def map(self, function: Callable[[T_co], U]) -> "ShortPair[U]":
         """The same pair, each model in another form.
 
         >>> ShortPair(0.1, "a", "b").map(str.upper)
@@ -34,6 +34,6 @@ class ShortPair(Generic[T]):
         return ShortPair(self.share, function(self.original), function(self.retrained))
 
     @property
-    def both(self) -> tuple[T, T]:
+    def both(self) -> tuple[T_co, T_co]:
         """The original, and the model that was retrained."""
         return self.original, self.retrained
