@@ -1,15 +1,12 @@
 """``docs/results/predicted.md``: how far predicted references miss, and what C2 would then say."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from math import log, sqrt
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
 
 from prediction.fitted import (
-    bare,
-    fit,
     UNITS,
     Guess,
     by_data,
@@ -21,8 +18,9 @@ from prediction.fitted import (
     with_drift,
 )
 from prediction.measured import MOST, OPTIONS, Read
+from prediction.other_ways import other_ways
 from unlabel.audit.attacks.controls import head_zero
-from unlabel.audit.attacks.prediction import Rule, level_of, scaled, share, unscaled
+from unlabel.audit.attacks.prediction import Rule, scaled, share
 from unlabel.audit.claims.c2_retrain_equivalent import weigh
 from unlabel.audit.figures import Readings, unit_of
 from unlabel.audit.figures import figure as entry
@@ -142,70 +140,6 @@ def _others(reads: Sequence[Read]) -> Iterator[str]:
     for name, misses in other_ways(reads).items():
         cells = [sqrt(float(np.mean(np.square(misses[unit])))) for unit in UNITS]
         yield f"| {name} | " + " | ".join(f"{value:.3f}" for value in cells) + " |"
-
-
-def other_ways(reads: Sequence[Read]) -> dict[str, dict[str, list[float]]]:
-    """Misses of other ways to predict, by unit."""
-    ways: dict[str, dict[str, list[float]]] = {}
-    reads = [bare(read) for read in reads]
-
-    def add(name: str, unit: str, miss: float) -> None:
-        ways.setdefault(name, {unit: [] for unit in UNITS})[unit].append(miss)
-
-    for data in sorted({read.world.data for read in reads}):
-        rest = [read for read in reads if read.world.data != data]
-        rules = fit(rest)
-        for read in (read for read in reads if read.world.data == data):
-            for item in guess(read, rules):
-                figure, unit = item.figure, unit_of(item.figure)
-                whole = scaled(read.whole[figure], unit)
-                first, second = (
-                    scaled(pair.retrained[figure], unit).value
-                    / (scaled(pair.original[figure], unit).value or 1e-9)
-                    for pair in read.shorts
-                )
-
-                def from_share(value: float, whole=whole, unit=unit, item=item) -> float:
-                    return unscaled(whole.affine(value, 0.0), unit).value - item.truth.value
-
-                slope = (second - first) / log(2.0)
-                pair = read.shorts[-1].map(lambda readings, name=figure: readings[name])
-                add(
-                    "a straight line through the shares of both short pairs",
-                    unit,
-                    from_share(second + slope * log(10.0)),
-                )
-                add("the share of the longer short pair", unit, from_share(second))
-                constant = float(
-                    np.mean(
-                        [
-                            _share_of(other, name)
-                            for other in rest
-                            for name in figures(other)
-                            if unit_of(name) == unit
-                        ]
-                    )
-                )
-                add("one share for all, without training", unit, from_share(constant))
-                for name, weight in (
-                    ("what the annotations explain, without training", 0.0),
-                    ("the growth of the short pair", 1.0),
-                    ("**both, the short pair at one quarter**", 0.25),
-                ):
-                    rule = replace(rules[unit], weight=weight)
-                    add(
-                        name,
-                        unit,
-                        level_of(unit, rule, read.whole[figure], pair, read.known).value - item.truth.value,
-                    )
-    return ways
-
-
-def _share_of(read: Read, figure: str) -> float:
-    unit = unit_of(figure)
-    truth = np.mean([other[figure].value for other in read.retrained])
-    level = scaled(replace(read.whole[figure], value=float(truth)), unit).value
-    return level / scaled(read.whole[figure], unit).value
 
 
 def _verdicts(*ways: Sequence[tuple[Read, Rules]]) -> Iterator[str]:
