@@ -11,6 +11,7 @@ The pairs cost 2 (1/20 + 1/10) = .3 of one training. What is predicted from them
 """
 
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 from unlabel.audit.inputs import ask
@@ -107,7 +108,7 @@ def _refuse(case: Case, budget: float) -> None:
     found = steps(shares_of(budget)[0])
     if found < FEWEST_STEPS:
         whole = plan.recipe.steps(images, plan.batch_size)
-        needed = 2 * (1 + LONGER) * FEWEST_STEPS / whole
+        needed = ceil(200 * (1 + LONGER) * FEWEST_STEPS / whole) / 100
         advice = f"give {needed:.2f} or more, or " if needed < 1 else ""
         raise OptionError(
             f"--reference-budget {budget:g} leaves {found} of {whole:,} optimiser steps for the shortest"
