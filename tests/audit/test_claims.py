@@ -281,12 +281,21 @@ def test_a_label_without_enough_images_is_not_the_worst(utility):
 
 ENOUGH = "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH"
 ALONE = {"c2": "NOT_EVALUATED", "finding": "no reference", "r": 0}
+LEVEL = {"predicted": True, "provisional": True, "r": 0}
+BY_LEVEL = "RETRAIN-EQUIVALENT (PREDICTED)"
 
 
 def claims(
-    c1="PASS", c2="PASS", c5="PASS", c4="NOT_EVALUATED", c6="NOT_EVALUATED", provisional=False, finding=None
+    c1="PASS",
+    c2="PASS",
+    c5="PASS",
+    c4="NOT_EVALUATED",
+    c6="NOT_EVALUATED",
+    provisional=False,
+    finding=None,
+    predicted=False,
 ):
-    notes = {"finding": finding} if finding else {}
+    notes = ({"finding": finding} if finding else {}) | ({"predicted": True} if predicted else {})
     return {
         "C1": Claim(c1, ""),
         "C2": Claim(c2, "", provisional=provisional, notes=notes),
@@ -337,6 +346,16 @@ def claims(
         ("INCONCLUSIVE", {"c1": "INCONCLUSIVE", "c2": "NOT_EVALUATED", "finding": "no reference", "r": 0}),
         ("INCONCLUSIVE", {"c2": "INCONCLUSIVE"}),
         ("INCONCLUSIVE", {"c5": "INCONCLUSIVE"}),
+        (f"{BY_LEVEL}, DURABILITY NOT TESTED", LEVEL),
+        (f"{BY_LEVEL}, DURABILITY OPEN", LEVEL | {"c4": "INCONCLUSIVE"}),
+        (f"{BY_LEVEL}, NOT DURABLE", LEVEL | {"c4": "FAIL"}),
+        (f"{BY_LEVEL}, HARMFUL", LEVEL | {"c5": "FAIL"}),
+        (f"{BY_LEVEL}, REMOVING THE OUTPUT WAS ENOUGH", LEVEL | {"finding": SUFFICES}),
+        ("DISABLED ONLY (PREDICTED)", LEVEL | {"c2": "FAIL"}),
+        ("DISABLED ONLY (provisional)", LEVEL | {"c6": "FAIL"}),
+        ("DISABLED, NOT DURABLE, NO REFERENCE", LEVEL | {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
+        ("INCONCLUSIVE", LEVEL | {"c2": "INCONCLUSIVE"}),
+        ("NOT UNLEARNED", LEVEL | {"c1": "FAIL"}),
     ],
 )
 def test_headline_is_the_first_that_fits(expected, given):
@@ -354,6 +373,12 @@ SAID = {  # what a headline says: these claims PASS, and so many references
     "RETRAIN-EQUIVALENT, NOT DURABLE": ({"C1", "C2"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": ({"C1", "C2", "C5"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": ({"C1", "C2", "C5"}, 1),
+    f"{BY_LEVEL}, HARMFUL": ({"C1", "C2"}, 0),
+    f"{BY_LEVEL}, REMOVING THE OUTPUT WAS ENOUGH": ({"C1", "C2", "C5"}, 0),
+    f"{BY_LEVEL}, NOT DURABLE": ({"C1", "C2"}, 0),
+    f"{BY_LEVEL}, DURABILITY OPEN": ({"C1", "C2", "C5"}, 0),
+    f"{BY_LEVEL}, DURABILITY NOT TESTED": ({"C1", "C2", "C5"}, 0),
+    "DISABLED ONLY (PREDICTED)": ({"C1"}, 0),
     "DISABLED ONLY": ({"C1"}, 0),
     "DISABLED, HARMFUL, NO REFERENCE": ({"C1"}, 0),
     "DISABLED, NOT DURABLE, NO REFERENCE": ({"C1"}, 0),
@@ -362,15 +387,19 @@ SAID = {  # what a headline says: these claims PASS, and so many references
 
 
 def combinations():
-    """Every combination of verdicts that an audit can give, with no, one and three references."""
-    for r, c1, c2, c4, c5, c6 in itertools.product((0, 1, 3), *[VERDICTS] * 5):
+    """Every combination of verdicts that an audit can give, with no, one and three references, or with none
+    and a predicted level."""
+    for r, level, c1, c2, c4, c5, c6 in itertools.product((0, 1, 3), (False, True), *[VERDICTS] * 5):
         if c1 == "NOT_EVALUATED" or c5 == "NOT_EVALUATED":
             continue  # always judged
-        if r == 0 and (c2 != "NOT_EVALUATED" or c4 == "PASS"):
-            continue  # needs a reference
+        if (r == 0 and ((c2 != "NOT_EVALUATED" and not level) or c4 == "PASS")) or (r and level):
+            continue  # needs a reference, or needs none
         findings = {"PASS": [None, SUFFICES], "NOT_EVALUATED": ["nothing to forget found"]}.get(c2, [None])
-        for finding in findings if r else ["no reference"]:
-            yield r, claims(c1, c2, c5, c4, c6, provisional=0 < r < 3, finding=finding)
+        for finding in findings if r or level else ["no reference"]:
+            given = claims(
+                c1, c2, c5, c4, c6, provisional=0 < r < 3 or level, finding=finding, predicted=level
+            )
+            yield r, given
 
 
 def test_no_headline_is_better_than_its_claims():
@@ -388,6 +417,9 @@ def test_no_headline_is_better_than_its_claims():
         assert ("HARMFUL" not in core) or verdict["C5"] == "FAIL", where
         assert ("NOT DURABLE" not in core) or verdict["C4"] == "FAIL", where
         assert ("NO REFERENCE" in core) <= (count == 0), where
+        assert ("PREDICTED" in core) <= (count == 0 and given["C2"].notes.get("predicted", False)), where
+        if given["C2"].notes.get("predicted") and "C2" in passes:
+            assert "PREDICTED" in core, where
         if failed == {"C5"}:
             assert "HARMFUL" in core, where
         assert headline(given, valid=False, references=count) == "INVALID AUDIT"

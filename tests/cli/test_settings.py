@@ -18,6 +18,7 @@ from unlabel.forget.methods import METHODS
 
 NEVER = (
     "key", "force", "out", "data", "source", "run", "before", "reference", "make_references", "labels",
+    "reference_budget",
     "without", "canary_labels",
     "fail_on", "require", "plan", "rows", "keep_row", "skip_bad", "weights", "mean", "std",
     "signer", "license", "to", "with_images", "keep_models", "cache", "json", "methods", "max_loss",

@@ -23,8 +23,9 @@ from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.reading import Used, random_init, read_run, repeats, use_on
 from unlabel.audit.references import reference_cost
 from unlabel.audit.results import Audit
-from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of
+from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of, with_shorts
 from unlabel.audit.shared_out import Opened, read_ahead
+from unlabel.audit.short_pair import ShortPair
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log
@@ -45,6 +46,7 @@ def audit_run(
     references: Sequence[Path],
     where: Run,
     *,
+    shorts: Sequence[ShortPair[Path]] = (),
     data: str | None = None,
     command: str = "",
     options: AuditOptions | None = None,
@@ -58,6 +60,7 @@ def audit_run(
         before: The original.
         references: Runs retrained without the labels, any number.
         where: Device; and seed, if no options give one.
+        shorts: Without references: pairs of short trainings, of `short_references.make_shorts`.
         data: Another data source than the one the original remembers.
         command: The command line, for the record.
         options: Budget, margins and sizes; by default the quick budget with the published ones.
@@ -76,7 +79,7 @@ def audit_run(
     settings = options or AuditOptions(seed=where.seed)
     with keeping(run, settings.budget, force=force) if write else nullcontext() as keep:
         where = where.with_seed(settings.seed)  # the one that is recorded and repeated
-        case = open_case(run, before, references, where, data)
+        case = with_shorts(open_case(run, before, references, where, data), shorts)
         result = audit_case(case, where, settings, command=command, data=data)
         if keep is not None:
             keep(result.to_json())
@@ -118,7 +121,7 @@ def audit_case(
             used = replace(used, predicted=predicted)
     first, after, *retrained = subjects
     shared = replace(shared, before=first, references=tuple(retrained))
-    priced = not (case.references or case.original.in_memory or case.after.in_memory)
+    priced = not (case.references or case.shorts or case.original.in_memory or case.after.in_memory)
     result = shared.audit(
         after,
         options=settings,
@@ -149,6 +152,7 @@ class SharedOutputs:
         overlap: What the splits share, in a sentence; None if nothing.
         deterministic: Whether two passes of the original gave equal outputs.
         same_pictures: A sentence if some images are in two splits, too few to make the audit invalid.
+        shorts: Outputs of pairs of short trainings.
     """
 
     case: Case
@@ -159,6 +163,7 @@ class SharedOutputs:
     overlap: str | None
     deterministic: bool
     same_pictures: str | None = None
+    shorts: tuple[ShortPair[Subject], ...] = ()
 
     def audit(
         self,
@@ -208,9 +213,11 @@ class SharedOutputs:
             models={
                 "before": model_record(case.original),
                 "references": [model_record(item) for item in case.references],
+                **({"shorts": [_short_record(pair) for pair in case.shorts]} if case.shorts else {}),
                 **(models or {}),
             },
             start_known=case.start_known,
+            shorts=self.shorts,
         )
         result = audit_outputs(inputs, options, log, memory)
         if self.same_pictures is None:
@@ -239,7 +246,17 @@ def read_shared(case: Case, sets: Sets, where: Run) -> SharedOutputs:
         crossing,
         repeats(case.original, sets, where),
         same,
+        tuple(pair.map(lambda item: read_run(item, "before", sets, where)) for pair in case.shorts),
     )
+
+
+def _short_record(pair: ShortPair[Loaded]) -> Mapping[str, Any]:
+    """What the report says about a pair of short trainings."""
+    return {
+        "share": pair.share,
+        "before": model_record(pair.original),
+        "reference": model_record(pair.retrained),
+    }
 
 
 def model_record(loaded: Loaded) -> Mapping[str, Any]:

@@ -198,6 +198,27 @@ class UnfairReference:
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """The predicted level of one attack, its interval, and what the attack reads from the other models."""
+
+    value: Number
+    low: Number
+    high: Number
+    original: Number
+    short: tuple[tuple[Number, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the level of retrained models was predicted from, and at which cost."""
+
+    cost: Number
+    shares: tuple[Number, ...]
+    level: Number = 0.9
+    figures: dict[str, dict[str, Predicted]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SmallestMargin:
     """The smallest margin of a kind that would pass, and the test that needs it."""
 
@@ -239,6 +260,8 @@ class Notes:
     depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     tangent: dict[str, dict[str, Noted]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
+    predicted: bool = False
+    prediction: Prediction | None = None
     smallest_margin: dict[str, SmallestMargin] = field(default_factory=dict)
     margin_curve: tuple[MarginRow, ...] = ()
     groups: GroupsNote | None = None

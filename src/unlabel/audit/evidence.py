@@ -105,6 +105,12 @@ def gather(subjects: Sequence[Subject], context: Context) -> Evidence:
     )
 
 
+def apart(evidence: Evidence, count: int) -> tuple[Evidence, list[dict[str, Readings]]]:
+    """The evidence of the first models alone, and the readings of those after them."""
+    first = replace(evidence, owns=evidence.owns[:count], readings=evidence.readings[:count])
+    return first, evidence.readings[count:]
+
+
 def _jobs(subjects: Sequence[Subject], context: Context) -> dict[Place, Job]:
     """Every attack on every model and label, and every control."""
     options, hidden, test = context.options, context.hidden, context.test

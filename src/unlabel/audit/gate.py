@@ -26,6 +26,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Names for --require, and the claims that must then pass."""
 
+PROVISIONAL = ("PASS (provisional)", "PASS (predicted)")
 MET, FAILED, OPEN = 0, 3, 4
 """Exit codes."""
 
@@ -58,7 +59,8 @@ def judge(audit: Audit, claims: Iterable[str]) -> tuple[int, str]:
     """The exit code, and the reason in a line.
 
     A provisional PASS does not decide: with fewer than three references, or if the original's start is
-    unknown, the same model may fail against other references. A provisional FAIL fails.
+    unknown, the same model may fail against other references. Neither does one against a predicted level. A
+    provisional FAIL fails.
 
     Args:
         audit: The audit.
@@ -69,7 +71,7 @@ def judge(audit: Audit, claims: Iterable[str]) -> tuple[int, str]:
     states = {name: _state(audit, name) for name in claims}
     if {*UNLEARNED} <= {*states} and _state(audit, "C6") == "FAIL":
         states["C6"] = "FAIL"
-    for code, group in ((FAILED, ("FAIL",)), (OPEN, ("INCONCLUSIVE", "NOT_EVALUATED", "PASS (provisional)"))):
+    for code, group in ((FAILED, ("FAIL",)), (OPEN, ("INCONCLUSIVE", "NOT_EVALUATED", *PROVISIONAL))):
         if named := [f"{name} {state}" for name, state in states.items() if state in group]:
             return code, f"{'not met' if code == FAILED else 'not decided'}: {', '.join(named)}"
     return MET, f"met: {', '.join(f'{name} PASS' for name in states)}"
@@ -77,4 +79,4 @@ def judge(audit: Audit, claims: Iterable[str]) -> tuple[int, str]:
 
 def _state(audit: Audit, name: str) -> str:
     claim = audit.claims[name]
-    return "PASS (provisional)" if claim.verdict == "PASS" and claim.provisional else claim.verdict
+    return f"PASS{claim.mark}" if claim.verdict == "PASS" and claim.provisional else claim.verdict

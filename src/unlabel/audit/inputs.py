@@ -12,6 +12,7 @@ from unlabel.audit.attacks.perturbed_images import Perturbed
 from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.memory import Memory
 from unlabel.audit.results import Role
+from unlabel.audit.short_pair import ShortPair
 from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
@@ -365,6 +366,8 @@ class AuditInputs:
             stays provisional.
         outputs_only: Whether the models' outputs were given and no weights: what needs the weights is then
             named as not tested.
+        shorts: Pairs of short trainings, from which the level of retrained models is predicted; only without
+            references.
     """
 
     before: Subject
@@ -385,6 +388,7 @@ class AuditInputs:
     models: Mapping[str, Any] = field(default_factory=dict)
     start_known: bool = True
     outputs_only: bool = False
+    shorts: Sequence[ShortPair[Subject]] = ()
 
     @property
     def has_features(self) -> bool:
@@ -396,6 +400,11 @@ class AuditInputs:
         """The original, the unlearned model and the retrained ones."""
         return [self.before, self.after, *self.references]
 
+    @property
+    def short_subjects(self) -> list[Subject]:
+        """The models of the short pairs, pair by pair."""
+        return [item for pair in self.shorts for item in pair.both]
+
     def checked(self, budget: Budget) -> "AuditInputs":
         """The same, the data's columns in the order of the request; refused where they do not fit.
 
@@ -406,9 +415,11 @@ class AuditInputs:
         roles = ["before", "after", *("reference" for _ in self.references)]
         if [subject.role for subject in self.subjects] != roles:
             raise OptionError(f"roles are {[subject.role for subject in self.subjects]}, expected {roles}")
+        if self.shorts and self.references:
+            raise OptionError("a level is predicted only without references; pass references or shorts")
         labels = self.request.labels
         splits = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
-        for subject in self.subjects:
+        for subject in [*self.subjects, *self.short_subjects]:
             check(subject, len(labels), **splits)
             if has_features(subject) != self.has_features:
                 raise ModelError(

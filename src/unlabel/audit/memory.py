@@ -124,6 +124,6 @@ def _unpacked(tables: Mapping[str, np.ndarray]) -> Finding:
             value, se, df = tables[f"{stem}/contrast"].tolist()
             found[name] = Contrast(value, se, df)
         else:
-            arrays = [tables[f"{stem}/{part}"] for part in ("influence", "cluster", "used")]
-            found[name] = Estimate(float(tables[f"{stem}/value"][0]), *arrays)
+            influence, cluster, used = (tables[f"{stem}/{part}"] for part in ("influence", "cluster", "used"))
+            found[name] = Estimate(float(tables[f"{stem}/value"][0]), influence, cluster, used)
     return found

@@ -20,9 +20,11 @@ from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
 from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
+from unlabel.audit.attacks.explained import Explained, explained
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
+from unlabel.audit.attacks.prediction import Prediction, on_other_images, predict_all
 from unlabel.audit.attacks.utility import Utility, answerable, measurable, read_utility
 from unlabel.audit.claims.c1_disabled import claim_disabled
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
@@ -37,11 +39,12 @@ from unlabel.audit.claims.headline import headline, limitations, not_tested, unt
 from unlabel.audit.claims.judging import Judgement
 from unlabel.audit.claims.outputs_only import restricted, untested
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
-from unlabel.audit.evidence import Evidence, Larger, gather, gather_larger, larger_rows
+from unlabel.audit.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
 from unlabel.audit.memory import Memory
 from unlabel.audit.results import Audit, Claim, Comparison, Metric
+from unlabel.audit.short_pair import ShortPair
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset
@@ -147,6 +150,7 @@ class Measured:
         restored: By label: the original's output row on the unlearned model's features.
         utilities: Of each model: how well the retained labels work.
         frequent: Retained labels with enough images to be judged one by one.
+        prediction: What attacks would find in retrained models, if only short trainings were given.
     """
 
     evidence: Evidence
@@ -155,6 +159,7 @@ class Measured:
     restored: dict[str, Estimate | None]
     utilities: list[Utility]
     frequent: tuple[str, ...]
+    prediction: Prediction | None = None
 
     def best(self, options: AuditOptions) -> dict[str, tuple[str, float]]:
         """By label, the attack that tells most of the original, and its lower bound."""
@@ -171,13 +176,14 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
         names: Retained labels to measure.
     """
     options, subjects, retained = context.options, inputs.subjects, context.request.retained_columns
-    evidence = gather(subjects, context)
+    evidence, short = apart(gather([*subjects, *inputs.short_subjects], context), len(subjects))
     larger = None
     if options.includes.durability:
         larger = gather_larger(subjects, context, inputs.altered, inputs.tuned, inputs.predicted)
         for readings, found in zip(evidence.readings, larger.labels, strict=False):
             for name, item in found.items():
                 readings[name] = {**readings[name], LABEL_MEMBERSHIP.id: item}
+    pairs = [ShortPair(pair.share, *short[2 * at : 2 * at + 2]) for at, pair in enumerate(inputs.shorts)]
     judged_on = answerable(context.test, retained)
     return Measured(
         evidence,
@@ -189,7 +195,17 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
         },
         [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
         measurable(judged_on, context.request.retained, max(options.rare, 2)),
+        predict_all(evidence.readings[0], pairs, _explained(inputs, context, evidence)) if pairs else None,
     )
+
+
+def _explained(inputs: AuditInputs, context: Context, evidence: Evidence) -> dict[str, Explained]:
+    """What the retained annotations explain of each label."""
+    floors = {name: 1.0 if context.exclusive else item.value for name, item in evidence.floors.items()}
+    return {
+        name: explained(inputs.before, question, floors[name], context)
+        for name, question in context.questions.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -218,14 +234,19 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
         measured: What was measured.
     """
     options, questions, evidence = context.options, context.questions, measured.evidence
+    prediction, evasion = measured.prediction, measured.evasion
     original, unlearned, *retrained = evidence.readings
     decoy = {name: controls.head_zero(original[name]) for name in questions}
     bounds = {name: bound for name, (_, bound) in measured.best(options).items()}
-    c2, judged, removed = claim_equivalent(unlearned, retrained, decoy, bounds, questions, options)
+    c2, judged, removed = claim_equivalent(
+        unlearned, retrained, decoy, bounds, questions, options, prediction
+    )
     if not inputs.start_known:
         c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
     c1 = claim_disabled(evidence.owns[1], questions, measured.restored, options)
-    c1, c2, caught = condemned(c1, c2, measured.evasion, questions, options)
+    if prediction is not None:
+        evasion = [*evasion, on_other_images(evasion[0], prediction.levels)]
+    c1, c2, caught = condemned(c1, c2, evasion, questions, options)
     floors = None if context.exclusive else evidence.floors
     larger = measured.larger
     membership = [item.auc for item in larger.samples] if larger else ()

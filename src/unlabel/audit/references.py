@@ -9,7 +9,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import ceil
@@ -49,11 +49,21 @@ SHAPE = (
 
 @dataclass(frozen=True)
 class Job:
-    """One reference to make: where, by which recipe, in which place and with which seed."""
+    """One model to train beside the original.
+
+    Args:
+        out: Its folder.
+        blueprint: Its recipe.
+        place: Where, with its seed.
+        without: Labels that it is never shown.
+        short: Share of the original's epochs; None: all of them.
+    """
 
     out: Path
     blueprint: Blueprint
     place: Run
+    without: tuple[str, ...]
+    short: float | None = None
 
     @property
     def plan(self) -> Plan:
@@ -111,19 +121,37 @@ def make_references(
             " and name them with --reference A,B,C"
         )
     blueprint, place = recipe_of(case, where, epochs, lr)
-    jobs = [
-        Job(folder_of(before, case.request.masked, seed), blueprint, place.with_seed(seed))
-        for seed in seeds_of(case, count)
-    ]
-    finished = [is_finished(job, case) for job in jobs]
-    for number, (job, done) in enumerate(zip(jobs, finished, strict=True), start=1):
-        what = f"reference {number}/{count}, without {', '.join(case.request.masked)}"
+    masked = case.request.masked
+    jobs = {
+        f"reference {number}/{count}, without {', '.join(masked)}": Job(
+            folder_of(before, masked, seed), blueprint, place.with_seed(seed), masked
+        )
+        for number, seed in enumerate(seeds_of(case, count), start=1)
+    }
+    return train_jobs(jobs, case, where, command)
+
+
+def train_jobs(jobs: Mapping[str, Job], case: Case, where: Run, command: str) -> list[Path]:
+    """Trains each model that is not there yet; what stands in the place of one is refused before the first.
+
+    Args:
+        jobs: By what progress calls them.
+        case: The audit's runs and data.
+        where: Receives progress.
+        command: The command line, for the records.
+
+    Returns:
+        Their folders.
+    """
+    finished = [is_finished(job, case) for job in jobs.values()]
+    for (what, job), done in zip(jobs.items(), finished, strict=True):
         if done:
             where.log.say(f"{what}: {job.out} is there already")
             continue
-        where.log.say(f"{what}: training {blueprint.network} with seed {job.place.seed} into {job.out}")
+        network, seed = job.blueprint.network, job.place.seed
+        where.log.say(f"{what}: training {network} with seed {seed} into {job.out}")
         _train(job, case, command)
-    return [job.out for job in jobs]
+    return [job.out for job in jobs.values()]
 
 
 def _train(job: Job, case: Case, command: str) -> None:
@@ -139,10 +167,11 @@ def _train(job: Job, case: Case, command: str) -> None:
         image_size=config.image_size,
         framing=config.framing,
         labels=config.labels,
-        without=case.request.masked,
+        without=job.without,
         normalisation=(config.mean, config.std),
         canaries=_canaries(case),
         skip_bad=bool(remembered and remembered.skipped_bad),
+        short=job.short,
         command=command,
     )
 
@@ -209,9 +238,13 @@ def _line(record: Record) -> list[Record]:
     return line
 
 
-def folder_of(before: Path, masked: Sequence[str], seed: int) -> Path:
+def folder_of(before: Path, masked: Sequence[str], seed: int, short: float | None = None) -> Path:
     """Where a reference goes: beside the original, named by what it never saw and by its seed.
 
+    A model that is trained for a share of the epochs says so in its name.
+
+    >>> folder_of(Path("base"), ["Male"], 1, short=0.05).name, folder_of(Path("base"), [], 0, short=0.1).name
+    ('base-without-Male-short0.05-seed1', 'base-short0.1-seed0')
     >>> folder_of(Path("runs/base"), ["Male", "Bald"], 1).as_posix()
     'runs/base-without-Male+Bald-seed1'
     >>> folder_of(Path("base"), ["5 o'clock"], 2).name
@@ -221,7 +254,9 @@ def folder_of(before: Path, masked: Sequence[str], seed: int) -> Path:
     if plain != "+".join(masked) or len(plain) > LONGEST:  # two requests must not share a folder
         plain = f"{plain[:LONGEST]}-{sha256(repr(tuple(masked)).encode()).hexdigest()[:8]}"
     base = before if before.name not in ("", "..") else before.resolve()
-    return base.with_name(f"{base.name}-without-{plain}-seed{seed}")
+    without = f"-without-{plain}" if masked else ""
+    length = "" if short is None else f"-short{short:.4g}"
+    return base.with_name(f"{base.name}{without}{length}-seed{seed}")
 
 
 def is_finished(job: Job, case: Case) -> bool:
@@ -236,14 +271,16 @@ def is_finished(job: Job, case: Case) -> bool:
     """
     if not job.out.exists() or (job.out.is_dir() and not any(job.out.iterdir())):
         return False
-    advice = "expected a reference of this audit: move it away, or delete it to train it again"
+    kind = "reference" if job.short is None else "short training"
+    advice = f"expected a {kind} of this audit: move it away, or delete it to train it again"
     try:
         config, record = read_config(job.out), read_record(job.out)
     except UnlabelError as error:
         raise OptionError(f"{job.out} exists and is no whole run ({error}); {advice}") from error
-    wanted = replace(case.original.config, forgotten=case.request.masked)
+    wanted = replace(case.original.config, forgotten=job.without)
     same = {
         "method": record.method == "train",
+        "length": record.short == job.short,
         "recipe": record.blueprint == job.plan,
         "seed": record.seed == job.place.seed,
         "data": record.digest == case.source.facts.get("digest"),

@@ -94,6 +94,13 @@ class Claim:
     per_label: Mapping[str, Verdict] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def mark(self) -> str:
+        """What follows the verdict: that it rests on a predicted level, or that it is provisional."""
+        if self.notes.get("predicted"):
+            return " (predicted)"
+        return " (provisional)" if self.provisional else ""
+
 
 @dataclass(frozen=True, repr=False)
 class Audit:
@@ -248,7 +255,7 @@ class Audit:
             words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
             if not rows and (row := self._nearest(figure)):
                 words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"
-            yield name, claim.verdict + (" (provisional)" if claim.provisional else ""), figure, words
+            yield name, claim.verdict + claim.mark, figure, words
 
 
 def plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from unlabel.audit.attacks.perturbed_images import perturbed
+from unlabel.audit.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, NothingToForget, OptionError
 from unlabel.core.randomness import uniform
@@ -57,6 +58,7 @@ class Case:
     request: Request
     source: Source  # its labels taken for classes as the models answer, see `as_answered`
     planting: Planting = field(default_factory=dict)  # canaries in the annotations of its training images
+    shorts: tuple[ShortPair[Loaded], ...] = ()  # what the level of retrained models is predicted from
 
     @property
     def start_known(self) -> bool:
@@ -82,6 +84,34 @@ def open_case(run: Path, before: Path, references: Sequence[Path], where: Run, d
     after, original = load_run(run), load_run(before)
     retrained = [load_run(path) for path in references]
     return _fitting(original, after, retrained, request_of(after, original), where, data)
+
+
+def with_shorts(case: Case, shorts: Sequence[ShortPair[Path]]) -> Case:
+    """The same case with pairs of short trainings, from which the retrained models' level is predicted.
+
+    Args:
+        case: Without references: a level that was measured needs no prediction.
+        shorts: Folders that `short_references.make_shorts` trained.
+
+    Raises:
+        OptionError: There are references.
+        ModelError: A short run is of other labels or other data.
+    """
+    if shorts and case.references:
+        raise OptionError(
+            "a level is predicted only if no retrained model is given; leave out the references or the budget"
+            " for short trainings"
+        )
+    pairs = tuple(pair.map(load_run) for pair in shorts)
+    for pair in pairs:
+        for item, without in zip(pair.both, ((), case.request.masked), strict=True):
+            fits = item.config.labels == case.request.labels and set(item.config.forgotten) == set(without)
+            if not fits or item.record.digest != case.original.record.digest:
+                raise ModelError(
+                    f"{item.path} is of other labels or other data than {case.original.path}; delete it, and"
+                    " the audit trains it again"
+                )
+    return replace(case, shorts=pairs)
 
 
 def open_request(
@@ -226,6 +256,11 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
         weights[reference.sha256] = reference.path
         if reference.config.labels != request.labels:
             raise ModelError(f"--reference {reference.path} has other labels than {audited[0].path}")
+        if reference.record.short is not None:
+            raise OptionError(
+                f"--reference {reference.path} was trained for {reference.record.short:.3g} of the original's"
+                " epochs only, to predict a reference from; expected one trained as long as the original"
+            )
         if set(reference.config.forgotten) != set(request.masked):
             raise ModelError(
                 f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"

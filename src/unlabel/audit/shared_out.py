@@ -5,9 +5,10 @@ on in one process, and finds every table there. A model in memory has no key to 
 of such an audit are read later, one after another.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,7 +21,8 @@ from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.reading import after_transform, calibration_images, random_init, read_part
-from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of
+from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of, with_shorts
+from unlabel.audit.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.core.workers import Held, share_out
 from unlabel.data.dataset import Dataset
@@ -40,6 +42,11 @@ class Opened:
         """The original first, then the unlearned model where there is one."""
         case = self.case
         return [case.original, *([case.after] if case.after else []), *case.references]
+
+    @property
+    def read(self) -> list[Loaded]:
+        """Those, and the short trainings, of which nothing but their outputs is read."""
+        return [*self.models, *(item for pair in self.case.shorts for item in pair.both)]
 
     @cached_property
     def calibration(self) -> Dataset:
@@ -77,6 +84,7 @@ def read_ahead(opened: Opened, where: Run, data: str | None) -> None:
         case.original.path,
         case.after.path if case.after else None,
         tuple(item.path for item in case.references),
+        [pair.map(attrgetter("path")) for pair in case.shorts],
         case.request.forget,
         data,
         opened.options,
@@ -89,6 +97,7 @@ def _open(
     original: Path,
     after: Path | None,
     references: tuple[Path, ...],
+    shorts: Sequence[ShortPair[Path]],
     labels: tuple[str, ...],
     data: str | None,
     options: AuditOptions,
@@ -99,13 +108,14 @@ def _open(
         case = open_request(labels, original, references, run, data)
     else:
         case = open_case(after, original, references, run, data)
+    case = with_shorts(case, shorts)
     return Opened(case, sets_of(case.source, options.seed, case.planting), options)
 
 
 def _read(held: Held[Opened], run: Run, job: Reading) -> None:
     opened = held.get(run)
     job.make(opened, run)
-    for item in opened.models:
+    for item in opened.read:
         item.model.cpu()  # a GPU holds one model at a time
 
 
@@ -135,6 +145,8 @@ def readings(opened: Opened) -> Iterator[Reading]:
                 yield Reading(
                     f"{item.path.name}, {how.prefix}, {part} split", partial(_stages, number, part, how)
                 )
+        for number, item in list(enumerate(opened.read))[len(models) :]:
+            yield Reading(f"{item.path.name}, {part} split", partial(_part, number, part))
     for part in ("near test", "near probe"):
         for number, item in models[1:]:
             yield Reading(f"{item.path.name}, perturbed images", partial(_part, number, part))
@@ -142,7 +154,7 @@ def readings(opened: Opened) -> Iterator[Reading]:
 
 
 def _part(number: int, part: str, opened: Opened, where: Run) -> None:
-    read_part(opened.models[number], part, opened.sets, where)
+    read_part(opened.read[number], part, opened.sets, where)
 
 
 def _transformed(number: int, transform: str, opened: Opened, where: Run) -> None:

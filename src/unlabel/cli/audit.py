@@ -28,6 +28,7 @@ def audit(
     before: Path | None = None,
     reference: str | None = None,
     make_references: int | None = None,
+    reference_budget: float | None = None,
     epochs: float | None = None,
     lr: float | None = None,
     data: str | None = None,
@@ -58,6 +59,9 @@ def audit(
             provisional.
         make_references: Number of references to train first, by BEFORE's recipe and beside it. Finished ones
             are used again.
+        reference_budget: Instead of references: a share of one training, such as 0.3, for two pairs of short
+            trainings beside BEFORE. From these the audit predicts what references would leak. C2 is then
+            called predicted. Finished trainings are used again.
         epochs: Epochs for --make-references; only needed if BEFORE does not record how it was trained.
         lr: Peak learning rate for --make-references; only needed if BEFORE does not record it.
         data: Data source to use instead of the recorded one.
@@ -91,10 +95,10 @@ def audit(
         raise OptionError("--require judges an audit, and --plan makes none; leave one of them out")
     given = Given(out, names(labels), labels_file, mean, std)
     if outputs is not None or any(map(is_onnx, (run, before, *names(reference)))):
-        if plan or make_references is not None or (epochs, lr, attackers) != (None, None, None):
+        if plan or (make_references, reference_budget, epochs, lr, attackers) != (None,) * 5:
             raise OptionError(
-                "--plan, --make-references, --epochs, --lr and --attackers need a run; outputs in files and"
-                " ONNX files have no weights to train: leave them out"
+                "--plan, --make-references, --reference-budget, --epochs, --lr and --attackers need a run;"
+                " outputs in files and ONNX files have no weights to train: leave them out"
             )
         what = Asked(None if outputs is None else names(outputs), run, before, names(reference), data)
         _finish(
@@ -105,6 +109,8 @@ def audit(
         raise OptionError(
             "--out, --labels-file, --mean and --std are for --outputs and for ONNX files; a run has its own"
         )
+    if reference_budget is not None:
+        _check_budget(reference_budget, reference, make_references, plan=plan)
     if run is None:
         raise OptionError(
             "an audit needs the unlearned RUN and --before BEFORE, or files: --outputs before.npz,after.npz"
@@ -124,29 +130,49 @@ def audit(
 
     options = AuditOptions(budget=budget, seed=place.seed, attackers=names(attackers))
     check_place(run, budget, force=force)  # before references are trained
-    where, references, made = place.start(), [Path(name) for name in names(reference)], []
-    if make_references is not None:
+    where, references, made, shorts = place.start(), [Path(name) for name in names(reference)], [], []
+    if make_references is None and (epochs, lr) != (None, None):
+        raise OptionError("--epochs and --lr are for training references; add --make-references 3")
+    if make_references is not None or reference_budget is not None:
         from unlabel.audit.references import make_references as make
         from unlabel.audit.setup import open_case
+        from unlabel.audit.short_references import make_shorts
         from unlabel.core import engine
 
         case = open_case(run, before, references, where, data)
         training = where if place.devices else engine.alone(where)
-        made = make(case, make_references, training, epochs=epochs, lr=lr, command=command_line())
-    elif epochs is not None or lr is not None:
-        raise OptionError("--epochs and --lr are for training references; add --make-references 3")
+        if reference_budget is not None:
+            shorts = make_shorts(case, reference_budget, training, command=command_line())
+        if make_references is not None:
+            made = make(case, make_references, training, epochs=epochs, lr=lr, command=command_line())
     result = audit_run(
         run,
         before,
         [*references, *made],
         where,
+        shorts=shorts,
         data=data,
         options=options,
         force=force,
         command=command_line(),
     )
-    shown = [*(f"reference {path}" for path in made), *lines(result)]
+    trained = [f"short training {path}" for pair in shorts for path in pair.both]
+    shown = [*trained, *(f"reference {path}" for path in made), *lines(result)]
     _finish(result, shown, run, require, wanted, fail_on, json_=json_)
+
+
+def _check_budget(budget: float, reference: str | None, make_references: int | None, *, plan: bool) -> None:
+    """Refuses a budget for short trainings out of range, or beside what it is there to replace."""
+    from unlabel.audit.short_references import shares_of
+
+    shares_of(budget)
+    if plan:
+        raise OptionError("--reference-budget trains, and --plan only tells what is needed; leave one out")
+    if reference is not None or make_references is not None:
+        raise OptionError(
+            "--reference-budget predicts what references would leak; with references, from --reference or"
+            " --make-references, there is nothing to predict: leave one of them out"
+        )
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,37 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         " forgotten.",
     ),
     "INCONCLUSIVE": ("open", "these measurements do not settle how far {labels} {is_} forgotten."),
+    "DISABLED ONLY (PREDICTED)": (
+        "fail",
+        "{labels} {is_} gone from the output, but more can still be recovered than is predicted for a model"
+        " retrained without {it}. No model was retrained in full.",
+    ),
+    "RETRAIN-EQUIVALENT (PREDICTED), HARMFUL": (
+        "fail",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, but the"
+        " retained labels suffered. No model was retrained in full.",
+    ),
+    "RETRAIN-EQUIVALENT (PREDICTED), REMOVING THE OUTPUT WAS ENOUGH": (
+        "open",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and so"
+        " {it_is} in the original without that output. No model was retrained in full.",
+    ),
+    "RETRAIN-EQUIVALENT (PREDICTED), NOT DURABLE": (
+        "fail",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, but when the"
+        " model is compressed or trained again, more comes back. No model was retrained in full.",
+    ),
+    "RETRAIN-EQUIVALENT (PREDICTED), DURABILITY OPEN": (
+        "open",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and the"
+        " retained labels still work. Whether that lasts could not be decided. No model was retrained in"
+        " full.",
+    ),
+    "RETRAIN-EQUIVALENT (PREDICTED), DURABILITY NOT TESTED": (
+        "open",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and the"
+        " retained labels still work. Whether that lasts was not tested. No model was retrained in full.",
+    ),
 }
 PERCEIVED = (
     "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
@@ -110,7 +141,8 @@ def finding(audit: Document) -> tuple[str, str]:
     one = len(labels) <= 1
     tone, sentence = FINDINGS.get(core(audit.headline), ("open", "see the claims below for {labels}."))
     words = {"is_": "is" if one else "are", "it": "it" if one else "them"}
-    words |= {"it_stays": "it stays" if one else "they stay", "labels": spoken(labels) or "the label"}
+    words |= {"it_stays": "it stays" if one else "they stay", "it_is": "it is" if one else "they are"}
+    words |= {"labels": spoken(labels) or "the label"}
     return tone, sentence.format(**words)
 
 
@@ -153,6 +185,10 @@ def _strength(audit: Document) -> str:
         who = f"{models} models" if models > 1 else "a model"
         text += f" The target is what the same attack reaches on {who} retrained without the label:"
         text += f" {reading(after.retrained)}"
+        text += f", and {number(after.comparison.margin)} above it is allowed." if after.comparison else "."
+    elif after.predicted is not None:
+        text += " No model was retrained in full. The same attack is predicted to reach"
+        text += f" {number(after.predicted.value)} on one"
         text += f", and {number(after.comparison.margin)} above it is allowed." if after.comparison else "."
     floor = None if audit.data.exclusive else row(audit, FLOOR.id, after.label)
     if floor is not None:
@@ -238,6 +274,11 @@ def _with_budget(text: str) -> str:
     return f"{text.rstrip('.')}: --budget full tests it." if left_out else text
 
 
+def predicted(audit: Document) -> bool:
+    """Whether C2 compares with a predicted level."""
+    return "C2" in audit.claims and audit.claims["C2"].notes.predicted
+
+
 def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     """Warnings above the numbers: (tone, sentence, reasons)."""
     found: list[tuple[str, str, list[str]]] = []
@@ -253,6 +294,10 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
         found.append(("open", f"{text} decided against it.", runs))
     references = len(audit.models.references or ())
     provisional = any(claim.provisional for claim in audit.claims.values())
+    if predicted(audit):
+        text = "Predicted: no model was retrained in full. C2 compares with a level from short trainings."
+        found.append(("open", text, []))
+        return found
     if provisional and references >= 3:
         text = "Provisional: it is not recorded from which weights the original's training began."
         found.append(("open", text, []))

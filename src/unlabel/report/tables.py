@@ -49,6 +49,7 @@ class Row:
     retrained: Reading | None
     comparison: Difference | None = None
     transform: str | None = None
+    predicted: Reading | None = None
 
     @property
     def any(self) -> Reading:
@@ -96,7 +97,22 @@ def row(
         roles["reference"],
         next((c for c in audit.comparisons if _key(c) == key), None),
         transform,
+        _predicted(audit, found[0]) if transform is None and not _early(layer) else None,
     )
+
+
+def _early(layer: str | None) -> bool:
+    """Whether a figure is read before the last features."""
+    return (layer or "").startswith("stage")
+
+
+def _predicted(audit: Document, like: Figure) -> Reading | None:
+    """The level that short trainings predict for an attack on a label."""
+    claim = audit.claims.get("C2")
+    if claim is None or claim.notes.prediction is None:
+        return None
+    level = claim.notes.prediction.figures.get(like.label or "", {}).get(like.id)
+    return None if level is None else Reading(level.value, (level.low, level.high), like.n, like.unit)
 
 
 def _key(item: Figure | Difference) -> tuple[str, str | None, str | None, str | None]:
@@ -131,7 +147,7 @@ def attack_rows(audit: Document, label: str | None) -> list[tuple[Group, list[Ro
             found
             for item in in_group(group)
             for layer in _layers(audit, item.id, label)
-            if not (layer or "").startswith("stage")  # those are the durability section's
+            if not _early(layer)  # those are the durability section's
             if (found := row(audit, item.id, label, layer)) is not None
         ]
         if any(found.id == OWN.id for found in rows):

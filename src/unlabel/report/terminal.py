@@ -13,8 +13,9 @@ def lines(audit: Audit) -> list[str]:
     """The headline, each attack before, after and retrained, the claims and the reasons.
 
     An advantage is 0 for a coin and 1 for a perfect attack; bits are what the attack learns of the label.
-    Without a retrained model, the last column holds what the true retained labels tell, where that is a
-    measure, and the last line what references would cost.
+    Without a retrained model, the last column holds the level that short trainings predict. Without those, it
+    holds what the true retained labels tell, where that is a measure; the last line then says what references
+    would cost.
     """
     out = [audit.headline]
     out += [f"  invalid: {reason}" for reason in audit.invalid_because]
@@ -22,7 +23,10 @@ def lines(audit: Audit) -> list[str]:
     floors = {row.label: row.value for row in audit.metrics if row.id == FLOOR.id}
     if retrained or audit.data.get("exclusive"):
         floors = {}
-    column = "retrained" if retrained else "the truth" if floors else ""
+    predicted = audit.claims["C2"].notes.get("prediction", {}).get("figures", {})
+    if predicted:
+        floors = {}
+    column = "retrained" if retrained else "predicted" if predicted else "the truth" if floors else ""
     earlier = list(audit.request["forgotten_earlier"])
     for label in [*audit.request["labels"], *earlier]:
         title = f"{label} (earlier)" if label in earlier else label
@@ -30,6 +34,7 @@ def lines(audit: Audit) -> list[str]:
         out += ["", heading.rstrip()]
         for item in (item for item in figures.FIGURES if item.terminal):
             least = floors.get(label) if item.group is OTHER_OUTPUTS else None
+            least = predicted.get(label, {}).get(item.id, {}).get("value", least)
             for words, rows in _rows(audit, item, label):
                 out.append(_attack(words, rows, least, shown=bool(column)))
         early = [
@@ -49,8 +54,7 @@ def lines(audit: Audit) -> list[str]:
     out.append("")
     for name in sorted(audit.claims):
         claim = audit.claims[name]
-        mark = " (provisional)" if claim.provisional else ""
-        out.append(f"{name} {claim.verdict}{mark}: {claim.sentence}")
+        out.append(f"{name} {claim.verdict}{claim.mark}: {claim.sentence}")
     cost = audit.models.get("reference_cost")
     if cost:
         out.append(f"{cost['sentence']}: {cost['command']}")

@@ -45,6 +45,8 @@ def cards(audit: Document) -> Iterator[dict[str, Any]]:
         target = after.retrained
         scale = plots.Axis(0.0, 1.0, 1.0)
         notes = [f"retrained: {reading(target)}"] if target else ["no retrained model as target"]
+        if after.predicted is not None:
+            notes = [f"retrained, predicted: {numbers.number(after.predicted.value)}"]
         notes += [f"now {reading(after.after)}, n {numbers.count(after.after.n)}", "0 = chance, 1 = perfect"]
         yield {
             "title": f"{numbers.spoken(targets, 2)}: best attack",
@@ -96,6 +98,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
     """One claim with its title, verdict, reason and notes; its facts as they stand in the file."""
     kind, claim, cost = claim_kind(id_), audit.claims[id_], audit.models.reference_cost
     facts = dict(audit.raw["claims"][id_].get("notes", {}))
+    facts.pop("prediction", None)  # the table of attacks shows it
     facts.pop("groups", None)  # a section of its own
     notes = claim.notes
     texts = []
@@ -105,7 +108,11 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
         texts.append(text)
     if id_ == "C4" and (text := attacker(audit)):
         texts.append(text)
-    if claim.provisional and claim.verdict != "NOT_EVALUATED":
+    if notes.prediction is not None:
+        texts.append(
+            "Predicted: no model was retrained in full. `--require` takes a predicted PASS as not decided."
+        )
+    elif claim.provisional and claim.verdict != "NOT_EVALUATED":
         unknown = notes.start == "unknown" and notes.references >= 3
         texts.append(
             "Provisional: it is not recorded from which weights the original's training began."

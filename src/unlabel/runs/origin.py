@@ -91,6 +91,8 @@ class Record:
         without: Labels that a trained or adopted run was never shown.
         rows: The single annotations that it forgot.
         blueprint: How its first ancestor was trained.
+        short: Share of another run's epochs that it was trained for, to predict a reference from; above 0 and
+            below 1.
         start: From which weights that training began; ``unknown`` where that is not recorded.
         parent, ancestors: The runs that it came from, the parent first.
         data, adopted: Its data; the file that its first ancestor was adopted from.
@@ -112,6 +114,7 @@ class Record:
     without: tuple[str, ...] | None = None
     rows: Rows | None = None
     blueprint: Plan | None = None
+    short: float | None = None
     start: str | None = None
     parent: Parent | None = None
     ancestors: tuple[Ancestor, ...] | None = None
@@ -139,6 +142,8 @@ class Record:
     raw: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.short is not None and not 0 < self.short < 1:
+            raise ModelError(f"trained for a share of {self.short:g}, but shares are above 0 and below 1")
         if self.forgets and self.labels is None:
             raise ModelError(f"the method {str(self.method)[:40]!r}, but no labels that it forgot")
 

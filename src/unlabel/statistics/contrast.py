@@ -1,7 +1,7 @@
 """A model against retrained ones: bounds that hold images' and training seeds' errors, and many tests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
@@ -15,8 +15,8 @@ class Contrast:
 
     ``se^2 = se_images^2 + s^2 / R`` where ``s`` is the spread of the R references' own values, with
     Satterthwaite's degrees of freedom. With one reference only the images' error is known. ``fixed`` is the
-    part of ``se^2`` that more images would not make smaller: seeds and draws. ``draws`` is the part of that
-    which more references would not make smaller either.
+    part of ``se^2`` that more images would not make smaller: seeds, draws and predictions. ``draws`` is the
+    part of that which more references would not make smaller either.
     """
 
     value: float
@@ -46,11 +46,16 @@ def contrast(model: Estimate, references: Sequence[Estimate]) -> Contrast:
 
 
 def seeded(estimate: Estimate, values: Sequence[float]) -> Contrast:
-    """An estimate that contains the mean of `values`, whose spread over seeds is added to its error."""
+    """An estimate that contains the mean of `values`, whose spread over seeds is added to its error.
+
+    So is the drift of what was predicted, which more references of its kind would not make smaller.
+    """
     variances = [(estimate.se**2, max(estimate.groups - 1, 1))]
     if len(values) > 1:
         variances.append((float(np.var(values, ddof=1)) / len(values), len(values) - 1))
-    return combined(estimate.value, variances)
+    if estimate.drift:
+        variances.append((estimate.drift**2, estimate.drift_df))
+    return replace(combined(estimate.value, variances), draws=estimate.drift**2)
 
 
 def combined(value: float, variances: Sequence[tuple[float, int]]) -> Contrast:

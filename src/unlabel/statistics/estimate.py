@@ -35,12 +35,17 @@ class Estimate:
             were not used have influence 0.
         cluster: int64 (image,) identity of each image.
         used: bool (image,) whether the image's target was known.
+        drift: Standard error, >= 0, that no image has: of a number that was predicted. Those of several
+            numbers are added as if they went together, which is never too small.
+        drift_df: Degrees of freedom of `drift`, >= 1.
     """
 
     value: float
     influence: Floats
     cluster: NDArray[np.int64]
     used: NDArray[np.bool_]
+    drift: float = 0.0
+    drift_df: int = 1
 
     @property
     def n(self) -> int:
@@ -54,7 +59,7 @@ class Estimate:
 
     @cached_property
     def se(self) -> float:
-        """Standard error, clustered: ``G/(G-1) * sum_g (sum of g's influences)^2``, square root."""
+        """The images' standard error, clustered: ``G/(G-1) * sum_g (sum of g's influences)^2``, its root."""
         _, code = np.unique(self.cluster, return_inverse=True)
         sums = np.bincount(code, self.influence)
         return float(np.sqrt(self.groups / max(self.groups - 1, 1) * np.sum(sums**2)))
@@ -67,6 +72,7 @@ class Estimate:
             self.influence - other.influence,
             self.cluster,
             self.used | other.used,
+            *_drift((self, other), self.drift + other.drift),
         )
 
     def absolute(self) -> "Estimate":
@@ -77,7 +83,8 @@ class Estimate:
 
     def affine(self, scale: float, shift: float) -> "Estimate":
         """``scale * value + shift``."""
-        return replace(self, value=scale * self.value + shift, influence=scale * self.influence)
+        drift = abs(scale) * self.drift
+        return replace(self, value=scale * self.value + shift, influence=scale * self.influence, drift=drift)
 
     def at_least(self, floor: float) -> "Estimate":
         """The value raised to `floor`; the influences stay, so that the error is not understated."""
@@ -112,7 +119,13 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
         np.mean([item.influence for item in estimates], axis=0),
         first.cluster,
         np.any([item.used for item in estimates], axis=0),
+        *_drift(estimates, float(np.mean([item.drift for item in estimates]))),
     )
+
+
+def _drift(estimates: Sequence[Estimate], drift: float) -> tuple[float, int]:
+    """A drift that several estimates make together, with the fewest degrees of freedom among them."""
+    return drift, min((item.drift_df for item in estimates if item.drift), default=1)
 
 
 def average(terms: NDArray[np.floating], used: NDArray[np.bool_], cluster: NDArray[np.int64]) -> Estimate:

@@ -49,6 +49,7 @@ def train_run(
     normalisation: tuple[Colours, Colours] | None = None,
     canaries: CanaryPlan | None = None,
     skip_bad: bool = False,
+    short: float | None = None,
     force: bool = False,
     command: str = "",
 ) -> Mapping[str, Any]:
@@ -68,6 +69,7 @@ def train_run(
         normalisation: Mean and std of red, green and blue; the source's own when None.
         canaries: Annotations to draw by a coin before training; the run folder then holds their list.
         skip_bad: Leave out unreadable images instead of refusing.
+        short: Share of another run's epochs that the recipe has, for the record: such a run is no reference.
         force, command: Replace an existing run folder; the command line, for the record.
 
     Returns:
@@ -116,6 +118,7 @@ def train_run(
         "labels": list(data.labels),
         "without": list(without),
         "blueprint": plan,
+        **({} if short is None else {"short": short}),
         "start": "random",
         "parent": None,
         "data": data_record(data),

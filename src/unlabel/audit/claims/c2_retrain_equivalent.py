@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from unlabel.audit.attacks.prediction import Prediction
+from unlabel.audit.claims.c2_predicted import made_from, prediction_notes
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
 from unlabel.audit.claims.margins import Limits, limits, smallest
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, worded
@@ -40,6 +42,7 @@ def claim_equivalent(
     positive: Mapping[str, float],
     questions: Mapping[str, Question],
     options: AuditOptions,
+    prediction: Prediction | None = None,
 ) -> tuple[Claim, Judgement | None, Judgement | None]:
     """C2: no attack recovers more from the model than from models retrained without the label.
 
@@ -50,11 +53,15 @@ def claim_equivalent(
         positive: Lower bound of the best attack on the original, by label.
         questions: The labels' annotations.
         options: Margins.
+        prediction: Without references: what attacks would find in one.
 
     Returns:
         The claim, and the judgements of the model and of the decoy where there was something to judge.
     """
-    provisional = len(references) < 3
+    provisional, given = len(references) < 3, len(references)
+    if prediction is not None:
+        assert not references, "a level that was measured needs no prediction"
+        references = [prediction.levels]
     names = joined(list(after))
     rule = (
         f"PASS if every attack's excess over the retrained models is below {options.d_reference:g} advantage"
@@ -87,9 +94,10 @@ def claim_equivalent(
     notes: dict[str, object] = {
         "rule": rule,
         "head_zero": removed.verdict,
-        "references": len(references),
+        "references": given,
         "nothing_to_forget": list(nothing_there),
         "rare": sorted(rare),
+        **prediction_notes(prediction),
     }
     notes |= _margins(judged, removed, [chosen(other) for other in references], rare, options)
     verdict = judged.verdict
@@ -102,9 +110,11 @@ def claim_equivalent(
         open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
         blind = [cell for cell in removed.cells if judged.per_label.get(cell.label or "") == "PASS"]
         own = [cell for cell in judged.cells if judged.per_label.get(cell.label or "") != "PASS"]
-        need = needs([*blind, *own], open_, len(references), options)
+        need = needs([*blind, *own], open_, given, options)
         notes |= notes_of(need)
     sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
+    if prediction is not None:
+        sentence = f"{sentence} {made_from(prediction)}"
     claim = Claim(
         verdict,
         sentence,
@@ -160,19 +170,21 @@ def _sentence_equivalent(
     cell = judged.binding
     attack, of, unit = entry(cell.figure).in_words, cell.label or names, unit_words(cell)
     bound = cell.upper(options)
+    predicted = "is predicted for " if notes.get("predicted") else ""
+    source = predicted or "from "
     if verdict == "PASS":
         enough = (
             " The same holds for the original without that output: removing it was enough here, and nothing"
             " shows that this method forgets."
         )
         return (
-            f"No attack recovers more about {names} from this model than from models retrained without it,"
-            f" within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
+            f"No attack recovers more about {names} from this model than {source}models retrained without"
+            f" it, within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
             f" {cell.margin:g}).{enough if notes.get('finding') == SUFFICES else ''}"
         )
     if verdict == "FAIL":
         return (
-            f"This model leaks more about {of} than models retrained without it: {attack} recovers"
+            f"This model leaks more about {of} than {predicted}models retrained without it: {attack} recovers"
             f" {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
         )
     if notes.get("finding") == BLIND:

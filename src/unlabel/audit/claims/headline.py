@@ -25,6 +25,33 @@ HEADLINES = (
     "DISABLED, NO REFERENCE",
     "INCONCLUSIVE, HARMFUL",
     "INCONCLUSIVE",
+    "DISABLED ONLY (PREDICTED)",
+    "RETRAIN-EQUIVALENT (PREDICTED), HARMFUL",
+    "RETRAIN-EQUIVALENT (PREDICTED), REMOVING THE OUTPUT WAS ENOUGH",
+    "RETRAIN-EQUIVALENT (PREDICTED), NOT DURABLE",
+    "RETRAIN-EQUIVALENT (PREDICTED), DURABILITY OPEN",
+    "RETRAIN-EQUIVALENT (PREDICTED), DURABILITY NOT TESTED",
+)
+PREDICTED: Mapping[str, str] = dict(
+    zip(
+        (
+            "DISABLED ONLY",
+            "UNLEARNED BUT HARMFUL",
+            "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH",
+            "RETRAIN-EQUIVALENT, NOT DURABLE",
+            "RETRAIN-EQUIVALENT, DURABILITY OPEN",
+            "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED",
+        ),
+        HEADLINES[-6:],
+        strict=True,
+    )
+)
+"""What a headline becomes if C2 decides it and was judged by a predicted level."""
+
+PREDICTED_LIMIT = (
+    "No model was retrained in full. The level that C2 compares with is predicted from short trainings. How"
+    " far such predictions miss was measured on small networks and five data sets. Elsewhere they may miss by"
+    " more."
 )
 TRAINING_IMAGES = 5000
 
@@ -33,7 +60,8 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     """The first of `HEADLINES` that fits; "(provisional)" where a deciding claim is provisional.
 
     Every claim counts but C3, which useful models seldom pass. If one FAILs, the headline says that something
-    is wrong. No headline says more than its claims.
+    is wrong. No headline says more than its claims. One that rests on a predicted level says so in its words
+    (`PREDICTED`), in place of "(provisional)".
 
     Args:
         claims: C1 to C6.
@@ -51,7 +79,9 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     no_reference = claims["C2"].notes.get("finding") == NO_REFERENCE
     enough = claims["C2"].notes.get("finding") == SUFFICES
     equivalent, durable = passed("C1", "C2"), passed("C4") and references >= 3
-    recovered = failed("C2", "C6") or (failed("C4") and not passed("C2") and not no_reference)
+    predicted = bool(claims["C2"].notes.get("predicted")) and references == 0
+    alone = no_reference or predicted
+    recovered = failed("C2", "C6") or (failed("C4") and not passed("C2") and not alone)
     rules: tuple[tuple[bool, tuple[str, ...]], ...] = (
         (not valid, ()),
         (failed("C1") or (not passed("C1") and failed("C2", "C4", "C6")), ("C1",)),
@@ -63,14 +93,16 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
         (equivalent and passed("C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
         (equivalent and passed("C5"), ("C1", "C2", "C5")),
         (passed("C1") and no_reference and failed("C5"), ("C1", "C5")),
-        (passed("C1") and no_reference and failed("C4"), ("C1", "C4")),
+        (passed("C1") and alone and failed("C4"), ("C1", "C4")),
         (passed("C1") and no_reference, ("C1",)),
         (failed("C5"), ("C5",)),
         (True, ()),
     )
     index = next(place for place, (fits, _) in enumerate(rules) if fits)
-    provisional = any(claims[name].provisional for name in rules[index][1])
-    return HEADLINES[index] + (" (provisional)" if provisional else "")
+    text, deciding = HEADLINES[index], rules[index][1]
+    if predicted and "C2" in deciding and not failed("C6"):
+        return PREDICTED[text]
+    return text + (" (provisional)" if any(claims[name].provisional for name in deciding) else "")
 
 
 def untested_claims(budget: str) -> dict[str, Claim]:
@@ -181,7 +213,9 @@ def limitations(
 def _about_references(inputs: AuditInputs, labels: Sequence[str]) -> Iterator[str]:
     """What the number of retrained models, and the original's start, leave open."""
     references = len(inputs.references)
-    if references == 0:
+    if inputs.shorts:
+        yield PREDICTED_LIMIT
+    elif references == 0:
         yield f"Without a model retrained without {joined(labels)}, C2 is open."
     elif references < 3:
         yield (

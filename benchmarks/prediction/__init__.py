@@ -1,0 +1,1 @@
+"""Calibration of predicted references: worlds whose full Retrain is known."""

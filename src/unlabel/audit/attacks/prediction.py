@@ -1,0 +1,234 @@
+"""What an attack would read from a model retrained in full, predicted without training one.
+
+In d' (root two times the probit of the AUC; of bits, their root) let O be what an attack reads from the
+original and R what it reads from a Retrain. Two things tell R at full length. The retained annotations
+explain a part of the label (`explained`), and a Retrain keeps that and a share of the rest::
+
+    R = share * O,    share^2 = H^2 + KEPT^2 (1 - H^2)    in d', H: what is left without the residual, of O
+                      share   = KEPT + RISE * floor^2     in root bits
+
+And R grows with O as both are trained, which a short pair shows: ``R = R_short + GROWTH * (O - O_short)``.
+The level is the weighted mean of both. A straight line through the shares of two short pairs, the first idea,
+misses by far more: shares of short trainings are near 1, whatever they are in the end.
+
+The constants were fitted to worlds whose full Retrain is known, by the command in
+``docs/results/predicted.md``, which also says how far the predictions miss.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log, sqrt
+from operator import itemgetter
+
+from scipy.special import ndtri
+from scipy.stats import norm
+
+from unlabel.audit.attacks.explained import Explained
+from unlabel.audit.figures import (
+    LABEL_MEMBERSHIP,
+    LEAST_SQUARES,
+    LINEAR_PROBE,
+    OWN,
+    Readings,
+    judged_by,
+    unit_of,
+)
+from unlabel.audit.short_pair import ShortPair
+from unlabel.statistics.estimate import Estimate
+
+CLOSEST = 1e-4  # to an AUC of 0 or 1; nearer, a probit says nothing of a model
+LEAST_BITS = 0.01  # where a root is steep, the error is taken as it is here
+CALIBRATED = 0.1  # share of the epochs of the longer pair, in the calibration
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the figures of one unit are predicted, and how far that misses.
+
+    Args:
+        kept: Share of the original's level that a Retrain keeps where the annotations explain nothing.
+        rise: How much the share rises with the square of the floor; for bits alone.
+        growth: How much of the original's growth a Retrain shares.
+        drift: Root mean square of truth less prediction over data sets that were left out, in this unit.
+        df: Degrees of freedom of `drift`.
+        weight: Of the short pair in the weighted mean.
+    """
+
+    kept: float
+    rise: float
+    growth: float
+    drift: float = 0.0
+    df: int = 1
+    weight: float = 0.25
+
+
+RULES: Mapping[str, Rule] = {
+    "adv": Rule(kept=0.557, rise=0.0, growth=0.468, drift=0.0393, df=13),
+    "bits": Rule(kept=0.64, rise=0.294, growth=0.64, drift=0.0272, df=12),
+}
+"""Made by ``benchmarks/predicted.py``; a test holds them to the page that it writes."""
+
+MEMBERSHIP_DRIFT, MEMBERSHIP_DF = 0.01, 4
+"""Root mean square of ``mia.label.auc`` less one half on 15 full Retrains of five data sets: at most .016."""
+
+
+def scaled(item: Estimate, unit: str) -> Estimate:
+    """An advantage as d', bits as their root.
+
+    >>> import numpy as np
+    >>> one = Estimate(0.5, np.zeros(2), np.arange(2), np.ones(2, bool))
+    >>> round(scaled(one, "adv").value, 4), scaled(replace(one, value=0.25), "bits").value
+    (0.9539, 0.5)
+    """
+    if unit == "bits":
+        return _moved(item, sqrt(max(item.value, 0.0)), 0.5 / sqrt(max(item.value, LEAST_BITS)))
+    value = d_prime(item.value)
+    return _moved(item, value, 1.0 / (sqrt(2.0) * float(norm.pdf(value / sqrt(2.0)))))
+
+
+def unscaled(item: Estimate, unit: str) -> Estimate:
+    """The reverse of `scaled`."""
+    if unit == "bits":
+        root = max(item.value, 0.0)
+        return _moved(item, root**2, 2.0 * max(root, sqrt(LEAST_BITS)))
+    value = item.value / sqrt(2.0)
+    return _moved(item, 2.0 * float(norm.cdf(value)) - 1.0, sqrt(2.0) * float(norm.pdf(value)))
+
+
+def _moved(item: Estimate, value: float, slope: float) -> Estimate:
+    return replace(item.affine(slope, 0.0), value=value)
+
+
+def d_prime(advantage: float) -> float:
+    """The distance of two normal distributions that are told apart with this advantage.
+
+    >>> round(d_prime(0.0), 6), round(d_prime(0.6827), 3)
+    (0.0, 1.414)
+    """
+    area = min(max((1.0 + advantage) / 2.0, CLOSEST), 1.0 - CLOSEST)
+    return sqrt(2.0) * float(ndtri(area))
+
+
+def share(unit: str, rule: Rule, known: Explained) -> float:
+    """The share of the original's level that a Retrain keeps, as far as the annotations tell.
+
+    >>> share("adv", Rule(0.6, 0.0, 0.5), Explained(floor=0.2, left=0.0, found=0.8))
+    0.6
+    >>> share("adv", Rule(0.6, 0.0, 0.5), Explained(floor=1.0, left=0.8, found=0.8))
+    1.0
+    >>> share("bits", Rule(0.6, 0.2, 0.5), Explained(floor=1.0, left=0.0, found=0.8))
+    0.8
+    """
+    if unit == "bits":
+        return rule.kept + rule.rise * known.floor**2
+    left, found = (max(d_prime(value), 0.0) for value in (known.left, known.found))
+    explained = min(left / found, 1.0) if found > 0 else 1.0
+    return sqrt(explained**2 + rule.kept**2 * (1.0 - explained**2))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What attacks would read from a model retrained in full, and what that was predicted from.
+
+    Args:
+        levels: By label and attack: the prediction, whose drift is the error of predicting.
+        whole: What the same attacks read from the original.
+        shorts: What they read from the short pairs, the shorter one first.
+        known: By label: what the retained annotations explain.
+    """
+
+    levels: Mapping[str, Readings]
+    whole: Mapping[str, Readings]
+    shorts: Sequence[ShortPair[Mapping[str, Readings]]]
+    known: Mapping[str, Explained]
+
+    @property
+    def cost(self) -> float:
+        """Of all short trainings, in trainings of the original's length."""
+        return sum(2 * pair.share for pair in self.shorts)
+
+
+def predict_all(
+    whole: Mapping[str, Readings],
+    shorts: Sequence[ShortPair[Mapping[str, Readings]]],
+    known: Mapping[str, Explained],
+) -> Prediction:
+    """The level of every attack that judges C2, for every label.
+
+    Args:
+        whole: What the attacks read from the original, by label.
+        shorts: The same of the short pairs, the shorter one first.
+        known: What the retained annotations explain, by label.
+    """
+    levels: dict[str, Readings] = {}
+    for label, readings in whole.items():
+        pairs = [pair.map(itemgetter(label)) for pair in shorts]
+        levels[label] = {
+            figure: predict(figure, readings[figure], pairs, known[label])
+            for figure in judged_by("C2")
+            if figure in readings
+        }
+    return Prediction(levels, whole, shorts, known)
+
+
+def predict(
+    figure: str, whole: Estimate, shorts: Sequence[ShortPair[Readings]], known: Explained
+) -> Estimate:
+    """One attack's level on a model retrained in full, with the error of the prediction as its drift.
+
+    An output that nothing trains is as the short Retrain has it, and a model that never saw the annotations
+    cannot have learnt them by heart.
+
+    Args:
+        figure: The attack.
+        whole: What it reads from the original.
+        shorts: What it reads from the short pairs, the shorter one first.
+        known: What the retained annotations explain.
+    """
+    if figure == LABEL_MEMBERSHIP.id:
+        return replace(whole.affine(0.0, 0.5), drift=MEMBERSHIP_DRIFT, drift_df=MEMBERSHIP_DF)
+    longer = shorts[-1]
+    if figure == OWN.id:
+        return longer.retrained[figure]
+    unit = unit_of(figure)
+    rule = RULES[unit]
+    level = level_of(unit, rule, whole, longer.map(itemgetter(figure)), known)
+    further = max(log(longer.share) / log(CALIBRATED), 1.0)  # more than 1 if trained for less than calibrated
+    return replace(level, drift=rule.drift * further, drift_df=rule.df)
+
+
+def level_of(
+    unit: str, rule: Rule, whole: Estimate, longer: ShortPair[Estimate], known: Explained
+) -> Estimate:
+    """The weighted mean of what the annotations and what the longer short pair say, without its drift."""
+    original, short = scaled(whole, unit), longer.map(lambda item: scaled(item, unit))
+    kept = original.affine(share(unit, rule, known), 0.0)
+    grown = short.retrained - (short.original - original).affine(rule.growth, 0.0)
+    return unscaled(kept.affine(1.0 - rule.weight, 0.0) - grown.affine(-rule.weight, 0.0), unit)
+
+
+def on_other_images(found: Mapping[str, Readings], levels: Mapping[str, Readings]) -> dict[str, Readings]:
+    """For the attacks that detect cheats: the level of the same attack on the audit's own images.
+
+    How far a Retrain was seen to differ between them stands in ``docs/results/predicted.md``. The error of
+    the level is no longer shared with the model's, as the images are others.
+
+    Args:
+        found: These attacks on the unlearned model, by label.
+        levels: Predictions, by label.
+    """
+    usual = {LEAST_SQUARES.id: LINEAR_PROBE.id}
+    return {
+        label: {
+            figure: _elsewhere(levels[label][usual.get(figure, figure.partition("@")[0])], item)
+            for figure, item in rows.items()
+        }
+        for label, rows in found.items()
+    }
+
+
+def _elsewhere(level: Estimate, like: Estimate) -> Estimate:
+    """A level as it stands for other images."""
+    drift = sqrt(level.drift**2 + level.se**2)
+    there = like.affine(0.0, level.value)
+    return replace(there, drift=drift, drift_df=level.drift_df if level.drift else level.groups)

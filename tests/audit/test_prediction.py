@@ -1,0 +1,234 @@
+"""Predicted levels: the scale, the rule, the error, and what C2 makes of them."""
+
+import json
+import re
+from dataclasses import replace
+from importlib.resources import files
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from unlabel.audit.attacks.explained import Erasure, Explained, residual
+from unlabel.audit.attacks.prediction import (
+    RULES,
+    Rule,
+    d_prime,
+    level_of,
+    on_other_images,
+    predict,
+    predict_all,
+    scaled,
+    share,
+    unscaled,
+)
+from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.headline import HEADLINES
+from unlabel.audit.gate import judge
+from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.short_pair import ShortPair
+from unlabel.statistics.contrast import contrast, seeded
+from unlabel.statistics.estimate import Estimate, advantage, mean
+
+N = 4000
+CLUSTER = np.arange(N)
+Y = (np.arange(N) % 2).astype(np.int8)
+OPTIONS = AuditOptions()
+NOTHING = Explained(floor=0.0, left=0.0, found=0.8)
+ADV, BITS = "probe.adv.lin", "probe.bits.lin"
+
+
+def estimate(value: float, seed: int = 0, size: float = 1.0) -> Estimate:
+    """A number whose images have a standard error of .016 times `size`."""
+    influence = np.random.default_rng(seed).normal(size=N) * size / N
+    return Estimate(value, influence, CLUSTER, np.ones(N, bool))
+
+
+def rule(**more: float) -> Rule:
+    return replace(Rule(kept=0.6, rise=0.2, growth=0.5, drift=0.04, df=10), **more)
+
+
+@pytest.mark.parametrize("distance", [0.3, 1.0, 2.5])
+def test_d_prime_is_the_distance_of_two_normals_with_that_advantage(distance):
+    area, _ = quad(lambda x: norm.pdf(x - distance) * norm.cdf(x), -12, 12)
+    assert d_prime(2 * area - 1) == pytest.approx(distance, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"), [("adv", 0.7), ("adv", -0.2), ("adv", 0.0), ("bits", 0.3), ("bits", 0.02)]
+)
+def test_the_scale_turns_back_and_moves_influences_by_its_slope(unit, value):
+    item, step = estimate(value), 1e-6
+    there = scaled(item, unit)
+    slope = (scaled(replace(item, value=value + step), unit).value - there.value) / step
+    assert there.influence == pytest.approx(slope * item.influence, rel=1e-4)
+    back = unscaled(there, unit)
+    assert back.value == pytest.approx(value)
+    assert back.influence == pytest.approx(item.influence)
+
+
+def test_an_attack_that_is_always_right_has_a_finite_level():
+    score = Y.astype(float)
+    assert np.isfinite(scaled(advantage(score, Y, CLUSTER), "adv").value)
+
+
+def test_a_retrain_keeps_all_of_what_the_annotations_explain():
+    everything = Explained(floor=1.0, left=0.8, found=0.8)
+    assert share("adv", rule(), everything) == pytest.approx(1.0)
+    assert share("adv", rule(), NOTHING) == pytest.approx(0.6)
+    half = share("adv", rule(), Explained(0.5, left=0.4, found=0.8))
+    assert 0.6 < half < 1.0
+
+
+def test_the_level_is_the_weighted_mean_of_share_and_growth():
+    whole, pair = estimate(0.8), ShortPair(0.1, estimate(0.3), estimate(0.25))
+    kept = 0.6 * d_prime(0.8)
+    grown = d_prime(0.25) + 0.5 * (d_prime(0.8) - d_prime(0.3))
+    for weight in (0.0, 0.25, 1.0):
+        expected = 2 * norm.cdf(((1 - weight) * kept + weight * grown) / np.sqrt(2)) - 1
+        found = level_of("adv", rule(weight=weight), whole, pair, NOTHING)
+        assert found.value == pytest.approx(expected)
+
+
+def test_influences_of_a_level_are_those_of_small_changes_of_its_parts():
+    base = {"whole": 0.8, "original": 0.3, "retrained": 0.25}
+
+    def level(**values: float) -> float:
+        items = {name: estimate(value) for name, value in (base | values).items()}
+        pair = ShortPair(0.1, items["original"], items["retrained"])
+        return level_of("adv", rule(), items["whole"], pair, NOTHING).value
+
+    items = {name: estimate(value, seed) for seed, (name, value) in enumerate(base.items())}
+    found = level_of(
+        "adv", rule(), items["whole"], ShortPair(0.1, items["original"], items["retrained"]), NOTHING
+    )
+    step = 1e-6
+    expected = sum(
+        (level(**{name: value + step}) - level()) / step * items[name].influence
+        for name, value in base.items()
+    )
+    assert found.influence == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_drift_widens_a_bound_as_a_variance_with_its_degrees_of_freedom():
+    model, level = estimate(0.5, 1), replace(estimate(0.5, 2), drift=0.05, drift_df=6)
+    found, without = contrast(model, [level]), contrast(model, [replace(level, drift=0.0)])
+    assert found.se == pytest.approx(np.hypot(without.se, 0.05))
+    assert found.fixed == pytest.approx(0.05**2)
+    alone = replace(level, influence=np.zeros(N))
+    assert seeded(alone, ()).upper() == pytest.approx(0.5 + student.ppf(0.95, 6) * 0.05)
+
+
+def test_drifts_of_several_labels_add_up_as_if_they_went_together():
+    items = [replace(estimate(0.5), drift=drift, drift_df=df) for drift, df in ((0.04, 9), (0.02, 5))]
+    assert (mean(items).drift, mean(items).drift_df) == (pytest.approx(0.03), 5)
+    assert (items[0] - items[1]).drift == pytest.approx(0.06)
+    assert items[0].affine(-2.0, 1.0).drift == pytest.approx(0.08)
+
+
+def test_a_level_from_shorter_pairs_than_calibrated_has_a_larger_error():
+    def drift(share_: float) -> float:
+        pair = ShortPair(share_, {ADV: estimate(0.3)}, {ADV: estimate(0.25)})
+        return predict(ADV, estimate(0.8), [pair], NOTHING).drift
+
+    assert drift(0.1) == drift(0.3) == RULES["adv"].drift
+    assert drift(0.01) == pytest.approx(2 * RULES["adv"].drift)
+
+
+def test_a_straight_line_in_log_epochs_is_not_what_is_used():
+    steep = [
+        ShortPair(0.05, {ADV: estimate(0.3)}, {ADV: estimate(0.3)}),
+        ShortPair(0.1, {ADV: estimate(0.3)}, {ADV: estimate(0.2)}),
+    ]
+    flat = [replace(steep[0], retrained={ADV: estimate(0.2)}), steep[1]]
+    assert (
+        predict(ADV, estimate(0.8), steep, NOTHING).value == predict(ADV, estimate(0.8), flat, NOTHING).value
+    )
+
+
+def test_residual_is_what_is_left_of_least_squares():
+    rng = np.random.default_rng(0)
+    retained = rng.integers(0, 2, (500, 3)).astype(np.int8)
+    y = (retained[:, 0] == 1) ^ (rng.random(500) < 0.1)
+    left = residual(y, retained)
+    table = np.column_stack([retained, np.ones(500)])
+    assert table.T @ left == pytest.approx(np.zeros(4), abs=1e-8)
+    unknown = retained.copy()
+    unknown[:, 2] = -1
+    assert np.isfinite(residual(y, unknown)).all()
+
+
+def test_nothing_linear_tells_the_number_after_erasure_and_the_rest_stays():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 8)) @ rng.normal(size=(8, 8))
+    number = x[:, 0] + rng.normal(size=2000)
+    erase = Erasure.of(x, number)
+    after = erase(x)
+    assert (after - after.mean(0)).T @ (number - number.mean()) / 2000 == pytest.approx(np.zeros(8), abs=1e-4)
+    assert np.linalg.matrix_rank(after - x) == 1
+
+
+def claim(model: float, level: float, original: float = 0.95, **more: float):
+    """C2 of a model against a level that was predicted."""
+    pair = ShortPair(0.1, {"Male": {ADV: estimate(0.3, 1)}}, {"Male": {ADV: estimate(0.3, 1)}})
+    prediction = predict_all({"Male": {ADV: estimate(original, 2)}}, [pair], {"Male": NOTHING})
+    levels = {"Male": {ADV: replace(prediction.levels["Male"][ADV], value=level, **more)}}
+    question = Question("Male", 0, Y, Y, Y, CLUSTER, CLUSTER, CLUSTER)
+    given, _, _ = claim_equivalent(
+        {"Male": {ADV: estimate(model, 3)}},
+        [],
+        {"Male": {ADV: estimate(original, 2)}},
+        {"Male": 0.9},
+        {"Male": question},
+        OPTIONS,
+        replace(prediction, levels=levels),
+    )
+    return given
+
+
+def test_a_predicted_claim_says_so_and_from_what_at_which_cost():
+    found = claim(0.45, 0.5)
+    assert found.verdict == "PASS"
+    assert (found.provisional, found.notes["references"], found.notes["predicted"]) == (True, 0, True)
+    assert found.notes["prediction"]["cost"] == pytest.approx(0.2)
+    entry = found.notes["prediction"]["figures"]["Male"][ADV]
+    assert entry["low"] < entry["value"] == 0.5 < entry["high"]
+    assert "than is predicted for models retrained without it" in found.sentence
+    assert found.sentence.endswith("at 0.2 of the cost of one training.")
+    assert found.mark == " (predicted)"
+
+
+def test_the_error_of_predicting_leaves_open_what_a_measured_level_would_pass():
+    assert claim(0.53, 0.5, drift=0.0).verdict == "PASS"
+    assert claim(0.53, 0.5).verdict == "INCONCLUSIVE"
+    assert claim(0.8, 0.5).verdict == "FAIL"
+
+
+def test_a_predicted_pass_is_not_decided_for_a_gate():
+    given = SimpleNamespace(valid=True, claims={"C2": claim(0.45, 0.5)})
+    code, why = judge(given, ["C2"])  # pyright: ignore[reportArgumentType]
+    assert (code, why) == (4, "not decided: C2 PASS (predicted)")
+
+
+def test_other_images_are_compared_with_the_level_of_the_same_attack_and_its_whole_error():
+    level = replace(estimate(0.5), drift=0.04, drift_df=8)
+    few = replace(
+        estimate(0.7, 5), influence=np.full(10, 0.001), cluster=np.arange(10), used=np.ones(10, bool)
+    )
+    found = on_other_images({"Male": {f"{ADV}@nudged": few, "probe.adv.lsq": few}}, {"Male": {ADV: level}})
+    for item in found["Male"].values():
+        assert (item.value, item.drift_df) == (0.5, 8)
+        assert item.drift == pytest.approx(np.hypot(0.04, level.se))
+        assert len(item.influence) == 10
+        assert not item.influence.any()
+
+
+def test_the_schema_of_audits_knows_every_headline_and_no_mixture():
+    schema = json.loads(files("unlabel.statement").joinpath("audit.schema.json").read_text("utf-8"))
+    pattern = re.compile(schema["properties"]["headline"]["pattern"])
+    assert all(pattern.match(headline) for headline in HEADLINES)
+    for mixture in ("UNLEARNED (PREDICTED)", "RETRAIN-EQUIVALENT, HARMFUL", "DISABLED (PREDICTED)"):
+        assert not pattern.match(mixture)
