@@ -215,11 +215,13 @@ def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gen
         assert outcome.self_check["attempts"] == len(expected)
 
 
-@pytest.mark.parametrize(("loss", "kept"), [(0.005, True), (0.015, False)])
-def test_without_steps_left_a_harder_training_counts_if_the_retained_labels_hardly_pay(
-    loss: float, kept: bool, monkeypatch: pytest.MonkeyPatch, run: Run
+@pytest.mark.parametrize(
+    ("after", "loss", "kept"), [(0.05, 0.003, True), (0.05, 0.008, False), (0.25, 0.0, False)]
+)
+def test_without_steps_left_a_harder_training_counts_if_it_succeeds_and_the_retained_labels_hardly_pay(
+    after: float, loss: float, kept: bool, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    verdicts = [checked(0.3), checked(0.25, loss)]
+    verdicts = [checked(0.3), checked(after, loss)]
     monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
     monkeypatch.setattr(room, "FURTHER", 0)
     pressures, plain = [], DeepProbes.train

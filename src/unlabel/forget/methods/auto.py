@@ -43,7 +43,7 @@ PASSES = 5.25  # over the images, at most: on few images more would learn them b
 SHARE = 0.3  # of the original's training, at most, if that is more
 GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
 HARDER = 2.0  # times the pressure, from the original again, where no steps are left
-WORTH = 0.01  # of mean AUC: what the harder training may cost the retained labels
+WORTH = 0.005  # of mean AUC: what the harder training may cost the retained labels
 
 
 def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
@@ -63,8 +63,8 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     the retained labels, it starts again at a quarter of the rate. All trainings of a model together pass at
     most 5.25 times over the images, or three tenths as often as the original's training if that is more. If
     sites still tell too much then, and nothing did harm, one more training starts from the original, at
-    twice the pressure. It counts only if it costs the retained labels at most .01 more mean AUC on the images
-    held back.
+    twice the pressure. It counts only if every site then tells little enough, and if it costs the retained
+    labels at most .005 more mean AUC on the images held back.
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
@@ -87,7 +87,7 @@ class Attempt:
     Args:
         work: The model, and how it was made.
         checked: The check.
-        costly: Whether the retained labels paid more than what was gained is worth.
+        costly: Whether it is no choice, as it gained too little for what the retained labels paid.
     """
 
     work: Work
@@ -276,13 +276,14 @@ def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Atte
 def _harder(
     case: Case, method: DeepProbes, adversary: Adversary, attempts: Sequence[Attempt]
 ) -> list[Attempt]:
-    """A training from the original at more pressure; it counts if the retained labels hardly pay."""
+    """A training from the original at more pressure; it counts if it succeeds at next to no price."""
     case.run.log.say("sites still tell too much: training again from the original, at twice the pressure")
     best = min(attempts, key=lambda attempt: attempt.rank)
     pressure = method.pressure * HARDER
     method, adversary = replace(method, pressure=pressure), replace(adversary, pressure=pressure)
     harder = _trained(case, method, Work(case.original), adversary, phase(case.run, "harder"))
-    return _kept([*attempts, replace(harder, costly=harder.costs(best) > WORTH)], case.original)
+    costly = not harder.done or harder.costs(best) > WORTH
+    return _kept([*attempts, replace(harder, costly=costly)], case.original)
 
 
 def _trained(case: Case, method: DeepProbes, start: Work, adversary: Adversary, run: Run) -> Attempt:
