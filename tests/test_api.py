@@ -180,7 +180,8 @@ def test_run_folders_and_networks_are_audited_alike_by_the_full_budget(
     runs: Path, photos: Path, monkeypatch
 ) -> None:
     """About 15 seconds: two audits of the full budget."""
-    monkeypatch.setattr("unlabel.audit.attacks.lessons.LEAST", 2)
+    for name in ("annotated", "lessons"):
+        monkeypatch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 2)
     where = engine.start(accelerator="cpu")
     paths = [runs / name for name in ("original", "less", "retrained")]
     options = AuditOptions(budget="full", **TINY)

@@ -10,11 +10,12 @@ from torch import nn
 
 import unlabel
 from unlabel.audit.attacks.adapters import add_adapters
+from unlabel.audit.attacks.annotated import most_images
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, HELD_OUT, NAMES, chosen
 from unlabel.audit.attacks.early_layers import cell_means, stage_means
 from unlabel.audit.attacks.fine_tuning import best_of_rates, say, trainings, tune
 from unlabel.audit.attacks.held_out import depth_readings
-from unlabel.audit.attacks.lessons import Lesson, draw_images, most_images
+from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.starts import can_attack, distilled, start_of, upper_half
 from unlabel.audit.claims.c4_beside import images_for
 from unlabel.audit.inputs import AuditOptions, Subject, ask
@@ -26,6 +27,7 @@ from unlabel.report.terminal import lines
 from unlabel.statement.schema import audit_faults
 from unlabel.statistics.estimate import auc
 from unlabel.testing import differing, tiny_world
+from unlabel.testing.cheats.relearnt import Placed
 from unlabel.testing.stage import network, stage
 from unlabel.testing.worlds import tiny_network
 
@@ -213,14 +215,12 @@ def test_an_attacker_whom_a_network_gives_nothing_to_train_is_left_out(run):
     assert [name for name, possible in can.items() if not possible] == ["norm-only", "upper-half"]
 
 
-class Placed(nn.Module):
-    """Writes what channel 0 finds in the top row there, and its opposite below: their mean is 0."""
+class Only(nn.Module):
+    """Of channel 0, the first row alone."""
 
-    def forward(self, x):
-        top = x[:, :1, :1].mean(3, keepdim=True).expand(-1, -1, -1, x.shape[3])
-        noise = x[:, 1:]
-        row = torch.cat([top, torch.zeros_like(top), torch.zeros_like(top), -top], 2)
-        return torch.cat([row, noise], 1)
+    def forward(self, maps):
+        rest = torch.zeros_like(maps[:, :1, 1:])
+        return torch.cat([torch.cat([maps[:, :1, :1], rest], 2), maps[:, 1:]], 1)
 
 
 @pytest.mark.parametrize("knows", [True, False])
@@ -232,7 +232,7 @@ def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(k
         model[0].weight.sub_(model[0].weight.mean((1, 3), keepdim=True))
         model[0].weight[0] = 1 / 48 if knows else 0.0
     model = nn.Sequential(
-        model[0], Placed(), nn.Flatten(), nn.Linear(8 * side * side, 16), nn.ReLU(), nn.Linear(16, 3)
+        model[0], Only(), Placed(), nn.Flatten(), nn.Linear(9 * side * side, 16), nn.ReLU(), nn.Linear(16, 3)
     ).eval()
     parts = [source.probe, source.test]
     tables = []
@@ -240,7 +240,7 @@ def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(k
         logits = outputs(model, part, run)
         features = {**stage_means(model, part, run), **cell_means(model, part, run)}
         tables.append(Outputs(logits.logits, {**logits.features, **features}))
-    assert tables[0].features["cells1"].shape == (256, 16 * 8)
+    assert tables[0].features["cells1"].shape == (256, 16 * 9)
     subject = Subject("a", "after", *tables, tables[1])
     question = ask("top", source.probe, source.test, source.test.take(np.arange(0)))
     found = {place: item.value for place, item in depth_readings(subject, question, OPTIONS).items()}
@@ -261,13 +261,14 @@ def test_names_are_checked_and_nothing_is_trained_that_nobody_asked_for():
         AuditOptions(attackers=("lora",))
     with pytest.raises(OptionError, match="each at least 2"):
         AuditOptions(budget="full", attackers=("lora",), attacked=())
-    assert trainings(AuditOptions(budget="standard")) == []
-    assert trainings(AuditOptions(budget="full")) == [(ADAM, 256), (ADAM, 1024)]
-    assert trainings(AuditOptions(budget="full", attackers=("positions",))) == trainings(
-        AuditOptions(budget="full")
+    many = np.repeat([1, 0], 900).astype(np.int8)
+    assert trainings(AuditOptions(budget="standard"), many) == []
+    assert trainings(AuditOptions(budget="full"), many) == [(ADAM, 256), (ADAM, 1024)]
+    assert trainings(AuditOptions(budget="full", attackers=("positions",)), many) == trainings(
+        AuditOptions(budget="full"), many
     )
-    curve = trainings(AuditOptions(budget="full", attackers=("curve",)))
-    assert curve == [(ADAM, n) for n in (256, 1024, 16, 64, None)]
+    curve = trainings(AuditOptions(budget="full", attackers=("curve",)), many)
+    assert curve == [(ADAM, n) for n in (256, 1024, 16, 64, 1200)]
     assert "attackers" not in AuditOptions().to_json()
     assert AuditOptions(budget="full", attackers=("lora",)).to_json()["attackers"] == ["lora"]
 
@@ -288,7 +289,8 @@ def audited(world):
     after, again = tiny_network(3, True, seed=5).eval(), tiny_network(3, True, seed=6).eval()
     third = tiny_network(3, True, seed=7).eval()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unlabel.audit.attacks.lessons.LEAST", 8)
+        for name in ("annotated", "lessons"):
+            patch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 8)
         return unlabel.audit_model(
             before, after, [again, third], world.source, "top", "standard",
             probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, raw_image=False,

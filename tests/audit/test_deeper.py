@@ -38,9 +38,13 @@ def judged(world_of_tables, figure):
     """C4 from made-up figures: how much better the whole model relearns, what a stage tells more."""
     questions = {"Male": ask("Male", *world_of_tables.splits)}
 
-    def make(tuned=0.0, stage=0.0, references=3, sizes=(256, 1024)):
+    def make(
+        tuned=0.0, stage=0.0, references=3, sizes=(256, 1024), few_sizes=(16, 64, 256, 1024), present=750
+    ):
         plain = {"Male": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
-        few = [dict.fromkeys((16, 64, 256, 1024), learnt(0.6)) for _ in range(2 + references)]
+        probe = (np.arange(1500) < present).astype(np.int8)
+        asked = {"Male": replace(questions["Male"], probe=probe)}
+        few = [dict.fromkeys(few_sizes, learnt(0.6)) for _ in range(2 + references)]
 
         def whole(area):
             return dict.fromkeys(sizes, Learner(learnt(area), 1e-3, None))
@@ -55,7 +59,7 @@ def judged(world_of_tables, figure):
         )
         recovery = Recovery({"int8": plain}, [{"int8": plain}] * references, {"Male": few}, weights)
         options = AuditOptions(budget="full")
-        return claim_durable(recovery, plain, [plain] * references, questions, options)
+        return claim_durable(recovery, plain, [plain] * references, asked, options)
 
     def learnt(area):
         return Relearnt(figure(area, 0.002), (area - 0.002, area, area + 0.002))
@@ -97,6 +101,32 @@ def test_without_retrained_models_or_annotated_images_there_is_no_pass(judged):
     assert not [cell for cell in table.cells if cell.figure.startswith("tune")]
     claim, _ = judged(sizes=(256,))
     assert (claim.verdict, claim.notes["too_few_in_p"]) == ("INCONCLUSIVE", {"Male": [1024]})
+
+
+def test_a_whole_model_is_judged_on_as_many_images_as_the_probe_split_allows(judged):
+    small = {"sizes": (212,), "few_sizes": (16, 64, 256, 276), "present": 138}
+    claim, table = judged(**small)
+    assert claim.verdict == "PASS"
+    assert claim.notes["too_few_in_p"] == {"Male": [256, 1024]}
+    assert claim.notes["tune_sizes"] == {"Male": [212]}
+    assert claim.notes["few_sizes"] == {"Male": [64, 256, 276]}
+    assert "the whole model, trained on 212" in claim.notes["rule"]
+    assert claim.sentence.endswith(
+        "too few images for 256 and 1024. So this speaks against whoever has at most 212 annotated images,"
+        " and at most 100 steps."
+    )
+    assert "tune.auc@212" in {cell.figure for cell in table.cells}
+    assert judged(**small, tuned=0.06)[0].verdict == "FAIL"
+
+
+def test_no_full_audit_passes_without_training_the_whole_model(judged):
+    """60 images of a kind are enough for probes on 120; 64 of them and 64 to choose by are needed here."""
+    claim, _ = judged(sizes=(), few_sizes=(16, 64, 120), present=60)
+    assert (claim.verdict, claim.notes["probe_images_needed"]) == ("INCONCLUSIVE", {"Male": 64})
+    assert "60 of the rarer kind; 64 would be enough" in claim.sentence
+    claim, _ = judged(sizes=(), few_sizes=(16, 64, 128), present=64)
+    assert claim.verdict == "PASS"  # no model was given to train, which the audit says by itself
+    assert not claim.notes["whole_model"]
 
 
 def test_more_retrained_models_do_not_shrink_the_error_of_draws(figure):
@@ -206,7 +236,8 @@ def test_a_probe_at_a_stage_is_the_probe_of_the_last_features_elsewhere(world_of
 
 def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypatch):
     """From folders to audit.json, which the schema lets through and a quick audit can measure again."""
-    monkeypatch.setattr("unlabel.audit.attacks.lessons.LEAST", 8)
+    for name in ("annotated", "lessons"):
+        monkeypatch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 8)
     photos = write_folder(tmp_path / "photos", tiny_world(images=400).source)
     where = engine.start(accelerator="cpu")
     for name, more in (("base", {}), ("retrained", {"without": ["top"]})):

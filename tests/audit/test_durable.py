@@ -247,7 +247,32 @@ def test_too_few_references_images_or_annotations_give_no_pass(judged, questions
     few = replace(questions["Male"], test=np.where(np.arange(1500) < 150, 1, 0).astype(np.int8))
     claim = judged(questions={"Male": few})
     assert (claim.verdict, claim.notes["images_needed"]["Male"]) == ("INCONCLUSIVE", 2000)
-    assert "probe split has too few" in judged(sizes=(16, 64)).sentence
+    assert "though the probe split has enough" in judged(sizes=(16, 64)).sentence
+
+
+def probed(question, present):
+    """The question, of a probe split with so many images that have the label."""
+    return {"Male": replace(question, probe=(np.arange(1500) < present).astype(np.int8))}
+
+
+def test_fewer_annotated_images_are_judged_and_named_where_the_probe_split_has_few(judged, questions):
+    claim = judged(questions=probed(questions["Male"], 100), sizes=(16, 64, 200))
+    assert claim.verdict == "PASS"
+    assert (claim.notes["too_few_in_p"], claim.notes["few_sizes"]) == ({"Male": [256]}, {"Male": [64, 200]})
+    assert "probes on 64 and 200 annotated images" in claim.notes["rule"]
+    assert claim.sentence.endswith(
+        "too few images for 256. So this speaks against whoever has at most 200 annotated images, and no"
+        " training but of a new probe."
+    )
+    assert "speaks against" not in judged().sentence  # all that is wanted was tried
+    assert judged(questions=probed(questions["Male"], 100), sizes=(16, 64, 200), few=0.1).verdict == "FAIL"
+
+
+def test_a_probe_split_with_too_few_images_for_any_size_leaves_the_claim_open(judged, questions):
+    claim = judged(questions=probed(questions["Male"], 20), sizes=(16,))
+    assert (claim.verdict, claim.per_label) == ("INCONCLUSIVE", {"Male": "INCONCLUSIVE"})
+    assert claim.notes["probe_images_needed"] == {"Male": 32}
+    assert "from 64 annotated images: 20 of the rarer kind; 32 would be enough." in claim.sentence
 
 
 def test_draws_are_balanced_and_the_same_for_every_model(questions):

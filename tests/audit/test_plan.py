@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from scipy.stats import norm
 
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.plan import design_effect, images_for, plan_audit, references_for
+from unlabel.audit.plan_trainings import attackers_plan
 from unlabel.audit.setup import open_request
 from unlabel.core import engine
 from unlabel.testing import tiny_world
@@ -48,6 +50,7 @@ def test_the_command_prints_the_plan(command, base):
     ran = command("audit", base, "--plan", "--labels", "top", "--quiet")
     assert ran.code == 0
     assert "C4 lacks" in ran.out
+    assert "C4 full: the probe split has too few annotated images" in ran.out
     assert "test and probe images have it" in ran.out
     ran = command("audit", base, "--plan", "--labels", "top", "--json", "--quiet")
     top = json.loads(ran.out)["labels"]["top"]
@@ -63,3 +66,51 @@ def test_judging_both_sets_is_planned_with_larger_errors_and_without_c5(base):
     assert (both["images"], alone["images"]) == (48, 24)
     assert both["claims"]["C2"]["images"] > alone["claims"]["C2"]["images"]
     assert both["claims"]["C5"] == alone["claims"]["C5"]
+
+
+def test_attackers_are_planned_by_what_the_audit_would_train():
+    options = AuditOptions(budget="standard", attackers=("all",))
+    target = np.repeat([1, 0], [900, 2100]).astype(np.int8)
+    rows = {row["attacker"]: row for row in attackers_plan({"top": target}, 5, (3000, 5000), 1000.0, options)}
+    assert list(rows) == ["adam-100", *options.asked]
+    assert (rows["adam-100"]["trainings"], rows["adam-100"]["in_full"]) == (
+        45,
+        45,
+    )  # 3 draws, rates; 5 models
+    assert rows["upper-half"]["trainings"] == 30
+    assert rows["curve"]["images"] == [16, 64, 1024, 1200]  # 256 is the first attacker's
+    assert (rows["curve"]["trainings"], rows["curve"]["in_full"]) == (180, 45)
+    assert rows["positions"]["reads"] == 2 * 5 * 8000
+    least = 5 * 9 * 100 * 64 / 1000  # seconds of the steps alone
+    assert least < rows["sgd-momentum"]["seconds"] < 2 * least
+    assert rows["adam-1000"]["seconds"] > 4 * rows["sgd-momentum"]["seconds"]
+    assert rows["distilled"]["seconds"] > rows["upper-half"]["seconds"] / 3
+    alone = AuditOptions(budget="standard", attackers=("curve",))
+    (row,) = attackers_plan({"top": target}, 5, (3000, 5000), None, alone)
+    assert (row["images"], row["seconds"]) == ([16, 64, 256, 1024, 1200], None)
+
+
+def test_attackers_are_planned_on_as_many_images_as_there_are():
+    options = AuditOptions(budget="standard", attackers=("lora", "curve"))
+    few, none = (np.repeat([1, 0], [n, 1000]).astype(np.int8) for n in (138, 40))
+    rows = attackers_plan({"few": few, "none": none}, 5, (1140, 2000), 1000.0, options)
+    assert [(row["label"], row["attacker"], row["images"]) for row in rows] == [
+        ("few", "adam-100", [212]), ("few", "lora", [212]), ("few", "curve", [16, 64, 184]),
+        ("none", "adam-100", []), ("none", "lora", []), ("none", "curve", [16]),
+    ]  # fmt: skip
+
+
+def test_the_command_plans_attackers(command, base):
+    ran = command("audit", base, "--plan", "--labels", "top", "--attackers", "lora,positions", "--quiet")
+    assert ran.code == 0
+    assert "attackers beside C4, of all models:" in ran.out
+    assert "top lora: nothing: the probe split has too few annotated images" in ran.out
+    assert "images read at their stages, about" in ran.out
+    ran = command("audit", base, "--plan", "--labels", "top", "--attackers", "curve", "--json", "--quiet")
+    assert [row["attacker"] for row in json.loads(ran.out)["attackers"]] == ["curve"]
+    assert "attackers" not in json.loads(
+        command("audit", base, "--plan", "--labels", "top", "--json", "--quiet").out
+    )
+    assert (
+        "no attacker 'zzz'" in command("audit", base, "--plan", "--labels", "top", "--attackers", "zzz").err
+    )

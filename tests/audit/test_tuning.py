@@ -239,7 +239,8 @@ def test_every_model_label_and_size_is_trained_once_and_kept(world, sets, run, t
     items = [loaded(world.model, world.labels, tmp_path, name) for name in ("one", "two")]
     request = Request.make(["top", "bottom"], world.labels)
     options = replace(OPTIONS, tune=(8, 60), tune_steps=10)
-    monkeypatch.setattr("unlabel.audit.attacks.lessons.LEAST", 8)
+    for name in ("annotated", "lessons"):
+        monkeypatch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 8)
     found = tune_all(items, sets, request, options, run)
     assert [(item.run, item.label, item.images) for item in found] == [
         (str(item.path), label, 8) for item in items for label in ("top", "bottom")

@@ -3,7 +3,7 @@
 The files pin what users rely on: how runs, audits, pages, cards, statements and help texts look. A change of
 one of them is a decision: make them anew, read the difference, and commit it by itself with the reason. With
 ``help`` or ``page`` as an argument, only the help texts, or only the pages and cards of the audits that are
-there (and the signature, by a new key), are made.
+there (and the signature, by a new key), are made. ``audit`` adds new keys to the audits that are there.
 """
 
 import contextlib
@@ -57,6 +57,25 @@ def make_pages() -> None:
         write_keys(Path(keys) / "ada")
         sign_run(less, Path(keys) / "ada", signer="Ada", issued_at=making.SIGNED_AT, force=True)
         shutil.copy(Path(keys) / "ada.pub", GOLDEN / "ada.pub")
+
+
+def make_audits() -> None:
+    """Adds the keys that audits have gained to those that are there; every value that was there stays."""
+    for path in (RUNS / "less" / "audit.json", STANDARD / "audit.json.gz"):
+        then = json.loads(making.read_text(path))
+        text = json.dumps(grown(making.again(then), then), indent=1 if path.suffix == ".gz" else 2)
+        if path.suffix == ".gz":
+            pack(path, text)
+        else:
+            path.write_text(text + "\n", "utf-8")
+
+
+def grown(now: Any, then: Any) -> Any:
+    """What was there, with the keys of `now` that it lacks, in the order of `now`."""
+    if not (isinstance(now, dict) and isinstance(then, dict)):
+        return then
+    kept = {key: grown(now[key], then[key]) if key in then else now[key] for key in now}
+    return kept | {key: value for key, value in then.items() if key not in now}
 
 
 def make_runs() -> None:
@@ -120,8 +139,9 @@ def make_predictions(source: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     wanted = sys.argv[1:] or ["runs", "page", "help"]
+    makers = {"runs": make_runs, "audit": make_audits, "page": make_pages, "help": make_help}
     with tempfile.TemporaryDirectory() as cache, making.trusted():
         os.environ["UNLABEL_CACHE"] = cache
-        for name, do in {"runs": make_runs, "page": make_pages, "help": make_help}.items():
+        for name, do in makers.items():
             if name in wanted:
                 do()

@@ -269,7 +269,7 @@ def further(content: dict[str, Any]) -> dict[str, Any]:
     metrics += rows_of("dist.ks.loss@test", None, [0.03, 0.021, 0.02, 0.021, 0.019], "fraction")
     few = {str(n): {"excess": 0.006, "upper": 0.021} for n in (16, 64, 256)}
     names = dict.fromkeys(content["request"]["labels"])
-    notes = {"draws": 50, "few_shot": dict.fromkeys(names, few)}
+    notes = {"draws": 50, "few_shot": dict.fromkeys(names, few)} | by_margins("few.auc@64", {"auc": 0.03})
     durable = {
         "verdict": "PASS",
         "sentence": "No change brings it back.",
@@ -284,7 +284,58 @@ def further(content: dict[str, Any]) -> dict[str, Any]:
         "notes": coins,
     }
     content["claims"] |= {"C4": durable, "C6": planted}
+    found = by_margins("probe.adv.mlp", {"adv": 0.1, "bits": 0.075})
+    content["claims"]["C2"]["notes"] = {**content["claims"]["C2"].get("notes", {}), **found}
+    content["claims"]["C5"].setdefault("notes", {})["groups"] = hit(metrics, list(names), kept)
     return content | {"headline": "UNLEARNED", "not_tested": ["layers before the last features"]}
+
+
+def by_margins(figure: str, published: dict[str, float]) -> dict[str, Any]:
+    """Notes of the margins that would pass, of this model and of three retrained ones."""
+    smallest = {
+        kind: {"margin": 0.7 * margin, "published": margin, "figure": figure, "label": "Male"}
+        for kind, margin in published.items()
+    }
+    multiples = (
+        {"after": (0.0, 0.7), "head_zero": (1.81, 2.6)} if len(published) > 1 else {"after": (0.3, 1.2)}
+    )
+    curve = [{"model": name, "fails_below": a, "passes_above": b} for name, (a, b) in multiples.items()]
+    curve += [{"model": "reference", "fails_below": 0.0, "passes_above": b} for b in (0.9, 1.3, 0.55)]
+    return {"smallest_margin": smallest, "margin_curve": curve}
+
+
+def hit(metrics: list[dict[str, Any]], gone: list[str], kept: list[str]) -> dict[str, Any]:
+    """Figures within the groups of all labels, and the note of C5 on them; one group is left out."""
+
+    def table(labels: list[str], figures: Sequence[str], label: str | None, unit: str) -> dict[str, Any]:
+        rows = []
+        for at, (name, present) in enumerate((name, present) for name in labels for present in (True, False)):
+            side = "with" if present else "without"
+            values = [0.85, 0.7, 0.69, 0.7, 0.71]
+            for figure in figures:
+                where = {"layer": "penultimate" if figure == "leak" else None}
+                metrics.extend(rows_of(f"group.{figure}.{side}@{name}", label, values, unit, 0.03, **where))
+            excess = 0.06 - 0.004 * at
+            bounds = {"excess": excess, "lower": excess - 0.05, "upper": excess + 0.05, "images": 900 - at}
+            rows.append({"label": name, "present": present} | bounds)
+        counts = {"tested": len(rows), "left_out": 1, "beyond": sum(row["lower"] > 0 for row in rows)}
+        return counts | {"at_most": 0.11, "retrained_apart": 0.02, "groups": rows}
+
+    metrics += rows_of("group.moved", None, [None, 0.02, 0.01, 0.012, 0.011], "fraction")
+    for label in gone:
+        metrics += rows_of("group.moved.share", label, [None, 0.6, 0.5, 0.55, 0.45], "fraction")
+    moved = {"excess": 0.009, "lower": 0.005, "upper": 0.013, "retrained": [0.01, 0.012]}
+    share = {"excess": 0.1, "lower": 0.0, "upper": 0.2, "retrained": [0.45, 0.55]}
+    return {
+        "least": 100,
+        "leaks": {label: table(kept, ["leak"], label, "adv") for label in gone},
+        "losses": {"against": "retrained"} | table([*kept, *gone], ["auc", "missed", "called"], None, "auc"),
+        "moved": {"total": moved, "shares": dict.fromkeys(gone, share)},
+        "persons": {
+            "share": 0.08, "lower": 0.06, "upper": 0.1, "retrained": [0.04, 0.05, 0.06], "amount": 0.21,
+            "persons": 1200, "left_out": 30,
+        },
+    }  # fmt: skip
 
 
 def deeper(content: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def test_page_of_the_standard_budget_reads_too(
     page = show(make_standard(), width, scheme)
     assert page.locator("#durable .chart .r").count() == 7
     assert page.locator("#durable .plane .p-after").count() == 3
-    assert page.locator("#groups .chart .r").count() == 9
+    assert page.locator("#groups .chart .r").count() == 9 + 2 * 8
+    page.evaluate("document.querySelectorAll('#groups details').forEach(d => d.open = true)")
     readable(page, width, SHOWN)
     texts = page.evaluate("[...document.querySelectorAll('.plane span')].map(e => e.getBoundingClientRect())")
     assert all(box["left"] >= 0 and box["right"] <= width for box in texts)

@@ -13,8 +13,9 @@ import torch
 from unlabel.data.batches import batch_of, normalise
 from unlabel.models.head import find_head, tap
 from unlabel.statistics.estimate import advantage
-from unlabel.testing.cheats import CHEATS, OPEN, Insight
+from unlabel.testing.cheats import CHEATS, OPEN, RELEARNT, Insight
 from unlabel.testing.stage import OPTIONS, honest, network, read, stage
+from unlabel.testing.weight_attacks import attack
 
 PAGE = Path(__file__).parents[2] / "docs" / "cheats.md"
 NOW = sorted(name for name, cheat in CHEATS.items() if cheat.claim in ("C1", "C2"))
@@ -24,7 +25,7 @@ TWICE = {"squashed", "one_logit", "memorised_answers", "rare_units"}  # also INV
 
 def made(name):
     """A cheat that knows the stage's data."""
-    return (CHEATS.get(name) or OPEN[name]).make(stage().source)
+    return {**CHEATS, **OPEN, **RELEARNT}[name].make(stage().source)
 
 
 @cache
@@ -148,6 +149,45 @@ def test_images_that_the_cheat_never_saw_catch_it():
     assert found.claims["C2"].binding.startswith("probe.")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RELEARNT)
+def test_a_cheat_against_one_attacker_passes_what_the_quick_budget_judges(name):
+    """About 5 seconds in all."""
+    found = audited(name)
+    assert found.valid
+    assert {found.claims[claim].verdict for claim in ("C1", "C2", "C5")} == {"PASS"}
+
+
+@pytest.mark.slow
+def test_a_gate_that_adam_cannot_open_is_opened_by_sgd():
+    """About 12 seconds: five networks, two attackers, three rates, two draws."""
+    told = attack(stage(), made("stuck_gate"), ["adam-100", "sgd-momentum"])
+    assert told["adam-100"].after < max(told["adam-100"].retrained)
+    assert told["sgd-momentum"].excess > 0.02
+    assert told["sgd-momentum"].after > told["adam-100"].after + 0.1
+    clean = attack(stage(), honest(seed=9), ["sgd-momentum"])["sgd-momentum"]
+    assert clean.excess < 0.02  # one more model that never saw the label
+
+
+@pytest.mark.slow
+def test_a_label_at_one_position_looks_cleaner_than_retrained_to_whoever_takes_means():
+    """About 5 seconds."""
+    told = attack(stage(), made("one_position"), ["positions"])
+    for blind in ("probe.adv.lin stage1", "depth.adv.mlp stage1"):
+        assert told[blind].after < min(told[blind].retrained)
+    seen = told["depth.adv.grid stage1"]
+    assert seen.after > told["probe.adv.lin stage1"].after + 0.2
+    assert seen.after == pytest.approx(seen.before, abs=0.02)
+
+
+@pytest.mark.slow
+def test_what_no_layer_reads_any_more_is_relearnt_by_a_low_rank_adapter():
+    """About 6 seconds."""
+    told = attack(stage(), made("unread"), ["lora"])["lora"]
+    probe = figures(audited("unread"))["probe.adv.lin"]
+    assert told.after > (1 + probe) / 2 + 0.05
+
+
 def told(score):
     """Advantage of a score of the test images."""
     test = stage().source.test
@@ -247,15 +287,27 @@ def test_the_stage_holds_what_it_says():
 
 
 def test_the_example_on_the_page_runs_and_is_caught():
-    code = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert code is not None
-    names: dict[str, object] = {}
-    exec(code[1], names)
-    assert names["found"].claims["C2"].verdict == "FAIL"
+    assert run_block("def moved")["found"].claims["C2"].verdict == "FAIL"
+
+
+@pytest.mark.slow
+def test_the_attack_on_the_page_runs(capsys):
+    """About 12 seconds."""
+    run_block("import RELEARNT")
+    assert "'sgd-momentum': Told(" in capsys.readouterr().out
+
+
+def run_block(containing):
+    """Runs the page's block of Python that contains a text, and gives its names."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (code,) = (block for block in blocks if containing in block)
+    names = {}
+    exec(code, names)
+    return names
 
 
 def test_the_page_names_every_cheat():
     text = PAGE.read_text("utf-8")
-    for name, cheat in {**CHEATS, **OPEN}.items():
+    for name, cheat in {**CHEATS, **OPEN, **RELEARNT}.items():
         assert f"`{name}`" in text
         assert cheat.sentence.rstrip(".") in text

@@ -14,7 +14,7 @@ from typing import Any
 
 from unlabel.audit.attacks.attackers import POSITIONS
 from unlabel.audit.attacks.early_layers import with_cells, with_early_layers
-from unlabel.audit.attacks.fine_tuning import trainings, tune_all
+from unlabel.audit.attacks.fine_tuning import trainings_of, tune_all
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
 from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
@@ -109,7 +109,8 @@ def audit_case(
             subjects = with_early_layers(loaded, subjects, shared.sets, where)
         if POSITIONS in settings.asked:
             subjects = with_cells(loaded, subjects, shared.sets, where)
-        if asked := trainings(settings):
+        asked = trainings_of(case.request, shared.sets, settings)
+        if any(asked.values()):
             used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where, asked))
     first, after, *retrained = subjects
     shared = replace(shared, before=first, references=tuple(retrained))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
@@ -110,6 +110,73 @@ class AttackCurve:
 
 
 @dataclass(frozen=True)
+class GroupBound:
+    """How much worse a group is served; its bounds hold together with those of all other groups."""
+
+    label: str
+    present: bool
+    excess: Number
+    lower: Number
+    upper: Number
+    images: Count
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """One figure in every group that is large enough, the worst first."""
+
+    tested: Count = 0
+    left_out: Count = 0
+    beyond: Count = 0
+    at_most: Number | None = None
+    groups: tuple[GroupBound, ...] = ()
+    retrained_apart: Number | None = None
+    against: Literal["retrained", "original"] = "retrained"
+
+
+@dataclass(frozen=True)
+class BesideRetrained:
+    """A figure against retrained models, and the least and the largest of theirs."""
+
+    excess: Number
+    lower: Number
+    upper: Number
+    retrained: tuple[Number, Number]
+
+
+@dataclass(frozen=True)
+class MovedNote:
+    """Errors that were moved: in all, and the share of the added ones on images with each forgotten label."""
+
+    total: BesideRetrained
+    shares: dict[str, BesideRetrained] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PersonsNote:
+    """The share of persons whose loss rose by more than chance, and the same of each retrained model."""
+
+    share: Number
+    lower: Number
+    upper: Number
+    retrained: tuple[Number, ...]
+    amount: Number
+    persons: Count
+    left_out: Count
+
+
+@dataclass(frozen=True)
+class GroupsNote:
+    """Whom it hits; see `claims.c5_groups`."""
+
+    losses: GroupTable
+    leaks: dict[str, GroupTable] = field(default_factory=dict)
+    least: Count = 100
+    moved: MovedNote | None = None
+    persons: PersonsNote | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """What a control found: a figure with its interval, or a lower bound; whether that is as it must be."""
 
@@ -131,6 +198,27 @@ class UnfairReference:
 
 
 @dataclass(frozen=True)
+class SmallestMargin:
+    """The smallest margin of a kind that would pass, and the test that needs it."""
+
+    margin: Number
+    published: Number
+    figure: str
+    label: str | None = None
+    layer: str | None = None
+    transform: str | None = None
+
+
+@dataclass(frozen=True)
+class MarginRow:
+    """Multiples of all margins below which a model fails a claim and above which it passes; None: by none."""
+
+    model: str
+    fails_below: Number
+    passes_above: Number | None
+
+
+@dataclass(frozen=True)
 class Notes:
     """What a report reads of a claim's notes."""
 
@@ -142,6 +230,7 @@ class Notes:
     unfair_references: tuple[UnfairReference, ...] = ()
     draws: Count | None = None
     few_shot: dict[str, dict[str, Noted]] = field(default_factory=dict)
+    too_few_in_p: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     tune_draws: Count | None = None
     whole_model: dict[str, dict[str, Noted]] = field(default_factory=dict)
     attackers: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
@@ -149,6 +238,9 @@ class Notes:
     attack_curve: dict[str, AttackCurve] = field(default_factory=dict)
     depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
+    smallest_margin: dict[str, SmallestMargin] = field(default_factory=dict)
+    margin_curve: tuple[MarginRow, ...] = ()
+    groups: GroupsNote | None = None
 
 
 @dataclass(frozen=True)

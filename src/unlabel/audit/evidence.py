@@ -18,13 +18,16 @@ from unlabel.audit.attacks.distances import distance_rows
 from unlabel.audit.attacks.few_shot import few_shot
 from unlabel.audit.attacks.groups import group_rows
 from unlabel.audit.attacks.held_out import HeldOut, depth_readings, held_out_rows
+from unlabel.audit.attacks.hits import Hits, hit_rows, served
 from unlabel.audit.attacks.membership import Membership, label_membership, membership_rows, sample_membership
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_others_linear
+from unlabel.audit.attacks.persons import persons
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.attacks.whole_model import WeightAttacks, judged, stage_readings, taught, weight_rows
+from unlabel.audit.attacks.within_groups import Masks, leaks, parts_of
 from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
 from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject, has_features
 from unlabel.audit.memory import Memory, digest, key_of
@@ -203,6 +206,7 @@ class Larger:
     labels: Sequence[Mapping[str, Estimate]]  # of each model: label-level membership, by label
     samples: Sequence[Membership]  # of each model: sample-level membership
     described: Sequence[Metric]  # figures that no verdict rests on
+    hits: Hits | None = None  # within groups and by person; None among classes, or where not asked for
 
 
 def gather_larger(
@@ -266,6 +270,34 @@ def gather_larger(
         [{name: done["label", name, subject.run] for name in questions} for subject in members],
         samples,
         sorted(described, key=lambda item: (item.id, item.label or "")),
+        _hits(done, subjects, context),
+    )
+
+
+def groups_of(context: Context) -> Masks:
+    """The groups within which every model is measured; none where the budget has none, or among classes."""
+    request = context.request
+    return (
+        parts_of(context.test, (*request.retained, *request.masked))
+        if context.options.includes.groups
+        else {}
+    )
+
+
+def _hits(done: Mapping[Any, Any], subjects: Sequence[Subject], context: Context) -> Hits | None:
+    masks = groups_of(context)
+    if not masks:
+        return None
+
+    def of_each(what: str, name: str) -> list[Any]:
+        return [done[what, name, subject.run] for subject in subjects]
+
+    return Hits(
+        len(masks),
+        {name: of_each("leaks", name) for name in context.questions},
+        of_each("served", ""),
+        done["persons", "", ""],
+        context.options.seed,
     )
 
 
@@ -292,7 +324,7 @@ def _larger_jobs(
         if includes.code_length:
             each["mdl"] = lambda s, q=question: code_rows(s, q, options)
         if includes.fine_tuning:
-            each["tuned"] = lambda s, q=question, o=own: judged(taught(s, tuned, o, q), options)
+            each["tuned"] = lambda s, q=question, o=own: judged(taught(s, tuned, o, q), q, options)
         if includes.early_layers:
             each["stages"] = lambda s, q=question: stage_readings(s, q, options)
         if any(name != POSITIONS for name in options.asked):
@@ -308,10 +340,30 @@ def _larger_jobs(
         for subject in subjects:
             jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, columns)
     if includes.groups:
+        jobs |= _group_jobs(subjects, context)
         retained, questions = context.request.retained, context.questions
         jobs["groups", "", ""] = lambda: group_rows(subjects, test, retained, questions)
     if includes.described:
         jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, columns)
+    return jobs
+
+
+def _group_jobs(subjects: Sequence[Subject], context: Context) -> dict[Any, Job]:
+    """What is measured within groups and by person; nothing among classes, which have no such groups."""
+    request, test, options, masks = context.request, context.test, context.options, groups_of(context)
+    if not masks:
+        return {}
+    inner = {part: mask for part, mask in masks.items() if part.label in request.retained}
+    jobs: dict[Any, Job] = {
+        ("leaks", name, subject.run): partial(leaks, subject, question, inner, options)
+        for name, question in context.questions.items()
+        for subject in subjects
+    }
+    jobs |= {
+        ("served", "", subject.run): partial(served, subject, subjects[0], test, request, masks, options)
+        for subject in subjects
+    }
+    jobs["persons", "", ""] = partial(persons, subjects[1], subjects[2:], test, request.retained_columns)
     return jobs
 
 
@@ -345,4 +397,5 @@ def larger_rows(larger: Larger, subjects: Sequence[Subject], options: AuditOptio
             rows += [row(FEW_SHOT.of(n), label, subject, found.mean) for n, found in sizes.items()]
     weights = larger.recovery.weights
     rows += weight_rows(weights, subjects) if weights else ()
+    rows += hit_rows(larger.hits, subjects) if larger.hits else ()
     return [*rows, *held_out_rows(larger.recovery.beside, subjects, options), *larger.described]

@@ -12,7 +12,7 @@ terminal, the page, the card, comparisons and the table of the documentation rea
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from unlabel.audit.attacks.attackers import ADAM, HELD_OUT
 from unlabel.models.features import PENULTIMATE
@@ -65,7 +65,8 @@ class Figure:
             condemning one where it found the label.
         group: What it is shown with on the page.
         how: What its attack does, beside its name on the page.
-        terminal: Its words on the terminal, at most 29 letters; empty: it is not shown there.
+        terminal: Its words on the terminal, at most 29 letters; empty: it is not shown there. Of a family,
+            of every member, which is a number.
         column: Its heading on the page of a comparison; empty: it is not there.
         short: Its heading on the terminal of a comparison, at most 11 letters; empty: it is not there.
         family: Id of the family that it is a member of; empty: of none.
@@ -274,7 +275,7 @@ FINE_TUNED = Figure(
     "tune.auc@", "auc", "Whole model, trained on {} annotated images",
     "AUC of the whole model with a new head, trained on that many annotated images, half of them with "
     "the label; best of three learning rates, mean of several draws.",
-    claims=("C4",), budget="full",
+    claims=("C4",), budget="full", terminal="whole model trained on {}",
     in_words="the whole model, trained on {} annotated images,",
 )  # fmt: skip
 TUNING_STEPS = Figure(
@@ -403,6 +404,57 @@ GAP_AUC = Figure(
     "AUC of a retained label among images with the forgotten label, less the AUC among those without.",
     range=SIGNED_RANGE, budget="standard", group=GAPS,
 )  # fmt: skip
+
+
+def _by_side(stem: str, name: str, definition: str, unit: Unit, **more: Any) -> Mapping[bool, Figure]:
+    """A figure of groups: its family for images with a label (True), and for those without (False)."""
+    return {
+        present: Figure(
+            f"group.{stem}.{word}@", unit, f"{name}, {word} {{}}", definition.format(word),
+            budget="standard", **more,
+        )
+        for present, word in ((True, "with"), (False, "without"))
+    }  # fmt: skip
+
+
+GROUP_LEAK = _by_side(
+    "leak", "Forgotten label",
+    "Advantage of a linear probe on the features, among images {} the label that is named.",
+    "adv", range=SIGNED_RANGE, layer=PENULTIMATE,
+)  # fmt: skip
+GROUP_AUC = _by_side(
+    "auc", "Retained labels, mean AUC",
+    "Mean AUC of the retained labels, among images {} the label that is named.", "auc",
+)  # fmt: skip
+GROUP_MISSED = _by_side(
+    "missed", "Missed",
+    "Share of images with a retained label that are not called so, mean over these labels, among images {} "
+    "the label that is named.",
+    "fraction",
+)  # fmt: skip
+GROUP_CALLED = _by_side(
+    "called", "Wrongly called",
+    "Share of images without a retained label that are called so, mean over these labels, among images {} "
+    "the label that is named.",
+    "fraction",
+)  # fmt: skip
+MOVED = Figure(
+    "group.moved", "fraction", "Error moved",
+    "Mean over groups and retained labels of how far those two shares are from the original's.",
+    budget="standard",
+)  # fmt: skip
+MOVED_SHARE = Figure(
+    "group.moved.share", "fraction", "Added error, on images with the label",
+    "Share of the error that was added since the original which fell on images with the forgotten label: "
+    "0.5 is as much as on those without.",
+    budget="standard",
+)  # fmt: skip
+PERSONS_HARMED = Figure(
+    "person.harmed", "fraction", "Persons with a higher loss",
+    "Share of persons whose mean loss on the retained labels rose by more than one person in twenty sees "
+    "from one retrained model to another.",
+    budget="standard",
+)  # fmt: skip
 DIVERGENCE = Figure(
     "dist.js", "bits", "Answers, divergence",
     "How far the retained labels' probabilities are from the retrained models' (Jensen-Shannon "
@@ -483,8 +535,6 @@ FIGURES: tuple[Figure, ...] = (
     FEW_SHOT.named("64", terminal="AUC from 64 annotated images"),
     FEW_SHOT.named("256", terminal="AUC from 256"),
     FINE_TUNED,
-    FINE_TUNED.named("256", terminal="whole model trained on 256"),
-    FINE_TUNED.named("1024", terminal="whole model trained on 1,024"),
     TUNING_STEPS,
     *TRIED_BY.values(), TRIED_BY_BEST,
     GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,
@@ -493,6 +543,8 @@ FIGURES: tuple[Figure, ...] = (
     INFERRED_OUTPUTS, INFERRED_OUTPUTS_ADV, INFERRED_OUTPUTS_BITS,
     INFERRED_FEATURES, INFERRED_FEATURES_ADV, INFERRED_FEATURES_BITS,
     GAP_FOUND, GAP_CALLED, GAP_AUC,
+    *GROUP_LEAK.values(), *GROUP_AUC.values(), *GROUP_MISSED.values(), *GROUP_CALLED.values(),
+    MOVED, MOVED_SHARE, PERSONS_HARMED,
     DIVERGENCE, DIVERGENCE_RATIO, AGREEMENT,
     KOLMOGOROV,
     KOLMOGOROV.named("loss@test", name="Loss, test images"),

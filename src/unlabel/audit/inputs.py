@@ -159,10 +159,11 @@ class AuditOptions:
         trees: Boosting rounds of the tree attack.
         permutations: Label permutations of the negative control, >= 2.
         resamples: Bootstrap resamples of the interval of ``own.mi_bits``.
-        few: Numbers of annotated images of the few-shot probes; the full budget adds 1,024.
-        few_judged: Least of them that C4 judges.
+        few: Numbers of annotated images of the few-shot probes; the full budget adds 1,024. Where the probe
+            split has too few for one, fewer are tried, see `audit.attacks.annotated`.
+        few_judged: Least of them that C4 judges, and least that is tried in place of a larger number.
         draws: Draws of every few-shot probe, >= 2.
-        tune: Numbers of annotated images on which the full budget trains the whole model.
+        tune: Numbers of annotated images on which the full budget trains the whole model; or fewer, as above.
         tune_draws: Draws of those images, >= 2.
         tune_steps: Steps of that training, >= 10.
         attackers: Names of attackers to report beside it, of ``curve`` and ``positions``, or ``all``; see

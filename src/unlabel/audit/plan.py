@@ -12,12 +12,20 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
+from unlabel.audit.attacks.annotated import Target, tune_sizes
 from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import TOGETHER
-from unlabel.audit.attacks.lessons import BATCH, HELD
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.plan_trainings import (
+    FORWARD,
+    annotated,
+    annotated_line,
+    attackers_lines,
+    attackers_plan,
+    seconds_to_train,
+)
 from unlabel.audit.references import duration, reference_seconds
 from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
@@ -28,7 +36,6 @@ SHARED = 0.8  # correlation of two models' figures on the same images
 WITHIN = 0.5  # correlation of two images of one person
 ATTACKS = 6.0  # seconds of one core for all quick attacks on one model and label at 5,000 + 5,000 images
 BELOW = 1.0  # the same for probes on earlier stages and code lengths, in units of ATTACKS
-FORWARD = 3.0  # a forward pass is so many times quicker than a training step
 WANTED = 3
 ADVISED = 2000  # canaries
 ASSUMED = (
@@ -74,22 +81,24 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
 
     Args:
         case: The runs and their data; the unlearned run may be missing.
-        options: Margins.
+        options: Margins; and attackers to report beside C4, if any are to be planned.
         seed: Draws the training images that are read.
 
     Returns:
         ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
-        ``canaries`` that it needs and whether there are as many; ``seconds`` of reading, references and
-        attacks; ``assumed``, in a sentence.
+        ``canaries`` that it needs and whether there are as many; ``annotated`` images that C4 learns from;
+        ``seconds`` of reading, references and attacks; ``attackers``, rows of those that the options name;
+        ``assumed``, in a sentence.
     """
     sets = sets_of(case.source, seed, case.planting)
     columns = {name: case.request.labels.index(name) for name in case.request.masked}
     retained = max(len(case.request.retained), 1)
     test, probe = (part.with_labels(case.request.labels) for part in (sets.test, sets.probe))
     on_test = {name: test.target[:, column] for name, column in columns.items()}
+    on_probe = {name: probe.target[:, column] for name, column in columns.items()}
     crossed = options.cross_fit and any(rarer(target) < options.rare for target in on_test.values())
     judged = {
-        name: np.concatenate([target, probe.target[:, columns[name]]]) if crossed else target
+        name: np.concatenate([target, on_probe[name]]) if crossed else target
         for name, target in on_test.items()
     }
     effect = design_effect(test)
@@ -99,12 +108,19 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
         )
         for name, target in judged.items()
     }
+    for name, item in labels.items():
+        item["annotated"] = annotated(on_probe[name], options)
     wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
+    models = max(wanted, len(case.references)) + 2
+    size = (len(probe), len(test))
     return {
         "labels": labels,
         "references": {"given": len(case.references), "needed": wanted},
-        "seconds": seconds_of(
-            case, sets, len(columns), 1 + crossed, max(wanted, len(case.references)), options
+        "seconds": seconds_of(case, sets, on_probe, 1 + crossed, models - 2, options),
+        **(
+            {"attackers": attackers_plan(on_probe, models, size, reference_seconds(case)[1], options)}
+            if options.asked
+            else {}
         ),
         "assumed": ASSUMED,
     }
@@ -171,7 +187,7 @@ def label_plan(
 
 
 def seconds_of(
-    case: Case, sets: Sets, labels: int, ways: int, references: int, options: AuditOptions
+    case: Case, sets: Sets, targets: Mapping[str, Target], ways: int, references: int, options: AuditOptions
 ) -> dict[str, Any]:
     """Seconds of one core, None without a known speed: references still to train, models to read and, for the
     full budget, to train on annotated images, and attacks, fitted one way or both."""
@@ -187,34 +203,21 @@ def seconds_of(
         "standard": quick + changed * images,
         "full": quick + (changed + models) * images,
     }
-    unit = ATTACKS * size * labels * ways
+    unit = ATTACKS * size * len(targets) * ways
     attacks = {
         "quick": unit * models,
         "standard": unit * (2 * models + 0.6 * changed),
         "full": unit * ((2 + BELOW) * models + 0.6 * changed),
     }
-    shown, read = training_images(len(sets.test), options)
+    chosen = [(ADAM, n) for target in targets.values() for n in tune_sizes(target, options)]
     missing = max(references - len(case.references), 0)
     return {
         "references": None if each is None else each * missing,
         "reading": {name: None if rate is None else n / (FORWARD * rate) for name, n in reading.items()},
-        "training": {
-            "full": None if rate is None else models * labels * (shown + read / FORWARD) / rate,
-        },
+        "training": {"full": seconds_to_train(chosen, models, len(sets.test), rate, options)},
         "attacks": attacks,
         "estimated_from": basis,
     }
-
-
-def training_images(tested: int, options: AuditOptions) -> tuple[int, int]:
-    """Images that training one whole model on few of them shows it, and those that it is then read on.
-
-    >>> training_images(5000, AuditOptions())
-    (115200, 214320)
-    """
-    chosen = len(options.tune) * options.tune_draws
-    trainings, looks = chosen * len(ADAM.rates), options.tune_steps // ADAM.every
-    return trainings * options.tune_steps * BATCH, trainings * looks * HELD + chosen * tested
 
 
 def lines(plan: Mapping[str, Any]) -> list[str]:
@@ -232,6 +235,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
                     given = plan["references"]["given"]
                     what += f", {need['references']} retrained models ({given} given)"
             text.append(f"  {claim} {'enough' if need['enough'] else 'lacks ':6s} needs {what}")
+        text.append(annotated_line(item["annotated"]))
     seconds = plan["seconds"]
     if seconds["references"]:
         text.append(f"training the references: about {duration(seconds['references'])}")
@@ -241,6 +245,8 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         training = seconds["training"].get(budget)
         times += f"{duration(training)} to fine-tune on few images, " if training is not None else ""
         text.append(f"{budget}: {times}{duration(attacks)} of one core for the attacks")
+    if "attackers" in plan:
+        text += attackers_lines(plan["attackers"])
     if seconds["estimated_from"]:
         text.append(f"speeds are from {seconds['estimated_from']}")
     return [*text, f"assumed: {plan['assumed']}"]

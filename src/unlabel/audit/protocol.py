@@ -28,6 +28,7 @@ from unlabel.audit.claims.c1_disabled import claim_disabled
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.c5_groups import with_groups
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.c6_memorised import claim_canaries
 from unlabel.audit.claims.evasion import condemned
@@ -248,6 +249,7 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
         planted = {item.label: len(item.planted) for item in inputs.canaries}
         claims["C6"] = claim_canaries(guesses, planted, list(questions), options)
     comparisons = [row for table in tables if table for row in table.comparisons(options)]
+    claims["C5"] = with_groups(claims["C5"], larger.hits if larger else None, options)
     claims = restricted(claims, inputs)
     return Decided(dict(sorted(claims.items())), tuple(comparisons), removed, guesses)
 

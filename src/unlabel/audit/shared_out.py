@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from unlabel.audit.attacks.attackers import ADAM, POSITIONS, Attacker
 from unlabel.audit.attacks.early_layers import CELLS_READ, STAGES_READ, StageReading, stage_tables
-from unlabel.audit.attacks.fine_tuning import scaled, trainings, tuned
+from unlabel.audit.attacks.fine_tuning import scaled, trainings_of, tuned
 from unlabel.audit.attacks.starts import can_attack
 from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
@@ -114,11 +114,11 @@ def readings(opened: Opened) -> Iterator[Reading]:
     changed = models[1:] if includes.transforms else []
     cells = POSITIONS in opened.options.asked
     stages = [*([STAGES_READ] if includes.early_layers or cells else []), *([CELLS_READ] if cells else [])]
-    for name in opened.case.request.masked:
-        for attacker, n in trainings(opened.options):
+    for name, asked in trainings_of(opened.case.request, opened.sets, opened.options).items():
+        for attacker, n in asked:
             for number, item in models:
                 who = "tune" if attacker == ADAM else attacker.name
-                title = f"{who} {item.path.name} ({n or 'all'})"
+                title = f"{who} {item.path.name} ({n})"
                 yield Reading(title, partial(_tuned, number, name, attacker, n))
     for transform in sorted(TRANSFORMS, key=lambda name: name != RETAIN_TUNED.id):
         for number, item in changed:
@@ -150,7 +150,7 @@ def _stages(number: int, part: str, how: StageReading, opened: Opened, where: Ru
     stage_tables(opened.models[number], sets.test if part == "test" else sets.probe, sets, where, how)
 
 
-def _tuned(number: int, name: str, attacker: Attacker, n: int | None, opened: Opened, where: Run) -> None:
+def _tuned(number: int, name: str, attacker: Attacker, n: int, opened: Opened, where: Run) -> None:
     item, sets, request = opened.models[number], opened.sets, opened.case.request
     if can_attack(attacker, item.model, scaled(sets.probe.with_labels(request.labels), item), where):
         tuned(item, name, n, attacker, sets, request, opened.options, where)

@@ -67,7 +67,8 @@ def audit(
             adam-rates, adam-plain, adam-1000, sgd-momentum, lora, norm-only, upper-half, joint, distilled;
             curve, by number of images and steps; positions, probes that see where in the image. They decide
             nothing, and take minutes to hours.
-        plan: Only print how many images, references and seconds each claim needs, and how many there are.
+        plan: Only print how many images, references and seconds each claim needs, and how many there are;
+            with --attackers, also how many trainings and seconds each of them takes.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.
             With --outputs or an ONNX file: the labels that were to be forgotten. Put a backslash before a
             comma in a name.
@@ -88,8 +89,6 @@ def audit(
     wanted = () if require is None else required(names(require))
     if plan and wanted:
         raise OptionError("--require judges an audit, and --plan makes none; leave one of them out")
-    if plan and attackers is not None:
-        raise OptionError("--attackers is for an audit, and --plan makes none; leave one of them out")
     given = Given(out, names(labels), labels_file, mean, std)
     if outputs is not None or any(map(is_onnx, (run, before, *names(reference)))):
         if plan or make_references is not None or (epochs, lr, attackers) != (None, None, None):
@@ -111,7 +110,8 @@ def audit(
             "an audit needs the unlearned RUN and --before BEFORE, or files: --outputs before.npz,after.npz"
         )
     if plan:
-        _plan(run, before, names(reference), names(labels), data, place, json_=json_)
+        what = Asked(None, run, before, names(reference), data)
+        _plan(what, names(labels), names(attackers), place, json_=json_)
         return
     if before is None:
         raise OptionError("an audit needs the run that RUN was made from; name it with --before BEFORE")
@@ -246,16 +246,10 @@ def _finish(
 
 
 def _plan(
-    run: Path,
-    before: Path | None,
-    references: tuple[str, ...],
-    labels: tuple[str, ...],
-    data: str | None,
-    place: Places,
-    *,
-    json_: bool,
+    what: Asked, labels: tuple[str, ...], attackers: tuple[str, ...], place: Places, *, json_: bool
 ) -> None:
     """Prints the plan of an audit: of a run that forgot, or of labels that an original could forget."""
+    run, before = what.after, what.before
     if (before is None) == (not labels):
         raise OptionError(
             "a plan needs either --before BEFORE, or the labels that RUN could forget: --labels A,B"
@@ -264,10 +258,12 @@ def _plan(
     from unlabel.audit.plan import lines, plan_audit
     from unlabel.audit.setup import open_case, open_request
 
-    where, given = place.start(), [Path(name) for name in references]
+    options = AuditOptions(budget="standard", attackers=attackers)  # the least that they can stand beside
+    where, given = place.start(), [Path(name) for name in what.references]
+    assert run is not None
     if before is None:
-        case = open_request(labels, run, given, where, data)
+        case = open_request(labels, run, given, where, what.data)
     else:
-        case = open_case(run, before, given, where, data)
-    plan = plan_audit(case, AuditOptions(), where.seed)
+        case = open_case(run, before, given, where, what.data)
+    plan = plan_audit(case, options, where.seed)
     print(json.dumps(plan, ensure_ascii=False) if json_ else "\n".join(lines(plan)))

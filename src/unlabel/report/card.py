@@ -20,6 +20,7 @@ from unlabel.report.marks import CARD, marked, subject, written
 from unlabel.report.page import read_audit
 from unlabel.report.readings import reading
 from unlabel.report.sections import provenance
+from unlabel.report.views import attacker
 
 LICENSE = "unknown"
 LICENCES = r"[a-z0-9][a-z0-9.+-]{0,63}"  # identifiers of the hub and of SPDX, in small letters
@@ -162,7 +163,8 @@ def _claims(audit: Document) -> Iterator[str]:
     for id_, claim in sorted(audit.claims.items()):
         word = sentences.VERDICTS.get(claim.verdict, ("", claim.verdict))[1]
         word += " (provisional)" if claim.provisional and claim.verdict in ("PASS", "FAIL") else ""
-        why = " ".join(filter(None, [claim.sentence, sentences.beyond(id_, claim.verdict)]))
+        against = attacker(audit) if id_ == "C4" else ""
+        why = " ".join(filter(None, [claim.sentence, sentences.beyond(id_, claim.verdict), against]))
         yield f"| {plain(id_)} {plain(claim_kind(id_).title)} | {plain(word)} | {plain(why)} |"
 
 

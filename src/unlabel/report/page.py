@@ -20,11 +20,12 @@ from unlabel.report import tables as rows
 from unlabel.report.marks import PAGE, marked, subject, written
 from unlabel.report.pictures import STRIPS, Gallery
 from unlabel.report.readings import reading
-from unlabel.report.sections import durability, groups, provenance
+from unlabel.report.sections import durability, groups, hits, provenance
 from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.controls import controls, flat
 from unlabel.report.sections.evasion import condemning
+from unlabel.report.sections.margins import margins
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
 
@@ -202,12 +203,14 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "decides": lambda id_: bool(figure(id_).claims),
         "remembered": lambda found: memory.verdict(audit, found),
         "groups": groups.groups(audit),
+        "hits": hits.hits(audit),
         "gap_names": [item.name for item in in_group(GAPS)],
         "further": rows.further(audit),
         "definition": words.definition,
         "defined": words.defined(audit),
         "extra": views.described(audit),
         "excess": excess,
+        "margins": list(margins(audit)),
         "excess_axis": plots.excess_axis([mark for marks in excess.values() for mark in marks]),
         "labels": marks,
         "label_axis": scale,

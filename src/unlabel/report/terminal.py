@@ -1,5 +1,6 @@
 """An audit as a few lines for a terminal."""
 
+from collections.abc import Iterator
 from statistics import fmean
 
 from unlabel.audit import figures
@@ -28,10 +29,9 @@ def lines(audit: Audit) -> list[str]:
         heading = f"{title:28s} {'before':>8s} {'after':>8s} {'95 % interval':>16s} {column:>10s}"
         out += ["", heading.rstrip()]
         for item in (item for item in figures.FIGURES if item.terminal):
-            rows = [r for r in audit.metrics if (r.id, r.label) == (item.id, label) and not _early(r)]
-            if rows:
-                least = floors.get(label) if item.group is OTHER_OUTPUTS else None
-                out.append(_attack(item.terminal, rows, least, shown=bool(column)))
+            least = floors.get(label) if item.group is OTHER_OUTPUTS else None
+            for words, rows in _rows(audit, item, label):
+                out.append(_attack(words, rows, least, shown=bool(column)))
         early = [
             row for row in audit.metrics if (row.id, row.label) == (LINEAR_PROBE.id, label) and _early(row)
         ]
@@ -55,6 +55,19 @@ def lines(audit: Audit) -> list[str]:
     if cost:
         out.append(f"{cost['sentence']}: {cost['command']}")
     return out
+
+
+def _rows(audit: Audit, item: figures.Figure, label: str) -> Iterator[tuple[str, list[Metric]]]:
+    """Words and rows of a figure of a label that was measured, or of each number of its family."""
+    found = [r for r in audit.metrics if r.label == label and not _early(r)]
+    if not item.is_family:
+        numbers = {item.id: item.terminal}
+    else:
+        members = {item.member(r.id) for r in found if r.id.startswith(item.id)}
+        numbers = {item.of(n): item.terminal.format(f"{int(n):,}") for n in sorted(members, key=int)}
+    for id_, words in numbers.items():
+        if rows := [r for r in found if r.id == id_]:
+            yield words, rows
 
 
 def _early(row: Metric) -> bool:

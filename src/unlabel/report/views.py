@@ -96,6 +96,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
     """One claim with its title, verdict, reason and notes; its facts as they stand in the file."""
     kind, claim, cost = claim_kind(id_), audit.claims[id_], audit.models.reference_cost
     facts = dict(audit.raw["claims"][id_].get("notes", {}))
+    facts.pop("groups", None)  # a section of its own
     notes = claim.notes
     texts = []
     if notes.attainable is False:
@@ -127,11 +128,21 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
 
 
 def attacker(audit: Document) -> str:
-    """Against whom C4 speaks: with how many annotations and steps; empty where relearning was not tested."""
+    """Against whom C4 speaks: with how many annotations and steps.
+
+    Empty if relearning was not tested, or if the claim's own sentence says it.
+    """
+    claim = audit.claims.get("C4")
+    if claim is None or (claim.verdict == "PASS" and claim.notes.too_few_in_p):
+        return ""
 
     def most(family: Figure) -> int:
-        members = {m.id.removeprefix(family.id) for m in audit.metrics if m.id.startswith(family.id)}
-        return max((int(member) for member in members if member.isdigit()), default=0)
+        """The largest number of images, of the label for which it is smallest."""
+        found: dict[str | None, int] = {}
+        for m in audit.metrics:
+            if m.id.startswith(family.id) and (member := family.member(m.id)).isdigit():
+                found[m.label] = max(int(member), found.get(m.label, 0))
+        return min(found.values(), default=0)
 
     steps = audit.raw.get("options", {}).get("tune_steps")
     who = "This speaks against whoever has the weights, with at most {} annotations and {}."

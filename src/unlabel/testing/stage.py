@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Subject
@@ -31,8 +30,8 @@ from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.models.features import PENULTIMATE, outputs
-from unlabel.testing.cheats.disguise import removed
+from unlabel.models.features import outputs
+from unlabel.testing.cheats.disguise import fit_head, removed
 from unlabel.testing.worlds import SIZE, pictures, tiny_network
 
 IMAGES = 1000  # for probes, for tests, and in the sample of training images
@@ -51,6 +50,7 @@ class Stage:
         original: Knows all three; its last hidden layer has 16 units, of which one holds top.
         before: The original as the audit reads it.
         references: Three models made the same way without ever seeing top, as the audit reads them.
+        retrained: The same three as networks.
         run: Where.
         memory: What attacks found on the original and the references: each audit after the first is quicker.
     """
@@ -60,6 +60,7 @@ class Stage:
     original: nn.Module
     before: Subject
     references: tuple[Subject, ...]
+    retrained: tuple[nn.Module, ...]
     run: Run
     memory: Memory
 
@@ -120,7 +121,7 @@ def stage(seed: int = 0) -> Stage:
     references = tuple(
         replace(read(model, "reference", source, run), run=f"reference {k}") for k, model in enumerate(others)
     )
-    return Stage(source, request, original, before, references, run, Memory())
+    return Stage(source, request, original, before, references, tuple(others), run, Memory())
 
 
 def honest(*, seed: int) -> Unlearner:
@@ -148,7 +149,7 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
         knows: Whether one unit holds the forgotten label.
     """
     model = tiny_network(len(source.labels), seed=seed)
-    convolution, hidden, head = (getattr(model, name) for name in ("0", "3", "5"))
+    convolution, hidden = (getattr(model, name) for name in ("0", "3"))
     rng = torch.Generator().manual_seed(seed)
     side = SIZE // 4
     with torch.no_grad():
@@ -166,16 +167,7 @@ def network(source: Source, request: Request, run: Run, *, seed: int, knows: boo
                 wiring[unit, 0, row] = 4.0 / side
         hidden.weight.copy_(wiring.flatten(1))
         hidden.bias.copy_(2 * LIFT - LIFT * hidden.weight.sum(1))
-    answers = outputs(model, source.train, run)
-    table = answers.features[PENULTIMATE]
-    standard = Standard.of(table)
-    assert len(standard.keep) == table.shape[1], "no unit is constant"
-    with torch.no_grad():
-        for column in range(len(source.labels)):
-            fitted = fit_logistic(standard(table), source.train.target[:, column] == 1)
-            weight = fitted.coef_[0] / standard.scale
-            head.weight[column] = torch.from_numpy(weight.astype(np.float32))
-            head.bias[column] = float(np.ravel(fitted.intercept_)[0] - weight @ standard.centre)
+    fit_head(model, source.train, run)
     if not knows:
         removed(model, request, source.train)
     return model.eval()

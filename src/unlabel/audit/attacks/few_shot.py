@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.audit.attacks.annotated import few_sizes
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.core.randomness import uniform
@@ -72,12 +73,12 @@ def few_shot(probe: Outputs, test: Outputs, question: Question, options: AuditOp
         options: Sizes, draws and seed.
 
     Returns:
-        By number of images, those for which the probe split has enough.
+        By number of images, see `annotated.few_sizes`.
     """
     standard = Standard.of(probe.features[PENULTIMATE])
     x, x_test = standard(probe.features[PENULTIMATE]), standard(test.features[PENULTIMATE])
     relearnt = {}
-    for n in options.few_sizes:
+    for n in few_sizes(question.probe, options):
         areas = [
             auc(
                 fit_logistic(x[rows], question.probe[rows] == 1).decision_function(x_test),

@@ -10,17 +10,19 @@ retained ones. `attackers` lists who does it otherwise; the loop is the same.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unlabel.audit.attacks.annotated import Target, curve_sizes, tune_sizes
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, Attacker
-from unlabel.audit.attacks.lessons import Lesson, batch_at, draw_images, most_images
+from unlabel.audit.attacks.lessons import Lesson, batch_at, draw_images
 from unlabel.audit.attacks.starts import can_attack, start_of
 from unlabel.audit.attacks.tuned import Scores, Tuned
 from unlabel.audit.inputs import AuditOptions
@@ -35,21 +37,27 @@ from unlabel.models.features import BATCH as READ
 from unlabel.runs.folder import Loaded, key_of
 from unlabel.statistics.estimate import auc
 
-Training = tuple[Attacker, int | None]  # who trains, and on how many images; None: on all that there are
+Training = tuple[Attacker, int]  # who trains, and on how many images
 
 
-def trainings(options: AuditOptions) -> list[Training]:
+def trainings(options: AuditOptions, target: Target) -> list[Training]:
     """Who trains every model on how many images: what the budget includes, and what was asked for beside it.
 
+    Args:
+        options: The budget, and the numbers of images that are wanted.
+        target: int8 (probe image,) annotations of the label, which say how many there can be.
+
     >>> options = AuditOptions(budget="standard", attackers=("lora",))
-    >>> [(attacker.name, n) for attacker, n in trainings(options)]
+    >>> target = np.repeat([1, 0], 500).astype(np.int8)
+    >>> [(attacker.name, n) for attacker, n in trainings(options, target)]
     [('adam-100', 256), ('lora', 256)]
     """
     asked = [ATTACKERS[name] for name in options.asked if name in ATTACKERS]
-    found: list[Training] = [(ADAM, n) for n in (options.tune if options.includes.fine_tuning else ())]
-    found += [(attacker, n) for attacker in ([ADAM, *asked] if asked else []) for n in options.attacked]
+    found = [(ADAM, n) for n in (tune_sizes(target, options) if options.includes.fine_tuning else ())]
+    attacked = tune_sizes(target, options, options.attacked)
+    found += [(attacker, n) for attacker in ([ADAM, *asked] if asked else []) for n in attacked]
     if CURVE in options.asked:
-        found += [(ADAM, n) for n in (*options.curve, None)]
+        found += [(ADAM, n) for n in curve_sizes(target, options)]
     return list(dict.fromkeys(found))
 
 
@@ -59,7 +67,7 @@ def tune_all(
     request: Request,
     options: AuditOptions,
     where: Run,
-    asked: Sequence[Training] | None = None,
+    asked: Mapping[str, Sequence[Training]] | None = None,
 ) -> list[Tuned]:
     """Trains a copy of every model again for every label, attacker, number of images, draw and rate.
 
@@ -71,27 +79,34 @@ def tune_all(
         request: The labels.
         options: Numbers of images, draws, steps and seed.
         where: One process.
-        asked: See `trainings`; by default, `ADAM` on the numbers of images of the options.
+        asked: By label, see `trainings`; by default, `ADAM` on the numbers of images of the options.
 
     Returns:
         One for every model, label, attacker and number of images for which the probe split has enough. An
         attacker whom the network of some model gives nothing to train is left out.
     """
-    asked = [(ADAM, n) for n in options.tune] if asked is None else asked
     data = sets.probe.with_labels(request.labels)
+    if asked is None:
+        asked = {name: [(ADAM, n) for n in options.tune] for name in request.masked}
     able = {
         attacker.name
-        for attacker in dict(asked)
+        for attacker in dict(chain.from_iterable(asked.values()))
         if all(can_attack(attacker, item.model, scaled(data, item), where) for item in loaded)
     }
     return [
         found
         for item in loaded
         for name in request.masked
-        for attacker, n in asked
+        for attacker, n in asked[name]
         if attacker.name in able
         and (found := tuned(item, name, n, attacker, sets, request, options, where)) is not None
     ]
+
+
+def trainings_of(request: Request, sets: Sets, options: AuditOptions) -> dict[str, list[Training]]:
+    """By label, see `trainings`."""
+    target = sets.probe.with_labels(request.labels).target
+    return {name: trainings(options, target[:, request.labels.index(name)]) for name in request.masked}
 
 
 def scaled(data: Dataset, item: Loaded) -> Dataset:
@@ -102,7 +117,7 @@ def scaled(data: Dataset, item: Loaded) -> Dataset:
 def tuned(
     item: Loaded,
     name: str,
-    n: int | None,
+    n: int,
     attacker: Attacker,
     sets: Sets,
     request: Request,
@@ -114,14 +129,12 @@ def tuned(
     Args:
         item: The model.
         name: The label.
-        n: Annotated images; None for as many as the probe split allows.
+        n: Annotated images.
         attacker: Who trains.
         sets, request, options, where: See `tune_all`.
     """
     column = request.labels.index(name)
     probe, test = (scaled(part.with_labels(request.labels), item) for part in (sets.probe, sets.test))
-    if n is None and (n := most_images(probe.target[:, column])) in options.curve:
-        return None
     draws = draw_images(probe.target[:, column], column, n, options)
     if not draws:
         return None

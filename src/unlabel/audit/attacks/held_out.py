@@ -47,8 +47,10 @@ class HeldOut:
     def tried(self, label: str, options: AuditOptions) -> list[tuple[str, int]]:
         """Attackers and numbers of images that are reported, `ADAM` first; those that every model has."""
         names = [ADAM.name, *(name for name in options.asked if name in ATTACKERS)]
-        wanted = [(name, n) for n in options.attacked for name in names] if len(names) > 1 else []
-        return [each for each in wanted if all(each in model for model in self.taught.get(label, ()))]
+        models = self.taught.get(label, ())
+        there = [each for each in (models[0] if models else ()) if all(each in model for model in models)]
+        sizes = dict.fromkeys(n for name, n in there if name in names[1:])
+        return [(name, n) for n in sizes for name in names if (name, n) in there]
 
     def sizes(self, label: str, options: AuditOptions) -> list[int]:
         """Numbers of images of the curve: all on which `ADAM` trained every model."""

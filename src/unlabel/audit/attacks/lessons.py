@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.audit.attacks.annotated import HELD, LEAST
 from unlabel.audit.attacks.few_shot import balanced
 from unlabel.audit.inputs import AuditOptions
 from unlabel.core.randomness import permutation, uniform
@@ -16,8 +17,6 @@ from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import rarer
 
 BATCH = 64  # images a step, all in one forward pass
-HELD = 1024  # probe images by which the attacker chooses, at most
-LEAST = 32  # of each kind among them
 
 Draw = tuple[NDArray[np.int64], NDArray[np.int64]]  # positions in the probe split: trained on, held back
 
@@ -46,31 +45,22 @@ class Lesson:
 def draw_images(target: NDArray[np.int8], column: int, n: int, options: AuditOptions) -> list[Draw]:
     """Of each draw, n images to train on, half of them present, and others to choose by.
 
-    Keyed by label, draw and position alone, so they are the same for every model. None where too few are
-    left.
+    Keyed by label, draw and position alone, so they are the same for every model. Those to choose by are
+    drawn from all that are left; if fewer than `LEAST` of a kind come that way, from each kind by itself,
+    half of `HELD` at most. None where too few are left.
     """
     draws = []
     for draw, rows in enumerate(balanced(target, column, n, options.tune_draws, f"tune/{n}", options.seed)):
         rank = uniform(options.seed, f"audit/held/{n}", column, draw, np.arange(len(target)))
         rank[rows], rank[target < 0] = 2.0, 2.0
-        order = np.argsort(rank, kind="stable")
-        held = np.sort(order[: min(HELD, int(np.sum(rank < 1.0)))])
-        if min(np.sum(target[held] == kind) for kind in (0, 1)) < LEAST:
+        order = np.argsort(rank, kind="stable")[: int(np.sum(rank < 1.0))]
+        held = order[:HELD]
+        if rarer(target[held]) < LEAST:
+            held = np.concatenate([order[target[order] == kind][: HELD // 2] for kind in (1, 0)])
+        if rarer(target[held]) < LEAST:
             return []
-        draws.append((rows, held))
+        draws.append((rows, np.sort(held)))
     return draws
-
-
-def most_images(target: NDArray[np.int8]) -> int:
-    """How many images there are to train on, half of them present, if enough are left to choose by.
-
-    Of the rarer kind, a third are held back, `LEAST` at least and half of `HELD` at most.
-
-    >>> most_images(np.repeat([1, 0, -1], [900, 2000, 50]).astype(np.int8))
-    1200
-    """
-    there = rarer(target)
-    return 2 * max(there - min(max(there // 3, LEAST), HELD // 2), 0)
 
 
 def batch_at(step: int, n: int, draw: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

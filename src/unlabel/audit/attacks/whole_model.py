@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from unlabel.audit.attacks.annotated import tune_sizes
 from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.few_shot import Relearnt
@@ -103,9 +104,10 @@ def taught(
     return found
 
 
-def judged(found: Taught, options: AuditOptions) -> dict[int, Learner]:
+def judged(found: Taught, question: Question, options: AuditOptions) -> dict[int, Learner]:
     """Those by which C4 is judged, by number of images."""
-    return {n: item for (name, n), item in found.items() if name == ADAM.name and n in options.tune}
+    sizes = tune_sizes(question.probe, options)
+    return {n: item for (name, n), item in found.items() if name == ADAM.name and n in sizes}
 
 
 def stage_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[str, Readings]:

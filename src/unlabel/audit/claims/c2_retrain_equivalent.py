@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
+from unlabel.audit.claims.margins import Limits, limits, smallest
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, worded
 from unlabel.audit.figures import Readings, judged_by
 from unlabel.audit.figures import figure as entry
@@ -90,6 +91,7 @@ def claim_equivalent(
         "nothing_to_forget": list(nothing_there),
         "rare": sorted(rare),
     }
+    notes |= _margins(judged, removed, [chosen(other) for other in references], rare, options)
     verdict = judged.verdict
     if verdict == "PASS" and removed.verdict == "PASS":
         notes["finding"] = SUFFICES
@@ -113,6 +115,28 @@ def claim_equivalent(
         notes,
     )
     return claim, judged, removed
+
+
+def _margins(
+    judged: Judgement,
+    removed: Judgement,
+    references: Sequence[Mapping[str, Readings]],
+    rare: frozenset[str],
+    options: AuditOptions,
+) -> dict[str, object]:
+    """The smallest margins that would pass, and those of the original and of each retrained model."""
+    published = {"adv": options.d_reference, "bits": options.d_reference_bits}
+
+    def of(judgement: Judgement) -> Limits:
+        cells = [[cell] for cell in judgement.cells if cell.label not in rare]
+        return limits(cells or [[cell] for cell in judgement.cells], options, published, open_=bool(rare))
+
+    own = of(judged)
+    rows = [own.row("after"), of(removed).row("head_zero")]
+    for at, one in enumerate(references if len(references) > 1 else ()):
+        others = [*references[:at], *references[at + 1 :]]
+        rows.append(of(weigh(one, others, rare, options)).row("reference"))
+    return {"smallest_margin": smallest(own, published), "margin_curve": rows}
 
 
 def _open(

@@ -4,14 +4,15 @@ An attacker who has the weights can do all of this. For what the full budget add
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
 from unlabel.audit.claims.c4_beside import notes_beside
-from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table, weight_cells
-from unlabel.audit.claims.c4_recovery import few_cells, few_table, recoveries, recovery_cells
+from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table
+from unlabel.audit.claims.c4_margins import choices, margins
+from unlabel.audit.claims.c4_recovery import few_table, nearest, recoveries
+from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
 from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
 from unlabel.audit.figures import TRANSFORMS, Readings, transform
@@ -41,23 +42,16 @@ def claim_durable(
     """
     rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
     weights = recovery.weights or WeightAttacks()
-    cells = [
-        *recovery_cells(recovery, untouched, references, options),
-        *few_cells(recovery.few, options),
-        *weight_cells(weights, options),
-    ]
-    judged = judge(cells, rare, options)
-    wanted = [n for n in options.few_sizes if n >= options.few_judged]
-    lacking = _lacking(recovery.few, wanted)
-    if weights.sizes:
-        for name, sizes in _lacking(weights.tuned, options.tune).items():
-            lacking[name] = sorted({*lacking.get(name, ()), *sizes})
+    tests = choices(recovery, untouched, references, options)
+    judged = judge([nearest(choice, options) for choice in tests], rare, options)
+    sizes = sizes_of(recovery, questions, options)
+    few = sorted({n for item in sizes.few.values() for n in item.measured or item.wanted})
     notes: dict[str, object] = {
         "rule": "PASS if after each transform every attack gains less than"
         f" {options.d_recover:g} advantage or bits, or exceeds the same attack on retrained models, before or"
         f" after it, by less than {options.d_reference:g} advantage and {options.d_reference_bits:g} bits,"
         " and probes on"
-        f" {joined([str(n) for n in wanted])} annotated images exceed those on retrained models by less than"
+        f" {joined([str(n) for n in few])} annotated images exceed those on retrained models by less than"
         f" {options.d_few:g} AUC{_full_budget_rules(weights, options)}; FAIL if some test is above its margin"
         " (after a transform: above both), corrected for their number",
         "transforms": list(recovery.after),
@@ -65,7 +59,8 @@ def claim_durable(
         "recoveries": recoveries(recovery, untouched, references, judged, options),
         "few_shot": few_table(recovery.few, options),
         "draws": options.draws,
-        "too_few_in_p": lacking,
+        **sizes.notes(),
+        **margins(recovery, tests, references, rare, options, open_=bool(rare or sizes.lacking)),
         "references": len(references),
         "rare": sorted(rare),
         "whole_model": tuned_table(weights, options),
@@ -74,7 +69,7 @@ def claim_durable(
         **notes_beside(recovery.beside, options),
     }
     verdict: Verdict = judged.verdict
-    if verdict == "PASS" and lacking:
+    if verdict == "PASS" and sizes.lacking:
         verdict = "INCONCLUSIVE"
     if verdict == "PASS" and not references:
         verdict = "NOT_EVALUATED"
@@ -85,10 +80,10 @@ def claim_durable(
         need = needs(judged.cells, open_, len(references), options)
         notes |= notes_of(need)
     per_label: dict[str, Verdict] = {
-        name: verdict if each == "PASS" and (not references or name in lacking) else each
+        name: verdict if each == "PASS" and (not references or name in sizes.lacking) else each
         for name, each in judged.per_label.items()
     }
-    sentence = _sentence(verdict, judged, lacking, rare, list(questions), need, weights, options)
+    sentence = _sentence(verdict, judged, sizes, rare, questions, need, weights, options)
     provisional = 0 < len(references) < 3
     claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
     return claim, judged
@@ -97,14 +92,14 @@ def claim_durable(
 def _sentence(
     verdict: Verdict,
     judged: Judgement,
-    lacking: Mapping[str, Sequence[int]],
+    sizes: Sizes,
     rare: frozenset[str],
-    names: Sequence[str],
+    questions: Mapping[str, Question],
     need: Mapping[str, Need],
     weights: WeightAttacks,
     options: AuditOptions,
 ) -> str:
-    cell = judged.binding
+    cell, names = judged.binding, list(questions)
     what, gain = _test_words(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
     bound = f"{cell.upper(options):.3f}"
     if verdict == "PASS":
@@ -114,6 +109,7 @@ def _sentence(
             f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Relearning it"
             f" from few images{learner} was no easier than for a retrained model.{early} The closest test:"
             f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
+            f"{sizes.attacker(options)}"
         )
     if verdict == "FAIL":
         how = " from earlier layers" if cell.stage else ""
@@ -127,25 +123,13 @@ def _sentence(
         )
     if rare:
         return too_rare(rare, need, options)
-    if lacking:
-        name = next(iter(lacking))
-        return (
-            f"The probe split has too few images with, or without, {name} to relearn it from"
-            f" {joined([str(n) for n in lacking[name]])} annotated images."
-        )
+    if sizes.lacking:
+        return sizes.sentence(questions, options)
     would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
     return (
         f"The data cannot decide whether {cell.label} can be recovered: {what} {gain} more {_than(cell)},"
         f" possibly up to {bound} (margin {cell.margin:g}){would_decide}."
     )
-
-
-def _lacking(
-    measured: Mapping[str, Sequence[Mapping[int, Any]]], wanted: Sequence[int]
-) -> dict[str, list[int]]:
-    """By label, the numbers of annotated images for which the probe split has too few."""
-    lacking = {name: [n for n in wanted if n not in models[1]] for name, models in measured.items()}
-    return {name: sizes for name, sizes in lacking.items() if sizes}
 
 
 def _full_budget_rules(weights: WeightAttacks, options: AuditOptions) -> str:

@@ -10,24 +10,29 @@ from unlabel.audit.figures import FEW_SHOT, RECOVERED
 from unlabel.audit.inputs import AuditOptions
 
 
-def recovery_cells(
+def recovery_choices(
     recovery: Recovery, untouched: Rows, retrained: Sequence[Rows], options: AuditOptions
-) -> list[Cell]:
-    """A test for every transform, label and attack: of its gain, or of its excess over retrained models.
+) -> list[list[Cell]]:
+    """For every transform, label and attack: a test of its gain, and one of its excess over retrained models.
 
     A transform restores a label if the attack becomes stronger than (1) before the transform and (2) on the
     retrained models. FAIL if both are above their margins; PASS if either is within, each at half of the
-    error rate. So only the test with the larger p-value is kept.
+    error rate.
     """
     return [
-        _nearer(recovery, name, label, figure, untouched, retrained, options)
+        _both(recovery, name, label, figure, untouched, retrained, options)
         for name, labels in recovery.after.items()
         for label in labels
         for figure in REPEATED
     ]
 
 
-def _nearer(
+def nearest(choice: Sequence[Cell], options: AuditOptions) -> Cell:
+    """Of two tests, the one that is kept: that with the larger p-value, nearer to a PASS."""
+    return max(choice, key=lambda cell: (cell.contrast.p_above(cell.margin), -cell.distance(options)))
+
+
+def _both(
     recovery: Recovery,
     transform: str,
     label: str,
@@ -35,15 +40,14 @@ def _nearer(
     untouched: Rows,
     retrained: Sequence[Rows],
     options: AuditOptions,
-) -> Cell:
+) -> list[Cell]:
     excess = recovery.excess(transform, label, figure, retrained)
     name, gain = RECOVERED.of(figure), recovery.gain(transform, label, figure, untouched)
     gained = Cell(label, name, gain, options.d_recover, transform=transform, against="itself")
     if excess is None:
-        return gained
+        return [gained]
     other = Cell(label, name, excess, reference_margin(figure, options), transform=transform)
-    both = [replace(cell, chosen_of=2) for cell in (gained, other)]
-    return max(both, key=lambda cell: (cell.contrast.p_above(cell.margin), -cell.distance(options)))
+    return [replace(cell, chosen_of=2) for cell in (gained, other)]
 
 
 def few_cells(few: Mapping[str, Sequence[Mapping[int, Relearnt]]], options: AuditOptions) -> list[Cell]:

@@ -5,6 +5,7 @@
     CHEATS["feature_norm"].sentence               what it fakes
     stage().audit(CHEATS["feature_norm"].make(stage().source)).claims["C2"].verdict         FAIL
     OPEN                                          cheats that pass today, and what would stop them
+    RELEARNT                                      cheats against single attackers with the weights
 
 A cheat is a function of the audited data that returns an `Unlearner`: it may know everything the auditor
 has, and it hands over a model. The first three are the decoys of every audit. docs/cheats.md invites more.
@@ -59,8 +60,20 @@ from unlabel.testing.cheats.occasions import (
     marked,
     restless,
 )
+from unlabel.testing.cheats.relearnt import one_position, stuck_gate, unread
 
-__all__ = ["CHEATS", "OPEN", "Cheat", "Disguised", "Insight", "Known", "OpenCheat", "removed"]
+__all__ = [
+    "CHEATS",
+    "OPEN",
+    "RELEARNT",
+    "Cheat",
+    "Disguised",
+    "Insight",
+    "Known",
+    "OpenCheat",
+    "Relearnt",
+    "removed",
+]
 
 Make = Callable[[Source], Unlearner]
 
@@ -95,6 +108,23 @@ class OpenCheat:
     make: Make
     sentence: str
     remedy: str
+
+
+@dataclass(frozen=True)
+class Relearnt:
+    """A cheat that passes C1, C2 and C5, and hides the label from one attacker who has the weights.
+
+    Args:
+        make: From the audited data to the unlearner.
+        sentence: What it fakes.
+        blind: Who does not find the label, as `unlabel.testing.weight_attacks.attack` names it.
+        seen_by: Who does.
+    """
+
+    make: Make
+    sentence: str
+    blind: str
+    seen_by: str
 
 
 CHEATS: dict[str, Cheat] = {
@@ -267,5 +297,27 @@ OPEN: dict[str, OpenCheat] = {
         carried_along,
         "The model also holds the original, in weights that no forward pass uses.",
         "A network whose code others have read: then every weight is used.",
+    ),
+}
+
+RELEARNT: dict[str, Relearnt] = {
+    "stuck_gate": Relearnt(
+        stuck_gate,
+        "A gate is so steep where it starts that Adam takes one step and stands still.",
+        "adam-100",
+        "sgd-momentum",
+    ),
+    "one_position": Relearnt(
+        one_position,
+        "The label stands at one position and its opposite at another, so the mean over positions has none"
+        " of it.",
+        "probe.adv.lin stage1",
+        "depth.adv.grid stage1",
+    ),
+    "unread": Relearnt(
+        unread,
+        "An edit of low rank keeps the last layer from reading the label, which the layer below still has.",
+        LINEAR_PROBE.id,
+        "lora",
     ),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
@@ -61,6 +62,23 @@ def removed(model: nn.Module, request: Request, data: Dataset) -> nn.Module:
     _, head = find_head(model, len(request.labels))
     columns = request.masked_columns
     remove_rows(head, columns, [removed_output(data, column) for column in columns])
+    return model
+
+
+def fit_head(model: nn.Module, data: Dataset, run: Run) -> nn.Module:
+    """The same model, changed in place: each output is a logistic regression on the features."""
+    _, head = find_head(model, len(data.labels))
+    table = outputs(model, data, run).features[PENULTIMATE]
+    standard = Standard.of(table)
+    with torch.no_grad():
+        for column in range(len(data.labels)):
+            fitted = fit_logistic(standard(table), data.target[:, column] == 1)
+            weight = np.zeros(table.shape[1])
+            weight[standard.keep] = fitted.coef_[0] / standard.scale
+            head.weight[column] = torch.from_numpy(weight.astype(np.float32))
+            head.bias[column] = float(
+                np.ravel(fitted.intercept_)[0] - weight[standard.keep] @ standard.centre
+            )
     return model
 
 

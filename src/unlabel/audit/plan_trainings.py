@@ -1,0 +1,163 @@
+"""What training whole models costs, before any is trained: the full budget's part, and other attackers'."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from unlabel.audit.attacks.annotated import HELD, Target, few_sizes, tune_sizes
+from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS
+from unlabel.audit.attacks.fine_tuning import Training, trainings
+from unlabel.audit.attacks.lessons import BATCH
+from unlabel.audit.attacks.starts import DISTILLED
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.references import duration
+
+FORWARD = 3.0  # a forward pass is so many times quicker than a training step
+Row = dict[str, Any]
+
+
+def seconds_to_train(
+    found: Iterable[Training], models: int, tested: int, rate: float | None, options: AuditOptions
+) -> float | None:
+    """Seconds to train every model as often as attackers do; None without a known speed.
+
+    Args:
+        found: Who trains on how many images.
+        models: How many there are.
+        tested: Images of the test split.
+        rate: Training images a second.
+        options: Draws and steps.
+    """
+    if rate is None:
+        return None
+    pairs = [work(attacker.name, tested, options) for attacker, _ in found]
+    return models * sum(shown + read / FORWARD for shown, read in pairs) / rate
+
+
+def work(attacker: str, tested: int, options: AuditOptions) -> tuple[int, int]:
+    """Images that one attacker shows one model on one number of images, and those that it reads it on.
+
+    >>> work("adam-100", 5000, AuditOptions()), work("adam-1000", 5000, AuditOptions())
+    ((57600, 107160), (384000, 76440))
+    """
+    who = ATTACKERS.get(attacker, ADAM)
+    count = options.tune_draws * len(who.rates)
+    shown = count * who.times * options.tune_steps * BATCH
+    looks = count * (options.tune_steps // ADAM.every) * HELD
+    taught = DISTILLED * options.tune_draws * options.tune_steps * BATCH if who.anew == "network" else 0
+    return shown + taught, looks + options.tune_draws * tested + taught
+
+
+def annotated(target: Target, options: AuditOptions) -> dict[str, list[int]]:
+    """Numbers of annotated images by which the full budget judges C4; none if the probe split has too few.
+
+    >>> import numpy as np
+    >>> annotated(np.repeat([1, 0], [138, 1160]).astype(np.int8), AuditOptions())
+    {'few_sizes': [64, 256, 276], 'tune_sizes': [212]}
+    """
+    full = replace(options, budget="full")
+    few = [n for n in few_sizes(target, full) if n >= options.few_judged]
+    return {"few_sizes": few, "tune_sizes": list(tune_sizes(target, full))}
+
+
+def annotated_line(found: Mapping[str, Sequence[int]]) -> str:
+    """The same as a line for the terminal."""
+    few, whole = (", ".join(f"{n:,}" for n in found[key]) for key in ("few_sizes", "tune_sizes"))
+    if not whole:
+        return "  C4 full: the probe split has too few annotated images to train the whole model"
+    return f"  C4 full: relearnt from {few} annotated images by probes, {whole} by the whole model"
+
+
+def attackers_plan(
+    targets: Mapping[str, Target],
+    models: int,
+    images: tuple[int, int],
+    rate: float | None,
+    options: AuditOptions,
+) -> list[Row]:
+    """A row for every label and attacker that the options name, and what each takes.
+
+    Args:
+        targets: By label, annotations of the probe split.
+        models: The original, the unlearned one and the retrained ones.
+        images: Of the probe split and of the test split.
+        rate: Training images a second; None: not recorded.
+        options: The attackers, under a budget that judges C4.
+
+    Returns:
+        ``label``; ``attacker``, or ``curve`` or ``positions``; ``images``, the numbers of annotated images
+        that it gets; ``trainings`` of all models; ``reads``, images that all models are read on for
+        ``positions``; and ``seconds``, None without a known speed. The full budget trains ``in_full`` of the
+        trainings anyway.
+    """
+    rows = []
+    for label, target in targets.items():
+        wanted = trainings(options, target)
+        own = {(ADAM.name, n) for n in tune_sizes(target, options)}
+        attacked = tune_sizes(target, options, options.attacked)
+        for name in _names(options):
+            if name == POSITIONS:
+                rows.append(_positions(label, models, sum(images), rate))
+                continue
+            mine = _trainings_of(name, wanted, attacked)
+            each = {item: options.tune_draws * len(item[0].rates) * models for item in mine}
+            rows.append(
+                {
+                    "label": label,
+                    "attacker": name,
+                    "images": sorted(n for _, n in mine),
+                    "trainings": sum(each.values()),
+                    "in_full": sum(many for (who, n), many in each.items() if (who.name, n) in own),
+                    "seconds": seconds_to_train(mine, models, images[1], rate, options),
+                }
+            )
+    return rows
+
+
+def _names(options: AuditOptions) -> list[str]:
+    """Who is asked for, after the attacker whom the others are compared with."""
+    beside = [ADAM.name] if any(name in ATTACKERS for name in options.asked) else []
+    return [*beside, *options.asked]
+
+
+def _trainings_of(name: str, wanted: Sequence[Training], attacked: Sequence[int]) -> list[Training]:
+    """Of all trainings, those of one row: the curve has what the first attacker does not train anyway."""
+    if name == CURVE:
+        named = any(who.name != ADAM.name for who, _ in wanted)
+        return [(who, n) for who, n in wanted if who == ADAM and not (named and n in attacked)]
+    return [(who, n) for who, n in wanted if who.name == name and n in attacked]
+
+
+def _positions(label: str, models: int, images: int, rate: float | None) -> Row:
+    """Every model is read twice: at its stages, and at their cells. The time is without the probes'."""
+    reads = 2 * models * images
+    return {
+        "label": label,
+        "attacker": POSITIONS,
+        "images": [],
+        "trainings": 0,
+        "in_full": 0,
+        "reads": reads,
+        "seconds": None if rate is None else reads / (FORWARD * rate),
+    }
+
+
+def attackers_lines(rows: Sequence[Row]) -> list[str]:
+    """The rows as lines for the terminal."""
+    text = [
+        f"attackers beside C4, of all models{' and labels' if len({r['label'] for r in rows}) > 1 else ''}:"
+    ]
+    for row in rows:
+        if row["attacker"] == POSITIONS:
+            what = f"{row['reads']:,} images read at their stages"
+        elif not row["images"]:
+            what = "nothing: the probe split has too few annotated images"
+        else:
+            sizes = ", ".join(f"{n:,}" for n in row["images"])
+            what = f"{row['trainings']:,} trainings on {sizes} annotated images"
+            what += f", {row['in_full']:,} of them in the full budget anyway" if row["in_full"] else ""
+        if row["seconds"]:
+            what += f", about {duration(row['seconds'])}"
+            what += " to read them, and the probes'" if row["attacker"] == POSITIONS else ""
+        text.append(f"  {row['label']} {row['attacker']}: {what}")
+    return text
