@@ -11,6 +11,7 @@ from unlabel.core.errors import Diverged, OptionError
 from unlabel.core.progress import Silent
 from unlabel.core.request import Request
 from unlabel.forget import self_check
+from unlabel.forget.adversary import Adversary
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import auto as room
 from unlabel.forget.methods.auto import Attempt, auto
@@ -87,7 +88,7 @@ def test_on_few_images_the_training_is_shorter(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("images", "epochs", "trained"),
-    [(1024, 0, [20, 10, 7]), (1024, 100, [20, 10, 10]), (664, 0, [20]), (256, 0, [10])],
+    [(1024, 0, [20, 10, 7, 20]), (1024, 100, [20, 10, 10, 20]), (664, 0, [20, 20]), (256, 0, [10, 10])],
 )
 def test_all_trainings_together_are_few_passes_or_three_tenths_of_the_originals(
     images: int, epochs: int, trained: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
@@ -197,7 +198,11 @@ def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gen
     for script, expected in (
         ([checked(0.05)], [(20, 0.1)]),
         ([checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.1)]),
-        ([checked(0.4), checked(0.3), checked(0.25)], [(20, 0.1), (10, 0.1), (10, 0.1)]),
+        ([checked(0.4), checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.1), (10, 0.1)]),
+        (
+            [checked(0.4), checked(0.3), checked(0.25), checked(0.05)],
+            [(20, 0.1), (10, 0.1), (10, 0.1), (20, 0.1)],
+        ),
         ([checked(0.05, 0.05), checked(0.05, 0.0)], [(20, 0.1), (20, 0.025)]),
         ([checked(0.05, 0.05), checked(0.05, 0.04)], [(20, 0.1), (20, 0.025)]),
     ):
@@ -208,6 +213,31 @@ def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gen
         assert outcome.history.steps == sum(steps for steps, _ in expected)
         assert outcome.self_check is not None
         assert outcome.self_check["attempts"] == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("after", "loss", "kept"), [(0.05, 0.003, True), (0.05, 0.008, False), (0.25, 0.0, False)]
+)
+def test_without_steps_left_a_harder_training_counts_if_it_succeeds_and_the_retained_labels_hardly_pay(
+    after: float, loss: float, kept: bool, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    verdicts = [checked(0.3), checked(after, loss)]
+    monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
+    monkeypatch.setattr(room, "FURTHER", 0)
+    pressures, plain = [], DeepProbes.train
+
+    def note(self: DeepProbes, model: object, adversary: Adversary, *given: object) -> object:
+        pressures.append((self.pressure, adversary.pressure))
+        return plain(self, model, adversary, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DeepProbes, "train", note)
+    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    first, harder = pressures
+    assert harder == (2 * first[0], 2 * first[1])
+    assert outcome.options["pressure"] == (harder if kept else first)[0]
+    assert outcome.self_check is not None
+    assert outcome.self_check["attempts"] == 2
+    assert verdicts == []
 
 
 def test_a_training_that_diverges_is_begun_again_gently(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

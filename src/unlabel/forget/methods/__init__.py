@@ -116,11 +116,11 @@ METHODS: dict[str, Method] = {
             images=MANY_IMAGES,
             bill=f"{_HERE}.deep_probes:bill",
             ladder=(
-                {"pressure": 0.1},
-                {"pressure": 0.01},
+                {"pressure": 0.12},
+                {"pressure": 0.03},
                 {"lr": 0.1},
                 {"lr": 0.05},
-                {"pressure": 0.1, "lr": 0.1},
+                {"pressure": 0.12, "lr": 0.1},
             ),
         ),
         Method(

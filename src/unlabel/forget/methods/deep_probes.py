@@ -36,7 +36,7 @@ CLIP = 5.0  # longest gradient
 
 
 def deep_probes(
-    *, strength: float = 0.15, pressure: float = 0.03, steps: int = 600, lr: float = 0.2
+    *, strength: float = 0.15, pressure: float = 0.06, steps: int = 600, lr: float = 0.2
 ) -> Unlearner:
     r"""Trains on the retained labels, against probes of the label at every depth, fitted anew every 5 steps.
 
