@@ -61,6 +61,7 @@ def test_harm_in_one_group_is_found_in_that_group(world, request_of):
     note = notes_of(hits_of(world, request_of, harmed(fair, rows), world.references(3)), OPTIONS)
     assert top(note["losses"]) == ("Hat", True, True)
     assert note["losses"]["tested"] == 10
+    assert note["losses"]["beyond"] >= 1
     plain = notes_of(hits_of(world, request_of, fair, world.references(3)), OPTIONS)
     assert plain["losses"]["beyond"] == 0
     assert plain["leaks"]["Male"]["beyond"] == 0
@@ -79,6 +80,8 @@ def test_a_leak_in_one_group_is_found_in_that_group(world, request_of):
     note = notes_of(hits_of(world, request_of, leaky, world.references(3)), OPTIONS)
     found = note["leaks"]["Male"]
     assert found["tested"] == 8
+    assert found["beyond"] == sum(each["lower"] > 0 for each in found["groups"]) >= 1
+    assert found["at_most"] == max(each["upper"] for each in found["groups"])
     # Young goes together with Male: retrained models tell least of Male within its groups
     groups = {(each["label"], each["present"]): each for each in found["groups"] if each["label"] != "Young"}
     assert next(iter(groups)) == ("Smiling", False)

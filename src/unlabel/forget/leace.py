@@ -74,7 +74,20 @@ class Eraser:
             square += centred.T @ centred
             across += centred.T @ (annotated[part] * ((target[part] == 1) - share))
         across /= annotated.sum(0).clip(min=1)
-        values, vectors = np.linalg.eigh(square / len(features))
+        return cls.of_covariances(mean, square / len(features), across)
+
+    @classmethod
+    def of_covariances(
+        cls, mean: NDArray[np.float64], square: NDArray[np.float64], across: NDArray[np.float64]
+    ) -> "Eraser":
+        """The same, from what is known of the features.
+
+        Args:
+            mean: (feature,) of the features.
+            square: (feature, feature) their covariance.
+            across: (feature, number) their covariance with each number to erase.
+        """
+        values, vectors = np.linalg.eigh(square)
         least = max(FLOOR * values[-1], ROUNDING * np.square(mean).max(), np.finfo(np.float32).tiny)
         values = np.maximum(values, least)
         inverse = (vectors / values) @ vectors.T

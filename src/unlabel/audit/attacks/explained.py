@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from unlabel.audit.attacks.outputs import guess_linear
 from unlabel.audit.inputs import Context, Question, Subject
+from unlabel.forget.leace import Eraser
+from unlabel.forget.residual import residuals
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import advantage
 
 Floats = NDArray[np.float64]
-RIDGE = 1e-6  # of the mean variance of a feature
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ def explained(original: Subject, question: Question, floor: float, context: Cont
         floor: Of `outputs.floor`.
         context: The annotations.
     """
-    known, retained = question.known, list(context.request.retained_columns)
+    known, probe = question.known, context.probe
     x = original.probe.features[PENULTIMATE][known].astype(np.float64)
     x_test = original.test.features[PENULTIMATE].astype(np.float64)
     y = question.probe[known] == 1
-    erase = Erasure.of(x, residual(y, context.probe.target[known][:, retained]))
+    no_logits, retained = np.zeros((len(probe), 0)), context.request.retained_columns
+    alone = residuals(probe, [question.column], retained, no_logits, 0.0)[known]
+    erase = eraser_of(x, alone)
 
     def found(fit: Floats, judged: Floats) -> float:
         score = guess_linear(fit, y, judged)
@@ -58,47 +61,10 @@ def explained(original: Subject, question: Question, floor: float, context: Cont
     return Explained(floor, found(erase(x), erase(x_test)), found(x, x_test))
 
 
-def residual(y: NDArray[np.bool_], retained: NDArray[np.int8]) -> Floats:
-    """What a linear function of the retained annotations does not predict of a label.
-
-    Args:
-        y: (image,) whether it has the label.
-        retained: (image, label) 1, 0, or -1 unknown, which stands for the mean.
-
-    >>> residual(np.array([True, False, True, False]), np.array([[1], [0], [1], [0]], np.int8)).round(6) + 0.0
-    array([0., 0., 0., 0.])
-    """
-    table = np.where(retained >= 0, retained, np.nan).astype(np.float64)
-    means = np.array([np.nanmean(column) if np.isfinite(column).any() else 0.0 for column in table.T])
-    z = np.column_stack([np.where(np.isnan(table), means, table), np.ones(len(y))])
-    target = y.astype(np.float64)
-    return target - z @ np.linalg.lstsq(z, target, rcond=None)[0]
-
-
-@dataclass(frozen=True)
-class Erasure:
-    """An oblique projection after which nothing linear tells a number; LEACE of one dimension.
-
-    References:
-        Belrose et al., LEACE: Perfect Linear Concept Erasure in Closed Form, NeurIPS 2023.
-    """
-
-    mean: Floats
-    direction: Floats
-    weights: Floats
-
-    @classmethod
-    def of(cls, x: Floats, number: Floats) -> "Erasure":
-        """Of one number an image, fitted on (image, feature)."""
-        mean = x.mean(0)
-        centred = x - mean
-        covariance = centred.T @ centred / len(x)
-        ridge = RIDGE * np.trace(covariance) / len(covariance)
-        direction = centred.T @ (number - number.mean()) / len(x)
-        weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), direction)
-        size = float(direction @ weights)
-        return cls(mean, direction, weights / size if size > 0 else weights)
-
-    def __call__(self, x: Floats) -> Floats:
-        """The features without it."""
-        return x - np.outer((x - self.mean) @ self.weights, self.direction)
+def eraser_of(x: Floats, numbers: Floats) -> Eraser:
+    """The map after which nothing linear in features (image, feature) tells numbers (image, number)."""
+    mean = x.mean(0)
+    centred = x - mean
+    return Eraser.of_covariances(
+        mean, centred.T @ centred / len(x), centred.T @ (numbers - numbers.mean(0)) / len(x)
+    )

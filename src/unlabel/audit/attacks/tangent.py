@@ -75,10 +75,11 @@ def predict_all(
     Returns:
         One for every model, label and number of images for which the probe split has enough.
     """
+    asked = predictions_of(request, sets, options)
     return [
         found
         for item in loaded
-        for name, n in predictions_of(request, sets, options)
+        for name, n in asked
         if (found := predicted(item, name, n, sets, request, options, where)) is not None
     ]
 

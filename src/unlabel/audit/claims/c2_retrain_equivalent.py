@@ -62,24 +62,12 @@ def claim_equivalent(
     if prediction is not None:
         assert not references, "a level that was measured needs no prediction"
         references = [prediction.levels]
-    names = joined(list(after))
-    rule = (
-        f"PASS if every attack's excess over the retrained models is below {options.d_reference:g} advantage"
-        f" and {options.d_reference_bits:g} bits, and the same data decide whether removing the original's"
-        " output row alone achieves that; FAIL if some attack's excess is above, corrected for the number of"
-        " attacks"
-    )
-    if not references:
-        sentence = (
-            f"No model retrained without {names} was given, so the audit cannot separate a leak from what the"
-            " other labels reveal by themselves."
-        )
-        return _open(sentence, NO_REFERENCE, after, rule, options, provisional=provisional), None, None
+    rule = _rule(options)
     sought = [name for name in after if positive[name] >= options.d_chance]
     nothing_there: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
-    if not sought:
-        sentence = f"No attack recovers {names} from the original model, so there is nothing to forget."
-        return _open(sentence, NOTHING, nothing_there, rule, options, provisional=provisional), None, None
+    if not (references and sought):
+        finding = NOTHING if references else NO_REFERENCE
+        return _open(finding, after, rule, options, provisional=provisional), None, None
     rare = frozenset(name for name in sought if questions[name].rarer < options.rare)
 
     def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
@@ -87,10 +75,7 @@ def claim_equivalent(
 
     judged = weigh(chosen(after), [chosen(other) for other in references], rare, options)
     removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options)
-    per_label: dict[str, Verdict] = {
-        name: "INCONCLUSIVE" if verdict == "PASS" and removed.per_label[name] not in DECIDED else verdict
-        for name, verdict in judged.per_label.items()
-    }
+    per_label = _per_label(judged, removed)
     notes: dict[str, object] = {
         "rule": rule,
         "head_zero": removed.verdict,
@@ -100,17 +85,12 @@ def claim_equivalent(
         **prediction_notes(prediction),
     }
     notes |= _margins(judged, removed, [chosen(other) for other in references], rare, options)
-    verdict = judged.verdict
-    if verdict == "PASS" and removed.verdict == "PASS":
-        notes["finding"] = SUFFICES
-    elif verdict == "PASS" and removed.verdict not in DECIDED:
-        verdict, notes["finding"] = "INCONCLUSIVE", BLIND
+    verdict, finding = _decided(judged, removed)
+    notes |= {"finding": finding} if finding else {}
+    open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
     need: dict[str, Need] = {}
-    if "INCONCLUSIVE" in (verdict, *per_label.values()):
-        open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
-        blind = [cell for cell in removed.cells if judged.per_label.get(cell.label or "") == "PASS"]
-        own = [cell for cell in judged.cells if judged.per_label.get(cell.label or "") != "PASS"]
-        need = needs([*blind, *own], open_, given, options)
+    if open_ or verdict == "INCONCLUSIVE":
+        need = _need(judged, removed, open_, given, options)
         notes |= notes_of(need)
     sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
     if prediction is not None:
@@ -125,6 +105,46 @@ def claim_equivalent(
         notes,
     )
     return claim, judged, removed
+
+
+def _rule(options: AuditOptions) -> str:
+    """When the claim passes and when it fails, in words."""
+    return (
+        f"PASS if every attack's excess over the retrained models is below {options.d_reference:g} advantage"
+        f" and {options.d_reference_bits:g} bits, and the same data decide whether removing the original's"
+        " output row alone achieves that; FAIL if some attack's excess is above, corrected for the number of"
+        " attacks"
+    )
+
+
+def _decided(judged: Judgement, removed: Judgement) -> tuple[Verdict, str | None]:
+    """The verdict, which a PASS keeps only if the original without its output is decided, and the finding."""
+    if judged.verdict == "PASS" and removed.verdict == "PASS":
+        return "PASS", SUFFICES
+    if judged.verdict == "PASS" and removed.verdict not in DECIDED:
+        return "INCONCLUSIVE", BLIND
+    return judged.verdict, None
+
+
+def _per_label(judged: Judgement, removed: Judgement) -> dict[str, Verdict]:
+    """The same of each label."""
+    return {
+        name: "INCONCLUSIVE" if verdict == "PASS" and removed.per_label[name] not in DECIDED else verdict
+        for name, verdict in judged.per_label.items()
+    }
+
+
+def _need(
+    judged: Judgement,
+    removed: Judgement,
+    open_: Mapping[str, Question],
+    references: int,
+    options: AuditOptions,
+) -> dict[str, Need]:
+    """What would decide the labels that are open, by the tests that leave them so."""
+    blind = [cell for cell in removed.cells if judged.per_label.get(cell.label or "") == "PASS"]
+    own = [cell for cell in judged.cells if judged.per_label.get(cell.label or "") != "PASS"]
+    return needs([*blind, *own], open_, references, options)
 
 
 def _margins(
@@ -150,10 +170,16 @@ def _margins(
 
 
 def _open(
-    sentence: str, finding: str, names: Iterable[str], rule: str, options: AuditOptions, *, provisional: bool
+    finding: str, labels: Iterable[str], rule: str, options: AuditOptions, *, provisional: bool
 ) -> Claim:
     """C2 where there is nothing to judge, with why."""
-    per_label: dict[str, Verdict] = dict.fromkeys(names, "NOT_EVALUATED")
+    per_label: dict[str, Verdict] = dict.fromkeys(labels, "NOT_EVALUATED")
+    names = joined(list(per_label))
+    sentence = {
+        NO_REFERENCE: f"No model retrained without {names} was given, so the audit cannot separate a leak"
+        " from what the other labels reveal by themselves.",
+        NOTHING: f"No attack recovers {names} from the original model, so there is nothing to forget.",
+    }[finding]
     notes = {"finding": finding, "rule": rule}
     return Claim("NOT_EVALUATED", sentence, options.budget, provisional, None, per_label, notes)
 
