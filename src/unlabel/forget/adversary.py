@@ -14,9 +14,9 @@ With the probe fixed, its gradient is unbiased however small the batch is; that 
 not. The share of each site and label has a weight of its own, which the training sets from what it meets:
 
 .. math:: w = \frac{\lambda}{S}\left[\sqrt{\max(\bar{s} - c, 0)} + m\right], \qquad
-    m \leftarrow \min(\max(m + \rho\,(\bar{s} - c), 0), 3) \text{ after each step}
+    m \leftarrow \min(\max(m + \frac{\rho}{\sqrt{J}}\,(\bar{s} - c), 0), 3) \text{ after each step}
 
-with S the sites, s-bar the running mean of s on images that the probe was not fitted on, and c the site's
+with S the sites, J the labels, s-bar the running mean of s on images that the probe was not fitted on, and c the site's
 floor: what the same probe tells in the same network untrained. What is plain to any network need not go,
 and cannot. A site that tells nothing is left alone. A site that goes on telling meets a weight that grows
 until it stops: m is the multiplier of the constraint ``s <= c``, found by dual ascent.
@@ -196,7 +196,8 @@ class Adversary:
         sites: Where the label is read.
         seed: Key of the random features.
         strength: Lambda, >= 0.
-        pressure: Rho, >= 0; at 0 the weights never rise above their gates.
+        pressure: Rho, >= 0; at 0 the weights never rise above their gates. Of J labels each gets rho over
+            the root of J: together they would push the retained labels aside.
         bank: Rows a site; at a grid, whose rows are wide, twice as many.
         floors: By site, the share a label that is plain to any network; empty for 0.
         banks: By site, the latest rows and their residuals.
@@ -251,7 +252,8 @@ class Adversary:
         for name, found in self.shares(seen).items():
             running = MEMORY * self.running.get(name, found) + (1 - MEMORY) * found
             self.running[name] = running
-            grown = self.multipliers.get(name, torch.zeros_like(running)) + self.pressure * self.over(name)
+            rise = self.pressure / running.numel() ** 0.5 * self.over(name)
+            grown = self.multipliers.get(name, torch.zeros_like(running)) + rise
             self.multipliers[name] = grown.clamp(0, MOST)
 
     def over(self, name: str) -> Tensor:
