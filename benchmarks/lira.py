@@ -1,6 +1,6 @@
 """Shadow models against planted annotations: LiRA beside the attacks of C6. docs/results/lira.md.
 
-python benchmarks/lira.py --out DIR [--networks 16] [--epochs 6] [--augment] [--methods erasure,fine-tune]
+python benchmarks/lira.py --out DIR [--networks 16] [--epochs 4] [--augment] [--methods erasure,fine-tune]
 
 Trains networks on the same images, each with coins of its own in the same canaries; makes each forget the
 label by each method; attacks each in turn, the others being its shadows. Prints a Markdown table. One file a
@@ -11,10 +11,11 @@ asked for later. Every network is drawn by a key, so that 16 of 32 are the same 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -27,13 +28,15 @@ from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.inputs import AuditOptions
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.files import write_text
+from unlabel.core.errors import UnlabelError
+from unlabel.core.files import write_bytes, write_text
 from unlabel.core.randomness import uniform
 from unlabel.core.recipe import Recipe
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, Planted, plant
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.driver import forget_labels
+from unlabel.models.build import build
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.statistics.contrast import holm
@@ -42,11 +45,13 @@ from unlabel.training.fit import train
 
 OPTIONS = AuditOptions()
 FINE_TUNE_STEPS = 31  # one pass over 2,000 images
+NETWORK = "small"
 SCORES = ("own", "probe")
 WAYS = {"LiRA": False, "LiRA, shrunk": True}
 GROUPS = (4, 8, 16, 32)  # networks
 CALIBRATED = "C6, less retrained"
 REDRAWS = 40
+FEWEST = 4
 REFERENCES = 3
 FIRST_REFERENCE = 1000  # seed
 
@@ -109,6 +114,13 @@ def settings(method: str, world: World, images: int) -> Mapping[str, Any]:
     return {"images_trained": int(world.epochs * images)} if method == "auto" else {}
 
 
+def keep(file: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Writes a file whole or not at all, so that what was ended can go on."""
+    buffer = BytesIO()
+    write(buffer)
+    write_bytes(file, buffer.getvalue())
+
+
 def make(world: World, out: Path, networks: int, methods: Sequence[str]) -> None:
     """Every network and unlearned network whose scores are not kept yet."""
     source, planting = plant(load(world.data), CanaryPlan(world.canaries, (world.label,)))
@@ -122,10 +134,11 @@ def make(world: World, out: Path, networks: int, methods: Sequence[str]) -> None
             continue
         begun, weights = time.process_time(), out / f"{network:02}.pt"
         if weights.exists():
-            original = torch.load(weights, weights_only=False)  # written here, by the line below
+            original = build(NETWORK, len(data.labels))
+            original.load_state_dict(torch.load(weights, weights_only=True))
         else:
-            original, _ = train(data, world.recipe, run)
-            torch.save(original, weights)
+            original, _ = train(data, world.recipe, run, network=NETWORK)
+            keep(weights, lambda file, made=original: torch.save(made.state_dict(), file))
         _, head = find_head(original, len(data.labels))
         row = head.weight[column].detach().double().numpy()
         for name in missing:
@@ -136,12 +149,16 @@ def make(world: World, out: Path, networks: int, methods: Sequence[str]) -> None
             kept: dict[str, Any] = read(model, row, data, canaries, column, run)
             if name == "original":
                 kept["test"] = outputs(model, source.test, run).logits[:, column]
-            np.savez(out / f"{network:02}.{name}.npz", coins=coins, true=canaries.true, **kept)
+            kept |= {"coins": coins, "true": canaries.true}
+            keep(out / f"{network:02}.{name}.npz", lambda file, made=kept: np.savez(file, **made))
             spent, begun = time.process_time() - begun, time.process_time()
             print(f"network {network + 1} of {networks}: {name}, {spent:.1f} s of processor", flush=True)
     retrain(world, out, source, canaries)
     test = source.test.target[:, column], source.test.cluster
-    np.savez(out / "test.npz", target=test[0], cluster=test[1], column=column)
+    keep(
+        out / "test.npz",
+        lambda file: np.savez(file, target=test[0], cluster=test[1], column=column),
+    )
 
 
 def retrain(world: World, out: Path, source: Source, canaries: Planted) -> None:
@@ -152,14 +169,11 @@ def retrain(world: World, out: Path, source: Source, canaries: Planted) -> None:
         if file.exists():
             continue
         run = engine.start(seed=FIRST_REFERENCE + number, accelerator="cpu")
-        model, _ = train(source.train, world.recipe, run, without=world.label)
+        model, _ = train(source.train, world.recipe, run, network=NETWORK, without=world.label)
         _, head = find_head(model, len(source.labels))
-        np.savez(
-            file,
-            probe=read(
-                model, head.weight[column].detach().double().numpy(), source.train, canaries, column, run
-            )["probe"],
-        )
+        row = head.weight[column].detach().double().numpy()
+        scores = read(model, row, source.train, canaries, column, run)
+        keep(file, lambda opened, made=scores["probe"]: np.savez(opened, probe=made))
         print(f"retrained {number + 1} of {REFERENCES}", flush=True)
 
 
@@ -297,11 +311,11 @@ def verdicts(name: str, item: Kept, column: int) -> str:
 
 def by_chance(name: str, item: Kept, score: str) -> str:
     """The negative control: shares told right of coins that no network was trained with, drawn often."""
-    cells: list[str] = []
+    cells, (networks, canaries) = [], np.indices(item.coins.shape)
     for shrink in WAYS.values():
         values, missed = [], 0
         for draw in range(REDRAWS):
-            drawn = uniform(draw, "lira/redrawn", *np.indices(item.coins.shape)) < 0.5
+            drawn = uniform(draw, "lira/redrawn", networks, canaries) < 0.5
             ratios = by_lira(item, score, drawn.astype(np.int8), shrink=shrink)
             estimate = hits((ratios > 0) == drawn)
             low, high = estimate.interval(0.95)
@@ -364,10 +378,14 @@ def main() -> None:
     parser.add_argument("--methods", default="erasure,fine-tune")
     parser.add_argument("--data", default="faces:train=2000,probe=500,test=1000,size=16")
     parser.add_argument("--label", default="Male")
-    parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--epochs", type=float, default=4.0)
     parser.add_argument("--augment", action="store_true")
     parser.add_argument("--canaries", type=int, default=200)
     given = parser.parse_args()
+    if given.networks < FEWEST:
+        parser.error(
+            f"--networks is {given.networks}; expected {FEWEST} or more: one attacked, the others its shadows"
+        )
     torch.set_num_threads(1)
     world = World(given.data, given.label, given.epochs, given.augment, given.canaries)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -376,7 +394,10 @@ def main() -> None:
         parser.error(f"{given.out} holds networks of another world, see {file}; name another folder")
     write_text(file, wanted)
     methods = [name for name in given.methods.split(",") if name]
-    make(world, given.out, given.networks, methods)
+    try:
+        make(world, given.out, given.networks, methods)
+    except UnlabelError as error:
+        parser.error(str(error))
     print("\n".join(tables(given.out, given.networks, ["original", *methods])))
 
 

@@ -151,6 +151,10 @@ class Caught:
 class Told:
     """How well ratios tell the coins, of one network or of several; intervals are clustered by canary.
 
+    They are no test against one half. If nothing is remembered, the networks' shrunk ratios have their mean
+    difference in common: 16 networks then differ from one half by a third more than the interval says.
+    Attacks on coins that nobody was trained with show how much. A single network has the exact binomial.
+
     Args:
         accuracy: Share of coins told right, 1 where the ratio is above 0.
         auc: Of the ratios, coins 1 against coins 0.
