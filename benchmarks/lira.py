@@ -276,46 +276,54 @@ def attacks(name: str, item: Kept, column: int) -> Iterator[str]:
             yield line(name, score, attack, *figures(found.accuracy, found))
 
 
-def guesses(item: Kept, column: int) -> dict[str, list[np.ndarray]]:
-    """Which canaries each attack tells right (network, canary), by score; LiRA of all, C6 of its half."""
-    found = {
-        "C6": [by_c6(item, item.scores[score], column) for score in SCORES],
-        CALIBRATED: [by_c6(item, less_retrained(item, score), column) for score in SCORES],
+def guesses(item: Kept, score: str, column: int) -> dict[str, np.ndarray]:
+    """Which canaries each attack tells right (network, canary); C6 of its test half alone."""
+    less, one = less_retrained(item, score), item.coins == 1
+    return {
+        "C6": by_c6(item, item.scores[score], column),
+        CALIBRATED: by_c6(item, less, column),
+        "at the mean": (within_kinds(item, item.scores[score]) > 0) == one,
+        "at the mean, less retrained": (within_kinds(item, less) > 0) == one,
+        **{way: (by_lira(item, score, item.coins, shrink=shrink) > 0) == one for way, shrink in WAYS.items()},
     }
-    for way, shrink in WAYS.items():
-        ratios = [by_lira(item, score, item.coins, shrink=shrink) for score in SCORES]
-        found[way] = [(each > 0) == (item.coins == 1) for each in ratios]
-    return found
 
 
-def more_than_c6(name: str, item: Kept, column: int) -> str:
-    """What the other attacks tell right beyond C6, on its test half."""
-    test, found = kept_for_test(item.true, column, OPTIONS.seed), guesses(item, column)
-    return line(
-        name,
-        *(
-            interval(hits((mine[:, test] if attack in WAYS else mine) * 1.0 - simple))
-            for attack in (CALIBRATED, *WAYS)
-            for mine, simple in zip(found[attack], found["C6"], strict=True)
-        ),
-    )
+def more_than_c6(name: str, item: Kept, column: int) -> Iterator[str]:
+    """What C6 tells right, and what the other attacks tell beyond it, on its test half."""
+    test = kept_for_test(item.true, column, OPTIONS.seed)
+    for score in SCORES:
+        first, *others = (on_half(right, test) for right in guesses(item, score, column).values())
+        yield line(
+            name, score, f"{first.mean():.3f}", *(interval(hits(each * 1.0 - first)) for each in others)
+        )
 
 
-def verdicts(name: str, item: Kept, column: int) -> str:
-    """How many networks C6 would fail by each attack, by its test half and, of LiRA, by all canaries."""
-    test, found = kept_for_test(item.true, column, OPTIONS.seed), guesses(item, column)
-    halves = [[right[:, test] for right in found[way]] for way in WAYS]
-    judged = [found["C6"], found[CALIBRATED], *halves, *(found[way] for way in WAYS)]
-    return line(name, *(f"{failing(rights)} of {len(item.coins)}" for rights in judged))
+def on_half(right: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """The columns of C6's test half."""
+    return right[:, test] if right.shape[1] == len(test) else right
+
+
+def verdicts(name: str, item: Kept, column: int) -> Iterator[str]:
+    """How many networks C6 would fail by each attack on both scores: by its test half, and by all."""
+    test = kept_for_test(item.true, column, OPTIONS.seed)
+    found = [guesses(item, score, column) for score in SCORES]
+    for part in ("half", "all"):
+        cells = []
+        for attack in found[0]:
+            rights = [each[attack] for each in found]
+            whole = rights[0].shape[1] == len(test)
+            judged = rights if part == "all" else [on_half(right, test) for right in rights]
+            cells.append(f"{failing(judged)} of {len(item.coins)}" if whole or part == "half" else "-")
+        yield line(name, part, *cells)
 
 
 def by_chance(name: str, item: Kept, score: str) -> str:
     """The negative control: shares told right of coins that no network was trained with, drawn often."""
-    cells, (networks, canaries) = [], np.indices(item.coins.shape)
+    cells, (networks, canaries) = [], (np.arange(size) for size in item.coins.shape)
     for shrink in WAYS.values():
         values, missed = [], 0
         for draw in range(REDRAWS):
-            drawn = uniform(draw, "lira/redrawn", networks, canaries) < 0.5
+            drawn = uniform(draw, "lira/redrawn", networks[:, None], canaries) < 0.5
             ratios = by_lira(item, score, drawn.astype(np.int8), shrink=shrink)
             estimate = hits((ratios > 0) == drawn)
             low, high = estimate.interval(0.95)
@@ -346,12 +354,13 @@ def tables(out: Path, networks: int, names: Sequence[str]) -> Iterator[str]:
     yield from header("model", "score", "attack", "told right", "AUC", "at .1 %", "at 1 %", "nats")
     for name, item in models.items():
         yield from attacks(name, item, column)
-    yield from header("model", *(f"{way}, {score}" for way in (CALIBRATED, *WAYS) for score in SCORES))
-    yield from (more_than_c6(name, item, column) for name, item in models.items())
-    yield from header(
-        "model", "C6", CALIBRATED, *(f"{w}, that half" for w in WAYS), *(f"{w}, all" for w in WAYS)
-    )
-    yield from (verdicts(name, item, column) for name, item in models.items())
+    attacks_made = list(guesses(models[names[0]], SCORES[0], column))
+    yield from header("model", "score", "C6 tells", *(f"{attack}, beyond it" for attack in attacks_made[1:]))
+    for name, item in models.items():
+        yield from more_than_c6(name, item, column)
+    yield from header("model", "canaries", *attacks_made)
+    for name, item in models.items():
+        yield from verdicts(name, item, column)
     yield from header(
         "model", "score", *(f"{way}: {cell}" for way in WAYS for cell in ("told right", "missed"))
     )
