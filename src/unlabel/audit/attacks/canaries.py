@@ -173,7 +173,7 @@ def epsilon(guesses: Guesses, level: float) -> float:
 
 
 def privacy_lost(share: float) -> float:
-    """Nats of label privacy that a share of coins told right proves lost; 0 for one half or less, and 1."""
+    """Nats of label privacy that a share told right proves lost; 0 for one half or less, and for 1."""
     return log(share / (1 - share)) if 0.5 < share < 1 else 0.0
 
 
