@@ -72,7 +72,14 @@ def told_right(
     picture moves the score more than what was memorised. The coins of the test half play no part in it, so
     the number is binomial with one half where the score knows nothing of them.
     """
-    hits = 0
+    return int(which_told_right(score, planted, visible, test).sum())
+
+
+def which_told_right(
+    score: Floats, planted: NDArray[np.int8], visible: NDArray[np.int8], test: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which of the canaries those are, see `told_right`; bool (canary,), False outside the test half."""
+    right = np.zeros(len(planted), np.bool_)
     for kind in np.unique(visible):
         learn, judge = ~test & (visible == kind), test & (visible == kind)
         learnt = planted[learn] == 1
@@ -80,8 +87,8 @@ def told_right(
             cut, above = best_cut(score[learn], learnt)
         else:  # too few to choose by: all are guessed to be what was learnt
             cut, above = -np.inf, bool(learnt.any())
-        hits += int(np.sum(((score[judge] > cut) == above) == (planted[judge] == 1)))
-    return hits
+        right[judge] = ((score[judge] > cut) == above) == (planted[judge] == 1)
+    return right
 
 
 def attack_canaries(
@@ -162,8 +169,12 @@ def epsilon(guesses: Guesses, level: float) -> float:
     References:
         Steinke et al., Privacy Auditing with One (1) Training Run, NeurIPS 2023.
     """
-    low = guesses.bounds(level)[0]
-    return log(low / (1 - low)) if 0.5 < low < 1 else 0.0
+    return privacy_lost(guesses.bounds(level)[0])
+
+
+def privacy_lost(share: float) -> float:
+    """Nats of label privacy that a share told right proves lost; 0 for one half or less, and for 1."""
+    return log(share / (1 - share)) if 0.5 < share < 1 else 0.0
 
 
 def canary_rows(found: Sequence[Guesses], options: AuditOptions) -> list[Metric]:
