@@ -16,10 +16,11 @@ not. The share of each site and label has a weight of its own, which the trainin
 .. math:: w = \frac{\lambda}{S}\left[\sqrt{\max(\bar{s} - c, 0)} + m\right], \qquad
     m \leftarrow \min(\max(m + \frac{\rho}{\sqrt{J}}\,(\bar{s} - c), 0), 3) \text{ after each step}
 
-with S the sites, J the labels, s-bar the running mean of s on images that the probe was not fitted on, and c the site's
-floor: what the same probe tells in the same network untrained. What is plain to any network need not go,
-and cannot. A site that tells nothing is left alone. A site that goes on telling meets a weight that grows
-until it stops: m is the multiplier of the constraint ``s <= c``, found by dual ascent.
+with S the sites, J the labels, s-bar the running mean of s on images that the probe was not fitted on, and c
+the site's floor: what the same probe tells in the same network untrained. What is plain to any network need
+not go, and cannot. A site that tells nothing is left alone. A site that goes on telling meets a weight that
+grows until it stops: m is the multiplier of the constraint ``s <= c``, found by dual ascent. Of several
+labels each rises slower, by the root of their number: together they would push the retained labels aside.
 """
 
 from collections.abc import Mapping, Sequence
@@ -196,8 +197,7 @@ class Adversary:
         sites: Where the label is read.
         seed: Key of the random features.
         strength: Lambda, >= 0.
-        pressure: Rho, >= 0; at 0 the weights never rise above their gates. Of J labels each gets rho over
-            the root of J: together they would push the retained labels aside.
+        pressure: Rho, >= 0; at 0 the weights never rise above their gates.
         bank: Rows a site; at a grid, whose rows are wide, twice as many.
         floors: By site, the share a label that is plain to any network; empty for 0.
         banks: By site, the latest rows and their residuals.
