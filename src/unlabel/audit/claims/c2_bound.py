@@ -1,8 +1,8 @@
 """Beside C2, a bound that needs no training: at most an untrained network's share of the residual.
 
-It HOLDS if no probe finds more of what a label alone tells than in the same network before any training. A
-retrained model finds at least as much, so a model that meets the bound leaks no more than one, as far as such
-probes tell. The reverse is not true: a retrained model itself seldom meets it. The bound decides no claim.
+It HOLDS if no probe finds more of what a label alone tells than in the same network before any training. If a
+retrained model tells at least as much, a model that meets the bound leaks no more than one, as far as such
+probes see. The reverse is not true: a retrained model itself seldom meets it. The bound decides no claim.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
