@@ -111,6 +111,14 @@ def test_one_process_does_the_jobs_itself_with_one_thread(tmp_path: Path) -> Non
     assert (log.done, len(log.lines)) == (3, 4)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_display_counts_jobs_by_their_size(devices: int, tmp_path: Path) -> None:
+    log, work = Heard(), partial(_write, tmp_path)
+    share_out([1, 20, 300], work, place(devices, log), stage="write", unit="bytes", size=lambda job: job)
+    assert log.lines[0] == "write 321 bytes"
+    assert log.done == 321
+
+
 def test_no_more_processes_start_than_there_are_jobs(tmp_path: Path) -> None:
     share_out([4], partial(_write, tmp_path), place(8), stage="write", unit="files")
     assert (tmp_path / "4").read_text().startswith(f"{os.getpid()} ")

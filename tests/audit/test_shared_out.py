@@ -13,7 +13,7 @@ from unlabel.audit.attacks import fine_tuning
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import open_case, sets_of
-from unlabel.audit.shared_out import Opened, read_ahead
+from unlabel.audit.shared_out import Opened, read_ahead, readings
 from unlabel.core import engine
 from unlabel.core.errors import UnlabelError
 from unlabel.core.recipe import Recipe
@@ -121,6 +121,18 @@ def test_one_process_makes_every_table_itself(runs, alone, cache, monkeypatch) -
     monkeypatch.setattr(cached_outputs, "write_bytes", lambda *rest: (made.append(1), honest(*rest)))
     read_ahead(opened(runs), place(1), None)
     assert len(made) == len(tables(cache)) == len(alone.tables)
+
+
+def test_each_reading_counts_the_images_that_it_reads(runs) -> None:
+    """What is trained on counts three times: 3 rates, 2 draws of 10 steps of 64 images here."""
+    at_hand = opened(runs)
+    sets, found = at_hand.sets, {job.name: job.images for job in readings(at_hand)}
+    splits = {"probe": len(sets.probe), "test": len(sets.test), "train": len(sets.train)}
+    for part, images in splits.items():
+        assert found[f"before, {part} split"] == images
+    assert found["after (int8)"] == splits["probe"] + splits["test"]
+    held, looks = 1024, 10 // 10
+    assert found["tune before (128)"] == 6 * (3 * 10 * 64 + looks * held) + 2 * splits["test"]
 
 
 def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(

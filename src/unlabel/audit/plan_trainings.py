@@ -49,6 +49,15 @@ def work(attacker: str, tested: int, options: AuditOptions) -> tuple[int, int]:
     return shown + taught, looks + options.tune_draws * tested + taught
 
 
+def images_of_prediction(n: int, tested: int, options: AuditOptions) -> int:
+    """Images that the tangent kernel reads one model on, to predict what n annotated images teach it.
+
+    >>> images_of_prediction(256, 5000, AuditOptions())
+    20304
+    """
+    return options.tune_draws * round(FORWARD * n + 2 * min(tested, SCORED))
+
+
 def annotated(target: Target, options: AuditOptions) -> dict[str, list[int]]:
     """Numbers of annotated images by which the full budget judges C4; none if the probe split has too few.
 
@@ -101,9 +110,8 @@ def attackers_plan(
                 rows.append(_read(label, name, [], 2 * models * sum(images), rate))
                 continue
             if name == TANGENT:
-                each = sum(FORWARD * n + 2 * min(images[1], SCORED) for n in attacked)
-                reads = models * options.tune_draws * each
-                rows.append(_read(label, name, list(attacked), round(reads), rate))
+                reads = models * sum(images_of_prediction(n, images[1], options) for n in attacked)
+                rows.append(_read(label, name, list(attacked), reads, rate))
                 continue
             mine = _trainings_of(name, wanted, attacked)
             each = {item: options.tune_draws * len(item[0].rates) * models for item in mine}

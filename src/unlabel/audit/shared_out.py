@@ -15,11 +15,13 @@ from typing import TypeAlias
 from unlabel.audit.attacks.attackers import ADAM, POSITIONS, TANGENT, Attacker
 from unlabel.audit.attacks.early_layers import CELLS_READ, STAGES_READ, StageReading, stage_tables
 from unlabel.audit.attacks.fine_tuning import scaled, trainings_of, tuned
+from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.attacks.starts import can_attack
 from unlabel.audit.attacks.tangent import predicted, predictions_of
 from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.plan_trainings import FORWARD, images_of_prediction, work
 from unlabel.audit.reading import after_transform, calibration_images, random_init, read_part, untrained_count
 from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of, with_shorts
 from unlabel.audit.short_pair import ShortPair
@@ -59,10 +61,14 @@ Make: TypeAlias = Callable[[Opened, Run], object]
 
 @dataclass(frozen=True)
 class Reading:
-    """One job: what it is called, and what makes its tables."""
+    """One job: what it is called, what makes its tables, and about how many images a network reads for it.
+
+    An image that is trained on counts as `plan_trainings.FORWARD` that are read.
+    """
 
     name: str
     make: Make
+    images: int
 
     def __str__(self) -> str:
         return self.name
@@ -89,8 +95,8 @@ def read_ahead(opened: Opened, where: Run, data: str | None) -> None:
         data,
         opened.options,
     )
-    work = partial(_read, Held(again, [opened]))
-    share_out(list(readings(opened)), work, where, stage="read", unit="readings")
+    read = partial(_read, Held(again, [opened]))
+    share_out(list(readings(opened)), read, where, stage="read", unit="images", size=attrgetter("images"))
 
 
 def _open(
@@ -122,36 +128,48 @@ def _read(held: Held[Opened], run: Run, job: Reading) -> None:
 def readings(opened: Opened) -> Iterator[Reading]:
     """Every job of an audit, long ones first."""
     includes, models = opened.options.includes, list(enumerate(opened.models))
+    sizes = sizes_of(opened.sets)
+    both = sizes["probe"] + sizes["test"]
     changed = models[1:] if includes.transforms else []
     cells = POSITIONS in opened.options.asked
     stages = [*([STAGES_READ] if includes.early_layers or cells else []), *([CELLS_READ] if cells else [])]
     for name, asked in trainings_of(opened.case.request, opened.sets, opened.options).items():
         for attacker, n in asked:
+            shown, read = work(attacker.name, sizes["test"], opened.options)
             for number, item in models:
                 who = "tune" if attacker == ADAM else attacker.name
-                title = f"{who} {item.path.name} ({n})"
-                yield Reading(title, partial(_tuned, number, name, attacker, n))
+                title, make = f"{who} {item.path.name} ({n})", partial(_tuned, number, name, attacker, n)
+                yield Reading(title, make, round(FORWARD * shown) + read)
     if TANGENT in opened.options.asked:
         for name, n in predictions_of(opened.case.request, opened.sets, opened.options):
+            read = images_of_prediction(n, sizes["test"], opened.options)
             for number, item in models:
-                yield Reading(f"predict {item.path.name} ({n})", partial(_predicted, number, name, n))
+                yield Reading(f"predict {item.path.name} ({n})", partial(_predicted, number, name, n), read)
     for transform in sorted(TRANSFORMS, key=lambda name: name != RETAIN_TUNED.id):
         for number, item in changed:
-            yield Reading(f"{item.path.name} ({transform})", partial(_transformed, number, transform))
+            yield Reading(f"{item.path.name} ({transform})", partial(_transformed, number, transform), both)
     for part in ("train", "test", "probe"):
         for number, item in models:
-            yield Reading(f"{item.path.name}, {part} split", partial(_part, number, part))
+            yield Reading(f"{item.path.name}, {part} split", partial(_part, number, part), sizes[part])
             for how in stages if part != "train" else ():
-                yield Reading(
-                    f"{item.path.name}, {how.prefix}, {part} split", partial(_stages, number, part, how)
+                title, make = (
+                    f"{item.path.name}, {how.prefix}, {part} split",
+                    partial(_stages, number, part, how),
                 )
+                yield Reading(title, make, sizes[part])
         for number, item in list(enumerate(opened.read))[len(models) :]:
-            yield Reading(f"{item.path.name}, {part} split", partial(_part, number, part))
+            yield Reading(f"{item.path.name}, {part} split", partial(_part, number, part), sizes[part])
     for part in ("near test", "near probe"):
         for number, item in models[1:]:
-            yield Reading(f"{item.path.name}, perturbed images", partial(_part, number, part))
+            yield Reading(f"{item.path.name}, perturbed images", partial(_part, number, part), sizes[part])
     for number in range(untrained_count(opened.case)):
-        yield Reading(f"untrained network {number + 1}", partial(_untrained, number))
+        yield Reading(f"untrained network {number + 1}", partial(_untrained, number), both)
+
+
+def sizes_of(sets: Sets) -> dict[str, int]:
+    """Images of each part that models are read on."""
+    sizes = {"train": len(sets.train), "test": len(sets.test), "probe": len(sets.probe)}
+    return sizes | {f"near {part}": min(sizes[part], PERTURBED) for part in ("test", "probe")}
 
 
 def _part(number: int, part: str, opened: Opened, where: Run) -> None:

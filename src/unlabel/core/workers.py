@@ -57,6 +57,7 @@ def share_out(
     *,
     stage: str,
     unit: str,
+    size: Callable[[Item], int] = lambda job: 1,
     start: Start | None = None,
 ) -> None:
     """Does every job, on as many processes as the run has; returns when all are done.
@@ -68,6 +69,7 @@ def share_out(
         work: Does one. If workers start anew, it must be possible to pickle it and the jobs.
         run: Where: its processes, device, precision, seed and sizes; its log shows the progress.
         stage, unit: What is done to what, in the progress display.
+        size: How many of these units a job is.
         start: How workers start; None for what the device and the system allow.
 
     Raises:
@@ -81,17 +83,23 @@ def share_out(
         1
         2
     """
-    count = min(run.processes, len(jobs))
-    if count > 1:
-        how = start or ("fork" if run.device.type == "cpu" and sys.platform == "linux" else "spawn")
-        with _workers(count, work, run, how) as workers, run.log.track(stage, len(jobs), unit) as advance:
-            _hand_out(deque(jobs), workers, run, advance)
-        return
-    with run.log.track(stage, len(jobs), unit) as advance, one_thread():
-        alone = engine.alone(run)
-        for job in jobs:
-            work(replace(alone, log=Told(_teller(run, advance))), job)
-            advance(1, str(job))
+    count, total = min(run.processes, len(jobs)), sum(map(size, jobs))
+    with run.log.track(stage, total, unit) as advance:
+        tell = _teller(run, advance)
+
+        def finished(job: Item) -> None:
+            advance(size(job), str(job))
+
+        if count > 1:
+            how = start or ("fork" if run.device.type == "cpu" and sys.platform == "linux" else "spawn")
+            with _workers(count, work, run, how) as workers:
+                _hand_out(deque(jobs), workers, tell, finished)
+            return
+        with one_thread():
+            alone = replace(engine.alone(run), log=Told(tell))
+            for job in jobs:
+                work(alone, job)
+                finished(job)
 
 
 @dataclass(frozen=True)
@@ -196,7 +204,9 @@ def _workers(count: int, work: Work[Any], run: Run, how: Start) -> Iterator[list
             worker.channel.close()
 
 
-def _hand_out(waiting: "deque[Any]", workers: Sequence[_Worker], run: Run, advance: Advance) -> None:
+def _hand_out(
+    waiting: "deque[Any]", workers: Sequence[_Worker], tell: Tell, finished: Callable[[Any], None]
+) -> None:
     """Gives each worker one job after another, until all are done."""
     for worker in workers:
         worker.give(waiting.popleft())
@@ -206,11 +216,11 @@ def _hand_out(waiting: "deque[Any]", workers: Sequence[_Worker], run: Run, advan
             worker = busy[channel]  # type: ignore[index]
             kind, text = _received(worker)
             if kind in ("say", "note"):
-                _teller(run, advance)(kind, text)
+                tell(kind, text)
                 continue
             if kind != "done":
                 raise _raised(kind, text)
-            advance(1, str(worker.job))
+            finished(worker.job)
             if waiting:
                 worker.give(waiting.popleft())
             else:
