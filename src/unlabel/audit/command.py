@@ -20,7 +20,7 @@ from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
 from unlabel.audit.keeping import keeping
 from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading import Used, random_init, read_run, repeats, use_on
+from unlabel.audit.reading import Used, more_untrained, random_init, read_run, repeats, use_on
 from unlabel.audit.references import reference_cost
 from unlabel.audit.results import Audit
 from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of, with_shorts
@@ -153,6 +153,7 @@ class SharedOutputs:
         deterministic: Whether two passes of the original gave equal outputs.
         same_pictures: A sentence if some images are in two splits, too few to make the audit invalid.
         shorts: Outputs of pairs of short trainings.
+        untrained: As `random_init`, of further networks; none with references.
     """
 
     case: Case
@@ -164,6 +165,7 @@ class SharedOutputs:
     deterministic: bool
     same_pictures: str | None = None
     shorts: tuple[ShortPair[Subject], ...] = ()
+    untrained: tuple[tuple[Outputs, Outputs], ...] = ()
 
     def audit(
         self,
@@ -218,6 +220,7 @@ class SharedOutputs:
             },
             start_known=case.start_known,
             shorts=self.shorts,
+            untrained=self.untrained,
         )
         result = audit_outputs(inputs, options, log, memory)
         if self.same_pictures is None:
@@ -247,6 +250,7 @@ def read_shared(case: Case, sets: Sets, where: Run) -> SharedOutputs:
         repeats(case.original, sets, where),
         same,
         tuple(pair.map(lambda item: read_run(item, "before", sets, where)) for pair in case.shorts),
+        more_untrained(case, sets, where),
     )
 
 

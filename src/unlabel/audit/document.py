@@ -219,6 +219,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """Whether a model meets the bound that needs no training, in one word or a few, and the reason."""
+
+    verdict: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class SmallestMargin:
     """The smallest margin of a kind that would pass, and the test that needs it."""
 
@@ -262,6 +270,7 @@ class Notes:
     canaries: dict[str, Count] = field(default_factory=dict)
     predicted: bool = False
     prediction: Prediction | None = None
+    bound: Bound | None = None
     smallest_margin: dict[str, SmallestMargin] = field(default_factory=dict)
     margin_curve: tuple[MarginRow, ...] = ()
     groups: GroupsNote | None = None

@@ -368,6 +368,7 @@ class AuditInputs:
             named as not tested.
         shorts: Pairs of short trainings, from which the level of retrained models is predicted; only without
             references.
+        untrained: As `random_init`, of further networks: without references, for the bound beside C2.
     """
 
     before: Subject
@@ -389,6 +390,7 @@ class AuditInputs:
     start_known: bool = True
     outputs_only: bool = False
     shorts: Sequence[ShortPair[Subject]] = ()
+    untrained: Sequence[tuple[Outputs, Outputs]] = ()
 
     @property
     def has_features(self) -> bool:

@@ -11,7 +11,7 @@ Nothing here runs a model or reads a file.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
 from unlabel.audit.attacks.prediction import Prediction, on_other_images, predict_all
+from unlabel.audit.attacks.residual_shares import Found, find_residual
 from unlabel.audit.attacks.utility import Utility, answerable, measurable, read_utility
 from unlabel.audit.claims.c1_disabled import claim_disabled
+from unlabel.audit.claims.c2_bound import bound_notes
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c4_durable import claim_durable
@@ -151,6 +153,7 @@ class Measured:
         utilities: Of each model: how well the retained labels work.
         frequent: Retained labels with enough images to be judged one by one.
         prediction: What attacks would find in retrained models, if only short trainings were given.
+        residual: Without references, by label: the shares of its residual; see `find_residual`.
     """
 
     evidence: Evidence
@@ -160,6 +163,7 @@ class Measured:
     utilities: list[Utility]
     frequent: tuple[str, ...]
     prediction: Prediction | None = None
+    residual: Mapping[str, Found] = field(default_factory=dict)
 
     def best(self, options: AuditOptions) -> dict[str, tuple[str, float]]:
         """By label, the attack that tells most of the original, and its lower bound."""
@@ -196,6 +200,7 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
         [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
         measurable(judged_on, context.request.retained, max(options.rare, 2)),
         predict_all(evidence.readings[0], pairs, _explained(inputs, context, evidence)) if pairs else None,
+        {} if inputs.references else find_residual(inputs, context),
     )
 
 
@@ -243,6 +248,9 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     )
     if not inputs.start_known:
         c2 = replace(c2, provisional=True, notes={**c2.notes, "start": "unknown"})
+    if not inputs.references:
+        bound = bound_notes(measured.residual, questions, options, exclusive=context.exclusive)
+        c2 = replace(c2, notes={**c2.notes, "bound": bound})
     c1 = claim_disabled(evidence.owns[1], questions, measured.restored, options)
     if prediction is not None:
         evasion = [*evasion, on_other_images(evasion[0], prediction.levels)]

@@ -45,6 +45,9 @@ from unlabel.runs.folder import Loaded, key_of
 CALIBRATION = 2048  # images that recalibrate BatchNorm or train on
 
 
+UNTRAINED = 3  # networks before any training, whose spread is a part of the bound's error
+
+
 REPEATED = 64  # images read twice to see whether a model is deterministic
 
 Read = Callable[[Dataset, tuple[str, ...]], Outputs]
@@ -155,13 +158,20 @@ def scaled(data: Dataset, config: Config | None) -> Dataset:
     return data if config is None else replace(data, mean=config.mean, std=config.std)
 
 
-def random_init(original: Loaded, sets: Sets, where: Run) -> tuple[Outputs, Outputs] | None:
+def random_init(original: Loaded, sets: Sets, where: Run, number: int = 0) -> tuple[Outputs, Outputs] | None:
     """Outputs on the probe and test splits of the original's network before any training, for a control.
 
     None for a model in memory that has a part which cannot be given new weights.
+
+    Args:
+        original: Whose network.
+        sets: The images.
+        where: One process; its seed is a part of the weights' key.
+        number: Of the network, a part of that key: each has weights of its own.
     """
-    config, seed = original.config, where.seed + 1_000_003
+    config, seed = original.config, where.seed + 1_000_003 * (number + 1)
     key: str | None = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
+    key += f"/{number}" if number else ""
     if is_custom(config.network):
         key += f"/{original.key}"  # another project's function may have the same name
     if original.in_memory:
@@ -176,6 +186,18 @@ def random_init(original: Loaded, sets: Sets, where: Run) -> tuple[Outputs, Outp
         for part in (sets.probe, sets.test)
     )
     return probe, test
+
+
+def more_untrained(case: Case, sets: Sets, where: Run) -> tuple[tuple[Outputs, Outputs], ...]:
+    """The same of further networks, for the bound beside C2; none with references."""
+    numbers = range(1, untrained_count(case))
+    found = [random_init(case.original, sets, where, number) for number in numbers]
+    return tuple(item for item in found if item is not None)
+
+
+def untrained_count(case: Case) -> int:
+    """How many untrained networks an audit reads: one as a control, `UNTRAINED` if it has no reference."""
+    return 1 if case.references else UNTRAINED
 
 
 def repeats(loaded: Loaded, sets: Sets, where: Run) -> bool:

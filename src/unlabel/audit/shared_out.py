@@ -22,7 +22,7 @@ from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.plan_trainings import FORWARD, images_of_prediction, work
-from unlabel.audit.reading import after_transform, calibration_images, random_init, read_part
+from unlabel.audit.reading import after_transform, calibration_images, random_init, read_part, untrained_count
 from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of, with_shorts
 from unlabel.audit.short_pair import ShortPair
 from unlabel.core.engine import Run
@@ -162,7 +162,8 @@ def readings(opened: Opened) -> Iterator[Reading]:
     for part in ("near test", "near probe"):
         for number, item in models[1:]:
             yield Reading(f"{item.path.name}, perturbed images", partial(_part, number, part), sizes[part])
-    yield Reading("untrained network", _untrained, both)
+    for number in range(untrained_count(opened.case)):
+        yield Reading(f"untrained network {number + 1}", partial(_untrained, number), both)
 
 
 def sizes_of(sets: Sets) -> dict[str, int]:
@@ -195,5 +196,5 @@ def _predicted(number: int, name: str, n: int, opened: Opened, where: Run) -> No
     predicted(opened.models[number], name, n, opened.sets, opened.case.request, opened.options, where)
 
 
-def _untrained(opened: Opened, where: Run) -> None:
-    random_init(opened.case.original, opened.sets, where)
+def _untrained(number: int, opened: Opened, where: Run) -> None:
+    random_init(opened.case.original, opened.sets, where, number)

@@ -59,24 +59,39 @@ def residuals(
         (True, True)
     """
     spread = logits.std(0)
-    design = [np.where(spread > 0, (logits - logits.mean(0)) / np.where(spread > 0, spread, 1.0), 0.0)]
-    if not data.exclusive:
-        answers = data.target[:, list(retained)].astype(np.float64)
-        annotated = answers >= 0
-        mean = np.where(annotated, answers, 0.0).sum(0) / np.maximum(annotated.sum(0), 1)
-        design.insert(0, np.where(annotated, answers - mean, 0.0))
-    x = np.concatenate(design, axis=1)
-    labels = x.shape[1] - len(spread)
+    told = annotations(data, retained)
+    x = np.c_[told, np.where(spread > 0, (logits - logits.mean(0)) / np.where(spread > 0, spread, 1.0), 0.0)]
     residual = np.zeros((len(data), len(columns)))
     for position, column in enumerate(columns):
         rows = data.target[:, column] >= 0
         if not rows.any():
             continue
-        here, y = x[rows] - x[rows].mean(0), data.target[rows, column].astype(np.float64)
-        y -= y.mean()
-        penalty = np.r_[np.full(labels, SHRINK), np.full(len(spread), SHRINK + strength * len(here))]
-        residual[rows, position] = y - here @ np.linalg.solve(here.T @ here + np.diag(penalty), here.T @ y)
+        penalty = np.r_[np.zeros(told.shape[1]), np.full(len(spread), strength * rows.sum())]
+        residual[rows, position] = unexplained(data.target[rows, column], x[rows], penalty)
     return residual
+
+
+def annotations(data: Dataset, columns: Sequence[int]) -> Floats:
+    """Annotations (image, label) less their means, 0 where unknown; without columns if labels are classes."""
+    if data.exclusive:
+        return np.zeros((len(data), 0))
+    answers = data.target[:, list(columns)].astype(np.float64)
+    annotated = answers >= 0
+    mean = np.where(annotated, answers, 0.0).sum(0) / np.maximum(annotated.sum(0), 1)
+    return np.where(annotated, answers - mean, 0.0)
+
+
+def unexplained(y: NDArray[np.number], x: Floats, penalty: Floats | float = 0.0) -> Floats:
+    """Numbers (image,) about their mean, less a ridge regression of them on x (image, column).
+
+    Args:
+        y: At least one.
+        x: What explains them.
+        penalty: Of each column, beside the `SHRINK` that each has.
+    """
+    here, y = x - x.mean(0), y - y.mean(dtype=np.float64)
+    penalties = np.broadcast_to(SHRINK + np.asarray(penalty, np.float64), x.shape[1:])
+    return y - here @ np.linalg.solve(here.T @ here + np.diag(penalties), here.T @ y)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ def lines(audit: Audit) -> list[str]:
     for name in sorted(audit.claims):
         claim = audit.claims[name]
         out.append(f"{name} {claim.verdict}{claim.mark}: {claim.sentence}")
+        if bound := claim.notes.get("bound"):
+            out.append(f"   bound without training: {bound['verdict']}. {bound['sentence']}")
     cost = audit.models.get("reference_cost")
     if cost:
         out.append(f"{cost['sentence']}: {cost['command']}")

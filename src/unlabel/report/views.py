@@ -100,6 +100,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
     facts = dict(audit.raw["claims"][id_].get("notes", {}))
     facts.pop("prediction", None)  # the table of attacks shows it
     facts.pop("groups", None)  # a section of its own
+    facts.pop("bound", None)  # a sentence below
     notes = claim.notes
     texts = []
     if notes.attainable is False:
@@ -119,6 +120,8 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
             if unknown
             else "Provisional: fewer than three retrained models."
         )
+    if notes.bound is not None:
+        texts.append(f"Bound without training: {notes.bound.verdict}. {notes.bound.sentence}")
     if cost and notes.finding == "no reference":
         texts.append(f"{cost.sentence}: {cost.command}")
     return {
