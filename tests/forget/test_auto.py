@@ -157,6 +157,18 @@ def checked(after: float, loss: float = 0.0) -> SelfCheck:
     return SelfCheck("weights", (found,), Retained(("middle",), 4, True, before, now), 4, 8)
 
 
+def test_what_all_sites_tell_beyond_their_aims_counts_and_not_the_worst_alone() -> None:
+    def attempt(*told: float) -> Attempt:
+        findings = tuple(
+            Finding(f"stage{number}", "top", 0.5, each, 0.0, 0.0) for number, each in enumerate(told)
+        )
+        return Attempt(Work(tiny_world().model), replace(checked(0.0), findings=findings))
+
+    several, one = attempt(0.23, 0.23, 0.23), attempt(0.24, 0.19, 0.1)  # the aim is .2
+    assert min([several, one], key=lambda item: item.rank) is one
+    assert one.rank == (False, pytest.approx(0.04))
+
+
 def test_the_aim_is_two_fifths_of_the_excess_or_little_but_for_chance() -> None:
     assert Finding("features", "top", 0.35, 0.2, 0.0, 0.1).aim == pytest.approx(0.2)
     assert not Finding("features", "top", 0.35, 0.21, 0.0, 0.1).reached
@@ -197,11 +209,11 @@ def test_a_training_that_falls_short_goes_on_and_one_that_harms_begins_again_gen
     monkeypatch.setattr(DeepProbes, "train", note)
     for script, expected in (
         ([checked(0.05)], [(20, 0.1)]),
-        ([checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.1)]),
-        ([checked(0.4), checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.1), (10, 0.1)]),
+        ([checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.025)]),
+        ([checked(0.4), checked(0.3), checked(0.05)], [(20, 0.1), (10, 0.025), (10, 0.025)]),
         (
             [checked(0.4), checked(0.3), checked(0.25), checked(0.05)],
-            [(20, 0.1), (10, 0.1), (10, 0.1), (20, 0.1)],
+            [(20, 0.1), (10, 0.025), (10, 0.025), (20, 0.1)],
         ),
         ([checked(0.05, 0.05), checked(0.05, 0.0)], [(20, 0.1), (20, 0.025)]),
         ([checked(0.05, 0.05), checked(0.05, 0.04)], [(20, 0.1), (20, 0.025)]),

@@ -83,6 +83,7 @@ def shares_of(
     )
     told = annotations(context.test, retained)
     tables = {name: [part.features[name] for part in pair] for name in layers}
+    known = torch.from_numpy(question.known)
     tables[OUTPUTS] = [part.logits[:, list(retained)] for part in pair]
     found = {}
     for site, (probe, test) in tables.items():
@@ -91,9 +92,7 @@ def shares_of(
         )
         for name, kind in PROBES.items():
             place = Site(site, kind, "", (), rows.shape[1])
-            fit = fit_probe(
-                place, rows[question.known], torch.from_numpy(fitted[question.known]), context.options.seed
-            )
+            fit = fit_probe(place, rows[known], torch.from_numpy(fitted)[known], context.options.seed)
             found[site, name] = share_told(fit(seen).numpy()[:, 0], judged[:, 0], told, question)
     return found
 

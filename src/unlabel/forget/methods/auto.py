@@ -41,7 +41,9 @@ STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is pas
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
 PASSES = 5.25  # over the images, at most: on few images more would learn them by heart
 SHARE = 0.3  # of the original's training, at most, if that is more
-GENTLER = 0.25  # of the rate, where the first training harmed the retained labels
+GENTLER = (
+    0.25  # of the rate: where the first training did harm, and further on, where few steps are left to repair
+)
 HARDER = 2.0  # times the pressure, from the original again, where no steps are left
 WORTH = 0.005  # of mean AUC: what the harder training may cost the retained labels
 
@@ -59,12 +61,12 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
 
     Before it returns, it reads the sites that the protection is about, on training images that the method
     did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after leace-
-    head, with a stronger erasure, or with up to two more trainings of half the length. If a training harmed
-    the retained labels, it starts again at a quarter of the rate. All trainings of a model together pass at
-    most 5.25 times over the images, or three tenths as often as the original's training if that is more. If
-    sites still tell too much then, and nothing did harm, one more training starts from the original, at
-    twice the pressure. It counts only if every site then tells little enough, and if it costs the retained
-    labels at most .005 more mean AUC on the images held back.
+    head, with a stronger erasure, or with up to two more trainings of half the length, at a quarter of the
+    rate. If the first training harmed the retained labels, it starts again at a quarter of the rate. All
+    trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
+    original's training if that is more. If sites still tell too much then, and nothing did harm, one more
+    training starts from the original, at twice the pressure. It counts only if every site then tells little
+    enough, and if it costs the retained labels at most .005 more mean AUC on the images held back.
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
@@ -106,12 +108,12 @@ class Attempt:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Less is better: without harm first, then by the most that a site tells beyond its aim."""
+        """Less is better: without harm first, then by what all sites above their aims tell beyond them."""
         assert self.checked is not None, "attempts without a check are not compared"
         loss = self.checked.retained.loss
         if (self.spent or self.costly) and loss is not None:
             return True, loss.value
-        return False, max((item.after - item.aim for item in self.checked.findings), default=0.0)
+        return False, sum(item.after - item.aim for item in self.checked.findings if not item.reached)
 
     def costs(self, other: "Attempt") -> float:
         """How much lower the mean AUC of the retained labels is than another attempt's; 0 if unknown."""
@@ -260,14 +262,14 @@ def _first(
 
 
 def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Attempt]) -> list[Attempt]:
-    """Further trainings, from where the last one ended, as long as steps are left."""
-    half = max(method.steps // 2, 1)
+    """Further trainings at a gentler rate, from where the last one ended, as long as steps are left."""
+    half, rate = max(method.steps // 2, 1), method.lr * GENTLER
     for number in range(FURTHER):
         last = attempts[-1]
         left = case.most_steps - last.work.settings["steps"]
         if last.done or last.spent or 2 * left < half:
             break
-        method = replace(method, steps=min(half, left))
+        method = replace(method, steps=min(half, left), lr=rate)
         attempts = [*attempts, _trained(case, method, last.work, now, phase(case.run, f"further/{number}"))]
         attempts = _kept(attempts, case.original)
     return attempts
