@@ -58,8 +58,8 @@ def report(
     if out is None:
         check_page(run, force=force)
         card = write_card(run, license_)
-        kept = f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one"
-        print(card or kept, file=sys.stderr if json_ else sys.stdout)
+        message = f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one"
+        print(card or message, file=sys.stderr if json_ else sys.stdout)
     _print(write_report(run, out, force=force), card, json_=json_)
 
 
