@@ -115,11 +115,11 @@ def load_datasets(spec: str, options: ReadOptions = DEFAULTS) -> Source:
             f"{places[0].path} has no column of images; expected a column image that holds their bytes, as"
             " save_to_disk writes it"
         )
-    parts = [
+    tables = [
         Part(place.path, f"{place.stem}/" if place.stem else "", place.split, partial(_opened, data))
         for place, data in zip(places, sets, strict=True)
     ]
-    sheet = read_sheet(parts, Images(where.path, str(where.path)), where.names)
+    sheet = read_sheet(tables, Images(where.path, str(where.path)), where.names)
     meaning = meaning_of(sheet, options.labels, where.absent)
     annotations = Annotations(meaning.labels, sheet.names, meaning.target, meaning.split, meaning.identity)
     wording = Wording(
@@ -173,8 +173,8 @@ def places_of(path: Path) -> list[Place]:
             raise MissingFiles(
                 f"{path} was not written by save_to_disk and has no .arrow file; write {kind}:{path}"
             )
-    found = shards_of(path, ".arrow", "a folder that save_to_disk wrote, or files that end in .arrow")
-    return [Place(shard.path, shard.stem, shard.split) for shard in found]
+    shards = shards_of(path, ".arrow", "a folder that save_to_disk wrote, or files that end in .arrow")
+    return [Place(shard.path, shard.stem, shard.split) for shard in shards]
 
 
 def _dataset(path: Path) -> Any:
@@ -188,10 +188,10 @@ def _dataset(path: Path) -> Any:
         ) from error
     with _refused(path):
         opened = datasets.Dataset.load_from_disk if path.is_dir() else datasets.Dataset.from_file
-        found = opened(str(path))
-    if len(found) > MOST_ROWS:
-        raise DataError(f"{path} has {len(found):,} rows; expected at most {MOST_ROWS:,}")
-    return found
+        dataset = opened(str(path))
+    if len(dataset) > MOST_ROWS:
+        raise DataError(f"{path} has {len(dataset):,} rows; expected at most {MOST_ROWS:,}")
+    return dataset
 
 
 @lru_cache(maxsize=64)

@@ -269,13 +269,13 @@ class _Names:
     def add(self, values: Sequence[str], row: int) -> None:
         """The texts of some more rows, and the number of the first of these."""
         for at, text in enumerate(values):
-            parts = dict.fromkeys(name for part in text.split("|") if (name := part.strip()))
-            for name in parts:
+            names = dict.fromkeys(name for part in text.split("|") if (name := part.strip()))
+            for name in names:
                 if name not in self._texts:
                     self._texts[name] = len(self._texts)
                     self._first.append(row + at)
-            self._codes.extend([self._texts[name] for name in parts])
-            self._counts.append(len(parts))
+            self._codes.extend([self._texts[name] for name in names])
+            self._counts.append(len(names))
 
     def column(self, *, of_names: bool) -> Column | Lists:
         codes, counts = (np.frombuffer(part, np.int32) for part in (self._codes, self._counts))

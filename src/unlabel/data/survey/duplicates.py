@@ -49,17 +49,17 @@ def shared_pictures(source: Source) -> str | None:
     Args:
         source: Its three splits. Of most images a few pixels are read, so this is fast.
     """
-    parts = _suspects({"train": source.train, "probe": source.probe, "test": source.test})
-    hashes = {name: picture_hashes(part) for name, part in parts.items()}
+    suspects = _suspects({"train": source.train, "probe": source.probe, "test": source.test})
+    hashes = {name: picture_hashes(part) for name, part in suspects.items()}
     told = []
-    for first, second in combinations(parts, 2):
-        there = dict(zip(hashes[first], parts[first].ids, strict=True))
+    for first, second in combinations(suspects, 2):
+        there = dict(zip(hashes[first], suspects[first].ids, strict=True))
         same = [at for at, digest in enumerate(hashes[second]) if digest in there]
         if same:
             twin = there[hashes[second][same[0]]]
             told.append(
                 f"{len(same):,} images of the {_WORDS[second]} split are in the {_WORDS[first]} split too"
-                f" (such as {str(parts[second].ids[same[0]])!r}, which is {str(twin)!r})"
+                f" (such as {str(suspects[second].ids[same[0]])!r}, which is {str(twin)!r})"
             )
     if not told:
         return None
@@ -189,11 +189,11 @@ def _blocks(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _alike(coarse: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pairs correlate by at least `ALIKE`."""
-    found = [
+    alike = [
         np.einsum("ij,ij->i", coarse[part[:, 0]], coarse[part[:, 1]]) >= ALIKE
         for part in np.array_split(pairs, len(pairs) // 10_000 + 1)
     ]
-    return np.concatenate(found)
+    return np.concatenate(alike)
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
