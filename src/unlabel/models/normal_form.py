@@ -126,8 +126,8 @@ class NormalForm(nn.Module):
 
     def read(self, images: Tensor) -> Tensor:
         """What the head reads, (batch, feature): the inputs side by side; it raises as `inputs` does."""
-        parts = self.inputs(images)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        inputs = self.inputs(images)
+        return inputs[0] if len(inputs) == 1 else torch.cat(inputs, -1)
 
     def inputs(self, images: Tensor) -> list[Tensor]:
         """The different inputs of the final layers, each (batch, feature), and the named features.
@@ -169,8 +169,8 @@ class NormalForm(nn.Module):
 
 def own_columns(model: nn.Module, label: int) -> list[int] | None:
     """The features that a label's final layer reads, among those of the head; None for all of them."""
-    own = model.head.own if isinstance(model, NormalForm) else None
-    return None if own is None else torch.nonzero(own[label]).ravel().tolist()
+    mask = model.head.own if isinstance(model, NormalForm) else None
+    return None if mask is None else torch.nonzero(mask[label]).ravel().tolist()
 
 
 def mean_input(value: Tensor, *, convolution: bool) -> Tensor:
@@ -278,11 +278,11 @@ def _own(layout: Layout) -> Tensor | None:
     """(label, feature) which numbers of the joined layer the final layers have; None for all."""
     if len(layout.inputs) == 1:
         return None
-    own = torch.zeros(len(layout.rows), layout.inputs[-1].stop, dtype=torch.bool)
+    mask = torch.zeros(len(layout.rows), layout.inputs[-1].stop, dtype=torch.bool)
     for label, rows in enumerate(layout.rows):
         for row in rows:
-            own[label, layout.inputs[layout.owner(row)[0].reads]] = True
-    return own
+            mask[label, layout.inputs[layout.owner(row)[0].reads]] = True
+    return mask
 
 
 @torch.no_grad()

@@ -263,8 +263,8 @@ def pooled(output: Tensor, kind: Kind, size: tuple[int, ...] | None = None) -> F
         return output.mean((2, 3))
     line = output.shape[2] == 1
     if kind == "cells":
-        parts = (1, CELLS**2) if line else (CELLS, CELLS)
-        high, wide = (min(part, side) for part, side in zip(parts, output.shape[2:], strict=True))
+        grid = (1, CELLS**2) if line else (CELLS, CELLS)
+        high, wide = (min(part, side) for part, side in zip(grid, output.shape[2:], strict=True))
         return adaptive_avg_pool2d(output, (high, wide)).flatten(1)
     filters = _filters(output.shape[1], line).to(output.device)
     made = conv2d(output, filters, padding=(0, 1) if line else 1).relu()
@@ -295,10 +295,10 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
     def after(wanted: Sequence[Site]) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             for site in wanted:
-                found = inputs[0] if site.kind == "features" else _tensor(output)
-                assert isinstance(found, Tensor), "it was one when the sites were found"
+                tensor = inputs[0] if site.kind == "features" else _tensor(output)
+                assert isinstance(tensor, Tensor), "it was one when the sites were found"
                 rows[site.name] = (
-                    found.float() if site.kind == "features" else pooled(found, site.kind, site.size)
+                    tensor.float() if site.kind == "features" else pooled(tensor, site.kind, site.size)
                 )
 
         return hook
