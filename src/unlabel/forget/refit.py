@@ -66,9 +66,11 @@ def _by_features(model: nn.Module, columns: Sequence[int]) -> list[tuple[list[in
     """Labels whose rows read the same features, together, and which features these are."""
     groups: dict[tuple[int, ...] | None, list[int]] = {}
     for column in columns:
-        own = own_columns(model, column)
-        groups.setdefault(None if own is None else tuple(own), []).append(column)
-    return [(chosen, slice(None) if own is None else list(own)) for own, chosen in groups.items()]
+        features = own_columns(model, column)
+        groups.setdefault(None if features is None else tuple(features), []).append(column)
+    return [
+        (chosen, slice(None) if features is None else list(features)) for features, chosen in groups.items()
+    ]
 
 
 def shrink_of(
