@@ -148,26 +148,26 @@ def finding(audit: Document) -> tuple[str, str]:
 
 def summary(audit: Document) -> list[tuple[str, str]]:
     """Short paragraphs, each with its lead: attacked, how strong, how long, retained labels, not tested."""
-    parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
-    parts += [("Whether it lasts.", lasting(audit))]
-    parts += [
+    paragraphs = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
+    paragraphs += [("Whether it lasts.", lasting(audit))]
+    paragraphs += [
         ("What it cost the retained labels.", _retained(audit)),
         ("What was not tested.", _untested(audit)),
     ]
-    return [(lead, text) for lead, text in parts if text]
+    return [(lead, text) for lead, text in paragraphs if text]
 
 
 def _attacked(audit: Document) -> str:
     labels = targets(audit)
     sites = [group.given for group, _ in attack_rows(audit, labels[0] if labels else None)]
-    found = strongest(audit, "after") or strongest(audit, "before")
-    if not sites or found is None:
+    attack = strongest(audit, "after") or strongest(audit, "before")
+    if not sites or attack is None:
         return ""
     learnt = split_size(audit, "P", "probe")
     return (
         f"Attackers tried to tell {spoken(labels)} of an image {names(sites)}. They learnt from"
         f" {count(learnt) if learnt else 'many'} images with known answers, and were scored on"
-        f" {count(found.any.n)} others that neither they nor the model had seen."
+        f" {count(attack.any.n)} others that neither they nor the model had seen."
     )
 
 

@@ -72,13 +72,13 @@ class Hits:
 
 def hits(audit: Document) -> Hits | None:
     """What an audit says of groups and persons; None where nothing was measured."""
-    found = audit.claims["C5"].notes.groups if "C5" in audit.claims else None
-    if found is None:
+    noted = audit.claims["C5"].notes.groups if "C5" in audit.claims else None
+    if noted is None:
         return None
-    parts = tuple(_parts(audit, found))
-    said = [(part.title, part.found) for part in parts]
-    said += [*_moved(audit, found.moved), ("Persons", _persons(found.persons))]
-    return Hits(tuple(said), parts)
+    parts = tuple(_parts(audit, noted))
+    sentences = [(part.title, part.found) for part in parts]
+    sentences += [*_moved(audit, noted.moved), ("Persons", _persons(noted.persons))]
+    return Hits(tuple(sentences), parts)
 
 
 @dataclass(frozen=True)
