@@ -48,7 +48,7 @@ CALIBRATION = 2048  # images that recalibrate BatchNorm or train on
 REPEATED = 64  # images read twice to see whether a model is deterministic
 
 Read = Callable[[Dataset, tuple[str, ...]], Outputs]
-"""Runs a model on images; the words distinguish them from P, E and T_in in a cache."""
+"""Runs a model on images; the words distinguish them in a cache from training images, P and E."""
 
 
 def read_model(

@@ -6,10 +6,11 @@ from pathlib import PurePath
 from statistics import fmean
 
 from unlabel.audit.document import Document, ModelRecord, Split
+from unlabel.data.splits import TRAIN_SET
 
 SPLITS: Mapping[str, str] = {
     "train": "training",
-    "T_in": "training images, shown to the model's own output",
+    TRAIN_SET: "training images, shown to the model's own output",
     "P": "attackers learn here",
     "probe": "attackers learn here",
     "CAL": "calibration of closed-form erasure",
