@@ -194,8 +194,8 @@ def remembered(
     """Runs the jobs whose finding is not in memory, and keeps those that have a key."""
     findings: dict[Place, Any] = {}
     for place, key in keys.items():
-        if (known := memory.recall(key)) is not None:
-            findings[place] = known
+        if (recalled := memory.recall(key)) is not None:
+            findings[place] = recalled
     fresh = run_jobs({place: job for place, job in jobs.items() if place not in findings}, log)
     for place, value in fresh.items():
         if place in keys:

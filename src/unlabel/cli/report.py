@@ -46,8 +46,8 @@ def report(
             raise OptionError(f"{run} is a comparison, whose page shows no images; leave out --with-images")
         from unlabel.report.examples import write_gallery
 
-        place, line = DEFAULT_PLACE.start(), command_line()
-        _print(write_gallery(run, place, out, data=data, force=force, command=line), json_=json_)
+        where, line = DEFAULT_PLACE.start(), command_line()
+        _print(write_gallery(run, where, out, data=data, force=force, command=line), json_=json_)
         return
     if data is not None:
         raise OptionError("--data is for --with-images alone; the plain report reads audit.json")

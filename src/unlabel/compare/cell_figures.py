@@ -58,14 +58,14 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
         "E": (sets.test, subject.test),
     }
     table: dict[str, Any] = {}
-    for name, (data, said) in splits.items():
+    for name, (data, outputs) in splits.items():
         judged_on = answerable(data.with_labels(request.labels), request.retained_columns)
         labels = measurable(judged_on, request.retained)
         if not labels:
             table[name] = None
             continue
         utility = read_utility(
-            replace(subject, test=said), judged_on, labels, options, request.retained_columns
+            replace(subject, test=outputs), judged_on, labels, options, request.retained_columns
         )
         each = {label: utility.labels[label][UTILITY_AUC.id] for label in labels}
         macro = utility.macro(UTILITY_AUC.id)
@@ -92,22 +92,22 @@ def shapes_of(
     """
     labels = [ALL_CLASSES] if exclusive else list(sets.test.labels)
     entropy: dict[str, Any] = {}
-    for name, said in ((TRAIN_SET, subject.train), ("E", subject.test)):
-        table = entropies(said.logits, exclusive=exclusive)
+    for name, outputs in ((TRAIN_SET, subject.train), ("E", subject.test)):
+        table = entropies(outputs.logits, exclusive=exclusive)
         entropy[name] = {
             label: {"counts": binned(table[:, at], ENTROPY_EDGES), "mean": float(table[:, at].mean())}
             for at, label in enumerate(labels)
         }
-    own: dict[str, Any] = {}
+    logits: dict[str, Any] = {}
     for name, question in questions.items():
         logit = OwnOutput.of(subject, question, exclusive=exclusive).test
-        own[name] = {
+        logits[name] = {
             word: binned(logit[question.test == kind], LOGIT_EDGES)
             for word, kind in (("present", 1), ("absent", 0))
         }
     return {
         "entropy": {"unit": "bits", "edges": ENTROPY_EDGES, **entropy},
-        "own_logit": {"edges": LOGIT_EDGES, "labels": own},
+        "own_logit": {"edges": LOGIT_EDGES, "labels": logits},
     }
 
 

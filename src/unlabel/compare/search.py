@@ -252,7 +252,7 @@ class ProbeHalves:
         goal, auc = self.goal
         try:
             made = runner.unlearned(job, "", where)
-            attacks, own = self.figures(made, where)
+            attacks, retained = self.figures(made, where)
         except UnlabelError as error:
             if isinstance(error, OSError):
                 raise
@@ -263,7 +263,7 @@ class ProbeHalves:
                 "error": None,
                 "excess": max(over.values()),
                 "figure": max(over, key=lambda name: over[name]),
-                "loss": auc - own,
+                "loss": auc - retained,
                 "steps": made.record.steps,
                 "images_processed": made.record.images_processed,
                 "seconds": (made.record.seconds or {})["total"],

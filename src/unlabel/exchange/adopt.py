@@ -276,10 +276,10 @@ def _adopt_job(
     model = engine.place(model, run).eval()
     if input_channels(model) == 1:
         source = source.normalised(*(for_channels(part, 1) for part in (source.test.mean, source.test.std)))
-    model, found = _joined(model, given, source, run)
-    for note in found.notes:
+    model, final = _joined(model, given, source, run)
+    for note in final.notes:
         run.log.say(note)
-    given = replace(given, layout=found.layout)
+    given = replace(given, layout=final.layout)
     constants = [removed_output(source.train, names.index(name)) for name in given.without]
     changed = _remove(model, given, constants)
     source, losses, fit = _prepared(model, given, source, run)
@@ -292,7 +292,7 @@ def _adopt_job(
     )
     config = _config(given, source, model)
     record |= {
-        **_described(given, fitted, found, config),
+        **_described(given, fitted, final, config),
         "data": data_record(source),
         "normalisation": losses,
         **({"framing": fit.to_json()} if fit else {}),
@@ -309,7 +309,7 @@ def _adopt_job(
         write_run(folder, model, config, record, History())
         again = engine.place(load_run(folder).model, run)
         module, precision = _users_module(given, fitted, constants, run)
-        other = {} if found.layout is None else {"reading": found.reading, "without": given.without}
+        other = {} if final.layout is None else {"reading": final.reading, "without": given.without}
         record["fidelity"] = compare(again, module, source.test, run, precision, **other)
         if is_custom(given.network) and (failed := remember(given.network)):
             record["adopted"]["notes"].append(failed)

@@ -248,8 +248,8 @@ class Adversary:
 
     def meet(self, seen: Seen) -> None:
         """After a step: what the probes tell of its images moves the running means and the multipliers."""
-        for name, found in self.shares(seen).items():
-            running = MEMORY * self.running.get(name, found) + (1 - MEMORY) * found
+        for name, shares in self.shares(seen).items():
+            running = MEMORY * self.running.get(name, shares) + (1 - MEMORY) * shares
             self.running[name] = running
             grown = self.multipliers.get(name, torch.zeros_like(running)) + self.pressure * self.over(name)
             self.multipliers[name] = grown.clamp(0, MOST)

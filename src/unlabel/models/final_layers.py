@@ -427,15 +427,15 @@ def _same(
 ) -> tuple[tuple[int, ...], ...] | None:
     """Of each label the rows that its columns show; None where a column shows none."""
     candidates = torch.stack([value for _, value in made], 1)
-    found: list[list[int]] = [[] for _ in present]
+    rows_of: list[list[int]] = [[] for _ in present]
     for group in (absent, present):
         for label, column in enumerate(group):
             away = (candidates - values[:, column, None]).abs().amax(0)
             nearest = int(away.argmin())
             if not float(away[nearest]) <= CLOSE * (10 if exact else 1):
                 return None
-            found[label] += made[nearest][0]
-    return tuple(tuple(rows) for rows in found)
+            rows_of[label] += made[nearest][0]
+    return tuple(tuple(rows) for rows in rows_of)
 
 
 def _no_match(seen: Pass, columns: Columns, rows: Tensor) -> str:

@@ -249,7 +249,7 @@ def load_folder(folder: Folder) -> nn.Module:
         raise CheckpointMismatch(f"{file} has more than {MOST_WEIGHTS:,} bytes, which are not read")
     try:
         with quiet():
-            model, found = library("hf").AutoModelForImageClassification.from_pretrained(
+            model, loading = library("hf").AutoModelForImageClassification.from_pretrained(
                 str(folder.path),
                 local_files_only=True,
                 use_safetensors=True,
@@ -266,7 +266,7 @@ def load_folder(folder: Folder) -> nn.Module:
     wrong = sorted(
         str(item[0] if isinstance(item, tuple) else item)
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        for item in found.get(key, ())
+        for item in loading.get(key, ())
     )
     if wrong:
         raise CheckpointMismatch(

@@ -145,7 +145,7 @@ def _same(mean: Tensor, features: Tensor) -> bool:
 
 def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> tuple[list[_End], Tensor]:
     """Every module's last output that has so many positions, in the order of their ends; the head's input."""
-    found: dict[str, _End] = {}
+    ends: dict[str, _End] = {}
 
     def keep(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
@@ -153,8 +153,8 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> 
             if output is not None and output.is_floating_point() and len(output) == len(images):
                 size = positions(output, (images.shape[2], images.shape[3]))
                 if size and max(size) >= least:
-                    found.pop(name, None)
-                    found[name] = _End(name, size, output)
+                    ends.pop(name, None)
+                    ends[name] = _End(name, size, output)
 
         return hook
 
@@ -167,7 +167,7 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> 
         model(images)
         features = inputs[0].float()
     model.train(was_training)
-    return list(found.values()), features
+    return list(ends.values()), features
 
 
 def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:

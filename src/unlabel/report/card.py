@@ -99,11 +99,11 @@ def _front(audit: Document, license_: str) -> Iterator[str]:
     )
     yield f"      name: {quoted(f'Labels of images, after forgetting {spoken(rows.targets(audit))}')}"
     source = str(audit.data.source or "unknown")
-    kind, _, place = source.partition("?")[0].partition(":")
+    kind, _, location = source.partition("?")[0].partition(":")
     yield from (
         "    dataset:",
         f"      type: {quoted(kind)}",
-        f"      name: {quoted(Path(place).name or kind)}",
+        f"      name: {quoted(Path(location).name or kind)}",
     )
     yield "      split: test"
     yield "    metrics:"

@@ -145,11 +145,11 @@ def attacker(audit: Document) -> str:
 
     def most(family: Figure) -> int:
         """The largest number of images, of the label for which it is smallest."""
-        found: dict[str | None, int] = {}
+        largest: dict[str | None, int] = {}
         for m in audit.metrics:
             if m.id.startswith(family.id) and (member := family.member(m.id)).isdigit():
-                found[m.label] = max(int(member), found.get(m.label, 0))
-        return min(found.values(), default=0)
+                largest[m.label] = max(int(member), largest.get(m.label, 0))
+        return min(largest.values(), default=0)
 
     steps = audit.raw.get("options", {}).get("tune_steps")
     who = "This speaks against whoever has the weights, with at most {} annotations and {}."

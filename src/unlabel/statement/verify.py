@@ -107,15 +107,15 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
         if key_id(public) != opened.key_id:
             what = f"signed by the key {opened.key_id}, not by the one that was named, {key_id(public)}"
             problems.append(Problem("signer", STATEMENT, what))
-    said, faults = _read(opened)
+    document, faults = _read(opened)
     problems += faults
     there = contents(run, log)
-    if said is None:
+    if document is None:
         return Verified(file, tuple(problems), opened.valid, signer, opened.key_id, ignored=there.leftovers)
-    listed = {item["name"]: item["digest"]["sha256"] for item in said["subject"]}
-    changed = [_same_tensors(run, problem, said) for problem in _compare(listed, there)]
+    listed = {item["name"]: item["digest"]["sha256"] for item in document["subject"]}
+    changed = [_same_tensors(run, problem, document) for problem in _compare(listed, there)]
     problems += changed
-    problems += _claims(run, there, said["predicate"], {problem.where for problem in changed})
+    problems += _claims(run, there, document["predicate"], {problem.where for problem in changed})
     return Verified(
         file,
         tuple(problems),
@@ -123,7 +123,7 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
         signer,
         opened.key_id,
         len(listed),
-        said["predicate"],
+        document["predicate"],
         ignored=there.leftovers,
     )
 

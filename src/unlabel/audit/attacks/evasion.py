@@ -82,9 +82,9 @@ def least_squares(subject: Subject, question: Question) -> Estimate:
 
 def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:
     """Other images to fit and judge attacks on, by the figures' ending; where there are enough of a kind."""
-    found: dict[str, tuple[Subject, Question]] = {}
+    by_ending: dict[str, tuple[Subject, Question]] = {}
     if (near := subject.perturbed) is not None:
-        found[PERTURBED] = (
+        by_ending[PERTURBED] = (
             replace(subject, probe=near.probe, test=near.test),
             replace(
                 question,
@@ -95,7 +95,7 @@ def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Su
             ),
         )
     fit, judged = halves(question, seed)
-    found[TRAIN] = (
+    by_ending[TRAIN] = (
         replace(subject, probe=_rows(subject.train, fit), test=_rows(subject.train, judged)),
         replace(
             question,
@@ -105,7 +105,7 @@ def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Su
             test_cluster=question.train_cluster[judged],
         ),
     )
-    return {ending: view for ending, view in found.items() if _enough(view[1])}
+    return {ending: view for ending, view in by_ending.items() if _enough(view[1])}
 
 
 def halves(question: Question, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

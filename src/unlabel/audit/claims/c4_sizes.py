@@ -76,11 +76,11 @@ class Sizes:
 
     def notes(self) -> dict[str, object]:
         """Part of the claim's notes."""
-        found: dict[str, object] = {"too_few_in_p": self.too_few}
+        record: dict[str, object] = {"too_few_in_p": self.too_few}
         for key, each in (("few_sizes", self.few), ("tune_sizes", self.tuned)):
             if each:
-                found[key] = {name: list(item.measured) for name, item in each.items()}
-        return found | ({"probe_images_needed": self.needed} if self.needed else {})
+                record[key] = {name: list(item.measured) for name, item in each.items()}
+        return record | ({"probe_images_needed": self.needed} if self.needed else {})
 
     def attacker(self, options: AuditOptions) -> str:
         """Against whom a PASS speaks, if it is not the attacker whom the options name; else empty."""

@@ -89,8 +89,8 @@ def weights_of(found: Mapping[Part, Estimate], options: AuditOptions) -> Multipl
 
 
 def _row(part: Part, band: Band) -> Row:
-    place: Row = {"label": part.label, "present": part.present}
-    return {**place, "excess": band.value, "lower": band.lower, "upper": band.upper, "images": band.n}
+    group: Row = {"label": part.label, "present": part.present}
+    return {**group, "excess": band.value, "lower": band.lower, "upper": band.upper, "images": band.n}
 
 
 def moved_table(hits: Hits, options: AuditOptions) -> Row | None:

@@ -79,14 +79,14 @@ class ArrowRows:
         """The bytes of some images, in the order of the rows."""
         for start in range(0, len(rows), _IMAGES):
             some = np.asarray(rows[start : start + _IMAGES], np.int64)
-            found: dict[int, bytes] = {}
+            by_row: dict[int, bytes] = {}
             for part in np.unique(self.part[some]).tolist():
                 mine = np.unique(some[self.part[some] == part])
                 images = _images(self.places[part].path, self.column, self.signed)
                 with _refused(self.places[part].path):
                     values = images[self.row[mine].tolist()].column(0).combine_chunks()
-                found.update(zip(mine.tolist(), encoded_of(values), strict=True))
-            yield from (found[row] for row in some.tolist())
+                by_row.update(zip(mine.tolist(), encoded_of(values), strict=True))
+            yield from (by_row[row] for row in some.tolist())
 
     def name(self, row: int, /) -> str:
         """Its name, which begins with its data set's, and the folder."""

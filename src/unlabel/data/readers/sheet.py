@@ -217,8 +217,8 @@ class _Marks:
             if full
             else [key for key, text in zip(distinct, texts, strict=True) if text not in self._code_of]
         ):
-            found, first = np.unique(keys, return_index=True)
-            first = first[np.searchsorted(found, new)]
+            values, first = np.unique(keys, return_index=True)
+            first = first[np.searchsorted(values, new)]
             for at in np.sort(first).tolist():
                 self._learn(text_of(int(keys[at])), row + at)
         codes = self._coded(texts)

@@ -53,7 +53,7 @@ class Gain:
 
 def gains(audit: Document, label: str) -> dict[str, list[Gain]]:
     """By transform, the gain of every attack on a label that was judged."""
-    found: dict[str, list[Gain]] = {}
+    by_change: dict[str, list[Gain]] = {}
     for c in audit.comparisons:
         change = c.transform
         if change is None or c.label != label:
@@ -65,8 +65,8 @@ def gains(audit: Document, label: str) -> dict[str, list[Gain]]:
         both = (changed.retrained, plain.retrained if plain else None)
         itself = c.against == "itself"
         retrained = both[0].value - both[1].value if itself and both[0] and both[1] else None
-        found.setdefault(change, []).append(Gain(change, changed, retrained))
-    return found
+        by_change.setdefault(change, []).append(Gain(change, changed, retrained))
+    return by_change
 
 
 def closest(found: Mapping[str, Sequence[Gain]]) -> list[Gain]:

@@ -141,12 +141,12 @@ def _part(
     shown = max(LEAST_SHOWN, min(MOST_SHOWN, IN_ALL // tables))
     lines = []
     for bound in table.groups[:shown]:
-        own, *beside = (
+        unlearned, *beside = (
             row(audit, each[bound.present].of(bound.label), label, each[bound.present].layer)
             for each in families
         )
-        if own is not None:
-            lines.append(Line(group_name(bound), bound, own, tuple(beside)))
+        if unlearned is not None:
+            lines.append(Line(group_name(bound), bound, unlearned, tuple(beside)))
     scale, marks = _picture(lines[: max(LEAST_DRAWN, min(MOST_DRAWN, shown // 3))], words.chance)
     return Part(
         words.title,
