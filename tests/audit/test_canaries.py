@@ -10,9 +10,11 @@ import pytest
 from unlabel.audit.attacks.canaries import (
     Guesses,
     attack_canaries,
+    calibrated,
     canary_rows,
     epsilon,
     kept_for_test,
+    told_at_mean,
     told_right,
 )
 from unlabel.audit.claims.c6_memorised import claim_canaries, power
@@ -75,6 +77,40 @@ def test_what_the_picture_shows_does_not_hide_what_was_memorised():
     right = told_right(score, planted, true, kept_for_test(planted, 0, 0)) / 1000
     assert right > 0.9
     assert told_right(-score, planted, true, kept_for_test(planted, 0, 0)) / 1000 > 0.9
+
+
+def pictures(n, memory, seed):
+    """What a picture scores by itself, in any model, hides a little memory. Coins, kinds and scores."""
+    rng = np.random.default_rng(seed)
+    true, planted = ((rng.random(n) < 0.5).astype(np.int8) for _ in range(2))
+    own = 2.0 * true + rng.normal(size=n)
+    score, *retrained = (own + 0.3 * rng.normal(size=n) for _ in range(4))
+    return planted, true, score + memory * (2.0 * planted - 1), retrained
+
+
+def test_a_calibrated_score_that_knows_nothing_of_the_coins_is_right_half_of_the_time():
+    shares = []
+    for seed in range(300):
+        planted, true, score, retrained = pictures(400, 0.0, seed)
+        shares.append(told_at_mean(calibrated(score, retrained), planted, true) / 400)
+    # 120,000 coins: three standard errors are 0.0043
+    assert abs(np.mean(shares) - 0.5) < 0.0043
+    assert np.std(shares) == pytest.approx(0.5 / 400**0.5, rel=0.15)
+
+
+def test_retrained_models_show_a_memory_that_what_pictures_score_hides():
+    planted, true, score, retrained = pictures(2000, 0.25, 0)
+    plain = told_right(score, planted, true, kept_for_test(planted, 0, 0)) / 1000
+    assert plain < 0.65
+    assert told_at_mean(calibrated(score, retrained), planted, true) / 2000 > 0.75
+
+
+def test_a_calibrated_score_has_nothing_left_of_what_retrained_models_score():
+    score, retrained = pictures(500, 0.1, 0)[2:]
+    plain = np.mean([(each - each.mean()) / each.std() for each in retrained], axis=0)
+    assert abs(calibrated(score, retrained) @ plain) < 1e-9
+    assert calibrated(np.full(500, 3.0), retrained) == pytest.approx(np.zeros(500))
+    assert calibrated(score, [np.full(500, 3.0)]) == pytest.approx((score - score.mean()) / score.std())
 
 
 def test_half_of_the_canaries_are_kept():
@@ -155,15 +191,17 @@ def test_planted_annotations_that_features_hold_are_caught(world, remembered, me
     canaries = Canaries("Male", planted, true, outputs)
     question = ask("Male", *world.splits)
     found = attack_canaries(canaries, [before, after, reference], question, OPTIONS)
-    assert {(item.subject.role, item.attack) for item in found} == {
-        *(("before", name) for name in ("own", "probe")),
-        *(("after", name) for name in ("own", "probe")),
-        ("reference", "probe"),
+    attacks = ("own", "probe", "own@calibrated", "probe@calibrated")
+    assert {(item.subject.role, item.attack): item.n for item in found} == {
+        **{(role, name): 4000 if "@" in name else 2000 for role in ("before", "after") for name in attacks},
+        ("reference", "probe"): 2000,  # there is no other retrained model to calibrate it by
     }
     claim = claim_canaries(found, {"Male": 2000}, ["Male"], OPTIONS)
     assert claim.verdict == verdict
     assert claim.notes["original_remembers"] == {"Male": True}
     assert next(item for item in found if item.subject is reference).bounds(0.95)[1] < 0.55
+    alone = attack_canaries(canaries, [before, after], question, OPTIONS)
+    assert {item.attack for item in alone} == {"own", "probe"}
     broken = replace(canaries, planted=planted[:-1])
     with pytest.raises(ModelError, match="canaries of Male"):
         attack_canaries(broken, [before, after], question, OPTIONS)

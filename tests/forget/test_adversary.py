@@ -143,6 +143,21 @@ def test_a_site_that_tells_nothing_has_no_weight_and_one_that_goes_on_telling_a_
     assert float(silent.weights()["stage1"]) == 0
 
 
+def test_several_labels_share_the_pressure_by_the_root_of_their_number() -> None:
+    rows, residual = world(2000)
+    multipliers = {}
+    for labels in (1, 4):
+        known = torch.ones(1000, labels, dtype=torch.bool)
+        copies = residual.expand(-1, labels)
+        adversary = Adversary([STAGE], 0, strength=1.0, pressure=0.1, bank=1000)
+        adversary.keep(Seen({"stage1": rows[:1000]}, copies[:1000], known))
+        adversary.fit()
+        adversary.meet(Seen({"stage1": rows[1000:]}, copies[1000:], known))
+        multipliers[labels] = adversary.multipliers["stage1"]
+    assert float(multipliers[1]) > 0.03
+    assert multipliers[4].tolist() == pytest.approx([float(multipliers[1]) / 2] * 4, rel=1e-5)
+
+
 def test_joined_batches_are_one_in_order() -> None:
     rows, residual = world(6)
     both = joined([seen(rows[:2], residual[:2]), seen(rows[2:], residual[2:])])

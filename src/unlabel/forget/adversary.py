@@ -14,12 +14,13 @@ With the probe fixed, its gradient is unbiased however small the batch is; that 
 not. The share of each site and label has a weight of its own, which the training sets from what it meets:
 
 .. math:: w = \frac{\lambda}{S}\left[\sqrt{\max(\bar{s} - c, 0)} + m\right], \qquad
-    m \leftarrow \min(\max(m + \rho\,(\bar{s} - c), 0), 3) \text{ after each step}
+    m \leftarrow \min(\max(m + \frac{\rho}{\sqrt{J}}\,(\bar{s} - c), 0), 3) \text{ after each step}
 
-with S the sites, s-bar the running mean of s on images that the probe was not fitted on, and c the site's
-floor: what the same probe tells in the same network untrained. What is plain to any network need not go,
-and cannot. A site that tells nothing is left alone. A site that goes on telling meets a weight that grows
-until it stops: m is the multiplier of the constraint ``s <= c``, found by dual ascent.
+with S the sites, J the labels, s-bar the running mean of s on images that the probe was not fitted on, and c
+the site's floor: what the same probe tells in the same network untrained. What is plain to any network need
+not go, and cannot. A site that tells nothing is left alone. A site that goes on telling meets a weight that
+grows until it stops: m is the multiplier of the constraint ``s <= c``, found by dual ascent. Of several
+labels each rises slower, by the root of their number: together they would push the retained labels aside.
 """
 
 from collections.abc import Mapping, Sequence
@@ -251,7 +252,8 @@ class Adversary:
         for name, shares in self.shares(seen).items():
             running = MEMORY * self.running.get(name, shares) + (1 - MEMORY) * shares
             self.running[name] = running
-            grown = self.multipliers.get(name, torch.zeros_like(running)) + self.pressure * self.over(name)
+            rise = self.pressure / running.numel() ** 0.5 * self.over(name)
+            grown = self.multipliers.get(name, torch.zeros_like(running)) + rise
             self.multipliers[name] = grown.clamp(0, MOST)
 
     def over(self, name: str) -> Tensor:

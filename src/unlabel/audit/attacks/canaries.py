@@ -1,8 +1,11 @@
 """The claim C6: single training annotations of the forgotten label are not remembered.
 
 Planted annotations were drawn by a coin, so any guess of them that does not come from memory is right half of
-the time, exactly, whatever is in the picture. Two attacks try to do better: the label's own output, with the
+the time, exactly, whatever is in the picture. Two scores try to do better: the label's own output, with the
 original's output row where the model has lost it, and a linear probe fitted to honest training annotations.
+Each is cut at a threshold that half of the canaries choose. If there are retrained models, which never saw
+the coins, each is also *calibrated*: what they score on a picture is taken from it, and the rest is cut at
+its mean. No coin chooses anything then, so all canaries are counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +19,12 @@ from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.outputs import best_cut
 from unlabel.audit.figures import (
     CANARY_OWN,
+    CANARY_OWN_CALIBRATED,
+    CANARY_OWN_CALIBRATED_PRIVACY,
     CANARY_OWN_PRIVACY,
     CANARY_PROBE,
+    CANARY_PROBE_CALIBRATED,
+    CANARY_PROBE_CALIBRATED_PRIVACY,
     CANARY_PROBE_PRIVACY,
     Figure,
 )
@@ -31,15 +38,16 @@ from unlabel.statistics.estimate import Floats, clopper_pearson
 ATTACKS: Mapping[str, tuple[Figure, Figure]] = {  # attack -> share told right, label privacy lost
     "own": (CANARY_OWN, CANARY_OWN_PRIVACY),
     "probe": (CANARY_PROBE, CANARY_PROBE_PRIVACY),
+    "own@calibrated": (CANARY_OWN_CALIBRATED, CANARY_OWN_CALIBRATED_PRIVACY),
+    "probe@calibrated": (CANARY_PROBE_CALIBRATED, CANARY_PROBE_CALIBRATED_PRIVACY),
 }
-
 
 ADVISED = 2000
 
 
 @dataclass(frozen=True)
 class Guesses:
-    """How many of the canaries kept for the test an attack told right."""
+    """How many canaries an attack told right, of those that no choice of its own was made by."""
 
     label: str
     attack: str
@@ -72,7 +80,14 @@ def told_right(
     picture moves the score more than what was memorised. The coins of the test half play no part in it, so
     the number is binomial with one half where the score knows nothing of them.
     """
-    hits = 0
+    return int(which_told_right(score, planted, visible, test).sum())
+
+
+def which_told_right(
+    score: Floats, planted: NDArray[np.int8], visible: NDArray[np.int8], test: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which of the canaries those are, see `told_right`; bool (canary,), False outside the test half."""
+    right = np.zeros(len(planted), np.bool_)
     for kind in np.unique(visible):
         learn, judge = ~test & (visible == kind), test & (visible == kind)
         learnt = planted[learn] == 1
@@ -80,8 +95,46 @@ def told_right(
             cut, above = best_cut(score[learn], learnt)
         else:  # too few to choose by: all are guessed to be what was learnt
             cut, above = -np.inf, bool(learnt.any())
-        hits += int(np.sum(((score[judge] > cut) == above) == (planted[judge] == 1)))
-    return hits
+        right[judge] = ((score[judge] > cut) == above) == (planted[judge] == 1)
+    return right
+
+
+def calibrated(score: Floats, retrained: Sequence[Floats]) -> Floats:
+    """A score less what retrained models score on the same images, by least squares.
+
+    With z the standardised scores and p the mean of the retrained models' z: ``z - p (z . p) / (p . p)``.
+
+    Args:
+        score: float64 (canary,) of the model under attack.
+        retrained: The same of models that never saw the coins, at least one.
+
+    Returns:
+        float64 (canary,).
+
+    References:
+        Watson et al., On the Importance of Difficulty Calibration in Membership Inference Attacks, ICLR 2022
+        (arXiv 2111.08440), which subtracts the mean itself; here its slope is fitted.
+    """
+    z, plain = _standardised(score), np.mean([_standardised(each) for each in retrained], axis=0)
+    return z - plain * (z @ plain) / max(plain @ plain, np.finfo(float).tiny)
+
+
+def _standardised(score: Floats) -> Floats:
+    centred = np.asarray(score, np.float64) - np.mean(score)
+    return centred / max(centred.std(), np.finfo(float).tiny)
+
+
+def told_at_mean(score: Floats, planted: NDArray[np.int8], visible: NDArray[np.int8]) -> int:
+    """Canaries whose planted annotation the score tells, if it is cut at its mean in each visible class.
+
+    No coin plays a part in the cut, so the number is binomial with one half, of all canaries, where the score
+    knows nothing of the coins.
+    """
+    guess = np.zeros(len(planted), np.bool_)
+    for kind in np.unique(visible):
+        of_kind = visible == kind
+        guess[of_kind] = score[of_kind] > score[of_kind].mean()
+    return int((guess == (planted == 1)).sum())
 
 
 def attack_canaries(
@@ -90,7 +143,7 @@ def attack_canaries(
     question: Question,
     options: AuditOptions,
 ) -> list[Guesses]:
-    """Both attacks on the original and the unlearned model; the probe alone on retrained ones.
+    """Every attack on the original and the unlearned model; the probe alone on retrained ones.
 
     Args:
         canaries: The planted annotations and every model's outputs on their images.
@@ -102,32 +155,37 @@ def attack_canaries(
         ModelError: Outputs that do not fit the canaries or are not finite.
     """
     test = kept_for_test(canaries.planted, question.column, options.seed)
-    found: list[Guesses] = []
-    for subject in subjects:
-        outputs = canaries.outputs.get(subject.run)
-        if outputs is None:
-            continue
-        table, logits = outputs.features[PENULTIMATE], outputs.logits
-        for values in (table, logits):
-            if len(values) != len(canaries.planted) or not np.isfinite(values).all():
-                raise ModelError(
-                    f"the outputs of {subject.run} on the canaries of {canaries.label} are not finite"
-                    " numbers, one row an image; compute them again on these images"
-                )
-        scores = {"probe": _probe(subject, table, question)}
-        if subject.role != "reference":
-            scores["own"] = _own(logits[:, question.column], table, question, subject, subjects[0])
-        found += [
-            Guesses(
-                canaries.label,
-                attack,
-                subject,
-                told_right(score, canaries.planted, canaries.true, test),
-                int(test.sum()),
-            )
-            for attack, score in scores.items()
+    read = [subject for subject in subjects if subject.run in canaries.outputs]
+    scores = {subject.run: _scores(canaries, subject, question, subjects[0]) for subject in read}
+    guesses: list[Guesses] = []
+    for subject in read:
+        others = [
+            scores[each.run]["probe"] for each in read if each.role == "reference" and each.run != subject.run
         ]
-    return found
+        for attack, score in scores[subject.run].items():
+            hits = told_right(score, canaries.planted, canaries.true, test)
+            guesses.append(Guesses(canaries.label, attack, subject, hits, int(test.sum())))
+            if others:
+                hits = told_at_mean(calibrated(score, others), canaries.planted, canaries.true)
+                name = f"{attack}@calibrated"
+                guesses.append(Guesses(canaries.label, name, subject, hits, len(canaries.planted)))
+    return guesses
+
+
+def _scores(canaries: Canaries, subject: Subject, question: Question, before: Subject) -> dict[str, Floats]:
+    """What a model says of the canaries' images, by attack."""
+    outputs = canaries.outputs[subject.run]
+    table, logits = outputs.features[PENULTIMATE], outputs.logits
+    for values in (table, logits):
+        if len(values) != len(canaries.planted) or not np.isfinite(values).all():
+            raise ModelError(
+                f"the outputs of {subject.run} on the canaries of {canaries.label} are not finite"
+                " numbers, one row an image; compute them again on these images"
+            )
+    scores = {"probe": _probe(subject, table, question)}
+    if subject.role != "reference":
+        scores["own"] = _own(logits[:, question.column], table, question, subject, before)
+    return scores
 
 
 def _own(
@@ -162,8 +220,12 @@ def epsilon(guesses: Guesses, level: float) -> float:
     References:
         Steinke et al., Privacy Auditing with One (1) Training Run, NeurIPS 2023.
     """
-    low = guesses.bounds(level)[0]
-    return log(low / (1 - low)) if 0.5 < low < 1 else 0.0
+    return privacy_lost(guesses.bounds(level)[0])
+
+
+def privacy_lost(share: float) -> float:
+    """Nats of label privacy that a share told right proves lost; 0 for one half or less, and for 1."""
+    return log(share / (1 - share)) if 0.5 < share < 1 else 0.0
 
 
 def canary_rows(found: Sequence[Guesses], options: AuditOptions) -> list[Metric]:

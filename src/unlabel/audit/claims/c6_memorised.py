@@ -40,7 +40,7 @@ def claim_canaries(
     missing = [name for name in names if name not in planted]
     rule = (
         f"PASS if the exact upper bound of the share of canaries guessed right is below {options.d_canary:g}"
-        f" for both attacks, with {options.canaries:,} canaries or more; FAIL if its lower bound is above"
+        f" for every attack, with {options.canaries:,} canaries or more; FAIL if its lower bound is above"
         f" {options.d_canary:g} for some attack, corrected for the number of attacks"
     )
     if not tests:

@@ -64,7 +64,8 @@ def deep_probes(
 
     Args:
         strength: Weight of the share where a site tells most, > 0.
-        pressure: How fast the weight of a site grows while it still tells something, >= 0.
+        pressure: How fast the weight of a site grows while it still tells something, >= 0; of several labels
+            divided by the root of their number.
         steps: Optimiser steps, >= 1.
         lr: Peak learning rate, > 0. High: the retained labels have to find another way.
     """

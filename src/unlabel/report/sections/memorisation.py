@@ -5,8 +5,12 @@ from typing import Any
 from unlabel.audit.document import Document
 from unlabel.audit.figures import (
     CANARY_OWN,
+    CANARY_OWN_CALIBRATED,
+    CANARY_OWN_CALIBRATED_PRIVACY,
     CANARY_OWN_PRIVACY,
     CANARY_PROBE,
+    CANARY_PROBE_CALIBRATED,
+    CANARY_PROBE_CALIBRATED_PRIVACY,
     CANARY_PROBE_PRIVACY,
     LABEL_MEMBERSHIP,
     SAMPLE_MEMBERSHIP,
@@ -17,7 +21,16 @@ from unlabel.report.formatting import brief, count, names, number
 from unlabel.report.readings import reading
 from unlabel.report.tables import Row, audited, row
 
-CANARIES = (CANARY_OWN, CANARY_OWN_PRIVACY, CANARY_PROBE, CANARY_PROBE_PRIVACY)
+CANARIES = (
+    CANARY_OWN,
+    CANARY_OWN_PRIVACY,
+    CANARY_OWN_CALIBRATED,
+    CANARY_OWN_CALIBRATED_PRIVACY,
+    CANARY_PROBE,
+    CANARY_PROBE_PRIVACY,
+    CANARY_PROBE_CALIBRATED,
+    CANARY_PROBE_CALIBRATED_PRIVACY,
+)
 
 
 def _rows(audit: Document, *ids: str) -> list[Row]:
@@ -42,7 +55,7 @@ def canaries(audit: Document) -> dict[str, Any] | None:
     of = f" of {brief(worst.label)}" if len(audited(audit)) > 1 and worst.label else ""
     text = f"Before training, a coin drew the annotations of {names(sizes) or 'some images'}: whoever does"
     text += " not remember them is right about half of them. "
-    text += f"The better attack, {attack}, is right about a share{of} of {reading(worst.after)}"
+    text += f"The best attack, {attack}, is right about a share{of} of {reading(worst.after)}"
     text += f" (original: {reading(worst.before)})." if worst.before else "."
     return {"text": text, "rows": rows}
 
