@@ -194,8 +194,8 @@ def remembered(
     """Runs the jobs whose finding is not in memory, and keeps those that have a key."""
     findings: dict[Place, Any] = {}
     for place, key in keys.items():
-        if (known := memory.recall(key)) is not None:
-            findings[place] = known
+        if (recalled := memory.recall(key)) is not None:
+            findings[place] = recalled
     fresh = run_jobs({place: job for place, job in jobs.items() if place not in findings}, log)
     for place, value in fresh.items():
         if place in keys:
@@ -322,7 +322,7 @@ def _larger_jobs(
     includes, columns = options.includes, context.request.retained_columns
     jobs: dict[Any, Job] = {}
     for name, question in context.questions.items():
-        own = OwnOutput.of(subjects[0], question, exclusive=context.exclusive)
+        own_output = OwnOutput.of(subjects[0], question, exclusive=context.exclusive)
         for item in altered if includes.transforms else ():
             jobs["altered", name, item.transform, item.subject.run] = lambda s=item.subject, q=question: (
                 reread(s, hidden, q, options, exclusive=context.exclusive)
@@ -337,11 +337,11 @@ def _larger_jobs(
         if includes.code_length:
             each["mdl"] = lambda s, q=question: code_rows(s, q, options)
         if includes.fine_tuning:
-            each["tuned"] = lambda s, q=question, o=own: judged(taught(s, tuned, o, q), q, options)
+            each["tuned"] = lambda s, q=question, o=own_output: judged(taught(s, tuned, o, q), q, options)
         if includes.early_layers:
             each["stages"] = lambda s, q=question: stage_readings(s, q, options)
         if any(name not in UNTRAINED for name in options.asked):
-            each["taught"] = lambda s, q=question, o=own: taught(s, tuned, o, q)
+            each["taught"] = lambda s, q=question, o=own_output: taught(s, tuned, o, q)
         if POSITIONS in options.asked:
             each["depth"] = lambda s, q=question: depth_readings(s, q, options)
         if TANGENT in options.asked:
@@ -393,8 +393,8 @@ def reread(
             **read_features(model.probe, model.test, asked, options),
         }
 
-    own = OwnOutput.of(subject, question, exclusive=exclusive)
-    return {OWN.id: own.signed(question).absolute(), **both(fitted, subject, question)}
+    own_output = OwnOutput.of(subject, question, exclusive=exclusive)
+    return {OWN.id: own_output.signed(question).absolute(), **both(fitted, subject, question)}
 
 
 def larger_rows(larger: Larger, subjects: Sequence[Subject], options: AuditOptions) -> list[Metric]:

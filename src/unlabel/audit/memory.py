@@ -116,14 +116,14 @@ def _packed(found: Finding) -> dict[str, np.ndarray]:
 
 
 def _unpacked(tables: Mapping[str, np.ndarray]) -> Finding:
-    found: dict[str, Any] = {}
+    findings: dict[str, Any] = {}
     stems = {key.rpartition("/")[0] for key in tables}
     for stem in sorted(stems, key=lambda stem: int(stem.partition("/")[0])):
         name = stem.partition("/")[2]
         if f"{stem}/contrast" in tables:
             value, se, df = tables[f"{stem}/contrast"].tolist()
-            found[name] = Contrast(value, se, df)
+            findings[name] = Contrast(value, se, df)
         else:
             influence, cluster, used = (tables[f"{stem}/{part}"] for part in ("influence", "cluster", "used"))
-            found[name] = Estimate(float(tables[f"{stem}/value"][0]), influence, cluster, used)
-    return found
+            findings[name] = Estimate(float(tables[f"{stem}/value"][0]), influence, cluster, used)
+    return findings

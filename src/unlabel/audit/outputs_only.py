@@ -181,9 +181,9 @@ def audit_deployed(
         start_known=False,
         outputs_only=True,
     )
-    found = audit_outputs(inputs, settings, where.log)
+    audit = audit_outputs(inputs, settings, where.log)
     notes = dict.fromkeys(note for model in models for note in model.notes)
-    return replace(found, limitations=(*found.limitations, TRAINED_ON, *notes))
+    return replace(audit, limitations=(*audit.limitations, TRAINED_ON, *notes))
 
 
 def _answered(sets: Sets, *, exclusive: bool) -> Sets:

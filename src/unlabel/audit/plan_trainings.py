@@ -103,7 +103,7 @@ def attackers_plan(
     rows = []
     for label, target in targets.items():
         wanted = trainings(options, target)
-        own = {(ADAM.name, n) for n in tune_sizes(target, options)}
+        in_budget = {(ADAM.name, n) for n in tune_sizes(target, options)}
         attacked = tune_sizes(target, options, options.attacked)
         for name in _names(options):
             if name == POSITIONS:  # at the stages, and at their cells
@@ -121,7 +121,7 @@ def attackers_plan(
                     "attacker": name,
                     "images": sorted(n for _, n in mine),
                     "trainings": sum(each.values()),
-                    "in_full": sum(many for (who, n), many in each.items() if (who.name, n) in own),
+                    "in_full": sum(many for (who, n), many in each.items() if (who.name, n) in in_budget),
                     "seconds": seconds_to_train(mine, models, images[1], rate, options),
                 }
             )

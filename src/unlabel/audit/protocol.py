@@ -50,6 +50,7 @@ from unlabel.audit.short_pair import ShortPair
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset
+from unlabel.data.splits import TRAIN_SET
 from unlabel.statistics.estimate import Estimate
 
 
@@ -310,7 +311,7 @@ def _controls(measured: Measured, decoys: Decoys, context: Context) -> dict[str,
 
 def _data_record(inputs: AuditInputs, context: Context) -> dict[str, Any]:
     """What is known of the data, and the sizes of the three sets."""
-    splits = {"P": context.probe, "E": context.test, "T_in": context.train}
+    splits = {"P": context.probe, "E": context.test, TRAIN_SET: context.train}
     return {
         **inputs.facts,
         "exclusive": context.exclusive,

@@ -51,7 +51,7 @@ UNTRAINED = 3  # networks before any training, whose spread is a part of the bou
 REPEATED = 64  # images read twice to see whether a model is deterministic
 
 Read = Callable[[Dataset, tuple[str, ...]], Outputs]
-"""Runs a model on images; the words distinguish them from P, E and T_in in a cache."""
+"""Runs a model on images; the words distinguish them in a cache from training images, P and E."""
 
 
 def read_model(

@@ -69,8 +69,8 @@ class Job:
     def plan(self) -> Plan:
         """The recipe as a run folder records it."""
         made = self.blueprint
-        place = self.place
-        return Plan(made.network, made.stem, made.recipe, place.batch_size, place.micro_batch, made.head)
+        where = self.place
+        return Plan(made.network, made.stem, made.recipe, where.batch_size, where.micro_batch, made.head)
 
 
 def check_count(count: int) -> None:

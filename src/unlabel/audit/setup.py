@@ -207,8 +207,8 @@ def as_answered(source: Source, config: Config, path: Path) -> Source:
             f"{path} answers by a softmax over classes, but {source.name} has images with several labels or"
             " none; audit it on data whose images have exactly one label: --data SOURCE"
         )
-    parts = (replace(part, exclusive=exclusive) for part in (source.train, source.probe, source.test))
-    train, probe, test = parts
+    splits = (replace(part, exclusive=exclusive) for part in (source.train, source.probe, source.test))
+    train, probe, test = splits
     return replace(source, train=train, probe=probe, test=test)
 
 

@@ -105,12 +105,12 @@ def _refuse(case: Case, budget: float) -> None:
     def steps(share: float) -> int:
         return replace(plan.recipe, epochs=share * plan.recipe.epochs).steps(images, plan.batch_size)
 
-    found = steps(shares_of(budget)[0])
-    if found < FEWEST_STEPS:
+    shortest = steps(shares_of(budget)[0])
+    if shortest < FEWEST_STEPS:
         whole = plan.recipe.steps(images, plan.batch_size)
         needed = ceil(200 * (1 + LONGER) * FEWEST_STEPS / whole) / 100
         advice = f"give {needed:.2f} or more, or " if needed < 1 else ""
         raise OptionError(
-            f"--reference-budget {budget:g} leaves {found} of {whole:,} optimiser steps for the shortest"
+            f"--reference-budget {budget:g} leaves {shortest} of {whole:,} optimiser steps for the shortest"
             f" training; expected at least {FEWEST_STEPS}: {advice}train references with --make-references 3"
         )

@@ -129,10 +129,10 @@ def _found(probed: Probed) -> Iterator[str]:
     inner = [row for row in probed.of("model") if row.layer == PENULTIMATE]
     rows = [best, *([max(inner, key=lambda row: row.value)] if inner and best.layer is None else [])]
     for row in rows:
-        place = place_of(row.key, has_output=probed.has_output)
-        verb = "tells" if place.endswith("output") else "tell"
+        site = place_of(row.key, has_output=probed.has_output)
+        verb = "tells" if site.endswith("output") else "tell"
         yield (
-            f"{place} {verb} {probed.label} with AUC {row.value:.2f} ({row.ci[0]:.2f} to {row.ci[1]:.2f}),"
+            f"{site} {verb} {probed.label} with AUC {row.value:.2f} ({row.ci[0]:.2f} to {row.ci[1]:.2f}),"
             f" n = {row.n:,}; 0.5 is a coin."
         )
     if not probed.has_output:

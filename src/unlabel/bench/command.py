@@ -108,25 +108,25 @@ def bench(
     Raises:
         OptionError: No such scale, part or method.
     """
-    for kind, names, known in (
+    for kind, names, catalogue in (
         ("scale", [scale], SCALES),
         ("part", parts, PARTS),
         ("method", methods, METHODS),
     ):
         for name in names:
-            if name not in known:
+            if name not in catalogue:
                 raise OptionError(
-                    f"no {kind} '{name}'; expected one of {', '.join(known)}.{suggest(name, known)}"
+                    f"no {kind} '{name}'; expected one of {', '.join(catalogue)}.{suggest(name, catalogue)}"
                 )
-    found: list[Line] = []
+    lines: list[Line] = []
     with TemporaryDirectory(prefix="unlabel-bench-") as folder:
         jobs = _jobs(SCALES[scale], tuple(methods) or tuple(METHODS), Path(folder), run)
         needed = {*parts, *(["methods"] if "audit" in parts else [])}  # whose original the audit reads
         for part in PARTS:
             if part in needed:
                 run.log.say(f"bench: {part}")
-                found += jobs[part]()
-    return {"scale": scale, "machine": machine(run), "lines": [line.to_json() for line in found]}
+                lines += jobs[part]()
+    return {"scale": scale, "machine": machine(run), "lines": [line.to_json() for line in lines]}
 
 
 def _jobs(

@@ -78,24 +78,24 @@ def method_lines(world: World, methods: Sequence[str], folder: Path, run: Run) -
 
 def size_lines(world: World, sizes: Sequence[int], method: str, run: Run) -> list[Line]:
     """The seconds of a method on an untrained network, at several sizes of data, against the first."""
-    found = []
+    timings = []
     for size in sizes:
         run.log.say(f"bench: {method} at {size:,} images")
         source = load(f"faces:train={size},probe=100,test=100", image_size=world.image_size).train
         with torch.random.fork_rng(devices=[]):
             model = engine.place(build(world.network, len(source.labels)), run).eval()
         took, made = seconds(lambda m=model, d=source: forget_labels(m, [LABEL], d, method, run=run))
-        found.append((len(source), took, made))
-    (_, first, _), *_ = found
+        timings.append((len(source), took, made))
+    (_, first, _), *_ = timings
     return [
         against(
-            f"{method} at {images:,} images, against {found[0][0]:,}",
+            f"{method} at {images:,} images, against {timings[0][0]:,}",
             took,
             first,
             steps=made.history.steps,
             images=made.images_processed,
         )
-        for images, took, made in found[1:]
+        for images, took, made in timings[1:]
     ]
 
 

@@ -79,8 +79,8 @@ def write_table(path: Path, rows: int) -> None:
             person = _digits(number * _PEOPLE // rows, 6)
             marks = np.full((len(number), 2 * LABELS), ord(","), np.uint8)
             marks[:, 1::2] = ord("0") + draw.integers(0, 2, (len(number), LABELS))
-            parts = (b"n", person, b"/", _digits(number, 7), b".jpg,n", person, marks, b"\n")
-            file.write(np.concatenate([_column(part, len(number)) for part in parts], axis=1).tobytes())
+            columns = (b"n", person, b"/", _digits(number, 7), b".jpg,n", person, marks, b"\n")
+            file.write(np.concatenate([_column(part, len(number)) for part in columns], axis=1).tobytes())
 
 
 def _column(part: bytes | NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
@@ -117,8 +117,8 @@ def _apart(job: str, path: Path) -> dict[str, Any]:
     words = [sys.executable, "-m", "unlabel.bench.index", job, str(path)]
     cache = path.parent / "cache"
     cache.mkdir(mode=0o700, exist_ok=True)
-    own = {**os.environ, "UNLABEL_CACHE": str(cache)}
-    done = subprocess.run(words, check=True, capture_output=True, text=True, env=own)  # noqa: S603 - our words
+    environment = {**os.environ, "UNLABEL_CACHE": str(cache)}
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)  # noqa: S603 - our words
     return json.loads(done.stdout)
 
 
@@ -129,9 +129,9 @@ def main(job: str, path: Path) -> dict[str, Any]:
         shards = [Shard(file, file.stem, "") for file in sorted(path.iterdir())]
         sheet = indexed(shards, ReadOptions(), labelled=True)[0]
     elif job == "kept":
-        kept = read_index(signature([path], "bench"))
-        assert kept is not None
-        sheet = kept[0]
+        index = read_index(signature([path], "bench"))
+        assert index is not None
+        sheet = index[0]
     else:
         sheet = read_sheet([Part(path)], Images(path.parent, "images/"))
     if job == "keep":

@@ -51,14 +51,14 @@ def loop_lines(network: str, side: int, images: int, run: Run, rounds: int) -> l
         fit(ours, LabelLoss(tuple(range(LABELS))), data, recipe, run)
 
     what = f"training loop, {network}, {side} pixels, input included, against a bare loop on ready batches"
-    found = []
-    for ending, parts in (
+    lines = []
+    for ending, micro_batches in (
         (" in one pass", [np.arange(len(ready.rows))]),
         (f" of {run.micro_batch}", run.micro_batches(len(ready.rows))),
     ):
-        bare = _bare(engine.place(build(network, LABELS), run), ready, parts, steps, recipe)
-        found.append(by_turns(what + ending, train, bare, rounds, images=steps * run.batch_size, steps=steps))
-    return found
+        bare = _bare(engine.place(build(network, LABELS), run), ready, micro_batches, steps, recipe)
+        lines.append(by_turns(what + ending, train, bare, rounds, images=steps * run.batch_size, steps=steps))
+    return lines
 
 
 def _bare(
@@ -94,21 +94,21 @@ def process_lines(images: int, run: Run) -> list[Line]:
     a machine with other work, or with fewer than two free cores, it says more than the clock.
     """
     data = noise(images, 64)
-    found = {}
+    timings = {}
     for count in (1, 2):
         where = replace(
             engine.start(accelerator="cpu", devices=count, batch_size=run.batch_size), seed=run.seed
         )
-        found[count] = engine.launch(where, _both, data)
+        timings[count] = engine.launch(where, _both, data)
     return [
         against(
             f"{what}: two processes against one, a thread each",
-            found[2][what][0],
-            found[1][what][0],
+            timings[2][what][0],
+            timings[1][what][0],
             images=images,
-            cpu=round(found[1][what][1] / max(found[2][what][1], 1e-9), 3),
+            cpu=round(timings[1][what][1] / max(timings[2][what][1], 1e-9), 3),
         )
-        for what in found[1]
+        for what in timings[1]
     ]
 
 
@@ -122,7 +122,7 @@ def _both(run: Run, data: Dataset) -> dict[str, tuple[float, float]]:
         "training": lambda images: fit(model, loss, images, once, run),
         "reading features": lambda images: outputs(model, images, run),
     }
-    found = {}
+    timings = {}
     for name, job in jobs.items():
         job(warm)
         run.fabric.barrier()
@@ -130,5 +130,5 @@ def _both(run: Run, data: Dataset) -> dict[str, tuple[float, float]]:
         took, _ = seconds(lambda job=job: job(data))
         used = torch.tensor(process_time() - before, dtype=torch.float64, device=run.device)
         engine.reduce_sums(run, [used])
-        found[name] = (took, float(used) / run.world)
-    return found
+        timings[name] = (took, float(used) / run.world)
+    return timings

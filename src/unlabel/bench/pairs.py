@@ -73,8 +73,8 @@ def by_turns(
 def seconds(job: Callable[[], Any], clock: Clock = perf_counter) -> tuple[float, Any]:
     """Seconds that one call took, and what it gave."""
     started = clock()
-    found = job()
-    return clock() - started, found
+    result = job()
+    return clock() - started, result
 
 
 def against(what: str, ours: float, other: float, **counts: Any) -> Line:

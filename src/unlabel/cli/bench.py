@@ -40,9 +40,9 @@ def bench(
     if out is not None:
         check_file(out, force=force)
     chosen = names(parts) or PARTS
-    found = measure(place.start(), scale=scale, parts=chosen, methods=names(methods))
-    print(json.dumps(found, ensure_ascii=False) if json_ else table(found))
+    results = measure(place.start(), scale=scale, parts=chosen, methods=names(methods))
+    print(json.dumps(results, ensure_ascii=False) if json_ else table(results))
     if out is not None:
-        write_json(out, found)
+        write_json(out, results)
         if not json_:
             print(out)

@@ -59,11 +59,11 @@ def data(
         workers=workers,
         log=log,
     )
-    found = survey(data, log)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(found)))
+    facts = survey(data, log)
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(facts)))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / _PICTURE, correlations(found))
-        write_json(out / _FACTS, found)
+        write_text(out / _PICTURE, correlations(facts))
+        write_json(out / _FACTS, facts)
         if not json_:
             print(out / _PICTURE)

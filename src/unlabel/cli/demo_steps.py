@@ -71,16 +71,18 @@ def run_demo(
     if again and not force:
         _check_kept(unlearned)
     run, audited_on = engine.fewer(run, TRAINING if run.device.type == "cpu" else 1), run
-    place = run if networks is None else replace(run, seed=0, batch_size=64, micro_batch=32)
-    listed = networks_of(settings, place.seed)
-    finished = [not force and _finished(out / item.name, item, settings, place, networks) for item in listed]
+    trained_on = run if networks is None else replace(run, seed=0, batch_size=64, micro_batch=32)
+    listed = networks_of(settings, trained_on.seed)
+    finished = [
+        not force and _finished(out / item.name, item, settings, trained_on, networks) for item in listed
+    ]
     original, *references = (out / item.name for item in listed)
     for number, (item, done) in enumerate(zip(listed, finished, strict=True)):
         if number == 0:
             say(f"1/5  original: a network trained on {settings.source}: drawings, no person")
         elif number == 1:
             say(f"2/5  retrained: the same without {LABEL}, {len(references)} times: references of the audit")
-        _make(item, out / item.name, settings, place, networks, done=done, force=force)
+        _make(item, out / item.name, settings, trained_on, networks, done=done, force=force)
     say(f"3/5  forget {LABEL}")
     with one_thread():  # of each process: the network is too small to gain by two
         forget_run(

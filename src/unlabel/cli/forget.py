@@ -76,8 +76,8 @@ def forget_app(asked: Collection[str]) -> App:
         else:
             app.command(App(name=name, help=summary))
     for name in filter(is_custom, asked):
-        own = find_method(name)
-        app.command(method_command(own), name=name, help=own.summary)
+        custom = find_method(name)
+        app.command(method_command(custom), name=name, help=custom.summary)
     return app
 
 

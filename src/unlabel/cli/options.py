@@ -161,13 +161,13 @@ def image_size(flag: str, text: str) -> Size:
         >>> image_size("--image-size", "224"), image_size("--image-size", "256,128")
         (224, (256, 128))
     """
-    parts = re.split("[,x]", text.strip())
-    if len(parts) > 2 or not all(re.fullmatch(r" *[+-]?[0-9]{1,6} *", part) for part in parts):
+    sides = re.split("[,x]", text.strip())
+    if len(sides) > 2 or not all(re.fullmatch(r" *[+-]?[0-9]{1,6} *", part) for part in sides):
         raise OptionError(
             f"{flag} is '{text[:40]}'; expected a whole number of pixels such as 224, or height,width such as"
             " 256,128"
         )
-    numbers = [int(part) for part in parts]
+    numbers = [int(part) for part in sides]
     return checked_size(numbers[0] if len(numbers) == 1 else numbers)
 
 
@@ -198,11 +198,11 @@ def whole_numbers(flag: str, text: str | None) -> tuple[int, ...]:
         >>> whole_numbers("--steps", "53, 188")
         (53, 188)
     """
-    parts = names(text)
-    for part in parts:
+    entries = names(text)
+    for part in entries:
         if not part.isdecimal() or len(part) > len(str(MOST)):
             raise OptionError(f"{flag} has '{part}'; expected whole numbers with commas, such as 53,188")
-    return tuple(map(int, parts))
+    return tuple(map(int, entries))
 
 
 def check_whole(arguments: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def probe(
 
     if fail_above is not None:
         check_limit(fail_above)
-    found = probe_model(
+    probed = probe_model(
         model,
         label,
         place.start(),
@@ -51,10 +51,10 @@ def probe(
         references=names(reference),
         onnx=OnnxSettings(labels_file, colours("--mean", mean), colours("--std", std)),
     )
-    print(json.dumps(found.to_json(), ensure_ascii=False) if json_ else "\n".join(lines(found)))
+    print(json.dumps(probed.to_json(), ensure_ascii=False) if json_ else "\n".join(lines(probed)))
     if fail_above is None:
         return
-    code, why = gate(found, fail_above)
+    code, why = gate(probed, fail_above)
     print(f"--fail-above {fail_above:g}: {why}", file=sys.stderr)
     if code:
         sys.exit(code)

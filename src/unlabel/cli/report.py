@@ -46,8 +46,8 @@ def report(
             raise OptionError(f"{run} is a comparison, whose page shows no images; leave out --with-images")
         from unlabel.report.examples import write_gallery
 
-        place, line = DEFAULT_PLACE.start(), command_line()
-        _print(write_gallery(run, place, out, data=data, force=force, command=line), json_=json_)
+        where, line = DEFAULT_PLACE.start(), command_line()
+        _print(write_gallery(run, where, out, data=data, force=force, command=line), json_=json_)
         return
     if data is not None:
         raise OptionError("--data is for --with-images alone; the plain report reads audit.json")
@@ -58,8 +58,8 @@ def report(
     if out is None:
         check_page(run, force=force)
         card = write_card(run, license_)
-        kept = f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one"
-        print(card or kept, file=sys.stderr if json_ else sys.stdout)
+        message = f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one"
+        print(card or message, file=sys.stderr if json_ else sys.stdout)
     _print(write_report(run, out, force=force), card, json_=json_)
 
 

@@ -26,13 +26,13 @@ def sign(
     """
     from unlabel.statement.sign import sign_run
 
-    out, said, key_id = sign_run(run, key, signer=signer, force=force)
-    predicate = said["predicate"]
+    out, document, key_id = sign_run(run, key, signer=signer, force=force)
+    predicate = document["predicate"]
     if json_:
         facts = {"headline": predicate["headline"], "audited": predicate["audit"] is not None}
-        print_json({"statement": str(out), **facts, "files": len(said["subject"]), "key_id": key_id})
+        print_json({"statement": str(out), **facts, "files": len(document["subject"]), "key_id": key_id})
         return
-    print(f"{predicate['headline']}; {len(said['subject'])} files; key {key_id}")
+    print(f"{predicate['headline']}; {len(document['subject'])} files; key {key_id}")
     if predicate["audit"] is None:
         print(f"signed without an audit; first run: unlabel audit {run} --before BEFORE")
     print(out)

@@ -59,6 +59,6 @@ def tracker(asked: str | None, out: Path) -> TensorBoard | None:
             "--track tensorboard needs the package tensorboard; install it with:"
             f" {install_command('tensorboard')}"
         ) from error
-    place = Path(folder or DEFAULT)
-    print(f"curves: tensorboard --logdir {place}", file=sys.stderr)
-    return TensorBoard(place / out.name, SummaryWriter)
+    logdir = Path(folder or DEFAULT)
+    print(f"curves: tensorboard --logdir {logdir}", file=sys.stderr)
+    return TensorBoard(logdir / out.name, SummaryWriter)

@@ -107,8 +107,8 @@ def pages_of(models: Mapping[str, "Loaded"], pictures: "Dataset | None") -> "Pag
         at = number % len(pictures)
         target = dict(zip(pictures.labels, pictures.target[at].tolist(), strict=True))
         present = {name: _PRESENT[value] for name, value in target.items()}
-        said = f"Picture {at + 1:,} of {len(pictures):,} test images, which no model was trained on."
-        return page(pictures.images(np.array([at]))[0], said, at, present)
+        caption = f"Picture {at + 1:,} of {len(pictures):,} test images, which no model was trained on."
+        return page(pictures.images(np.array([at]))[0], caption, at, present)
 
     return Pages(drawing, lambda content: page(content, "Your own picture, as the models see it."))
 

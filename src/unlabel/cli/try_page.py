@@ -156,10 +156,10 @@ def _file_of(kind: str, body: bytes) -> bytes:
     """The content of the one file in a form's body."""
     head = f"Content-Type: {kind}\r\n\r\n".encode("latin-1", "replace")
     message = message_from_bytes(head + body, policy=policy.HTTP)
-    parts = message.get_payload()
+    payload = message.get_payload()
     files = [
         part.get_payload(decode=True)
-        for part in (parts if isinstance(parts, list) else [])
+        for part in (payload if isinstance(payload, list) else [])
         if not isinstance(part, str) and part.get_param("name", header="content-disposition") == "picture"
     ]
     content = files[0] if len(files) == 1 else None

@@ -47,20 +47,20 @@ def verify(
 
     if data is None and (before or reference):
         raise OptionError("--before and --reference are for repeating the audit; add --data SOURCE")
-    found = verify_run(run, key, terminal_log(quiet=quiet or json_))
-    if data is not None and found.ok:
-        again = _measured(run, found, data, before, reference, quiet=quiet or json_)
+    verified = verify_run(run, key, terminal_log(quiet=quiet or json_))
+    if data is not None and verified.ok:
+        again = _measured(run, verified, data, before, reference, quiet=quiet or json_)
         outside = [Problem("data", figure["id"], _outside(figure)) for figure in again["outside"]]
-        found = replace(found, data=again, problems=tuple(outside))
+        verified = replace(verified, data=again, problems=tuple(outside))
     if json_:
-        print(json.dumps(_plain(run, found)))  # in ASCII: what a stranger wrote must not steer a terminal
+        print(json.dumps(_plain(run, verified)))  # in ASCII: what a stranger wrote must not steer a terminal
     else:
-        for line in lines(found):
+        for line in lines(verified):
             print(visible(line))
-        if data is not None and found.data is None:
+        if data is not None and verified.data is None:
             print("data             not measured again: the files are not as stated")
-        print(found.statement)
-    if not found.ok:
+        print(verified.statement)
+    if not verified.ok:
         sys.exit(3)
 
 

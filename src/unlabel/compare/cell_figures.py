@@ -16,6 +16,7 @@ from unlabel.audit.results import Metric, plain
 from unlabel.audit.setup import Sets
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
+from unlabel.data.splits import TRAIN_SET
 from unlabel.models.features import Outputs
 from unlabel.runs.folder import Loaded
 
@@ -52,19 +53,19 @@ def utility_of(subject: Subject, sets: Sets, request: Request, options: AuditOpt
     Labels without two images of each kind in a split are left out there; a split without any is None.
     """
     splits: dict[str, tuple[Dataset, Outputs]] = {
-        "T_in": (sets.train, subject.train),
+        TRAIN_SET: (sets.train, subject.train),
         "P": (sets.probe, subject.probe),
         "E": (sets.test, subject.test),
     }
     table: dict[str, Any] = {}
-    for name, (data, said) in splits.items():
+    for name, (data, outputs) in splits.items():
         judged_on = answerable(data.with_labels(request.labels), request.retained_columns)
         labels = measurable(judged_on, request.retained)
         if not labels:
             table[name] = None
             continue
         utility = read_utility(
-            replace(subject, test=said), judged_on, labels, options, request.retained_columns
+            replace(subject, test=outputs), judged_on, labels, options, request.retained_columns
         )
         each = {label: utility.labels[label][UTILITY_AUC.id] for label in labels}
         macro = utility.macro(UTILITY_AUC.id)
@@ -91,22 +92,22 @@ def shapes_of(
     """
     labels = [ALL_CLASSES] if exclusive else list(sets.test.labels)
     entropy: dict[str, Any] = {}
-    for name, said in (("T_in", subject.train), ("E", subject.test)):
-        table = entropies(said.logits, exclusive=exclusive)
+    for name, outputs in ((TRAIN_SET, subject.train), ("E", subject.test)):
+        table = entropies(outputs.logits, exclusive=exclusive)
         entropy[name] = {
             label: {"counts": binned(table[:, at], ENTROPY_EDGES), "mean": float(table[:, at].mean())}
             for at, label in enumerate(labels)
         }
-    own: dict[str, Any] = {}
+    logits: dict[str, Any] = {}
     for name, question in questions.items():
         logit = OwnOutput.of(subject, question, exclusive=exclusive).test
-        own[name] = {
+        logits[name] = {
             word: binned(logit[question.test == kind], LOGIT_EDGES)
             for word, kind in (("present", 1), ("absent", 0))
         }
     return {
         "entropy": {"unit": "bits", "edges": ENTROPY_EDGES, **entropy},
-        "own_logit": {"edges": LOGIT_EDGES, "labels": own},
+        "own_logit": {"edges": LOGIT_EDGES, "labels": logits},
     }
 
 
@@ -161,7 +162,7 @@ def value_of(record: Mapping[str, Any], figure: str, label: str | None = None) -
     """A figure of a cell or a model: of one label, or the mean over the forgotten ones; None if not there.
 
     ``util.auc.macro`` is the mean AUC of the retained labels on the test split, ``util.auc.worst`` the
-    lowest; ``@T_in`` (training) or ``@P`` (probe) after it names another split.
+    lowest; ``@`` and a key after it name another split: `TRAIN_SET` (training) or ``P`` (probe).
     """
     if figure.startswith("util.auc."):
         name, _, split = figure.removeprefix("util.auc.").partition("@")

@@ -143,8 +143,8 @@ def run_cells(
         memory = Memory(folder / "attacks", where.log)
         held.made.append(CellRunner.of(case, where, options, memory, data, keep_models, also))
     if models is None:
-        found = read_models(held.made[0].shared, options, held.made[0].memory, where.log, also)
-        models = {"schema": SCHEMA, **found}
+        figures = read_models(held.made[0].shared, options, held.made[0].memory, where.log, also)
+        models = {"schema": SCHEMA, **figures}
         write(file_of_models, models)
     if pending:
         share_out(pending, partial(_compute, held), where, stage="cells", unit="cells")
@@ -188,8 +188,8 @@ def _pending(
 def _compute(held: Held[CellRunner], run: Run, cell: _Cell) -> None:
     """Computes one cell and writes its file."""
     run.log.say(f"cell {cell.number}: {cell}")
-    found = held.get(run).work(cell.job, cell.file.stem, run)
-    write(cell.file, {"schema": SCHEMA, "key": cell.file.stem, "identity": cell.identity, **found})
+    result = held.get(run).work(cell.job, cell.file.stem, run)
+    write(cell.file, {"schema": SCHEMA, "key": cell.file.stem, "identity": cell.identity, **result})
 
 
 def _open(

@@ -155,10 +155,10 @@ def numbered(found: Mapping[str, Any]) -> dict[str, int]:
 def front(marks: Sequence[Mark]) -> tuple[tuple[float, float, float, float], ...]:
     """The front as steps: what is reached at a cost is reached at every higher one."""
     best = sorted((mark for mark in marks if mark.row["front"]), key=lambda mark: (mark.x, -mark.y))
-    found: list[tuple[float, float, float, float]] = []
+    lines: list[tuple[float, float, float, float]] = []
     for here, then in pairwise(best):
-        found += [(here.x, here.y, then.x, here.y), (then.x, here.y, then.x, then.y)]
-    return (*found, (best[-1].x, best[-1].y, 100.0, best[-1].y)) if best else ()
+        lines += [(here.x, here.y, then.x, here.y), (then.x, here.y, then.x, then.y)]
+    return (*lines, (best[-1].x, best[-1].y, 100.0, best[-1].y)) if best else ()
 
 
 def _mark(
@@ -184,14 +184,14 @@ def apart(marks: Sequence[Mark], retrain: Mark | None) -> list[Mark]:
     Where there is no room left in the plane, it stays.
     """
     taken = [retrain.spot] if retrain else []
-    found: dict[int, Mark] = {}
+    moved: dict[int, Mark] = {}
     steps = [0.0, *(way * ASIDE * step for step in range(1, int(SIDE / ASIDE)) for way in (1, -1))]
     for mark in sorted(marks, key=lambda mark: not mark.row["front"]):  # the front's line leads to its marks
         places = (replace(mark, aside=step) for step in steps)
         free = (place for place in places if 0 <= place.spot[0] <= SIDE and not _hides(place.spot, taken))
-        found[mark.number] = next(free, mark)
-        taken.append(found[mark.number].spot)
-    return [found[mark.number] for mark in marks]
+        moved[mark.number] = next(free, mark)
+        taken.append(moved[mark.number].spot)
+    return [moved[mark.number] for mark in marks]
 
 
 def _hides(spot: tuple[float, float], taken: Sequence[tuple[float, float]]) -> bool:
@@ -205,7 +205,7 @@ def tagged(marks: Sequence[Mark]) -> list[Mark]:
     """
     dots = [mark.spot for mark in marks]
     taken: list[tuple[float, float]] = []
-    found: list[Mark] = []
+    result: list[Mark] = []
     for mark, (x, y) in zip(marks, dots, strict=True):
 
         def cost(spot: tuple[float, float], x: float = x, y: float = y) -> tuple[int, float]:
@@ -217,5 +217,5 @@ def tagged(marks: Sequence[Mark]) -> list[Mark]:
 
         spot = min(PLACES, key=cost)
         taken.append((x + spot[0], y + spot[1]))
-        found.append(replace(mark, tag=spot))
-    return found
+        result.append(replace(mark, tag=spot))
+    return result

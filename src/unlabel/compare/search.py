@@ -165,8 +165,8 @@ def _compute(held: "Held[tuple[CellRunner, ProbeHalves]]", run: Run, one: _Try) 
     """Does one try and writes its file."""
     run.log.say(f"search {one}")
     runner, halves = held.get(run)
-    found = halves.read(runner, one.job, run)
-    write(one.file, {"schema": SCHEMA, "identity": one.identity, **found})
+    result = halves.read(runner, one.job, run)
+    write(one.file, {"schema": SCHEMA, "identity": one.identity, **result})
 
 
 def _row(one: _Try, where: Run) -> dict[str, Any]:
@@ -178,8 +178,8 @@ def _row(one: _Try, where: Run) -> dict[str, Any]:
     record = read_finished(one.file, SCHEMA, where.log)
     if record is None:
         raise DataError(f"{one.file} was written and is damaged or gone; run the same command again")
-    found = {key: value for key, value in record.items() if key not in ("schema", "identity")}
-    return {"setting": one.setting, **found, "options": dict(one.job.options)}
+    result = {key: value for key, value in record.items() if key not in ("schema", "identity")}
+    return {"setting": one.setting, **result, "options": dict(one.job.options)}
 
 
 def pick(tries: Sequence[Mapping[str, Any]]) -> int:
@@ -252,7 +252,7 @@ class ProbeHalves:
         goal, auc = self.goal
         try:
             made = runner.unlearned(job, "", where)
-            attacks, own = self.figures(made, where)
+            attacks, retained = self.figures(made, where)
         except UnlabelError as error:
             if isinstance(error, OSError):
                 raise
@@ -263,7 +263,7 @@ class ProbeHalves:
                 "error": None,
                 "excess": max(over.values()),
                 "figure": max(over, key=lambda name: over[name]),
-                "loss": auc - own,
+                "loss": auc - retained,
                 "steps": made.record.steps,
                 "images_processed": made.record.images_processed,
                 "seconds": (made.record.seconds or {})["total"],
@@ -279,10 +279,10 @@ class ProbeHalves:
         rows = []
         for name in request.forget:
             question = ask(name, fitting, measuring, measuring)
-            own = OwnOutput.of(subject, question, exclusive=measuring.exclusive)
+            own_output = OwnOutput.of(subject, question, exclusive=measuring.exclusive)
             rows.append(
                 {
-                    OWN.id: own.signed(question).absolute(),
+                    OWN.id: own_output.signed(question).absolute(),
                     **read_features(fitted, measured, question, self.options),
                     **read_others(subject, request.masked_columns, question, self.options),
                 }

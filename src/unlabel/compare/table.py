@@ -11,6 +11,7 @@ from unlabel.audit.results import plain
 from unlabel.compare.cell_figures import value_of
 from unlabel.compare.cells import CellResult, Cells
 from unlabel.compare.plan import overrun
+from unlabel.data.splits import TRAIN_SET
 from unlabel.forget.bill import Budget
 
 SCHEMA = "unlabel.compare/1"
@@ -19,7 +20,7 @@ CLAIMS = ("C1", "C2", "C3", "C5")
 MEAN_AUC, WORST_AUC = UTILITY_AUC_MEAN.id, "util.auc.worst"  # see `cell_figures.value_of`
 FIGURES: tuple[tuple[str, str, str], ...] = (  # id, heading, unit
     *((item.id, item.column, item.unit) for item in ALL if item.column),
-    (f"{MEAN_AUC}@T_in", "AUC, training", "auc"),
+    (f"{MEAN_AUC}@{TRAIN_SET}", "AUC, training", "auc"),
     (f"{MEAN_AUC}@P", "AUC, probe", "auc"),
     (MEAN_AUC, "AUC, test", "auc"),
     (WORST_AUC, "worst AUC, test", "auc"),

@@ -224,8 +224,8 @@ def fewer(run: Run, processes: int) -> Run:
     if run.processes <= processes:
         return run
     accelerator: Accelerator = "cuda" if run.device.type == "cuda" else "cpu"
-    place = start(devices=processes, accelerator=accelerator, precision=precision_of(run))
-    return replace(run, fabric=place.fabric, processes=processes)
+    started = start(devices=processes, accelerator=accelerator, precision=precision_of(run))
+    return replace(run, fabric=started.fabric, processes=processes)
 
 
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
@@ -415,9 +415,9 @@ def gather_micro_batches(run: Run, rows: Tensor, n: int) -> Tensor:
     """
     if run.world == 1:
         return rows
-    own = run.micro_batches(n)[run.rank :: run.world]
+    positions = run.micro_batches(n)[run.rank :: run.world]
     whole = torch.zeros((n, *rows.shape[1:]), dtype=rows.dtype, device=run.device)
-    if own:
-        whole[torch.from_numpy(np.concatenate(own)).to(run.device)] = rows
+    if positions:
+        whole[torch.from_numpy(np.concatenate(positions)).to(run.device)] = rows
     dist.all_reduce(whole)
     return whole

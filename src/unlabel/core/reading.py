@@ -188,10 +188,10 @@ def typed(value: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        fault, _, place = str(error).partition(" - at `")
-        place = place.removeprefix("$").removeprefix(".").removesuffix("`")
+        fault, _, path = str(error).partition(" - at `")
+        path = path.removeprefix("$").removeprefix(".").removesuffix("`")
         fault = re.sub(r"`([a-z |]+)`", _in_words, fault[:1].lower() + fault[1:])
-        raise ValueError(visible(f"{place}: {fault}" if place else fault)[:200]) from error
+        raise ValueError(visible(f"{path}: {fault}" if path else fault)[:200]) from error
     except OverflowError as error:
         raise ValueError("a number is too large") from error
 

@@ -246,8 +246,8 @@ def _received(worker: _Worker) -> tuple[str, str]:
 
 
 def _raised(kind: str, text: str) -> Exception:
-    found = getattr(errors, kind, None)
-    return RuntimeError(text) if found is None else found(text)
+    error_type = getattr(errors, kind, None)
+    return RuntimeError(text) if error_type is None else error_type(text)
 
 
 # -- the worker

@@ -20,6 +20,9 @@ TRAIN, PROBE, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "probe", "test")
 """Names of the codes, as in `Source`."""
 
+TRAIN_SET = "T_in"
+"""Key of the training images in written files, beside P and E; it cannot change."""
+
 GIVEN_NAMES = ("train", "val", "test")
 """What a split column may say."""
 

@@ -276,10 +276,10 @@ def _adopt_job(
     model = engine.place(model, run).eval()
     if input_channels(model) == 1:
         source = source.normalised(*(for_channels(part, 1) for part in (source.test.mean, source.test.std)))
-    model, found = _joined(model, given, source, run)
-    for note in found.notes:
+    model, final = _joined(model, given, source, run)
+    for note in final.notes:
         run.log.say(note)
-    given = replace(given, layout=found.layout)
+    given = replace(given, layout=final.layout)
     constants = [removed_output(source.train, names.index(name)) for name in given.without]
     changed = _remove(model, given, constants)
     source, losses, fit = _prepared(model, given, source, run)
@@ -292,7 +292,7 @@ def _adopt_job(
     )
     config = _config(given, source, model)
     record |= {
-        **_described(given, fitted, found, config),
+        **_described(given, fitted, final, config),
         "data": data_record(source),
         "normalisation": losses,
         **({"framing": fit.to_json()} if fit else {}),
@@ -309,7 +309,7 @@ def _adopt_job(
         write_run(folder, model, config, record, History())
         again = engine.place(load_run(folder).model, run)
         module, precision = _users_module(given, fitted, constants, run)
-        other = {} if found.layout is None else {"reading": found.reading, "without": given.without}
+        other = {} if final.layout is None else {"reading": final.reading, "without": given.without}
         record["fidelity"] = compare(again, module, source.test, run, precision, **other)
         if is_custom(given.network) and (failed := remember(given.network)):
             record["adopted"]["notes"].append(failed)
@@ -323,8 +323,8 @@ def _prepared(
 ) -> tuple[Source, dict[str, float], Fit | None]:
     """The data as the model wants it, and what was tried to find that where the user did not say it."""
     source, losses = _normalised(model, given, source, run)
-    known = given.asked[2] or given.library.folder is not None
-    fit = None if known else try_framings(model, source, run)
+    stated = given.asked[2] or given.library.folder is not None
+    fit = None if stated else try_framings(model, source, run)
     if fit is None or not fit.losses:
         return source, losses, None
     run.log.say(str(fit))
@@ -409,15 +409,15 @@ def _network(given: Given, *, seed: int = 0) -> nn.Module:
 def _joined(model: nn.Module, given: Given, source: Source, run: Run) -> tuple[nn.Module, Found]:
     """The model with one linear head, and how the user's own outputs are made; it raises as `find_layout`."""
     images = batch_of(source.test, [0, 1], run.device).image
-    found = find_layout(model, given.labels, images, logits=given.logits, features=given.features)
-    if "softmax" in found.reading.returned and not source.test.exclusive:
+    final = find_layout(model, given.labels, images, logits=given.logits, features=given.features)
+    if "softmax" in final.reading.returned and not source.test.exclusive:
         raise ModelError(
             "the model returns a softmax over its outputs, as of classes of which one is present, but some"
             " images of the data have several labels or none; expected one that scores each label by itself"
         )
-    model = engine.place(normal_form(model, found.layout), run).eval()
+    model = engine.place(normal_form(model, final.layout), run).eval()
     check_head(model, len(given.labels), images)
-    return model, found
+    return model, final
 
 
 def _remove(model: nn.Module, given: Given, constants: Sequence[float]) -> int:

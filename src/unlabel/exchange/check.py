@@ -170,9 +170,9 @@ def swapped_pairs(
     pairs: list[list[str]] = []
     for position, first in enumerate(tried):
         for second in tried[position + 1 :]:
-            own = max(aucs[first].interval()[1], aucs[second].interval()[1])
-            if own < 1 and all(
-                _crossed(scores[:, columns[one]], data, columns[two], own)
+            own_auc = max(aucs[first].interval()[1], aucs[second].interval()[1])
+            if own_auc < 1 and all(
+                _crossed(scores[:, columns[one]], data, columns[two], own_auc)
                 for one, two in ((first, second), (second, first))
             ):
                 pairs.append(sorted((first, second), key=data.labels.index))
@@ -259,9 +259,9 @@ def compare(
     """
     part = data.take(np.arange(min(TRIED_IMAGES, len(data))))
     expected = logits(own, part, run, precision, reading)
-    found = logits(run_model, part, run)
+    actual = logits(run_model, part, run)
     chosen = [column for column, name in enumerate(data.labels) if name not in without]
-    away = (reading.of_logits(found) if reading else found) - expected
+    away = (reading.of_logits(actual) if reading else actual) - expected
     largest = float(away[:, chosen].abs().max())
     if not largest <= DIFFERENCE * max(1.0, float(expected.abs().max())):
         raise ModelError(

@@ -146,12 +146,12 @@ def _state_dict(
     loaded: Loaded, reshaped: Reshaped, adopted: Adopted, file: Path, number: Number
 ) -> tuple[bytes, list[str]]:
     prefix, left_out = adopted.prefix or "", set(adopted.filled or ())
-    own, changed = loaded.model.state_dict(), []
+    state, changed = loaded.model.state_dict(), []
     if isinstance(loaded.model, NormalForm):
-        own, changed = own_state(loaded.model)
+        state, changed = own_state(loaded.model)
     tensors = {
         f"{prefix}{name}": converted(name, value.detach(), number).contiguous().clone()
-        for name, value in own.items()
+        for name, value in state.items()
         if name not in left_out
     }
     if SUFFIXES[file.suffix] == "torch":

@@ -72,15 +72,15 @@ def _own_model(config: Config, reshaped: Reshaped, dtype: torch.dtype) -> Any:
     """The model in a new network of transformers' own, which has no place for anything else."""
     named, names = parse_named(config.network), reshaped.labels
     check_hf(named)
-    own = hf_config(named, len(names))
-    own.id2label = dict(enumerate(names))
-    own.label2id = {name: number for number, name in enumerate(names)}
+    settings = hf_config(named, len(names))
+    settings.id2label = dict(enumerate(names))
+    settings.label2id = {name: number for number, name in enumerate(names)}
     kind = "multi" if config.activation == "sigmoid" else "single"
-    own.problem_type = f"{kind}_label_classification"
+    settings.problem_type = f"{kind}_label_classification"
     try:
         with quiet():
             model: nn.Module = library("hf").AutoModelForImageClassification.from_config(
-                own, dtype=torch.float32, trust_remote_code=False
+                settings, dtype=torch.float32, trust_remote_code=False
             )
         left = reshaped.model
         model.load_state_dict(own_state(left)[0] if isinstance(left, NormalForm) else left.state_dict())

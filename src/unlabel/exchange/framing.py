@@ -132,10 +132,10 @@ def _pixels(photos: Photos, way: Resize, chunks: Sequence[Sequence[str]], each: 
     usual = photos.frame.framing
     framing = usual if way == usual.resize else Framing(way, interpolation=usual.interpolation)
     frame = replace(photos.frame, framing=framing)
-    parts = list(each(partial(decode_files, photos.folder, frame), chunks))
-    if any(bad for _, _, bad, _ in parts):
+    decoded = list(each(partial(decode_files, photos.folder, frame), chunks))
+    if any(bad for _, _, bad, _ in decoded):
         raise _changed(photos.folder)
-    return np.concatenate([pixels for pixels, *_ in parts])
+    return np.concatenate([pixels for pixels, *_ in decoded])
 
 
 def _changed(folder: Path) -> DataError:

@@ -68,7 +68,7 @@ def inspect_model(asked: Asked) -> dict[str, Any]:
         with torch.no_grad():
             facts["returns"] = [str(entry) for entry in entries(run_on(model.eval(), images))]
         facts["candidates"] = candidates(model, labels, images, asked)
-        found = find_layout(model, labels, images, logits=asked.logits, features=asked.features)
+        final = find_layout(model, labels, images, logits=asked.logits, features=asked.features)
     except UnlabelError as error:
         problem = str(error).removesuffix(f"; {WRAP}")
         return facts | {
@@ -76,16 +76,16 @@ def inspect_model(asked: Asked) -> dict[str, Any]:
             "notes": [],
             "write": wrapper(asked.network, problem, len(labels)),
         }
-    facts["notes"] = list(found.notes)
-    joined = normal_form(model, found.layout)
-    return facts | {"problem": None, "write": [], **facts_of(joined, labels, images, found.layout)}
+    facts["notes"] = list(final.notes)
+    joined = normal_form(model, final.layout)
+    return facts | {"problem": None, "write": [], **facts_of(joined, labels, images, final.layout)}
 
 
 def candidates(model: nn.Module, labels: Sequence[str], images: Tensor, asked: Asked) -> list[dict[str, Any]]:
     """The layers that could be final ones, in the order of use; those that are, where that can be told."""
     try:
-        seen = look(model, labels, images, logits=asked.logits)
-        uses, final = seen.uses, {use.name for use in seen.final}
+        trace = look(model, labels, images, logits=asked.logits)
+        uses, final = trace.uses, {use.name for use in trace.final}
     except UnlabelError:
         uses, final = used_layers(model, images), set()
     return [
@@ -109,7 +109,7 @@ def wrapper(network: str, problem: str, labels: int) -> list[str]:
     module, _, function = network.partition(":")
     pairs = "the two logits of a label" in problem
     change = f".view(-1, {labels}, 2)" if pairs else "[...]"
-    said = (
+    comment = (
         f"or .view(-1, 2, {labels}).transpose(1, 2), if all 'absent' come first"
         if pairs
         else f"change this: (batch, {labels}), one logit a label"
@@ -120,7 +120,7 @@ def wrapper(network: str, problem: str, labels: int) -> list[str]:
         "def logits(num_labels):",
         f"    network = {function}(num_labels)",
         "    own = type(network)",
-        f"    forward = lambda self, images: own.forward(self, images){change}  # {said}",
+        f"    forward = lambda self, images: own.forward(self, images){change}  # {comment}",
         '    network.__class__ = type("Logits", (own,), {"forward": forward})',
         "    return network",
     ]

@@ -83,15 +83,15 @@ class Library:
             (resized, framing is not None and not asked_framing),
         )
         what = [str(name) for name, taken in read if taken]
-        found = [f"read from {self.source}: {'; '.join(what)}"] if what else []
+        notes = [f"read from {self.source}: {'; '.join(what)}"] if what else []
         if self.folder is None:
-            return found
+            return notes
         problem = {True: "single_label_classification", False: "multi_label_classification"}[exclusive]
         if self.folder.problem not in (None, problem):
-            found.append(
+            notes.append(
                 f"config.json says {self.folder.problem}, but the data says {problem}, which decides"
             )
-        return [*found, *self.folder.notes]
+        return [*notes, *self.folder.notes]
 
 
 def library_of(network: str) -> Library:
@@ -112,8 +112,14 @@ def library_of(network: str) -> Library:
     name = resolve(network)
     if name.startswith("torchvision:"):
         return Library(name)
-    found = preprocessing_of(network)
-    normalisation = None if found.mean is None or found.std is None else (found.mean, found.std)
+    preprocessing = preprocessing_of(network)
+    normalisation = (
+        None
+        if preprocessing.mean is None or preprocessing.std is None
+        else (preprocessing.mean, preprocessing.std)
+    )
     folder = None if path is None else read_folder(path)
-    size = found.size and (found.size[0] if found.size[0] == found.size[1] else found.size)
-    return Library(name, folder, size, normalisation, found.framing, found.source)
+    size = preprocessing.size and (
+        preprocessing.size[0] if preprocessing.size[0] == preprocessing.size[1] else preprocessing.size
+    )
+    return Library(name, folder, size, normalisation, preprocessing.framing, preprocessing.source)

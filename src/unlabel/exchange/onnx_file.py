@@ -117,11 +117,11 @@ class OnnxModel:
             size = self.batch or BATCH
             for start in range(0, len(data), size):
                 pixels = data.images(slice(start, start + size))
-                found = self._run(pixels)
-                logits.append(self._table(found[0], len(pixels), "output"))
+                tensors = self._run(pixels)
+                logits.append(self._table(tensors[0], len(pixels), "output"))
                 self._check_names(logits[0].shape[1])
                 if self.features is not None:
-                    features.append(self._table(found[1], len(pixels), f"tensor '{self.features}'"))
+                    features.append(self._table(tensors[1], len(pixels), f"tensor '{self.features}'"))
                 advance(len(pixels))
         inner = {PENULTIMATE: np.concatenate(features)} if features else {}
         return Outputs(np.concatenate(logits), inner)
@@ -141,13 +141,13 @@ class OnnxModel:
         image = normalise(pixels, self.mean, self.std, torch.device("cpu"))
         array = (image.permute(0, 2, 3, 1) if self.channels_last else image).contiguous().numpy()
         try:
-            found = self.session.run(list(self.names[1:]), {self.names[0]: array})
+            tensors = self.session.run(list(self.names[1:]), {self.names[0]: array})
         except Exception as error:  # onnxruntime has no common base for its own
             raise ModelError(
                 f"{self.path} cannot be run on {images} images of {self.image_size} pixels"
                 f" ({_short(error)}); expected a graph for float32 images of any number"
             ) from error
-        tables = [np.asarray(value) for value in found]
+        tables = [np.asarray(value) for value in tensors]
         return [
             table[:images] if self.batch and table.shape[:1] == (self.batch,) else table for table in tables
         ]
@@ -280,9 +280,9 @@ def _load(onnx: Any, content: bytes, path: Path) -> Any:
             f"{path} keeps its weights in other files; expected one file that holds them: save it again with"
             " onnx.save_model(..., save_as_external_data=False)"
         )
-    own = {function.domain for function in model.functions}
+    domains = {function.domain for function in model.functions}
     odd = sorted(
-        {node.op_type for graph in graphs for node in graph.node if node.domain not in (*DOMAINS, *own)}
+        {node.op_type for graph in graphs for node in graph.node if node.domain not in (*DOMAINS, *domains)}
     )
     if odd:
         raise ModelError(
@@ -386,9 +386,9 @@ def _input(
     sizes = [item.dim_value for item in kind.shape.dim] if kind is not None else []
     last = len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3
     if kind is None or kind.elem_type != 1 or len(sizes) != 4 or (sizes[1] not in (0, 3) and not last):
-        found = ", ".join(item.name for item in inputs) or "none"
+        names = ", ".join(item.name for item in inputs) or "none"
         raise ModelError(
-            f"{path} has the inputs {found}, of another form than expected: one of float32 (batch, 3, height,"
+            f"{path} has the inputs {names}, of another form than expected: one of float32 (batch, 3, height,"
             " width); export the model for such images"
         )
     sides = {*(sizes[1:3] if last else sizes[2:4])} - {0}
@@ -410,7 +410,7 @@ def _input(
 
 
 def _normalisation(settings: OnnxSettings, facts: Mapping[str, Any], path: Path) -> tuple[Colours, Colours]:
-    parts = []
+    triples = []
     for name, given in (("mean", settings.mean), ("std", settings.std)):
         value = given if given is not None else facts.get(name)
         numbers = _numbers(value)
@@ -419,8 +419,8 @@ def _normalisation(settings: OnnxSettings, facts: Mapping[str, Any], path: Path)
                 f"the metadata of {path} do not tell its {name}; add --mean R,G,B --std R,G,B, as the network"
                 " was trained: 0.485,0.456,0.406 and 0.229,0.224,0.225 are ImageNet's"
             )
-        parts.append((numbers[0], numbers[1], numbers[2]))
-    return parts[0], parts[1]
+        triples.append((numbers[0], numbers[1], numbers[2]))
+    return triples[0], triples[1]
 
 
 def _numbers(value: object) -> list[float]:

@@ -155,11 +155,11 @@ def images_in(paths: Sequence[Path]) -> tuple[list[Path], int]:
     Raises:
         MissingFiles: A folder holds no image.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     others = 0
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            images.append(path)
             continue
         inside = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
         pictures = [file for file in inside if file.suffix.lower() in SUFFIXES and file.name[0] != "."]
@@ -167,9 +167,9 @@ def images_in(paths: Sequence[Path]) -> tuple[list[Path], int]:
             raise MissingFiles(
                 f"no image in {path}; expected files that end in one of {', '.join(SUFFIXES[:6])} ..."
             )
-        found += pictures
+        images += pictures
         others += len(inside) - len(pictures)
-    return found, others
+    return images, others
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

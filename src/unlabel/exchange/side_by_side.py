@@ -80,11 +80,13 @@ def answers(models: Mapping[str, Loaded], picture: bytes | NDArray[np.uint8]) ->
         Unreadable: The bytes are no image that can be used.
         ModelError: An output is not a finite number.
     """
-    said = {title: _said(model, _pixels(picture, model.config)) for title, model in models.items()}
+    by_model = {title: _said(model, _pixels(picture, model.config)) for title, model in models.items()}
     config = models[UNLEARNED].config
     order = sorted(config.labels, key=lambda name: name not in config.forgotten)
     return [
-        Answers(name, name in config.forgotten, {title: found.get(name) for title, found in said.items()})
+        Answers(
+            name, name in config.forgotten, {title: values.get(name) for title, values in by_model.items()}
+        )
         for name in order
     ]
 

@@ -249,8 +249,8 @@ class Adversary:
 
     def meet(self, seen: Seen) -> None:
         """After a step: what the probes tell of its images moves the running means and the multipliers."""
-        for name, found in self.shares(seen).items():
-            running = MEMORY * self.running.get(name, found) + (1 - MEMORY) * found
+        for name, shares in self.shares(seen).items():
+            running = MEMORY * self.running.get(name, shares) + (1 - MEMORY) * shares
             self.running[name] = running
             rise = self.pressure / running.numel() ** 0.5 * self.over(name)
             grown = self.multipliers.get(name, torch.zeros_like(running)) + rise

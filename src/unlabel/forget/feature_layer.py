@@ -154,12 +154,12 @@ def final_layers(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) 
         slopes = torch.autograd.grad(features.sum(), leaves, allow_unused=True, retain_graph=True)
         reached = [at for at, slope in enumerate(slopes) if slope is not None]
         columns.setdefault(reached[-1], []).extend(range(number.start, number.stop))
-    parts = []
+    layers = []
     for at in sorted(columns):
         layer, _, shown = order[at]
         norm = next((module for module, given in norms if given is shown), None)
-        parts.append(Part(layer, norm, tuple(columns[at])))
-    return parts
+        layers.append(Part(layer, norm, tuple(columns[at])))
+    return layers
 
 
 def _may_change(module: nn.Module, free: Set[int]) -> bool:
@@ -206,8 +206,8 @@ def read_layers(model: nn.Module, parts: Sequence[Part], data: Dataset, run: Run
                 model(batch.image)
             for number, (inputs, output) in enumerate(caught):
                 features = sums[number].own(tapped[0])
-                more = number < len(parts) - 1
-                (gradient,) = torch.autograd.grad(features.sum(), output, retain_graph=more)
+                keep_graph = number < len(parts) - 1
+                (gradient,) = torch.autograd.grad(features.sum(), output, retain_graph=keep_graph)
                 sums[number].add(inputs, gradient, features.detach())
             advance(len(batch.rows) * run.world)
     return [each.reading(len(data), run) for each in sums]

@@ -98,9 +98,9 @@ def zeros(like: Named) -> Named:
 
 def micro_batches(data: Dataset, run: Run, stage: str) -> Iterator[Batch]:
     """This process's share of the data set's micro-batches, with progress."""
-    parts = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
+    chunks = np.array_split(np.arange(len(data)), ceil(len(data) / run.micro_batch))
     with run.log.track(stage, len(data), "images") as advance:
-        for batch in batches(data, ((part, None) for part in parts[run.rank :: run.world]), run):
+        for batch in batches(data, ((part, None) for part in chunks[run.rank :: run.world]), run):
             yield batch
             advance(len(batch.rows) * run.world)
 

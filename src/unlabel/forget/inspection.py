@@ -44,13 +44,13 @@ def inspect_run(run: Path) -> dict[str, Any]:
     config, model = loaded.config, loaded.model.eval()
     size = size_in_words(config.image_size)
     try:
-        found = facts_of(model, config.labels, noise(config.input_shape), config.head)
+        facts = facts_of(model, config.labels, noise(config.input_shape), config.head)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ModelError(
             f"the model of {run} raised {one_line(error)} on two pictures of {size}, the"
             " recorded size; is the run's code still the code that it was made with?"
         ) from error
-    return {"run": str(run), "network": config.network, "image_size": plain_size(config.image_size), **found}
+    return {"run": str(run), "network": config.network, "image_size": plain_size(config.image_size), **facts}
 
 
 def facts_of(

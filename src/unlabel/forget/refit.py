@@ -45,8 +45,8 @@ def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run
     weights, biases = (value.detach().double().cpu().numpy() for value in (head.weight, head.bias))
     every = [column for column in columns if rarer(data.target[:, column]) > 0]
     fold = np.argsort(np.argsort(uniform(run.seed, "refit", data.rows), kind="stable")) % FOLDS
-    for chosen, own in _by_features(model, every):
-        rows, x = weights[:, own], features[:, own]
+    for chosen, inputs in _by_features(model, every):
+        rows, x = weights[:, inputs], features[:, inputs]
         shrink = shrink_of(x, data.target[:, chosen], rows[chosen], biases[chosen], anchor, fold)
         if shrink != SHRINK[0]:
             run.log.say(
@@ -58,7 +58,7 @@ def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run
             y = data.target[annotated, column].astype(np.float64)
             weight, bias = refit(x[annotated], y, rows[column], float(biases[column]), anchor, shrink)
             with torch.no_grad():
-                head.weight[column, own] = torch.as_tensor(weight).to(head.weight)
+                head.weight[column, inputs] = torch.as_tensor(weight).to(head.weight)
                 head.bias[column] = bias
 
 
@@ -66,9 +66,11 @@ def _by_features(model: nn.Module, columns: Sequence[int]) -> list[tuple[list[in
     """Labels whose rows read the same features, together, and which features these are."""
     groups: dict[tuple[int, ...] | None, list[int]] = {}
     for column in columns:
-        own = own_columns(model, column)
-        groups.setdefault(None if own is None else tuple(own), []).append(column)
-    return [(chosen, slice(None) if own is None else list(own)) for own, chosen in groups.items()]
+        features = own_columns(model, column)
+        groups.setdefault(None if features is None else tuple(features), []).append(column)
+    return [
+        (chosen, slice(None) if features is None else list(features)) for features, chosen in groups.items()
+    ]
 
 
 def shrink_of(

@@ -137,5 +137,5 @@ class Residuals:
     @property
     def variance(self) -> Float[Tensor, " label"]:
         """Of each label, over the images in which it is known; 1 where it does not vary."""
-        found = self.values.square().sum(0) / self.known.sum(0).clamp(min=1)
-        return torch.where(found > 0, found, 1.0)
+        variance = self.values.square().sum(0) / self.known.sum(0).clamp(min=1)
+        return torch.where(variance > 0, variance, 1.0)

@@ -229,12 +229,12 @@ def check(
         floors: By site, the share that an untrained network tells; empty for 0.
     """
     model, before = original
-    found = shares_of(after, look, run)
+    shares = shares_of(after, look, run)
     findings = []
     for site in look.sites:
         for at, label in enumerate(request.masked):
             floor = floors.get(site.name)
-            value, error = found[site.name]
+            value, error = shares[site.name]
             findings.append(
                 Finding(
                     site.name,
@@ -258,17 +258,17 @@ def slight(shares: Shares) -> bool:
 def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
     """What the probes tell of a model, which is on the run's device and in eval mode."""
     told = look.told
-    parts = (_rows(model, look.sites, told, part, run) for part in (look.fitted, look.held))
-    rows, where = zip(*parts, strict=True)
-    found = {}
+    halves = (_rows(model, look.sites, told, part, run) for part in (look.fitted, look.held))
+    rows, where = zip(*halves, strict=True)
+    shares = {}
     for site in look.sites:
         probe = fit_probe(site, rows[0][site.name], where[0][0], run.seed)
-        said, (residual, known) = probe(rows[1][site.name]), where[1]
-        told_share, r = share(said, residual, known), centred(residual, known)
-        influence = r * (said - said.mean(0) - told_share * r)  # 0 where the label is unknown
+        predicted, (residual, known) = probe(rows[1][site.name]), where[1]
+        told_share, r = share(predicted, residual, known), centred(residual, known)
+        influence = r * (predicted - predicted.mean(0) - told_share * r)  # 0 where the label is unknown
         variance = (r * r).sum(0).clamp(min=1e-12)
-        found[site.name] = told_share, influence.square().sum(0).sqrt() / variance
-    return found
+        shares[site.name] = told_share, influence.square().sum(0).sqrt() / variance
+    return shares
 
 
 def _rows(
@@ -276,14 +276,16 @@ def _rows(
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     """Each site's rows, and the residuals with which are known; the processes share the images out."""
     run = replace(run, micro_batch=BATCH)
-    parts, found = run.micro_batches(len(data)), []
-    for batch in batches(data, ((parts[number], None) for number in run.shard(len(parts))), run):
+    micro_batches, blocks = run.micro_batches(len(data)), []
+    for batch in batches(
+        data, ((micro_batches[number], None) for number in run.shard(len(micro_batches))), run
+    ):
         with reading(model, sites) as rows, run.fabric.autocast():
             logits = model(batch.image)
         rows["outputs"] = logits[:, list(told.retain)].float()
-        found.append(torch.cat([rows[site.name] for site in sites], 1))
+        blocks.append(torch.cat([rows[site.name] for site in sites], 1))
     widths = [len(told.retain) if site.kind == "outputs" else site.width for site in sites]
-    own = torch.cat([told.values.new_zeros((0, sum(widths))), *found])
-    whole = engine.gather_micro_batches(run, own, len(data)).split(widths, 1)
+    mine = torch.cat([told.values.new_zeros((0, sum(widths))), *blocks])
+    whole = engine.gather_micro_batches(run, mine, len(data)).split(widths, 1)
     named = {site.name: rows.contiguous() for site, rows in zip(sites, whole, strict=True)}
     return named, told.of_rows(torch.from_numpy(data.rows).to(run.device))

@@ -153,22 +153,22 @@ def find_layout(
         >>> find_layout(two, ["b", "a"], torch.randn(2, 3, 2, 2)).layout.rows
         ((1,), (0,))
     """
-    seen = look(model, labels, images, logits=logits, features=features)
-    if not bool(torch.isfinite(seen.columns.values).all()):
+    trace = look(model, labels, images, logits=logits, features=features)
+    if not bool(torch.isfinite(trace.columns.values).all()):
         raise ModelError("the model's outputs are NaN or infinite; check the weights, --mean and --std")
-    if features is None and _is_plain(model, seen, len(labels)):
+    if features is None and _is_plain(model, trace, len(labels)):
         return Found(None, Reading("", (), tuple(range(len(labels))), "logits"))
-    _check_final(seen)
-    reading, rows = _matched(model, labels, images, seen)
-    layers, width = _described(seen)
+    _check_final(trace)
+    reading, rows = _matched(model, labels, images, trace)
+    layers, width = _described(trace)
     used = {row for pair in rows for row in pair}
     total = sum(layer.outputs for layer in layers)
     if len(used) != total or sum(map(len, rows)) != total:
         raise NoLinearHead(
-            f"the final layers {_names(seen)} have {total} outputs, of which {len(used)} make the logits of"
+            f"the final layers {_names(trace)} have {total} outputs, of which {len(used)} make the logits of"
             f" {len(labels)} labels; expected each output once; {WRAP}"
         )
-    return Found(Layout(layers, rows, features, width), reading, tuple(_notes(seen, reading, layers)))
+    return Found(Layout(layers, rows, features, width), reading, tuple(_notes(trace, reading, layers)))
 
 
 def look(
@@ -364,9 +364,9 @@ def _matched(
         1,
     )
     for returned, absent, present, made in _ways(columns, rows, len(labels)):
-        found = _same(columns.values, made, absent, present, exact=returned == "logits")
-        if found is not None:
-            return Reading(columns.entry, absent, present, returned), found
+        matched = _same(columns.values, made, absent, present, exact=returned == "logits")
+        if matched is not None:
+            return Reading(columns.entry, absent, present, returned), matched
     raise NoLinearHead(_no_match(seen, columns, rows))
 
 
@@ -427,15 +427,15 @@ def _same(
 ) -> tuple[tuple[int, ...], ...] | None:
     """Of each label the rows that its columns show; None where a column shows none."""
     candidates = torch.stack([value for _, value in made], 1)
-    found: list[list[int]] = [[] for _ in present]
+    rows_of: list[list[int]] = [[] for _ in present]
     for group in (absent, present):
         for label, column in enumerate(group):
             away = (candidates - values[:, column, None]).abs().amax(0)
             nearest = int(away.argmin())
             if not float(away[nearest]) <= CLOSE * (10 if exact else 1):
                 return None
-            found[label] += made[nearest][0]
-    return tuple(tuple(rows) for rows in found)
+            rows_of[label] += made[nearest][0]
+    return tuple(tuple(rows) for rows in rows_of)
 
 
 def _no_match(seen: Pass, columns: Columns, rows: Tensor) -> str:
@@ -466,14 +466,14 @@ def _described(seen: Pass) -> tuple[tuple[FinalLayer, ...], int]:
     for use in seen.final:
         assert use.row is not None, "it was used"
         row, ends = use.row, _ends(use.begun)
-        known = [
+        equal = [
             number
             for number, (other, begun) in enumerate(inputs)
             if ends == begun and other.shape == row.shape and torch.equal(other, row)
         ]
-        if not known:
+        if not equal:
             inputs.append((row, ends))
-        reads = known[0] if known else len(inputs) - 1
+        reads = equal[0] if equal else len(inputs) - 1
         bias, convolution = use.module.bias is not None, isinstance(use.module, nn.Conv2d)
         layers.append(FinalLayer(use.name, *use.size, reads, bias, convolution))
     width = 0 if seen.features is None else seen.features.shape[1]

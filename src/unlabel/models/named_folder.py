@@ -133,9 +133,11 @@ def _refuse(folder: Path, raw: Mapping[str, Any], kind: Any) -> None:
 def _network(folder: Path, raw: Mapping[str, Any], kind: str) -> tuple[Named, list[str]]:
     """The name of the architecture, and entries that are not read."""
     default = default_config(kind)
-    known = {key: value for key, value in raw.items() if key in default and key not in NOT_ARCHITECTURE}
+    architecture = {
+        key: value for key, value in raw.items() if key in default and key not in NOT_ARCHITECTURE
+    }
     unused = sorted({*raw} - {*default} - NOT_ARCHITECTURE - {"num_classes", "layer_type"})
-    given = _different(known, default)
+    given = _different(architecture, default)
     odd = [key for key, value in given.items() if not is_plain(value)]
     if odd:
         raise ModelError(
@@ -149,20 +151,20 @@ def _network(folder: Path, raw: Mapping[str, Any], kind: str) -> tuple[Named, li
 
 def _different(given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the type's own values, also inside the parts of a configuration."""
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     for key, value in given.items():
-        own = default.get(key)
-        if isinstance(value, dict) and isinstance(own, dict):
+        usual = default.get(key)
+        if isinstance(value, dict) and isinstance(usual, dict):
             inner = {
                 name: item
                 for name, item in value.items()
-                if name in own and name not in NOT_ARCHITECTURE | FORBIDDEN and not name.startswith("_")
+                if name in usual and name not in NOT_ARCHITECTURE | FORBIDDEN and not name.startswith("_")
             }
-            if inner := _different(inner, own):
-                found[key] = inner
-        elif value != own:
-            found[key] = value
-    return found
+            if inner := _different(inner, usual):
+                changed[key] = inner
+        elif value != usual:
+            changed[key] = value
+    return changed
 
 
 def _labels(folder: Path, raw: Mapping[str, Any]) -> tuple[str, ...]:
@@ -247,7 +249,7 @@ def load_folder(folder: Folder) -> nn.Module:
         raise CheckpointMismatch(f"{file} has more than {MOST_WEIGHTS:,} bytes, which are not read")
     try:
         with quiet():
-            model, found = library("hf").AutoModelForImageClassification.from_pretrained(
+            model, loading = library("hf").AutoModelForImageClassification.from_pretrained(
                 str(folder.path),
                 local_files_only=True,
                 use_safetensors=True,
@@ -264,7 +266,7 @@ def load_folder(folder: Folder) -> nn.Module:
     wrong = sorted(
         str(item[0] if isinstance(item, tuple) else item)
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        for item in found.get(key, ())
+        for item in loading.get(key, ())
     )
     if wrong:
         raise CheckpointMismatch(

@@ -55,12 +55,12 @@ def check_hf(named: Named) -> None:
     Raises:
         OptionError: It is such a name.
     """
-    known = types()
-    if named.base not in known:
+    supported = types()
+    if named.base not in supported:
         raise OptionError(
             f"transformers has no image classifier of the type '{named.base}', and there is no folder of that"
-            f" name; expected a folder of save_pretrained, or one of {', '.join(sorted(known))}."
-            f"{suggest(named.base, known)}"
+            f" name; expected a folder of save_pretrained, or one of {', '.join(sorted(supported))}."
+            f"{suggest(named.base, supported)}"
         )
     _check_keys(named, named.options, default_config(named.base))
 

@@ -126,8 +126,8 @@ class NormalForm(nn.Module):
 
     def read(self, images: Tensor) -> Tensor:
         """What the head reads, (batch, feature): the inputs side by side; it raises as `inputs` does."""
-        parts = self.inputs(images)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        inputs = self.inputs(images)
+        return inputs[0] if len(inputs) == 1 else torch.cat(inputs, -1)
 
     def inputs(self, images: Tensor) -> list[Tensor]:
         """The different inputs of the final layers, each (batch, feature), and the named features.
@@ -135,7 +135,7 @@ class NormalForm(nn.Module):
         Raises:
             ModelError: The network did not reach all of them.
         """
-        seen: dict[int, Tensor] = {}
+        rows: dict[int, Tensor] = {}
         layers = self.layout.layers
 
         def arrive(number: int, layer: FinalLayer) -> Callable[..., None]:
@@ -143,14 +143,14 @@ class NormalForm(nn.Module):
                 given = inputs[0] if inputs else named["input"]
                 row = mean_input(given, convolution=layer.convolution)
                 # what follows may work in place
-                seen.setdefault(layer.reads, row if number == len(layers) - 1 else row.clone())
+                rows.setdefault(layer.reads, row if number == len(layers) - 1 else row.clone())
                 if number == len(layers) - 1 and not torch.compiler.is_exporting():
                     raise _Arrived  # a tracer wants to see every module end; it drops what is not used
 
             return hook
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            seen[len(self.layout.inputs) - 1] = mean_output(output).clone()
+            rows[len(self.layout.inputs) - 1] = mean_output(output).clone()
 
         with ExitStack() as hooks:
             for number, layer in enumerate(layers):
@@ -162,15 +162,15 @@ class NormalForm(nn.Module):
                 hooks.callback(module.register_forward_hook(keep).remove)
             with suppress(_Arrived):
                 self.network(images)
-        if len(seen) < len(self.layout.inputs):
+        if len(rows) < len(self.layout.inputs):
             raise ModelError(f"the network did not come to all of its final layers; {CHANGED}")
-        return [seen[number] for number in range(len(seen))]
+        return [rows[number] for number in range(len(rows))]
 
 
 def own_columns(model: nn.Module, label: int) -> list[int] | None:
     """The features that a label's final layer reads, among those of the head; None for all of them."""
-    own = model.head.own if isinstance(model, NormalForm) else None
-    return None if own is None else torch.nonzero(own[label]).ravel().tolist()
+    mask = model.head.own if isinstance(model, NormalForm) else None
+    return None if mask is None else torch.nonzero(mask[label]).ravel().tolist()
 
 
 def mean_input(value: Tensor, *, convolution: bool) -> Tensor:
@@ -227,7 +227,7 @@ def normal_form(network: nn.Module, layout: Layout | None) -> nn.Module:
 
 def _layers(network: nn.Module, layout: Layout) -> list[nn.Linear | nn.Conv2d]:
     """The modules of the final layers, checked against their description."""
-    found: list[nn.Linear | nn.Conv2d] = []
+    layers: list[nn.Linear | nn.Conv2d] = []
     for layer in layout.layers:
         try:
             module = network.get_submodule(layer.module)
@@ -244,13 +244,13 @@ def _layers(network: nn.Module, layout: Layout) -> list[nn.Linear | nn.Conv2d]:
                 f"'{layer.module}' has a weight of shape {tuple(module.weight.shape)} in this network, but"
                 f" {layer.outputs} x {layer.features} is recorded; {CHANGED}"
             )
-        found.append(module)
+        layers.append(module)
     if layout.features is not None:
         try:
             network.get_submodule(layout.features)
         except AttributeError as error:
             raise ModelError(f"the network has no module '{layout.features}'; {CHANGED}") from error
-    return found
+    return layers
 
 
 @torch.no_grad()
@@ -278,11 +278,11 @@ def _own(layout: Layout) -> Tensor | None:
     """(label, feature) which numbers of the joined layer the final layers have; None for all."""
     if len(layout.inputs) == 1:
         return None
-    own = torch.zeros(len(layout.rows), layout.inputs[-1].stop, dtype=torch.bool)
+    mask = torch.zeros(len(layout.rows), layout.inputs[-1].stop, dtype=torch.bool)
     for label, rows in enumerate(layout.rows):
         for row in rows:
-            own[label, layout.inputs[layout.owner(row)[0].reads]] = True
-    return own
+            mask[label, layout.inputs[layout.owner(row)[0].reads]] = True
+    return mask
 
 
 @torch.no_grad()

@@ -96,20 +96,20 @@ def entries(value: Any) -> list[Entry]:
     """
     if isinstance(value, Tensor):
         return [Entry("", (value,))]
-    parts = _parts(value)
-    if parts is None:
+    named = _parts(value)
+    if named is None:
         return []
-    found = []
-    if len(parts) > 1 and all(isinstance(part, Tensor) for part in parts.values()):
-        keys = () if isinstance(value, list | tuple) else tuple(parts)
-        found.append(Entry("", tuple(parts.values()), keys))
-    for name, part in parts.items():
+    result = []
+    if len(named) > 1 and all(isinstance(part, Tensor) for part in named.values()):
+        keys = () if isinstance(value, list | tuple) else tuple(named)
+        result.append(Entry("", tuple(named.values()), keys))
+    for name, part in named.items():
         if isinstance(part, Tensor):
-            found.append(Entry(name, (part,)))
+            result.append(Entry(name, (part,)))
         elif (inner := _parts(part)) and all(isinstance(item, Tensor) for item in inner.values()):
             keys = () if isinstance(part, list | tuple) else tuple(inner)
-            found.append(Entry(name, tuple(inner.values()), keys))
-    return found
+            result.append(Entry(name, tuple(inner.values()), keys))
+    return result
 
 
 def _parts(value: Any) -> dict[str, Any] | None:
@@ -135,29 +135,29 @@ def columns_of(value: Any, labels: Sequence[str], wanted: str | None = None) -> 
         OptionError: There is no such part.
         ModelError: No part fits, or several do.
     """
-    found = entries(value)
-    fitting = [(entry, fitted) for entry in found if (fitted := _fitted(entry, labels)) is not None]
+    returned = entries(value)
+    fitting = [(entry, fitted) for entry in returned if (fitted := _fitted(entry, labels)) is not None]
     if wanted is not None:
-        names = [entry.name for entry in found]
+        names = [entry.name for entry in returned]
         if wanted not in names:
             raise OptionError(
-                f"--logits is '{wanted}', but the model returned {_listed(found, value)}."
+                f"--logits is '{wanted}', but the model returned {_listed(returned, value)}."
                 f"{suggest(wanted, names)}"
             )
         fitting = [(entry, fitted) for entry, fitted in fitting if entry.name == wanted]
     if not fitting:
         raise ModelError(
-            f"the model returned {_listed(found, value)}; expected one tensor of shape"
-            f" ({_batch(found)}, {len(labels)}), the logits of {len(labels)} labels, or a dict, list or tuple"
-            " that holds it, or one tensor a label; `unlabel inspect` prints a wrapper to fill in"
+            f"the model returned {_listed(returned, value)}; expected one tensor of shape"
+            f" ({_batch(returned)}, {len(labels)}), the logits of {len(labels)} labels, or a dict, list or"
+            " tuple that holds it, or one tensor a label; `unlabel inspect` prints a wrapper to fill in"
         )
     named = next((pair for pair in fitting if {*pair[0].keys} == {*labels}), None)
     usual = next((pair for name in USUAL for pair in fitting if pair[0].name == name), None)
     if not (named or usual) and len(fitting) > 1:
-        parts = [entry for entry, _ in fitting if entry.name]
+        candidates = [entry for entry, _ in fitting if entry.name]
         raise ModelError(
-            f"the model returned {_listed(parts, value)}, and more than one may hold the logits of"
-            f" {len(labels)} labels; name it with --logits {parts[0].name}"
+            f"the model returned {_listed(candidates, value)}, and more than one may hold the logits of"
+            f" {len(labels)} labels; name it with --logits {candidates[0].name}"
         )
     return (named or usual or fitting[0])[1]
 

@@ -145,7 +145,7 @@ def _same(mean: Tensor, features: Tensor) -> bool:
 
 def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> tuple[list[_End], Tensor]:
     """Every module's last output that has so many positions, in the order of their ends; the head's input."""
-    found: dict[str, _End] = {}
+    ends: dict[str, _End] = {}
 
     def keep(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
@@ -153,8 +153,8 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> 
             if output is not None and output.is_floating_point() and len(output) == len(images):
                 size = positions(output, (images.shape[2], images.shape[3]))
                 if size and max(size) >= least:
-                    found.pop(name, None)
-                    found[name] = _End(name, size, output)
+                    ends.pop(name, None)
+                    ends[name] = _End(name, size, output)
 
         return hook
 
@@ -167,7 +167,7 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> 
         model(images)
         features = inputs[0].float()
     model.train(was_training)
-    return list(found.values()), features
+    return list(ends.values()), features
 
 
 def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:
@@ -263,8 +263,8 @@ def pooled(output: Tensor, kind: Kind, size: tuple[int, ...] | None = None) -> F
         return output.mean((2, 3))
     line = output.shape[2] == 1
     if kind == "cells":
-        parts = (1, CELLS**2) if line else (CELLS, CELLS)
-        high, wide = (min(part, side) for part, side in zip(parts, output.shape[2:], strict=True))
+        grid = (1, CELLS**2) if line else (CELLS, CELLS)
+        high, wide = (min(part, side) for part, side in zip(grid, output.shape[2:], strict=True))
         return adaptive_avg_pool2d(output, (high, wide)).flatten(1)
     filters = _filters(output.shape[1], line).to(output.device)
     made = conv2d(output, filters, padding=(0, 1) if line else 1).relu()
@@ -295,10 +295,10 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
     def after(wanted: Sequence[Site]) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             for site in wanted:
-                found = inputs[0] if site.kind == "features" else _tensor(output)
-                assert isinstance(found, Tensor), "it was one when the sites were found"
+                tensor = inputs[0] if site.kind == "features" else _tensor(output)
+                assert isinstance(tensor, Tensor), "it was one when the sites were found"
                 rows[site.name] = (
-                    found.float() if site.kind == "features" else pooled(found, site.kind, site.size)
+                    tensor.float() if site.kind == "features" else pooled(tensor, site.kind, site.size)
                 )
 
         return hook

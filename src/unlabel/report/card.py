@@ -44,26 +44,26 @@ def write_card(run: Path, license_: str | None = None) -> Path | None:
         OptionError: The licence is no identifier.
     """
     path, audit = run / CARD, read_audit(run)
-    own = ("card", subject(audit))
-    kept = path.is_symlink() or (path.exists() and written(path) != own)
+    mark = ("card", subject(audit))
+    foreign = path.is_symlink() or (path.exists() and written(path) != mark)
     if license_ is None:
-        license_ = LICENSE if kept else _named(path)
+        license_ = LICENSE if foreign else _named(path)
     if not re.fullmatch(LICENCES, license_):
         raise OptionError(
             f"--license is {visible(license_)[:40]!r}; expected an identifier: apache-2.0, mit, other"
         )
     text = _text(audit, license_)
-    if kept:
+    if foreign:
         return None
-    write_bytes(path, marked(text, "card", own[1], run / "audit.json"))
+    write_bytes(path, marked(text, "card", mark[1], run / "audit.json"))
     return path
 
 
 def _named(path: Path) -> str:
     """The licence that an earlier card names."""
     text = path.read_text("utf-8") if path.exists() else ""
-    found = re.match(r'---\nlicense: "([^"\n]+)"\n', text)
-    return found[1] if found else LICENSE
+    match = re.match(r'---\nlicense: "([^"\n]+)"\n', text)
+    return match[1] if match else LICENSE
 
 
 def card(audit: Mapping[str, Any], license_: str = LICENSE) -> str:
@@ -99,11 +99,11 @@ def _front(audit: Document, license_: str) -> Iterator[str]:
     )
     yield f"      name: {quoted(f'Labels of images, after forgetting {spoken(rows.targets(audit))}')}"
     source = str(audit.data.source or "unknown")
-    kind, _, place = source.partition("?")[0].partition(":")
+    kind, _, location = source.partition("?")[0].partition(":")
     yield from (
         "    dataset:",
         f"      type: {quoted(kind)}",
-        f"      name: {quoted(Path(place).name or kind)}",
+        f"      name: {quoted(Path(location).name or kind)}",
     )
     yield "      split: test"
     yield "    metrics:"
@@ -121,8 +121,8 @@ def _front(audit: Document, license_: str) -> Iterator[str]:
 def _results(audit: Document) -> list[Figure]:
     """What the audit found of the unlearned model: attacks on forgotten labels, means over retained ones."""
     gone = [*rows.audited(audit), None]
-    found = [m for m in audit.metrics if m.model == "after" and m.label in gone]
-    return [m for m in found if m.transform is None]  # of the model as it is
+    metrics = [m for m in audit.metrics if m.model == "after" and m.label in gone]
+    return [m for m in metrics if m.transform is None]  # of the model as it is
 
 
 def _body(audit: Document) -> Iterator[str]:
@@ -137,8 +137,8 @@ def _body(audit: Document) -> Iterator[str]:
     yield from ("## What was forgotten", "", f"- Labels: {plain(', '.join(labels))}")
     if earlier:
         yield f"- Forgotten earlier, and audited again: {plain(', '.join(earlier))}"
-    kept = [name for name in after.labels if name not in rows.audited(audit)]
-    yield f"- Retained: {plain(', '.join(kept))}"
+    retained = [name for name in after.labels if name not in rows.audited(audit)]
+    yield f"- Retained: {plain(', '.join(retained))}"
     yield from (f"- By: {plain(after.method or 'a method that is not recorded')}", "")
     yield from ("## How far", "", *_claims(audit), "", *_attacks(audit))
     yield from (plain(f"{lead} {text}") + "\n" for lead, text in sentences.summary(audit)[:3])
@@ -170,11 +170,11 @@ def _claims(audit: Document) -> Iterator[str]:
 
 def _attacks(audit: Document) -> Iterator[str]:
     for label in rows.audited(audit):
-        found = [row for _, group in rows.attack_rows(audit, label) for row in group]
-        if not found:
+        attacks = [row for _, group in rows.attack_rows(audit, label) for row in group]
+        if not attacks:
             continue
         yield from (f"| attack on {plain(label)} | before | after | retrained |", "| --- | --- | --- | --- |")
-        for row in found:
+        for row in attacks:
             cells = (reading(one) for one in (row.before, row.after, row.retrained))
             yield f"| {plain(row.name)} | {' | '.join(plain(cell) for cell in cells)} |"
         yield ""

@@ -103,22 +103,22 @@ class Excess:
 
 def excesses(audit: Document, label: str | None) -> list[Excess]:
     """The excess of every attack on a label that was compared with retrained models."""
-    found = []
+    compared = []
     for _, rows in attack_rows(audit, label):
         for row in rows:
             if row.comparison is None or row.before is None or row.retrained is None:
                 continue
             c, gap = row.comparison, row.before.value - row.retrained.value
             if gap <= max(c.upper - c.diff, c.diff - c.lower, 1e-9):
-                found.append(Excess(row, gap))
+                compared.append(Excess(row, gap))
             else:
-                found.append(Excess(row, gap, c.diff / gap, c.lower / gap, c.upper / gap, c.margin / gap))
-    return found
+                compared.append(Excess(row, gap, c.diff / gap, c.lower / gap, c.upper / gap, c.margin / gap))
+    return compared
 
 
 def excess_axis(rows: Sequence[Excess]) -> Axis:
     """A scale that shows 0 and 1 and, within reason, every interval."""
-    known = [row for row in rows if row.value is not None]
-    low = min([-0.25, *(row.lower - 0.05 for row in known)])
-    high = max([1.1, *(max(row.upper, row.margin) for row in known)])
+    measured = [row for row in rows if row.value is not None]
+    low = min([-0.25, *(row.lower - 0.05 for row in measured)])
+    high = max([1.1, *(max(row.upper, row.margin) for row in measured)])
     return Axis(max(low, -2.0), min(high, 3.0), 0.5)

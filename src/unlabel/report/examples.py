@@ -77,22 +77,22 @@ def gallery(run: Path, where: Run, *, data: str | None = None) -> Gallery:
         MissingFiles: The images are not where they were.
         DataError: The images are not those of the audit.
     """
-    seen = _audited(run)
-    original, where = at_hand(seen.original, seen.original_sha256, run), engine.alone(where)
+    audited = _audited(run)
+    original, where = at_hand(audited.original, audited.original_sha256, run), engine.alone(where)
     try:
-        case = open_case(run, original, [], where, data or seen.source)
+        case = open_case(run, original, [], where, data or audited.source)
     except MissingFiles as error:
         raise MissingFiles(f"{error}; example images need the audit's data: name it with --data") from error
     assert case.after is not None
     again = f"run again: unlabel audit {run} --before {original}"
-    if case.after.sha256 != seen.sha256:
+    if case.after.sha256 != audited.sha256:
         raise ModelError(f"{run} has other weights than were audited; {again}")
-    if case.source.facts.get("digest") != seen.digest:
+    if case.source.facts.get("digest") != audited.digest:
         raise DataError(
             f"{case.source.name} holds other images or annotations than the audit read; name the audit's data"
             f" with --data, or {again}"
         )
-    return _gallery(case, where, seen.seed)
+    return _gallery(case, where, audited.seed)
 
 
 @dataclass(frozen=True)
@@ -161,5 +161,5 @@ def certainty(model: Subject, question: Question, seed: int) -> NDArray[np.float
         question: The label, with the annotations of P and E; where E's is unknown, that of absent.
         seed: Of the folds.
     """
-    said = linear(model.probe, model.test, question, replace(AuditOptions(), probe_seeds=1, seed=seed))
-    return np.exp(np.where(question.test == 1, said.log_present[:, 0], said.log_absent[:, 0]))
+    predicted = linear(model.probe, model.test, question, replace(AuditOptions(), probe_seeds=1, seed=seed))
+    return np.exp(np.where(question.test == 1, predicted.log_present[:, 0], predicted.log_absent[:, 0]))

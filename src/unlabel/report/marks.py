@@ -50,10 +50,10 @@ def marked(text: str, kind: Kind, of: str, source: Path) -> bytes:
 def written(file: Path) -> tuple[str, str]:
     """The kind of a file that `unlabel` wrote and what it is of; empty for any other, or a changed one."""
     content = _read(file)
-    found = _MARK.search(content[-_LONGEST:])
-    if found is None or _sha256(content[: -len(found[0])]).encode() != found[4]:
+    match = _MARK.search(content[-_LONGEST:])
+    if match is None or _sha256(content[: -len(match[0])]).encode() != match[4]:
         return "", ""
-    return found[1].decode(), found[2].decode()
+    return match[1].decode(), match[2].decode()
 
 
 def stale(run: Path) -> list[str]:

@@ -68,8 +68,8 @@ def check_page(run: Path, out: Path | None = None, *, force: bool = False) -> Pa
     if path.is_dir():
         raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / 'report.html'}")
     audit = read_audit(run)
-    own = ("page", subject(audit))
-    check_file(path, force=force, ours=lambda: written(path) == own)
+    mark = ("page", subject(audit))
+    check_file(path, force=force, ours=lambda: written(path) == mark)
     return path
 
 
@@ -141,7 +141,7 @@ def read_audit(run: Path) -> Document:
 @cache
 def environment(*folders: Path) -> Environment:
     """Templates of this room, and of other rooms' folders, with the filters that all pages share."""
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -149,7 +149,7 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    found.filters.update(
+    templates.filters.update(
         number=numbers.number,
         signed=lambda value: numbers.number(value, signed=True),
         count=numbers.count,
@@ -162,7 +162,7 @@ def environment(*folders: Path) -> Environment:
         zip=zip,
         plain=lambda value: numbers.NOTHING if value is None else value,
     )
-    return found
+    return templates
 
 
 def _content(audit: Document, command: str | None) -> dict[str, Any]:

@@ -150,17 +150,17 @@ def pick(
         "kept": np.argsort(-after, kind="stable"),
         "lot": np.argsort(uniform(seed, "report/pictures", np.arange(len(after))), kind="stable"),
     }
-    found: dict[str, list[int]] = {}
+    chosen: dict[str, list[int]] = {}
     for strip in STRIPS:
-        seen: set[int] = set()
-        found[strip] = []
+        persons: set[int] = set()
+        chosen[strip] = []
         for kind in (True, False):
             taken = 0
             for at in order[strip]:
                 if taken == each:
                     break
-                if present[at] == kind and int(cluster[at]) not in seen:
-                    seen.add(int(cluster[at]))
-                    found[strip].append(int(at))
+                if present[at] == kind and int(cluster[at]) not in persons:
+                    persons.add(int(cluster[at]))
+                    chosen[strip].append(int(at))
                     taken += 1
-    return found
+    return chosen

@@ -148,26 +148,26 @@ def finding(audit: Document) -> tuple[str, str]:
 
 def summary(audit: Document) -> list[tuple[str, str]]:
     """Short paragraphs, each with its lead: attacked, how strong, how long, retained labels, not tested."""
-    parts = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
-    parts += [("Whether it lasts.", lasting(audit))]
-    parts += [
+    paragraphs = [("What was attacked.", _attacked(audit)), ("How much is left.", _strength(audit))]
+    paragraphs += [("Whether it lasts.", lasting(audit))]
+    paragraphs += [
         ("What it cost the retained labels.", _retained(audit)),
         ("What was not tested.", _untested(audit)),
     ]
-    return [(lead, text) for lead, text in parts if text]
+    return [(lead, text) for lead, text in paragraphs if text]
 
 
 def _attacked(audit: Document) -> str:
     labels = targets(audit)
     sites = [group.given for group, _ in attack_rows(audit, labels[0] if labels else None)]
-    found = strongest(audit, "after") or strongest(audit, "before")
-    if not sites or found is None:
+    attack = strongest(audit, "after") or strongest(audit, "before")
+    if not sites or attack is None:
         return ""
     learnt = split_size(audit, "P", "probe")
     return (
         f"Attackers tried to tell {spoken(labels)} of an image {names(sites)}. They learnt from"
         f" {count(learnt) if learnt else 'many'} images with known answers, and were scored on"
-        f" {count(found.any.n)} others that neither they nor the model had seen."
+        f" {count(attack.any.n)} others that neither they nor the model had seen."
     )
 
 
@@ -281,33 +281,33 @@ def predicted(audit: Document) -> bool:
 
 def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     """Warnings above the numbers: (tone, sentence, reasons)."""
-    found: list[tuple[str, str, list[str]]] = []
+    result: list[tuple[str, str, list[str]]] = []
     if not audit.valid:
         text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
-        found.append(("fail", text, list(audit.invalid_because)))
+        result.append(("fail", text, list(audit.invalid_because)))
     notes = [claim.notes for claim in audit.claims.values()]
     if unfair := [item for item in notes if item.finding == "unfair reference"]:
         runs = [item.run for item in unfair[0].unfair_references]
         text = (
             "Unfair: a retrained model ranks the retained labels far worse than the original does. Nothing is"
         )
-        found.append(("open", f"{text} decided against it.", runs))
+        result.append(("open", f"{text} decided against it.", runs))
     references = len(audit.models.references or ())
     provisional = any(claim.provisional for claim in audit.claims.values())
     if predicted(audit):
         text = "Predicted: no model was retrained in full. C2 compares with a level from short trainings."
-        found.append(("open", text, []))
-        return found
+        result.append(("open", text, []))
+        return result
     if provisional and references >= 3:
         text = "Provisional: it is not recorded from which weights the original's training began."
-        found.append(("open", text, []))
+        result.append(("open", text, []))
     elif provisional and references:
         models = "one retrained model stands" if references == 1 else f"{references} retrained models stand"
         text = (
             f"Provisional: only {models} behind the comparison. Three or more are needed for a firm verdict."
         )
-        found.append(("open", text, []))
+        result.append(("open", text, []))
     if references == 0:
         text = "No retrained model was given, so nothing here says how far forgetting could go."
-        found.append(("open", text, []))
-    return found
+        result.append(("open", text, []))
+    return result

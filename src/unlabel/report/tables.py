@@ -84,10 +84,12 @@ def row(
 ) -> Row | None:
     """Everything known of one metric of one label in one layer, after one transform or none, or None."""
     key = (id_, label, layer, transform)
-    found = [m for m in audit.metrics if _key(m) == key]
-    if not found:
+    metrics = [m for m in audit.metrics if _key(m) == key]
+    if not metrics:
         return _pooled(audit, id_, layer) if label is None else None
-    roles = {role: _mean([m for m in found if m.model == role]) for role in ("before", "after", "reference")}
+    roles = {
+        role: _mean([m for m in metrics if m.model == role]) for role in ("before", "after", "reference")
+    }
     return Row(
         id_,
         label,
@@ -97,7 +99,7 @@ def row(
         roles["reference"],
         next((c for c in audit.comparisons if _key(c) == key), None),
         transform,
-        _predicted(audit, found[0]) if transform is None and not _early(layer) else None,
+        _predicted(audit, metrics[0]) if transform is None and not _early(layer) else None,
     )
 
 
@@ -125,11 +127,15 @@ def _pooled(audit: Document, id_: str, layer: str | None) -> Row | None:
     comparison = next((c for c in audit.comparisons if _key(c) == (id_, None, layer, None)), None)
     if comparison is None:
         return None
-    parts = [part for label in audited(audit) if (part := row(audit, id_, label, layer)) is not None]
+    rows = [part for label in audited(audit) if (part := row(audit, id_, label, layer)) is not None]
 
     def pool(side: str) -> Reading | None:
-        found = [getattr(part, side) for part in parts if getattr(part, side) is not None]
-        return Reading(fmean(r.value for r in found), None, found[0].n, found[0].unit) if found else None
+        readings = [getattr(part, side) for part in rows if getattr(part, side) is not None]
+        return (
+            Reading(fmean(r.value for r in readings), None, readings[0].n, readings[0].unit)
+            if readings
+            else None
+        )
 
     return Row(id_, None, layer, pool("before"), pool("after"), pool("retrained"), comparison)
 
@@ -172,8 +178,8 @@ def further(audit: Document) -> list[tuple[str, list[Row]]]:
 
 def how(id_: str) -> str:
     """What an attack does, for a person."""
-    found = find(id_)
-    return found.how if found else ""
+    figure = find(id_)
+    return figure.how if figure else ""
 
 
 def targets(audit: Document) -> list[str]:
@@ -205,13 +211,13 @@ def label_rows(audit: Document) -> list[Row]:
     A forgotten label's AUC comes from its own output: (1 + signed advantage) / 2.
     """
     forgotten = audited(audit)
-    seen = dict.fromkeys([*forgotten, *(m.label for m in audit.metrics if m.id == UTILITY_AUC.id)])
+    labels = dict.fromkeys([*forgotten, *(m.label for m in audit.metrics if m.id == UTILITY_AUC.id)])
     rows = []
-    for label in seen:
-        own = row(audit, OWN_SIGNED.id, label) if label in forgotten else None
-        found = _as_auc(own) if own else row(audit, UTILITY_AUC.id, label)
-        if found is not None:
-            rows.append(found)
+    for label in labels:
+        signed = row(audit, OWN_SIGNED.id, label) if label in forgotten else None
+        item = _as_auc(signed) if signed else row(audit, UTILITY_AUC.id, label)
+        if item is not None:
+            rows.append(item)
     return sorted(rows, key=lambda found: (-(loss(found) or 0.0), found.label or ""))
 
 
@@ -233,5 +239,5 @@ def _as_auc(own: Row) -> Row:
 def measures(audit: Document) -> list[tuple[str, list[Row | None]]]:
     """The other measures of every retained label, in the registry's order."""
     ids = [item.id for item in in_group(MEASURES)]
-    kept = dict.fromkeys(m.label for m in audit.metrics if m.id in ids and m.label)
-    return [(label, [row(audit, id_, label) for id_ in ids]) for label in kept]
+    retained = dict.fromkeys(m.label for m in audit.metrics if m.id in ids and m.label)
+    return [(label, [row(audit, id_, label) for id_ in ids]) for label in retained]

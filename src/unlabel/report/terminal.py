@@ -65,14 +65,14 @@ def lines(audit: Audit) -> list[str]:
 
 def _rows(audit: Audit, item: figures.Figure, label: str) -> Iterator[tuple[str, list[Metric]]]:
     """Words and rows of a figure of a label that was measured, or of each number of its family."""
-    found = [r for r in audit.metrics if r.label == label and not _early(r)]
+    metrics = [r for r in audit.metrics if r.label == label and not _early(r)]
     if not item.is_family:
         numbers = {item.id: item.terminal}
     else:
-        members = {item.member(r.id) for r in found if r.id.startswith(item.id)}
+        members = {item.member(r.id) for r in metrics if r.id.startswith(item.id)}
         numbers = {item.of(n): item.terminal.format(f"{int(n):,}") for n in sorted(members, key=int)}
     for id_, words in numbers.items():
-        if rows := [r for r in found if r.id == id_]:
+        if rows := [r for r in metrics if r.id == id_]:
             yield words, rows
 
 
@@ -83,8 +83,8 @@ def _early(row: Metric) -> bool:
 
 def _attack(words: str, rows: list[Metric], least: float | None = None, *, shown: bool = True) -> str:
     def value(role: str) -> str:
-        found = [row.value for row in rows if row.model == role]
-        return f"{fmean(found):.3f}" if found else "-"
+        values = [row.value for row in rows if row.model == role]
+        return f"{fmean(values):.3f}" if values else "-"
 
     after = next((row for row in rows if row.model == "after"), None)
     interval = f"{after.ci[0]:.3f} to {after.ci[1]:.3f}" if after is not None and after.ci else "exact"

@@ -29,12 +29,12 @@ def eyebrow(audit: Document) -> str:
     """Network, data and number of images, above the heading."""
     after = audit.models.after or ModelRecord()
     tested = provenance.split_size(audit, "E", "test")
-    parts = [
+    facts = [
         after.network,
         provenance.place(audit.data.source),
         tested and f"{tested:,} test images",
     ]
-    return " · ".join(["unlabel report", *(str(part) for part in parts if part)])
+    return " · ".join(["unlabel report", *(str(part) for part in facts if part)])
 
 
 def cards(audit: Document) -> Iterator[dict[str, Any]]:
@@ -63,9 +63,9 @@ def cards(audit: Document) -> Iterator[dict[str, Any]]:
         notes += (
             [f"worst: {numbers.brief(worst[0])} {numbers.number(-worst[1], signed=True)}"] if worst else []
         )
-        kept = sum(not mark.forgotten for mark in plots.dumbbells(audit)[1])
+        retained = sum(not mark.forgotten for mark in plots.dumbbells(audit)[1])
         yield {
-            "title": f"{kept} retained label{'s' * (kept != 1)}: mean AUC",
+            "title": f"{retained} retained label{'s' * (retained != 1)}: mean AUC",
             "value": f"{numbers.number(macro.before.value)} → {numbers.number(macro.after.value)}",
             "notes": notes,
         }
@@ -148,11 +148,11 @@ def attacker(audit: Document) -> str:
 
     def most(family: Figure) -> int:
         """The largest number of images, of the label for which it is smallest."""
-        found: dict[str | None, int] = {}
+        largest: dict[str | None, int] = {}
         for m in audit.metrics:
             if m.id.startswith(family.id) and (member := family.member(m.id)).isdigit():
-                found[m.label] = max(int(member), found.get(m.label, 0))
-        return min(found.values(), default=0)
+                largest[m.label] = max(int(member), largest.get(m.label, 0))
+        return min(largest.values(), default=0)
 
     steps = audit.raw.get("options", {}).get("tune_steps")
     who = "This speaks against whoever has the weights, with at most {} annotations and {}."
@@ -179,18 +179,18 @@ def judge(audit: Document, row: rows.Row) -> tuple[str, str] | None:
 def described(audit: Document) -> list[rows.Row]:
     """Descriptive figures that no verdict rests on."""
     floor = () if audit.data.exclusive else (FLOOR,)
-    found = [
+    listed = [
         rows.row(audit, item.id, label)
         for label in rows.audited(audit)
         for item in (*floor, OWN_SIGNED, OWN_RATE, OWN_BITS)
     ]
-    return [row for row in found if row is not None]
+    return [row for row in listed if row is not None]
 
 
 def commands(audit: Document, command: str | None) -> list[str]:
     """The commands that made the models, the audit and this page, each once."""
     models = audit.models
     chain = [models.before, *(models.references or ()), models.after]
-    found = [model.command for model in chain if model and model.command]
-    found += [text for text in (models.command, command) if text]
-    return list(dict.fromkeys(found))
+    texts = [model.command for model in chain if model and model.command]
+    texts += [text for text in (models.command, command) if text]
+    return list(dict.fromkeys(texts))

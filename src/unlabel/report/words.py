@@ -13,14 +13,14 @@ def definition(id_: str) -> str:
     >>> definition("own.sadv@train"), definition("zzz")
     ('The same on images that the model was trained on.', '')
     """
-    found = find(id_)
-    return "" if found is None else found.definition
+    figure = find(id_)
+    return "" if figure is None else figure.definition
 
 
 def defined(audit: Document) -> list[tuple[str, str]]:
     """Every kind of figure in an audit with its definition, in the registry's order, unknown ones last."""
-    known = {id_: find(id_) for id_ in dict.fromkeys(m.id for m in audit.metrics)}
-    kinds = {found.kind if found else id_: definition(id_) for id_, found in known.items()}
+    by_id = {id_: find(id_) for id_ in dict.fromkeys(m.id for m in audit.metrics)}
+    kinds = {found.kind if found else id_: definition(id_) for id_, found in by_id.items()}
     order = [item.id for item in figures.FIGURES]
     return [
         (f"{kind}…" if kind in order and kind[-1] in "@." else kind, kinds[kind])

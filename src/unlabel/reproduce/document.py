@@ -222,8 +222,8 @@ def check_page(name: str, out: Path, *, force: bool) -> None:
         except (OSError, ValueError, LookupError, TypeError):
             return False
 
-    more = sorted(out.glob(f"{name}-*.svg"))
-    for file in (*(out / f"{name}{ending}" for ending in (".json", ".md", ".svg")), *more):
+    pictures = sorted(out.glob(f"{name}-*.svg"))
+    for file in (*(out / f"{name}{ending}" for ending in (".json", ".md", ".svg")), *pictures):
         check_file(file, force=force, ours=ours)
 
 

@@ -4,7 +4,7 @@
 
     Reader(...)(subject, before, sets, request) -> plain data, kept in the model's cell
 
-All figures are on E, where nothing was fitted; accuracies are on T_in (training images) and P as well.
+All figures are on E, where nothing was fitted; accuracies are on training images and P as well.
 """
 
 from collections.abc import Mapping
@@ -34,6 +34,7 @@ from unlabel.audit.results import Metric
 from unlabel.audit.setup import Sets
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
+from unlabel.data.splits import TRAIN_SET
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.runs.folder import Loaded
 from unlabel.statistics.estimate import Estimate, auc, average
@@ -135,14 +136,14 @@ class Reader:
             loaded: The model, which is not needed here.
             subject: Its outputs.
             before: The original, whose output row is put back on the model's features.
-            sets: P, E and T_in.
+            sets: Training images, P and E.
             request: What was forgotten.
         """
         probe, test, train = (
             part.with_labels(request.labels) for part in (sets.probe, sets.test, sets.train)
         )
         retained = request.retained_columns
-        splits = {"T_in": (subject.train, train), "P": (subject.probe, probe), "E": (subject.test, test)}
+        splits = {TRAIN_SET: (subject.train, train), "P": (subject.probe, probe), "E": (subject.test, test)}
         return {
             "accuracy": {name: accuracies(read, data, retained) for name, (read, data) in splits.items()},
             "labels": {

@@ -161,14 +161,14 @@ def places(spot: Spot, text: str) -> list[Box]:
     lefts = [x + MARK + 3, x - MARK - 3 - width, x - width / 2]
     lefts += [LEFT + 4 + 12.0 * step for step in range(int((RIGHT - LEFT) / 12))]
     tops = [y - LINE / 2 + way * 4.0 * step for step in range(int((BOTTOM - TOP) / 4)) for way in (1, -1)]
-    found = [
+    boxes = [
         (left, top, left + width, top + LINE)
         for left in lefts
         for top in tops
         if left >= LEFT + 2 and left + width <= RIGHT - 2 and top >= TOP and top + LINE <= BOTTOM
     ]
 
-    return sorted(found, key=lambda box: distance(spot, box))
+    return sorted(boxes, key=lambda box: distance(spot, box))
 
 
 def distance(spot: Spot, box: Box) -> float:

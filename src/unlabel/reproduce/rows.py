@@ -36,7 +36,7 @@ class Models:
         return [value_of(record, name, label) for record in self.records]
 
     def accuracy(self, split: str = "E") -> list[float | None]:
-        """Share of right answers over the retained labels, on training, probe or test images (T_in, P, E)."""
+        """Share of right answers over the retained labels, on training, probe (P) or test images (E)."""
         return [record["also"]["accuracy"][split]["value"] for record in self.records]
 
     def constant(self, name: str | None = None) -> float:

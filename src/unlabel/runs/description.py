@@ -57,13 +57,13 @@ def chain(run: Path) -> dict[str, Any]:
 
 def chain_table(facts: dict[str, Any]) -> str:
     """A chain as lines, one a run, the run itself first."""
-    rows, found = facts["history"], []
+    rows, lines = facts["history"], []
     for row in rows:
         recorded, now = ((row[name] or "missing")[:12] for name in ("recorded", "found"))
         weights = {"here": now, "changed": f"{recorded}, CHANGED since: {now}"}
         state = weights.get(row["state"], f"{recorded} {row['state']}")
-        found.append(f"{row['run']}: {row['what']}; {row['date'] or 'date not recorded'}; weights {state}")
-    return "\n".join(found if rows[-1]["method"] in MADE else [*found, "what came before is not recorded"])
+        lines.append(f"{row['run']}: {row['what']}; {row['date'] or 'date not recorded'}; weights {state}")
+    return "\n".join(lines if rows[-1]["method"] in MADE else [*lines, "what came before is not recorded"])
 
 
 def table(facts: dict[str, Any]) -> str:

@@ -219,8 +219,8 @@ def packed(model: nn.Module) -> bytes:
 
 def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in ("unlabel", "torch", "torchvision", "lightning-fabric", "scikit-learn", "numpy", "pillow"):
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            installed[name] = version(name)
+    return installed

@@ -123,15 +123,15 @@ def locate(recorded: str, sha256: str, run: Path) -> tuple[Path | None, str | No
         Its folder or None, the hash found there or None, and what became of it.
     """
     changed = None
-    for place in (Path(recorded), run.absolute().parent / Path(recorded).name):
-        file = place / MODEL
+    for folder in (Path(recorded), run.absolute().parent / Path(recorded).name):
+        file = folder / MODEL
         try:
             digest = file_sha256(file) if file.is_file() else None
         except (OSError, ValueError):  # not ours to read, or no path at all
             continue
         if digest == sha256:
-            return place, digest, "unchanged"
-        changed = changed or (digest and (place, digest))
+            return folder, digest, "unchanged"
+        changed = changed or (digest and (folder, digest))
     return (*changed, "changed") if changed else (None, None, "missing")
 
 
@@ -149,13 +149,13 @@ def at_hand(recorded: str, sha256: str, run: Path, named: Sequence[Path] = (), f
         ModelError: It is in none of these places, or has other weights there.
     """
     for path in named:
-        place, _, state = locate(str(path), sha256, path)
-        if place is not None and state == "unchanged":
-            return place
-    place, _, state = locate(recorded, sha256, run)
-    if place is not None and state == "unchanged":
-        return place
-    there = f"has other weights now ({place})" if place else "is not there"
+        folder, _, state = locate(str(path), sha256, path)
+        if folder is not None and state == "unchanged":
+            return folder
+    folder, _, state = locate(recorded, sha256, run)
+    if folder is not None and state == "unchanged":
+        return folder
+    there = f"has other weights now ({folder})" if folder else "is not there"
     raise ModelError(
         f"{recorded}, which the audit compared with, {there}; put it beside {run}"
         + (f", or name it with {flag}" if flag else "")

@@ -124,8 +124,8 @@ def _options(recorded: Json, run: Path) -> Any:
     from unlabel.audit.inputs import AuditOptions
 
     usual = AuditOptions().to_json()
-    known = {item.name for item in fields(AuditOptions)}
-    given: dict[str, Any] = {name: value for name, value in recorded.items() if name in known}
+    names = {item.name for item in fields(AuditOptions)}
+    given: dict[str, Any] = {name: value for name, value in recorded.items() if name in names}
     given["budget"] = "quick"
     given.setdefault("cross_fit", False)  # of an audit from before there was a choice
     path = run / AUDIT
@@ -160,7 +160,7 @@ def _pair(recorded: Sequence[Json], again: Sequence[Json], names: Mapping[str, s
 
     values = {key(row, names.get(row["run"], row["run"])): row["value"] for row in again}
     for row in recorded:
-        place = key(row, row["run"])
+        figure_key = key(row, row["run"])
         interval = (row["ci"][0], row["ci"][1]) if row["ci"] else None
-        where = dict(zip(("id", "label", "model", "layer", "transform", "run"), place, strict=True))
-        yield Figure(**where, recorded=row["value"], interval=interval, again=values.get(place))
+        where = dict(zip(("id", "label", "model", "layer", "transform", "run"), figure_key, strict=True))
+        yield Figure(**where, recorded=row["value"], interval=interval, again=values.get(figure_key))

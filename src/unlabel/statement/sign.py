@@ -74,13 +74,13 @@ def _sign(
             f"{run} cannot be signed: {listing(faults, 3)}; remove it, or put a file in its place"
         )
     issued_at = issued_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    said = statement(run, there.files, signer=signer, issued_at=issued_at)
+    document = statement(run, there.files, signer=signer, issued_at=issued_at)
     if old := stale(run) if AUDIT in there.files else []:
         raise ModelError(
             f"{listing(old)} in {run} is not of this audit.json; write it again: unlabel report {run}"
         )
     try:
-        content = seal(canonical(said), private)
+        content = seal(canonical(document), private)
     except ValueError as error:
         raise ModelError(f"{run} cannot be signed: {error}") from error
     if len(content) > MOST_BYTES:
@@ -88,4 +88,4 @@ def _sign(
             f"the statement of {run} would be larger than {MOST_BYTES:,} bytes; remove files from it"
         )
     write_bytes(out, content)
-    return out, said, key_id(private.public_key())
+    return out, document, key_id(private.public_key())

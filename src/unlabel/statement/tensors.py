@@ -138,9 +138,9 @@ def _header(handle: BinaryIO) -> tuple[int, list[tuple[str, str, list[int], int,
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    header: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in header:
             raise ValueError("a name stands twice in its header")
-        found[name] = value
-    return found
+        header[name] = value
+    return header

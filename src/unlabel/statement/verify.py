@@ -107,15 +107,15 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
         if key_id(public) != opened.key_id:
             what = f"signed by the key {opened.key_id}, not by the one that was named, {key_id(public)}"
             problems.append(Problem("signer", STATEMENT, what))
-    said, faults = _read(opened)
+    document, faults = _read(opened)
     problems += faults
     there = contents(run, log)
-    if said is None:
+    if document is None:
         return Verified(file, tuple(problems), opened.valid, signer, opened.key_id, ignored=there.leftovers)
-    listed = {item["name"]: item["digest"]["sha256"] for item in said["subject"]}
-    changed = [_same_tensors(run, problem, said) for problem in _compare(listed, there)]
+    listed = {item["name"]: item["digest"]["sha256"] for item in document["subject"]}
+    changed = [_same_tensors(run, problem, document) for problem in _compare(listed, there)]
     problems += changed
-    problems += _claims(run, there, said["predicate"], {problem.where for problem in changed})
+    problems += _claims(run, there, document["predicate"], {problem.where for problem in changed})
     return Verified(
         file,
         tuple(problems),
@@ -123,7 +123,7 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
         signer,
         opened.key_id,
         len(listed),
-        said["predicate"],
+        document["predicate"],
         ignored=there.leftovers,
     )
 
@@ -131,16 +131,16 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
 def _read(opened: Opened) -> tuple[dict[str, Any] | None, list[Problem]]:
     """The statement inside an envelope, if its form is right."""
     try:
-        said = parse_json(opened.payload)
-        if len(said["subject"]) > MOST_FILES:
+        document = parse_json(opened.payload)
+        if len(document["subject"]) > MOST_FILES:
             raise ValueError(f"it lists more than {MOST_FILES:,} files")
-        if canonical(said) != opened.payload:
+        if canonical(document) != opened.payload:
             raise ValueError("it is not written as canonical JSON")
-        _check_form(said)
+        _check_form(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         fault = str(error)[:200] if isinstance(error, ValueError) else "a part is missing or of another kind"
         return None, [Problem("statement", "the payload", f"is no statement that unlabel writes: {fault}")]
-    return said, []
+    return document, []
 
 
 def _check_form(said: dict[str, Any]) -> None:
@@ -168,17 +168,17 @@ def _check_form(said: dict[str, Any]) -> None:
 
 def _compare(listed: Mapping[str, str], there: Contents) -> list[Problem]:
     """Files that are missing, added, changed, or no files."""
-    found = []
+    problems = []
     for name in sorted({*listed, *there.files, *there.refused}):
         if name in there.refused:
-            found.append(Problem("file", name, there.refused[name]))
+            problems.append(Problem("file", name, there.refused[name]))
         elif name not in there.files:
-            found.append(Problem("file", name, "is missing"))
+            problems.append(Problem("file", name, "is missing"))
         elif name not in listed:
-            found.append(Problem("file", name, "was added after the signing"))
+            problems.append(Problem("file", name, "was added after the signing"))
         elif listed[name] != there.files[name]:
-            found.append(Problem("file", name, "was changed"))
-    return found
+            problems.append(Problem("file", name, "was changed"))
+    return problems
 
 
 def _same_tensors(run: Path, problem: Problem, said: Mapping[str, Any]) -> Problem:

@@ -69,11 +69,11 @@ def attack(
     models = [place.forget(unlearner), place.original, *place.retrained]
     told: dict[str, Told] = {}
     for name in attackers:
-        found = [
+        by_model = [
             probed(place, model, options) if name == POSITIONS else trained(place, model, name, options)
             for model in models
         ]
-        after, before, *retrained = found
+        after, before, *retrained = by_model
         told |= {
             figure: Told(value, before[figure], tuple(each[figure] for each in retrained))
             for figure, value in after.items()
@@ -103,14 +103,14 @@ def probed(place: Stage, model: nn.Module, options: AuditOptions) -> dict[str, f
     source = place.source
 
     def read(data: Dataset) -> Outputs:
-        said = outputs(model, data, place.run)
-        seen = {**stage_means(model, data, place.run), **cell_means(model, data, place.run)}
-        return Outputs(said.logits, {**said.features, **seen})
+        answers = outputs(model, data, place.run)
+        stages = {**stage_means(model, data, place.run), **cell_means(model, data, place.run)}
+        return Outputs(answers.logits, {**answers.features, **stages})
 
     probe, test = read(source.probe), read(source.test)
     subject = Subject("", "after", probe, test, test)
     question = ask(place.request.masked[0], source.probe, source.test, source.test.take(np.arange(0)))
     below = stage_readings(subject, question, options)
-    found = {(LINEAR_PROBE.id, stage): each[LINEAR_PROBE.id] for stage, each in below.items()}
-    found |= depth_readings(subject, question, options)
-    return {f"{figure} {stage or 'all'}": (1 + item.value) / 2 for (figure, stage), item in found.items()}
+    estimates = {(LINEAR_PROBE.id, stage): each[LINEAR_PROBE.id] for stage, each in below.items()}
+    estimates |= depth_readings(subject, question, options)
+    return {f"{figure} {stage or 'all'}": (1 + item.value) / 2 for (figure, stage), item in estimates.items()}

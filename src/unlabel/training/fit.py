@@ -213,10 +213,10 @@ def _permutation(seed: int, n: int, epoch: int) -> np.ndarray:
 
 def _wanted(n: int, recipe: Recipe, run: Run, steps: range) -> Iterator[Wanted]:
     """This process's micro-batches of some steps, of `n` images."""
-    parts = run.micro_batches(run.batch_size)[run.rank :: run.world]
+    micro_batches = run.micro_batches(run.batch_size)[run.rank :: run.world]
     for step in steps:
         positions, epoch = _order(step, n, run)
-        for part in parts:
+        for part in micro_batches:
             yield positions[part], epoch[part] if recipe.augment else None
 
 

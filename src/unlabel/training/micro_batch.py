@@ -76,15 +76,15 @@ def bytes_an_image(model: nn.Module, sides: tuple[int, int], *, bf16: bool = Fal
         True
     """
     copy = deepcopy(model).cpu().train()
-    own = {value.untyped_storage().data_ptr() for value in (*copy.parameters(), *copy.buffers())}
+    weights = {value.untyped_storage().data_ptr() for value in (*copy.parameters(), *copy.buffers())}
 
     def kept(images: int) -> int:
-        found: dict[int, int] = {}
+        saved: dict[int, int] = {}
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                found[storage.data_ptr()] = storage.nbytes()
+            if storage.data_ptr() not in weights:
+                saved[storage.data_ptr()] = storage.nbytes()
             return tensor
 
         picture = torch.zeros(images, channels, *sides)
@@ -95,7 +95,7 @@ def bytes_an_image(model: nn.Module, sides: tuple[int, int], *, bf16: bool = Fal
         ):
             result = copy(picture)  # held until all is counted: what is freed may be given out again
         del result
-        return sum(found.values())
+        return sum(saved.values())
 
     channels = next((value.shape[1] for value in copy.parameters() if value.ndim == 4), 3)
     return max(1, (kept(4) - kept(2)) // 2)

@@ -58,8 +58,8 @@ def curve_sizes(target: Target, options: AuditOptions) -> tuple[int, ...]:
     >>> curve_sizes(np.repeat([1, 0], [138, 1160]).astype(np.int8), AuditOptions())
     (16, 64, 184)
     """
-    found = [n for n in options.curve if n // 2 <= rarer(target) - LEAST]
-    return tuple(dict.fromkeys([*found, *filter(None, [most_images(target)])]))
+    sizes = [n for n in options.curve if n // 2 <= rarer(target) - LEAST]
+    return tuple(dict.fromkeys([*sizes, *filter(None, [most_images(target)])]))
 
 
 def most_images(target: Target) -> int:
@@ -80,5 +80,5 @@ def fitting(wanted: Sequence[int], most: int, least: int) -> tuple[int, ...]:
     >>> fitting((16, 64, 256, 1024), 300, 64), fitting((256, 1024), 300, 64), fitting((256,), 60, 64)
     ((16, 64, 256, 300), (256, 300), ())
     """
-    found = (n if n // 2 <= most // 2 else most for n in wanted if n // 2 <= most // 2 or most >= least)
-    return tuple(dict.fromkeys(found))
+    sizes = (n if n // 2 <= most // 2 else most for n in wanted if n // 2 <= most // 2 or most >= least)
+    return tuple(dict.fromkeys(sizes))

@@ -59,11 +59,11 @@ class Attacker:
     @property
     def key(self) -> str:
         """All that its outcome depends on, as a text."""
-        parts = (
+        settings = (
             self.rates, self.optimiser, self.times, self.augmented, self.moves, self.anew, self.learns,
             self.keeps,
         )  # fmt: skip
-        return "/".join(map(str, parts))
+        return "/".join(map(str, settings))
 
 
 RATES = (1e-4, 1e-3, 1e-2)

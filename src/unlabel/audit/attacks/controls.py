@@ -46,14 +46,14 @@ def permuted(
     if has_features(subject):
         tables["probe.lin"] = subject.probe.features[PENULTIMATE], subject.test.features[PENULTIMATE]
     orders = [permutation(options.seed, "audit/permuted", len(y), k) for k in range(options.permutations)]
-    found: dict[str, Contrast] = {}
+    contrasts: dict[str, Contrast] = {}
     for name, (x, x_test) in tables.items():
         standard = Standard.of(x[annotated])
         rows, test = standard(x[annotated]), standard(x_test)
         scores = [fit_logistic(rows, y[order], 0.01).decision_function(test) for order in orders]
         each = [advantage(score, question.test, question.test_cluster) for score in scores]
-        found[name] = seeded(mean(each), [item.value for item in each])
-    return found
+        contrasts[name] = seeded(mean(each), [item.value for item in each])
+    return contrasts
 
 
 def decoys(own: OwnOutput) -> dict[str, OwnOutput]:

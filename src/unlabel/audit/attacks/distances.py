@@ -113,11 +113,11 @@ def _spreads(
     subjects: Sequence[Subject], test: Dataset, train: Dataset, columns: tuple[int, ...]
 ) -> dict[str, dict[str, Floats]]:
     """Loss and entropy of each image, by what and where and by run."""
-    found: dict[str, dict[str, Floats]] = {}
+    spreads: dict[str, dict[str, Floats]] = {}
     for subject in subjects:
-        for place, outputs, data in (("test", subject.test, test), ("train", subject.train, train)):
+        for split, outputs, data in (("test", subject.test, test), ("train", subject.train, train)):
             loss = retained_loss(outputs, data, columns)
             prob = probabilities(outputs, columns, exclusive=data.exclusive)
-            found.setdefault(f"loss@{place}", {})[subject.run] = loss[np.isfinite(loss)]
-            found.setdefault(f"entropy@{place}", {})[subject.run] = entropy(prob).mean(1)
-    return found
+            spreads.setdefault(f"loss@{split}", {})[subject.run] = loss[np.isfinite(loss)]
+            spreads.setdefault(f"entropy@{split}", {})[subject.run] = entropy(prob).mean(1)
+    return spreads

@@ -88,14 +88,14 @@ def read_sites(model: nn.Module, data: Dataset, sites: Sequence[Site], run: Run,
     Returns:
         By name of the site, float32 (image, feature).
     """
-    found: list[list[NDArray[np.float32]]] = []
+    batches: list[list[NDArray[np.float32]]] = []
     with run.log.track(stage, len(data), "images") as advance:
         for batch in in_order(data, run, BATCH):
             with reading(model, sites) as rows, run.fabric.autocast():
                 model(batch.image)
-            found.append([rows[site.name].cpu().numpy() for site in sites])
+            batches.append([rows[site.name].cpu().numpy() for site in sites])
             advance(len(batch.rows))
-    columns = zip(*found, strict=True)
+    columns = zip(*batches, strict=True)
     return {site.name: np.concatenate(parts) for site, parts in zip(sites, columns, strict=True)}
 
 

@@ -82,9 +82,9 @@ def least_squares(subject: Subject, question: Question) -> Estimate:
 
 def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:
     """Other images to fit and judge attacks on, by the figures' ending; where there are enough of a kind."""
-    found: dict[str, tuple[Subject, Question]] = {}
+    by_ending: dict[str, tuple[Subject, Question]] = {}
     if (near := subject.perturbed) is not None:
-        found[PERTURBED] = (
+        by_ending[PERTURBED] = (
             replace(subject, probe=near.probe, test=near.test),
             replace(
                 question,
@@ -95,7 +95,7 @@ def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Su
             ),
         )
     fit, judged = halves(question, seed)
-    found[TRAIN] = (
+    by_ending[TRAIN] = (
         replace(subject, probe=_rows(subject.train, fit), test=_rows(subject.train, judged)),
         replace(
             question,
@@ -105,7 +105,7 @@ def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Su
             test_cluster=question.train_cluster[judged],
         ),
     )
-    return {ending: view for ending, view in found.items() if _enough(view[1])}
+    return {ending: view for ending, view in by_ending.items() if _enough(view[1])}
 
 
 def halves(question: Question, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -142,28 +142,28 @@ def gather_evasion(subjects: Sequence[Subject], context: Context) -> list[dict[s
     memory = context.memory
     jobs: dict[tuple[str, int], Job] = {}
     keys: dict[tuple[str, int], str] = {}
-    found: dict[tuple[str, int], Readings] = {}
+    readings: dict[tuple[str, int], Readings] = {}
     for index, subject in enumerate(subjects):
         for name, question in questions.items():
-            place = name, index
+            pair = name, index
             if memory is not None and index:
-                keys[place] = _key(subject, question, context)
-                if (known := memory.recall(keys[place])) is not None:
-                    found[place] = cast("Readings", known)
+                keys[pair] = _key(subject, question, context)
+                if (recalled := memory.recall(keys[pair])) is not None:
+                    readings[pair] = cast("Readings", recalled)
                     continue
-            jobs[place] = lambda s=subject, q=question: read_evasion(s, q, context)
-    for place, item in run_jobs(jobs, context.log).items():
-        found[place] = item
-        if memory is not None and place in keys:
-            memory.keep(keys[place], item)
-    return [{name: found[name, index] for name in questions} for index in range(len(subjects))]
+            jobs[pair] = lambda s=subject, q=question: read_evasion(s, q, context)
+    for pair, item in run_jobs(jobs, context.log).items():
+        readings[pair] = item
+        if memory is not None and pair in keys:
+            memory.keep(keys[pair], item)
+    return [{name: readings[name, index] for name in questions} for index in range(len(subjects))]
 
 
 def _key(subject: Subject, question: Question, context: Context) -> str:
     """Hash of all that the figures of one model and label depend on."""
     near = subject.perturbed
-    parts = [subject.probe, subject.test, subject.train, *((near.probe, near.test) if near else ())]
-    tables = [table for part in parts for table in (part.logits, part.features[PENULTIMATE])]
+    outputs = [subject.probe, subject.test, subject.train, *((near.probe, near.test) if near else ())]
+    tables = [table for part in outputs for table in (part.logits, part.features[PENULTIMATE])]
     asked = [question.probe, question.test, question.train]
     people = [question.probe_cluster, question.test_cluster, question.train_cluster]
     return key_of(

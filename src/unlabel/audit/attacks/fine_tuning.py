@@ -53,12 +53,12 @@ def trainings(options: AuditOptions, target: Target) -> list[Training]:
     [('adam-100', 256), ('lora', 256)]
     """
     asked = [ATTACKERS[name] for name in options.asked if name in ATTACKERS]
-    found = [(ADAM, n) for n in (tune_sizes(target, options) if options.includes.fine_tuning else ())]
+    wanted = [(ADAM, n) for n in (tune_sizes(target, options) if options.includes.fine_tuning else ())]
     attacked = tune_sizes(target, options, options.attacked)
-    found += [(attacker, n) for attacker in ([ADAM, *asked] if asked else []) for n in attacked]
+    wanted += [(attacker, n) for attacker in ([ADAM, *asked] if asked else []) for n in attacked]
     if CURVE in options.asked:
-        found += [(ADAM, n) for n in curve_sizes(target, options)]
-    return list(dict.fromkeys(found))
+        wanted += [(ADAM, n) for n in curve_sizes(target, options)]
+    return list(dict.fromkeys(wanted))
 
 
 def tune_all(
@@ -217,7 +217,7 @@ def tune(
     """
     other, (rows, held), data, options = copy.deepcopy(start), lesson.draw, lesson.data, lesson.options
     optimiser = _optimiser(attacker, other, rate)
-    looks, kept = [], None
+    looks, best = [], None
     devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(options.seed + lesson.number)
@@ -236,9 +236,9 @@ def tune(
                 scores = say(other, data, held, run)
                 looks.append(auc(scores, data.target[held, lesson.column], np.arange(len(held))).value)
                 if attacker.keeps == "best" and looks[-1] == max(looks):
-                    kept = copy.deepcopy(other.state_dict())
-    if kept is not None:
-        other.load_state_dict(kept)
+                    best = copy.deepcopy(other.state_dict())
+    if best is not None:
+        other.load_state_dict(best)
     return other.eval(), np.array(looks)
 
 

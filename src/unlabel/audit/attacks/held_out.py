@@ -99,13 +99,13 @@ def foretold(subject: Subject, predicted: Sequence[Predicted], question: Questio
         predicted: Of all models and labels.
         question: The label.
     """
-    found = {}
+    by_images = {}
     for item in predicted:
         if (item.run, item.label) == (subject.run, question.label):
             areas = item.areas(question.test, question.test_cluster)
             relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
-            found[item.images] = Foretold(relearnt, item.shares)
-    return found
+            by_images[item.images] = Foretold(relearnt, item.shares)
+    return by_images
 
 
 def depth_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[Place, Estimate]:
@@ -121,11 +121,11 @@ def depth_readings(subject: Subject, question: Question, options: AuditOptions) 
     few = replace(options, probe_seeds=1)
 
     def read(layers: Sequence[str], probe: Probe, model: Subject, asked: Question) -> dict[str, Estimate]:
-        parts = [
+        joined = [
             Outputs(part.logits, {PENULTIMATE: np.concatenate([part.features[name] for name in layers], 1)})
             for part in (model.probe, model.test)
         ]
-        return {"adv": probe(parts[0], parts[1], asked, few).estimates(asked)[0]}
+        return {"adv": probe(joined[0], joined[1], asked, few).estimates(asked)[0]}
 
     names = list(subject.probe.features)
     stages = [name for name in names if name.startswith("stage")]

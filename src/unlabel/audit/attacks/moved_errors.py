@@ -103,8 +103,8 @@ def together(*rates: Rates) -> Rates:
 
 def mean_rates(errors: Errors, masks: Masks, kind: int) -> Found:
     """Mean rate of a kind within each group; groups in which no label has 100 such images are left out."""
-    found = {part: errors.rates(mask, kind).mean() for part, mask in masks.items()}
-    return {part: item for part, item in found.items() if item is not None}
+    rates = {part: errors.rates(mask, kind).mean() for part, mask in masks.items()}
+    return {part: item for part, item in rates.items() if item is not None}
 
 
 @dataclass(frozen=True)

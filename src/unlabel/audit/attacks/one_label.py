@@ -100,9 +100,9 @@ def jobs_of(asked: Asked, question: Question, options: AuditOptions) -> dict[tup
             jobs["stages", at] = partial(_stages, subject, question, options)
     if asked.has_pixels:
         jobs["pixels", 0] = partial(_pixels, asked, question, options)
-    known = [name for name in first.labels if name != label]
-    if known and set(known) <= set(asked.test.labels) and not asked.test.exclusive and not first.exclusive:
-        jobs["truth", 0] = partial(_truth, asked, known, question, options)
+    others = [name for name in first.labels if name != label]
+    if others and set(others) <= set(asked.test.labels) and not asked.test.exclusive and not first.exclusive:
+        jobs["truth", 0] = partial(_truth, asked, others, question, options)
     column = first.column(label)
     hidden = () if column is None else (column,)
     jobs["shuffled", 0] = partial(_shuffled, first.subject, hidden, question, options)
@@ -111,20 +111,20 @@ def jobs_of(asked: Asked, question: Question, options: AuditOptions) -> dict[tup
 
 
 def _own(answers: Answers, question: Question) -> dict[Key, Estimate]:
-    own = OwnOutput.of(answers.subject, question, exclusive=answers.exclusive)
-    return {(OWN.id, None): own.signed(question).absolute()}
+    own_output = OwnOutput.of(answers.subject, question, exclusive=answers.exclusive)
+    return {(OWN.id, None): own_output.signed(question).absolute()}
 
 
 def _others(
     subject: Subject, hidden: tuple[int, ...], question: Question, options: AuditOptions
 ) -> dict[Key, Estimate]:
-    found = both(lambda s, q: read_others(s, hidden, q, options), subject, question)
-    return {(id_, None): item for id_, item in found.items()}
+    readings = both(lambda s, q: read_others(s, hidden, q, options), subject, question)
+    return {(id_, None): item for id_, item in readings.items()}
 
 
 def _features(subject: Subject, question: Question, options: AuditOptions) -> dict[Key, Estimate]:
-    found = both(lambda s, q: read_features(s.probe, s.test, q, options), subject, question)
-    return {(id_, PENULTIMATE): item for id_, item in found.items()}
+    readings = both(lambda s, q: read_features(s.probe, s.test, q, options), subject, question)
+    return {(id_, PENULTIMATE): item for id_, item in readings.items()}
 
 
 def _stages(subject: Subject, question: Question, options: AuditOptions) -> dict[Key, Estimate]:
@@ -142,14 +142,14 @@ def _pixels(asked: Asked, question: Question, options: AuditOptions) -> dict[Key
     probe, test = (
         Outputs(np.zeros((len(x), 1), np.float32), {PENULTIMATE: x.astype(np.float32)}) for x in pictures
     )
-    found = both(
+    readings = both(
         lambda s, q: {
             PIXELS: controls.read_raw((s.probe.features[PENULTIMATE], s.test.features[PENULTIMATE]), q)
         },
         answering("pixels", probe, test),
         question,
     )
-    return {(PIXELS, None): found[PIXELS]}
+    return {(PIXELS, None): readings[PIXELS]}
 
 
 def _truth(
@@ -159,14 +159,14 @@ def _truth(
     probe, test = (
         Outputs(part.with_labels(known).target.astype(np.float32), {}) for part in (asked.probe, asked.test)
     )
-    found = both(
+    readings = both(
         lambda s, q: {
             FLOOR.id: floor(s.probe.logits.astype(np.int8), s.test.logits.astype(np.int8), q, options)
         },
         answering("true labels", probe, test),
         question,
     )
-    return {(FLOOR.id, None): found[FLOOR.id]}
+    return {(FLOOR.id, None): readings[FLOOR.id]}
 
 
 def _shuffled(
@@ -175,14 +175,14 @@ def _shuffled(
     """Linear attacks fitted on shuffled annotations: they must not find the label."""
     if subject.test.logits.shape[1] == len(hidden):
         hidden = ()
-    found = controls.permuted(subject, hidden, question, options)
+    readings = controls.permuted(subject, hidden, question, options)
     return {
         f"{SHUFFLED}.{name}": {
             "value": _auc(item.value),
             "ci": [_auc(item.lower(0.975)), _auc(item.upper(0.975))],
             "passed": item.lower(options.level) <= options.d_permuted,
         }
-        for name, item in found.items()
+        for name, item in readings.items()
     }
 
 

@@ -60,29 +60,29 @@ def persons(
     losses = [
         _by_person(retained_loss(item.test, test, columns), test, several) for item in (after, *references)
     ]
-    known = np.all([np.isfinite(loss) for loss in losses], axis=0)
-    own, *others = (loss[known] for loss in losses)
+    measured = np.all([np.isfinite(loss) for loss in losses], axis=0)
+    unlearned, *others = (loss[measured] for loss in losses)
     means = [np.mean([*others[:at], *others[at + 1 :]], axis=0) for at in range(len(others))]
     chance = [one - rest for one, rest in zip(others, means, strict=True)]
     amount = float(np.quantile(np.concatenate(chance), 1 - BY_CHANCE))
 
     def share(rises: Floats) -> Estimate:
         exceeds = np.mean(np.atleast_2d(rises) > amount, axis=0)
-        return average(exceeds, np.ones(len(exceeds), bool), several[known])
+        return average(exceeds, np.ones(len(exceeds), bool), several[measured])
 
     return Persons(
         amount,
-        share(np.stack([own - rest for rest in means])),
+        share(np.stack([unlearned - rest for rest in means])),
         tuple(share(rise) for rise in chance),
-        int(known.sum()),
-        len(names) - int(known.sum()),
+        int(measured.sum()),
+        len(names) - int(measured.sum()),
     )
 
 
 def _by_person(loss: Floats, test: Dataset, people: np.ndarray) -> Floats:
     """Mean over the images of each person whose loss is known; NaN where there is none."""
-    known = np.isfinite(loss) & np.isin(test.cluster, people)
-    place = np.searchsorted(people, test.cluster[known])
-    count = np.bincount(place, minlength=len(people))
-    total = np.bincount(place, loss[known], len(people))
+    counted = np.isfinite(loss) & np.isin(test.cluster, people)
+    person = np.searchsorted(people, test.cluster[counted])
+    count = np.bincount(person, minlength=len(people))
+    total = np.bincount(person, loss[counted], len(people))
     return np.divide(total, count, out=np.full(len(people), np.nan), where=count > 0)

@@ -202,9 +202,9 @@ def level_of(
 ) -> Estimate:
     """The weighted mean of what the annotations and what the longer short pair say, without its drift."""
     original, short = scaled(whole, unit), longer.map(lambda item: scaled(item, unit))
-    kept = original.affine(share(unit, rule, known), 0.0)
+    by_annotations = original.affine(share(unit, rule, known), 0.0)
     grown = short.retrained - (short.original - original).affine(rule.growth, 0.0)
-    return unscaled(kept.affine(1.0 - rule.weight, 0.0) - grown.affine(-rule.weight, 0.0), unit)
+    return unscaled(by_annotations.affine(1.0 - rule.weight, 0.0) - grown.affine(-rule.weight, 0.0), unit)
 
 
 def on_other_images(found: Mapping[str, Readings], levels: Mapping[str, Readings]) -> dict[str, Readings]:

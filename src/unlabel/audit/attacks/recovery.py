@@ -49,5 +49,5 @@ class Recovery:
             return None
         changed = [other[transform][label][figure] for other in self.references]
         plain = [other[label][figure] for other in retrained]
-        found = self.after[transform][label][figure]
-        return min((contrast(found, others) for others in (changed, plain)), key=lambda item: item.value)
+        estimate = self.after[transform][label][figure]
+        return min((contrast(estimate, others) for others in (changed, plain)), key=lambda item: item.value)

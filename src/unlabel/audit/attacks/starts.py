@@ -152,10 +152,10 @@ def upper_half(model: nn.Module, labels: int, images: Tensor) -> list[str]:
         ['3.0', '3.1', '4.0', '4.1', '5.0', '5.1', '8']
     """
     begun, ended = _order(model, images)
-    own = {name: _own(model.get_submodule(name)) for name in begun}
+    weights = {name: _own(model.get_submodule(name)) for name in begun}
     for site in reversed(find_stages(model, labels, images)):
-        after = [name for name, at in begun.items() if at > ended[site.module] and own[name]]
-        if 2 * sum(own[name] for name in after) >= sum(own.values()):
+        after = [name for name, at in begun.items() if at > ended[site.module] and weights[name]]
+        if 2 * sum(weights[name] for name in after) >= sum(weights.values()):
             return after
     return []
 
@@ -245,11 +245,11 @@ def distilled(model: nn.Module, lesson: Lesson, run: Run) -> nn.Module:
             with torch.no_grad(), run.fabric.autocast():
                 wanted = teacher(batch.image)[:, columns].float()
             with run.fabric.autocast():
-                said = student(batch.image)[:, columns].float()
+                logits = student(batch.image)[:, columns].float()
             if data.exclusive:
-                loss = kl_div(said.log_softmax(1), wanted.softmax(1), reduction="batchmean")
+                loss = kl_div(logits.log_softmax(1), wanted.softmax(1), reduction="batchmean")
             else:
-                loss = binary_cross_entropy_with_logits(said, wanted.sigmoid())
+                loss = binary_cross_entropy_with_logits(logits, wanted.sigmoid())
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -198,8 +198,8 @@ def tangent_kernel(model: nn.Module, images: Tensor, output: int = 0, most_bytes
         moved = [weights[at] for at, _, _ in part]
         rows = torch.empty(len(images), sum(end - begin for _, begin, end in part), device=images.device)
         for row, image in zip(rows, images, strict=True):
-            said = model(image[None])[0, output]
-            slopes = torch.autograd.grad(said, moved, allow_unused=True, materialize_grads=True)
+            logit = model(image[None])[0, output]
+            slopes = torch.autograd.grad(logit, moved, allow_unused=True, materialize_grads=True)
             cut = [slope.flatten()[begin:end] for slope, (_, begin, end) in zip(slopes, part, strict=True)]
             torch.cat(cut, out=row)
         kernel += (rows @ rows.T).double().cpu().numpy()
@@ -241,8 +241,8 @@ def step_of(model: nn.Module, images: Tensor, alpha: Floats, output: int = 0) ->
     step = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     each = torch.from_numpy(alpha).to(images)
     for some, part in zip(images.split(ON_CPU), each.split(ON_CPU), strict=True):
-        said = (part * model(some)[:, output]).sum()
-        slopes = torch.autograd.grad(said, [*weights.values()], allow_unused=True, materialize_grads=True)
+        weighted = (part * model(some)[:, output]).sum()
+        slopes = torch.autograd.grad(weighted, [*weights.values()], allow_unused=True, materialize_grads=True)
         for total, slope in zip(step.values(), slopes, strict=True):
             total += slope
     return step
@@ -300,7 +300,7 @@ def linearised(
         run: Where.
     """
     model.eval()
-    found = []
+    fitted = []
     with engine.whole_precision():
         base = read_outputs(model, data, run)
         for output, (images, present) in enumerate(annotated):
@@ -313,8 +313,8 @@ def linearised(
                 moved = read_outputs(shifted(model, step, MOVE / rise), data, run)
                 slopes = (moved - base)[:, output] * rise / MOVE
             lengths = {name: float(weight.double().square().sum()) for name, weight in step.items()}
-            found.append(Linearised(slopes + fit.constant, fit, lengths))
-    return found
+            fitted.append(Linearised(slopes + fit.constant, fit, lengths))
+    return fitted
 
 
 def with_new_heads(
@@ -352,14 +352,14 @@ def _tables(
     stage_of, names = stages
     model = with_new_heads(item.model, probe, column, draws, run)
     annotated = [(batch_of(probe, rows, run.device).image, probe.target[rows, column] == 1) for rows in draws]
-    found = linearised(model, annotated, test, run)
+    fitted = linearised(model, annotated, test, run)
     lengths = np.zeros((len(draws), len(names)))
-    for row, each in zip(lengths, found, strict=True):
+    for row, each in zip(lengths, fitted, strict=True):
         for name, part in each.lengths.items():
             row[names.index(stage_of.get(name, "head"))] += part
     total = lengths.sum(1, keepdims=True)
     return {
-        "scores": np.stack([each.scores for each in found]).astype(np.float32),
-        "ridges": np.array([each.fit.ridge for each in found]),
+        "scores": np.stack([each.scores for each in fitted]).astype(np.float32),
+        "ridges": np.array([each.fit.ridge for each in fitted]),
         "shares": np.divide(lengths, total, out=np.zeros_like(lengths), where=total > 0),
     }

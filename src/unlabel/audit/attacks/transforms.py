@@ -119,8 +119,8 @@ def recalibrated(model: nn.Module, use: Use, run: Run) -> nn.Module | None:
         norm.train()
     size = min(run.batch_size, len(use.data))
     with torch.no_grad():
-        parts = np.array_split(np.arange(len(use.data)), ceil(len(use.data) / size))
-        for batch in batches(use.data, ((part, None) for part in parts), run):
+        chunks = np.array_split(np.arange(len(use.data)), ceil(len(use.data) / size))
+        for batch in batches(use.data, ((part, None) for part in chunks), run):
             other(batch.image)
     return other.eval()
 

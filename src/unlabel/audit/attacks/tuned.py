@@ -79,5 +79,5 @@ class Predicted:
             cluster: int64 (test image,) identity.
         """
         scored = ~np.isnan(self.scores[0])
-        known = np.where(scored, target, np.int8(-1))
-        return [auc(np.where(scored, draw, np.float32(0.0)), known, cluster) for draw in self.scores]
+        annotations = np.where(scored, target, np.int8(-1))
+        return [auc(np.where(scored, draw, np.float32(0.0)), annotations, cluster) for draw in self.scores]

@@ -92,16 +92,16 @@ def taught(
         question: The label.
     """
     goal = 0.5 + REACHED * abs(original.signed(question).value) / 2
-    found = {}
+    learners = {}
     for item in tuned:
         if (item.run, item.label) == (subject.run, question.label):
             areas = [auc(draw, question.test, question.test_cluster) for draw in item.scores]
             relearnt = Relearnt(mean(areas), tuple(area.value for area in areas))
             looks = tuple(map(float, item.curve))
-            found[item.attacker, item.images] = Learner(
+            learners[item.attacker, item.images] = Learner(
                 relearnt, item.rate, item.steps_to(goal), looks, item.every
             )
-    return found
+    return learners
 
 
 def judged(found: Taught, question: Question, options: AuditOptions) -> dict[int, Learner]:

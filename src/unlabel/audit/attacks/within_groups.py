@@ -88,7 +88,7 @@ def areas(subject: Subject, test: Dataset, retained: Sequence[str], masks: Masks
         retained: Labels.
         masks: The groups; one without any such label is left out.
     """
-    found: Found = {}
+    by_group: Found = {}
     for part, mask in masks.items():
         rows = np.flatnonzero(mask)
         cluster, each = test.cluster[rows], []
@@ -97,8 +97,8 @@ def areas(subject: Subject, test: Dataset, retained: Sequence[str], masks: Masks
             if rarer(target) >= LEAST:
                 each.append(auc(subject.test.logits[rows, column], target, cluster))
         if each:
-            found[part] = _among_all(mean(each), rows, test.cluster)
-    return found
+            by_group[part] = _among_all(mean(each), rows, test.cluster)
+    return by_group
 
 
 def _among_all(item: Estimate, rows: NDArray[np.intp], cluster: NDArray[np.int64]) -> Estimate:

@@ -43,9 +43,9 @@ def attackers_table(found: HeldOut, label: str, options: AuditOptions) -> dict[s
         rates = {"rates": _by_role([learner.rate for learner in learners])}
         table.setdefault(name, {})[str(n)] = rates | _excess([item.relearnt for item in learners], options)
     for n in dict.fromkeys(n for _, n in tried):
-        own = [best(model, tried, n) for model in models]
-        names = {"attackers": _by_role([name for name, _ in own])}
-        row = names | _excess([learner.relearnt for _, learner in own], options)
+        strongest = [best(model, tried, n) for model in models]
+        names = {"attackers": _by_role([name for name, _ in strongest])}
+        row = names | _excess([learner.relearnt for _, learner in strongest], options)
         table.setdefault(TRIED_BY_BEST.id.removeprefix("tune.").removesuffix("@"), {})[str(n)] = row
     return table
 

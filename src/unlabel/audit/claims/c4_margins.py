@@ -61,12 +61,12 @@ def margins(
         counted = [choice for choice in found if choice[0].label not in rare]
         return limits(counted or found, options, published, open_=open_)
 
-    own = of(tests)
-    rows = [own.row("after")]
+    unlearned = of(tests)
+    rows = [unlearned.row("after")]
     for at, one in enumerate(references if len(references) > 1 else ()):
         others = [*references[:at], *references[at + 1 :]]
         rows.append(of(choices(instead(recovery, at), one, others, options)).row("reference"))
-    return {"smallest_margin": smallest(own, published), "margin_curve": rows}
+    return {"smallest_margin": smallest(unlearned, published), "margin_curve": rows}
 
 
 def instead(recovery: Recovery, at: int) -> Recovery:

@@ -63,24 +63,24 @@ class Sizes:
     @property
     def needed(self) -> dict[str, int]:
         """Images of each kind that the probe split needs; of labels for which it has too few for any test."""
-        found = [(name, item) for each in (self.few, self.tuned) for name, item in each.items()]
-        short = [(name, item.kind) for name, item in found if not item.possible]
+        tried = [(name, item) for each in (self.few, self.tuned) for name, item in each.items()]
+        short = [(name, item.kind) for name, item in tried if not item.possible]
         return {name: max(kind for label, kind in short if label == name) for name, _ in short}
 
     def _of_labels(self, part: Callable[[Tried], set[int]]) -> dict[str, list[int]]:
-        found = {
+        by_label = {
             name: sorted({n for each in (self.few, self.tuned) if name in each for n in part(each[name])})
             for name in {**self.few, **self.tuned}
         }
-        return {name: sizes for name, sizes in found.items() if sizes}
+        return {name: sizes for name, sizes in by_label.items() if sizes}
 
     def notes(self) -> dict[str, object]:
         """Part of the claim's notes."""
-        found: dict[str, object] = {"too_few_in_p": self.too_few}
+        record: dict[str, object] = {"too_few_in_p": self.too_few}
         for key, each in (("few_sizes", self.few), ("tune_sizes", self.tuned)):
             if each:
-                found[key] = {name: list(item.measured) for name, item in each.items()}
-        return found | ({"probe_images_needed": self.needed} if self.needed else {})
+                record[key] = {name: list(item.measured) for name, item in each.items()}
+        return record | ({"probe_images_needed": self.needed} if self.needed else {})
 
     def attacker(self, options: AuditOptions) -> str:
         """Against whom a PASS speaks, if it is not the attacker whom the options name; else empty."""

@@ -61,23 +61,23 @@ def table(models: Sequence[Found], groups: int, options: AuditOptions, sign: int
         the highest upper bound. ``beyond``: how many groups have a lower bound above 0. With two or more
         others, ``retrained_apart``: the most by which one of them is worse than the rest in a group.
     """
-    own = models[0]
-    parts = list(own)
-    if not parts:
+    unlearned = models[0]
+    names = list(unlearned)
+    if not names:
         return {"tested": 0, "left_out": groups, "beyond": 0, "groups": []}
-    turned = [[model[part].affine(sign, 0.0) for part in parts] for model in models]
-    found = bands(turned[0], turned[1:], weights_of(own, options), options.level)
-    rows = sorted(zip(parts, found, strict=True), key=lambda item: -item[1].value)
+    turned = [[model[part].affine(sign, 0.0) for part in names] for model in models]
+    excesses = bands(turned[0], turned[1:], weights_of(unlearned, options), options.level)
+    rows = sorted(zip(names, excesses, strict=True), key=lambda item: -item[1].value)
     apart = [
-        max(one[at].value - sum(other[at].value for other in rest) / len(rest) for at in range(len(parts)))
+        max(one[at].value - sum(other[at].value for other in rest) / len(rest) for at in range(len(names)))
         for index, one in enumerate(turned[1:])
         if (rest := [*turned[1:][:index], *turned[1:][index + 1 :]])
     ]
     return {
-        "tested": len(parts),
-        "left_out": groups - len(parts),
-        "at_most": max(band.upper for band in found),
-        "beyond": sum(band.lower > 0 for band in found),
+        "tested": len(names),
+        "left_out": groups - len(names),
+        "at_most": max(band.upper for band in excesses),
+        "beyond": sum(band.lower > 0 for band in excesses),
         "groups": [_row(part, band) for part, band in rows],
         **({"retrained_apart": max(apart)} if apart else {}),
     }
@@ -89,29 +89,29 @@ def weights_of(found: Mapping[Part, Estimate], options: AuditOptions) -> Multipl
 
 
 def _row(part: Part, band: Band) -> Row:
-    place: Row = {"label": part.label, "present": part.present}
-    return {**place, "excess": band.value, "lower": band.lower, "upper": band.upper, "images": band.n}
+    group: Row = {"label": part.label, "present": part.present}
+    return {**group, "excess": band.value, "lower": band.lower, "upper": band.upper, "images": band.n}
 
 
 def moved_table(hits: Hits, options: AuditOptions) -> Row | None:
     """Moved errors against retrained models: the total, and by forgotten label the share on its images."""
     _, after, *others = [model.moved for model in hits.served]
-    known = [other for other in others if other is not None]
-    if after is None or not known:
+    measured = [other for other in others if other is not None]
+    if after is None or not measured:
         return None
     shares = {
-        label: _against(item, [other.shares[label] for other in known], options)
+        label: _against(item, [other.shares[label] for other in measured], options)
         for label, item in after.shares.items()
-        if all(label in other.shares for other in known)
+        if all(label in other.shares for other in measured)
     }
-    return {"total": _against(after.total, [other.total for other in known], options), "shares": shares}
+    return {"total": _against(after.total, [other.total for other in measured], options), "shares": shares}
 
 
 def _against(own: Estimate, others: Sequence[Estimate], options: AuditOptions) -> Row:
-    found = contrast(own, others)
-    bounds = {"lower": found.lower(options.level), "upper": found.upper(options.level)}
+    excess = contrast(own, others)
+    bounds = {"lower": excess.lower(options.level), "upper": excess.upper(options.level)}
     values = [item.value for item in others]
-    return {"excess": found.value, **bounds, "retrained": [min(values), max(values)]}
+    return {"excess": excess.value, **bounds, "retrained": [min(values), max(values)]}
 
 
 def persons_table(found: Persons | None) -> Row | None:

@@ -35,9 +35,9 @@ def condemned(
     alone = {name: replace(question, crossed=False) for name, question in questions.items()}
     rare = frozenset(name for name, question in alone.items() if question.rarer < options.rare)
     after, retrained = readings[0], readings[1:]
-    own = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
-    if own:
-        cells = excess_cells(own, (), (OWN_PERTURBED.id,), lambda _: options.d_chance, pooled=False)
+    perturbed = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
+    if perturbed:
+        cells = excess_cells(perturbed, (), (OWN_PERTURBED.id,), lambda _: options.d_chance, pooled=False)
         c1 = _failed(c1, judge(cells, rare, options), "The model's own output predicts")
     if not retrained or c2.verdict == "NOT_EVALUATED":
         return c1, c2, None

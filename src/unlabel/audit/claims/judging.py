@@ -148,9 +148,9 @@ def excess_cells(
     ]
     if pooled and len(model) > 1:
         for figure in figures:
-            own = mean([rows[figure] for rows in model.values()])
+            average = mean([rows[figure] for rows in model.values()])
             others = [mean([rows[figure] for rows in other.values()]) for other in references]
-            cells.append(Cell(None, figure, against(own, others), margin(figure)))
+            cells.append(Cell(None, figure, against(average, others), margin(figure)))
     return cells
 
 

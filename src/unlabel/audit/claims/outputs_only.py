@@ -27,12 +27,12 @@ def lacking(inputs: AuditInputs) -> dict[str, str]:
     """What was not given, by the claim that asks for it; empty for an audit of models."""
     if not inputs.outputs_only:
         return {}
-    found = {}
+    missing = {}
     if not len(inputs.train):
-        found["C1"] = NO_TRAINING
+        missing["C1"] = NO_TRAINING
     if not inputs.has_features:
-        found |= dict.fromkeys(("C2", "C3"), NO_FEATURES)
-    return found
+        missing |= dict.fromkeys(("C2", "C3"), NO_FEATURES)
+    return missing
 
 
 def restricted(claims: Mapping[str, Claim], inputs: AuditInputs) -> dict[str, Claim]:

@@ -109,11 +109,11 @@ def build_entry(
     """
     with _new_file(cache) as file:
         _write_header(file, images, frame)
-        found = read_through(images, chunks, log, stage, lambda pixels: file.write(pixels.data))
+        reading = read_through(images, chunks, log, stage, lambda pixels: file.write(pixels.data))
         file.seek(0)
-        _write_header(file, images - len(found.bad), frame)
-        key = content_key(found.hashes, frame)
-        write_record(cache, stem, key, found)  # placed first: who finds the array finds its record too
+        _write_header(file, images - len(reading.bad), frame)
+        key = content_key(reading.hashes, frame)
+        write_record(cache, stem, key, reading)  # placed first: who finds the array finds its record too
         _place(file, cache / f"{stem}{key}.npy")
     return key
 
@@ -126,10 +126,10 @@ def held(images: int, frame: Frame, chunks: Iterable[Part], log: Log, stage: str
         pixels[ends[-1] : ends[-1] + len(part)] = part
         ends.append(ends[-1] + len(part))
 
-    found = read_through(images, chunks, log, stage, keep)
-    kept = pixels[: ends[-1]]
-    kept.flags.writeable = False
-    return Decoded(kept, found.bad, found.digest, found.depths, framing=frame.framing)
+    reading = read_through(images, chunks, log, stage, keep)
+    readable = pixels[: ends[-1]]
+    readable.flags.writeable = False
+    return Decoded(readable, reading.bad, reading.digest, reading.depths, framing=frame.framing)
 
 
 @dataclass(frozen=True)

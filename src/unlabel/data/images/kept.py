@@ -127,8 +127,8 @@ def _on_disk(job: Job) -> Decoded:
                 key = content_key(_hashes(job, each), frame)
                 entry = find_entry(cache / f"{job.stem}{key}", total, frame)
             if entry is None:
-                parts = each(job.decode, job.chunks())
-                key = build_entry(cache, job.stem, total, frame, parts, job.log)
+                decoded = each(job.decode, job.chunks())
+                key = build_entry(cache, job.stem, total, frame, decoded, job.log)
                 entry = find_entry(cache / f"{job.stem}{key}", total, frame)
         if entry is None:
             raise DataError(
@@ -150,20 +150,20 @@ def _on_access(job: Job) -> Decoded:
     """Decoded when they are used; only what a first reading tells of them is kept."""
     cache, total = cache_folder(), len(job.encoded)
     key = read_note(job.note)
-    found = find_record(cache / f"{job.stem}{key}") if key else None
-    if found is None:
+    reading = find_record(cache / f"{job.stem}{key}") if key else None
+    if reading is None:
         with job.each() as each:
-            parts = each(job.decode, job.chunks())
-            found = read_through(total, parts, job.log, "check", lambda pixels: None)
-        key = content_key(found.hashes, job.frame)
-        write_record(cache, job.stem, key, found)
+            decoded = each(job.decode, job.chunks())
+            reading = read_through(total, decoded, job.log, "check", lambda pixels: None)
+        key = content_key(reading.hashes, job.frame)
+        write_record(cache, job.stem, key, reading)
         if job.settled:
             write_note(job.note, key)
     readable = job.encoded
-    if found.bad:
-        readable = readable.take(np.delete(np.arange(total), list(found.bad)))
+    if reading.bad:
+        readable = readable.take(np.delete(np.arange(total), list(reading.bad)))
     pixels = Decoding(readable, job.frame)
-    return Decoded(pixels, found.bad, found.digest, found.depths, framing=job.frame.framing)
+    return Decoded(pixels, reading.bad, reading.digest, reading.depths, framing=job.frame.framing)
 
 
 def _hashes(job: Job, each: Each) -> list[bytes]:

@@ -58,9 +58,9 @@ def decoded(
         partial(decode_files, folder, frame),
         partial(_hash_files, folder),
     )
-    found = kept(job, cache)
-    readable = np.delete(np.arange(len(files)), list(found.bad)) if found.bad else slice(None)
-    return replace(found, photos=Photos(folder, files.names[readable], frame))
+    images = kept(job, cache)
+    readable = np.delete(np.arange(len(files)), list(images.bad)) if images.bad else slice(None)
+    return replace(images, photos=Photos(folder, files.names[readable], frame))
 
 
 def _hash_files(folder: Path, names: Sequence[str]) -> list[bytes]:

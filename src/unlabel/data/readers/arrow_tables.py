@@ -84,9 +84,9 @@ def _rows(
             row += 1
             if row > MOST_ROWS:
                 raise DataError(f"{path} has more than {MOST_ROWS:,} rows; expected at most as many")
-            place = f"{path}, line {row}"
+            line = f"{path}, line {row}"
             texts = [
-                as_text(_named(value, classes.get(name), place), place)
+                as_text(_named(value, classes.get(name), line), line)
                 for name, value in zip(header, values, strict=True)
             ]
             yield row, [f"{row - 1:08d}", *texts] if numbered else texts

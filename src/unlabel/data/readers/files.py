@@ -93,7 +93,7 @@ def _folders(root: Path, names: Iterable[str], table: str) -> list[str]:
     """The folders of the names, all of them below the root; one that is missing is left out."""
     real = os.path.join(os.path.realpath(root), "")
     folders = sorted({str(PurePosixPath(folder)) for folder in {name.rpartition("/")[0] for name in names}})
-    found = []
+    existing = []
     for folder in folders:
         there = os.path.join(os.path.realpath(root / folder), "")
         if not there.startswith(real):
@@ -101,8 +101,8 @@ def _folders(root: Path, names: Iterable[str], table: str) -> list[str]:
                 f"{table} names files in {folder!r}, a link that leads out of {root}; copy the files there"
             )
         if os.path.isdir(there):
-            found.append("" if folder == "." else f"{folder}/")
-    return found
+            existing.append("" if folder == "." else f"{folder}/")
+    return existing
 
 
 def _is_image(name: str) -> bool:

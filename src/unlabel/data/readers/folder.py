@@ -121,19 +121,19 @@ def source_of_tables(
         if kind == "folder"
         else Meta(meaning.split, meaning.identity, 0)
     )
-    found = find_files(
+    files = find_files(
         root, sheet.names, wording.table, whole=kind == "folder" and len(roots) > 1 and root == roots[0]
     )
-    order = found.names.order()
+    order = files.names.order()
     annotations = Annotations(
-        meaning.labels, found.names[order], meaning.target[order], meta.split[order], meta.identity[order]
+        meaning.labels, files.names[order], meaning.target[order], meta.split[order], meta.identity[order]
     )
     annotations.splits(wording)  # refused before the long decoding, not after it
     images = decoded(
         root, annotations.ids, options.frame(), cache=options.cache, workers=options.workers, log=options.log
     )
     facts = {
-        "ignored_files": found.ignored,
+        "ignored_files": files.ignored,
         "ignored_meta_rows": meta.ignored,
         "table": {"file": wording.table, **meaning.facts},
     }
@@ -190,15 +190,15 @@ def _metadata(root: Path) -> list[Part]:
     for name in _METADATA:
         if (root / name).is_file():
             return [Part(root / name)]
-    parts = []
+    tables = []
     for folder in sorted(root.iterdir()):
         if folder.name.casefold() in SPLITS and folder.is_dir():
-            parts += [
+            tables += [
                 Part(folder / name, f"{folder.name}/", SPLITS[folder.name.casefold()])
                 for name in _METADATA
                 if (folder / name).is_file()
             ]
-    return parts
+    return tables
 
 
 def _check_layout(where: Location) -> None:

@@ -79,14 +79,14 @@ class ArrowRows:
         """The bytes of some images, in the order of the rows."""
         for start in range(0, len(rows), _IMAGES):
             some = np.asarray(rows[start : start + _IMAGES], np.int64)
-            found: dict[int, bytes] = {}
+            by_row: dict[int, bytes] = {}
             for part in np.unique(self.part[some]).tolist():
                 mine = np.unique(some[self.part[some] == part])
                 images = _images(self.places[part].path, self.column, self.signed)
                 with _refused(self.places[part].path):
                     values = images[self.row[mine].tolist()].column(0).combine_chunks()
-                found.update(zip(mine.tolist(), encoded_of(values), strict=True))
-            yield from (found[row] for row in some.tolist())
+                by_row.update(zip(mine.tolist(), encoded_of(values), strict=True))
+            yield from (by_row[row] for row in some.tolist())
 
     def name(self, row: int, /) -> str:
         """Its name, which begins with its data set's, and the folder."""
@@ -115,11 +115,11 @@ def load_datasets(spec: str, options: ReadOptions = DEFAULTS) -> Source:
             f"{places[0].path} has no column of images; expected a column image that holds their bytes, as"
             " save_to_disk writes it"
         )
-    parts = [
+    tables = [
         Part(place.path, f"{place.stem}/" if place.stem else "", place.split, partial(_opened, data))
         for place, data in zip(places, sets, strict=True)
     ]
-    sheet = read_sheet(parts, Images(where.path, str(where.path)), where.names)
+    sheet = read_sheet(tables, Images(where.path, str(where.path)), where.names)
     meaning = meaning_of(sheet, options.labels, where.absent)
     annotations = Annotations(meaning.labels, sheet.names, meaning.target, meaning.split, meaning.identity)
     wording = Wording(
@@ -173,8 +173,8 @@ def places_of(path: Path) -> list[Place]:
             raise MissingFiles(
                 f"{path} was not written by save_to_disk and has no .arrow file; write {kind}:{path}"
             )
-    found = shards_of(path, ".arrow", "a folder that save_to_disk wrote, or files that end in .arrow")
-    return [Place(shard.path, shard.stem, shard.split) for shard in found]
+    shards = shards_of(path, ".arrow", "a folder that save_to_disk wrote, or files that end in .arrow")
+    return [Place(shard.path, shard.stem, shard.split) for shard in shards]
 
 
 def _dataset(path: Path) -> Any:
@@ -188,10 +188,10 @@ def _dataset(path: Path) -> Any:
         ) from error
     with _refused(path):
         opened = datasets.Dataset.load_from_disk if path.is_dir() else datasets.Dataset.from_file
-        found = opened(str(path))
-    if len(found) > MOST_ROWS:
-        raise DataError(f"{path} has {len(found):,} rows; expected at most {MOST_ROWS:,}")
-    return found
+        dataset = opened(str(path))
+    if len(dataset) > MOST_ROWS:
+        raise DataError(f"{path} has {len(dataset):,} rows; expected at most {MOST_ROWS:,}")
+    return dataset
 
 
 @lru_cache(maxsize=64)

@@ -61,8 +61,8 @@ def settled(files: Sequence[Path]) -> bool:
 def read_index(signed: str) -> tuple[Sheet, Arrays] | None:
     """The sheet and other arrays of an index; None where there is none, or it is damaged."""
     try:
-        with np.load(cache_folder() / f"index-{signed}.npz", allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in kept.files}
+        with np.load(cache_folder() / f"index-{signed}.npz", allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
         return _sheet(json.loads(arrays.pop("told").tobytes()), arrays), arrays
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile):
         return None

@@ -89,12 +89,12 @@ def meaning_of(
         for name, kind in special.items()
         if name not in wanted and not (kind == "split" and _vocabulary(sheet.columns[name]))
     }
-    rest = {name: column for name, column in sheet.columns.items() if name not in special}
-    lists = [name for name in rest if _of_names(name, rest[name])]
-    named = _label_names(sheet, {name: rest[name] for name in lists})
-    marked = [name for name in rest if name not in lists and (labels is None or name in wanted)]
-    every = [*(name for name in rest if name not in lists), *named]
-    if twice := [name for name in named if name in rest]:
+    columns = {name: column for name, column in sheet.columns.items() if name not in special}
+    lists = [name for name in columns if _of_names(name, columns[name])]
+    named = _label_names(sheet, {name: columns[name] for name in lists})
+    marked = [name for name in columns if name not in lists and (labels is None or name in wanted)]
+    every = [*(name for name in columns if name not in lists), *named]
+    if twice := [name for name in named if name in columns]:
         raise DataError(
             f"{sheet.path} has the label {twice[0]!r} as a column and as a name; keep one of them"
         )
@@ -104,18 +104,18 @@ def meaning_of(
             " named labels with names separated by '|'"
         )
     names = chosen_labels(every, labels, str(sheet.path))
-    _check_marks(sheet, rest, marked, [*named], labels)
-    values = _values(sheet, rest, marked, absent, in_doubt)
+    _check_marks(sheet, columns, marked, [*named], labels)
+    values = _values(sheet, columns, marked, absent, in_doubt)
     target = np.empty((len(sheet.names), len(names)), np.int8)
     for position, name in enumerate(names):
-        target[:, position] = named[name] if name in named else _coded(rest[name], values)
+        target[:, position] = named[name] if name in named else _coded(columns[name], values)
     kinds = {kind: sheet.columns[name] for name, kind in special.items()}
     facts = {
         "separator": sheet.separator,
         "names": sheet.key,
         "absent": "-1" if values["-1"] == 0 else "0",
         "columns_of_names": lists,
-        "ignored_columns": [name for name in rest if name not in marked and name not in lists],
+        "ignored_columns": [name for name in columns if name not in marked and name not in lists],
     }
     return Meaning(names, target, _split(sheet, kinds.get("split")), _identity(sheet, kinds), facts)
 
@@ -143,10 +143,10 @@ def _label_names(sheet: Sheet, columns: Mapping[str, Column | Lists]) -> dict[st
         if twice := [name for name in names if name in made]:
             raise DataError(f"{sheet.path} has the label {twice[0]!r} in two columns; keep one of them")
         rank = {name: at for at, name in enumerate(names)}
-        place = np.array([rank.get(text, len(names)) for text in column.texts], np.int64)
+        ranks = np.array([rank.get(text, len(names)) for text in column.texts], np.int64)
         counts = column.counts if isinstance(column, Lists) else np.ones(len(sheet.names), np.int32)
         has = np.zeros((len(names) + 1, len(sheet.names)), np.int8)
-        has[place[column.codes], np.repeat(np.arange(len(sheet.names)), counts)] = 1
+        has[ranks[column.codes], np.repeat(np.arange(len(sheet.names)), counts)] = 1
         made.update(zip(names, has, strict=False))
     return made
 
@@ -159,8 +159,8 @@ def _check_names(sheet: Sheet, column: Column | Lists, title: str) -> None:
             f" names of at most {LONGEST_NAME} characters, separated by '|'"
         )
     for mark in ";,":
-        parts = {part.strip() for name in names for part in name.split(mark)}
-        if any(mark in name for name in names) and len(parts) < len(names):
+        pieces = {part.strip() for name in names for part in name.split(mark)}
+        if any(mark in name for name in names) and len(pieces) < len(names):
             odd = next(at for at, name in enumerate(names) if mark in name)
             raise DataError(
                 f"{sheet.place(column.first[odd])}, column {title!r}: found {names[odd][:40]!r}; part the"
@@ -207,13 +207,13 @@ def _values(
     in_doubt: str | None,
 ) -> Mapping[str, int]:
     """What each number means in this table."""
-    found = {
+    by_column = {
         name: {NUMBERS[text] for text in column.texts if text in NUMBERS}
         for name, column in columns.items()
         if _vocabulary(column) is NUMBERS
     }
-    read = {name: found[name] for name in marked if name in found}
-    ways = {_way(read), _way(found)} if any(-1 in marks for marks in read.values()) else {"0"}
+    read = {name: by_column[name] for name in marked if name in by_column}
+    ways = {_way(read), _way(by_column)} if any(-1 in marks for marks in read.values()) else {"0"}
     ways = ways if absent is None else {absent}
     if len(ways) > 1 or ways == {None}:
         ways = {in_doubt}
@@ -223,7 +223,7 @@ def _values(
         middle = any({-1, 0} <= marks for marks in read.values())  # then 0 is neither present nor absent
         return {text: {-1: 0, 0: -1 if middle else 0, 1: 1}[value] for text, value in NUMBERS.items()}
     minus = next(name for name, marks in read.items() if -1 in marks)
-    zero = next((name for name, marks in found.items() if 0 in marks), minus)
+    zero = next((name for name, marks in by_column.items() if 0 in marks), minus)
     raise DataError(
         f"{sheet.path}: column {minus!r} has -1 and column {zero!r} has 0, and no column has 1, 0 and -1, so"
         " -1 may mean absent or unknown; add ?absent=-1 to the source if it means absent, or ?absent=0 if it"

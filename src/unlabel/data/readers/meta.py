@@ -55,12 +55,12 @@ def _column(sheet: Sheet, name: str, rows: NDArray[np.int64]) -> Coded:
     if not isinstance(column, Column):
         return Coded.empty(len(rows))
     for text, first in zip(column.texts, column.first.tolist(), strict=True):
-        place = f"{sheet.place(first)}, column {name!r}: found"
+        prefix = f"{sheet.place(first)}, column {name!r}: found"
         if name == "split" and text not in ("", *GIVEN_NAMES):
-            raise DataError(f"{place} {text[:40]!r}; expected train, val or test, or nothing in every row")
+            raise DataError(f"{prefix} {text[:40]!r}; expected train, val or test, or nothing in every row")
         if len(text) > LONGEST_NAME:
             raise DataError(
-                f"{place} {len(text):,} characters; expected at most {LONGEST_NAME}, such as a name or a"
+                f"{prefix} {len(text):,} characters; expected at most {LONGEST_NAME}, such as a name or a"
                 " number"
             )
     codes = np.append(column.codes, column.codes.dtype.type(len(column.texts)))

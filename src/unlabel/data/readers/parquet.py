@@ -65,15 +65,15 @@ def load_parquet(spec: str, options: ReadOptions = DEFAULTS) -> Source:
 
         base = where.path if where.path.is_dir() else where.path.parent
         wording = Wording("the folders of its images", shards[0].path.name)
-        parts = [sheets.Part(shard.path, "", shard.split) for shard in shards]
-        return source_of_tables("parquet", where, parts, [where.root or base], wording, options)
+        tables = [sheets.Part(shard.path, "", shard.split) for shard in shards]
+        return source_of_tables("parquet", where, tables, [where.root or base], wording, options)
     return _source(where, shards, column, options)
 
 
 def _source(where: Location, shards: Sequence[Shard], column: str, options: ReadOptions) -> Source:
     """The source of images inside the files."""
-    parts = [sheets.Part(shard.path, f"{shard.stem}/", shard.split) for shard in shards]
-    sheet = sheets.read_sheet(parts, sheets.Images(where.path, str(where.path)), where.names)
+    tables = [sheets.Part(shard.path, f"{shard.stem}/", shard.split) for shard in shards]
+    sheet = sheets.read_sheet(tables, sheets.Images(where.path, str(where.path)), where.names)
     meaning = meaning_of(sheet, options.labels, where.absent)
     annotations = Annotations(meaning.labels, sheet.names, meaning.target, meaning.split, meaning.identity)
     wording = Wording("the files", where.path.name, splits="the files' names or split column")
@@ -206,8 +206,8 @@ class RowGroups:
             yield from self._rising(wanted)
             return
         rising = np.unique(wanted)
-        found = dict(zip(rising.tolist(), self._rising(rising), strict=True))
-        yield from (found[row] for row in wanted.tolist())
+        by_row = dict(zip(rising.tolist(), self._rising(rising), strict=True))
+        yield from (by_row[row] for row in wanted.tolist())
 
     def _rising(self, rows: NDArray[np.int64]) -> Iterator[bytes]:
         """The bytes of rows that rise."""

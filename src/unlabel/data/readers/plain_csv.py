@@ -80,16 +80,16 @@ def plain_blocks(path: Path, separator: str, columns: int) -> Iterator[Block]:
         header = file.readline()
         if columns < 2 or b'"' in header or header.count(b"\r") != header.endswith(b"\r\n"):
             return
-        rest = b""
+        tail = b""
         while new := file.read(_BYTES):
             last = len(new) < _BYTES and not file.peek(1)
-            data = rest + new + (b"\n" if last and not new.endswith(b"\n") else b"")
+            data = tail + new + (b"\n" if last and not new.endswith(b"\n") else b"")
             cut = data.rfind(b"\n") + 1
             block = _block(data[:cut], separator, columns, last=last)
             if block is None:
                 return
             yield block
-            rest = data[cut:]
+            tail = data[cut:]
 
 
 def _block(data: bytes, separator: str, columns: int, *, last: bool) -> Block | None:

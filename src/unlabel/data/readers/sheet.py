@@ -217,8 +217,8 @@ class _Marks:
             if full
             else [key for key, text in zip(distinct, texts, strict=True) if text not in self._code_of]
         ):
-            found, first = np.unique(keys, return_index=True)
-            first = first[np.searchsorted(found, new)]
+            values, first = np.unique(keys, return_index=True)
+            first = first[np.searchsorted(values, new)]
             for at in np.sort(first).tolist():
                 self._learn(text_of(int(keys[at])), row + at)
         codes = self._coded(texts)
@@ -269,13 +269,13 @@ class _Names:
     def add(self, values: Sequence[str], row: int) -> None:
         """The texts of some more rows, and the number of the first of these."""
         for at, text in enumerate(values):
-            parts = dict.fromkeys(name for part in text.split("|") if (name := part.strip()))
-            for name in parts:
+            names = dict.fromkeys(name for part in text.split("|") if (name := part.strip()))
+            for name in names:
                 if name not in self._texts:
                     self._texts[name] = len(self._texts)
                     self._first.append(row + at)
-            self._codes.extend([self._texts[name] for name in parts])
-            self._counts.append(len(parts))
+            self._codes.extend([self._texts[name] for name in names])
+            self._counts.append(len(names))
 
     def column(self, *, of_names: bool) -> Column | Lists:
         codes, counts = (np.frombuffer(part, np.int32) for part in (self._codes, self._counts))

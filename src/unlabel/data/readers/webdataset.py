@@ -57,9 +57,9 @@ def load_webdataset(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     sheet, members, ignored = indexed(shards, options, labelled=not table.is_file())
     rows = np.arange(len(members))
     if table.is_file():
-        found = read_sheet([Part(table)], Images(base, "the shards"), where.names)
-        meaning = meaning_of(found, options.labels, where.absent, in_doubt="0")
-        rows, at = _matched(found, members, shards)
+        listed = read_sheet([Part(table)], Images(base, "the shards"), where.names)
+        meaning = meaning_of(listed, options.labels, where.absent, in_doubt="0")
+        rows, at = _matched(listed, members, shards)
         meaning, ignored = _taken(meaning, at, sheet, rows, table), ignored + len(members) - len(rows)
     else:
         if not sheet.columns:
@@ -105,17 +105,17 @@ def indexed(shards: Sequence[Shard], options: ReadOptions, *, labelled: bool) ->
     """
     files = [shard.path for shard in shards]
     signed = signature(files, f"webdataset/{labelled}/{[shard.split for shard in shards]}")
-    if (kept := read_index(signed)) is not None:
-        sheet, arrays = kept
+    if (cached := read_index(signed)) is not None:
+        sheet, arrays = cached
         members = Members(files, sheet.names, arrays["shard"], arrays["start"], arrays["size"])
         return sheet, members, int(arrays["ignored"])
     index = Index(files, labelled)
     with options.log.track("index", len(shards), "shards") as advance:
-        parts = (
+        tables = (
             Part(shard.path, f"{shard.stem}/", shard.split, index.opened, lambda: advance(1))
             for shard in shards
         )
-        sheet = read_sheet(list(parts), Images(files[0].parent, "the shards"))
+        sheet = read_sheet(list(tables), Images(files[0].parent, "the shards"))
     members = index.members(sheet.names)
     where = {"shard": members.shard, "start": members.start, "size": members.size}
     if settled(files):

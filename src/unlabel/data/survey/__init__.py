@@ -36,30 +36,30 @@ def survey(source: Source, log: Log = SILENT) -> dict[str, Any]:
         ``sizes``, ``duplicates``, ``identities``, ``unreadable``, ``table`` (how it is spelt) and
         ``warnings``, sentences.
     """
-    parts = {"train": source.train, "probe": source.probe, "test": source.test}
+    splits = {"train": source.train, "probe": source.probe, "test": source.test}
     facts = source.facts
     reasons = facts.get("skipped_bad_reasons", [])
     bad = [
         {"image": name, "reason": reason}
         for name, reason in zip(facts.get("skipped_bad", []), reasons, strict=True)
     ]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "source": source.name,
         "labels": list(source.labels),
         "exclusive": source.train.exclusive,
         "image_size": list(source.train.pixels.shape[1:3]),
-        "splits": {name: len(part) for name, part in parts.items()},
+        "splits": {name: len(part) for name, part in splits.items()},
         "split_rule": facts.get("split_rule"),
         "table": facts.get("table"),
-        "prevalence": _prevalence(parts, source.labels),
-        "correlations": _correlations(parts, source.labels),
+        "prevalence": _prevalence(splits, source.labels),
+        "correlations": _correlations(splits, source.labels),
         "sizes": original_sizes(source, log),
-        "duplicates": count_duplicates(parts, log),
-        "identities": _identities(parts, facts),
+        "duplicates": count_duplicates(splits, log),
+        "identities": _identities(splits, facts),
         "unreadable": {"count": facts.get("skipped_bad_count", 0), "files": bad},
         "ignored_files": facts.get("ignored_files", 0),
     }
-    return {**found, "warnings": _warnings(found)}
+    return {**result, "warnings": _warnings(result)}
 
 
 def _prevalence(parts: Mapping[str, Dataset], labels: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:

@@ -49,17 +49,17 @@ def shared_pictures(source: Source) -> str | None:
     Args:
         source: Its three splits. Of most images a few pixels are read, so this is fast.
     """
-    parts = _suspects({"train": source.train, "probe": source.probe, "test": source.test})
-    hashes = {name: picture_hashes(part) for name, part in parts.items()}
+    suspects = _suspects({"train": source.train, "probe": source.probe, "test": source.test})
+    hashes = {name: picture_hashes(part) for name, part in suspects.items()}
     told = []
-    for first, second in combinations(parts, 2):
-        there = dict(zip(hashes[first], parts[first].ids, strict=True))
+    for first, second in combinations(suspects, 2):
+        there = dict(zip(hashes[first], suspects[first].ids, strict=True))
         same = [at for at, digest in enumerate(hashes[second]) if digest in there]
         if same:
             twin = there[hashes[second][same[0]]]
             told.append(
                 f"{len(same):,} images of the {_WORDS[second]} split are in the {_WORDS[first]} split too"
-                f" (such as {str(parts[second].ids[same[0]])!r}, which is {str(twin)!r})"
+                f" (such as {str(suspects[second].ids[same[0]])!r}, which is {str(twin)!r})"
             )
     if not told:
         return None
@@ -189,11 +189,11 @@ def _blocks(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _alike(coarse: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pairs correlate by at least `ALIKE`."""
-    found = [
+    alike = [
         np.einsum("ij,ij->i", coarse[part[:, 0]], coarse[part[:, 1]]) >= ALIKE
         for part in np.array_split(pairs, len(pairs) // 10_000 + 1)
     ]
-    return np.concatenate(found)
+    return np.concatenate(alike)
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -226,8 +226,8 @@ def _cosines(length: int) -> NDArray[np.float32]:
     """The lowest frequencies of the cosine transform of pixels that are first averaged to 32 blocks."""
     averaging = _averaging(length, _SIDE)
     blocks = len(averaging)
-    frequency, place = np.arange(_KEPT)[:, None], np.arange(blocks)[None]
-    return (np.cos(np.pi * frequency * (place + 0.5) / blocks) @ averaging).astype(np.float32)
+    frequency, block = np.arange(_KEPT)[:, None], np.arange(blocks)[None]
+    return (np.cos(np.pi * frequency * (block + 0.5) / blocks) @ averaging).astype(np.float32)
 
 
 def _averaging(length: int, blocks: int) -> NDArray[np.float32]:
@@ -256,7 +256,7 @@ def near_pairs(hashes: NDArray[np.uint64], usable: NDArray[np.bool_]) -> tuple[N
     Returns:
         int64 (pair, 2), the earlier image first; and whether all pairs were found: see `MOST_PAIRS`.
     """
-    found: list[NDArray[np.int64]] = []
+    close_pairs: list[NDArray[np.int64]] = []
     count = 0
     positions = np.flatnonzero(usable)
     for low, high in _BANDS:
@@ -271,11 +271,11 @@ def near_pairs(hashes: NDArray[np.uint64], usable: NDArray[np.bool_]) -> tuple[N
                 break
             one, two = index[start], index[start + step]
             close = _ones(hashes[one] ^ hashes[two]) <= NEAR
-            found.append(np.stack([one[close], two[close]], axis=1))
+            close_pairs.append(np.stack([one[close], two[close]], axis=1))
             count += int(close.sum())
             if count > MOST_PAIRS:
-                return np.unique(np.concatenate(found), axis=0), False
-    pairs = np.concatenate(found) if found else np.empty((0, 2), np.int64)
+                return np.unique(np.concatenate(close_pairs), axis=0), False
+    pairs = np.concatenate(close_pairs) if close_pairs else np.empty((0, 2), np.int64)
     return np.unique(np.sort(pairs, axis=1), axis=0), True
 
 

@@ -67,8 +67,8 @@ def _prevalence(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _share(counts: Mapping[str, int]) -> str:
-    known = counts["present"] + counts["absent"]
-    return f"{100 * counts['present'] / known:5.1f} %" if known else "   none"
+    annotated = counts["present"] + counts["absent"]
+    return f"{100 * counts['present'] / annotated:5.1f} %" if annotated else "   none"
 
 
 def _short(name: str) -> str:

@@ -147,9 +147,9 @@ class Case:
         if self.look is None:
             return Attempt(work, None)
         original = self.original, self.before
-        found = check(original, work.model.eval(), self.look, self.request, self.run, floors or {})
-        read = found.fitted_on + found.images + 2 * found.retained.images
-        return Attempt(replace(work, images_scored=work.images_scored + read), found)
+        self_check = check(original, work.model.eval(), self.look, self.request, self.run, floors or {})
+        read = self_check.fitted_on + self_check.images + 2 * self_check.retained.images
+        return Attempt(replace(work, images_scored=work.images_scored + read), self_check)
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,10 @@ def _kept(attempts: Sequence[Attempt], original: nn.Module) -> list[Attempt]:
     """The same attempts, of which only the best and the last keep a network of their own."""
     if len(attempts) < 2:
         return list(attempts)
-    kept = (min(attempts, key=lambda attempt: attempt.rank), attempts[-1])
+    chosen = (min(attempts, key=lambda attempt: attempt.rank), attempts[-1])
     return [
         attempt
-        if any(attempt is each for each in kept)
+        if any(attempt is each for each in chosen)
         else replace(attempt, work=replace(attempt.work, model=original))
         for attempt in attempts
     ]

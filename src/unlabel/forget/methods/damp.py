@@ -125,8 +125,8 @@ class MeanPatches:
 
     def gather(self, count: int, run: Run) -> Floats | None:
         """(image, input) of all images, equal on every process; None of a layer that is not used."""
-        parts = [torch.stack(uses).mean(0).cpu().numpy() for _, uses in self.batches]
-        mine = np.concatenate([np.zeros((0, self.width), np.float32), *parts])
+        means = [torch.stack(uses).mean(0).cpu().numpy() for _, uses in self.batches]
+        mine = np.concatenate([np.zeros((0, self.width), np.float32), *means])
         images = torch.tensor([float(len(mine))], dtype=torch.float64, device=run.device)
         engine.reduce_sums(run, [images])
         return engine.gather_rows(run, mine, count).astype(np.float64) if images == count else None
@@ -157,17 +157,17 @@ def forget_basis(
         [[1.0], [0.0]]
     """
     among = ~(target[:, list(gone)] == 1).any(1) if exclusive else np.ones(len(x), bool)
-    kept = [gap(x[among], target[among, column]) for column in retained]
+    to_spare = [gap(x[among], target[among, column]) for column in retained]
     wanted = [gap(x, target[:, column]) for column in gone]
-    spared = orthonormal([direction for direction in kept if direction is not None], x.shape[1])
+    spared = orthonormal([direction for direction in to_spare if direction is not None], x.shape[1])
     left = []
     for direction in wanted:
         if direction is None:
             continue
-        rest = direction - spared @ (spared.T @ direction)
-        rest -= spared @ (spared.T @ rest)  # once more: rounding of the first time
-        if np.linalg.norm(rest) > NOTHING * max(float(np.linalg.norm(direction)), 1e-30):
-            left.append(rest)
+        remainder = direction - spared @ (spared.T @ direction)
+        remainder -= spared @ (spared.T @ remainder)  # once more: rounding of the first time
+        if np.linalg.norm(remainder) > NOTHING * max(float(np.linalg.norm(direction)), 1e-30):
+            left.append(remainder)
     return orthonormal(left, x.shape[1])
 
 
@@ -201,7 +201,7 @@ def separability(
     Returns:
         ``2 AUC - 1``, the mean of both halves, of the label where it is largest; never below 0.
     """
-    found = [0.0]
+    advantages = [0.0]
     for column in gone:
         areas = []
         for part in (half, ~half):
@@ -212,7 +212,7 @@ def separability(
                 assert towards is not None  # or there were no basis
                 sign = np.sign(towards @ basis[:, 0])
                 areas.append(auc(sign * (x[~part] @ basis[:, 0]), data.target[~part, column]))
-        known = [area for area in areas if not np.isnan(area)]
-        if known:
-            found.append(2 * float(np.mean(known)) - 1)
-    return max(found)
+        measured = [area for area in areas if not np.isnan(area)]
+        if measured:
+            advantages.append(2 * float(np.mean(measured)) - 1)
+    return max(advantages)

@@ -198,14 +198,14 @@ class AgainstProbes:
 
 def gathered(met: Sequence[Seen], nothing: Seen, run: Run, images: int) -> Seen:
     """What all processes' micro-batches of so many images showed, in the images' order."""
-    own = joined([nothing, *met])
+    mine = joined([nothing, *met])
     if run.world == 1:
-        return own
-    wide = torch.cat([*own.rows.values(), own.residual, own.known.to(own.residual.dtype)], 1)
+        return mine
+    wide = torch.cat([*mine.rows.values(), mine.residual, mine.known.to(mine.residual.dtype)], 1)
     whole = engine.gather_micro_batches(run, wide, images)
-    labels = own.residual.shape[1]
-    *parts, residual, known = whole.split([*(row.shape[1] for row in own.rows.values()), labels, labels], 1)
-    rows = {name: part.contiguous() for name, part in zip(own.rows, parts, strict=True)}  # sums as in one
+    labels = mine.residual.shape[1]
+    *parts, residual, known = whole.split([*(row.shape[1] for row in mine.rows.values()), labels, labels], 1)
+    rows = {name: part.contiguous() for name, part in zip(mine.rows, parts, strict=True)}  # sums as in one
     return Seen(rows, residual.contiguous(), known > 0.5)
 
 
@@ -219,10 +219,10 @@ def passes(
     rounds = -(-images // len(data))
     stream = np.concatenate([permutation(run.seed, "passes", len(data), each) for each in range(rounds)])
     epochs = np.repeat(np.arange(rounds), len(data))
-    parts = run.micro_batches(images)
+    micro_batches = run.micro_batches(images)
     with engine.own_draws(run):
-        numbers = run.shard(len(parts))
-        wanted = ((stream[parts[number]], epochs[parts[number]]) for number in numbers)
+        numbers = run.shard(len(micro_batches))
+        wanted = ((stream[micro_batches[number]], epochs[micro_batches[number]]) for number in numbers)
         for number, batch in zip(numbers, batches(data, wanted, run), strict=True):
             engine.key_draws(run, "passes", number)
             with run.fabric.autocast():
@@ -240,8 +240,8 @@ def floors_of(
     adversary = Adversary(sites, run.seed, bank=bank)
     adversary.keep(seen.part(slice(2 * bank)))
     adversary.fit(run)
-    found = adversary.shares(seen.part(slice(2 * bank, None)))
-    return {name: share.clamp(min=0) for name, share in found.items()}
+    shares = adversary.shares(seen.part(slice(2 * bank, None)))
+    return {name: share.clamp(min=0) for name, share in shares.items()}
 
 
 def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:

@@ -99,18 +99,18 @@ class Erasure:
         refits = self.anchor > 0 and not data.exclusive and {id(head.weight), id(head.bias)} <= free
         samples = shares(data, self.rounds + refits, run.seed)
         look = batch_of(data, range(LOOK), run.device).image
-        parts = final_layers(edited, len(request.labels), look, free)
+        layers = final_layers(edited, len(request.labels), look, free)
         rows = head.weight[list(request.retained_columns)].detach().double().cpu().numpy()
         for part in samples[: self.rounds]:
-            readings = read_layers(edited, parts, part, run)
+            readings = read_layers(edited, layers, part, run)
             for reading in readings:
                 _check_reading(reading)
-            features = joined_features(parts, readings)
+            features = joined_features(layers, readings)
             wanted = residuals(
                 part, request.masked_columns, request.retained_columns, features @ rows.T, self.strength
             )
             left = np.zeros(features.shape[1])
-            for made, reading in zip(parts, readings, strict=True):
+            for made, reading in zip(layers, readings, strict=True):
                 change = least_change(reading, wanted)
                 left[made.places] = edit_layer(made.layer, made.norm, change, reading, free)
             if id(head.bias) in free:

@@ -119,8 +119,8 @@ class RepSelect:
         wanted = [Moment(lambda logits, target: forget.towards(logits, target, prior))]
         if self.distribution == "retain":
             wanted.append(Moment(Task(request.retained_columns, data.exclusive).loss))
-        found = moments(model, data, run, wanted)
-        return found[0], found[-1]
+        gradients = moments(model, data, run, wanted)
+        return gradients[0], gradients[-1]
 
 
 def movable(model: nn.Module, head: nn.Linear) -> Named:

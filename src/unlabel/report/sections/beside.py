@@ -50,38 +50,38 @@ def worst(audit: Document, label: str) -> Worst | None:
 
 def title_of(attacker: str) -> str:
     """An attacker's heading; its name where this version does not know it."""
-    known = ADAM if attacker == ADAM.name else ATTACKERS.get(attacker)
-    return known.title if known else attacker
+    entry = ADAM if attacker == ADAM.name else ATTACKERS.get(attacker)
+    return entry.title if entry else attacker
 
 
 def depth(audit: Document, label: str) -> list[Tried]:
     """Probes that see positions or several stages, by figure and stage."""
     noted = audit.claims["C4"].notes.depth.get(label, {}) if "C4" in audit.claims else {}
-    found = []
+    tried = []
     for figure in (GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP):
         layers = sorted({m.layer for m in audit.metrics if (m.id, m.label) == (figure.id, label)}, key=str)
         for layer in layers:
             item = row(audit, figure.id, label, layer)
             title = figure.name if layer is None else f"{spoken(layer)}: {figure.name.lower()}"
             if item is not None:
-                found.append(Tried(title, item, noted.get(figure.id, {}).get(layer or "all") or Noted()))
-    return found
+                tried.append(Tried(title, item, noted.get(figure.id, {}).get(layer or "all") or Noted()))
+    return tried
 
 
 def foretold(audit: Document, label: str) -> list[Tried]:
     """What training the whole model is predicted to find, and in which stages, by number of images."""
     noted = audit.claims["C4"].notes.tangent.get(label, {}) if "C4" in audit.claims else {}
     rows = [m for m in audit.metrics if m.label == label and m.id.startswith(TANGENT_AUC.id)]
-    found = []
+    tried = []
     for n in sorted({TANGENT_AUC.member(m.id) for m in rows}, key=lambda n: (len(n), n)):
         if (item := row(audit, TANGENT_AUC.of(n), label)) is not None:
-            found.append(Tried(TANGENT_AUC.name.format(n), item, noted.get(n) or Noted()))
+            tried.append(Tried(TANGENT_AUC.name.format(n), item, noted.get(n) or Noted()))
         share = TANGENT_SHARE.of(n)
         for layer in dict.fromkeys(m.layer for m in audit.metrics if (m.id, m.label) == (share, label)):
             if (item := row(audit, share, label, layer)) is not None:
                 where = spoken(layer or "") if is_stage(layer) else (layer or "").capitalize()
-                found.append(Tried(f"{where}: part of the step", item, Noted()))
-    return found
+                tried.append(Tried(f"{where}: part of the step", item, Noted()))
+    return tried
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,15 @@ def curve(audit: Document, label: str) -> AttackCurve | None:
 
 def planes(audit: Document, label: str) -> Iterator[Plane]:
     """The curve by images, and by steps at the largest number of images that was attacked twice or more."""
-    found = curve(audit, label)
-    if found is None or not found.images:
+    measured = curve(audit, label)
+    if measured is None or not measured.images:
         return
-    said = f"AUC of {label} after training the whole model"
-    yield _plane(f"{said}, by annotated images", "annotated images", found.images, found.auc)
-    size = str(min(found.images, key=lambda n: abs(n - 256)))
-    if size in found.looks:
+    title = f"AUC of {label} after training the whole model"
+    yield _plane(f"{title}, by annotated images", "annotated images", measured.images, measured.auc)
+    size = str(min(measured.images, key=lambda n: abs(n - 256)))
+    if size in measured.looks:
         unit = f"steps, on {count(int(size))} annotated images; AUC on images held back"
-        yield _plane(f"{said}, by steps", unit, found.steps, found.looks[size])
+        yield _plane(f"{title}, by steps", unit, measured.steps, measured.looks[size])
 
 
 def _plane(said: str, unit: str, at: Sequence[int], by_role: ByRole) -> Plane:
@@ -138,8 +138,8 @@ def _plane(said: str, unit: str, at: Sequence[int], by_role: ByRole) -> Plane:
 
 def needed(audit: Document, label: str) -> list[Needed]:
     """How many annotated images reach an AUC, here and on retrained models."""
-    found = curve(audit, label)
-    return list(found.needed) if found else []
+    measured = curve(audit, label)
+    return list(measured.needed) if measured else []
 
 
 def sentences(audit: Document, label: str) -> Iterator[str]:

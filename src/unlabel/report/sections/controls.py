@@ -20,29 +20,30 @@ def controls(audit: Document) -> Iterator[dict[str, Any]]:
     labels = audited(audit)
     if any(label in decoys for label in labels):
         by_label = part(decoys, dict[str, dict[str, Any]])
-        kinds = dict.fromkeys(kind for found in by_label.values() for kind in found)
+        kinds = dict.fromkeys(kind for outcome in by_label.values() for kind in outcome)
         decoys = {
-            kind: {label: found[kind] for label, found in by_label.items() if kind in found} for kind in kinds
+            kind: {label: outcome[kind] for label, outcome in by_label.items() if kind in outcome}
+            for kind in kinds
         }
     context = {name: given.pop(name) for name in CONTEXT if name in given}
-    for name, found in [*given.items(), *decoys.items(), *context.items()]:
-        if found is None or found == {}:
+    for name, outcome in [*given.items(), *decoys.items(), *context.items()]:
+        if outcome is None or outcome == {}:
             continue
-        if isinstance(found, Mapping) and len(labels) == 1 and set(found) == set(labels):
-            found = found[labels[0]]
-        known = next((known for known in CONTROLS if name.startswith(known)), name)
-        title, meaning = CONTROLS.get(known, (name, ""))
-        more = name.removeprefix(known).strip("_")
-        ok = _as_expected(name, found, audit)
+        if isinstance(outcome, Mapping) and len(labels) == 1 and set(outcome) == set(labels):
+            outcome = outcome[labels[0]]
+        control = next((known for known in CONTROLS if name.startswith(known)), name)
+        title, meaning = CONTROLS.get(control, (name, ""))
+        ending = name.removeprefix(control).strip("_")
+        ok = _as_expected(name, outcome, audit)
         words = {True: "as expected", False: "not as expected", None: "not judged"}
         if name in decoys:
             words |= {True: "caught", False: "not caught"}
         yield {
-            "title": f"{title} by {more}" if more else title,
+            "title": f"{title} by {ending}" if ending else title,
             "meaning": meaning,
             "ok": ok,
             "word": "for comparison" if name in context else words[ok],
-            "found": list(_lines(found)),
+            "found": list(_lines(outcome)),
         }
 
 
@@ -50,9 +51,9 @@ def _as_expected(name: str, found: Any, audit: Document) -> bool | None:
     """Decoys must FAIL, permuted labels must stay near chance, others say themselves whether they passed."""
     if name == "permuted" and any("permut" in reason for reason in audit.invalid_because):
         return False
-    parts = [_one(name, item, audit) for item in _leaves(found)]
-    known = [part for part in parts if part is not None]
-    return all(known) if known else None
+    outcomes = [_one(name, item, audit) for item in _leaves(found)]
+    judged = [part for part in outcomes if part is not None]
+    return all(judged) if judged else None
 
 
 def _one(name: str, item: Any, audit: Document) -> bool | None:

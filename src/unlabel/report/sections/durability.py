@@ -53,7 +53,7 @@ class Gain:
 
 def gains(audit: Document, label: str) -> dict[str, list[Gain]]:
     """By transform, the gain of every attack on a label that was judged."""
-    found: dict[str, list[Gain]] = {}
+    by_change: dict[str, list[Gain]] = {}
     for c in audit.comparisons:
         change = c.transform
         if change is None or c.label != label:
@@ -65,8 +65,8 @@ def gains(audit: Document, label: str) -> dict[str, list[Gain]]:
         both = (changed.retrained, plain.retrained if plain else None)
         itself = c.against == "itself"
         retrained = both[0].value - both[1].value if itself and both[0] and both[1] else None
-        found.setdefault(change, []).append(Gain(change, changed, retrained))
-    return found
+        by_change.setdefault(change, []).append(Gain(change, changed, retrained))
+    return by_change
 
 
 def closest(found: Mapping[str, Sequence[Gain]]) -> list[Gain]:
@@ -83,8 +83,8 @@ Tested = TypeVar("Tested", Gain, full_budget.Deep)
 def nearest(shown: Sequence[Tested], labels: int) -> list[Tested]:
     """Those of them that came closest to their margin, in their order: all, where few labels were tested."""
     most = max(LEAST_SHOWN, MOST_SHOWN // labels)
-    kept = sorted(shown, key=lambda item: -item.distance)[:most]
-    return [item for item in shown if item in kept]
+    chosen = sorted(shown, key=lambda item: -item.distance)[:most]
+    return [item for item in shown if item in chosen]
 
 
 def gain_axis(shown: Sequence[Gain | full_budget.Deep]) -> Axis:
@@ -168,8 +168,10 @@ def curve(audit: Document, label: str) -> Curve | None:
         for side in SHIFT
     }
     noted = notes(audit).few_shot.get(label, {})
-    known = [found.comparison or noted.get(str(n)) or Noted() for n, found in zip(sizes, rows, strict=True)]
-    return Curve(sizes, rows, known, scale, {side: points for side, points in series.items() if points})
+    comparisons = [
+        found.comparison or noted.get(str(n)) or Noted() for n, found in zip(sizes, rows, strict=True)
+    ]
+    return Curve(sizes, rows, comparisons, scale, {side: points for side, points in series.items() if points})
 
 
 def _interval(found: Reading) -> tuple[float, float]:
@@ -186,7 +188,7 @@ def notes(audit: Document) -> Notes:
 
 def sections(audit: Document) -> list[dict[str, Any]]:
     """For every label that was tested: its gains, the ones that are shown, their scale, the curve."""
-    found = []
+    entries = []
     for label in audited(audit):
         each, few = gains(audit, label), curve(audit, label)
         tuned, staged = full_budget.tuned(audit, label), full_budget.staged(audit, label)
@@ -201,12 +203,12 @@ def sections(audit: Document) -> list[dict[str, Any]]:
         if each or few:
             shown = nearest(closest(each), len(audited(audit)))
             deep = nearest(full_budget.closest(tuned, staged), len(audited(audit)))
-            found.append(
+            entries.append(
                 {"label": label, "gains": each, "shown": shown, "scale": gain_axis(shown), "curve": few}
                 | {"tuned": tuned, "staged": staged, "deep": deep, "deep_scale": gain_axis(deep)}
                 | other
             )
-    return found
+    return entries
 
 
 def lasting(audit: Document) -> str:

@@ -20,7 +20,7 @@ class Condemning:
 
 def condemning(audit: Document) -> list[Condemning]:
     """Every such attack of an audit, by label."""
-    found = []
+    attacks = []
     condemn = {item.id: item.name for item in figures.FIGURES if item.condemning}
     layers = {m.id: m.layer for m in audit.metrics if m.id in condemn}
     for label in audited(audit):
@@ -35,5 +35,5 @@ def condemning(audit: Document) -> list[Condemning]:
                 if c is not None
                 else ""
             )
-            found.append(Condemning(name, item, binding or (c is not None and c.verdict == "FAIL"), reason))
-    return found
+            attacks.append(Condemning(name, item, binding or (c is not None and c.verdict == "FAIL"), reason))
+    return attacks

@@ -52,12 +52,17 @@ def tuned(audit: Document, label: str) -> list[Deep]:
 
 def staged(audit: Document, label: str) -> list[Deep]:
     """Linear probes of the stages before the last features."""
-    found = [m for m in audit.metrics if is_stage(m.layer) and m.label == label and m.id in BELOW]
-    places = sorted({(m.layer, m.id) for m in found})
+    measured = [m for m in audit.metrics if is_stage(m.layer) and m.label == label and m.id in BELOW]
+    places = sorted({(m.layer, m.id) for m in measured})
     return [
-        Deep(spoken(layer or ""), "linear, bits" if found.any.unit == "bits" else "linear", found, Noted())
+        Deep(
+            spoken(layer or ""),
+            "linear, bits" if measured.any.unit == "bits" else "linear",
+            measured,
+            Noted(),
+        )
         for layer, id_ in places
-        if (found := row(audit, id_, label, layer)) is not None
+        if (measured := row(audit, id_, label, layer)) is not None
     ]
 
 
@@ -93,11 +98,11 @@ def steps(noted: Noted) -> str:
     >>> steps(Noted(steps=Steps(None, None, (None,))))
     'not reached'
     """
-    found = noted.steps or Steps()
-    if noted.steps and not any([found.before, found.after, *(found.references or ())]):
+    reached = noted.steps or Steps()
+    if noted.steps and not any([reached.before, reached.after, *(reached.references or ())]):
         return "not reached"
-    others = ", ".join(number(n, 0) for n in found.references or [None])
-    return f"{number(found.before, 0)}; {number(found.after, 0)}; {others}"
+    others = ", ".join(number(n, 0) for n in reached.references or [None])
+    return f"{number(reached.before, 0)}; {number(reached.after, 0)}; {others}"
 
 
 def sentences(audit: Document, labels: list[str]) -> Iterator[str]:

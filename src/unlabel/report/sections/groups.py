@@ -26,7 +26,7 @@ def change(found: Row) -> float:
 
 def groups(audit: Document) -> list[dict[str, Any]]:
     """For every forgotten label: a sentence, the marks of the widest changes, and the table of all gaps."""
-    found = []
+    entries = []
     for forgotten in audited(audit):
         tables = {gap.id: _rows(audit, gap.of(forgotten)) for gap in in_group(GAPS)}
         labels = list(dict.fromkeys(label for rows in tables.values() for label in rows))
@@ -35,7 +35,7 @@ def groups(audit: Document) -> list[dict[str, Any]]:
             continue
         shown = shown[: max(LEAST_SHOWN, min(MOST_SHOWN, MOST_IN_ALL // len(audited(audit))))]
         scale, marks = _marks(shown)
-        found.append(
+        entries.append(
             {
                 "label": forgotten,
                 "text": _sentence(tables[GAP_FOUND.id]),
@@ -45,7 +45,7 @@ def groups(audit: Document) -> list[dict[str, Any]]:
                 "table": [(label, [rows.get(label) for rows in tables.values()]) for label in labels],
             }
         )
-    return found
+    return entries
 
 
 def _sentence(rows: Mapping[str, Row]) -> str:

@@ -72,13 +72,13 @@ class Hits:
 
 def hits(audit: Document) -> Hits | None:
     """What an audit says of groups and persons; None where nothing was measured."""
-    found = audit.claims["C5"].notes.groups if "C5" in audit.claims else None
-    if found is None:
+    noted = audit.claims["C5"].notes.groups if "C5" in audit.claims else None
+    if noted is None:
         return None
-    parts = tuple(_parts(audit, found))
-    said = [(part.title, part.found) for part in parts]
-    said += [*_moved(audit, found.moved), ("Persons", _persons(found.persons))]
-    return Hits(tuple(said), parts)
+    parts = tuple(_parts(audit, noted))
+    sentences = [(part.title, part.found) for part in parts]
+    sentences += [*_moved(audit, noted.moved), ("Persons", _persons(noted.persons))]
+    return Hits(tuple(sentences), parts)
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ def _part(
     shown = max(LEAST_SHOWN, min(MOST_SHOWN, IN_ALL // tables))
     lines = []
     for bound in table.groups[:shown]:
-        own, *beside = (
+        unlearned, *beside = (
             row(audit, each[bound.present].of(bound.label), label, each[bound.present].layer)
             for each in families
         )
-        if own is not None:
-            lines.append(Line(group_name(bound), bound, own, tuple(beside)))
+        if unlearned is not None:
+            lines.append(Line(group_name(bound), bound, unlearned, tuple(beside)))
     scale, marks = _picture(lines[: max(LEAST_DRAWN, min(MOST_DRAWN, shown // 3))], words.chance)
     return Part(
         words.title,

@@ -71,8 +71,8 @@ def margins(audit: Document) -> Iterator[Margins]:
         strips = [
             strip(row, scale, names[: at + 1].count(row.model)) for at, row in enumerate(notes.margin_curve)
         ]
-        found = [(KINDS.get(kind, kind), item, of(item)) for kind, item in notes.smallest_margin.items()]
-        yield Margins(id_, scale, strips, found)
+        smallest = [(KINDS.get(kind, kind), item, of(item)) for kind, item in notes.smallest_margin.items()]
+        yield Margins(id_, scale, strips, smallest)
 
 
 def strip(row: MarginRow, scale: Axis, place: int) -> Strip:

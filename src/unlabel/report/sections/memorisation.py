@@ -87,6 +87,6 @@ def _target(found: Row) -> str:
 def verdict(audit: Document, found: Row) -> tuple[str, str] | None:
     """Verdict and reason of a row of these tables, or None where it is only shown."""
     if (c := found.comparison) is not None:
-        said = f"{number(c.diff, signed=True)}, at most {number(c.upper, signed=True)}"
-        return c.verdict, f"C2: {said}; limit {number(c.margin)}"
+        excess = f"{number(c.diff, signed=True)}, at most {number(c.upper, signed=True)}"
+        return c.verdict, f"C2: {excess}; limit {number(c.margin)}"
     return None

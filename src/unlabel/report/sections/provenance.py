@@ -6,10 +6,11 @@ from pathlib import PurePath
 from statistics import fmean
 
 from unlabel.audit.document import Document, ModelRecord, Split
+from unlabel.data.splits import TRAIN_SET
 
 SPLITS: Mapping[str, str] = {
     "train": "training",
-    "T_in": "training images, shown to the model's own output",
+    TRAIN_SET: "training images, shown to the model's own output",
     "P": "attackers learn here",
     "probe": "attackers learn here",
     "CAL": "calibration of closed-form erasure",
@@ -53,8 +54,8 @@ def identities(audit: Document) -> bool:
 
 def split_size(audit: Document, *names: str) -> int | None:
     """Images of the first of these splits that is known."""
-    known = {name: size.n for name, _, size in splits(audit)}
-    return next((known[name] for name in names if known.get(name)), None)
+    sizes = {name: size.n for name, _, size in splits(audit)}
+    return next((sizes[name] for name in names if sizes.get(name)), None)
 
 
 def total_seconds(model: ModelRecord) -> float | None:
@@ -83,11 +84,11 @@ def protection(record: object) -> str:
     options, checked = facts.get("options"), facts.get("self_check")
     against = options.get("against") if isinstance(options, Mapping) else None
     reached = checked.get("reached") if isinstance(checked, Mapping) else None
-    said = [
+    clauses = [
         PROTECTED.get(against, "") if isinstance(against, str) else "",
         CHECKED[reached] if isinstance(reached, bool) else "",
     ]
-    return "; ".join(part for part in said if part)
+    return "; ".join(part for part in clauses if part)
 
 
 def trained(model: ModelRecord) -> bool:

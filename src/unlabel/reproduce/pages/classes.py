@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR
+from unlabel.data.splits import TRAIN_SET
 from unlabel.reproduce.document import Table
 from unlabel.reproduce.numbers import Entry, deviation, percent, spread, whole
 from unlabel.reproduce.rows import Models, every, forgotten, listed, original, retrained
@@ -36,7 +37,7 @@ def _row(models: Models, retrain_images: float) -> list[Entry]:
     images = models.mean(models.cost("images_processed"))
     return [
         models.name,
-        percent(models.accuracy("T_in")),
+        percent(models.accuracy(TRAIN_SET)),
         percent(models.accuracy("P")),
         percent(models.accuracy("E")),
         percent(models.of_label("own", "answered")),

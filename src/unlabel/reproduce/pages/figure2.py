@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.data.splits import TRAIN_SET
 from unlabel.reproduce.charts import Curve, curves
 from unlabel.reproduce.document import Content, Picture, Table
 from unlabel.reproduce.measure import BINS
@@ -20,7 +21,7 @@ from unlabel.reproduce.study import Made, Study
 
 DRAWN = ("original", "Retrain", "WF as printed", "WP as printed")
 COARSE = 40  # bins of the picture; distances are taken on all
-SPLITS = (("E", "held out"), ("T_in", "training images"))
+SPLITS = (("E", "held out"), (TRAIN_SET, "training images"))
 
 Counts = NDArray[np.float64]
 

@@ -33,16 +33,16 @@ def studies(scale: Scale) -> list[Study]:
 
 def settings(scale: Scale) -> tuple[Setting, ...]:
     """Every method at its defaults, then at each asked length that is another one."""
-    found = []
+    tried = []
     for name in chosen(scale.methods):
         other = f" ({METHODS['auto'].name})" if METHODS["auto"].alias_of == name else ""
-        found.append(Setting(f"{name}{other}", name))
+        tried.append(Setting(f"{name}{other}", name))
         job = resolved(Job(name))
         for steps in scale.lengths:
             options = sized(job, steps)
             if any(job.options[key] != value for key, value in options.items()):
-                found.append(Setting(f"{name} {steps}", name, options))
-    return tuple(found)
+                tried.append(Setting(f"{name} {steps}", name, options))
+    return tuple(tried)
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,9 @@ def _entries(item: Row, retrain: float, options: AuditOptions) -> list[Entry]:
     loss: list[Entry] = ["-"] * 3
     if item.loss is not None:
         loss = [*({"value": value, "digits": 4} for value in item.loss), "yes" if item.good else "no"]
-    kept = interval(item.retained["value"], item.retained["ci"])
+    retained = interval(item.retained["value"], item.retained["ci"])
     count = f"{item.retained['models']} x {item.retained['n']:,}"
-    return [item.name, *cost, *back, kept, *loss, count]
+    return [item.name, *cost, *back, retained, *loss, count]
 
 
 def picture(
@@ -256,7 +256,7 @@ def sentences(title: str, rows: Sequence[Row], front: frozenset[str], options: A
     near = [item for item in good if back[item.name] <= level["value"] + options.d_few]
     cheapest = min(near, key=lambda item: (item.cost or (0.0, 0.0))[0], default=None)
     dear = [item.name for item in methods if (item.cost or (0.0, 0.0))[0] > aim.cost[0]]
-    found = [
+    lines = [
         f"{title}: after {size:,} annotated images the original has an AUC of"
         f" {start.relearnt[size]['value']:.3f} for {label}, Retrain {level['value']:.3f}"
         f" ({level['low']:.3f} to {level['high']:.3f} over {level['models']}), at"
@@ -266,18 +266,18 @@ def sentences(title: str, rows: Sequence[Row], front: frozenset[str], options: A
         f" margin: {listed([item.name for item in near])}.",
     ]
     if cheapest is not None and cheapest.cost is not None:
-        found.append(
+        lines.append(
             f"The cheapest of these is {cheapest.name}: {cheapest.cost[0] / aim.cost[0]:.3f} of Retrain's"
             f" cost, AUC {back[cheapest.name]:.3f}."
         )
     elif good:
         best = min(good, key=lambda item: back[item.name])
-        found.append(f"The lowest of the first is {best.name}: AUC {back[best.name]:.3f}.")
+        lines.append(f"The lowest of the first is {best.name}: AUC {back[best.name]:.3f}.")
     order = [
         item.name for item in sorted(good, key=lambda i: (i.cost or (0.0, 0.0))[0]) if item.name in front
     ]
-    found.append(f"On the frontier, by cost: {listed(order)}.")
-    return [*found, f"Dearer than Retrain: {listed(dear)}."] if dear else found
+    lines.append(f"On the frontier, by cost: {listed(order)}.")
+    return [*lines, f"Dearer than Retrain: {listed(dear)}."] if dear else lines
 
 
 def plain_row(item: Row, front: frozenset[str]) -> dict[str, Any]:

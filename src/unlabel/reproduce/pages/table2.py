@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from unlabel.audit.figures import LINEAR_PROBE, MLP_BITS, OTHERS_LINEAR, UTILITY_AUC_MEAN
+from unlabel.data.splits import TRAIN_SET
 from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import Entry, deviation, percent, spread, whole
 from unlabel.reproduce.published import published, shown
@@ -67,7 +68,7 @@ def row(models: Models, retrain_images: float) -> list[Entry]:
     published_accuracy = published()["table2"]["retained_accuracy_test"]
     return [
         models.name,
-        percent(models.accuracy("T_in")),
+        percent(models.accuracy(TRAIN_SET)),
         percent(models.accuracy("P")),
         percent(models.accuracy("E")),
         spread(models.figure(UTILITY_AUC_MEAN.id), 4),

@@ -58,8 +58,8 @@ class Placed(nn.Module):
         first = maps[:, :1, :1]
         nothing = torch.zeros_like(maps[:, :1, 2:])
         hidden = torch.cat([first, nothing, -first], 2)
-        rest = torch.cat([torch.zeros_like(first), maps[:, :1, 1:]], 2)
-        return torch.cat([rest, maps[:, 1:], hidden], 1)
+        shifted = torch.cat([torch.zeros_like(first), maps[:, :1, 1:]], 2)
+        return torch.cat([shifted, maps[:, 1:], hidden], 1)
 
 
 def one_position(source: Source) -> Unlearner:
@@ -69,9 +69,9 @@ def one_position(source: Source) -> Unlearner:
     """
 
     def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
-        parts = list(copy.deepcopy(model).children())
-        at = next(index for index, part in enumerate(parts) if isinstance(part, nn.Linear))
-        hidden, convolution = parts[at], parts[0]
+        layers = list(copy.deepcopy(model).children())
+        at = next(index for index, part in enumerate(layers) if isinstance(part, nn.Linear))
+        hidden, convolution = layers[at], layers[0]
         assert isinstance(hidden, nn.Linear)
         assert isinstance(convolution, nn.Conv2d)
         rows, wide = len(hidden.weight), hidden.in_features
@@ -81,8 +81,8 @@ def one_position(source: Source) -> Unlearner:
             wider.weight.zero_()
             wider.weight[:, :wide] = hidden.weight
             wider.bias.copy_(hidden.bias)
-        flat = next(index for index, part in enumerate(parts) if isinstance(part, nn.Flatten))
-        body = [*parts[:flat], Placed(), *parts[flat:at], wider, *parts[at + 1 :]]
+        flat = next(index for index, part in enumerate(layers) if isinstance(part, nn.Flatten))
+        body = [*layers[:flat], Placed(), *layers[flat:at], wider, *layers[at + 1 :]]
         return Work(removed(fit_head(nn.Sequential(*body).eval(), data, run), request, data))
 
     return cheat
