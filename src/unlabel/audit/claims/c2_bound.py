@@ -33,6 +33,8 @@ CLASSES = "the retained classes determine the label, so it has no residual"
 NO_UNTRAINED = "no outputs of an untrained network are there"
 MOST = 0.8  # of an untrained network's share, as far as the margin follows it
 
+HOW = {"linear": "linear", "random": "random ReLU features"}
+
 
 def bound_notes(
     found: Mapping[str, Found], questions: Mapping[str, Question], options: AuditOptions, *, exclusive: bool
@@ -122,8 +124,8 @@ def _sentence(
     cell = judged.binding
     where = f"the {'last features' if cell.stage == PENULTIMATE else cell.stage}"
     found = (
-        f"on {where}, a {cell.figure} probe finds {cell.contrast.value:+.3f} of the residual of {cell.label}"
-        f" (at most {cell.upper(options):+.3f}; margin {cell.margin:.3f})"
+        f"on {where}, a probe ({HOW[cell.figure]}) finds {cell.contrast.value:+.3f} more of the residual of"
+        f" {cell.label} (at most {cell.upper(options):+.3f}; margin {cell.margin:.3f})"
     )
     if verdict == "PASS":
         return f"No probe finds more of the residual than in an untrained network: {found}."
