@@ -26,6 +26,7 @@ from unlabel.core import errors
 from unlabel.core.caching import Cache, checked_cache
 from unlabel.core.cluster import LAUNCHER, Joined, OneMachine, environment, ignored
 from unlabel.core.errors import OptionError, OutOfMemory, ProcessLost, UnlabelError
+from unlabel.core.files import write_text
 from unlabel.core.notebook import default_log
 from unlabel.core.progress import SILENT, Log, Track
 from unlabel.core.randomness import uniform
@@ -266,9 +267,12 @@ AGAIN = "start the same command again: a training goes on from where it was save
 
 
 def raise_told(folder: Path) -> None:
-    """Raises what a process wrote before it ended; that others were lost only if nothing else is told."""
+    """Raises what a process wrote before it ended; that others were lost only if nothing else is told.
+
+    A process that is ended while it writes leaves a hidden file, which tells nothing.
+    """
     told = []
-    for file in sorted(folder.iterdir()):
+    for file in sorted(file for file in folder.iterdir() if file.name.isdigit()):
         kind, _, message = file.read_text("utf-8").partition("\n")
         told.append(getattr(errors, kind, UnlabelError)(message))
     for error in sorted(told, key=lambda each: isinstance(each, ProcessLost)):
@@ -288,7 +292,7 @@ def _entry(
             return job(replace(run, fabric=fabric, log=log), *arguments)
     except (UnlabelError, OSError) as error:  # only a traceback would reach the parent process
         kind = type(error).__name__ if isinstance(error, UnlabelError) else "UnlabelError"
-        Path(errors_folder, str(fabric.global_rank)).write_text(f"{kind}\n{error}", "utf-8")
+        write_text(Path(errors_folder, str(fabric.global_rank)), f"{kind}\n{error}")
         raise
 
 
