@@ -22,7 +22,7 @@ import torch
 from scipy.stats import binom
 from torch import nn
 
-from unlabel.audit.attacks.canaries import kept_for_test, privacy_lost, which_told_right
+from unlabel.audit.attacks.canaries import calibrated, kept_for_test, privacy_lost, which_told_right
 from unlabel.audit.attacks.lira import Told, each_in_turn, standardised, told
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.inputs import AuditOptions
@@ -214,10 +214,8 @@ def by_c6(item: Kept, scores: Floats, column: int) -> np.ndarray:
 
 
 def less_retrained(item: Kept, score: str) -> Floats:
-    """Scores less what retrained networks' scores of the same images predict of them, by least squares."""
-    scores, plain = standardised(item.scores[score]), item.plain - item.plain.mean()
-    slopes = scores @ plain / (plain @ plain)
-    return scores - slopes[:, None] * plain
+    """Scores less what retrained networks' scores of the same images predict of them, as C6 has it."""
+    return np.stack([calibrated(mine, [item.plain]) for mine in item.scores[score]])
 
 
 def hits(right: np.ndarray) -> Estimate:

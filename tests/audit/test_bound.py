@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn.linear_model import LinearRegression
 
 from unlabel.audit.attacks.prediction import d_prime
-from unlabel.audit.attacks.residual_shares import Found, Shares, share_told, shares_of
+from unlabel.audit.attacks.residual_shares import Found, Residual, Shares, share_told, shares_of
 from unlabel.audit.claims.c2_bound import bound_notes, cells, margin_above
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
 from unlabel.audit.protocol import audit_outputs
@@ -56,7 +56,7 @@ def test_a_planted_share_is_found(make_world, share):
     world = make_world(n=10_000, people=1)
     context = context_of(world.probe, world.test)
     pair = planted(world.probe, share, 1), planted(world.test, share, 1)
-    found = shares_of(pair, [PENULTIMATE], context.questions[LABEL], context)
+    found = shares_of(pair, [PENULTIMATE], Residual.of(context.questions[LABEL], context), context)
     assert set(found) == SITES
     item, wider = (found[PENULTIMATE, probe] for probe in ("linear", "random"))
     assert item.value == pytest.approx(share, abs=4 * item.se + 0.02 * share)
@@ -72,7 +72,7 @@ def test_the_error_is_that_of_a_bootstrap_over_people(make_world):
     retained = np.delete(world.test.target, question.column, axis=1).astype(np.float64)
     rng = np.random.default_rng(5)
     said = 0.3 * r + 0.4 * retained[:, 1] + 0.1 * rng.normal(size=len(r))  # it tells a retained label as well
-    item = share_told(said, r, retained - retained.mean(0), question)
+    item = share_told(said, Residual(question, r, r, retained - retained.mean(0)))
     assert item.value == pytest.approx(0.3, abs=0.05)
     assert item.influence.sum() == pytest.approx(0.0, abs=1e-9)
 
@@ -102,7 +102,9 @@ def test_images_without_the_annotation_count_for_nothing(make_world):
             )
         )
     with_unknown, without = (
-        shares_of((parts[0][1], parts[1][1]), [PENULTIMATE], context.questions[LABEL], context)
+        shares_of(
+            (parts[0][1], parts[1][1]), [PENULTIMATE], Residual.of(context.questions[LABEL], context), context
+        )
         for parts in (pairs, known)
         for context in [context_of(parts[0][0], parts[1][0])]
     )
@@ -119,7 +121,7 @@ def test_an_unknown_retained_annotation_leaves_the_image_in(make_world):
     target[::4, 2] = -1
     context = context_of(world.probe, replace(world.test, target=target))
     pair = planted(world.probe, 0.3, 3), planted(world.test, 0.3, 3)
-    found = shares_of(pair, [PENULTIMATE], context.questions[LABEL], context)
+    found = shares_of(pair, [PENULTIMATE], Residual.of(context.questions[LABEL], context), context)
     assert found[PENULTIMATE, "linear"].n == len(world.test)
 
 
@@ -161,7 +163,8 @@ class Bench:
     def shares(self, know: float | list[float], network: int) -> Shares:
         item = self.world.subject("after", know, network=network)
         pair = item.probe, item.test
-        return shares_of(pair, [PENULTIMATE], self.context.questions[LABEL], self.context)
+        residual = Residual.of(self.context.questions[LABEL], self.context)
+        return shares_of(pair, [PENULTIMATE], residual, self.context)
 
     def noted(self, after: Shares, before: Shares | None = None, options: AuditOptions = OPTIONS) -> Any:
         found = {LABEL: Found(before or self.original, after, self.untrained)}

@@ -15,6 +15,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from unlabel.audit.attacks.lira import standardised
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.outputs import best_cut
 from unlabel.audit.figures import (
@@ -115,13 +116,8 @@ def calibrated(score: Floats, retrained: Sequence[Floats]) -> Floats:
         Watson et al., On the Importance of Difficulty Calibration in Membership Inference Attacks, ICLR 2022
         (arXiv 2111.08440), which subtracts the mean itself; here its slope is fitted.
     """
-    z, plain = _standardised(score), np.mean([_standardised(each) for each in retrained], axis=0)
+    z, plain = standardised(np.asarray([score]))[0], standardised(np.asarray(retrained)).mean(0)
     return z - plain * (z @ plain) / max(plain @ plain, np.finfo(float).tiny)
-
-
-def _standardised(score: Floats) -> Floats:
-    centred = np.asarray(score, np.float64) - np.mean(score)
-    return centred / max(centred.std(), np.finfo(float).tiny)
 
 
 def told_at_mean(score: Floats, planted: NDArray[np.int8], visible: NDArray[np.int8]) -> int:

@@ -61,30 +61,53 @@ def find_residual(inputs: AuditInputs, context: Context) -> dict[str, Found]:
     layers = [name for name in trained[0][0].features if all(name in probe.features for probe, _ in models)]
     found = {}
     for name, question in context.questions.items():
-        original, unlearned, *untrained = (shares_of(pair, layers, question, context) for pair in models)
+        residual = Residual.of(question, context)
+        original, unlearned, *untrained = (shares_of(pair, layers, residual, context) for pair in models)
         found[name] = Found(original, unlearned, untrained)
     return found
 
 
+@dataclass(frozen=True)
+class Residual:
+    """The residual of one label, the same for every model.
+
+    Args:
+        question: The label and the identities. Images without its annotation are left out.
+        probe, test: The residual on both splits, (image,).
+        told: Retained annotations of the test split, as `forget.residual.annotations` has them.
+    """
+
+    question: Question
+    probe: Floats
+    test: Floats
+    told: Floats
+
+    @classmethod
+    def of(cls, question: Question, context: Context) -> "Residual":
+        """From the annotations."""
+        retained = context.request.retained_columns
+        probe, test = (
+            residuals(data, [question.column], retained, np.zeros((len(data), 0)), 0.0)[:, 0]
+            for data in (context.probe, context.test)
+        )
+        return cls(question, probe, test, annotations(context.test, retained))
+
+
 def shares_of(
-    pair: tuple[Outputs, Outputs], layers: Sequence[str], question: Question, context: Context
+    pair: tuple[Outputs, Outputs], layers: Sequence[str], residual: Residual, context: Context
 ) -> Shares:
     """The shares of one label's residual in one model.
 
     Args:
         pair: Its outputs on the probe and test splits.
         layers: Names of features to read, beside the outputs of the retained labels.
-        question: The label. Images without its annotation are left out.
-        context: The annotations.
+        residual: What is to be told.
+        context: The retained labels, and the seed.
     """
-    retained, splits = context.request.retained_columns, (context.probe, context.test)
-    fitted, judged = (
-        residuals(data, [question.column], retained, np.zeros((len(data), 0)), 0.0) for data in splits
-    )
-    told = annotations(context.test, retained)
+    known = torch.from_numpy(residual.question.known)
+    wanted = torch.from_numpy(residual.probe[:, None])[known]
     tables = {name: [part.features[name] for part in pair] for name in layers}
-    known = torch.from_numpy(question.known)
-    tables[OUTPUTS] = [part.logits[:, list(retained)] for part in pair]
+    tables[OUTPUTS] = [part.logits[:, list(context.request.retained_columns)] for part in pair]
     found = {}
     for site, (probe, test) in tables.items():
         rows, seen = (
@@ -92,12 +115,12 @@ def shares_of(
         )
         for name, kind in PROBES.items():
             place = Site(site, kind, "", (), rows.shape[1])
-            fit = fit_probe(place, rows[known], torch.from_numpy(fitted)[known], context.options.seed)
-            found[site, name] = share_told(fit(seen).numpy()[:, 0], judged[:, 0], told, question)
+            fit = fit_probe(place, rows[known], wanted, context.options.seed)
+            found[site, name] = share_told(fit(seen).numpy()[:, 0], residual)
     return found
 
 
-def share_told(said: Floats, residual: Floats, told: Floats, question: Question) -> Estimate:
+def share_told(said: Floats, residual: Residual) -> Estimate:
     """The share of a residual's variance that a probe tells, with the influence of each test image.
 
     What the retained annotations predict of the probe's answers does not covary with the residual. Without it
@@ -105,14 +128,12 @@ def share_told(said: Floats, residual: Floats, told: Floats, question: Question)
 
     Args:
         said: The probe's answers, (image,).
-        residual: The label's residual, (image,).
-        told: Retained annotations, as `forget.residual.annotations` has them.
-        question: The label and the identities.
+        residual: What it is to tell.
     """
-    known = question.test >= 0
-    r, alone = residual[known], unexplained(said[known], told[known])
+    known = residual.question.test >= 0
+    r, alone = residual.test[known], unexplained(said[known], residual.told[known])
     variance = max(float(r @ r), float(np.finfo(np.float64).tiny))
     share = float(alone @ r) / variance
     influence = np.zeros(len(known))
     influence[known] = r * (alone - share * r) / variance
-    return Estimate(share, influence, question.test_cluster, known)
+    return Estimate(share, influence, residual.question.test_cluster, known)
