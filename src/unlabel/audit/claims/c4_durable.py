@@ -4,7 +4,9 @@ An attacker who has the weights can do all of this. For what the full budget add
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from unlabel.audit.attacks.prediction import Prediction
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
@@ -14,6 +16,7 @@ from unlabel.audit.claims.c4_margins import choices, margins
 from unlabel.audit.claims.c4_recovery import few_table, nearest, recoveries
 from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
 from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
+from unlabel.audit.claims.predicted import made_from, relearning_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
 from unlabel.audit.figures import TRANSFORMS, Readings, transform
 from unlabel.audit.figures import figure as entry
@@ -21,6 +24,7 @@ from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
 
+UNPREDICTED = "For training the whole model and for earlier stages, none is predicted."
 Rows = Mapping[str, Readings]  # label -> attack -> figure
 
 
@@ -30,6 +34,7 @@ def claim_durable(
     references: Sequence[Rows],
     questions: Mapping[str, Question],
     options: AuditOptions,
+    prediction: Prediction | None = None,
 ) -> tuple[Claim, Judgement]:
     """C4: no transform restores the label, and relearning it is no easier than for retrained models.
 
@@ -39,7 +44,13 @@ def claim_durable(
         references: Readings of every retrained model as it is.
         questions: The labels' annotations.
         options: Margins.
+        prediction: Without references: what attacks would find in one. It has no level for what the full
+            budget adds, so that budget cannot pass by it.
     """
+    given = len(references)
+    if prediction is not None:
+        assert not references, "a level that was measured needs no prediction"
+        references, recovery = [prediction.levels], _with_levels(recovery, prediction)
     rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
     weights = recovery.weights or WeightAttacks()
     tests = choices(recovery, untouched, references, options)
@@ -61,32 +72,45 @@ def claim_durable(
         "draws": options.draws,
         **sizes.notes(),
         **margins(recovery, tests, references, rare, options, open_=bool(rare or sizes.lacking)),
-        "references": len(references),
+        "references": given,
         "rare": sorted(rare),
         "whole_model": tuned_table(weights, options),
         "tune_draws": options.tune_draws,
         "earlier_stages": stage_table(weights, options),
         **notes_beside(recovery.beside, options),
+        **relearning_notes(prediction),
     }
     verdict: Verdict = judged.verdict
     if verdict == "PASS" and sizes.lacking:
         verdict = "INCONCLUSIVE"
-    if verdict == "PASS" and not references:
+    compared = bool(given) or (prediction is not None and recovery.weights is None)
+    if verdict == "PASS" and not compared:
         verdict = "NOT_EVALUATED"
         notes["finding"] = NO_REFERENCE
     need: dict[str, Need] = {}
     if verdict == "INCONCLUSIVE":
         open_ = {name: questions[name] for name, each in judged.per_label.items() if each == "INCONCLUSIVE"}
-        need = needs(judged.cells, open_, len(references), options)
+        need = needs(judged.cells, open_, given, options)
         notes |= notes_of(need)
     per_label: dict[str, Verdict] = {
-        name: verdict if each == "PASS" and (not references or name in sizes.lacking) else each
+        name: verdict if each == "PASS" and (not compared or name in sizes.lacking) else each
         for name, each in judged.per_label.items()
     }
     sentence = _sentence(verdict, judged, sizes, rare, questions, need, weights, options)
-    provisional = 0 < len(references) < 3
+    if prediction is not None:
+        sentence = f"{sentence} {UNPREDICTED if verdict == 'NOT_EVALUATED' else made_from(prediction)}"
+    provisional = 0 < given < 3 or prediction is not None
     claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
     return claim, judged
+
+
+def _with_levels(recovery: Recovery, prediction: Prediction) -> Recovery:
+    """What was measured, with what probes on few annotated images are predicted to tell of a Retrain."""
+    few = {
+        name: [*models, prediction.few[name].levels] if name in prediction.few else models
+        for name, models in recovery.few.items()
+    }
+    return replace(recovery, few=few)
 
 
 def _sentence(
