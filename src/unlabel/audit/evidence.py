@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unlabel.audit.attacks import controls
-from unlabel.audit.attacks.attackers import POSITIONS, TANGENT, UNTRAINED
+from unlabel.audit.attacks.attackers import POSITIONS, STITCHED, TANGENT, UNTRAINED
 from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.distances import distance_rows
@@ -258,7 +258,7 @@ def gather_larger(
     asked = context.options.asked
     beside = HeldOut(
         each("taught", measured=any(name not in UNTRAINED for name in asked)),
-        each("depth", measured=POSITIONS in asked),
+        each("depth", measured=POSITIONS in asked or STITCHED in asked),
         each("foretold", measured=TANGENT in asked),
     )
     recovery = Recovery(
@@ -349,7 +349,7 @@ def _larger_jobs(
             each["stages"] = lambda s, q=question: stage_readings(s, q, options)
         if any(name not in UNTRAINED for name in options.asked):
             each["taught"] = lambda s, q=question, o=own_output: taught(s, tuned, o, q)
-        if POSITIONS in options.asked:
+        if POSITIONS in options.asked or STITCHED in options.asked:
             each["depth"] = lambda s, q=question: depth_readings(s, q, options)
         if TANGENT in options.asked:
             each["foretold"] = lambda s, q=question: foretold(s, predicted, q)

@@ -10,6 +10,7 @@ from unlabel.audit.figures import (
     ALL_STAGES_MLP,
     GRID_PROBE,
     STAGE_MLP,
+    STITCHED_OUTPUT,
     TANGENT_AUC,
     TANGENT_SHARE,
     TRIED_BY,
@@ -58,7 +59,7 @@ def depth(audit: Document, label: str) -> list[Tried]:
     """Probes that see positions or several stages, by figure and stage."""
     noted = audit.claims["C4"].notes.depth.get(label, {}) if "C4" in audit.claims else {}
     tried = []
-    for figure in (GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP):
+    for figure in (GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP, STITCHED_OUTPUT):
         layers = sorted({m.layer for m in audit.metrics if (m.id, m.label) == (figure.id, label)}, key=str)
         for layer in layers:
             item = row(audit, figure.id, label, layer)
