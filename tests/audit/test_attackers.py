@@ -32,7 +32,7 @@ from unlabel.testing.stage import network, stage
 from unlabel.testing.worlds import tiny_network
 
 OPTIONS = AuditOptions(tune_steps=10, tune_draws=2, probe_seeds=1, folds=2, epochs=10)
-POSITIONS = replace(OPTIONS, attackers=("positions",))
+POSITIONS = replace(OPTIONS, budget="standard", attackers=("positions",))
 
 
 @pytest.fixture(scope="module")

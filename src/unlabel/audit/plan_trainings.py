@@ -108,7 +108,8 @@ def attackers_plan(
     Returns:
         ``label``; ``attacker``, or ``curve``, ``positions``, ``stitched`` or ``tangent``; ``images``, the
         numbers of annotated images that it gets; ``trainings`` of all models; ``reads``, images that all
-        models are read on if nothing is trained; and ``seconds``, None without a known speed. The full budget trains ``in_full`` of the trainings anyway.
+        models are read on if nothing is trained; and ``seconds``, None without a known speed. The full budget
+        trains ``in_full`` of the trainings anyway.
     """
     rows = []
     for label, target in targets.items():
