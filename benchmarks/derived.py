@@ -5,8 +5,8 @@ python benchmarks/derived.py FAIRFACE --labels 40 --out f40
 FAIRFACE is a folder with images/, attributes.csv and meta.csv, whose labels include Male, ages and races. A
 part of its images is kept. Beside its own labels there are their combinations (Boy, Young_Man ...), properties
 of the picture (bright, warm, blurry ...), and labels that are drawn by a coin of which Male decides the
-chance (Lipstick, Beard ...): these are noisy copies of Male, and nothing in the picture tells them otherwise.
-They say nothing about a person.
+chance (Lipstick, Beard ...): noisy copies of Male, of which nothing in the picture tells more. They say
+nothing about a person.
 """
 
 import argparse
@@ -70,9 +70,8 @@ def copies(male: Column, rng: np.random.Generator) -> dict[str, Column]:
 
 def looks(files: list[Path]) -> dict[str, Column]:
     """Properties of pictures."""
-    pictures = [
-        np.asarray(Image.open(file).convert("RGB").resize((64, 64)), np.float32) / 255 for file in files
-    ]
+    small = (Image.open(file).convert("RGB").resize((64, 64)) for file in files)
+    pictures = [np.asarray(picture, np.float32) / np.float32(255) for picture in small]
     found = {}
     for name, (look, below) in LOOKS.items():
         values = np.array([look(picture) for picture in pictures])
