@@ -3,10 +3,10 @@
 python benchmarks/derived.py FAIRFACE --labels 40 --out f40
 
 FAIRFACE is a folder with images/, attributes.csv and meta.csv, whose labels include Male, ages and races. A
-part of its images is kept. Beside its own labels there are their combinations (Boy, Young_Man ...), properties
-of the picture (bright, warm, blurry ...), and labels that are drawn by a coin of which Male decides the
-chance (Lipstick, Beard ...): noisy copies of Male, of which nothing in the picture tells more. They say
-nothing about a person.
+part of its images is kept. Beside its own labels there are their combinations (Boy, Young_Man ...),
+properties of the picture (bright, warm, blurry ...), and labels that are drawn by a coin of which Male
+decides the chance (Lipstick, Beard ...): noisy copies of Male, of which nothing in the picture tells more.
+They say nothing about a person.
 """
 
 import argparse

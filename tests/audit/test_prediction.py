@@ -263,6 +263,7 @@ def test_durability_is_judged_by_what_is_predicted_of_relearning_and_says_so():
     noted = found.notes["prediction"]["figures"]["Male"]["few.auc@256"]
     assert noted["low"] < noted["value"] < noted["high"]
     assert (noted["original"], noted["short"]) == (0.85, [[0.65, 0.62]])
+    assert "no easier than is predicted for a retrained model" in found.sentence
     assert found.sentence.endswith("at 0.2 of the cost of one training.")
     assert durable(0.7, drift=0.06).verdict == "INCONCLUSIVE"
     assert durable(0.85).verdict == "FAIL"

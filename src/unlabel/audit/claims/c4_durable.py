@@ -51,7 +51,7 @@ def claim_durable(
     if prediction is not None:
         assert not references, "a level that was measured needs no prediction"
         references, recovery = [prediction.levels], _with_levels(recovery, prediction)
-    rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+    rare = _rare(questions, options)
     weights = recovery.weights or WeightAttacks()
     tests = choices(recovery, untouched, references, options)
     judged = judge([nearest(choice, options) for choice in tests], rare, options)
@@ -96,7 +96,8 @@ def claim_durable(
         name: verdict if each == "PASS" and (not compared or name in sizes.lacking) else each
         for name, each in judged.per_label.items()
     }
-    sentence = _sentence(verdict, judged, sizes, rare, questions, need, weights, options)
+    than = "for a retrained model" if prediction is None else "is predicted for a retrained model"
+    sentence = _sentence(verdict, judged, sizes, questions, need, weights, options, than)
     if prediction is not None:
         sentence = f"{sentence} {UNPREDICTED if verdict == 'NOT_EVALUATED' else made_from(prediction)}"
     provisional = 0 < given < 3 or prediction is not None
@@ -113,15 +114,20 @@ def _with_levels(recovery: Recovery, prediction: Prediction) -> Recovery:
     return replace(recovery, few=few)
 
 
+def _rare(questions: Mapping[str, Question], options: AuditOptions) -> frozenset[str]:
+    """Labels of which there are too few images of a kind for their tests to decide anything."""
+    return frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+
+
 def _sentence(
     verdict: Verdict,
     judged: Judgement,
     sizes: Sizes,
-    rare: frozenset[str],
     questions: Mapping[str, Question],
     need: Mapping[str, Need],
     weights: WeightAttacks,
     options: AuditOptions,
+    than: str,
 ) -> str:
     cell, names = judged.binding, list(questions)
     what, gain = _test_words(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
@@ -131,7 +137,7 @@ def _sentence(
         early = " Earlier layers leak no more than a retrained model's." if weights.places else ""
         return (
             f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Relearning it"
-            f" from few images{learner} was no easier than for a retrained model.{early} The closest test:"
+            f" from few images{learner} was no easier than {than}.{early} The closest test:"
             f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
             f"{sizes.attacker(options)}"
         )
@@ -145,7 +151,7 @@ def _sentence(
             f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Whether"
             " relearning it is as hard as for a retrained model is open: no retrained model was given."
         )
-    if rare:
+    if rare := _rare(questions, options):
         return too_rare(rare, need, options)
     if sizes.lacking:
         return sizes.sentence(questions, options)
