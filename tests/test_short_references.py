@@ -194,7 +194,7 @@ def test_durability_from_short_trainings_is_predicted_too(runs):
     assert row.margin == few.d_few
     page = render(json.loads((runs / "less" / "audit.json").read_text("utf-8")))
     assert "retrained, predicted" in page
-    (line,) = [line for line in lines(audit) if line.startswith("AUC from 16 annotated images")]
+    (line,) = [line for line in lines(audit) if line.startswith("AUC from 16")]
     assert line.split()[-1] == f"{level['value']:.3f}"
 
 
