@@ -194,8 +194,9 @@ def test_durability_from_short_trainings_is_predicted_too(runs):
     assert row.margin == few.d_few
     page = render(json.loads((runs / "less" / "audit.json").read_text("utf-8")))
     assert "retrained, predicted" in page
-    (line,) = [line for line in lines(audit) if line.startswith("AUC from 16")]
-    assert line.split()[-1] == f"{level['value']:.3f}"
+    (line,) = [line for line in lines(audit) if line.startswith("the features, linear probe")]
+    features = audit.claims["C2"].notes["prediction"]["figures"]["top"]["probe.adv.lin"]
+    assert line.split()[-1] == f"{features['value']:.3f}"
 
 
 def test_a_short_training_that_was_lost_is_made_again_to_the_bit(runs):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from unlabel.audit.attacks.held_out import HeldOut
 from unlabel.audit.attacks.stitching import (
     FITTED,
     fit_stitch,
@@ -16,9 +17,11 @@ from unlabel.audit.attacks.stitching import (
     stitched_outputs,
     stitched_readings,
 )
-from unlabel.audit.inputs import Subject, ask
+from unlabel.audit.claims.c4_beside import depth_score
+from unlabel.audit.inputs import AuditOptions, Subject, ask
 from unlabel.core import engine
 from unlabel.models.features import Outputs, outputs
+from unlabel.statistics.estimate import Estimate
 from unlabel.testing import tiny_world
 
 
@@ -95,6 +98,25 @@ def test_a_stage_that_says_nothing_gives_nothing_back_whatever_stands_above_it(w
 
     assert read(world.model) > 0.8
     assert read(other) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_score_is_the_share_that_is_gone_of_what_only_the_original_has():
+    """Stage 1 tells alike everywhere and does not count; half of stage 2 is gone; stage 3 is below Retrain."""
+    rng = np.random.default_rng(0)
+
+    def tells(*values: float) -> dict[tuple[str, str | None], Estimate]:
+        return {
+            ("depth.adv.stitch", f"stage{at}"): Estimate(
+                value, rng.normal(size=900) * 0.3 / 900, np.arange(900), np.ones(900, bool)
+            )
+            for at, value in enumerate(values, 1)
+        }
+
+    models = [tells(0.8, 0.8, 0.8), tells(0.79, 0.7, 0.4), tells(0.8, 0.6, 0.5), tells(0.79, 0.6, 0.5)]
+    found = depth_score(HeldOut(depth={"Male": models}), "Male", AuditOptions())
+    assert found["stages"] == {"stage2": pytest.approx(0.5), "stage3": 1.0}
+    assert found["score"] == pytest.approx(0.75)
+    assert depth_score(HeldOut(depth={"Male": models[:2]}), "Male", AuditOptions()) == {}
 
 
 def test_both_networks_stay_as_they_are_and_unhooked(world, run):
