@@ -101,7 +101,7 @@ def test_a_stage_that_says_nothing_gives_nothing_back_whatever_stands_above_it(w
 
 
 def test_the_score_is_the_share_that_is_gone_of_what_only_the_original_has():
-    """Stage 1 tells alike everywhere and does not count; half of stage 2 is gone; stage 3 is below Retrain."""
+    """Stage 1 tells alike everywhere, so it does not count; half of stage 2 is gone; stage 3 is below."""
     rng = np.random.default_rng(0)
 
     def tells(*values: float) -> dict[tuple[str, str | None], Estimate]:

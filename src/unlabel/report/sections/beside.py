@@ -161,7 +161,7 @@ def sentences(audit: Document, label: str) -> Iterator[str]:
         stages = [f"{number(share)} at {spoken(stage).lower()}" for stage, share in score.stages.items()]
         yield (
             f"Of what the original reads of {label} from its own stages and not from a retrained model's,"
-            f" {number(score.score)} is gone: {joined(stages)}. At 0 all is there; at 1 it is as in a retrained"
+            f" {number(score.score)} is gone: {joined(stages)}. At 0 all is there; at 1, as in a retrained"
             " model."
         )
     if ratios := needed(audit, label):
