@@ -48,7 +48,7 @@ def test_rows_of_every_layout_turn_back(shape, size):
     output = torch.arange(float(np.prod(shape))).reshape(shape)
     rows = rows_of(output, size)
     assert rows.shape == (2 * int(np.prod(size)), output.numel() // (2 * int(np.prod(size))))
-    assert torch.equal(shaped_like(rows, output, size), output)
+    assert torch.equal(shaped_like(rows, output, size, 2), output)
     if shape == (2, 3, 4, 5):
         assert rows[6].tolist() == output[0, :, 1, 1].tolist()
 

@@ -15,7 +15,7 @@ one basis and so needs no stitch; Bansal, Nakkiran and Barak (NeurIPS 2021) stit
 is an advantage, and stands beside that of retrained models.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,6 +63,10 @@ class Stitch:
     def __call__(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "row other"]:
         return rows @ self.weight + self.bias
 
+    def to(self, device: torch.device) -> "Stitch":
+        """The same on a device."""
+        return Stitch(self.weight.to(device), self.bias.to(device))
+
 
 def fit_stitch(pairs: Iterator[tuple[Tensor, Tensor]]) -> Stitch:
     """The stitch of all batches of (row, channel) of both networks, by float64 normal equations.
@@ -73,13 +77,10 @@ def fit_stitch(pairs: Iterator[tuple[Tensor, Tensor]]) -> Stitch:
     >>> torch.allclose(stitch(u), u @ there + 5.0, atol=0.02)
     True
     """
-    count, sums, products = 0, torch.zeros(()), torch.zeros(())
-    width = 0
+    count, width, sums, products = 0, 0, torch.zeros(()), torch.zeros(())
     for one, other in pairs:
-        both = torch.cat([one, other], 1).double()
-        count, sums, products, width = (
-            count + len(both), sums + both.sum(0), products + both.T @ both, one.shape[1]
-        )  # fmt: skip
+        width, both = one.shape[1], torch.cat([one, other], 1).double()
+        count, sums, products = count + len(both), sums + both.sum(0), products + both.T @ both
     mean = sums / count
     spread = products / count - torch.outer(mean, mean)
     gram = spread[:width, :width]
@@ -103,10 +104,10 @@ def rows_of(output: Tensor, size: Sequence[int]) -> Float[Tensor, "row channel"]
     return output.reshape(-1, output.shape[-1]).float()
 
 
-def shaped_like(rows: Tensor, like: Tensor, size: Sequence[int]) -> Tensor:
-    """The reverse of `rows_of`, in the shape and type of another output."""
+def shaped_like(rows: Tensor, like: Tensor, size: Sequence[int], images: int) -> Tensor:
+    """The reverse of `rows_of` for so many images, in the layout and type of another output."""
     first = like.ndim == 4 and tuple(like.shape[2:]) == tuple(size)
-    shape = (len(like), *like.shape[2:], like.shape[1]) if first else like.shape
+    shape = (images, *like.shape[2:], like.shape[1]) if first else (images, *like.shape[1:])
     output = rows.reshape(shape).to(like.dtype)
     return output.permute(0, 3, 1, 2).contiguous() if first else output
 
@@ -140,6 +141,40 @@ def replaced_output(module: nn.Module, made: Sequence[Tensor]) -> Iterator[None]
         handle.remove()
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Where two networks are joined: below it the model computes, above it the original.
+
+    Args:
+        model: The model.
+        original: The original; it may be the same network.
+        here: The end of a stage of the model.
+        there: The same of the original.
+    """
+
+    model: nn.Module
+    original: nn.Module
+    here: Site
+    there: Site
+
+    def lower(self, image: Tensor) -> Float[Tensor, "row channel"]:
+        """What the model computes up to the cut, a row a position."""
+        with kept_output(self.model.get_submodule(self.here.module)) as kept:
+            self.model(image)
+        return rows_of(kept[0], self.here.size)
+
+    def whole(self, image: Tensor) -> Tensor:
+        """What the original computes up to the cut, as its module returns it."""
+        with kept_output(self.original.get_submodule(self.there.module)) as kept:
+            self.original(image)
+        return kept[0]
+
+    def upper(self, image: Tensor, output: Tensor) -> Float[Tensor, "batch label"]:
+        """What the original says if its module had returned this output."""
+        with replaced_output(self.original.get_submodule(self.there.module), [output]):
+            return self.original(image).float()
+
+
 @torch.inference_mode()
 def stitched_outputs(
     models: tuple[nn.Module, nn.Module],
@@ -161,48 +196,33 @@ def stitched_outputs(
     Returns:
         ``stitched1`` ... by stage, float32 (image, label); empty if no stage has one size in both.
     """
-    model, original = models
-    labels = len(data[0].labels)
     look = batch_of(data[0], np.arange(min(2, len(data[0]))), run.device).image
+    stages = shared_stages(*models, len(data[0].labels), look)
     tables: Tables = {}
-    stages = shared_stages(model, original, labels, look)
     with run.log.track(stage, len(stages) * (len(fitted[0]) + len(data[0])), "images") as advance:
         for here, there in stages:
-            module, other = model.get_submodule(here.module), original.get_submodule(there.module)
-            with kept_output(module) as ours, kept_output(other) as theirs:
-
-                def pairs(
-                    ours: list[Tensor] = ours, theirs: list[Tensor] = theirs, size: Sequence[int] = here.size
-                ) -> Iterator[tuple[Tensor, Tensor]]:
-                    for image, image_too in _batches(fitted, run):
-                        with run.fabric.autocast():
-                            model(image)
-                            one = ours[0]
-                            original(image_too)
-                        advance(len(image))
-                        yield rows_of(one, size).cpu(), rows_of(theirs[0], size).cpu()
-
-                stitch = fit_stitch(pairs())
-                like = theirs[0]
-            stitch = Stitch(stitch.weight.to(run.device), stitch.bias.to(run.device))
-            said = []
-            for image, image_too in _batches(data, run):
-                with kept_output(module) as ours, run.fabric.autocast():
-                    model(image)
-                made = stitch(rows_of(ours[0], here.size))
-                blank = like.new_zeros((len(image), *like.shape[1:]))
-                changed = [shaped_like(made, blank, there.size)]
-                with replaced_output(other, changed), run.fabric.autocast():
-                    said.append(original(image_too).float().cpu().numpy())
-                advance(len(image))
-            tables[here.name.replace("stage", PREFIX)] = np.concatenate(said)
+            cut = Cut(*models, here, there)
+            with run.fabric.autocast():
+                like = cut.whole(look)
+                stitch = fit_stitch(
+                    (cut.lower(image).cpu(), rows_of(cut.whole(image_too), there.size).cpu())
+                    for image, image_too in _batches(fitted, run, advance)
+                ).to(run.device)
+                said = [
+                    cut.upper(image_too, shaped_like(stitch(cut.lower(image)), like, there.size, len(image)))
+                    for image, image_too in _batches(data, run, advance)
+                ]
+            tables[here.name.replace("stage", PREFIX)] = torch.cat(said).cpu().numpy()
     return tables
 
 
-def _batches(data: tuple[Dataset, Dataset], run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    data: tuple[Dataset, Dataset], run: Run, advance: Callable[[int], None]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The same images, normalised for each of two networks."""
     for one, other in zip(in_order(data[0], run, BATCH), in_order(data[1], run, BATCH), strict=True):
         yield one.image, other.image
+        advance(len(one.rows))
 
 
 def stitched_tables(item: Loaded, original: Loaded, sets: Sets, where: Run) -> Tables:
