@@ -15,7 +15,7 @@ from pathlib import Path
 from prediction.fitted import by_data, with_drift
 from prediction.measured import measured
 from prediction.page import page
-from prediction.relearning import left_out, rms, taught
+from prediction.relearning import SIZES, left_out, rms, taught
 from prediction.relearning_page import page as relearning_page
 from prediction.worlds import find_worlds
 from unlabel.core import engine
@@ -35,7 +35,9 @@ def main() -> None:
     if given.relearning:
         with one_thread():
             found = [taught(world, where, given.scratch) for world in worlds]
-        print(f"error, of an advantage: {2 * rms(left_out(found, refitted=False)):.4f}, df {len(found)}")
+        for n in SIZES:
+            missed = [item for item in left_out(found, refitted=False) if item.n == n]
+            print(f"few@{n}: error, of an advantage: {2 * rms(missed):.4f}")
         if given.out:
             write_text(given.out, relearning_page(found))
             print(given.out)

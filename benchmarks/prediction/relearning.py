@@ -20,6 +20,7 @@ from unlabel.core.engine import Run
 from unlabel.runs.folder import MODEL, file_sha256
 from unlabel.statistics.estimate import Estimate, mean
 
+SIZES = (64, 256)  # annotated images at which the error is measured
 FEW = AuditOptions(budget="standard", probe_seeds=1)
 Curves = Mapping[int, Relearnt]
 
@@ -92,7 +93,7 @@ def taught(world: World, where: Run, scratch: Path) -> Taught:
             found = _packed(few_shot(subject.probe, subject.test, question, FEW))
             memory.keep(key, found)
         models[path] = _unpacked(found)  # pyright: ignore[reportArgumentType]  (only estimates are kept here)
-    key = key_of("known", file_sha256(world.original / MODEL), world.label, OPTIONS.to_json(), MOST)
+    key = key_of("explained", file_sha256(world.original / MODEL), world.label, OPTIONS.to_json(), MOST)
     if (kept := memory.recall(key)) is None:
         known = known_of(world, question, where)
         kept = {name: _number(getattr(known, name)) for name in ("floor", "left", "found")}
@@ -156,7 +157,7 @@ def fitted(worlds: Sequence[Taught]) -> Rule:
     kept = float(least_squares(missed, [0.55]).x[0])
     grown = np.array([(truth - short, whole - first) for _, whole, first, short, truth in rows])
     growth = float(np.mean(grown[:, 0] * grown[:, 1]) / np.mean(grown[:, 1] ** 2))
-    return replace(RULES["few"], kept=kept, growth=growth)
+    return replace(RULES["adv"], kept=kept, growth=growth)
 
 
 def left_out(worlds: Sequence[Taught], *, refitted: bool) -> list[Miss]:
@@ -169,7 +170,10 @@ def left_out(worlds: Sequence[Taught], *, refitted: bool) -> list[Miss]:
     found: list[Miss] = []
     for data in sorted({one.world.data for one in worlds}):
         rest = [one for one in worlds if one.world.data != data]
-        rule = fitted(rest) if refitted else RULES["few"]
-        rule = replace(rule, drift=2 * rms(misses(rest, rule)), df=len(rest) - (2 if refitted else 0))
-        found += misses([one for one in worlds if one.world.data == data], rule)
+        rule = fitted(rest) if refitted else RULES["adv"]
+        for n in SIZES:
+            error = 2 * rms([item for item in misses(rest, rule) if item.n == n])
+            here = replace(rule, drift=error, df=len(rest) - 2 * refitted)
+            own = misses([one for one in worlds if one.world.data == data], here)
+            found += [item for item in own if item.n == n]
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from prediction.page import share_of
-from prediction.relearning import FEW, Curves, Miss, Taught, fitted, left_out, misses, rms
+from prediction.relearning import FEW, SIZES, Curves, Miss, Taught, fitted, left_out, misses, rms
 from unlabel.audit.attacks.few_shot import faster
 from unlabel.audit.attacks.prediction import RULES
 from unlabel.statistics.contrast import seeded
@@ -16,7 +16,7 @@ TEMPLATE = Path(__file__).with_name("relearning.txt")
 WAYS = {
     "what the annotations explain, without training": 0.0,
     "the growth of the short pair": 1.0,
-    "**both, the short pair at one quarter**": RULES["few"].weight,
+    "**both, the short pair at one quarter**": RULES["adv"].weight,
 }
 
 
@@ -27,16 +27,25 @@ def page(worlds: Sequence[Taught]) -> str:
     return TEMPLATE.read_text("utf-8").format(
         worlds=len(worlds),
         sets=len({one.world.data for one in worlds}),
-        rule=f"| few | {RULES['few'].kept:.3f} | {RULES['few'].rise:.3f} | {RULES['few'].growth:.3f} |"
-        f" {RULES['few'].weight:g} | {2 * rms(fixed):.4f} | {len(worlds)} |",
+        rule="\n".join(_rules(worlds, fixed)),
         best=f"k {best.kept:.3f} and g {best.growth:.3f}",
-        error=f"{rms(fixed):.3f}",
+        error=" and ".join(f"{rms([item for item in fixed if item.n == n]):.3f}" for n in SIZES),
         refitted=f"{rms(refitted):.3f}",
         ways="\n".join(_ways(worlds)),
         coverage="\n".join(_coverage(fixed)),
         verdicts="\n".join(_verdicts(fixed)),
         table="\n".join(_table(fixed)),
     )
+
+
+def _rules(worlds: Sequence[Taught], fixed: Sequence[Miss]) -> Iterator[str]:
+    rule = RULES["adv"]
+    for n in SIZES:
+        error = 2 * rms([item for item in fixed if item.n == n])
+        yield (
+            f"| few@{n} | {rule.kept:.3f} | {rule.rise:.3f} | {rule.growth:.3f} | {rule.weight:g} |"
+            f" {error:.4f} | {len(worlds)} |"
+        )
 
 
 def inside(item: Miss) -> bool:
@@ -47,7 +56,7 @@ def inside(item: Miss) -> bool:
 
 def _ways(worlds: Sequence[Taught]) -> Iterator[str]:
     for name, weight in WAYS.items():
-        found = misses(worlds, replace(RULES["few"], weight=weight))
+        found = misses(worlds, replace(RULES["adv"], weight=weight))
         yield f"| {name} | {rms(found):.3f} | {np.mean([item.value for item in found]):+.3f} |"
 
 

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from unlabel.audit.attacks.explained import Explained, eraser_of
+from unlabel.audit.attacks.explained import Explained, eraser_of, explained
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.prediction import (
     RULES,
@@ -33,10 +33,13 @@ from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.headline import HEADLINES
 from unlabel.audit.gate import judge
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs import AuditOptions, Context, Question, Subject, ask
 from unlabel.audit.short_pair import ShortPair
+from unlabel.core.request import Request
+from unlabel.models.features import Outputs
 from unlabel.statistics.contrast import contrast, seeded
 from unlabel.statistics.estimate import Estimate, advantage, mean
+from unlabel.testing import tiny_world
 
 N = 4000
 CLUSTER = np.arange(N)
@@ -161,6 +164,38 @@ def test_nothing_linear_tells_the_number_after_erasure_and_the_rest_stays():
     after = eraser_of(x, number[:, None])(x)
     assert (after - after.mean(0)).T @ (number - number.mean()) / 2000 == pytest.approx(np.zeros(8), abs=1e-9)
     assert np.linalg.matrix_rank(after - x) == 1
+
+
+@pytest.mark.parametrize("determined", [True, False])
+def test_annotations_that_determine_a_label_explain_all_that_a_probe_finds(determined):
+    """Next to nothing is left over then, and an eraser, which knows no scale, would take all by it."""
+    world = tiny_world(images=1024)
+    splits = [
+        replace(part, target=part.target.copy())
+        for part in (world.source.probe, world.source.test, world.source.train)
+    ]
+    for part in splits:
+        if determined:
+            part.target[:, 0] = part.target[:, 1]
+    rng = np.random.default_rng(0)
+
+    def features(part):
+        return Outputs(
+            np.zeros((len(part), 3), np.float32),
+            {"penultimate": (part.target + rng.normal(size=(len(part), 3))).astype(np.float32)},
+        )
+
+    probe, test, train = splits
+    original = Subject("a", "before", features(probe), features(test), features(train))
+    question, request = ask("top", probe, test, train), Request.make(["top"], probe.labels)
+    context = Context({"top": question}, request, probe, test, train, OPTIONS)
+    found = explained(original, question, 1.0 if determined else 0.0, context)
+    assert found.found > 0.3
+    if determined:
+        assert found.left == found.found
+        assert share("adv", rule(), found) == 1.0
+    else:
+        assert found.left < 0.5 * found.found
 
 
 def claim(model: float, level: float, original: float = 0.95, **more: float):
