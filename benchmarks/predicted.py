@@ -1,6 +1,7 @@
-"""Calibration of predicted references: docs/results/predicted.md.
+"""Calibration of predicted references: docs/results/predicted.md, and predicted-relearning.md.
 
 python benchmarks/predicted.py RUNS --out docs/results/predicted.md
+python benchmarks/predicted.py RUNS --relearning --out docs/results/predicted-relearning.md
 
 RUNS is a folder of runs: of each data set an original, the same trained for 1/20 and 1/10 of the epochs, and
 Retrains without one label at these lengths and at the whole one. What they are, the records of the runs tell.
@@ -14,6 +15,8 @@ from pathlib import Path
 from prediction.fitted import by_data, with_drift
 from prediction.measured import measured
 from prediction.page import page
+from prediction.relearning import SIZES, left_out, rms, taught
+from prediction.relearning_page import page as relearning_page
 from prediction.worlds import find_worlds
 from unlabel.core import engine
 from unlabel.core.files import write_text
@@ -25,11 +28,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--scratch", type=Path, default=Path("predicted"))
+    parser.add_argument("--relearning", action="store_true", help="of few annotated images, as C4 judges")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    where = engine.start()
+    where, worlds = engine.start(), find_worlds(given.runs)
+    if given.relearning:
+        with one_thread():
+            found = [taught(world, where, given.scratch) for world in worlds]
+        for n in SIZES:
+            missed = [item for item in left_out(found, refitted=False) if item.n == n]
+            print(f"few@{n}: error, of an advantage: {2 * rms(missed):.4f}")
+        if given.out:
+            write_text(given.out, relearning_page(found))
+            print(given.out)
+        return
     with one_thread():
-        reads = [measured(world, where, given.scratch) for world in find_worlds(given.runs)]
+        reads = [measured(world, where, given.scratch) for world in worlds]
     for unit, rule in with_drift(reads, by_data).items():
         print(unit, rule)
     if given.out:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from unlabel.audit.command import audit_run
+from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.setup import open_case, with_shorts
 from unlabel.audit.short_pair import ShortPair
 from unlabel.audit.short_references import make_shorts, shares_of
@@ -177,6 +178,25 @@ def test_an_audit_from_short_trainings_says_everywhere_that_it_is_predicted(runs
     page = render(content)
     assert "no model was retrained in full" in page
     assert any(row.id == "probe.adv.lin" for row in audit.comparisons)
+
+
+@pytest.mark.slow  # about 25 s
+def test_durability_from_short_trainings_is_predicted_too(runs):
+    pairs, where = make(runs), engine.start(accelerator="cpu")
+    few = AuditOptions(budget="standard", few=(16,), few_judged=16, draws=4, probe_seeds=1, trees=20)
+    audit = audit_run(runs / "less", runs / "base", [], where, shorts=pairs, options=few)
+    claim = audit.claims["C4"]
+    assert (claim.notes["predicted"], claim.provisional, claim.notes["references"]) == (True, True, 0)
+    level = claim.notes["prediction"]["figures"]["top"]["few.auc@16"]
+    assert level["low"] < level["value"] < level["high"]
+    assert len(level["short"]) == 2
+    (row,) = [item for item in audit.comparisons if item.id == "few.auc@16"]
+    assert row.margin == few.d_few
+    page = render(json.loads((runs / "less" / "audit.json").read_text("utf-8")))
+    assert "retrained, predicted" in page
+    (line,) = [line for line in lines(audit) if line.startswith("the features, linear probe")]
+    features = audit.claims["C2"].notes["prediction"]["figures"]["top"]["probe.adv.lin"]
+    assert line.split()[-1] == f"{features['value']:.3f}"
 
 
 def test_a_short_training_that_was_lost_is_made_again_to_the_bit(runs):

@@ -74,7 +74,7 @@ def measured(world: World, where: Run, scratch: Path) -> Read:
     file = scratch / "worlds" / f"{key_of(world.name, file_sha256(world.original / MODEL), MOST)}.json"
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
-        question = _asked(world.original, world.label, where)
+        question = asked(world.original, world.label, where)
         known = known_of(world, question, where)
         write_json(file, {**asdict(known), "rare": question.rarer < OPTIONS.rare})
     fields = json.loads(file.read_text("utf-8"))
@@ -84,7 +84,7 @@ def measured(world: World, where: Run, scratch: Path) -> Read:
 
 def known_of(world: World, question: Question, where: Run) -> Explained:
     """What the retained annotations explain of a world's label."""
-    sets, subject = _sets(world.original, where), _read(world.original, world.original, where)
+    sets, subject = _sets(world.original, where), read(world.original, world.original, where)
     request = Request.make([world.label], sets.probe.labels)
     questions = {world.label: question}
     context = Context(questions, request, sets.probe, sets.test, sets.train, OPTIONS)
@@ -105,12 +105,12 @@ def _recalled(path: Path, world: World, where: Run, memory: Memory) -> Readings:
 
 def attacked(path: Path, world: World, where: Run) -> Readings:
     """Every attack on outputs and features that C2 judges by, on one model."""
-    question = _asked(world.original, world.label, where)
-    return readings_of(_read(path, world.original, where), question)
+    question = asked(world.original, world.label, where)
+    return readings_of(read(path, world.original, where), question)
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, original: Path, where: Run) -> Subject:
+def read(path: Path, original: Path, where: Run) -> Subject:
     loaded, sets = load_run(path), _sets(original, where)
     probe, test = (read_part(loaded, part, sets, where) for part in ("probe", "test"))
     return Subject(str(path), "before", probe, test, Outputs(probe.logits[:0], {}))
@@ -141,7 +141,7 @@ def _first(data: Dataset, most: int) -> Dataset:
     return data.take(np.sort(np.argsort(rank, kind="stable")[:most]))
 
 
-def _asked(original: Path, label: str, where: Run) -> Question:
+def asked(original: Path, label: str, where: Run) -> Question:
     sets = _sets(original, where)
     question = ask(label, sets.probe, sets.test, sets.train)
     return crossed({label: question}, OPTIONS)[label]

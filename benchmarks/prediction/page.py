@@ -100,7 +100,8 @@ def inside(item: Guess) -> bool:
     return around.lower(0.95) <= item.truth.value <= around.upper(0.95)
 
 
-def _share(hits: int, n: int) -> str:
+def share_of(hits: int, n: int) -> str:
+    """A count of a number, with its 95 % interval in percent."""
     low, high = clopper_pearson(hits, n, 0.975)
     return f"{hits} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"
 
@@ -113,8 +114,8 @@ def _coverage(*ways: Sequence[tuple[Read, Rules]]) -> Iterator[str]:
             every = [all(inside(item) for item in own if item.read is read) for read, _ in way]
             half = np.mean([seeded(item.level, ()).upper(0.95) - item.level.value for item in own])
             yield (
-                f"| {name} | {unit} | {_share(sum(map(inside, own)), len(own))} |"
-                f" {_share(sum(every), len(every))} |"
+                f"| {name} | {unit} | {share_of(sum(map(inside, own)), len(own))} |"
+                f" {share_of(sum(every), len(every))} |"
                 f" {_rms(own):.3f} | {np.mean([item.miss for item in own]):+.3f} |"
                 f" {max(abs(item.miss) for item in own):.3f} | {half:.3f} | {MARGINS[unit]:g} |"
             )
@@ -157,10 +158,10 @@ def _verdicts(*ways: Sequence[tuple[Read, Rules]]) -> Iterator[str]:
             for verdict, (read, _, _) in zip(verdicts, retrains, strict=True)
         )
         yield (
-            f"| {name} | {_share(passed, len(verdicts))} | {_share(counted, len(verdicts))} |"
-            f" {_share(failed, len(verdicts))} |"
-            f" {_share(sum(word == 'PASS' for _, word in firm), len(firm))} |"
-            f" {_share(sum(word == 'FAIL' for _, word in firm), len(firm))} |"
+            f"| {name} | {share_of(passed, len(verdicts))} | {share_of(counted, len(verdicts))} |"
+            f" {share_of(failed, len(verdicts))} |"
+            f" {share_of(sum(word == 'PASS' for _, word in firm), len(firm))} |"
+            f" {share_of(sum(word == 'FAIL' for _, word in firm), len(firm))} |"
         )
 
 

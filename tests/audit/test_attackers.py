@@ -32,6 +32,7 @@ from unlabel.testing.stage import network, stage
 from unlabel.testing.worlds import tiny_network
 
 OPTIONS = AuditOptions(tune_steps=10, tune_draws=2, probe_seeds=1, folds=2, epochs=10)
+POSITIONS = replace(OPTIONS, budget="standard", attackers=("positions",))
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +244,7 @@ def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(k
     assert tables[0].features["cells1"].shape == (256, 16 * 9)
     subject = Subject("a", "after", *tables, tables[1])
     question = ask("top", source.probe, source.test, source.test.take(np.arange(0)))
-    found = {place: item.value for place, item in depth_readings(subject, question, OPTIONS).items()}
+    found = {place: item.value for place, item in depth_readings(subject, question, POSITIONS).items()}
     assert found["depth.adv.mlp", "stage1"] < 0.2
     if knows:
         assert found["depth.adv.grid", "stage1"] > 0.6
@@ -295,7 +296,8 @@ def audited(world):
             before, after, [again, third], world.source, "top", "standard",
             probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, raw_image=False,
             few=(16,), few_judged=16, draws=2, tune_draws=2, tune_steps=10,
-            attackers=("lora", "upper-half", "curve", "positions", "tangent"), attacked=(32,), curve=(16, 32),
+            attackers=("lora", "upper-half", "curve", "positions", "stitched", "tangent"),
+            attacked=(32,), curve=(16, 32),
         )  # fmt: skip
 
 
@@ -318,6 +320,12 @@ def test_what_was_asked_for_stands_beside_c4_and_decides_nothing(audited):
     assert len(curve["images"]) == 3  # and all that there are
     assert len(curve["auc"]["after"]) == 3
     assert set(notes["depth"]["top"]["depth.adv.grid"]) == {"stage1"}
+    assert set(notes["depth"]["top"]["depth.adv.stitch"]) == {"stage1"}
+    own, stitched = (
+        next(m.value for m in found.metrics if (m.id, m.model) == (id_, "before"))
+        for id_ in ("own.adv", "depth.adv.stitch")
+    )
+    assert stitched == pytest.approx(own, abs=0.03)  # the original stitched to itself
     content = found.to_json()
     assert audit_faults(content) == []
     page = render(content)

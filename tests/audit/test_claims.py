@@ -347,6 +347,8 @@ def claims(
         ("INCONCLUSIVE", {"c2": "INCONCLUSIVE"}),
         ("INCONCLUSIVE", {"c5": "INCONCLUSIVE"}),
         (f"{BY_LEVEL}, DURABILITY NOT TESTED", LEVEL),
+        ("UNLEARNED (PREDICTED)", LEVEL | {"c4": "PASS"}),
+        (f"{BY_LEVEL}, REMOVING THE OUTPUT WAS ENOUGH", LEVEL | {"c4": "PASS", "finding": SUFFICES}),
         (f"{BY_LEVEL}, DURABILITY OPEN", LEVEL | {"c4": "INCONCLUSIVE"}),
         (f"{BY_LEVEL}, NOT DURABLE", LEVEL | {"c4": "FAIL"}),
         (f"{BY_LEVEL}, HARMFUL", LEVEL | {"c5": "FAIL"}),
@@ -373,6 +375,7 @@ SAID = {  # what a headline says: these claims PASS, and so many references
     "RETRAIN-EQUIVALENT, NOT DURABLE": ({"C1", "C2"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY OPEN": ({"C1", "C2", "C5"}, 1),
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED": ({"C1", "C2", "C5"}, 1),
+    "UNLEARNED (PREDICTED)": ({"C1", "C2", "C4", "C5"}, 0),
     f"{BY_LEVEL}, HARMFUL": ({"C1", "C2"}, 0),
     f"{BY_LEVEL}, REMOVING THE OUTPUT WAS ENOUGH": ({"C1", "C2", "C5"}, 0),
     f"{BY_LEVEL}, NOT DURABLE": ({"C1", "C2"}, 0),
@@ -392,7 +395,7 @@ def combinations():
     for r, level, c1, c2, c4, c5, c6 in itertools.product((0, 1, 3), (False, True), *[VERDICTS] * 5):
         if c1 == "NOT_EVALUATED" or c5 == "NOT_EVALUATED":
             continue  # always judged
-        if (r == 0 and ((c2 != "NOT_EVALUATED" and not level) or c4 == "PASS")) or (r and level):
+        if (r == 0 and not level and (c2 != "NOT_EVALUATED" or c4 == "PASS")) or (r and level):
             continue  # needs a reference, or needs none
         findings = {"PASS": [None, SUFFICES], "NOT_EVALUATED": ["nothing to forget found"]}.get(c2, [None])
         for finding in findings if r or level else ["no reference"]:

@@ -12,7 +12,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from unlabel.audit.attacks.explained import Explained, eraser_of
+from unlabel.audit.attacks.explained import Explained, eraser_of, explained
+from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.prediction import (
     RULES,
     Rule,
@@ -21,17 +22,24 @@ from unlabel.audit.attacks.prediction import (
     on_other_images,
     predict,
     predict_all,
+    predict_relearning,
     scaled,
     share,
     unscaled,
 )
+from unlabel.audit.attacks.recovery import REPEATED, Recovery
+from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
+from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.headline import HEADLINES
 from unlabel.audit.gate import judge
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs import AuditOptions, Context, Question, Subject, ask
 from unlabel.audit.short_pair import ShortPair
+from unlabel.core.request import Request
+from unlabel.models.features import Outputs
 from unlabel.statistics.contrast import contrast, seeded
 from unlabel.statistics.estimate import Estimate, advantage, mean
+from unlabel.testing import tiny_world
 
 N = 4000
 CLUSTER = np.arange(N)
@@ -158,6 +166,38 @@ def test_nothing_linear_tells_the_number_after_erasure_and_the_rest_stays():
     assert np.linalg.matrix_rank(after - x) == 1
 
 
+@pytest.mark.parametrize("determined", [True, False])
+def test_annotations_that_determine_a_label_explain_all_that_a_probe_finds(determined):
+    """Next to nothing is left over then, and an eraser, which knows no scale, would take all by it."""
+    world = tiny_world(images=1024)
+    splits = [
+        replace(part, target=part.target.copy())
+        for part in (world.source.probe, world.source.test, world.source.train)
+    ]
+    for part in splits:
+        if determined:
+            part.target[:, 0] = part.target[:, 1]
+    rng = np.random.default_rng(0)
+
+    def features(part):
+        return Outputs(
+            np.zeros((len(part), 3), np.float32),
+            {"penultimate": (part.target + rng.normal(size=(len(part), 3))).astype(np.float32)},
+        )
+
+    probe, test, train = splits
+    original = Subject("a", "before", features(probe), features(test), features(train))
+    question, request = ask("top", probe, test, train), Request.make(["top"], probe.labels)
+    context = Context({"top": question}, request, probe, test, train, OPTIONS)
+    found = explained(original, question, 1.0 if determined else 0.0, context)
+    assert found.found > 0.3
+    if determined:
+        assert found.left == found.found
+        assert share("adv", rule(), found) == 1.0
+    else:
+        assert found.left < 0.5 * found.found
+
+
 def claim(model: float, level: float, original: float = 0.95, **more: float):
     """C2 of a model against a level that was predicted."""
     pair = ShortPair(0.1, {"Male": {ADV: estimate(0.3, 1)}}, {"Male": {ADV: estimate(0.3, 1)}})
@@ -213,9 +253,75 @@ def test_other_images_are_compared_with_the_level_of_the_same_attack_and_its_who
         assert not item.influence.any()
 
 
+def relearnt(value: float, seed: int = 0) -> dict[int, Relearnt]:
+    """AUC on 256 images, its images' error small, and two draws around it."""
+    return {256: Relearnt(estimate(value, seed, size=0.1), (value - 0.01, value + 0.01))}
+
+
+def test_relearning_is_predicted_by_the_rule_of_advantages_draw_by_draw():
+    pair = ShortPair(0.1, relearnt(0.65, 1), relearnt(0.62, 2))
+    found = predict_relearning(relearnt(0.85), [pair], NOTHING, rule()).levels[256]
+
+    def level(whole: float, first: float, second: float) -> float:
+        kept = 0.75 * 0.6 * d_prime(2 * whole - 1)
+        grown = d_prime(2 * second - 1) + 0.5 * (d_prime(2 * whole - 1) - d_prime(2 * first - 1))
+        return float(norm.cdf((kept + 0.25 * grown) / np.sqrt(2)))
+
+    assert found.mean.value == pytest.approx(level(0.85, 0.65, 0.62))
+    assert found.draws == pytest.approx((level(0.84, 0.64, 0.61), level(0.86, 0.66, 0.63)))
+    assert (found.mean.drift, found.mean.drift_df) == (pytest.approx(0.02), 10)  # of an AUC: half
+    assert found.mean.influence.shape == (N,)
+
+
+def durable(after: float, regained: float = 0.3, weights: WeightAttacks | None = None, drift: float = 0.01):
+    """C4 of a model, where .72 or less is predicted of a Retrain after 256 images, and .5 of every attack."""
+    readings = {name: estimate(0.95, 2) for name in REPEATED}
+    pair = ShortPair(0.1, {"Male": {name: estimate(0.3, 1) for name in REPEATED}}, {"Male": readings})
+    few = predict_relearning(
+        relearnt(0.85), [ShortPair(0.1, relearnt(0.65), relearnt(0.62))], NOTHING, rule(drift=2 * drift)
+    )
+    level = {name: replace(estimate(0.5, 2), drift=drift, drift_df=8) for name in REPEATED}
+    prediction = predict_all({"Male": readings}, [pair], {"Male": NOTHING})
+    prediction = replace(prediction, levels={"Male": level}, few={"Male": few})
+    changed = {"Male": {name: estimate(regained, 3, size=0.2) for name in REPEATED}}
+    plain = {"Male": {name: estimate(0.3, 3, size=0.2) for name in REPEATED}}
+    recovery = Recovery({"int8": changed}, [], {"Male": [relearnt(0.85), relearnt(after)]}, weights)
+    question = Question("Male", 0, Y, Y, Y, CLUSTER, CLUSTER, CLUSTER)
+    options = AuditOptions(few=(256,))
+    return claim_durable(recovery, plain, [], {"Male": question}, options, prediction)[0]
+
+
+def test_durability_is_judged_by_what_is_predicted_of_relearning_and_says_so():
+    found = durable(0.7)
+    assert (found.verdict, found.provisional, found.mark) == ("PASS", True, " (predicted)")
+    assert found.notes["references"] == 0
+    noted = found.notes["prediction"]["figures"]["Male"]["few.auc@256"]
+    assert noted["low"] < noted["value"] < noted["high"]
+    assert (noted["original"], noted["short"]) == (0.85, [[0.65, 0.62]])
+    assert "no easier than is predicted for a retrained model" in found.sentence
+    assert found.sentence.endswith("at 0.2 of the cost of one training.")
+    assert durable(0.7, drift=0.06).verdict == "INCONCLUSIVE"
+    assert durable(0.85).verdict == "FAIL"
+
+
+def test_what_a_transform_brings_back_may_reach_the_predicted_level():
+    assert durable(0.7, regained=0.5).verdict == "PASS"
+    assert durable(0.7, regained=0.9).verdict == "FAIL"
+
+
+def test_what_the_full_budget_adds_has_no_predicted_level_so_it_cannot_pass():
+    found = durable(0.7, weights=WeightAttacks())
+    assert (found.verdict, found.notes["finding"]) == ("NOT_EVALUATED", "no reference")
+    assert "none is predicted" in found.sentence
+
+
 def test_the_schema_of_audits_knows_every_headline_and_no_mixture():
     schema = json.loads(files("unlabel.statement").joinpath("audit.schema.json").read_text("utf-8"))
     pattern = re.compile(schema["properties"]["headline"]["pattern"])
     assert all(pattern.match(headline) for headline in HEADLINES)
-    for mixture in ("UNLEARNED (PREDICTED)", "RETRAIN-EQUIVALENT, HARMFUL", "DISABLED (PREDICTED)"):
+    for mixture in (
+        "UNLEARNED BUT HARMFUL (PREDICTED)",
+        "RETRAIN-EQUIVALENT, HARMFUL",
+        "DISABLED (PREDICTED)",
+    ):
         assert not pattern.match(mixture)

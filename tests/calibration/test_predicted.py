@@ -11,17 +11,19 @@ from unlabel.audit.attacks.prediction import RULES
 from unlabel.core.files import write_json
 
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "predicted.md"
+RELEARNING = PAGE.with_name("predicted-relearning.md")
 
 
-def rows(section: str) -> list[list[str]]:
-    """The cells of the first table of a section of the page."""
-    text = PAGE.read_text("utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
+def rows(section: str, page: Path = PAGE) -> list[list[str]]:
+    """The cells of the first table of a section of a page."""
+    text = page.read_text("utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     return lines[2:]
 
 
 def test_the_constants_of_the_package_are_those_of_the_page():
-    found = {row[0]: [float(cell) for cell in row[1:]] for row in rows("The rule")}
+    both = [*rows("The rule"), *rows("The rule", RELEARNING)]
+    found = {row[0]: [float(cell) for cell in row[1:]] for row in both}
     assert found == {
         unit: [rule.kept, rule.rise, rule.growth, rule.weight, rule.drift, rule.df]
         for unit, rule in RULES.items()
@@ -33,6 +35,13 @@ def test_the_page_says_what_no_interval_held():
     outside = sum("**outside**" in row[-1] for row in table)
     counted = [int(row[2].split(" of ")[0]) for row in rows("Coverage") if row[0] == "a data set"]
     assert len(table) - outside == sum(counted)
+
+
+def test_the_page_of_relearning_says_what_no_interval_held():
+    table = rows("Every world", RELEARNING)
+    outside = sum("**outside**" in row[-1] for row in table)
+    (everywhere,) = [row for row in rows("Coverage", RELEARNING) if row[0] == "all"]
+    assert everywhere[1].startswith(f"{len(table) - outside} of {len(table)} ")
 
 
 def record(folder: Path, name: str, epochs: float, *, without: tuple[str, ...] = (), **more: Any) -> None:

@@ -140,3 +140,11 @@ def test_a_model_that_cannot_be_read_is_refused(
         main(["inspect", *words])
     said = capsys.readouterr().err
     assert (stop.value.code, says in said, "Traceback" in said) == (2, True, False), said
+
+
+def test_a_data_source_is_told_from_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", "folder:photos"])
+    assert ended.value.code == 2
+    assert "folder:photos is a data source" in (said := capsys.readouterr().err)
+    assert said.rstrip().endswith("unlabel data folder:photos")

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.attacks.attackers import POSITIONS, TANGENT
+from unlabel.audit.attacks.attackers import POSITIONS, STITCHED, TANGENT
 from unlabel.audit.attacks.early_layers import with_cells, with_early_layers
 from unlabel.audit.attacks.fine_tuning import trainings_of, tune_all
+from unlabel.audit.attacks.stitching import with_stitched
 from unlabel.audit.attacks.tangent import predict_all
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
 from unlabel.audit.keeping import keeping
@@ -113,6 +114,8 @@ def audit_case(
             subjects = with_early_layers(loaded, subjects, shared.sets, where)
         if POSITIONS in settings.asked:
             subjects = with_cells(loaded, subjects, shared.sets, where)
+        if STITCHED in settings.asked:
+            subjects = with_stitched(loaded, subjects, shared.sets, where)
         asked = trainings_of(case.request, shared.sets, settings)
         if any(asked.values()):
             used = replace(used, tuned=tune_all(loaded, shared.sets, case.request, settings, where, asked))

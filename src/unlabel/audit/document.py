@@ -50,6 +50,14 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class DepthScore:
+    """What is gone of what the original reads from its stages, 0 to 1, in the mean and by stage."""
+
+    score: Number
+    stages: dict[str, Number] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Noted:
     """What relearning told beyond retrained models where no verdict rests on it."""
 
@@ -266,6 +274,7 @@ class Notes:
     worst_attacker: dict[str, Worst] = field(default_factory=dict)
     attack_curve: dict[str, AttackCurve] = field(default_factory=dict)
     depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
+    depth_score: dict[str, DepthScore] = field(default_factory=dict)
     tangent: dict[str, dict[str, Noted]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
     predicted: bool = False

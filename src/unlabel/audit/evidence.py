@@ -4,18 +4,18 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from unlabel.audit.attacks import controls
-from unlabel.audit.attacks.attackers import POSITIONS, TANGENT, UNTRAINED
+from unlabel.audit.attacks.attackers import POSITIONS, STITCHED, TANGENT, UNTRAINED
 from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.distances import distance_rows
-from unlabel.audit.attacks.few_shot import few_shot
+from unlabel.audit.attacks.few_shot import Relearnt, few_shot
 from unlabel.audit.attacks.groups import group_rows
 from unlabel.audit.attacks.held_out import HeldOut, depth_readings, foretold, held_out_rows
 from unlabel.audit.attacks.hits import Hits, hit_rows, served
@@ -213,6 +213,8 @@ class Larger:
     samples: Sequence[Membership]  # of each model: sample-level membership
     described: Sequence[Metric]  # figures that no verdict rests on
     hits: Hits | None = None  # within groups and by person; None among classes, or where not asked for
+    shorts: Mapping[str, Sequence[Mapping[int, Relearnt]]] = field(default_factory=dict)
+    # by label, of each short training: few-shot probes
 
 
 def gather_larger(
@@ -221,6 +223,7 @@ def gather_larger(
     altered: Sequence[Altered] = (),
     tuned: Sequence[Tuned] = (),
     predicted: Sequence[Predicted] = (),
+    shorts: Sequence[Subject] = (),
 ) -> Larger:
     """Runs every test that the budget includes beyond the quick one, on every model alike.
 
@@ -230,9 +233,11 @@ def gather_larger(
         altered: Unlearned and retrained models after each transform.
         tuned: Every model after it was trained on few annotated images, for the full budget.
         predicted: What training every model is predicted to find, if it is asked for.
+        shorts: Short trainings, on which few annotated images are tried as well.
     """
     includes, questions = context.options.includes, context.questions
-    done = run_jobs(_larger_jobs(subjects, context, altered, (tuned, predicted)), context.log)
+    jobs = _larger_jobs(subjects, context, altered, (tuned, predicted))
+    done = run_jobs(jobs | (_few_jobs(shorts, context) if includes.few_shot else {}), context.log)
     changed = {
         (item.transform, item.subject.run): {
             name: done["altered", name, item.transform, item.subject.run] for name in questions
@@ -253,7 +258,7 @@ def gather_larger(
     asked = context.options.asked
     beside = HeldOut(
         each("taught", measured=any(name not in UNTRAINED for name in asked)),
-        each("depth", measured=POSITIONS in asked),
+        each("depth", measured=POSITIONS in asked or STITCHED in asked),
         each("foretold", measured=TANGENT in asked),
     )
     recovery = Recovery(
@@ -280,6 +285,10 @@ def gather_larger(
         samples,
         sorted(described, key=lambda item: (item.id, item.label or "")),
         _hits(done, subjects, context),
+        {
+            name: [done["few", name, subject.run] for subject in shorts]
+            for name in (questions if includes.few_shot else ())
+        },
     )
 
 
@@ -328,8 +337,6 @@ def _larger_jobs(
                 reread(s, hidden, q, options, exclusive=context.exclusive)
             )
         each: dict[str, Callable[[Subject], Any]] = {}
-        if includes.few_shot:
-            each["few"] = lambda s, q=question: few_shot(s.probe, s.test, q, options)
         if includes.membership:
             each["label"] = lambda s, q=question: label_membership(s, q, options)
         if includes.described:
@@ -342,7 +349,7 @@ def _larger_jobs(
             each["stages"] = lambda s, q=question: stage_readings(s, q, options)
         if any(name not in UNTRAINED for name in options.asked):
             each["taught"] = lambda s, q=question, o=own_output: taught(s, tuned, o, q)
-        if POSITIONS in options.asked:
+        if POSITIONS in options.asked or STITCHED in options.asked:
             each["depth"] = lambda s, q=question: depth_readings(s, q, options)
         if TANGENT in options.asked:
             each["foretold"] = lambda s, q=question: foretold(s, predicted, q)
@@ -351,6 +358,8 @@ def _larger_jobs(
             for subject in subjects
             for what, job in each.items()
         }
+    if includes.few_shot:
+        jobs |= _few_jobs(subjects, context)
     if includes.membership:
         for subject in subjects:
             jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, columns)
@@ -361,6 +370,15 @@ def _larger_jobs(
     if includes.described:
         jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, columns)
     return jobs
+
+
+def _few_jobs(subjects: Sequence[Subject], context: Context) -> dict[Any, Job]:
+    """Probes on few annotated images, of every model and label."""
+    return {
+        ("few", name, subject.run): partial(few_shot, subject.probe, subject.test, question, context.options)
+        for name, question in context.questions.items()
+        for subject in subjects
+    }
 
 
 def _group_jobs(subjects: Sequence[Subject], context: Context) -> dict[Any, Job]:

@@ -313,6 +313,12 @@ ALL_STAGES = Figure(
     "Advantage of logistic regression on the means of all stages and the last features together.",
     range=SIGNED_RANGE, budget="asked",
 )  # fmt: skip
+STITCHED_OUTPUT = Figure(
+    "depth.adv.stitch", "adv", "The original from there on",
+    "Advantage of the original's own output if its layers up to the end of a stage are this model's, with an "
+    "affine map of the channels between them that knows no annotation.",
+    range=SIGNED_RANGE, budget="asked",
+)  # fmt: skip
 TANGENT_AUC = Figure(
     "tangent.auc@", "auc", "Whole model, predicted, {} images",
     "AUC that training the whole model on that many annotated images is predicted to reach: ridge regression "
@@ -571,7 +577,7 @@ FIGURES: tuple[Figure, ...] = (
     FINE_TUNED,
     TUNING_STEPS,
     *TRIED_BY.values(), TRIED_BY_BEST,
-    TANGENT_AUC, TANGENT_SHARE,
+    STITCHED_OUTPUT, TANGENT_AUC, TANGENT_SHARE,
     GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,
     CANARY_OWN, CANARY_PROBE, CANARY_OWN_CALIBRATED, CANARY_PROBE_CALIBRATED,
     CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY, CANARY_OWN_CALIBRATED_PRIVACY, CANARY_PROBE_CALIBRATED_PRIVACY,

@@ -167,8 +167,9 @@ class AuditOptions:
         tune: Numbers of annotated images on which the full budget trains the whole model; or fewer, as above.
         tune_draws: Draws of those images, >= 2.
         tune_steps: Steps of that training, >= 10.
-        attackers: Names of attackers to report beside it, of ``curve``, ``positions`` and ``tangent``, or
-            ``all``; see `audit.attacks.attackers`. They decide nothing, and need a budget that judges C4.
+        attackers: Names of attackers to report beside it, of ``curve``, ``positions``, ``stitched`` and
+            ``tangent``, or ``all``; see `audit.attacks.attackers`. They decide nothing, and need a budget
+            that judges C4.
         attacked: Numbers of annotated images of these attackers.
         curve: Numbers of annotated images of the curve, beside all that there are.
         raw_image: Whether to run the control on raw pixels.

@@ -5,13 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from unlabel.audit.attacks.annotated import HELD, Target, few_sizes, tune_sizes
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS, TANGENT
+from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS, STITCHED, TANGENT
 from unlabel.audit.attacks.fine_tuning import Training, trainings
 from unlabel.audit.attacks.lessons import BATCH
 from unlabel.audit.attacks.starts import DISTILLED
+from unlabel.audit.attacks.stitching import FITTED
 from unlabel.audit.attacks.tangent import SCORED
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.references import duration
+from unlabel.models.sites import STAGES
 
 FORWARD = 3.0  # a forward pass is so many times quicker than a training step
 Row = dict[str, Any]
@@ -58,6 +60,15 @@ def images_of_prediction(n: int, tested: int, options: AuditOptions) -> int:
     return options.tune_draws * round(FORWARD * n + 2 * min(tested, SCORED))
 
 
+def images_of_stitches(probed: int, tested: int) -> int:
+    """Images that one model and the original are read on, to stitch them at the end of every stage.
+
+    >>> images_of_stitches(3000, 5000)
+    48192
+    """
+    return STAGES * 2 * (min(probed, FITTED) + tested)
+
+
 def annotated(target: Target, options: AuditOptions) -> dict[str, list[int]]:
     """Numbers of annotated images by which the full budget judges C4; none if the probe split has too few.
 
@@ -95,10 +106,10 @@ def attackers_plan(
         options: The attackers, under a budget that judges C4.
 
     Returns:
-        ``label``; ``attacker``, or ``curve``, ``positions`` or ``tangent``; ``images``, the numbers of
-        annotated images that it gets; ``trainings`` of all models; ``reads``, images that all models are
-        read on for ``positions`` and ``tangent``; and ``seconds``, None without a known speed. The full
-        budget trains ``in_full`` of the trainings anyway.
+        ``label``; ``attacker``, or ``curve``, ``positions``, ``stitched`` or ``tangent``; ``images``, the
+        numbers of annotated images that it gets; ``trainings`` of all models; ``reads``, images that all
+        models are read on if nothing is trained; and ``seconds``, None without a known speed. The full budget
+        trains ``in_full`` of the trainings anyway.
     """
     rows = []
     for label, target in targets.items():
@@ -108,6 +119,9 @@ def attackers_plan(
         for name in _names(options):
             if name == POSITIONS:  # at the stages, and at their cells
                 rows.append(_read(label, name, [], 2 * models * sum(images), rate))
+                continue
+            if name == STITCHED:
+                rows.append(_read(label, name, [], models * images_of_stitches(*images), rate))
                 continue
             if name == TANGENT:
                 reads = models * sum(images_of_prediction(n, images[1], options) for n in attacked)
@@ -161,7 +175,9 @@ def attackers_lines(rows: Sequence[Row]) -> list[str]:
         f"attackers beside C4, of all models{' and labels' if len({r['label'] for r in rows}) > 1 else ''}:"
     ]
     for row in rows:
-        if row["attacker"] == POSITIONS:
+        if row["attacker"] == STITCHED:
+            what = f"{row['reads']:,} images read, nothing trained"
+        elif row["attacker"] == POSITIONS:
             what = f"{row['reads']:,} images read at their stages"
         elif not row["images"]:
             what = "nothing: the probe split has too few annotated images"

@@ -12,7 +12,7 @@ Nothing here runs a model or reads a file.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from unlabel.audit.attacks.explained import Explained, explained
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
-from unlabel.audit.attacks.prediction import Prediction, on_other_images, predict_all
+from unlabel.audit.attacks.prediction import Prediction, on_other_images, predict_all, predict_relearning
 from unlabel.audit.attacks.residual_shares import Found, find_residual
 from unlabel.audit.attacks.utility import Utility, answerable, measurable, read_utility
 from unlabel.audit.claims.c1_disabled import claim_disabled
@@ -52,6 +52,8 @@ from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import TRAIN_SET
 from unlabel.statistics.estimate import Estimate
+
+T = TypeVar("T")
 
 
 def audit_outputs(
@@ -184,11 +186,12 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
     evidence, short = apart(gather([*subjects, *inputs.short_subjects], context), len(subjects))
     larger = None
     if options.includes.durability:
-        larger = gather_larger(subjects, context, inputs.altered, inputs.tuned, inputs.predicted)
+        larger = gather_larger(
+            subjects, context, inputs.altered, inputs.tuned, inputs.predicted, inputs.short_subjects
+        )
         for readings, found in zip(evidence.readings, larger.labels, strict=False):
             for name, item in found.items():
                 readings[name] = {**readings[name], LABEL_MEMBERSHIP.id: item}
-    pairs = [ShortPair(pair.share, *short[2 * at : 2 * at + 2]) for at, pair in enumerate(inputs.shorts)]
     judged_on = answerable(context.test, retained)
     return Measured(
         evidence,
@@ -200,9 +203,41 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
         },
         [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
         measurable(judged_on, context.request.retained, max(options.rare, 2)),
-        predict_all(evidence.readings[0], pairs, _explained(inputs, context, evidence)) if pairs else None,
+        _predicted(inputs, context, evidence, short, larger) if inputs.shorts else None,
         {} if inputs.references else find_residual(inputs, context),
     )
+
+
+def _predicted(
+    inputs: AuditInputs,
+    context: Context,
+    evidence: Evidence,
+    short: Sequence[Mapping[str, Readings]],
+    larger: Larger | None,
+) -> Prediction:
+    """What attacks would find in a model retrained in full.
+
+    Args:
+        inputs: The models.
+        context: The labels and the data.
+        evidence: Attacks on the original.
+        short: The same on the short trainings, pair by pair.
+        larger: Probes on few annotated images, of a larger budget.
+    """
+    known = _explained(inputs, context, evidence)
+    shares = [pair.share for pair in inputs.shorts]
+
+    def pairs(models: Sequence[T]) -> list[ShortPair[T]]:
+        return [ShortPair(share, *models[2 * at : 2 * at + 2]) for at, share in enumerate(shares)]
+
+    prediction = predict_all(evidence.readings[0], pairs(short), known)
+    if larger is None:
+        return prediction
+    few = {
+        name: predict_relearning(larger.recovery.few[name][0], pairs(found), known[name])
+        for name, found in larger.shorts.items()
+    }
+    return replace(prediction, few=few)
 
 
 def _explained(inputs: AuditInputs, context: Context, evidence: Evidence) -> dict[str, Explained]:
@@ -270,7 +305,7 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     tables = [judged, caught]
     guesses: list[Guesses] = []
     if larger is not None:
-        c4, recovered = claim_durable(larger.recovery, unlearned, retrained, questions, options)
+        c4, recovered = claim_durable(larger.recovery, unlearned, retrained, questions, options, prediction)
         claims["C4"] = undecided(c4, fair)
         tables.append(recovered)
     if options.includes.canaries:

@@ -12,16 +12,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
-from unlabel.audit.attacks.attackers import ADAM, POSITIONS, TANGENT, Attacker
+from unlabel.audit.attacks.attackers import ADAM, POSITIONS, STITCHED, TANGENT, Attacker
 from unlabel.audit.attacks.early_layers import CELLS_READ, STAGES_READ, StageReading, stage_tables
 from unlabel.audit.attacks.fine_tuning import scaled, trainings_of, tuned
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.attacks.starts import can_attack
+from unlabel.audit.attacks.stitching import stitched_tables
 from unlabel.audit.attacks.tangent import predicted, predictions_of
 from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.plan_trainings import FORWARD, images_of_prediction, work
+from unlabel.audit.plan_trainings import FORWARD, images_of_prediction, images_of_stitches, work
 from unlabel.audit.reading import after_transform, calibration_images, random_init, read_part, untrained_count
 from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of, with_shorts
 from unlabel.audit.short_pair import ShortPair
@@ -145,6 +146,10 @@ def readings(opened: Opened) -> Iterator[Reading]:
             read = images_of_prediction(n, sizes["test"], opened.options)
             for number, item in models:
                 yield Reading(f"predict {item.path.name} ({n})", partial(_predicted, number, name, n), read)
+    if STITCHED in opened.options.asked:
+        for number, item in models:
+            read = images_of_stitches(sizes["probe"], sizes["test"])
+            yield Reading(f"stitch {item.path.name}", partial(_stitched, number), read)
     for transform in sorted(TRANSFORMS, key=lambda name: name != RETAIN_TUNED.id):
         for number, item in changed:
             yield Reading(f"{item.path.name} ({transform})", partial(_transformed, number, transform), both)
@@ -194,6 +199,10 @@ def _tuned(number: int, name: str, attacker: Attacker, n: int, opened: Opened, w
 
 def _predicted(number: int, name: str, n: int, opened: Opened, where: Run) -> None:
     predicted(opened.models[number], name, n, opened.sets, opened.case.request, opened.options, where)
+
+
+def _stitched(number: int, opened: Opened, where: Run) -> None:
+    stitched_tables(opened.models[number], opened.case.original, opened.sets, where)
 
 
 def _untrained(number: int, opened: Opened, where: Run) -> None:

@@ -69,8 +69,9 @@ def audit(
             on few images.
         attackers: Beside C4, report attackers who train the weights in other ways, comma-separated, or all:
             adam-rates, adam-plain, adam-1000, sgd-momentum, lora, norm-only, upper-half, joint, distilled;
-            curve, by number of images and steps; positions, probes that see where in the image; tangent, what
-            training is predicted to find, in seconds. They decide nothing; others take minutes to hours.
+            curve, by number of images and steps; positions, probes that see where in the image; stitched, the
+            original going on from each stage; tangent, what training is predicted to find. They decide
+            nothing. The last three take seconds, the others minutes to hours.
         plan: Only print how many images, references and seconds each claim needs, and how many there are;
             with --attackers, also how many trainings and seconds each of them takes.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.

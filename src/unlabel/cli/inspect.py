@@ -31,6 +31,7 @@ def inspect(
         features: Name of a module whose output counts as features, too.
         json_: Print as JSON.
     """
+    from unlabel.data import READERS
     from unlabel.exchange.inspect import Asked, inspect_model
     from unlabel.forget.inspection import inspect_run, refused_table, table
     from unlabel.models.custom import is_custom
@@ -40,6 +41,8 @@ def inspect(
     if labels is not None:
         size = None if image_size is None else as_size("--image-size", image_size)
         facts = inspect_model(Asked(run, labels, weights, size, logits, features))
+    elif ":" in run and run.partition(":")[0] in READERS:
+        raise OptionError(f"{run} is a data source; inspect takes a model. For the data: unlabel data {run}")
     elif (
         is_custom(run) or is_named(run) or any(part is not None for part in others) or not Path(run).exists()
     ):

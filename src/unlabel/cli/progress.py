@@ -49,8 +49,8 @@ class Lines:
             now = time.monotonic()
             if now - told >= PLAIN_SECONDS and done < total:
                 told = now
-                left = (now - started) / max(done, 1) * (total - done)
-                self.say(f"{stage:9s} {done:,}/{total:,} {unit}, {left:.0f} s left  {note}".rstrip())
+                left = f", {(now - started) / done * (total - done):.0f} s left" if done else ""
+                self.say(f"{stage:9s} {done:,}/{total:,} {unit}{left}  {note}".rstrip())
 
         yield advance
         seconds = time.monotonic() - started

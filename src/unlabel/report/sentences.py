@@ -101,6 +101,12 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and the"
         " retained labels still work. Whether that lasts was not tested. No model was retrained in full.",
     ),
+    "UNLEARNED (PREDICTED)": (
+        "open",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, the retained"
+        " labels still work, and changes to the model do not bring {it} back. No model was retrained in"
+        " full.",
+    ),
 }
 PERCEIVED = (
     "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
@@ -295,7 +301,9 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     references = len(audit.models.references or ())
     provisional = any(claim.provisional for claim in audit.claims.values())
     if predicted(audit):
-        text = "Predicted: no model was retrained in full. C2 compares with a level from short trainings."
+        text = (
+            "Predicted: no model was retrained in full. The audit compares with a level from short trainings."
+        )
         result.append(("open", text, []))
         return result
     if provisional and references >= 3:

@@ -110,11 +110,11 @@ def _early(layer: str | None) -> bool:
 
 def _predicted(audit: Document, like: Figure) -> Reading | None:
     """The level that short trainings predict for an attack on a label."""
-    claim = audit.claims.get("C2")
-    if claim is None or claim.notes.prediction is None:
-        return None
-    level = claim.notes.prediction.figures.get(like.label or "", {}).get(like.id)
-    return None if level is None else Reading(level.value, (level.low, level.high), like.n, like.unit)
+    for claim in audit.claims.values():
+        figures = claim.notes.prediction.figures if claim.notes.prediction else {}
+        if level := figures.get(like.label or "", {}).get(like.id):
+            return Reading(level.value, (level.low, level.high), like.n, like.unit)
+    return None
 
 
 def _key(item: Figure | Difference) -> tuple[str, str | None, str | None, str | None]:

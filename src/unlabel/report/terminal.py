@@ -23,7 +23,7 @@ def lines(audit: Audit) -> list[str]:
     floors = {row.label: row.value for row in audit.metrics if row.id == FLOOR.id}
     if retrained or audit.data.get("exclusive"):
         floors = {}
-    predicted = audit.claims["C2"].notes.get("prediction", {}).get("figures", {})
+    predicted = _predicted(audit)
     if predicted:
         floors = {}
     column = "retrained" if retrained else "predicted" if predicted else "the truth" if floors else ""
@@ -34,9 +34,9 @@ def lines(audit: Audit) -> list[str]:
         out += ["", heading.rstrip()]
         for item in (item for item in figures.FIGURES if item.terminal):
             least = floors.get(label) if item.group is OTHER_OUTPUTS else None
-            least = predicted.get(label, {}).get(item.id, {}).get("value", least)
             for words, rows in _rows(audit, item, label):
-                out.append(_attack(words, rows, least, shown=bool(column)))
+                level = predicted.get((label, rows[0].id), least)
+                out.append(_attack(words, rows, level, shown=bool(column)))
         early = [
             row for row in audit.metrics if (row.id, row.label) == (LINEAR_PROBE.id, label) and _early(row)
         ]
@@ -61,6 +61,16 @@ def lines(audit: Audit) -> list[str]:
     if cost:
         out.append(f"{cost['sentence']}: {cost['command']}")
     return out
+
+
+def _predicted(audit: Audit) -> dict[tuple[str, str], float]:
+    """By label and figure, the level that short trainings predict."""
+    return {
+        (label, figure): level["value"]
+        for claim in audit.claims.values()
+        for label, figures in claim.notes.get("prediction", {}).get("figures", {}).items()
+        for figure, level in figures.items()
+    }
 
 
 def _rows(audit: Audit, item: figures.Figure, label: str) -> Iterator[tuple[str, list[Metric]]]:

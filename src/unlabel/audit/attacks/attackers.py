@@ -14,7 +14,12 @@ from unlabel.core.wording import suggest
 
 EVERY = 10  # steps of a training between two looks at images held back
 ALL = "all"
-CURVE, POSITIONS, TANGENT = "curve", "positions", "tangent"  # what can be asked for beside attackers
+CURVE, POSITIONS, STITCHED, TANGENT = (
+    "curve",
+    "positions",
+    "stitched",
+    "tangent",
+)  # asked for beside attackers
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,8 @@ HELD_OUT: tuple[Attacker, ...] = (
     ),
 )  # fmt: skip
 ATTACKERS: Mapping[str, Attacker] = {attacker.name: attacker for attacker in HELD_OUT}
-UNTRAINED = (POSITIONS, TANGENT)
-NAMES = (*ATTACKERS, CURVE, POSITIONS, TANGENT)
+UNTRAINED = (POSITIONS, STITCHED, TANGENT)
+NAMES = (*ATTACKERS, CURVE, *UNTRAINED)
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ Two measures, both of the original and the annotations alone, without any traini
 
 * the floor: what the true retained annotations tell of the label (`outputs.floor`);
 * what is left on the original's features once the *residual*, the part of the label that the retained
-  annotations do not predict, was erased from them.
+  annotations do not predict, was erased from them. Erasing knows no scale: of a label that they determine,
+  what little is left over would take all of it away. Nothing is erased then.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import advantage
 
 Floats = NDArray[np.float64]
+DETERMINED = 0.01  # share of a label's variance: with less left over, the retained annotations determine it
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def explained(original: Subject, question: Question, floor: float, context: Cont
         score = guess_linear(fit, y, judged)
         return advantage(score, question.test, question.test_cluster).value
 
-    return Explained(floor, found(erase(x), erase(x_test)), found(x, x_test))
+    before = found(x, x_test)
+    determined = alone.var() < DETERMINED * y.var()
+    return Explained(floor, before if determined else found(erase(x), erase(x_test)), before)
 
 
 def eraser_of(x: Floats, numbers: Floats) -> Eraser:

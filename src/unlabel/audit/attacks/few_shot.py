@@ -96,8 +96,9 @@ def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
     """How much better a model relearns than the mean of the retrained ones.
 
     Three independent parts make its error: the test images, summed by person; the draws, by the spread of the
-    paired difference over them; and, from two on, the references' seeds. That the probe split itself is a
-    sample is not in it: the draws stand for few-shot samples from these images.
+    paired difference over them; and, from two on, the references' seeds. A level that was predicted adds its
+    drift. That the probe split itself is a sample is not in it: the draws stand for few-shot samples from
+    these images.
     """
     other = mean([reference.mean for reference in references])
     excess = after.mean - other
@@ -108,4 +109,6 @@ def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
     if len(references) > 1:
         spread = float(np.var([reference.mean.value for reference in references], ddof=1))
         variances.append((spread / len(references), len(references) - 1))
-    return replace(combined(excess.value, variances), draws=between)
+    if excess.drift:
+        variances.append((excess.drift**2, excess.drift_df))
+    return replace(combined(excess.value, variances), draws=between + excess.drift**2)

@@ -10,12 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE
+from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.probes import Readings as Probed
 from unlabel.audit.attacks.probes import linear, multilayer
+from unlabel.audit.attacks.stitching import stitched_readings
 from unlabel.audit.attacks.tuned import Predicted
 from unlabel.audit.attacks.whole_model import Learner, Taught
 from unlabel.audit.figures import (
@@ -23,6 +24,7 @@ from unlabel.audit.figures import (
     ALL_STAGES_MLP,
     GRID_PROBE,
     STAGE_MLP,
+    STITCHED_OUTPUT,
     TANGENT_AUC,
     TANGENT_SHARE,
     TRIED_BY,
@@ -109,15 +111,23 @@ def foretold(subject: Subject, predicted: Sequence[Predicted], question: Questio
 
 
 def depth_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[Place, Estimate]:
-    """Probes on cells of positions, on each stage by a neural probe, and on all stages together.
+    """Probes on cells of positions, on each stage and on all stages together; and stitches.
 
-    One seed of probes: these figures only describe.
+    What was asked for. One seed of probes: these figures only describe.
 
     Args:
-        subject: A model that was read at its stages and cells.
+        subject: A model that was read at its stages and cells, or stitched.
         question: The label.
         options: Sizes and seed of the probes.
     """
+    stitched: dict[Place, Estimate] = {
+        (STITCHED_OUTPUT.id, stage): found for stage, found in stitched_readings(subject, question).items()
+    }
+    return stitched | (_probed(subject, question, options) if POSITIONS in options.asked else {})
+
+
+def _probed(subject: Subject, question: Question, options: AuditOptions) -> dict[Place, Estimate]:
+    """Probes on cells and stages."""
     few = replace(options, probe_seeds=1)
 
     def read(layers: Sequence[str], probe: Probe, model: Subject, asked: Question) -> dict[str, Estimate]:

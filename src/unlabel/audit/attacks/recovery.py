@@ -44,10 +44,11 @@ class Recovery:
 
     def excess(self, transform: str, label: str, figure: str, retrained: Sequence[Rows]) -> Contrast | None:
         """What the model tells more than retrained ones, before or after the same transform, whichever tell
-        more in the mean; None without them."""
-        if not self.references or any(transform not in other for other in self.references):
+        more in the mean; None without them. A level that was predicted is that before the transform."""
+        if not retrained or any(transform not in other for other in self.references):
             return None
         changed = [other[transform][label][figure] for other in self.references]
         plain = [other[label][figure] for other in retrained]
         estimate = self.after[transform][label][figure]
-        return min((contrast(estimate, others) for others in (changed, plain)), key=lambda item: item.value)
+        each = [contrast(estimate, others) for others in (changed, plain) if others]
+        return min(each, key=lambda item: item.value)

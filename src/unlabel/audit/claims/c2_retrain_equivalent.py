@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from unlabel.audit.attacks.prediction import Prediction
-from unlabel.audit.claims.c2_predicted import made_from, prediction_notes
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
 from unlabel.audit.claims.margins import Limits, limits, smallest
+from unlabel.audit.claims.predicted import made_from, prediction_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, worded
 from unlabel.audit.figures import Readings, judged_by
 from unlabel.audit.figures import figure as entry

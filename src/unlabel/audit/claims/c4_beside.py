@@ -13,7 +13,7 @@ from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.held_out import HeldOut, best
 from unlabel.audit.attacks.whole_model import Learner
-from unlabel.audit.figures import TRIED_BY_BEST
+from unlabel.audit.figures import STITCHED_OUTPUT, TRIED_BY_BEST
 from unlabel.audit.inputs import AuditOptions
 from unlabel.statistics.contrast import contrast
 
@@ -28,6 +28,7 @@ def notes_beside(found: HeldOut, options: AuditOptions) -> dict[str, object]:
         "worst_attacker": {label: worst(found, label, options) for label in found.taught},
         "attack_curve": {label: curve_table(found, label, options) for label in found.taught},
         "depth": {label: depth_table(found, label, options) for label in found.depth},
+        "depth_score": {label: depth_score(found, label, options) for label in found.depth},
         "tangent": {label: tangent_table(found, label, options) for label in found.foretold},
     }
     filled = {name: {label: part for label, part in each.items() if part} for name, each in notes.items()}
@@ -180,3 +181,26 @@ def depth_table(found: HeldOut, label: str, options: AuditOptions) -> dict[str, 
             "excess_of_original": original.value,
         }
     return table
+
+
+def depth_score(found: HeldOut, label: str, options: AuditOptions) -> Row:
+    """How much of what the original reads from its own stages, and not from a retrained model's, is gone.
+
+    At a stage: (original - model) / (original - retrained models), from 0, all is there, to 1, as in a
+    retrained model. The score is its mean over the stages where the original exceeds the retrained models for
+    certain (one-sided 95 %), as of the Unlearning Depth Score.
+
+    Returns:
+        ``score``, and ``stages``, the share of each stage that counts; empty without retrained models, or
+        where no stage counts.
+    """
+    before, after, *references = found.depth[label]
+    shares: dict[str, float] = {}
+    for place in after if references else ():
+        figure, stage = place
+        others = [reference[place] for reference in references]
+        gone = contrast(before[place], others)
+        if figure == STITCHED_OUTPUT.id and stage and gone.lower(options.level) > 0:
+            share = (before[place].value - after[place].value) / gone.value
+            shares[stage] = min(max(share, 0.0), 1.0)
+    return {"score": float(np.mean(list(shares.values()))), "stages": shares} if shares else {}

@@ -4,7 +4,9 @@ An attacker who has the weights can do all of this. For what the full budget add
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from unlabel.audit.attacks.prediction import Prediction
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
@@ -14,6 +16,7 @@ from unlabel.audit.claims.c4_margins import choices, margins
 from unlabel.audit.claims.c4_recovery import few_table, nearest, recoveries
 from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
 from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
+from unlabel.audit.claims.predicted import made_from, relearning_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
 from unlabel.audit.figures import TRANSFORMS, Readings, transform
 from unlabel.audit.figures import figure as entry
@@ -21,6 +24,7 @@ from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
 
+UNPREDICTED = "For training the whole model and for earlier stages, none is predicted."
 Rows = Mapping[str, Readings]  # label -> attack -> figure
 
 
@@ -30,6 +34,7 @@ def claim_durable(
     references: Sequence[Rows],
     questions: Mapping[str, Question],
     options: AuditOptions,
+    prediction: Prediction | None = None,
 ) -> tuple[Claim, Judgement]:
     """C4: no transform restores the label, and relearning it is no easier than for retrained models.
 
@@ -39,8 +44,14 @@ def claim_durable(
         references: Readings of every retrained model as it is.
         questions: The labels' annotations.
         options: Margins.
+        prediction: Without references: what attacks would find in one. It has no level for what the full
+            budget adds, so that budget cannot pass by it.
     """
-    rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+    given = len(references)
+    if prediction is not None:
+        assert not references, "a level that was measured needs no prediction"
+        references, recovery = [prediction.levels], _with_levels(recovery, prediction)
+    rare = _rare(questions, options)
     weights = recovery.weights or WeightAttacks()
     tests = choices(recovery, untouched, references, options)
     judged = judge([nearest(choice, options) for choice in tests], rare, options)
@@ -61,43 +72,62 @@ def claim_durable(
         "draws": options.draws,
         **sizes.notes(),
         **margins(recovery, tests, references, rare, options, open_=bool(rare or sizes.lacking)),
-        "references": len(references),
+        "references": given,
         "rare": sorted(rare),
         "whole_model": tuned_table(weights, options),
         "tune_draws": options.tune_draws,
         "earlier_stages": stage_table(weights, options),
         **notes_beside(recovery.beside, options),
+        **relearning_notes(prediction),
     }
     verdict: Verdict = judged.verdict
     if verdict == "PASS" and sizes.lacking:
         verdict = "INCONCLUSIVE"
-    if verdict == "PASS" and not references:
+    compared = bool(given) or (prediction is not None and recovery.weights is None)
+    if verdict == "PASS" and not compared:
         verdict = "NOT_EVALUATED"
         notes["finding"] = NO_REFERENCE
     need: dict[str, Need] = {}
     if verdict == "INCONCLUSIVE":
         open_ = {name: questions[name] for name, each in judged.per_label.items() if each == "INCONCLUSIVE"}
-        need = needs(judged.cells, open_, len(references), options)
+        need = needs(judged.cells, open_, given, options)
         notes |= notes_of(need)
     per_label: dict[str, Verdict] = {
-        name: verdict if each == "PASS" and (not references or name in sizes.lacking) else each
+        name: verdict if each == "PASS" and (not compared or name in sizes.lacking) else each
         for name, each in judged.per_label.items()
     }
-    sentence = _sentence(verdict, judged, sizes, rare, questions, need, weights, options)
-    provisional = 0 < len(references) < 3
+    than = "for a retrained model" if prediction is None else "is predicted for a retrained model"
+    sentence = _sentence(verdict, judged, sizes, questions, need, weights, options, than)
+    if prediction is not None:
+        sentence = f"{sentence} {UNPREDICTED if verdict == 'NOT_EVALUATED' else made_from(prediction)}"
+    provisional = 0 < given < 3 or prediction is not None
     claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
     return claim, judged
+
+
+def _with_levels(recovery: Recovery, prediction: Prediction) -> Recovery:
+    """What was measured, with what probes on few annotated images are predicted to tell of a Retrain."""
+    few = {
+        name: [*models, prediction.few[name].levels] if name in prediction.few else models
+        for name, models in recovery.few.items()
+    }
+    return replace(recovery, few=few)
+
+
+def _rare(questions: Mapping[str, Question], options: AuditOptions) -> frozenset[str]:
+    """Labels of which there are too few images of a kind for their tests to decide anything."""
+    return frozenset(name for name, question in questions.items() if question.rarer < options.rare)
 
 
 def _sentence(
     verdict: Verdict,
     judged: Judgement,
     sizes: Sizes,
-    rare: frozenset[str],
     questions: Mapping[str, Question],
     need: Mapping[str, Need],
     weights: WeightAttacks,
     options: AuditOptions,
+    than: str,
 ) -> str:
     cell, names = judged.binding, list(questions)
     what, gain = _test_words(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
@@ -107,7 +137,7 @@ def _sentence(
         early = " Earlier layers leak no more than a retrained model's." if weights.places else ""
         return (
             f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Relearning it"
-            f" from few images{learner} was no easier than for a retrained model.{early} The closest test:"
+            f" from few images{learner} was no easier than {than}.{early} The closest test:"
             f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
             f"{sizes.attacker(options)}"
         )
@@ -121,7 +151,7 @@ def _sentence(
             f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Whether"
             " relearning it is as hard as for a retrained model is open: no retrained model was given."
         )
-    if rare:
+    if rare := _rare(questions, options):
         return too_rare(rare, need, options)
     if sizes.lacking:
         return sizes.sentence(questions, options)

@@ -79,7 +79,7 @@ def recoveries(
             )
             retrained = [
                 changed[name][label][figure].value - plain[label][figure].value
-                for changed, plain in zip(recovery.references, references, strict=True)
+                for changed, plain in zip(recovery.references, references, strict=False)  # none if predicted
                 if name in changed
             ]
             level = cell.level(options)

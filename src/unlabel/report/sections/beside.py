@@ -4,17 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS
-from unlabel.audit.document import AttackCurve, ByRole, Document, Needed, Noted, Worst
+from unlabel.audit.document import AttackCurve, ByRole, DepthScore, Document, Needed, Noted, Worst
 from unlabel.audit.figures import (
     ALL_STAGES,
     ALL_STAGES_MLP,
     GRID_PROBE,
     STAGE_MLP,
+    STITCHED_OUTPUT,
     TANGENT_AUC,
     TANGENT_SHARE,
     TRIED_BY,
     TRIED_BY_BEST,
 )
+from unlabel.core.wording import joined
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import count, number
 from unlabel.report.sections.full_budget import is_stage, spoken
@@ -58,7 +60,7 @@ def depth(audit: Document, label: str) -> list[Tried]:
     """Probes that see positions or several stages, by figure and stage."""
     noted = audit.claims["C4"].notes.depth.get(label, {}) if "C4" in audit.claims else {}
     tried = []
-    for figure in (GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP):
+    for figure in (GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP, STITCHED_OUTPUT):
         layers = sorted({m.layer for m in audit.metrics if (m.id, m.label) == (figure.id, label)}, key=str)
         for layer in layers:
             item = row(audit, figure.id, label, layer)
@@ -136,6 +138,11 @@ def _plane(said: str, unit: str, at: Sequence[int], by_role: ByRole) -> Plane:
     return Plane(said, unit, scale, list(zip(places, map(count, at), strict=True)), series)
 
 
+def depth_score(audit: Document, label: str) -> DepthScore | None:
+    """How much is gone of what the original reads from its stages; None where that was not measured."""
+    return audit.claims["C4"].notes.depth_score.get(label) if "C4" in audit.claims else None
+
+
 def needed(audit: Document, label: str) -> list[Needed]:
     """How many annotated images reach an AUC, here and on retrained models."""
     measured = curve(audit, label)
@@ -149,6 +156,13 @@ def sentences(audit: Document, label: str) -> Iterator[str]:
             f"Of {most.chosen_of} attackers, the one with the highest bound ({title_of(most.attacker)},"
             f" {count(most.images)} images) finds {number(most.excess, signed=True)} AUC more than on"
             f" retrained models, at most {number(most.upper, signed=True)}. The bound pays for the choice."
+        )
+    if (score := depth_score(audit, label)) is not None:
+        stages = [f"{number(share)} at {spoken(stage).lower()}" for stage, share in score.stages.items()]
+        yield (
+            f"Of what the original reads of {label} from its own stages and not from a retrained model's,"
+            f" {number(score.score)} is gone: {joined(stages)}. At 0 all is there; at 1, as in a retrained"
+            " model."
         )
     if ratios := needed(audit, label):
         least = min(ratios, key=lambda item: item.ratio)

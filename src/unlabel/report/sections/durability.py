@@ -117,6 +117,7 @@ class Curve:
     ]  # excess over retrained models, of sizes that are judged and of those that are not
     scale: Axis
     series: Mapping[str, Sequence[Point]]  # "before", "after", "retrained"
+    predicted: bool = False  # whether the level of retrained models is
 
     @property
     def table(self) -> list[tuple[int, Row, Difference | Noted]]:
@@ -151,7 +152,10 @@ def curve(audit: Document, label: str) -> Curve | None:
     rows = [found for n in sizes if (found := row(audit, FEW_SHOT.of(n), label, layers[FEW_SHOT.of(n)]))]
     if not rows:
         return None
+    predicted = rows[0].retrained is None and rows[0].predicted is not None
     sides = {side: [getattr(found, side) for found in rows] for side in SHIFT}
+    if predicted:
+        sides["retrained"] = [found.predicted for found in rows]
     ends = {side: [_interval(one) if one else None for one in found] for side, found in sides.items()}
     inside = [end for found in ends.values() for pair in found if pair for end in pair]
     scale = axis(min([0.5, *inside]), max(0.6, *inside))
@@ -171,7 +175,8 @@ def curve(audit: Document, label: str) -> Curve | None:
     comparisons = [
         found.comparison or noted.get(str(n)) or Noted() for n, found in zip(sizes, rows, strict=True)
     ]
-    return Curve(sizes, rows, comparisons, scale, {side: points for side, points in series.items() if points})
+    shown = {side: points for side, points in series.items() if points}
+    return Curve(sizes, rows, comparisons, scale, shown, predicted)
 
 
 def _interval(found: Reading) -> tuple[float, float]:
@@ -243,6 +248,7 @@ def _relearnt(audit: Document) -> str:
     )
     last = found.rows[-1]
     sides = {"this model": last.after, "the original": last.before, "retrained ones": last.retrained}
+    sides |= {"a retrained one, as predicted": last.predicted} if found.predicted else {}
     words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
         f"A new probe that is shown {found.sizes[-1]} annotated images tells"
