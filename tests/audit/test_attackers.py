@@ -339,5 +339,7 @@ def test_what_was_asked_for_stands_beside_c4_and_decides_nothing(audited):
     for part in ("attackers", "depth", "foretold"):
         assert f'data-testid="{part}"' in page
     assert "Attackers that no method here was tuned against" in page
+    content["claims"]["C4"]["notes"]["depth_score"] = {"top": {"score": 0.75, "stages": {"stage1": 0.75}}}
+    assert "0.750 is gone: 0.750 at stage 1." in render(content).replace("\u2060", "").replace("&nbsp;", " ")
     assert "annotations and steps teach the whole model again" in page
     assert "stage1, linear probe" not in "\n".join(lines(found))
