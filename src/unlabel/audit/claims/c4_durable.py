@@ -56,15 +56,8 @@ def claim_durable(
     tests = choices(recovery, untouched, references, options)
     judged = judge([nearest(choice, options) for choice in tests], rare, options)
     sizes = sizes_of(recovery, questions, options)
-    few = sorted({n for item in sizes.few.values() for n in item.measured or item.wanted})
     notes: dict[str, object] = {
-        "rule": "PASS if after each transform every attack gains less than"
-        f" {options.d_recover:g} advantage or bits, or exceeds the same attack on retrained models, before or"
-        f" after it, by less than {options.d_reference:g} advantage and {options.d_reference_bits:g} bits,"
-        " and probes on"
-        f" {joined([str(n) for n in few])} annotated images exceed those on retrained models by less than"
-        f" {options.d_few:g} AUC{_full_budget_rules(weights, options)}; FAIL if some test is above its margin"
-        " (after a transform: above both), corrected for their number",
+        "rule": _rule(sizes, weights, options),
         "transforms": list(recovery.after),
         "not_applicable": [name for name in TRANSFORMS if name not in recovery.after],
         "recoveries": recoveries(recovery, untouched, references, judged, options),
@@ -159,6 +152,19 @@ def _sentence(
     return (
         f"The data cannot decide whether {cell.label} can be recovered: {what} {gain} more {_than(cell)},"
         f" possibly up to {bound} (margin {cell.margin:g}){would_decide}."
+    )
+
+
+def _rule(sizes: Sizes, weights: WeightAttacks, options: AuditOptions) -> str:
+    """When the claim passes and when it fails, in words."""
+    few = sorted({n for item in sizes.few.values() for n in item.measured or item.wanted})
+    return (
+        f"PASS if after each transform every attack gains less than {options.d_recover:g} advantage or bits,"
+        " or exceeds the same attack on retrained models, before or after it, by less than"
+        f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits, and probes on"
+        f" {joined([str(n) for n in few])} annotated images exceed those on retrained models by less than"
+        f" {options.d_few:g} AUC{_full_budget_rules(weights, options)}; FAIL if some test is above its margin"
+        " (after a transform: above both), corrected for their number"
     )
 
 
