@@ -348,6 +348,7 @@ def claims(
         ("INCONCLUSIVE", {"c5": "INCONCLUSIVE"}),
         (f"{BY_LEVEL}, DURABILITY NOT TESTED", LEVEL),
         ("UNLEARNED (PREDICTED)", LEVEL | {"c4": "PASS"}),
+        ("NOT UNLEARNED (provisional)", LEVEL | {"c1": "INCONCLUSIVE", "c2": "INCONCLUSIVE", "c4": "FAIL"}),
         (f"{BY_LEVEL}, REMOVING THE OUTPUT WAS ENOUGH", LEVEL | {"c4": "PASS", "finding": SUFFICES}),
         (f"{BY_LEVEL}, DURABILITY OPEN", LEVEL | {"c4": "INCONCLUSIVE"}),
         (f"{BY_LEVEL}, NOT DURABLE", LEVEL | {"c4": "FAIL"}),

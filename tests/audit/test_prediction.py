@@ -311,8 +311,19 @@ def test_what_a_transform_brings_back_may_reach_the_predicted_level():
 
 def test_what_the_full_budget_adds_has_no_predicted_level_so_it_cannot_pass():
     found = durable(0.7, weights=WeightAttacks())
-    assert (found.verdict, found.notes["finding"]) == ("NOT_EVALUATED", "no reference")
-    assert "none is predicted" in found.sentence
+    assert (found.verdict, found.notes["finding"], found.mark) == ("NOT_EVALUATED", "no reference", "")
+    assert "no level is predicted" in found.sentence
+
+
+def test_what_only_a_transform_brings_back_is_no_predicted_finding():
+    found = durable(0.7, regained=0.9)
+    assert ("No model was retrained" in found.sentence) == ("is predicted for a retrained" in found.sentence)
+
+
+def test_relearning_is_predicted_up_to_the_images_that_were_calibrated():
+    whole = {n: relearnt(0.85)[256] for n in (64, 256, 1024)}
+    pair = ShortPair(0.1, whole, whole)
+    assert list(predict_relearning(whole, [pair], NOTHING).levels) == [64, 256]
 
 
 def test_the_schema_of_audits_knows_every_headline_and_no_mixture():

@@ -14,6 +14,7 @@ from unlabel.audit.attacks.stitching import (
     fit_stitch,
     rows_of,
     shaped_like,
+    shared_stages,
     stitched_outputs,
     stitched_readings,
 )
@@ -21,6 +22,7 @@ from unlabel.audit.claims.c4_beside import depth_score
 from unlabel.audit.inputs import AuditOptions, Subject, ask
 from unlabel.core import engine
 from unlabel.models.features import Outputs, outputs
+from unlabel.models.sites import find_stages
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import tiny_world
 
@@ -117,6 +119,29 @@ def test_the_score_is_the_share_that_is_gone_of_what_only_the_original_has():
     assert found["stages"] == {"stage2": pytest.approx(0.5), "stage3": 1.0}
     assert found["score"] == pytest.approx(0.75)
     assert depth_score(HeldOut(depth={"Male": models[:2]}), "Male", AuditOptions()) == {}
+
+
+class Skips(nn.Module):
+    """A stage whose module is skipped by a connection, or a layer that is used at two sizes."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        wide = 4 if way == "skip" else 6
+        self.way, self.first, self.block = way, nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, wide, 3, 1, 1)
+        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(wide, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        if self.way == "skip":
+            return self.head((x + self.block(x)).mean((2, 3)))
+        return self.head(self.pool(self.block(self.pool(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("way", "module"), [("skip", "block"), ("twice", "pool")])
+def test_where_the_original_cannot_be_cut_nothing_is_said(way, module):
+    network, look = Skips(way).eval(), torch.randn(2, 3, 32, 32)
+    assert module in {site.module for site in find_stages(network, 3, look)}
+    assert module not in {there.module for _, there in shared_stages(network, network, 3, look)}
 
 
 def test_both_networks_stay_as_they_are_and_unhooked(world, run):

@@ -97,7 +97,7 @@ class Claim:
     @property
     def mark(self) -> str:
         """What follows the verdict: that it rests on a predicted level, or that it is provisional."""
-        if self.notes.get("predicted"):
+        if self.notes.get("predicted") and self.verdict != "NOT_EVALUATED":
             return " (predicted)"
         return " (provisional)" if self.provisional else ""
 

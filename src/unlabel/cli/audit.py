@@ -71,7 +71,7 @@ def audit(
             adam-rates, adam-plain, adam-1000, sgd-momentum, lora, norm-only, upper-half, joint, distilled;
             curve, by number of images and steps; positions, probes that see where in the image; stitched, the
             original going on from each stage; tangent, what training is predicted to find. They decide
-            nothing. The last three take seconds, the others minutes to hours.
+            nothing. The last three train nothing; --plan says how long each takes.
         plan: Only print how many images, references and seconds each claim needs, and how many there are;
             with --attackers, also how many trainings and seconds each of them takes.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.

@@ -56,8 +56,8 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "DISABLED, NOT DURABLE, NO REFERENCE": (
         "fail",
-        "the model no longer answers for {labels}, but when it is compressed or trained again, more comes"
-        " back.",
+        "the model no longer answers for {labels}, but when it is compressed or trained again, or a new probe"
+        " is, more comes back than should.",
     ),
     "DISABLED, NO REFERENCE": (
         "open",

@@ -109,7 +109,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
         texts.append(text)
     if id_ == "C4" and (text := attacker(audit)):
         texts.append(text)
-    if notes.prediction is not None:
+    if notes.prediction is not None and claim.verdict != "NOT_EVALUATED":
         texts.append(
             "Predicted: no model was retrained in full. `--require` takes a predicted PASS as not decided."
         )

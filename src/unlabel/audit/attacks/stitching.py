@@ -92,9 +92,27 @@ def fit_stitch(pairs: Iterator[tuple[Tensor, Tensor]]) -> Stitch:
 def shared_stages(
     model: nn.Module, original: nn.Module, labels: int, look: Tensor
 ) -> list[tuple[Site, Site]]:
-    """The ends of stages that two networks have at one size, each as (of the model, of the original)."""
-    pairs = zip(find_stages(model, labels, look), find_stages(original, labels, look), strict=False)
-    return [(one, other) for one, other in pairs if one.size == other.size and max(one.size) > 1]
+    """The ends of stages that two networks have at one size, each as (of the model, of the original).
+
+    Only where the original can be cut: what it says then depends on the stage alone, and not on the image by
+    another way, such as a connection that skips the stage's module or a module that is used twice.
+    """
+    ours = {site.size: site for site in find_stages(model, labels, look) if max(site.size) > 1}
+    theirs = find_stages(original, labels, look)
+    return [(ours[site.size], site) for site in theirs if site.size in ours and can_cut(original, site, look)]
+
+
+@torch.inference_mode()
+def can_cut(network: nn.Module, site: Site, look: Tensor) -> bool:
+    """Whether a network's outputs depend on the images by the end of a stage alone."""
+    module = network.get_submodule(site.module)
+    with kept_output(module) as kept:
+        said = network(look)
+    try:
+        with replaced_output(module, [kept[0]]):
+            return torch.equal(said, network(look.flip(0)))
+    except RuntimeError:  # the module is used at another size, too
+        return False
 
 
 def rows_of(output: Tensor, size: Sequence[int]) -> Float[Tensor, "row channel"]:
@@ -212,7 +230,7 @@ def stitched_outputs(
                     cut.upper(image_too, shaped_like(stitch(cut.lower(image)), like, there.size, len(image)))
                     for image, image_too in _batches(data, run, advance)
                 ]
-            tables[here.name.replace("stage", PREFIX)] = torch.cat(said).cpu().numpy()
+            tables[there.name.replace("stage", PREFIX)] = torch.cat(said).cpu().numpy()
     return tables
 
 
@@ -246,11 +264,15 @@ def stitched_tables(item: Loaded, original: Loaded, sets: Sets, where: Run) -> T
         title = f"read {item.path.name} (stitched)"
         return stitched_outputs(models, normalised(few), normalised(sets.test), where, stage=title)
 
-    key = key_of(item, sets.digest, "stitched", original.key, str(where.seed))
+    seen = str((original.config.mean, original.config.std, FITTED, RIDGE, where.seed))
+    key = key_of(item, sets.digest, "stitched", original.key, seen)
     tables = kept_tables(
-        make, lambda tables: all(len(table) == len(sets.test) for table in tables.values()), sets.test, where,
+        make,
+        lambda tables: all(len(table) == len(sets.test) for table in tables.values()),
+        normalised(sets.test)[0],
+        where,
         None if original.in_memory else key,
-    )  # fmt: skip
+    )
     return dict(sorted(tables.items()))
 
 

@@ -24,7 +24,10 @@ from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
 
-UNPREDICTED = "For training the whole model and for earlier stages, none is predicted."
+UNPREDICTED = (
+    "Probes on few annotated images did no better than is predicted for one. For training the whole model and"
+    " for earlier stages no level is predicted."
+)
 Rows = Mapping[str, Readings]  # label -> attack -> figure
 
 
@@ -91,9 +94,11 @@ def claim_durable(
     }
     than = "for a retrained model" if prediction is None else "is predicted for a retrained model"
     sentence = _sentence(verdict, judged, sizes, questions, need, weights, options, than)
-    if prediction is not None:
-        sentence = f"{sentence} {UNPREDICTED if verdict == 'NOT_EVALUATED' else made_from(prediction)}"
-    provisional = 0 < given < 3 or prediction is not None
+    if prediction is not None and verdict == "NOT_EVALUATED":
+        sentence = f"{sentence} {UNPREDICTED}"
+    elif prediction is not None and than in sentence:
+        sentence = f"{sentence} {made_from(prediction)}"
+    provisional = 0 < given < 3 or (prediction is not None and verdict != "NOT_EVALUATED")
     claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
     return claim, judged
 
@@ -131,13 +136,14 @@ def _sentence(
         return (
             f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Relearning it"
             f" from few images{learner} was no easier than {than}.{early} The closest test:"
-            f" {what} at most {bound} {unit_words(cell)} more {_than(cell)} (margin {cell.margin:g})."
+            f" {what} at most {bound} {unit_words(cell)} more {_than(cell, than)} (margin {cell.margin:g})."
             f"{sizes.attacker(options)}"
         )
     if verdict == "FAIL":
         how = " from earlier layers" if cell.stage else ""
         return (
-            f"{cell.label} can be recovered{how}: {what} {gain} more {_than(cell)} (margin {cell.margin:g})."
+            f"{cell.label} can be recovered{how}: {what} {gain} more {_than(cell, than)}"
+            f" (margin {cell.margin:g})."
         )
     if verdict == "NOT_EVALUATED":
         return (
@@ -150,8 +156,8 @@ def _sentence(
         return sizes.sentence(questions, options)
     would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
     return (
-        f"The data cannot decide whether {cell.label} can be recovered: {what} {gain} more {_than(cell)},"
-        f" possibly up to {bound} (margin {cell.margin:g}){would_decide}."
+        f"The data cannot decide whether {cell.label} can be recovered: {what} {gain} more"
+        f" {_than(cell, than)}, possibly up to {bound} (margin {cell.margin:g}){would_decide}."
     )
 
 
@@ -191,8 +197,13 @@ def _test_words(cell: Cell) -> str:
     return f"{attack}, after {transform(cell.transform).in_words}, recovers"
 
 
-def _than(cell: Cell) -> str:
-    """What a test compares with, in words."""
+def _than(cell: Cell, than: str) -> str:
+    """What a test compares with, in words.
+
+    Args:
+        cell: The test.
+        than: What C4 compares with: retrained models, or what is predicted for one.
+    """
     if cell.against == "itself":
         return "than before the transform"
-    return "than on retrained models"
+    return f"than {than}" if "predicted" in than else "than on retrained models"

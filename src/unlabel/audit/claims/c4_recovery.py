@@ -59,7 +59,7 @@ def few_cells(few: Mapping[str, Sequence[Mapping[int, Relearnt]]], options: Audi
         for label, (_, after, *references) in few.items()
         if references
         for n in after
-        if n >= options.few_judged
+        if n >= options.few_judged and all(n in reference for reference in references)
     ]
 
 
@@ -102,7 +102,9 @@ def few_table(
     table: dict[str, dict[str, dict[str, object]]] = {}
     for label, (before, after, *references) in few.items():
         for n in after if references else ():
-            others = [reference[n] for reference in references]
+            others = [reference[n] for reference in references if n in reference]
+            if not others:  # no level is predicted for so many images
+                continue
             ours, original = faster(after[n], others), faster(before[n], others)
             table.setdefault(label, {})[str(n)] = {
                 "excess": ours.value,

@@ -83,16 +83,20 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     predicted = bool(claims["C2"].notes.get("predicted")) and references == 0
     equivalent, durable = passed("C1", "C2"), passed("C4") and (references >= 3 or predicted)
     alone = no_reference or predicted
+    tried = verdict["C4"] != "NOT_EVALUATED" or bool(claims["C4"].notes.get("predicted"))
     recovered = failed("C2", "C6") or (failed("C4") and not passed("C2") and not alone)
     rules: tuple[tuple[bool, tuple[str, ...]], ...] = (
         (not valid, ()),
-        (failed("C1") or (not passed("C1") and failed("C2", "C4", "C6")), ("C1",)),
+        (
+            failed("C1") or (not passed("C1") and failed("C2", "C4", "C6")),
+            ("C1", "C2", "C4") if predicted and not failed("C1") else ("C1",),
+        ),
         (passed("C1") and recovered, ("C1", "C2")),
         (equivalent and failed("C5") and not failed("C4"), ("C1", "C2", "C5")),
         (equivalent and enough and passed("C5") and not failed("C4"), ("C1", "C2", "C5")),
         (equivalent and durable and passed("C5"), ("C1", "C2", "C4", "C5")),
         (equivalent and failed("C4"), ("C1", "C2", "C4")),
-        (equivalent and passed("C5") and verdict["C4"] != "NOT_EVALUATED", ("C1", "C2", "C4", "C5")),
+        (equivalent and passed("C5") and tried, ("C1", "C2", "C4", "C5")),
         (equivalent and passed("C5"), ("C1", "C2", "C5")),
         (passed("C1") and no_reference and failed("C5"), ("C1", "C5")),
         (passed("C1") and alone and failed("C4"), ("C1", "C4")),
@@ -102,7 +106,7 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     )
     index = next(place for place, (fits, _) in enumerate(rules) if fits)
     text, deciding = HEADLINES[index], rules[index][1]
-    if predicted and "C2" in deciding and not failed("C6"):
+    if predicted and "C2" in deciding and not failed("C6") and text in PREDICTED:
         return PREDICTED[text]
     return text + (" (provisional)" if any(claims[name].provisional for name in deciding) else "")
 
