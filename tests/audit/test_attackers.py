@@ -14,7 +14,7 @@ from unlabel.audit.attacks.annotated import most_images
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, HELD_OUT, NAMES, chosen
 from unlabel.audit.attacks.early_layers import cell_means, stage_means
 from unlabel.audit.attacks.fine_tuning import best_of_rates, say, trainings, tune
-from unlabel.audit.attacks.held_out import depth_readings
+from unlabel.audit.attacks.held_out import position_readings
 from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.starts import can_attack, distilled, start_of, upper_half
 from unlabel.audit.claims.c4_beside import images_for
@@ -32,7 +32,6 @@ from unlabel.testing.stage import network, stage
 from unlabel.testing.worlds import tiny_network
 
 OPTIONS = AuditOptions(tune_steps=10, tune_draws=2, probe_seeds=1, folds=2, epochs=10)
-POSITIONS = replace(OPTIONS, budget="standard", attackers=("positions",))
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +243,7 @@ def test_a_label_hidden_at_one_position_is_found_by_a_grid_and_not_by_the_mean(k
     assert tables[0].features["cells1"].shape == (256, 16 * 9)
     subject = Subject("a", "after", *tables, tables[1])
     question = ask("top", source.probe, source.test, source.test.take(np.arange(0)))
-    found = {place: item.value for place, item in depth_readings(subject, question, POSITIONS).items()}
+    found = {place: item.value for place, item in position_readings(subject, question, OPTIONS).items()}
     assert found["depth.adv.mlp", "stage1"] < 0.2
     if knows:
         assert found["depth.adv.grid", "stage1"] > 0.6

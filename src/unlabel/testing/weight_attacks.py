@@ -17,7 +17,7 @@ from torch import nn
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, POSITIONS
 from unlabel.audit.attacks.early_layers import cell_means, stage_means
 from unlabel.audit.attacks.fine_tuning import best_of_rates
-from unlabel.audit.attacks.held_out import depth_readings
+from unlabel.audit.attacks.held_out import position_readings
 from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.starts import can_attack
 from unlabel.audit.attacks.whole_model import stage_readings
@@ -112,5 +112,5 @@ def probed(place: Stage, model: nn.Module, options: AuditOptions) -> dict[str, f
     question = ask(place.request.masked[0], source.probe, source.test, source.test.take(np.arange(0)))
     below = stage_readings(subject, question, options)
     estimates = {(LINEAR_PROBE.id, stage): each[LINEAR_PROBE.id] for stage, each in below.items()}
-    estimates |= depth_readings(subject, question, options)
+    estimates |= position_readings(subject, question, options)
     return {f"{figure} {stage or 'all'}": (1 + item.value) / 2 for (figure, stage), item in estimates.items()}

@@ -123,11 +123,11 @@ def depth_readings(subject: Subject, question: Question, options: AuditOptions) 
     stitched: dict[Place, Estimate] = {
         (STITCHED_OUTPUT.id, stage): found for stage, found in stitched_readings(subject, question).items()
     }
-    return stitched | (_probed(subject, question, options) if POSITIONS in options.asked else {})
+    return stitched | (position_readings(subject, question, options) if POSITIONS in options.asked else {})
 
 
-def _probed(subject: Subject, question: Question, options: AuditOptions) -> dict[Place, Estimate]:
-    """Probes on cells and stages."""
+def position_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[Place, Estimate]:
+    """Probes on cells of positions, on each stage by a neural probe, and on all stages together."""
     few = replace(options, probe_seeds=1)
 
     def read(layers: Sequence[str], probe: Probe, model: Subject, asked: Question) -> dict[str, Estimate]:
