@@ -181,7 +181,8 @@ def test_an_audit_from_short_trainings_says_everywhere_that_it_is_predicted(runs
 
 
 @pytest.mark.slow  # about 25 s
-def test_durability_from_short_trainings_is_predicted_too(runs):
+def test_durability_from_short_trainings_is_predicted_too(runs, monkeypatch):
+    monkeypatch.setattr("unlabel.audit.attacks.prediction.LEAST_IMAGES", 16)
     pairs, where = make(runs), engine.start(accelerator="cpu")
     few = AuditOptions(budget="standard", few=(16,), few_judged=16, draws=4, probe_seeds=1, trees=20)
     audit = audit_run(runs / "less", runs / "base", [], where, shorts=pairs, options=few)

@@ -321,7 +321,7 @@ def test_what_only_a_transform_brings_back_is_no_predicted_finding():
 
 
 def test_relearning_is_predicted_up_to_the_images_that_were_calibrated():
-    whole = {n: relearnt(0.85)[256] for n in (64, 256, 1024)}
+    whole = {n: relearnt(0.85)[256] for n in (16, 64, 256, 1024)}
     pair = ShortPair(0.1, whole, whole)
     assert list(predict_relearning(whole, [pair], NOTHING).levels) == [64, 256]
 

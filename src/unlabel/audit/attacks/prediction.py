@@ -41,7 +41,7 @@ from unlabel.statistics.estimate import Estimate
 
 CLOSEST = 1e-4  # to an AUC of 0 or 1; nearer, a probit says nothing of a model
 LEAST_BITS = 0.01  # where a root is steep, the error is taken as it is here
-MOST_IMAGES = 256  # annotated, for which relearning is predicted
+LEAST_IMAGES, MOST_IMAGES = 64, 256  # annotated, between which the error of relearning was measured
 CALIBRATED = 0.1  # share of the epochs of the longer pair, in the calibration
 
 
@@ -236,7 +236,7 @@ def predict_relearning(
     known: Explained,
     rule: Rule | None = None,
 ) -> PredictedRelearning:
-    """The level of a Retrain for every number of annotated images up to 256, by the rule of advantages.
+    """The level of a Retrain for every number of annotated images from 64 to 256, by the rule of advantages.
 
     Args:
         whole: AUC by number of images, of the original.
@@ -245,7 +245,7 @@ def predict_relearning(
         rule: By default, that of `rule_of`.
     """
     longer = shorts[-1]
-    rules = {n: rule or rule_of(n) for n in whole if n <= MOST_IMAGES}
+    rules = {n: rule or rule_of(n) for n in whole if LEAST_IMAGES <= n <= MOST_IMAGES}
     levels = {n: relearnt_level(whole[n], longer.map(itemgetter(n)), known, rules[n]) for n in rules}
     further = max(log(longer.share) / log(CALIBRATED), 1.0)
     return PredictedRelearning(

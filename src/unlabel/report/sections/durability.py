@@ -152,7 +152,7 @@ def curve(audit: Document, label: str) -> Curve | None:
     rows = [found for n in sizes if (found := row(audit, FEW_SHOT.of(n), label, layers[FEW_SHOT.of(n)]))]
     if not rows:
         return None
-    predicted = rows[0].retrained is None and rows[0].predicted is not None
+    predicted = any(found.predicted and not found.retrained for found in rows)
     sides = {side: [getattr(found, side) for found in rows] for side in SHIFT}
     if predicted:
         sides["retrained"] = [found.predicted for found in rows]
