@@ -315,11 +315,6 @@ def test_what_the_full_budget_adds_has_no_predicted_level_so_it_cannot_pass():
     assert "no level is predicted" in found.sentence
 
 
-def test_what_only_a_transform_brings_back_is_no_predicted_finding():
-    found = durable(0.7, regained=0.9)
-    assert ("No model was retrained" in found.sentence) == ("is predicted for a retrained" in found.sentence)
-
-
 def test_relearning_is_predicted_up_to_the_images_that_were_calibrated():
     whole = {n: relearnt(0.85)[256] for n in (16, 64, 256, 1024)}
     pair = ShortPair(0.1, whole, whole)

@@ -14,12 +14,8 @@ from unlabel.core.wording import suggest
 
 EVERY = 10  # steps of a training between two looks at images held back
 ALL = "all"
-CURVE, POSITIONS, STITCHED, TANGENT = (
-    "curve",
-    "positions",
-    "stitched",
-    "tangent",
-)  # asked for beside attackers
+CURVE, POSITIONS = "curve", "positions"  # what can be asked for beside attackers
+STITCHED, TANGENT = "stitched", "tangent"
 
 
 @dataclass(frozen=True)

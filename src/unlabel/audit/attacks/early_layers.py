@@ -130,8 +130,8 @@ def with_early_layers(
     return [
         replace(
             subject,
-            probe=_with(subject.probe, probed, earlier[-MOST:]),
-            test=_with(subject.test, tested, earlier[-MOST:]),
+            probe=with_tables(subject.probe, probed, earlier[-MOST:]),
+            test=with_tables(subject.test, tested, earlier[-MOST:]),
         )
         for subject, (probed, tested) in zip(subjects, read, strict=True)
     ]
@@ -152,7 +152,11 @@ def with_cells(
     read = [tuple(stage_tables(item, part, sets, where, CELLS_READ) for part in splits) for item in loaded]
     names = [name for name in read[0][0] if all(name in probed for probed, _ in read)]
     return [
-        replace(subject, probe=_with(subject.probe, probed, names), test=_with(subject.test, tested, names))
+        replace(
+            subject,
+            probe=with_tables(subject.probe, probed, names),
+            test=with_tables(subject.test, tested, names),
+        )
         for subject, (probed, tested) in zip(subjects, read, strict=True)
     ]
 
@@ -208,5 +212,6 @@ def _same(one: NDArray[np.float32], two: NDArray[np.float32]) -> bool:
     return one.shape == two.shape and bool(np.allclose(one, two, rtol=0, atol=CLOSE * np.abs(two).max()))
 
 
-def _with(outputs: Outputs, tables: Tables, names: Sequence[str]) -> Outputs:
+def with_tables(outputs: Outputs, tables: Tables, names: Sequence[str]) -> Outputs:
+    """Outputs with some tables among their features."""
     return replace(outputs, features={**outputs.features, **{name: tables[name] for name in names}})

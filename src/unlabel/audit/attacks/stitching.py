@@ -1,8 +1,8 @@
 r"""What the original's upper layers read of a label from another model's lower layers: activation patching.
 
 At the end of each stage the original computes on from what another model computed there, and its own output
-for the label is read. The two speak different languages, so an affine map of the channels comes between, the
-*stitch*. It is fitted by ridge regression on probe images and knows no annotation:
+for the label is read. The channels of two networks mean different things, so an affine map of the channels
+comes between, the *stitch*. It is fitted by ridge regression on probe images and knows no annotation:
 
 .. math:: \min_{A, b} \sum_{i, p} \|A u_{ip} + b - o_{ip}\|^2 + \rho \|A\|^2
 
@@ -27,6 +27,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unlabel.audit.attacks.early_layers import with_tables
 from unlabel.audit.inputs import Question, Subject
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -36,7 +37,7 @@ from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import in_order
 from unlabel.models.cached_outputs import kept_tables
-from unlabel.models.features import BATCH, Outputs
+from unlabel.models.features import BATCH
 from unlabel.models.sites import Site, find_stages
 from unlabel.runs.folder import Loaded, key_of
 from unlabel.statistics.estimate import Estimate, advantage
@@ -291,13 +292,9 @@ def with_stitched(
     tables = [read(item) for item in loaded]
     names = [name for name in tables[0] if all(name in other for other in tables)]
     return [
-        replace(subject, test=_with(subject.test, {name: found[name] for name in names}))
+        replace(subject, test=with_tables(subject.test, found, names))
         for subject, found in zip(subjects, tables, strict=True)
     ]
-
-
-def _with(outputs: Outputs, tables: Tables) -> Outputs:
-    return replace(outputs, features={**outputs.features, **tables})
 
 
 def stitched_readings(subject: Subject, question: Question) -> dict[str, Estimate]:
