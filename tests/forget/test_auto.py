@@ -10,6 +10,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import Diverged, OptionError
 from unlabel.core.progress import Silent
 from unlabel.core.request import Request
+from unlabel.data.batches import batch_of
 from unlabel.forget import self_check
 from unlabel.forget.adversary import Adversary
 from unlabel.forget.driver import forget_labels
@@ -17,9 +18,20 @@ from unlabel.forget.methods import auto as room
 from unlabel.forget.methods.auto import Attempt, auto
 from unlabel.forget.methods.deep_probes import DeepProbes
 from unlabel.forget.pipeline import Work
+from unlabel.forget.residual import Residuals
 from unlabel.forget.retained import Retained
 from unlabel.forget.run import forget_run
-from unlabel.forget.self_check import Finding, Look, SelfCheck, sentence_of, set_aside, shares_of, slight
+from unlabel.forget.self_check import (
+    Finding,
+    Look,
+    SelfCheck,
+    label_told,
+    sentence_of,
+    set_aside,
+    shares_of,
+    slight,
+)
+from unlabel.models.sites import find_sites
 from unlabel.runs.folder import read_record
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import differing, tiny_world
@@ -301,6 +313,54 @@ def test_if_the_original_hardly_tells_the_label_the_method_says_so(
     assert outcome.self_check is not None
     assert outcome.self_check["removal_may_suffice"] is enough
     assert any("removing the output (head-removal) may be enough" in line for line in heard.lines) is enough
+    assert ("label_told" in outcome.self_check) is enough
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "loss", "method"),
+    [
+        (0.3, 0.29, 0.0, "deep-probes"),
+        (0.3, 0.31, 0.0, "head-removal"),
+        (0.3, 0.2, 0.05, "head-removal"),  # every attempt harms the retained labels
+    ],
+)
+def test_if_there_is_nothing_to_push_out_no_training_may_make_the_label_easier_to_read(
+    before: float, after: float, loss: float, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures, checks = [before, after], [checked(0.04, loss), checked(0.04, loss), checked(0.03)]
+    monkeypatch.setattr(room, "slight", lambda shares: True)
+    monkeypatch.setattr(room, "label_told", lambda *_: figures.pop(0))
+    monkeypatch.setattr(room, "check", lambda *_, **__: checks.pop(0))
+    world, heard = tiny_world(images=1024), Heard()
+    run = engine.start(accelerator="cpu", log=heard)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
+    removed = forget_labels(world.model, ["top"], world.data, method="head-removal")
+    assert outcome.method == method
+    assert outcome.self_check is not None
+    assert outcome.self_check["label_told"] == {"before": before, "after": after}
+    assert (differing(outcome.model, removed.model) == []) is (method == "head-removal")
+    assert any("only the output is removed" in line for line in heard.lines) is (method == "head-removal")
+    assert outcome.history.steps >= 20  # what was tried is on the bill
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_probes_of_the_label_itself_find_what_those_of_its_residual_leave_out(
+    exclusive: bool, run: Run
+) -> None:
+    """The network was trained on the label, so it tells most of it."""
+    world = tiny_world(images=1024)
+    data, request = replace(world.data, exclusive=exclusive), Request.make(["top"], world.labels)
+    labels = Residuals.of_annotations(request, data, run)
+    column = data.target[:, list(request.masked_columns)]
+    torch.testing.assert_close(labels.values.double(), torch.from_numpy(column - column.mean(0)))
+    used, held = set_aside(data, request, 0)
+    assert held is not None
+    sites = find_sites(world.model, len(world.labels), batch_of(data, range(4), run.device).image)
+    look = Look.of("weights", sites, labels, used, held, 0)
+    told = label_told(world.model.eval(), look, labels, run)
+    noise = replace(labels, values=labels.values[torch.randperm(len(labels.values))])
+    assert told > 0.5
+    assert label_told(world.model.eval(), look, noise, run) < 0.2
 
 
 @pytest.mark.parametrize(

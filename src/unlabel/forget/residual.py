@@ -11,7 +11,7 @@ Of exclusive classes the retained annotations determine the forgotten one, so th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -113,16 +113,26 @@ class Residuals:
     @classmethod
     def of(cls, model: nn.Module, request: Request, data: Dataset, run: Run, strength: float) -> "Residuals":
         """Of the labels to forget and those forgotten earlier, in one forward pass of the model."""
-        columns, retain = request.masked_columns, request.retained_columns
+        retain = request.retained_columns
         logits = outputs(model, data, run).logits[:, list(retain)].astype(np.float64)
-        values = residuals(data, columns, retain, logits, strength)
+        values = residuals(data, request.masked_columns, retain, logits, strength)
+        return cls._ordered(values, request, data, run)
+
+    @classmethod
+    def of_annotations(cls, request: Request, data: Dataset, run: Run) -> "Residuals":
+        """The annotations of the same labels less their means, with all that other labels tell of them."""
+        values = annotations(replace(data, exclusive=False), request.masked_columns)
+        return cls._ordered(values, request, data, run)
+
+    @classmethod
+    def _ordered(cls, values: Floats, request: Request, data: Dataset, run: Run) -> "Residuals":
         order = np.argsort(data.rows, kind="stable")
-        known = data.target[:, list(columns)] >= 0
+        known = data.target[:, list(request.masked_columns)] >= 0
         return cls(
             torch.from_numpy(values[order]).float().to(run.device),
             torch.from_numpy(known[order]).to(run.device),
             torch.from_numpy(data.rows[order]).to(run.device),
-            retain,
+            request.retained_columns,
         )
 
     def at(self, batch: Batch) -> tuple[Tensor, Tensor]:

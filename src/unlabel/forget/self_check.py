@@ -254,6 +254,22 @@ def slight(shares: Shares) -> bool:
     return all(bool((value + 1.645 * error <= SLIGHT).all()) for value, error in shares.values())
 
 
+def label_told(model: nn.Module, look: Look, labels: Residuals, run: Run) -> float:
+    """The share of the labels' own variance that the probes tell at the last features and the outputs, mean.
+
+    The residual leaves out what the retained annotations tell of a label, and this does not.
+
+    Args:
+        model: On the run's device, in eval mode, with all its output rows.
+        look: Where, and on what images.
+        labels: `Residuals.of_annotations` of these images.
+        run: Where.
+    """
+    sites = [site for site in look.sites if site.kind in SITES["features"]]
+    shares = shares_of(model, replace(look, sites=sites, told=labels), run)
+    return float(torch.stack([value for value, _ in shares.values()]).mean())
+
+
 @torch.no_grad()
 def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
     """What the probes tell of a model, which is on the run's device and in eval mode."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ from unlabel.forget.self_check import (
     SelfCheck,
     Shares,
     check,
+    label_told,
     set_aside,
     shares_of,
     slight,
@@ -67,6 +68,11 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     original's training if that is more. If sites still tell too much then, and nothing did harm, one more
     training starts from the original, at twice the pressure. It counts only if every site then tells little
     enough, and if it costs the retained labels at most .005 more mean AUC on the images held back.
+
+    If no site of the original tells the label's residual, nothing is there to be pushed out, and training
+    only makes the model better at the retained labels. If they then give more of the label away than before,
+    `auto` only removes the output.
+
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
@@ -174,16 +180,40 @@ class Auto:
         case = Case(model, request, used, told, sites, run, look, before, self.images_trained)
         attempts = _ATTEMPTS[self.against](case)
         best = attempts[0] if len(attempts) == 1 else min(attempts, key=lambda attempt: attempt.rank)
-        works = [attempt.work for attempt in attempts]
         read = len(look.fitted) + len(look.held) if look else 0
+        label_record: dict[str, Any] = {}
+        if look and enough:
+            chosen, label_record = _no_worse(case, look, data, best)
+            attempts, best, read = attempts if chosen is best else [*attempts, chosen], chosen, 3 * read
+        works = [attempt.work for attempt in attempts]
         record = unchecked(self.against) if best.checked is None else best.checked.to_json()
         return replace(
             best.work,
             history=joined([work.history for work in works]),
             images_scored=sum(work.images_scored for work in works) + LOOK + len(data) + read,
             seconds=_together([work.seconds for work in works]),
-            self_check={**record, "attempts": len(attempts), "removal_may_suffice": enough},
+            self_check={
+                **record,
+                "attempts": len(attempts),
+                "removal_may_suffice": enough,
+                **label_record,
+            },
         )
+
+
+def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Attempt, dict[str, Any]]:
+    """The best attempt, or the original less its output if that tells less of the label; and the figures."""
+    labels = Residuals.of_annotations(case.request, data, case.run)
+    before = label_told(case.original, look, labels, case.run)
+    after = label_told(best.work.model.eval(), look, labels, case.run)
+    record = {"label_told": {"before": before, "after": after}}
+    if after <= before and not best.spent:
+        return best, record
+    case.run.log.say(
+        f"{best.work.method} does not help: the outputs and the features tell {after:.2f} of"
+        f" {listing(case.request.masked)}, and {before:.2f} before; only the output is removed"
+    )
+    return case.judged(Work(copy.deepcopy(case.original), method="head-removal")), record
 
 
 def _kept(attempts: Sequence[Attempt], original: nn.Module) -> list[Attempt]:
