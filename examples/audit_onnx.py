@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 import unlabel
-from unlabel.audit.outputs_only import audit_deployed, write
+from unlabel.audit.read_only.outputs_audit import audit_deployed, write
 from unlabel.exchange.onnx_file import OnnxSettings
 from unlabel.report.terminal import lines
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 import unlabel
-from unlabel.audit.told import lines
+from unlabel.audit.probe.findings import lines
 
 ANSWERED = ["Young", "Bald", "No_Beard"]  # what the network is made for
 ASKED = "Male"  # what it is not made for

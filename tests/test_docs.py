@@ -17,7 +17,7 @@ import yaml
 from cyclopts import App
 
 import unlabel
-from unlabel.audit.gate import FAILED, OPEN
+from unlabel.audit.claims.gate import FAILED, OPEN
 from unlabel.cli.app import build_app
 from unlabel.cli.output import BROKEN_PIPE
 from unlabel.forget.methods import METHODS

@@ -15,7 +15,7 @@ from torch import nn
 
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.references import make_references
+from unlabel.audit.references.full import make_references
 from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import MissingFiles, ModelError

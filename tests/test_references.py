@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from unlabel.audit.command import audit_run
-from unlabel.audit.references import folder_of, make_references
+from unlabel.audit.references.full import folder_of, make_references
 from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import NothingToForget, OptionError
@@ -73,7 +73,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(out)
         return train_run(source, out, *rest, **more)
 
-    monkeypatch.setattr("unlabel.audit.references.train_run", spy)
+    monkeypatch.setattr("unlabel.audit.references.full.train_run", spy)
     return seen
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.references.short import make_shorts, shares_of
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.setup import open_case, with_shorts
-from unlabel.audit.short_pair import ShortPair
-from unlabel.audit.short_references import make_shorts, shares_of
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.recipe import Recipe
@@ -42,7 +42,7 @@ def runs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """``base`` and ``less`` in a folder of the test's own; a training may be as short as it likes."""
     for name in ("base", "less"):
         shutil.copytree(made / name, tmp_path / name)
-    monkeypatch.setattr("unlabel.audit.short_references.FEWEST_STEPS", 1)
+    monkeypatch.setattr("unlabel.audit.references.short.FEWEST_STEPS", 1)
     return tmp_path
 
 
@@ -93,7 +93,7 @@ def test_after_an_interruption_finished_trainings_are_found_again_and_the_rest_i
             raise KeyboardInterrupt
         return train_run(*given, **more)
 
-    monkeypatch.setattr("unlabel.audit.references.train_run", dies)
+    monkeypatch.setattr("unlabel.audit.references.full.train_run", dies)
     with pytest.raises(KeyboardInterrupt):
         make(runs)
     done = {name: (runs / name / "model.safetensors").stat().st_mtime_ns for name in seen[:2]}

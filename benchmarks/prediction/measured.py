@@ -15,10 +15,10 @@ from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.figures import OWN, Readings
 from unlabel.audit.inputs import AuditOptions, Context, Question, Subject, ask
-from unlabel.audit.memory import Memory, key_of
-from unlabel.audit.reading import read_part
+from unlabel.audit.reading.memory import Memory, key_of
+from unlabel.audit.reading.outputs import read_part
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.setup import Sets, sets_of
-from unlabel.audit.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.core.files import write_json
 from unlabel.core.randomness import uniform

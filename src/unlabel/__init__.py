@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unlabel.audit.inputs import AuditOptions, Subject
     from unlabel.audit.model import audit_model
-    from unlabel.audit.one_model import probe_model
+    from unlabel.audit.probe.one_model import probe_model
     from unlabel.audit.protocol import audit_outputs
     from unlabel.audit.results import Audit
     from unlabel.cli.progress import progress
@@ -85,7 +85,7 @@ _HOME = {
     "load": "unlabel.data:load",
     "methods": "unlabel.forget.methods:methods",
     "open_run": "unlabel.runs.folder:load_run",
-    "probe_model": "unlabel.audit.one_model:probe_model",
+    "probe_model": "unlabel.audit.probe.one_model:probe_model",
     "progress": "unlabel.cli.progress:progress",
     "start": "unlabel.core.engine:start",
     "train": "unlabel.training.fit:train",

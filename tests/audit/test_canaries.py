@@ -21,8 +21,8 @@ from unlabel.audit.claims.c6_memorised import claim_canaries, power
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions, Canaries, ask
 from unlabel.audit.model import audit_model
-from unlabel.audit.reading import read_canaries
-from unlabel.audit.references import make_references
+from unlabel.audit.reading.outputs import read_canaries
+from unlabel.audit.references.full import make_references
 from unlabel.audit.setup import open_case, sets_of
 from unlabel.core import engine
 from unlabel.core.errors import DataError, ModelError

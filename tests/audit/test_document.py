@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.document import document_of
+from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import ModelError
 from unlabel.report import card, render
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.claims.gate import NAMES, judge, required
 from unlabel.audit.claims.headline import headline
-from unlabel.audit.gate import NAMES, judge, required
 from unlabel.audit.results import Claim
 from unlabel.core.errors import OptionError
 

@@ -17,7 +17,7 @@ from unlabel.audit.inputs import (
     Context,
     ask,
 )
-from unlabel.audit.reading import read_model
+from unlabel.audit.reading.outputs import read_model
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError

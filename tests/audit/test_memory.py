@@ -9,8 +9,8 @@ import pytest
 
 from unlabel.audit import evidence
 from unlabel.audit.inputs import AuditInputs
-from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.reading.memory import Memory
 from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.one_model import probe_model
-from unlabel.audit.told import Probed, gate, lines
+from unlabel.audit.probe.findings import Probed, gate, lines
+from unlabel.audit.probe.one_model import probe_model
 from unlabel.core import engine
 from unlabel.core.errors import LabelMismatch, OptionError
 from unlabel.core.recipe import Recipe

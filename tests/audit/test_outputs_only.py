@@ -9,9 +9,9 @@ import pytest
 
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
-from unlabel.audit.outputs_file import PROBE, TEST, TRAIN, read_outputs
-from unlabel.audit.outputs_only import audit_deployed, audit_files
 from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.read_only.outputs_audit import audit_deployed, audit_files
+from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, read_outputs
 from unlabel.core import engine
 from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, NothingToForget, OptionError
 from unlabel.core.request import Request
@@ -238,7 +238,7 @@ def test_damaged_files_are_refused(tmp_path: Path, saved, where) -> None:
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, saved, monkeypatch) -> None:
-    from unlabel.audit import outputs_file
+    from unlabel.audit.read_only import outputs_file
 
     monkeypatch.setattr(outputs_file, "MOST_BYTES", 1000)
     with pytest.raises(DataError, match="expected at most 1,000"):

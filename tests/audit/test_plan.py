@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.plan import design_effect, images_for, plan_audit, references_for
-from unlabel.audit.plan_trainings import attackers_plan
+from unlabel.audit.plan.trainings import attackers_plan
+from unlabel.audit.plan.whole import design_effect, images_for, plan_audit, references_for
 from unlabel.audit.setup import open_request
 from unlabel.core import engine
 from unlabel.testing import tiny_world

@@ -31,10 +31,10 @@ from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.gate import judge
 from unlabel.audit.claims.headline import HEADLINES
-from unlabel.audit.gate import judge
 from unlabel.audit.inputs import AuditOptions, Context, Question, Subject, ask
-from unlabel.audit.short_pair import ShortPair
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.core.request import Request
 from unlabel.models.features import Outputs
 from unlabel.statistics.contrast import contrast, seeded

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from unlabel.audit import shared_out
 from unlabel.audit.attacks import fine_tuning
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.reading import jobs as shared_out
+from unlabel.audit.reading.jobs import Opened, read_ahead, readings
 from unlabel.audit.setup import open_case, sets_of
-from unlabel.audit.shared_out import Opened, read_ahead, readings
 from unlabel.core import engine
 from unlabel.core.errors import UnlabelError
 from unlabel.core.recipe import Recipe

@@ -14,8 +14,8 @@ from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
 from unlabel.audit.figures import OWN_PERTURBED
 from unlabel.audit.inputs import AuditInputs, Context, ask
-from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.reading.memory import Memory
 from unlabel.core.request import Request
 from unlabel.testing.stage import honest, stage
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.document import document_of
+from unlabel.audit.document.typed import document_of
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.report import render, words
 from unlabel.report import tables as rows

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from unlabel.audit.document import document_of
+from unlabel.audit.document.typed import document_of
 from unlabel.report import render
 from unlabel.report.sections.hits import MOST_DRAWN, MOST_SHOWN, hits
 

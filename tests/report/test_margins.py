@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.document import MarginRow, document_of
+from unlabel.audit.document.typed import MarginRow, document_of
 from unlabel.report import render
 from unlabel.report.charts import Axis
 from unlabel.report.sections.margins import margins, strip

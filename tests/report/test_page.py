@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unlabel.audit.claims.headline import HEADLINES
-from unlabel.audit.document import document_of
+from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import card, render, write_report
 from unlabel.report.sentences import FINDINGS, banners

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unlabel.audit.keeping import keeping
+from unlabel.audit.document.keeping import keeping
 from unlabel.core.errors import OptionError
 from unlabel.core.places import held
 from unlabel.statement import sign_run, verify_run

@@ -17,16 +17,16 @@ from unlabel.audit.attacks.early_layers import with_cells, with_early_layers
 from unlabel.audit.attacks.fine_tuning import trainings_of, tune_all
 from unlabel.audit.attacks.stitching import with_stitched
 from unlabel.audit.attacks.tangent import predict_all
+from unlabel.audit.document.keeping import keeping
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
-from unlabel.audit.keeping import keeping
-from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading import Used, more_untrained, random_init, read_run, repeats, use_on
-from unlabel.audit.references import reference_cost
+from unlabel.audit.reading.jobs import Opened, read_ahead
+from unlabel.audit.reading.memory import Memory
+from unlabel.audit.reading.outputs import Used, more_untrained, random_init, read_run, repeats, use_on
+from unlabel.audit.references.full import reference_cost
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.results import Audit
 from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of, with_shorts
-from unlabel.audit.shared_out import Opened, read_ahead
-from unlabel.audit.short_pair import ShortPair
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log

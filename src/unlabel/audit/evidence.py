@@ -30,7 +30,7 @@ from unlabel.audit.attacks.whole_model import WeightAttacks, judged, stage_readi
 from unlabel.audit.attacks.within_groups import Masks, leaks, parts_of
 from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
 from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject, has_features
-from unlabel.audit.memory import Memory, digest, key_of
+from unlabel.audit.reading.memory import Memory, digest, key_of
 from unlabel.audit.results import Metric
 from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.progress import Log

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from unlabel.audit.attacks.attackers import chosen
 from unlabel.audit.attacks.perturbed_images import Perturbed
 from unlabel.audit.attacks.tuned import Predicted, Tuned
-from unlabel.audit.memory import Memory
+from unlabel.audit.reading.memory import Memory
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.results import Role
-from unlabel.audit.short_pair import ShortPair
 from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request

@@ -44,9 +44,9 @@ from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys,
 from unlabel.audit.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
-from unlabel.audit.memory import Memory
+from unlabel.audit.reading.memory import Memory
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.results import Audit, Claim, Comparison, Metric
-from unlabel.audit.short_pair import ShortPair
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset

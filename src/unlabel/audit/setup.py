@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from unlabel.audit.attacks.perturbed_images import perturbed
-from unlabel.audit.short_pair import ShortPair
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, NothingToForget, OptionError
 from unlabel.core.randomness import uniform

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from unlabel.audit.gate import FAILED, judge, required
+from unlabel.audit.claims.gate import FAILED, judge, required
 from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, names
 from unlabel.core.errors import OptionError
 
@@ -125,8 +125,8 @@ def audit(
     if labels is not None:
         raise OptionError("--labels is for --plan alone; an audit reads the labels from RUN")
     from unlabel.audit.command import audit_run
+    from unlabel.audit.document.keeping import check_place
     from unlabel.audit.inputs import AuditOptions
-    from unlabel.audit.keeping import check_place
     from unlabel.report.terminal import lines
 
     options = AuditOptions(budget=budget, seed=place.seed, attackers=names(attackers))
@@ -135,9 +135,9 @@ def audit(
     if make_references is None and (epochs, lr) != (None, None):
         raise OptionError("--epochs and --lr are for training references; add --make-references 3")
     if make_references is not None or reference_budget is not None:
-        from unlabel.audit.references import make_references as make
+        from unlabel.audit.references.full import make_references as make
+        from unlabel.audit.references.short import make_shorts
         from unlabel.audit.setup import open_case
-        from unlabel.audit.short_references import make_shorts
         from unlabel.core import engine
 
         case = open_case(run, before, references, where, data)
@@ -164,7 +164,7 @@ def audit(
 
 def _check_budget(budget: float, reference: str | None, make_references: int | None, *, plan: bool) -> None:
     """Refuses a budget for short trainings out of range, or beside what it is there to replace."""
-    from unlabel.audit.short_references import shares_of
+    from unlabel.audit.references.short import shares_of
 
     shares_of(budget)
     if plan:
@@ -203,7 +203,7 @@ def _audit_outputs(
 ) -> tuple["Audit", list[str], Path]:
     """The audit of outputs in files or of deployed models, its lines, and the folder it was written into."""
     from unlabel.audit.inputs import AuditOptions
-    from unlabel.audit.outputs_only import audit_deployed, audit_files, check_out, write
+    from unlabel.audit.read_only.outputs_audit import audit_deployed, audit_files, check_out, write
     from unlabel.exchange.onnx_file import PREFIX, OnnxSettings, colours
     from unlabel.report.terminal import lines
 
@@ -282,7 +282,7 @@ def _plan(
             "a plan needs either --before BEFORE, or the labels that RUN could forget: --labels A,B"
         )
     from unlabel.audit.inputs import AuditOptions
-    from unlabel.audit.plan import lines, plan_audit
+    from unlabel.audit.plan.whole import lines, plan_audit
     from unlabel.audit.setup import open_case, open_request
 
     options = AuditOptions(budget="standard", attackers=attackers)  # the least that they can stand beside

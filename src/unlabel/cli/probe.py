@@ -37,8 +37,8 @@ def probe(
         std: Standard deviations of red, green and blue for an ONNX file.
         json_: Print as JSON.
     """
-    from unlabel.audit.one_model import probe_model
-    from unlabel.audit.told import check_limit, gate, lines
+    from unlabel.audit.probe.findings import check_limit, gate, lines
+    from unlabel.audit.probe.one_model import probe_model
     from unlabel.exchange.onnx_file import OnnxSettings, colours
 
     if fail_above is not None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.audit.inputs import QUICK, AuditOptions, ask
-from unlabel.audit.memory import Memory
+from unlabel.audit.reading.memory import Memory
 from unlabel.audit.setup import open_request, sets_of
 from unlabel.compare.cell_figures import Also, value_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of, key_of, resolved

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from unlabel.audit.references import make_references
+from unlabel.audit.references.full import make_references
 from unlabel.audit.setup import open_request
 from unlabel.compare.cells import run_cells
 from unlabel.compare.jobs import Job

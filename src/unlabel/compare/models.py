@@ -6,7 +6,7 @@ from unlabel.audit.attacks.metric_rows import floor_rows, label_rows
 from unlabel.audit.command import SharedOutputs
 from unlabel.audit.evidence import gather
 from unlabel.audit.inputs import AuditOptions, Context, ask
-from unlabel.audit.memory import Memory
+from unlabel.audit.reading.memory import Memory
 from unlabel.audit.results import plain
 from unlabel.compare.cell_figures import Also, figure_rows, reading
 from unlabel.core.progress import Log

@@ -6,11 +6,11 @@ from typing import Any
 
 from unlabel.audit.command import SharedOutputs, read_shared
 from unlabel.audit.inputs import AuditOptions, ask
-from unlabel.audit.memory import Memory
-from unlabel.audit.reading import read_run, repeats
+from unlabel.audit.reading.jobs import Opened, read_ahead
+from unlabel.audit.reading.memory import Memory
+from unlabel.audit.reading.outputs import read_run, repeats
 from unlabel.audit.results import Audit, plain
 from unlabel.audit.setup import Case, sets_of
-from unlabel.audit.shared_out import Opened, read_ahead
 from unlabel.compare.cell_figures import Also, reading
 from unlabel.compare.jobs import Job
 from unlabel.core import engine

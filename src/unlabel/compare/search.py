@@ -21,7 +21,7 @@ from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.claims.judging import reference_margin
 from unlabel.audit.figures import ATTACKS, OWN, UTILITY_AUC
 from unlabel.audit.inputs import AuditOptions, Subject, ask
-from unlabel.audit.memory import Memory
+from unlabel.audit.reading.memory import Memory
 from unlabel.audit.results import plain
 from unlabel.audit.setup import Case, open_request
 from unlabel.compare.cells import SCHEMA, read_finished, write

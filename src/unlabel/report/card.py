@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.document import Document, Figure, ModelRecord, document_of
+from unlabel.audit.document.typed import Document, Figure, ModelRecord, document_of
 from unlabel.audit.figures import claim_kind, name_of
 from unlabel.core.errors import OptionError
 from unlabel.core.files import visible, write_bytes

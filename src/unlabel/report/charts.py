@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
-from unlabel.audit.document import Document
+from unlabel.audit.document.typed import Document
 from unlabel.report.formatting import number
 from unlabel.report.readings import Reading
 from unlabel.report.tables import Row, attack_rows, audited, label_rows, loss

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.document import ModelRecord
+from unlabel.audit.document.typed import ModelRecord
 from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
-from unlabel.audit.reading import read_run
+from unlabel.audit.reading.outputs import read_run
 from unlabel.audit.setup import Case, open_case, sets_of
 from unlabel.core import engine
 from unlabel.core.engine import Run

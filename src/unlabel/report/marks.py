@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from unlabel.audit.document import Document
+from unlabel.audit.document.typed import Document
 from unlabel.core.reading import ReadError, read_plain
 from unlabel.runs.folder import file_sha256
 

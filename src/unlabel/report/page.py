@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from unlabel.audit.document import Document, document_of
+from unlabel.audit.document.typed import Document, document_of
 from unlabel.audit.figures import GAPS, MEASURES, figure, in_group
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from unlabel.audit import figures
-from unlabel.audit.document import Difference, Document, Figure
+from unlabel.audit.document.typed import Difference, Document, Figure
 from unlabel.audit.figures import (
     ATTACKED,
     LARGER,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from unlabel.audit.document import Document, ModelRecord
+from unlabel.audit.document.typed import Document, ModelRecord
 from unlabel.audit.figures import (
     FEW_SHOT,
     FINE_TUNED,

@@ -1,7 +1,7 @@
 """What every figure of an audit is, in one sentence each: views of the registry."""
 
 from unlabel.audit import figures
-from unlabel.audit.document import Document
+from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import find
 
 

@@ -20,9 +20,9 @@ from torch import nn
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Subject
-from unlabel.audit.memory import Memory
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading import read_model
+from unlabel.audit.reading.memory import Memory
+from unlabel.audit.reading.outputs import read_model
 from unlabel.audit.results import Audit, Role
 from unlabel.audit.setup import Sets
 from unlabel.core import engine

@@ -33,7 +33,7 @@ from unlabel.audit.figures import (
     unit_of,
 )
 from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, Context, Question, Subject, has_features
-from unlabel.audit.memory import digest, key_of
+from unlabel.audit.reading.memory import digest, key_of
 from unlabel.audit.results import Metric
 from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.randomness import uniform

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.attackers import ADAM, ATTACKERS
-from unlabel.audit.document import AttackCurve, ByRole, DepthScore, Document, Needed, Noted, Worst
+from unlabel.audit.document.typed import AttackCurve, ByRole, DepthScore, Document, Needed, Noted, Worst
 from unlabel.audit.figures import (
     ALL_STAGES,
     ALL_STAGES_MLP,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from unlabel.audit.document import Difference, Document, Noted, Notes
+from unlabel.audit.document.typed import Difference, Document, Noted, Notes
 from unlabel.audit.figures import FEW_SHOT, RECOVERED, transform
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import NOTHING, brief, number, spoken

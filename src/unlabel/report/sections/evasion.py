@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from unlabel.audit import figures
-from unlabel.audit.document import Document
+from unlabel.audit.document.typed import Document
 from unlabel.report.formatting import number
 from unlabel.report.tables import Row, audited, row
 

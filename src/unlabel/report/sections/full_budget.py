@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.whole_model import BELOW
-from unlabel.audit.document import Difference, Document, Noted, Steps
+from unlabel.audit.document.typed import Difference, Document, Noted, Steps
 from unlabel.audit.figures import FINE_TUNED
 from unlabel.report.formatting import count, number
 from unlabel.report.tables import Row, row

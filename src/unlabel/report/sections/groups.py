@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unlabel.audit.document import Document
+from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import GAP_FOUND, GAPS, in_group
 from unlabel.report.charts import Axis, Dumbbell, axis
 from unlabel.report.formatting import brief

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from unlabel.audit.document import Document, GroupBound, GroupsNote, GroupTable, MovedNote, PersonsNote
+from unlabel.audit.document.typed import Document, GroupBound, GroupsNote, GroupTable, MovedNote, PersonsNote
 from unlabel.audit.figures import (
     GROUP_AUC,
     GROUP_CALLED,

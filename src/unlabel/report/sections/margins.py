@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from unlabel.audit.document import Document, MarginRow, SmallestMargin
+from unlabel.audit.document.typed import Document, MarginRow, SmallestMargin
 from unlabel.audit.figures import name_of, transform
 from unlabel.report.charts import Axis
 from unlabel.report.formatting import brief, number

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from unlabel.audit.document import Document
+from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import (
     CANARY_OWN,
     CANARY_OWN_CALIBRATED,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from statistics import fmean
 
-from unlabel.audit.document import Document, ModelRecord, Split
+from unlabel.audit.document.typed import Document, ModelRecord, Split
 from unlabel.data.splits import TRAIN_SET
 
 SPLITS: Mapping[str, str] = {

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.deployed import Deployed, open_model
 from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
-from unlabel.audit.outputs_file import PROBE, TEST, TRAIN, Tables, check_same_images, read_outputs
 from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.read_only.deployed import Deployed, open_model
+from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, Tables, check_same_images, read_outputs
 from unlabel.audit.results import Audit, Role
 from unlabel.audit.setup import Sets, overlap, sets_of
 from unlabel.core.engine import Run

@@ -18,7 +18,7 @@ from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.figures import TRANSFORMS
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.plan_trainings import (
+from unlabel.audit.plan.trainings import (
     FORWARD,
     annotated,
     annotated_line,
@@ -26,7 +26,7 @@ from unlabel.audit.plan_trainings import (
     attackers_plan,
     seconds_to_train,
 )
-from unlabel.audit.references import duration, reference_seconds
+from unlabel.audit.references.full import duration, reference_seconds
 from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import rarer

@@ -12,7 +12,7 @@ from unlabel.audit.attacks.starts import DISTILLED
 from unlabel.audit.attacks.stitching import FITTED
 from unlabel.audit.attacks.tangent import SCORED
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.references import duration
+from unlabel.audit.references.full import duration
 from unlabel.models.sites import STAGES
 
 FORWARD = 3.0  # a forward pass is so many times quicker than a training step

@@ -30,12 +30,12 @@ from unlabel.audit.attacks.one_label import (
     answering,
     jobs_of,
 )
-from unlabel.audit.deployed import Deployed, of_run, open_model, unlabelled
 from unlabel.audit.figures import FLOOR
 from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
-from unlabel.audit.outputs_file import PROBE, SUFFIX, TEST, check_same_images, read_outputs
+from unlabel.audit.probe.findings import Probed, Told, row_of
+from unlabel.audit.read_only.deployed import Deployed, of_run, open_model, unlabelled
+from unlabel.audit.read_only.outputs_file import PROBE, SUFFIX, TEST, check_same_images, read_outputs
 from unlabel.audit.setup import Sets, overlap
-from unlabel.audit.told import Probed, Told, row_of
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError

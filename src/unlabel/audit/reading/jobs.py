@@ -22,10 +22,16 @@ from unlabel.audit.attacks.tangent import predicted, predictions_of
 from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.plan_trainings import FORWARD, images_of_prediction, images_of_stitches, work
-from unlabel.audit.reading import after_transform, calibration_images, random_init, read_part, untrained_count
+from unlabel.audit.plan.trainings import FORWARD, images_of_prediction, images_of_stitches, work
+from unlabel.audit.reading.outputs import (
+    after_transform,
+    calibration_images,
+    random_init,
+    read_part,
+    untrained_count,
+)
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of, with_shorts
-from unlabel.audit.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.core.workers import Held, share_out
 from unlabel.data.dataset import Dataset

@@ -15,9 +15,9 @@ from math import ceil
 from pathlib import Path
 
 from unlabel.audit.inputs import ask
-from unlabel.audit.references import Job, folder_of, recipe_of, seeds_of, train_jobs
+from unlabel.audit.references.full import Job, folder_of, recipe_of, seeds_of, train_jobs
+from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.setup import Case, sets_of
-from unlabel.audit.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 

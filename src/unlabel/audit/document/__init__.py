@@ -1,0 +1,1 @@
+"""``audit.json``: read as types, written without loss."""

@@ -1,0 +1,1 @@
+"""What one model tells of a label, without unlearning: the command `unlabel probe`."""

@@ -1,0 +1,1 @@
+"""From models to tables of outputs and figures, shared out among processes and kept."""
