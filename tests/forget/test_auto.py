@@ -7,7 +7,7 @@ import torch
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import Diverged, OptionError
+from unlabel.core.errors import Diverged, MethodError, OptionError
 from unlabel.core.progress import Silent
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
@@ -163,8 +163,8 @@ def test_too_few_images_of_a_kind_are_told_and_nothing_is_claimed(monkeypatch: p
     assert "not made" in sentence_of(outcome.self_check)
 
 
-def checked(after: float, loss: float = 0.0) -> SelfCheck:
-    found = Finding("features", "top", 0.5, after, 0.01, 0.0)
+def checked(after: float, loss: float = 0.0, site: str = "stage1") -> SelfCheck:
+    found = Finding(site, "top", 0.5, after, 0.01, 0.0)
     before, now = (Estimate(value, np.zeros(4), np.arange(4), np.arange(4)) for value in (0.9, 0.9 - loss))
     return SelfCheck("weights", (found,), Retained(("middle",), 4, True, before, now), 4, 8)
 
@@ -262,6 +262,55 @@ def test_without_steps_left_a_harder_training_counts_if_it_succeeds_and_the_reta
     assert outcome.self_check is not None
     assert outcome.self_check["attempts"] == 2
     assert verdicts == []
+
+
+@pytest.mark.parametrize(
+    ("erased", "loss", "strengths", "kept"),
+    [
+        ([0.1], 0.004, [0.5], 0.5),
+        ([0.3, 0.1], 0.004, [0.5, 1.0], 1.0),
+        ([0.3, 0.28, 0.26], 0.0, [0.5, 1.0, 2.0], 2.0),  # better than nothing, though not enough
+        ([0.1], 0.008, [0.5], None),  # the retained labels pay too much
+    ],
+)
+def test_what_the_training_leaves_at_the_last_features_is_erased_there(
+    erased: list[float],
+    loss: float,
+    strengths: list[float],
+    kept: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+) -> None:
+    trained = [checked(0.4, site="features")]
+    verdicts = [*trained, *(checked(after, loss, "features") for after in erased), checked(0.35)]
+    monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
+    monkeypatch.setattr(room, "FURTHER", 0)
+    tried, plain = [], room.erasure
+    monkeypatch.setattr(room, "erasure", lambda strength: tried.append(strength) or plain(strength=strength))
+    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    assert tried == strengths
+    assert outcome.options.get("erasure") == kept
+    assert outcome.method == "deep-probes"
+
+
+def test_an_erasure_that_is_not_possible_leaves_what_was_trained(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    verdicts = [checked(0.4, site="features"), checked(0.45)]
+    monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
+    monkeypatch.setattr(room, "FURTHER", 0)
+
+    def refuse(**_: object) -> object:
+        def unlearner(*_: object) -> Work:
+            raise MethodError("one feature a channel")
+
+        return unlearner
+
+    monkeypatch.setattr(room, "erasure", refuse)
+    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    assert outcome.self_check is not None
+    assert outcome.self_check["attempts"] == 2  # the training, and the harder one
+    assert "erasure" not in outcome.options
 
 
 def test_a_training_that_diverges_is_begun_again_gently(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

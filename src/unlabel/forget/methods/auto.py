@@ -61,13 +61,18 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     ============  ===========================  ===========  =======================  ================
 
     Before it returns, it reads the sites that the protection is about, on training images that the method
-    did not use (`forget.self_check`). If they still tell too much, it goes on: with erasure after leace-
-    head, with a stronger erasure, or with up to two more trainings of half the length, at a quarter of the
-    rate. If the first training harmed the retained labels, it starts again at a quarter of the rate. All
-    trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
-    original's training if that is more. If sites still tell too much then, and nothing did harm, one more
-    training starts from the original, at twice the pressure. It counts only if every site then tells little
-    enough, and if it costs the retained labels at most .005 more mean AUC on the images held back.
+    did not use (`forget.self_check`). If they still tell too much, it goes on:
+
+    * with erasure after leace-head, or with a stronger erasure;
+    * with up to two more trainings of half the length, at a quarter of the rate. If the first training harmed
+      the retained labels, it starts again at a quarter of the rate;
+    * what the trainings leave at the last features is erased there in closed form, on top;
+    * with one more training from the original, at twice the pressure. It counts only if every site then tells
+      little enough.
+
+    All trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
+    original's training if that is more. The last two count only if they cost the retained labels at most .005
+    more mean AUC on the images held back.
 
     If no site of the original tells the label's residual, nothing is there to be pushed out, and training
     only makes the model better at the retained labels. If they then give more of the label away than before,
@@ -106,6 +111,17 @@ class Attempt:
     def done(self) -> bool:
         """Whether nothing is left to be tried: the aim is reached, or nothing can be measured."""
         return self.checked is None or (self.checked.reached and not self.spent)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether sites still tell too much, and the retained labels have not paid too much."""
+        return not (self.done or self.spent)
+
+    @property
+    def leaks_at_the_end(self) -> bool:
+        """Whether the last features or the outputs are among the sites that tell too much."""
+        findings = self.checked.findings if self.checked else ()
+        return any(item.site in SITES["features"] and not item.reached for item in findings)
 
     @property
     def spent(self) -> bool:
@@ -179,7 +195,7 @@ class Auto:
             )
         case = Case(model, request, used, told, sites, run, look, before, self.images_trained)
         attempts = _ATTEMPTS[self.against](case)
-        best = attempts[0] if len(attempts) == 1 else min(attempts, key=lambda attempt: attempt.rank)
+        best = _best(attempts)
         read = len(look.fitted) + len(look.held) if look else 0
         label_record: dict[str, Any] = {}
         if look and enough:
@@ -216,11 +232,16 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     return case.judged(Work(copy.deepcopy(case.original), method="head-removal")), record
 
 
+def _best(attempts: Sequence[Attempt]) -> Attempt:
+    """Of the least rank; an attempt without a check is the only one."""
+    return attempts[0] if len(attempts) == 1 else min(attempts, key=lambda attempt: attempt.rank)
+
+
 def _kept(attempts: Sequence[Attempt], original: nn.Module) -> list[Attempt]:
     """The same attempts, of which only the best and the last keep a network of their own."""
     if len(attempts) < 2:
         return list(attempts)
-    chosen = (min(attempts, key=lambda attempt: attempt.rank), attempts[-1])
+    chosen = (_best(attempts), attempts[-1])
     return [
         attempt
         if any(attempt is each for each in chosen)
@@ -268,7 +289,9 @@ def _weights(case: Case) -> list[Attempt]:
     now, again = copy.deepcopy(adversary), copy.deepcopy(adversary)
     attempts, chosen, now = _first(case, method, now, again)
     attempts = _further(case, chosen, now, attempts)
-    if chosen == method and not (attempts[-1].done or attempts[-1].spent):  # nothing did harm so far
+    if _best(attempts).unfinished:
+        attempts = _erased(case, adversary, attempts)
+    if _best(attempts).unfinished and chosen == method:  # nothing did harm so far
         attempts = _harder(case, method, adversary, attempts)
     first = attempts[0].work
     scored, stages = first.images_scored + read, {"prepare": seconds, **first.seconds}
@@ -305,12 +328,32 @@ def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Atte
     return attempts
 
 
+def _erased(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Erasures of the last features, in closed form, from the best attempt; next to no price may be paid."""
+    best, tried = _best(attempts), list(attempts)
+    for strength in STRONGER if best.leaks_at_the_end else ():
+        assert case.look is not None, "an attempt without a check leaves nothing to be tried"
+        case.run.log.say("the last features still tell too much: erasing it there, on top of the training")
+        try:
+            work = erasure(strength=strength)(best.work.model, case.request, case.look.fitted, case.run)
+        except MethodError as error:
+            case.run.log.say(f"erasure was not possible: {error}")
+            break
+        settings = {**best.work.settings, "erasure": strength}
+        erased = case.judged(replace(work, settings=settings, method=best.work.method), adversary.floors)
+        tried.append(replace(erased, costly=erased.costs(best) > WORTH))
+        tried = _kept(tried, case.original)
+        if not erased.leaks_at_the_end:
+            break
+    return tried
+
+
 def _harder(
     case: Case, method: DeepProbes, adversary: Adversary, attempts: Sequence[Attempt]
 ) -> list[Attempt]:
     """A training from the original at more pressure; it counts if it succeeds at next to no price."""
     case.run.log.say("sites still tell too much: training again from the original, at twice the pressure")
-    best = min(attempts, key=lambda attempt: attempt.rank)
+    best = _best(attempts)
     pressure = method.pressure * HARDER
     method, adversary = replace(method, pressure=pressure), replace(adversary, pressure=pressure)
     harder = _trained(case, method, Work(case.original), adversary, phase(case.run, "harder"))
