@@ -2,7 +2,7 @@
 
     python examples/own_model.py
 
-It needs no data and takes half a minute. The page own_model.html shows the result.
+It needs no data and takes a minute. The page own_model.html shows the result.
 """
 
 import numpy as np
@@ -57,7 +57,7 @@ def train(data: DataLoader, columns: list[int], seed: int) -> nn.Module:
 
 def main() -> None:
     """Trains, forgets, audits."""
-    train_loader, probe_loader, test_loader = loader(500, 1), loader(400, 2), loader(400, 3)
+    train_loader, probe_loader, test_loader = loader(500, 1), loader(800, 2), loader(2000, 3)
     original = train(train_loader, [0, 1, 2], seed=0)
     retrained = [
         train(train_loader, [1, 2], seed) for seed in (1, 2, 3)
@@ -72,7 +72,7 @@ def main() -> None:
         std=STD,
         normalised=True,
     )
-    outcome = unlabel.forget_labels(original, "Disc", source.train, "erasure")
+    outcome = unlabel.forget_labels(original, "Disc", source.train)
     audit = unlabel.audit_model(original, outcome.model, retrained, source, "Disc", start="random")
     print(audit)
     print(audit.report("own_model.html", force=True))

@@ -289,7 +289,7 @@ def test_what_the_training_leaves_at_the_last_features_is_erased_there(
     monkeypatch.setattr(room, "erasure", lambda strength: tried.append(strength) or plain(strength=strength))
     outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
     assert tried == strengths
-    assert outcome.options.get("erasure") == kept
+    assert outcome.options.get("erasure_strength") == kept
     assert outcome.method == "deep-probes"
 
 
@@ -310,7 +310,7 @@ def test_an_erasure_that_is_not_possible_leaves_what_was_trained(
     outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
     assert outcome.self_check is not None
     assert outcome.self_check["attempts"] == 2  # the training, and the harder one
-    assert "erasure" not in outcome.options
+    assert "erasure_strength" not in outcome.options
 
 
 def test_a_training_that_diverges_is_begun_again_gently(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

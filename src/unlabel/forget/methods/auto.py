@@ -339,7 +339,7 @@ def _erased(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> li
         except MethodError as error:
             case.run.log.say(f"erasure was not possible: {error}")
             break
-        settings = {**best.work.settings, "erasure": strength}
+        settings = {**best.work.settings, "erasure_strength": strength}
         erased = case.judged(replace(work, settings=settings, method=best.work.method), adversary.floors)
         tried.append(replace(erased, costly=erased.costs(best) > WORTH))
         tried = _kept(tried, case.original)
