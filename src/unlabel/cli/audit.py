@@ -14,7 +14,9 @@ from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line
 from unlabel.core.errors import OptionError
 
 if TYPE_CHECKING:
+    from unlabel.audit.references.short_pair import ShortPair
     from unlabel.audit.results import Audit
+    from unlabel.core.engine import Run
 
 
 def is_onnx(model: object) -> bool:
@@ -131,25 +133,14 @@ def audit(
 
     options = AuditOptions(budget=budget, seed=place.seed, attackers=names(attackers))
     check_place(run, budget, force=force)  # before references are trained
-    where, references, made, shorts = place.start(), [Path(name) for name in names(reference)], [], []
     if make_references is None and (epochs, lr) != (None, None):
         raise OptionError("--epochs and --lr are for training references; add --make-references 3")
-    if make_references is not None or reference_budget is not None:
-        from unlabel.audit.references.full import make_references as make
-        from unlabel.audit.references.short import make_shorts
-        from unlabel.audit.setup import open_case
-        from unlabel.core import engine
-
-        case = open_case(run, before, references, where, data)
-        training = where if place.devices else engine.alone(where)
-        if reference_budget is not None:
-            shorts = make_shorts(case, reference_budget, training, command=command_line())
-        if make_references is not None:
-            made = make(case, make_references, training, epochs=epochs, lr=lr, command=command_line())
+    where, what = place.start(), Asked(None, run, before, names(reference), data)
+    made, shorts = _train(what, Lacking(make_references, reference_budget, epochs, lr), where, place)
     result = audit_run(
         run,
         before,
-        [*references, *made],
+        [*map(Path, what.references), *made],
         where,
         shorts=shorts,
         data=data,
@@ -196,6 +187,38 @@ class Asked:
     before: Path | None
     references: tuple[str, ...]
     data: str | None
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """Reference models that are to be trained first: how many in full, or for which share of one training."""
+
+    full: int | None
+    budget: float | None
+    epochs: float | None
+    lr: float | None
+
+
+def _train(
+    what: Asked, lacking: Lacking, where: "Run", place: Places
+) -> tuple[list[Path], list["ShortPair[Path]"]]:
+    """The folders of the references that were trained, and those of the short trainings."""
+    if lacking.full is None and lacking.budget is None:
+        return [], []
+    from unlabel.audit.references.full import make_references
+    from unlabel.audit.references.short import make_shorts
+    from unlabel.audit.setup import open_case
+    from unlabel.core import engine
+
+    assert what.after is not None
+    assert what.before is not None
+    case = open_case(what.after, what.before, [Path(name) for name in what.references], where, what.data)
+    training, command = where if place.devices else engine.alone(where), command_line()
+    if lacking.budget is not None:
+        return [], make_shorts(case, lacking.budget, training, command=command)
+    assert lacking.full is not None
+    recipe = {"epochs": lacking.epochs, "lr": lacking.lr}
+    return make_references(case, lacking.full, training, **recipe, command=command), []
 
 
 def _audit_outputs(
