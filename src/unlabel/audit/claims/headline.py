@@ -147,7 +147,9 @@ def not_tested(claims: Mapping[str, Claim], budget: Budget) -> tuple[str, ...]:
         before += ", but for the mean over positions of the last stages"
     elif budget.early_layers:
         before += " (these models have no stages that were read)"
-    lines.append(f"{before}, and attackers who read or change the weights.")
+    trained = claims["C4"].notes.get("whole_model")
+    weights = "read the weights, or change them in other ways" if trained else "read or change the weights"
+    lines.append(f"{before}, and attackers who {weights}.")
     if not budget.groups:
         lines.append(
             "Whether the other labels now work less well for people with, or without, the forgotten label."
