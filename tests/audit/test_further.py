@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from unlabel.audit.attacks.attribute_inference import attribute_inference, balanced_bits, code_length
-from unlabel.audit.attacks.distances import agreement, distance_rows, jensen_shannon
+from unlabel.audit.attacks.distances import agreement, alike, distance_rows, jensen_shannon, nearer_rows
 from unlabel.audit.attacks.groups import gaps, group_rows
 from unlabel.audit.attacks.membership import (
     label_membership,
@@ -137,6 +137,52 @@ def test_distances_are_scaled_by_the_seeds(world):
     one = distance_rows([world.subject("before"), twin, references[0]], world.test, world.train, KEPT)
     assert not [row for row in one if row.id == "dist.js_ratio" or row.model == "reference"]
     assert {"dist.ks.loss@test", "dist.ks.entropy@train"} <= {row.id for row in one}
+
+
+def test_a_model_like_retrained_ones_is_nearer_to_them_and_a_copy_of_the_original_is_not(world):
+    references = world.references(3)
+    twin = replace(world.subject("after", 0.1, network=13, absent=["Male"]), run="after")
+    before = world.subject("before", [0.1, 0.2, 0.2, 0.2, 0.2], network=5)
+    copy = replace(before, role="after", run="copy")
+    for model, sign in ((twin, 1), (copy, -1)):
+        rows = {
+            row.id: row
+            for row in nearer_rows([before, model, *references], world.test, KEPT)
+            if row.model == "after"
+        }
+        low, high = rows["dist.nearer"].ci
+        assert low < rows["dist.nearer"].value < high
+        assert min(sign * low, sign * high) > 0
+        assert sign * (rows["dist.cka"].value - rows["dist.cka_original"].value) > 0
+    assert rows["dist.cka_original"].value == pytest.approx(1.0)
+    apart = [
+        np.mean([jensen_shannon(table(copy)[:, [k]], table(other)[:, [k]]) for k in range(len(KEPT))])
+        for other in references
+    ]
+    assert rows["dist.nearer"].value == pytest.approx(-np.mean(apart))  # a copy is no distance from it
+    assert nearer_rows([before, copy], world.test, KEPT) == []
+    alone = nearer_rows([before, copy, references[0]], world.test, KEPT)
+    assert {row.model for row in alone} == {"after"}
+
+
+def table(subject):
+    """Probabilities of the retained labels."""
+    return expit(subject.test.logits[:, list(KEPT)].astype(float))
+
+
+def test_likeness_has_no_bias_from_width_and_does_not_see_a_rotation():
+    """Unrelated features: the plain figure is near 1/2 where there are as many columns as images."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 200, 200))
+    turned = x @ np.linalg.qr(rng.normal(size=(200, 200)))[0]
+    tables = [z @ z.T for z in (x, y, 5 * turned)]
+    plain = np.sum(tables[0] * tables[1]) / np.linalg.norm(tables[0]) / np.linalg.norm(tables[1])
+    for each in tables:
+        np.fill_diagonal(each, 0.0)
+    assert plain > 0.4
+    assert abs(alike(tables[0], tables[1])) < 0.05
+    assert alike(tables[0], tables[2]) == pytest.approx(1.0)
+    assert alike(tables[0], np.zeros((200, 200))) == 0.0
 
 
 def test_divergence_is_the_textbooks():

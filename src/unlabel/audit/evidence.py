@@ -14,7 +14,7 @@ from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.attackers import POSITIONS, STITCHED, TANGENT, UNTRAINED
 from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
-from unlabel.audit.attacks.distances import distance_rows
+from unlabel.audit.attacks.distances import distance_rows, nearer_rows
 from unlabel.audit.attacks.few_shot import Relearnt, few_shot
 from unlabel.audit.attacks.groups import group_rows
 from unlabel.audit.attacks.held_out import HeldOut, depth_readings, foretold, held_out_rows
@@ -369,6 +369,7 @@ def _larger_jobs(
         jobs["groups", "", ""] = lambda: group_rows(subjects, test, retained, questions)
     if includes.described:
         jobs["distances", "", ""] = lambda: distance_rows(subjects, test, train, columns)
+        jobs["nearer", "", ""] = lambda: nearer_rows(subjects, test, columns)
     return jobs
 
 

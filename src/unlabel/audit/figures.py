@@ -512,6 +512,24 @@ AGREEMENT = Figure(
     "retrained model that agrees least.",
     budget="standard", group=DISTANCES,
 )  # fmt: skip
+NEARER = Figure(
+    "dist.nearer", "bits", "Answers, nearer to retrained",
+    "How much nearer the retained labels' probabilities are to the retrained models' than to the "
+    "original's: the difference of two Jensen-Shannon divergences (bits). Below 0 they are nearer to the "
+    "original's.",
+    range=SIGNED_RANGE, budget="standard", group=DISTANCES,
+)  # fmt: skip
+LIKENESS = Figure(
+    "dist.cka", "fraction", "Features, like retrained",
+    "How alike the last features are to those of retrained models, whatever their order and size (linear "
+    "CKA, without its bias): 1 is alike, 0 is unrelated.",
+    range=SIGNED_RANGE, layer=PENULTIMATE, budget="standard", group=DISTANCES,
+)  # fmt: skip
+LIKENESS_ORIGINAL = Figure(
+    "dist.cka_original", "fraction", "Features, like the original",
+    "The same likeness to the original.",
+    range=SIGNED_RANGE, layer=PENULTIMATE, budget="standard", group=DISTANCES,
+)  # fmt: skip
 KOLMOGOROV = Figure(
     "dist.ks.", "fraction", "{}",
     "Largest difference between the distributions (loss or entropy, training or test images) of this "
@@ -587,7 +605,7 @@ FIGURES: tuple[Figure, ...] = (
     GAP_FOUND, GAP_CALLED, GAP_AUC,
     *GROUP_LEAK.values(), *GROUP_AUC.values(), *GROUP_MISSED.values(), *GROUP_CALLED.values(),
     MOVED, MOVED_SHARE, PERSONS_HARMED,
-    DIVERGENCE, DIVERGENCE_RATIO, AGREEMENT,
+    DIVERGENCE, DIVERGENCE_RATIO, AGREEMENT, NEARER, LIKENESS, LIKENESS_ORIGINAL,
     KOLMOGOROV,
     KOLMOGOROV.named("loss@test", name="Loss, test images"),
     KOLMOGOROV.named("loss@train", name="Loss, training images"),

@@ -1,7 +1,8 @@
 """How far a model's answers are from a retrained model's, in units of how far two retrained ones are apart.
 
-Described, not judged: a model may differ from retrained ones in a harmless way, and agree with them in all
-that is measured here while it remembers.
+And whether answers and features are nearer to those of retrained models, or to the original's. Described, not
+judged: a model may differ from retrained ones in a harmless way, and agree with them in all that is measured
+here while it remembers. Whatever was trained on from the original resembles it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +12,24 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from unlabel.audit.attacks.membership import retained_loss
-from unlabel.audit.figures import AGREEMENT, DIVERGENCE, DIVERGENCE_RATIO, KOLMOGOROV
+from unlabel.audit.figures import (
+    AGREEMENT,
+    DIVERGENCE,
+    DIVERGENCE_RATIO,
+    KOLMOGOROV,
+    LIKENESS,
+    LIKENESS_ORIGINAL,
+    NEARER,
+)
 from unlabel.audit.inputs import Subject
 from unlabel.audit.results import Metric
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import Outputs
-from unlabel.statistics.estimate import Floats, clopper_pearson
+from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import Estimate, Floats, clopper_pearson
 
 GAMMA = 0.05  # probabilities that differ by no more than this agree
+ALIKE = 2048  # images on which features are compared, at most
+FEWEST = 4  # images without which the unbiased estimate does not exist
 
 
 def probabilities(outputs: Outputs, columns: tuple[int, ...], *, exclusive: bool) -> Floats:
@@ -43,8 +54,12 @@ def jensen_shannon(one: Floats, two: Floats) -> float:
     >>> round(jensen_shannon(np.array([[0.0, 0.5]]), np.array([[1.0, 0.5]])), 3)
     0.5
     """
-    middle = entropy((one + two) / 2)
-    return float(np.mean(middle - (entropy(one) + entropy(two)) / 2))
+    return float(np.mean(_divergences(one, two)))
+
+
+def _divergences(one: Floats, two: Floats) -> Floats:
+    """The same of each image and label."""
+    return entropy((one + two) / 2) - (entropy(one) + entropy(two)) / 2
 
 
 def agreement(one: Floats, two: Floats) -> int:
@@ -107,6 +122,75 @@ def distance_rows(
             many = len(drawn[subject.run])
             rows.append(Metric(KOLMOGOROV.of(name), *where, value, None, many, KOLMOGOROV.unit))
     return rows
+
+
+def nearer_rows(subjects: Sequence[Subject], test: Dataset, columns: tuple[int, ...]) -> list[Metric]:
+    """Whether each model but the original is nearer to the retrained ones than to the original.
+
+    ``dist.nearer``, of the answers, with an interval; ``dist.cka`` and ``dist.cka_original``, of the last
+    features. The first is a relative test of three samples. A retrained model is compared with the others,
+    and the original has no row.
+
+    References:
+        Ribero, Schrab and Gretton, Regularized f-Divergence Kernel Tests, AISTATS 2026 (the relative test;
+        here with a divergence of answers to the same images). Kornblith et al., Similarity of Neural Network
+        Representations Revisited, ICML 2019 (CKA; here with the unbiased estimate of Song et al., JMLR 2012).
+    """
+    tables = [probabilities(item.test, columns, exclusive=test.exclusive) for item in subjects]
+    grams = {at: gram for at, item in enumerate(subjects) if (gram := _gram(item.test)) is not None}
+    rows: list[Metric] = []
+    for at, subject in enumerate(subjects):
+        others = [n for n, each in enumerate(subjects) if each.role == "reference" and n != at]
+        if subject.role == "before" or not others:
+            continue
+        (original,) = (n for n, each in enumerate(subjects) if each.role == "before")
+        apart = [_divergences(tables[at], tables[n]).mean(1) for n in (original, *others)]
+        difference = apart[0] - np.mean(apart[1:], axis=0)
+        influence = (difference - difference.mean()) / len(difference)
+        estimate = Estimate(float(difference.mean()), influence, test.cluster, np.ones(len(test), bool))
+        where = (None, subject.role, subject.run)
+        rows.append(Metric(NEARER.id, *where, estimate.value, estimate.interval(), len(test), NEARER.unit))
+        if len(grams) < len(subjects):
+            continue
+        for figure, compared in ((LIKENESS, others), (LIKENESS_ORIGINAL, [original])):
+            value, n = float(np.mean([alike(grams[at], grams[n]) for n in compared])), len(grams[at])
+            rows.append(Metric(figure.id, *where, value, None, n, figure.unit, PENULTIMATE))
+    return rows
+
+
+def _gram(outputs: Outputs) -> Floats | None:
+    """Products (image, image) of the last features of evenly spaced images; None without features."""
+    if PENULTIMATE not in outputs.features or len(outputs.logits) < FEWEST:
+        return None
+    features = outputs.features[PENULTIMATE]
+    chosen = np.unique(np.linspace(0, len(features) - 1, min(ALIKE, len(features))).round().astype(np.intp))
+    x = features[chosen].reshape(len(chosen), -1).astype(np.float64)
+    x -= x.mean(0)
+    gram = x @ x.T
+    np.fill_diagonal(gram, 0.0)
+    return gram
+
+
+def alike(one: Floats, two: Floats) -> float:
+    """Linear CKA without its bias, of tables of products with zeros on the diagonal; 0 if one is constant.
+
+    >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 4))
+    >>> tables = [z @ z.T for z in (x, 3 * x[:, ::-1], y)]
+    >>> for table in tables: np.fill_diagonal(table, 0)
+    >>> round(alike(tables[0], tables[1]), 6), abs(alike(tables[0], tables[2])) < 0.01
+    (1.0, True)
+    """
+    size = _dependence(one, one) * _dependence(two, two)
+    return _dependence(one, two) / float(np.sqrt(size)) if size > 0 else 0.0
+
+
+def _dependence(one: Floats, two: Floats) -> float:
+    """Unbiased Hilbert-Schmidt independence criterion of tables (image, image) with zeros on the diagonal."""
+    n = len(one)
+    sums = one.sum(0), two.sum(0)
+    joint = float(np.sum(one * two))
+    both = sums[0].sum() * sums[1].sum() / ((n - 1) * (n - 2))
+    return float(joint + both - 2 * (sums[0] @ sums[1]) / (n - 2)) / (n * (n - 3))
 
 
 def _spreads(
