@@ -13,7 +13,7 @@ from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_recovery import few_cells
 from unlabel.audit.evidence import gather_larger
-from unlabel.audit.figures import TRANSFORMS
+from unlabel.audit.figures import DISTANCES, FIGURES, TRANSFORMS
 from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Context, Subject, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
@@ -353,6 +353,12 @@ def test_a_durable_model_is_called_unlearned(audited):
     assert audited[False].headline == "UNLEARNED"
     assert claims["C4"].notes["few_shot"]["Male"]["64"]["original_would_fail"]
     assert not any("Durability" in line for line in audited[False].not_tested)
+
+
+def test_a_standard_audit_has_every_figure_of_its_distances(audited):
+    wanted = {entry.id for entry in FIGURES if entry.group == DISTANCES and entry.id[-1] != "."}
+    assert wanted <= {row.id for row in audited[False].metrics if row.model == "after"}
+    assert {"dist.js", "dist.nearer", "dist.cka"} <= wanted
 
 
 def test_a_model_that_regains_the_label_is_not(audited):

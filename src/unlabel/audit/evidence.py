@@ -273,7 +273,7 @@ def gather_larger(
     described = [
         metric
         for place, found in done.items()
-        if place[0] in ("aia", "mdl", "groups", "distances")
+        if place[0] in ("aia", "mdl", "groups", "distances", "nearer")
         for metric in found
     ]
     for subject, found in zip(members, samples, strict=True):
