@@ -10,12 +10,13 @@ minutes a world the first time, seconds after that.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from prediction.fitted import by_data, with_drift
+from prediction.fitted import PARAMETERS, by_data, with_drift
 from prediction.measured import measured
 from prediction.page import page
-from prediction.relearning import SIZES, left_out, rms, taught
+from prediction.relearning import SIZES, fitted, left_out, rms, taught
 from prediction.relearning_page import page as relearning_page
 from prediction.worlds import find_worlds
 from unlabel.core import engine
@@ -36,8 +37,8 @@ def main() -> None:
         with one_thread():
             found = [taught(world, where, given.scratch) for world in worlds]
         for n in SIZES:
-            missed = [item for item in left_out(found, refitted=False) if item.n == n]
-            print(f"few@{n}: error, of an advantage: {2 * rms(missed):.4f}")
+            missed = [item for item in left_out(found) if item.n == n]
+            print(f"few@{n}", replace(fitted(found), drift=2 * rms(missed), df=len(found) - PARAMETERS))
         if given.out:
             write_text(given.out, relearning_page(found))
             print(given.out)

@@ -15,7 +15,7 @@ from unlabel.audit.figures import Readings, judged_by, unit_of
 from unlabel.statistics.estimate import Estimate, mean
 
 UNITS = ("adv", "bits")
-PARAMETERS = {"adv": 2, "bits": 3}
+PARAMETERS = 2  # of each rule: the share that is kept, and the growth
 Group = Callable[[Read], str]
 
 
@@ -56,18 +56,14 @@ def fit(reads: Sequence[Read]) -> dict[str, Rule]:
         rows = list(_rows(reads, unit))
         weights = np.array([count[read.world.data] ** -0.5 for read, *_ in rows])
 
-        def missed(
-            values: np.ndarray, unit: str = unit, rows: list = rows, w: np.ndarray = weights
-        ) -> np.ndarray:
-            rule = Rule(kept=values[0], rise=values[-1], growth=0.0)
-            return w * [share(unit, rule, read.known) - level / whole for read, whole, _, _, level in rows]
+        def missed(values: np.ndarray, rows: list = rows, w: np.ndarray = weights) -> np.ndarray:
+            rule = Rule(kept=values[0], growth=0.0)
+            return w * [share(rule, read.known) - level / whole for read, whole, _, _, level in rows]
 
-        start = [0.55] if unit == "adv" else [0.55, 0.3]
-        found = least_squares(missed, start).x
+        (kept,) = least_squares(missed, [0.55]).x
         grown = np.array([(level - short, whole - first) for _, whole, first, short, level in rows])
         growth = float(np.mean(grown[:, 0] * grown[:, 1]) / np.mean(grown[:, 1] ** 2))
-        rise = 0.0 if unit == "adv" else float(found[1])
-        rules[unit] = Rule(kept=float(found[0]), rise=rise, growth=growth)
+        rules[unit] = Rule(kept=float(kept), growth=growth)
     return rules
 
 
@@ -129,7 +125,7 @@ def with_drift(reads: Sequence[Read], group: Group) -> dict[str, Rule]:
                 for item in guess(read, rules):
                     misses[unit_of(item.figure)].append(item.miss)
     return {
-        unit: replace(rule, drift=sqrt(np.mean(np.square(misses[unit]))), df=len(reads) - PARAMETERS[unit])
+        unit: replace(rule, drift=sqrt(np.mean(np.square(misses[unit]))), df=len(reads) - PARAMETERS)
         for unit, rule in fit(reads).items()
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 from prediction.worlds import SHARES, World
 from unlabel.audit.attacks.cross_fit import both, crossed
 from unlabel.audit.attacks.explained import Explained, explained
-from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
+from unlabel.audit.attacks.outputs import OwnOutput, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.figures import OWN, Readings
 from unlabel.audit.inputs import AuditOptions, Context, Question, Subject, ask
@@ -71,7 +71,7 @@ def measured(world: World, where: Run, scratch: Path) -> Read:
     """Reads every model of a world, and what its annotations explain; once, into the scratch folder."""
     memory = Memory(scratch / "readings")
     models = {path: _recalled(path, world, where, memory) for path in world.models}
-    file = scratch / "worlds" / f"{key_of(world.name, file_sha256(world.original / MODEL), MOST)}.json"
+    file = scratch / "explained" / f"{key_of(world.name, file_sha256(world.original / MODEL), MOST)}.json"
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
         question = asked(world.original, world.label, where)
@@ -88,9 +88,7 @@ def known_of(world: World, question: Question, where: Run) -> Explained:
     request = Request.make([world.label], sets.probe.labels)
     questions = {world.label: question}
     context = Context(questions, request, sets.probe, sets.test, sets.train, OPTIONS)
-    truth = [part.target[:, list(request.retained_columns)] for part in (sets.probe, sets.test)]
-    found = floor(truth[0], truth[1], replace(question, crossed=False), OPTIONS).value
-    return explained(subject, question, found, context)
+    return explained(subject, question, context)
 
 
 def _recalled(path: Path, world: World, where: Run, memory: Memory) -> Readings:

@@ -1,5 +1,6 @@
 """What probes on few annotated images tell of every model of a world, and how far predictions miss it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
+from prediction.fitted import PARAMETERS
 from prediction.measured import MOST, OPTIONS, asked, known_of, read
 from prediction.worlds import SHARES, World
 from unlabel.audit.attacks.explained import Explained
@@ -21,6 +23,7 @@ from unlabel.runs.folder import MODEL, file_sha256
 from unlabel.statistics.estimate import Estimate, mean
 
 SIZES = (64, 256)  # annotated images at which the error is measured
+WEIGHT = RULES["adv"].weight  # of the short pair
 FEW = AuditOptions(budget="standard", probe_seeds=1)
 Curves = Mapping[int, Relearnt]
 
@@ -93,10 +96,12 @@ def taught(world: World, where: Run, scratch: Path) -> Taught:
             found = _packed(few_shot(subject.probe, subject.test, question, FEW))
             memory.keep(key, found)
         models[path] = _unpacked(found)  # pyright: ignore[reportArgumentType]  (only estimates are kept here)
-    key = key_of("explained", file_sha256(world.original / MODEL), world.label, OPTIONS.to_json(), MOST)
+    key = key_of(
+        "explained-by-probe", file_sha256(world.original / MODEL), world.label, OPTIONS.to_json(), MOST
+    )
     if (kept := memory.recall(key)) is None:
         known = known_of(world, question, where)
-        kept = {name: _number(getattr(known, name)) for name in ("floor", "left", "found")}
+        kept = {name: _number(getattr(known, name)) for name in ("told", "found")}
         memory.keep(key, kept)
     return Taught(world, models, Explained(**{name: item.value for name, item in kept.items()}))
 
@@ -140,40 +145,42 @@ def rms(found: Sequence[Miss]) -> float:
 
 
 def fitted(worlds: Sequence[Taught]) -> Rule:
-    """The constants that fit worlds best, as the rule of advantages was fitted."""
-    rows = []
+    """The constants that fit worlds best; each data set counts as the root of its worlds."""
+    rows, count = [], Counter(one.world.data for one in worlds)
     for one in worlds:
         pair = one.shorts[-1]
         for n in one.sizes:
             curves = (one.models[one.world.original], pair.original, pair.retrained)
             whole, first, short = (d_prime(2 * item[n].mean.value - 1) for item in curves)
             truth = d_prime(2 * mean([other[n].mean for other in one.retrained]).value - 1)
-            rows.append((one.known, whole, first, short, truth))
+            rows.append((count[one.world.data] ** -0.5, one.known, whole, first, short, truth))
 
     def missed(values: np.ndarray) -> list[float]:
         rule = replace(RULES["adv"], kept=float(values[0]))
-        return [share("adv", rule, known) - truth / whole for known, whole, _, _, truth in rows]
+        return [w * (share(rule, known) - truth / whole) for w, known, whole, _, _, truth in rows]
 
     kept = float(least_squares(missed, [0.55]).x[0])
-    grown = np.array([(truth - short, whole - first) for _, whole, first, short, truth in rows])
+    grown = np.array([(truth - short, whole - first) for _, _, whole, first, short, truth in rows])
     growth = float(np.mean(grown[:, 0] * grown[:, 1]) / np.mean(grown[:, 1] ** 2))
     return replace(RULES["adv"], kept=kept, growth=growth)
 
 
-def left_out(worlds: Sequence[Taught], *, refitted: bool) -> list[Miss]:
+def left_out(worlds: Sequence[Taught], *, own: bool = True, weight: float = WEIGHT) -> list[Miss]:
     """The misses of each data set, its error being that of the other data sets.
 
     Args:
         worlds: All of them.
-        refitted: Whether the constants are fitted to the other data sets, and not those of advantages.
+        own: Whether the constants are fitted to these figures of the other data sets, and not those of
+            advantages.
+        weight: Of the short pair.
     """
     found: list[Miss] = []
     for data in sorted({one.world.data for one in worlds}):
         rest = [one for one in worlds if one.world.data != data]
-        rule = fitted(rest) if refitted else RULES["adv"]
+        rule = replace(fitted(rest) if own else RULES["adv"], weight=weight)
         for n in SIZES:
             error = 2 * rms([item for item in misses(rest, rule) if item.n == n])
-            here = replace(rule, drift=error, df=len(rest) - 2 * refitted)
-            own = misses([one for one in worlds if one.world.data == data], here)
-            found += [item for item in own if item.n == n]
+            here = replace(rule, drift=error, df=len(rest) - PARAMETERS * own)
+            missed = misses([one for one in worlds if one.world.data == data], here)
+            found += [item for item in missed if item.n == n]
     return found

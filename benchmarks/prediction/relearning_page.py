@@ -1,50 +1,48 @@
 """``docs/results/predicted-relearning.md``: how far predictions of relearning miss, and what C4 would say."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from prediction.fitted import PARAMETERS
 from prediction.page import share_of
-from prediction.relearning import FEW, SIZES, Curves, Miss, Taught, fitted, left_out, misses, rms
+from prediction.relearning import FEW, SIZES, WEIGHT, Curves, Miss, Taught, fitted, left_out, rms
 from unlabel.audit.attacks.few_shot import faster
-from unlabel.audit.attacks.prediction import RULES
 from unlabel.statistics.contrast import seeded
 
 TEMPLATE = Path(__file__).with_name("relearning.txt")
 WAYS = {
     "what the annotations explain, without training": 0.0,
     "the growth of the short pair": 1.0,
-    "**both, the short pair at one quarter**": RULES["adv"].weight,
+    "**both, the short pair at one quarter**": WEIGHT,
 }
 
 
 def page(worlds: Sequence[Taught]) -> str:
     """The page, from what was read of every world."""
-    fixed, refitted = left_out(worlds, refitted=False), left_out(worlds, refitted=True)
-    best = fitted(worlds)
+    found = left_out(worlds)
     return TEMPLATE.read_text("utf-8").format(
         worlds=len(worlds),
         sets=len({one.world.data for one in worlds}),
-        rule="\n".join(_rules(worlds, fixed)),
-        best=f"k {best.kept:.3f} and g {best.growth:.3f}",
-        error=" and ".join(f"{rms([item for item in fixed if item.n == n]):.3f}" for n in SIZES),
-        refitted=f"{rms(refitted):.3f}",
+        rule="\n".join(_rules(worlds, found)),
+        error=" and ".join(f"{rms([item for item in found if item.n == n]):.3f}" for n in SIZES),
+        others=f"{rms(left_out(worlds, own=False)):.3f}",
+        own=f"{rms(found):.3f}",
         ways="\n".join(_ways(worlds)),
-        coverage="\n".join(_coverage(fixed)),
-        verdicts="\n".join(_verdicts(fixed)),
-        table="\n".join(_table(fixed)),
+        coverage="\n".join(_coverage(found)),
+        verdicts="\n".join(_verdicts(found)),
+        table="\n".join(_table(found)),
     )
 
 
-def _rules(worlds: Sequence[Taught], fixed: Sequence[Miss]) -> Iterator[str]:
-    rule = RULES["adv"]
+def _rules(worlds: Sequence[Taught], found: Sequence[Miss]) -> Iterator[str]:
+    rule = fitted(worlds)
     for n in SIZES:
-        error = 2 * rms([item for item in fixed if item.n == n])
+        error = 2 * rms([item for item in found if item.n == n])
         yield (
-            f"| few@{n} | {rule.kept:.3f} | {rule.rise:.3f} | {rule.growth:.3f} | {rule.weight:g} |"
-            f" {error:.4f} | {len(worlds)} |"
+            f"| few@{n} | {rule.kept:.3f} | {rule.growth:.3f} | {rule.weight:g} |"
+            f" {error:.4f} | {len(worlds) - PARAMETERS} |"
         )
 
 
@@ -56,7 +54,7 @@ def inside(item: Miss) -> bool:
 
 def _ways(worlds: Sequence[Taught]) -> Iterator[str]:
     for name, weight in WAYS.items():
-        found = misses(worlds, replace(RULES["adv"], weight=weight))
+        found = left_out(worlds, weight=weight)
         yield f"| {name} | {rms(found):.3f} | {np.mean([item.value for item in found]):+.3f} |"
 
 

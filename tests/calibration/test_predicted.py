@@ -25,8 +25,7 @@ def test_the_constants_of_the_package_are_those_of_the_page():
     both = [*rows("The rule"), *rows("The rule", RELEARNING)]
     found = {row[0]: [float(cell) for cell in row[1:]] for row in both}
     assert found == {
-        unit: [rule.kept, rule.rise, rule.growth, rule.weight, rule.drift, rule.df]
-        for unit, rule in RULES.items()
+        unit: [rule.kept, rule.growth, rule.weight, rule.drift, rule.df] for unit, rule in RULES.items()
     }
 
 

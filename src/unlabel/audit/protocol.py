@@ -20,7 +20,7 @@ from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
 from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
-from unlabel.audit.attacks.explained import Explained, explained
+from unlabel.audit.attacks.explained import explained
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
@@ -224,7 +224,8 @@ def _predicted(
         short: The same on the short trainings, pair by pair.
         larger: Probes on few annotated images, of a larger budget.
     """
-    known = _explained(inputs, context, evidence)
+    questions = context.questions.items()
+    known = {name: explained(inputs.before, question, context) for name, question in questions}
     shares = [pair.share for pair in inputs.shorts]
 
     def pairs(models: Sequence[T]) -> list[ShortPair[T]]:
@@ -238,15 +239,6 @@ def _predicted(
         for name, found in larger.shorts.items()
     }
     return replace(prediction, few=few)
-
-
-def _explained(inputs: AuditInputs, context: Context, evidence: Evidence) -> dict[str, Explained]:
-    """What the retained annotations explain of each label."""
-    floors = {name: 1.0 if context.exclusive else item.value for name, item in evidence.floors.items()}
-    return {
-        name: explained(inputs.before, question, floors[name], context)
-        for name, question in context.questions.items()
-    }
 
 
 @dataclass(frozen=True)

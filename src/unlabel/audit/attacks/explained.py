@@ -1,74 +1,54 @@
 """What the retained annotations explain of a label: as much as a Retrain can be expected to keep of it.
 
-Two measures, both of the original and the annotations alone, without any training:
-
-* the floor: what the true retained annotations tell of the label (`outputs.floor`);
-* what is left on the original's features once the *residual*, the part of the label that the retained
-  annotations do not predict, was erased from them. Erasing knows no scale: of a label that they determine,
-  what little is left over would take all of it away. Nothing is erased then.
+It is measured of the original and the annotations alone, without any training. Least squares is linear in
+what it is fitted to: a probe of the label is the sum of a probe of what the retained annotations predict of
+it, and of a probe of the *residual*, the rest. A Retrain learns the first from the retained labels. So the
+first probe by itself is compared with the whole.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
 
-from unlabel.audit.attacks.outputs import guess_linear
+from unlabel.audit.attacks.logistic import Standard
 from unlabel.audit.inputs import Context, Question, Subject
-from unlabel.forget.leace import Eraser
 from unlabel.forget.residual import residuals
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import advantage
 
-Floats = NDArray[np.float64]
-DETERMINED = 0.01  # share of a label's variance: with less left over, the retained annotations determine it
+RIDGE = 0.01  # of the mean variance of a feature
 
 
 @dataclass(frozen=True)
 class Explained:
-    """How much of a label the retained annotations explain, from 0 to 1.
+    """How much of a label the retained annotations explain, as advantages on the test split.
 
     Args:
-        floor: Advantage of guessing it from the true retained annotations.
-        left: Advantage of a linear probe after the residual was erased from the original's features.
-        found: Advantage of the same probe before.
+        told: Of a probe on the original's features that is fitted to what the annotations predict.
+        found: Of the same probe fitted to the label itself.
     """
 
-    floor: float
-    left: float
+    told: float
     found: float
 
 
-def explained(original: Subject, question: Question, floor: float, context: Context) -> Explained:
-    """What the retained annotations explain of one label.
+def explained(original: Subject, question: Question, context: Context) -> Explained:
+    """What the retained annotations explain of one label; nothing of a class, which they determine.
 
     Args:
         original: The original, with features.
         question: The label.
-        floor: Of `outputs.floor`.
         context: The annotations.
     """
     known, probe = question.known, context.probe
-    x = original.probe.features[PENULTIMATE][known].astype(np.float64)
-    x_test = original.test.features[PENULTIMATE].astype(np.float64)
-    y = question.probe[known] == 1
     no_logits, retained = np.zeros((len(probe), 0)), context.request.retained_columns
-    alone = residuals(probe, [question.column], retained, no_logits, 0.0)[known]
-    erase = eraser_of(x, alone)
-
-    def found(fit: Floats, judged: Floats) -> float:
-        score = guess_linear(fit, y, judged)
-        return advantage(score, question.test, question.test_cluster).value
-
-    before = found(x, x_test)
-    determined = alone.var() < DETERMINED * y.var()
-    return Explained(floor, before if determined else found(erase(x), erase(x_test)), before)
-
-
-def eraser_of(x: Floats, numbers: Floats) -> Eraser:
-    """The map after which nothing linear in features (image, feature) tells numbers (image, number)."""
-    mean = x.mean(0)
-    centred = x - mean
-    return Eraser.of_covariances(
-        mean, centred.T @ centred / len(x), centred.T @ (numbers - numbers.mean(0)) / len(x)
+    residual = residuals(probe, [question.column], retained, no_logits, 0.0)[known, 0]
+    label = (question.probe[known] == 1) - np.mean(question.probe[known] == 1)
+    features = original.probe.features[PENULTIMATE][known]
+    standard = Standard.of(features)
+    fit = Ridge(alpha=RIDGE * len(features)).fit(standard(features), np.c_[label - residual, label])
+    told, found = fit.predict(standard(original.test.features[PENULTIMATE])).T
+    return Explained(
+        *(advantage(score, question.test, question.test_cluster).value for score in (told, found))
     )
