@@ -22,10 +22,10 @@ from unlabel.forget.methods import methods
 from unlabel.reproduce import plane
 from unlabel.reproduce.command import Request, make_page, plan_lines, request
 from unlabel.reproduce.document import check_page
-from unlabel.reproduce.pages.frontier import settings
+from unlabel.reproduce.pages.frontier import settings, studies
 from unlabel.reproduce.relearning import pooled
 from unlabel.reproduce.scale import SMALL, Scale
-from unlabel.reproduce.study import audit_options
+from unlabel.reproduce.study import audit_options, jobs_of
 from unlabel.reproduce.trained import Frontier, sized
 from unlabel.training.run import train_run
 
@@ -207,6 +207,14 @@ def test_all_methods_come_at_their_defaults_and_at_the_lengths_asked_for() -> No
     assert "fine-tune 188" not in found  # its default
 
 
+def test_each_method_reads_as_many_images_as_it_does_by_itself() -> None:
+    """600 steps on 2,048 images would be 19 passes: this project's own method takes more images."""
+    (study, *_), scale = studies(sized(SMALL, Frontier(methods=("all",)))), sized(SMALL, Frontier())
+    images = {job.method: job.images for _, job in jobs_of(study, scale)}
+    assert images == {name: methods()[name].images for name in images}
+    assert images["deep-probes"] > images["erasure"]
+
+
 def test_the_command_plans_runs_and_says_so_without_paths(command: Any, cache: Path, pages: Any) -> None:
     runs = ",".join(map(str, runs_of(cache, "celeba")))
     done = command(
@@ -216,7 +224,7 @@ def test_the_command_plans_runs_and_says_so_without_paths(command: Any, cache: P
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert sum(line.startswith("take ") for line in lines) == 3
-    assert "3 settings x 2 seeds on 2,048 images (erasure, fine-tune, fine-tune 53)" in lines[3]
+    assert "3 settings x 2 seeds on each method's default number of images (erasure, fine-tune" in lines[3]
     assert lines[4].startswith("train 9 models again on 256 and 1,024 annotated images, each in 3 draws")
     wanted = request(
         "frontier", scale="small", data=(), out=None, cache=cache, frontier=Frontier((f"Faces={runs}",))

@@ -48,7 +48,7 @@ class Scale:
         batch_size: Images in a step.
         tasks: Data by the short name that pages use.
         unlearning_seeds, retrain_seeds, original_seed: Keys of randomness.
-        images: Calibration images a method sees.
+        images: Calibration images a method sees; 0: each has its own default.
         steps: Optimiser steps of every method's repair, the equal budget; 0: each has its own default.
         audit: Sizes of the audit that differ from ``unlabel audit``.
         rounds: Repetitions of the timed page.

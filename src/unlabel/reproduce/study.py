@@ -21,6 +21,8 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD
 from unlabel.core.wording import suggest
+from unlabel.forget.methods import find_method
+from unlabel.reproduce.document import images_in_words
 from unlabel.reproduce.measure import Reader
 from unlabel.reproduce.relearning import Relearner, attack_in_words
 from unlabel.reproduce.scale import Scale, Task
@@ -152,10 +154,15 @@ def trainings(study: Study, scale: Scale, cache: Path) -> list[Training]:
 def jobs_of(study: Study, scale: Scale) -> list[tuple[Setting, Job]]:
     """Every setting with every unlearning seed."""
     return [
-        (setting, Job(setting.method, setting.options, seed=seed, images=scale.images))
+        (setting, Job(setting.method, setting.options, seed=seed, images=images_of(setting, scale)))
         for setting in study.settings
         for seed in scale.unlearning_seeds
     ]
+
+
+def images_of(setting: Setting, scale: Scale) -> int:
+    """Calibration images of a setting."""
+    return scale.images or find_method(setting.method).images
 
 
 def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
@@ -178,7 +185,7 @@ def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
         names = ", ".join(setting.name for setting in study.settings)
         lines.append(
             f"forget {study.label} of {scale.tasks[study.task].title}: {len(study.settings)} settings x"
-            f" {len(scale.unlearning_seeds)} seeds on {scale.images:,} images ({names})"
+            f" {len(scale.unlearning_seeds)} seeds on {images_in_words(scale.images)} images ({names})"
         )
         if study.relearn:
             models = 1 + (len(trained) - 1 if trained else len(scale.retrain_seeds))

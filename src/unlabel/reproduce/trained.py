@@ -7,7 +7,6 @@ from typing import Any
 
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import listing
-from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.methods import find_method
 from unlabel.reproduce.scale import Scale, Task
 from unlabel.runs.folder import read_config, read_record
@@ -64,7 +63,7 @@ def sized(scale: Scale, wanted: Frontier) -> Scale:
     scale = replace(
         scale,
         unlearning_seeds=seeds,
-        images=DEFAULT_IMAGES,
+        images=0,
         steps=0,
         methods=wanted.methods,
         lengths=tuple(dict.fromkeys(wanted.steps)),
