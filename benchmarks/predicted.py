@@ -38,7 +38,7 @@ def main() -> None:
             found = [taught(world, where, given.scratch) for world in worlds]
         for n in SIZES:
             missed = [item for item in left_out(found) if item.n == n]
-            print(f"few@{n}", replace(fitted(found), drift=2 * rms(missed), df=len(found) - PARAMETERS))
+            print(f"few@{n}", replace(fitted(found), drift=2 * rms(missed), df=len(missed) - PARAMETERS))
         if given.out:
             write_text(given.out, relearning_page(found))
             print(given.out)

@@ -59,6 +59,7 @@ def page(reads: Sequence[Read]) -> str:
         worlds=len(reads),
         chosen=sum(read.world.name in CHOSEN for read in reads),
         later=_later(reads, guesses),
+        now=_now(guesses, sets),
         sets=len(names),
         probe=f"{MOST[0]:,}",
         test=f"{MOST[1]:,}",
@@ -93,9 +94,28 @@ def _later(reads: Sequence[Read], guesses: Sequence[Guess]) -> str:
         if (each := [item for item in own if unit_of(item.figure) == unit])
     ]
     return (
-        f" {len(new)} worlds came later ({', '.join(new)}). With their data set left out, the interval holds"
-        f" {' and '.join(parts)}."
+        f" {len(new)} worlds had not been read with this measure ({', '.join(new)}). With their data set left"
+        f" out, the interval holds {' and '.join(parts)}."
     )
+
+
+def _now(guesses: Sequence[Guess], way: Sequence[tuple[Read, Rules]]) -> str:
+    """The row of today's rule beside the one that it replaced."""
+    groups = [
+        [
+            item
+            for item in guesses
+            if unit_of(item.figure) == unit and (item.read.world.name in CHOSEN) is seen
+        ]
+        for seen in (True, False)
+        for unit in UNITS
+    ]
+    cells = [f"{_rms(group):.3f}" if group else "-" for group in groups]
+    for unit in UNITS:
+        own = [item for item in guesses if unit_of(item.figure) == unit]
+        cells.append(f"{sum(map(inside, own))} of {len(own)}")
+    passed, _, failed, _, caught = verdicts_of(way)
+    return " | ".join([*cells, *(f"{hits} of {n}" for hits, n in (passed, failed, caught))])
 
 
 def inside(item: Guess) -> bool:
@@ -149,24 +169,29 @@ def _others(reads: Sequence[Read]) -> Iterator[str]:
 
 def _verdicts(*ways: Sequence[tuple[Read, Rules]]) -> Iterator[str]:
     for name, way in zip(("a data set", "a world"), ways, strict=True):
-        retrains = [(read, rules, other) for read, rules in way for other in read.retrained]
-        verdicts = [c2_of(other, [levels_of(read, rules)], read) for read, rules, other in retrains]
-        removed = [(read, c2_of(head(read.whole), [levels_of(read, rules)], read)) for read, rules in way]
-        passed, failed = (sum(verdict == word for verdict in verdicts) for word in ("PASS", "FAIL"))
-        firm = [
-            (read, word) for read, word in removed if c2_of(head(read.whole), read.retrained, read) != "PASS"
-        ]
-        caught = {id(read): word for read, word in removed}
-        counted = sum(
-            verdict == "PASS" and caught[id(read)] in ("PASS", "FAIL")
-            for verdict, (read, _, _) in zip(verdicts, retrains, strict=True)
-        )
-        yield (
-            f"| {name} | {share_of(passed, len(verdicts))} | {share_of(counted, len(verdicts))} |"
-            f" {share_of(failed, len(verdicts))} |"
-            f" {share_of(sum(word == 'PASS' for _, word in firm), len(firm))} |"
-            f" {share_of(sum(word == 'FAIL' for _, word in firm), len(firm))} |"
-        )
+        passed, counted, failed, missed, caught = verdicts_of(way)
+        counts = (passed, counted, failed, missed, caught)
+        yield f"| {name} | " + " | ".join(share_of(hits, n) for hits, n in counts) + " |"
+
+
+def verdicts_of(way: Sequence[tuple[Read, Rules]]) -> list[tuple[int, int]]:
+    """What C2 would say, as counts and of how many: see the page's section."""
+    retrains = [(read, rules, other) for read, rules in way for other in read.retrained]
+    verdicts = [c2_of(other, [levels_of(read, rules)], read) for read, rules, other in retrains]
+    removed = [(read, c2_of(head(read.whole), [levels_of(read, rules)], read)) for read, rules in way]
+    firm = [word for read, word in removed if c2_of(head(read.whole), read.retrained, read) != "PASS"]
+    caught = {id(read): word for read, word in removed}
+    counted = sum(
+        verdict == "PASS" and caught[id(read)] in ("PASS", "FAIL")
+        for verdict, (read, _, _) in zip(verdicts, retrains, strict=True)
+    )
+    return [
+        (verdicts.count("PASS"), len(verdicts)),
+        (counted, len(verdicts)),
+        (verdicts.count("FAIL"), len(verdicts)),
+        (firm.count("PASS"), len(firm)),
+        (firm.count("FAIL"), len(firm)),
+    ]
 
 
 def head(readings: Readings) -> Readings:

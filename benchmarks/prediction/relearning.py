@@ -179,8 +179,8 @@ def left_out(worlds: Sequence[Taught], *, own: bool = True, weight: float = WEIG
         rest = [one for one in worlds if one.world.data != data]
         rule = replace(fitted(rest) if own else RULES["adv"], weight=weight)
         for n in SIZES:
-            error = 2 * rms([item for item in misses(rest, rule) if item.n == n])
-            here = replace(rule, drift=error, df=len(rest) - PARAMETERS * own)
+            others = [item for item in misses(rest, rule) if item.n == n]
+            here = replace(rule, drift=2 * rms(others), df=len(others) - PARAMETERS * own)
             missed = misses([one for one in worlds if one.world.data == data], here)
             found += [item for item in missed if item.n == n]
     return found

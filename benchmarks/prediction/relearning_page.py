@@ -39,10 +39,10 @@ def page(worlds: Sequence[Taught]) -> str:
 def _rules(worlds: Sequence[Taught], found: Sequence[Miss]) -> Iterator[str]:
     rule = fitted(worlds)
     for n in SIZES:
-        error = 2 * rms([item for item in found if item.n == n])
+        of_size = [item for item in found if item.n == n]
         yield (
             f"| few@{n} | {rule.kept:.3f} | {rule.growth:.3f} | {rule.weight:g} |"
-            f" {error:.4f} | {len(worlds) - PARAMETERS} |"
+            f" {2 * rms(of_size):.4f} | {len(of_size) - PARAMETERS} |"
         )
 
 

@@ -198,12 +198,14 @@ def test_a_full_audit_holds_a_row_of_every_model_at_every_size_and_stage(full_au
     assert found.claims["C2"].verdict == "PASS"  # of the outputs and the last features alone
     assert not any("Relearning" in line for line in found.not_tested)
     assert any("but for the mean over positions" in line for line in found.not_tested)
+    assert any("read the weights, or change them in other ways" in line for line in found.not_tested)
 
 
 def test_what_a_full_audit_could_not_measure_is_said(full_audit):
     found = full_audit[False]
     assert any("no model was given to train" in line for line in found.not_tested)
     assert any("no stages that were read" in line for line in found.not_tested)
+    assert any("attackers who read or change the weights" in line for line in found.not_tested)
     assert not [row for row in found.metrics if row.id.startswith("tune")]
 
 

@@ -11,7 +11,7 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
 from unlabel.data.batches import batch_of
-from unlabel.forget.feature_layer import edit_layer, final_layer, read_layer
+from unlabel.forget.feature_layer import columns_of, edit_layer, final_layer, read_layer
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.testing import tiny_world
@@ -67,6 +67,25 @@ def test_a_model_that_is_all_head_is_refused() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)).eval()
     with pytest.raises(MethodError, match="no convolution or linear layer before its head"):
         final_layer(model, 3, torch.zeros(2, 3, 16, 16), everything(model))
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [
+        {"padding": "same"},
+        {"padding": "same", "dilation": 2, "padding_mode": "reflect"},
+        {"padding": "valid", "stride": 2},
+        {"padding": (2, 1), "padding_mode": "circular"},
+        {"padding": (0, 3), "stride": (2, 1)},
+    ],
+)
+def test_the_patches_are_those_that_the_convolution_reads(padding: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 5, (3, 4), bias=False, **padding).double()  # type: ignore[arg-type]
+    image = torch.randn(2, 3, 9, 11)
+    expected = layer(image.double()).flatten(2)
+    found = layer.weight.flatten(1) @ columns_of(layer, image).double()
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("last", ["norm", "conv", "linear"])

@@ -61,7 +61,7 @@ def audit_run(
         before: The original.
         references: Runs retrained without the labels, any number.
         where: Device; and seed, if no options give one.
-        shorts: Without references: pairs of short trainings, of `short_references.make_shorts`.
+        shorts: Without references: pairs of short trainings, of `references.short.make_shorts`.
         data: Another data source than the one the original remembers.
         command: The command line, for the record.
         options: Budget, margins and sizes; by default the quick budget with the published ones.

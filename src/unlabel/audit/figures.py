@@ -516,7 +516,7 @@ NEARER = Figure(
     "dist.nearer", "bits", "Answers, nearer to retrained",
     "How much nearer the retained labels' probabilities are to the retrained models' than to the "
     "original's: the difference of two Jensen-Shannon divergences (bits). Below 0 they are nearer to the "
-    "original's.",
+    "original's. Its interval is of the images alone.",
     range=SIGNED_RANGE, budget="standard", group=DISTANCES,
 )  # fmt: skip
 LIKENESS = Figure(

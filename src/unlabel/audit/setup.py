@@ -91,7 +91,7 @@ def with_shorts(case: Case, shorts: Sequence[ShortPair[Path]]) -> Case:
 
     Args:
         case: Without references: a level that was measured needs no prediction.
-        shorts: Folders that `short_references.make_shorts` trained.
+        shorts: Folders that `references.short.make_shorts` trained.
 
     Raises:
         OptionError: There are references.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import pad, unfold
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -284,9 +284,26 @@ def _gains(slope: NDArray[np.float64], square: NDArray[np.float64], live: float)
 def columns_of(layer: Layer, inputs: Tensor) -> Tensor:
     """The patches that the layer reads, (image, input, position), in the order of its weight's entries."""
     if isinstance(layer, nn.Conv2d):
-        assert not isinstance(layer.padding, str)
-        return unfold(inputs.float(), layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        padded = pad(inputs.float(), _sides(layer), mode=mode)
+        return unfold(padded, layer.kernel_size, layer.dilation, 0, layer.stride)
     return inputs.float().reshape(len(inputs), -1, inputs.shape[-1]).transpose(1, 2)
+
+
+def _sides(layer: nn.Conv2d) -> list[int]:
+    """What a convolution adds at left, right, top and bottom; of ``same``, the odd one comes last.
+
+    >>> _sides(nn.Conv2d(1, 1, (3, 4), padding="same")), _sides(nn.Conv2d(1, 1, 3, padding=(2, 1)))
+    ([1, 2, 1, 1], [1, 1, 2, 2])
+    """
+    sides: list[int] = []
+    for axis in (1, 0):
+        if isinstance(layer.padding, str):
+            added = layer.dilation[axis] * (layer.kernel_size[axis] - 1) if layer.padding == "same" else 0
+            sides += [added // 2, added - added // 2]
+        else:
+            sides += [layer.padding[axis]] * 2
+    return sides
 
 
 def positions_of(layer: Layer, output: Tensor) -> Tensor:

@@ -190,8 +190,9 @@ def _setting(page: Mapping[str, Any]) -> list[str]:
         f"- Models: {', '.join(sizes['networks'])}; {sizes['epochs']:g} epochs, {sizes['schedule']} at"
         f" {sizes['lr']:g}, batch {sizes['batch_size']}; one original (seed {seeds['original']}), Retrain"
         f" with seeds {', '.join(map(str, seeds['retrain']))}, forgetting with seeds"
-        f" {', '.join(map(str, seeds['unlearning']))} on {images_in_words(sizes['calibration_images'])} images"
-        f" and {sizes['repair_steps'] or 'the default'} steps.",
+        f" {', '.join(map(str, seeds['unlearning']))} on"
+        f" {images_in_words(sizes['calibration_images'])} images and"
+        f" {sizes['repair_steps'] or 'the default'} steps.",
         f"- Audit: seed {seeds['audit']}, {audit}.",
         f"- Machine: {made['processor']}, {made['threads']} thread{'s'[: made['threads'] != 1]},"
         f" {made['system']};"

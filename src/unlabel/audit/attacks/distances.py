@@ -127,9 +127,9 @@ def distance_rows(
 def nearer_rows(subjects: Sequence[Subject], test: Dataset, columns: tuple[int, ...]) -> list[Metric]:
     """Whether each model but the original is nearer to the retrained ones than to the original.
 
-    ``dist.nearer``, of the answers, with an interval; ``dist.cka`` and ``dist.cka_original``, of the last
-    features. The first is a relative test of three samples. A retrained model is compared with the others,
-    and the original has no row.
+    ``dist.nearer``, of the answers, with an interval of the images alone; ``dist.cka`` and
+    ``dist.cka_original``, of the last features. The first is a relative test of three samples. A retrained
+    model is compared with the others, and the original has no row.
 
     References:
         Ribero, Schrab and Gretton, Regularized f-Divergence Kernel Tests, AISTATS 2026 (the relative test;

@@ -16,7 +16,7 @@ PERCEIVED = (
     "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every figure."
 )
 MET, FAILED, OPEN = 0, 3, 4
-"""Exit codes of the gate, as of `audit.gate`."""
+"""Exit codes of the gate, as of `audit.claims.gate`."""
 
 Role: TypeAlias = Literal["model", "untrained", "reference", "pixels", "truth"]
 

@@ -61,7 +61,7 @@ def write(audit: Audit, out: Path, *, force: bool) -> None:
 def audit_files(
     files: Sequence[Path], labels: Sequence[str], where: Run, settings: AuditOptions, *, command: str = ""
 ) -> Audit:
-    """Audits a model by files of outputs; see `audit.outputs_file` for their form.
+    """Audits a model by files of outputs; see `audit.read_only.outputs_file` for their form.
 
     Args:
         files: Of the original, the unlearned model, and retrained ones, any number.

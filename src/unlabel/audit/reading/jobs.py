@@ -70,7 +70,7 @@ Make: TypeAlias = Callable[[Opened, Run], object]
 class Reading:
     """One job: what it is called, what makes its tables, and about how many images a network reads for it.
 
-    An image that is trained on counts as `plan_trainings.FORWARD` that are read.
+    An image that is trained on counts as `plan.trainings.FORWARD` that are read.
     """
 
     name: str

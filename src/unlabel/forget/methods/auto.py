@@ -36,6 +36,7 @@ from unlabel.forget.self_check import (
     slight,
     unchecked,
 )
+from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.models.sites import Site, find_sites
 
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
@@ -67,16 +68,16 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     * with up to two more trainings of half the length, at a quarter of the rate. If the first training harmed
       the retained labels, it starts again at a quarter of the rate;
     * what the trainings leave at the last features is erased there in closed form, on top;
-    * with one more training from the original, at twice the pressure. It counts only if every site then tells
-      little enough.
+    * if nothing did harm, with one more training from the original, at twice the pressure. It counts only if
+      every site then tells little enough.
 
     All trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
     original's training if that is more. The last two count only if they cost the retained labels at most .005
     more mean AUC on the images held back.
 
     If no site of the original tells the label's residual, nothing is there to be pushed out, and training
-    only makes the model better at the retained labels. If they then give more of the label away than before,
-    `auto` only removes the output.
+    only makes the model better at the retained labels. If probes of the label itself then find more than
+    before, on average, or if the result does harm or misses its aim, `auto` only removes the output.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -223,13 +224,19 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     before = label_told(case.original, look, labels, case.run)
     after = label_told(best.work.model.eval(), look, labels, case.run)
     record = {"label_told": {"before": before, "after": after}}
-    if after <= before and not best.spent:
+    if best.done and after <= before:
         return best, record
-    case.run.log.say(
-        f"{best.work.method} does not help: the outputs and the features tell {after:.2f} of"
-        f" {listing(case.request.masked)}, and {before:.2f} before; only the output is removed"
-    )
-    return case.judged(Work(copy.deepcopy(case.original), method="head-removal")), record
+    if best.spent:
+        why = "the retained labels would pay too much"
+    elif after > before:
+        why = f"probes would find more of {listing(case.request.masked)}, {after:.2f} and not {before:.2f}"
+    else:
+        why = "some sites would tell too much"
+    case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
+    removed, masked = copy.deepcopy(case.original), case.request.masked_columns
+    _, head = find_head(removed, len(case.request.labels))
+    remove_rows(head, masked, [removed_output(data, column) for column in masked])
+    return case.judged(Work(removed, method="head-removal")), record
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt:
@@ -291,7 +298,8 @@ def _weights(case: Case) -> list[Attempt]:
     attempts = _further(case, chosen, now, attempts)
     if _best(attempts).unfinished:
         attempts = _erased(case, adversary, attempts)
-    if _best(attempts).unfinished and chosen == method:  # nothing did harm so far
+    harmless = chosen == method and not any(attempt.spent for attempt in attempts)
+    if _best(attempts).unfinished and harmless:
         attempts = _harder(case, method, adversary, attempts)
     first = attempts[0].work
     scored, stages = first.images_scored + read, {"prepare": seconds, **first.seconds}
