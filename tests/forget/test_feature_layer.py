@@ -81,7 +81,7 @@ def test_a_model_that_is_all_head_is_refused() -> None:
 )
 def test_the_patches_are_those_that_the_convolution_reads(padding: dict[str, object]) -> None:
     torch.manual_seed(0)
-    layer = nn.Conv2d(3, 5, (3, 4), bias=False, **padding).double()  # type: ignore[arg-type]
+    layer = nn.Conv2d(3, 5, (3, 5), bias=False, **padding).double()  # type: ignore[arg-type]
     image = torch.randn(2, 3, 9, 11)
     expected = layer(image.double()).flatten(2)
     found = layer.weight.flatten(1) @ columns_of(layer, image).double()
