@@ -28,6 +28,14 @@ PROBES = {
 }
 SIGNS = {"PASS": "+", "FAIL": "x", "INCONCLUSIVE": "?"}
 MARGIN = 0.03  # of AUC, as C4 has it
+READ = 0.1  # of an advantage, as C2 has it
+DEPTH = {
+    "depth.adv.stitch": "the original goes on from",
+    "depth.adv.grid": "4 x 4 positions, linear,",
+    "depth.adv.mlp": "mean over positions, neural,",
+    "depth.adv.all.lin": "all stages, linear",
+    "depth.adv.all.mlp": "all stages, neural",
+}
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,46 @@ def attacked(audits: Sequence[dict[str, Any]]) -> Iterator[Row]:
                 continue
             after = []
             for audit, note in zip(audits, notes, strict=True):
-                bounds = note[attacker][size]
-                sign = "+" if bounds["upper"] < MARGIN else "x" if bounds["lower"] > MARGIN else "?"
                 (value,) = values(audit, figure, None, "after")
-                after.append(f"{value:.3f} {sign}")
+                after.append(f"{value:.3f} {sign_of(note[attacker][size], MARGIN)}")
             retrained = values(audits[0], figure, None, "reference")
             yield Row(f"{attacker} on {size} images, AUC", before[0], retrained, after)
+
+
+def beside(audits: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    """What trains nothing: the original going on from each stage, probes of positions, the tangent kernel."""
+    (label,) = audits[0]["request"]["labels"]
+    notes = [audit["claims"]["C4"]["notes"] for audit in audits]
+    for figure, places in notes[0].get("depth", {}).get(label, {}).items():
+        for place in places:
+            layer = place if place.startswith("stage") else None
+            bounds = [note["depth"][label][figure][place] for note in notes]
+            yield from read(audits, (figure, layer), f"{DEPTH.get(figure, figure)} {layer or ''}", bounds)
+    for size in notes[0].get("tangent", {}).get(label, {}):
+        bounds = [note["tangent"][label][size] for note in notes]
+        name = f"tangent kernel, {size} images, AUC"
+        yield from read(audits, (f"tangent.auc@{size}", None), name, bounds, MARGIN)
+
+
+def read(
+    audits: Sequence[dict[str, Any]],
+    place: tuple[str, str | None],
+    name: str,
+    bounds: Sequence[dict[str, float]],
+    margin: float = READ,
+) -> Iterator[Row]:
+    """The row of one figure; none if it was not measured."""
+    if before := values(audits[0], *place, "before"):
+        after = [
+            f"{values(audit, *place, 'after')[0]:.3f} {sign_of(each, margin)}"
+            for audit, each in zip(audits, bounds, strict=True)
+        ]
+        yield Row(name.strip(), before[0], values(audits[0], *place, "reference"), after)
+
+
+def sign_of(bounds: dict[str, float], margin: float) -> str:
+    """Within the margin, beyond it, or undecided."""
+    return "+" if bounds["upper"] < margin else "x" if bounds["lower"] > margin else "?"
 
 
 def main(runs: Sequence[Path]) -> None:
@@ -105,7 +147,7 @@ def main(runs: Sequence[Path]) -> None:
     audits = [json.loads((run / "audit.json").read_text("utf-8")) for run in runs]
     print(f"| attack | original | Retrain, mean (range) | {' | '.join(run.name for run in runs)} |")
     print("| --- " * (len(runs) + 3) + "|")
-    for row in [*probed(audits), *attacked(audits)]:
+    for row in [*probed(audits), *attacked(audits), *beside(audits)]:
         spread = f"{fmean(row.retrained):.3f} ({min(row.retrained):.3f} to {max(row.retrained):.3f})"
         print(f"| {row.name} | {row.before:.3f} | {spread} | {' | '.join(row.after)} |")
     for run, audit in zip(runs, audits, strict=True):
