@@ -3,7 +3,8 @@
 The files pin what users rely on: how runs, audits, pages, cards, statements and help texts look. A change of
 one of them is a decision: make them anew, read the difference, and commit it by itself with the reason. With
 ``help`` or ``page`` as an argument, only the help texts, or only the pages and cards of the audits that are
-there (and the signature, by a new key), are made. ``audit`` adds new keys to the audits that are there.
+there (and the signature, by a new key), are made. ``audit`` adds new keys and metrics to the audits that are
+there.
 """
 
 import contextlib
@@ -71,11 +72,20 @@ def make_audits() -> None:
 
 
 def grown(now: Any, then: Any) -> Any:
-    """What was there, with the keys of `now` that it lacks, in the order of `now`."""
+    """What was there, with the keys and the metrics of `now` that it lacks, in the order of `now`."""
+    metrics = isinstance(now, list) and now and isinstance(now[0], dict) and {"id", "run"} <= now[0].keys()
+    if metrics:
+        rows = {place(row): row for row in then}
+        return [rows.get(place(row), row) for row in now]
     if not (isinstance(now, dict) and isinstance(then, dict)):
         return then
     kept = {key: grown(now[key], then[key]) if key in then else now[key] for key in now}
     return kept | {key: value for key, value in then.items() if key not in now}
+
+
+def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a metric is of."""
+    return tuple(row[key] for key in ("id", "label", "model", "run", "layer", "transform"))
 
 
 def make_runs() -> None:
