@@ -7,7 +7,14 @@ import pytest
 from scipy.special import expit
 
 from unlabel.audit.attacks.attribute_inference import attribute_inference, balanced_bits, code_length
-from unlabel.audit.attacks.distances import agreement, alike, distance_rows, jensen_shannon, nearer_rows
+from unlabel.audit.attacks.distances import (
+    ALIKE,
+    agreement,
+    alike,
+    distance_rows,
+    jensen_shannon,
+    nearer_rows,
+)
 from unlabel.audit.attacks.groups import gaps, group_rows
 from unlabel.audit.attacks.membership import (
     label_membership,
@@ -163,6 +170,28 @@ def test_a_model_like_retrained_ones_is_nearer_to_them_and_a_copy_of_the_origina
     assert nearer_rows([before, copy], world.test, KEPT) == []
     alone = nearer_rows([before, copy, references[0]], world.test, KEPT)
     assert {row.model for row in alone} == {"after"}
+
+
+def test_likeness_is_the_cosine_of_tables_that_are_centred_without_their_diagonals(world):
+    """Song et al. 2012, by the other definition: U-centred products, whose inner product has no bias."""
+    references = world.references(1)
+    before, after = world.subject("before"), world.subject("after", network=5)
+
+    def centred(subject):
+        x = subject.test.features["penultimate"].astype(float)
+        n, gram = len(x), x @ x.T
+        np.fill_diagonal(gram, 0.0)
+        rows = gram.sum(0)
+        found = gram - (rows[:, None] + rows[None]) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
+        np.fill_diagonal(found, 0.0)
+        return found
+
+    assert len(world.test) <= ALIKE
+    rows = {row.id: row.value for row in nearer_rows([before, after, *references], world.test, KEPT)}
+    for figure, other in (("dist.cka", references[0]), ("dist.cka_original", before)):
+        one, two = centred(after), centred(other)
+        expected = np.sum(one * two) / np.linalg.norm(one) / np.linalg.norm(two)
+        assert rows[figure] == pytest.approx(expected)
 
 
 def table(subject):

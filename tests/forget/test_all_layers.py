@@ -44,7 +44,7 @@ class Mixed(nn.Module):
         return self.head(x.mean(1) + self.other(torch.ones(1, 5)))
 
 
-def test_layers_are_plain_ones_that_may_change() -> None:
+def test_layers_are_those_without_groups_that_may_change() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3),
         nn.Conv2d(6, 6, 3, groups=2),
@@ -54,7 +54,7 @@ def test_layers_are_plain_ones_that_may_change() -> None:
         nn.Linear(6, 3),
     )
     model[4].weight.requires_grad_(False)
-    assert list(layers_of(model)) == ["0", "5"]
+    assert list(layers_of(model)) == ["0", "2", "3", "5"]
 
 
 def test_a_layer_reads_what_it_computes_with(run: Run) -> None:

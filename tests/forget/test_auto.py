@@ -305,6 +305,18 @@ def test_what_the_training_leaves_at_the_last_features_is_erased_there(
     assert outcome.method == "deep-probes"
 
 
+def test_after_a_training_that_did_harm_none_is_begun_at_more_pressure(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    verdicts = [checked(0.4), checked(0.3, 0.05)]  # the further one harms; the first is kept
+    monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
+    world = tiny_world(images=2048)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
+    assert verdicts == []
+    assert outcome.self_check is not None
+    assert (outcome.self_check["attempts"], outcome.options["pressure"]) == (2, 0.03)
+
+
 def test_an_erasure_that_is_not_possible_leaves_what_was_trained(
     monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:

@@ -211,7 +211,7 @@ def test_kept_outputs_depend_on_the_name_where_the_weights_do_not_tell_it() -> N
 def test_images_of_another_size_are_refused_with_what_to_do() -> None:
     check_input(HF_VIT, 3, (16, 16))
     check_input("small", 3, (16, 16))
-    with pytest.raises(OptionError, match=r"on images of 32 x 32 pixels.*with image_size=32 in its name"):
+    with pytest.raises(OptionError, match=r"on images of 32 x 32 pixels.*: add ,image_size=32 to its name"):
         check_input(HF_VIT, 3, (32, 32))
 
 

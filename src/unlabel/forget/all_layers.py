@@ -31,9 +31,9 @@ Take = Callable[[str, Tensor, Batch], None]  # name of a layer, its patches (ima
 def layers_of(model: nn.Module) -> Layers:
     """The layers that can be edited on the side of their inputs.
 
-    Left out are convolutions in groups, whose channels read different inputs, those that pad by a word
-    (``padding="same"``) or with anything but zeros, and layers whose weight the user has frozen. The
-    projections inside a torch attention module are no layers of their own, and are left out, too.
+    Left out are convolutions in groups, whose channels read different inputs, and layers whose weight the
+    user has frozen. The projections inside a torch attention module are no layers of their own, and are left
+    out, too.
 
     Example:
         >>> list(layers_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))))
@@ -42,13 +42,9 @@ def layers_of(model: nn.Module) -> Layers:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and _plain(module))
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
         if module.weight.requires_grad
     }
-
-
-def _plain(layer: nn.Conv2d) -> bool:
-    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 @torch.no_grad()

@@ -131,6 +131,6 @@ def check_input(name: str, outputs: int, size: tuple[int, int]) -> None:
         raise OptionError(
             f"the network '{name[:80]}' raised {one_line(error)[:160]} on images of {height} x {width}"
             " pixels;"
-            f" give the size that it was made for with --image-size, or build it for this one with"
-            f" {key}={height} in its name"
+            " give the size that it was made for with --image-size, or build it for this one: add"
+            f" ,{key}={height} to its name"
         ) from error

@@ -1,8 +1,8 @@
 """How far a model's answers are from a retrained model's, in units of how far two retrained ones are apart.
 
-And whether answers and features are nearer to those of retrained models, or to the original's. Described, not
-judged: a model may differ from retrained ones in a harmless way, and agree with them in all that is measured
-here while it remembers. Whatever was trained on from the original resembles it.
+Other figures say whether answers and features are nearer to those of retrained models, or to the original's.
+All are described, not judged: a model may differ from retrained ones in a harmless way, and agree with them
+in all that is measured here while it remembers. A model that was trained on from the original resembles it.
 """
 
 from collections.abc import Callable, Sequence
@@ -138,12 +138,12 @@ def nearer_rows(subjects: Sequence[Subject], test: Dataset, columns: tuple[int, 
     """
     tables = [probabilities(item.test, columns, exclusive=test.exclusive) for item in subjects]
     grams = {at: gram for at, item in enumerate(subjects) if (gram := _gram(item.test)) is not None}
+    (original,) = (n for n, each in enumerate(subjects) if each.role == "before")
     rows: list[Metric] = []
     for at, subject in enumerate(subjects):
         others = [n for n, each in enumerate(subjects) if each.role == "reference" and n != at]
-        if subject.role == "before" or not others:
+        if at == original or not others:
             continue
-        (original,) = (n for n, each in enumerate(subjects) if each.role == "before")
         apart = [_divergences(tables[at], tables[n]).mean(1) for n in (original, *others)]
         difference = apart[0] - np.mean(apart[1:], axis=0)
         influence = (difference - difference.mean()) / len(difference)
@@ -165,7 +165,6 @@ def _gram(outputs: Outputs) -> Floats | None:
     features = outputs.features[PENULTIMATE]
     chosen = np.unique(np.linspace(0, len(features) - 1, min(ALIKE, len(features))).round().astype(np.intp))
     x = features[chosen].reshape(len(chosen), -1).astype(np.float64)
-    x -= x.mean(0)
     gram = x @ x.T
     np.fill_diagonal(gram, 0.0)
     return gram

@@ -1,6 +1,6 @@
 """What the retained annotations explain of a label: as much as a Retrain can be expected to keep of it.
 
-It is measured of the original and the annotations alone, without any training. Least squares is linear in
+The measure needs the original and the annotations, and no training. Least squares is linear in
 what it is fitted to: a probe of the label is the sum of a probe of what the retained annotations predict of
 it, and of a probe of the *residual*, the rest. A Retrain learns the first from the retained labels. So the
 first probe by itself is compared with the whole.
@@ -34,7 +34,7 @@ class Explained:
 
 
 def explained(original: Subject, question: Question, context: Context) -> Explained:
-    """What the retained annotations explain of one label; nothing of a class, which they determine.
+    """What the retained annotations explain of one label; of classes that exclude each other, nothing.
 
     Args:
         original: The original, with features.

@@ -339,9 +339,10 @@ def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Atte
 def _erased(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
     """Erasures of the last features, in closed form, from the best attempt; next to no price may be paid."""
     best, tried = _best(attempts), list(attempts)
-    for strength in STRONGER if best.leaks_at_the_end else ():
-        assert case.look is not None, "an attempt without a check leaves nothing to be tried"
-        case.run.log.say("the last features still tell too much: erasing it there, on top of the training")
+    if case.look is None or not best.leaks_at_the_end:
+        return tried
+    case.run.log.say("the last features still tell too much: erasing that in closed form, after the training")
+    for strength in STRONGER:
         try:
             work = erasure(strength=strength)(best.work.model, case.request, case.look.fitted, case.run)
         except MethodError as error:
