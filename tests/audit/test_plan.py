@@ -73,17 +73,15 @@ def test_attackers_are_planned_by_what_the_audit_would_train():
     target = np.repeat([1, 0], [900, 2100]).astype(np.int8)
     rows = {row["attacker"]: row for row in attackers_plan({"top": target}, 5, (3000, 5000), 1000.0, options)}
     assert list(rows) == ["adam-100", *options.asked]
-    assert (rows["adam-100"]["trainings"], rows["adam-100"]["in_full"]) == (
-        45,
-        45,
-    )  # 3 draws, rates; 5 models
-    assert rows["upper-half"]["trainings"] == 30
+    first = rows["adam-100"]  # 3 draws at 3 rates and 3 at the best; 5 models
+    assert (first["trainings"], first["in_full"]) == (60, 60)
+    assert rows["upper-half"]["trainings"] == 45
     assert rows["curve"]["images"] == [16, 64, 1024, 1200]  # 256 is the first attacker's
-    assert (rows["curve"]["trainings"], rows["curve"]["in_full"]) == (180, 45)
+    assert (rows["curve"]["trainings"], rows["curve"]["in_full"]) == (240, 60)
     assert rows["positions"]["reads"] == 2 * 5 * 8000
     tangent = rows["tangent"]  # gradients of 256 images, and 3,000 read before and after a step
     assert (tangent["trainings"], tangent["reads"]) == (0, 5 * 3 * (3 * 256 + 2 * 3000))
-    least = 5 * 9 * 100 * 64 / 1000  # seconds of the steps alone
+    least = 5 * 12 * 100 * 64 / 1000  # seconds of the steps alone
     assert least < rows["sgd-momentum"]["seconds"] < 2 * least
     assert rows["adam-1000"]["seconds"] > 4 * rows["sgd-momentum"]["seconds"]
     assert rows["distilled"]["seconds"] > rows["upper-half"]["seconds"] / 3

@@ -10,7 +10,7 @@ from torch import nn
 from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.early_layers import stage_means, with_early_layers
 from unlabel.audit.attacks.few_shot import Relearnt, faster
-from unlabel.audit.attacks.fine_tuning import best_of_rates, say, tune, tune_all
+from unlabel.audit.attacks.fine_tuning import best_of_rates, say, tune, tune_all, tuned
 from unlabel.audit.attacks.lessons import BATCH, Lesson, batch_at, draw_images
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.starts import renewed
@@ -235,20 +235,42 @@ def test_the_rate_is_chosen_on_images_of_p_and_never_on_those_of_e(relearnt):
     assert other["curve"].tolist() != found[0]["curve"].tolist()
 
 
+@pytest.mark.parametrize("keeps", ["last", "best"])
+def test_further_draws_are_trained_at_the_rate_that_the_first_ones_chose(
+    world, sets, run, tmp_path, monkeypatch, keeps
+):
+    for name in ("annotated", "lessons"):
+        monkeypatch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 8)
+    item, request = loaded(world.model, world.labels, tmp_path), Request.make(["top"], world.labels)
+    attacker = replace(ADAM, keeps=keeps, name=f"adam-{keeps}")
+    fewer = replace(OPTIONS, tune_steps=10, tune_draws=2)
+    more = replace(fewer, tune_draws=5, rated_draws=2)
+
+    def found(options):
+        return tuned(item, "top", 24, attacker, sets, request, options, run)
+
+    first, all_ = found(fewer), found(more)
+    assert (all_.rate, all_.curve.tolist()) == (first.rate, first.curve.tolist())
+    assert np.array_equal(all_.scores[:2], first.scores)
+    draws = draw_images(sets.probe.target[:, 0], 0, 24, more)
+    given = [Lesson(sets.probe, 0, (1, 2), draw, number, more) for number, draw in enumerate(draws)][2:]
+    alone = replace(attacker, rates=(first.rate,))
+    assert np.array_equal(all_.scores[2:], best_of_rates(item.model, given, sets.test, alone, run)["scores"])
+
+
 def test_every_model_label_and_size_is_trained_once_and_kept(world, sets, run, tmp_path, monkeypatch):
     items = [loaded(world.model, world.labels, tmp_path, name) for name in ("one", "two")]
     request = Request.make(["top", "bottom"], world.labels)
-    options = replace(OPTIONS, tune=(8, 60), tune_steps=10)
+    options = replace(OPTIONS, tune=(8, 60), tune_steps=10, tune_draws=3, rated_draws=2)
     for name in ("annotated", "lessons"):
         monkeypatch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 8)
     found = tune_all(items, sets, request, options, run)
     assert [(item.run, item.label, item.images) for item in found] == [
         (str(item.path), label, 8) for item in items for label in ("top", "bottom")
     ]  # 60 of 64 would leave too few
-    assert found[0].scores.shape == (2, len(sets.test))
+    assert found[0].scores.shape == (3, len(sets.test))
     assert found[0].rate in (1e-4, 1e-3, 1e-2)
-    monkeypatch.setattr(
-        "unlabel.audit.attacks.fine_tuning.best_of_rates", pytest.fail
-    )  # everything is read back
+    for name in ("best_of_rates", "at_rate"):  # everything is read back
+        monkeypatch.setattr(f"unlabel.audit.attacks.fine_tuning.{name}", pytest.fail)
     again = tune_all(items, sets, request, options, run)
     assert all(np.array_equal(one.scores, two.scores) for one, two in zip(found, again, strict=True))

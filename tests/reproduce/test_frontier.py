@@ -225,7 +225,9 @@ def test_the_command_plans_runs_and_says_so_without_paths(command: Any, cache: P
     lines = done.out.splitlines()
     assert sum(line.startswith("take ") for line in lines) == 3
     assert "3 settings x 2 seeds on each method's default number of images (erasure, fine-tune" in lines[3]
-    assert lines[4].startswith("train 9 models again on 256 and 1,024 annotated images, each in 3 draws")
+    assert lines[4].startswith(
+        "train 9 models again on 256 and 1,024 annotated images, each in 6 draws, 3 of them at 3 rates"
+    )
     wanted = request(
         "frontier", scale="small", data=(), out=None, cache=cache, frontier=Frontier((f"Faces={runs}",))
     )

@@ -166,6 +166,8 @@ class AuditOptions:
         draws: Draws of every few-shot probe, >= 2.
         tune: Numbers of annotated images on which the full budget trains the whole model; or fewer, as above.
         tune_draws: Draws of those images, >= 2.
+        rated_draws: How many of these draws are trained at every rate and choose the best, >= 1; the others
+            are trained at that rate alone, for the error of the mean.
         tune_steps: Steps of that training, >= 10.
         attackers: Names of attackers to report beside it, of ``curve``, ``positions``, ``stitched`` and
             ``tangent``, or ``all``; see `audit.attacks.attackers`. They decide nothing, and need a budget
@@ -208,7 +210,8 @@ class AuditOptions:
     few_judged: int = 64
     draws: int = 50
     tune: tuple[int, ...] = (256, 1024)
-    tune_draws: int = 3
+    tune_draws: int = 6
+    rated_draws: int = 3
     tune_steps: int = 100
     attackers: tuple[str, ...] = ()
     attacked: tuple[int, ...] = (256,)
@@ -226,7 +229,10 @@ class AuditOptions:
             value = getattr(self, item.name)
             if item.name.startswith("d_") and not value > 0:
                 raise OptionError(f"{item.name} is {value:g}, but a margin must be above 0")
-        least = dict.fromkeys(("probe_seeds", "hidden", "epochs", "trees"), 1) | {"rare": 0, "seed": 0}
+        least = dict.fromkeys(("probe_seeds", "hidden", "epochs", "trees", "rated_draws"), 1) | {
+            "rare": 0,
+            "seed": 0,
+        }
         least |= dict.fromkeys(("folds", "permutations", "draws", "tune_draws"), 2)
         for name, bound in {**least, "resamples": 10, "tune_steps": 10}.items():
             if getattr(self, name) < bound:

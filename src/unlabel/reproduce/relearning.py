@@ -71,9 +71,10 @@ class Relearner:
 def attack_in_words(options: AuditOptions) -> str:
     """Numbers of images, and what one model takes."""
     sizes = " and ".join(f"{n:,}" for n in options.tune)
+    rated = min(options.rated_draws, options.tune_draws)
     return (
-        f"{sizes} annotated images, each in {options.tune_draws} draws and at {len(ADAM.rates)} rates, in"
-        f" {options.tune_steps} steps, and the best rate by images held back counts"
+        f"{sizes} annotated images, each in {options.tune_draws} draws, {rated} of them at {len(ADAM.rates)}"
+        f" rates and the others at the best rate by images held back, in {options.tune_steps} steps"
     )
 
 

@@ -10,7 +10,7 @@ retained ones. `attackers` lists who does it otherwise; the loop is the same.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -37,6 +37,7 @@ from unlabel.models.features import BATCH as READ
 from unlabel.runs.folder import Loaded, key_of
 from unlabel.statistics.estimate import auc
 
+Tables = Mapping[str, np.ndarray]
 Training = tuple[Attacker, int]  # who trains, and on how many images
 
 
@@ -142,18 +143,25 @@ def tuned(
         Lesson(probe, column, request.retained_columns, draw, number, options)
         for number, draw in enumerate(draws)
     ]
-    sizes = f"{name}/{n}/{len(draws)}/{options.tune_steps}/{options.seed}"
+    rated, further = lessons[: options.rated_draws], lessons[options.rated_draws :]
+    sizes = f"{name}/{n}/{len(rated)}/{options.tune_steps}/{options.seed}"
     if attacker != ADAM:
         sizes += f"/{attacker.key}/{request.retained_columns}"
     stage = f"tune {item.path.name} ({n})" if attacker == ADAM else f"{attacker.name} {item.path.name} ({n})"
-    tables = kept_tables(
-        partial(best_of_rates, item.model, lessons, test, attacker, where, stage=stage),
-        lambda tables: tables["scores"].shape == (len(draws), len(test)),
-        test,
-        where,
-        key_of(item, sets.digest, "tuned", sizes),
-    )
+
+    def kept(make: Callable[[], Tables], draws: int, key: str) -> Tables:
+        def fits(tables: Tables) -> bool:
+            return tables["scores"].shape == (draws, len(test))
+
+        return kept_tables(make, fits, test, where, key_of(item, sets.digest, "tuned", key))
+
+    first = partial(best_of_rates, item.model, rated, test, attacker, where, stage=stage)
+    tables = kept(first, len(rated), sizes)
     rate, scores, curve = float(tables["rate"][0]), tables["scores"], tables["curve"]
+    if further:
+        more = partial(at_rate, item.model, further, test, attacker, rate, where, stage=stage)
+        tables = kept(more, len(further), f"{sizes}/{len(further)} at {rate}")
+        scores = np.concatenate([scores, tables["scores"]])
     return Tuned(str(item.path), name, n, rate, scores, curve, attacker.name, attacker.every)
 
 
@@ -195,13 +203,50 @@ def best_of_rates(
                 best = reached, rate, tuned, mean
     assert best is not None, "there are rates"
     _, rate, tuned, curve = best
+    return {"scores": _scores(tuned, test, run), "curve": curve, "rate": np.array([rate])}
+
+
+def at_rate(
+    model: nn.Module,
+    lessons: Sequence[Lesson],
+    test: Dataset,
+    attacker: Attacker,
+    rate: float,
+    run: Run,
+    *,
+    stage: str = "tune",
+) -> dict[str, NDArray[np.floating]]:
+    """Tunes copies of a model at one rate, which other draws chose.
+
+    Args:
+        model: Not changed.
+        lessons: One a draw.
+        test: Images to score.
+        attacker: Who trains.
+        rate: Learning rate.
+        run: Where.
+        stage: Name in the progress display.
+
+    Returns:
+        ``scores`` (draw, test image).
+    """
+    tuned = []
+    with run.log.track(stage, len(lessons), "trainings") as advance:
+        for lesson in lessons:
+            start = start_of(model, lesson, attacker, run)
+            tuned.append(tune(start, lesson, attacker, rate, run, looks=attacker.keeps == "best")[0])
+            advance(1)
+    return {"scores": _scores(tuned, test, run)}
+
+
+def _scores(tuned: Sequence[nn.Module], test: Dataset, run: Run) -> NDArray[np.floating]:
+    """What tuned models say of the test images: float32 (model, image)."""
     everything = np.arange(len(test))
-    scores = np.stack([say(other, test, everything, run) for other in tuned])
-    return {"scores": scores, "curve": curve, "rate": np.array([rate])}
+    return np.stack([say(other, test, everything, run) for other in tuned])
 
 
 def tune(
-    start: nn.Module, lesson: Lesson, attacker: Attacker, rate: float, run: Run
+    start: nn.Module, lesson: Lesson, attacker: Attacker, rate: float, run: Run, *, looks: bool = True
 ) -> tuple[nn.Module, NDArray[np.float64]]:
     """A copy of a model, trained on some images by an attacker, and its AUC on others as it went.
 
@@ -214,10 +259,11 @@ def tune(
         attacker: Optimiser, augmentation, and which look is kept.
         rate: Learning rate.
         run: Where.
+        looks: Whether to measure that AUC. Only an attacker who keeps the best look needs it.
     """
     other, (rows, held), data, options = copy.deepcopy(start), lesson.draw, lesson.data, lesson.options
     optimiser = _optimiser(attacker, other, rate)
-    looks, best = [], None
+    seen, best = [], None
     devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(options.seed + lesson.number)
@@ -232,14 +278,14 @@ def tune(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            if (step + 1) % attacker.every == 0:
+            if looks and (step + 1) % attacker.every == 0:
                 scores = say(other, data, held, run)
-                looks.append(auc(scores, data.target[held, lesson.column], np.arange(len(held))).value)
-                if attacker.keeps == "best" and looks[-1] == max(looks):
+                seen.append(auc(scores, data.target[held, lesson.column], np.arange(len(held))).value)
+                if attacker.keeps == "best" and seen[-1] == max(seen):
                     best = copy.deepcopy(other.state_dict())
     if best is not None:
         other.load_state_dict(best)
-    return other.eval(), np.array(looks)
+    return other.eval(), np.array(seen)
 
 
 def _optimiser(attacker: Attacker, model: nn.Module, rate: float) -> torch.optim.Optimizer:

@@ -107,7 +107,8 @@ def predicted(
     """
     column = request.labels.index(name)
     probe, test = (scaled(part.with_labels(request.labels), item) for part in (sets.probe, sets.test))
-    draws = [rows for rows, _ in draw_images(probe.target[:, column], column, n, options)]
+    drawn = draw_images(probe.target[:, column], column, n, options)[: options.rated_draws]
+    draws = [rows for rows, _ in drawn]
     if not draws:
         return None
     rank = uniform(options.seed, "audit/tangent", np.arange(len(test)))

@@ -72,6 +72,7 @@ def claim_durable(
         "rare": sorted(rare),
         "whole_model": tuned_table(weights, options),
         "tune_draws": options.tune_draws,
+        "rated_draws": min(options.rated_draws, options.tune_draws),
         "earlier_stages": stage_table(weights, options),
         **notes_beside(recovery.beside, options),
         **relearning_notes(prediction),

@@ -269,6 +269,7 @@ class Notes:
     few_shot: dict[str, dict[str, Noted]] = field(default_factory=dict)
     too_few_in_p: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     tune_draws: Count | None = None
+    rated_draws: Count | None = None
     whole_model: dict[str, dict[str, Noted]] = field(default_factory=dict)
     attackers: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     worst_attacker: dict[str, Worst] = field(default_factory=dict)

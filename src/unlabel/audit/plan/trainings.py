@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from unlabel.audit.attacks.annotated import HELD, Target, few_sizes, tune_sizes
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS, STITCHED, TANGENT
+from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS, STITCHED, TANGENT, Attacker
 from unlabel.audit.attacks.fine_tuning import Training, trainings
 from unlabel.audit.attacks.lessons import BATCH
 from unlabel.audit.attacks.starts import DISTILLED
@@ -41,14 +41,21 @@ def work(attacker: str, tested: int, options: AuditOptions) -> tuple[int, int]:
     """Images that one attacker shows one model on one number of images, and those that it reads it on.
 
     >>> work("adam-100", 5000, AuditOptions()), work("adam-1000", 5000, AuditOptions())
-    ((57600, 107160), (384000, 76440))
+    ((76800, 122160), (576000, 122160))
     """
     who = ATTACKERS.get(attacker, ADAM)
-    count = options.tune_draws * len(who.rates)
+    count = _trainings_each(who, options)
     shown = count * who.times * options.tune_steps * BATCH
-    looks = count * (options.tune_steps // ADAM.every) * HELD
+    looked = count if who.keeps == "best" else min(options.rated_draws, options.tune_draws) * len(who.rates)
+    looks = looked * (options.tune_steps // ADAM.every) * HELD
     taught = DISTILLED * options.tune_draws * options.tune_steps * BATCH if who.anew == "network" else 0
     return shown + taught, looks + options.tune_draws * tested + taught
+
+
+def _trainings_each(attacker: Attacker, options: AuditOptions) -> int:
+    """Trainings of one model on one number of images: some draws at every rate, the others at the best."""
+    rated = min(options.rated_draws, options.tune_draws)
+    return rated * len(attacker.rates) + options.tune_draws - rated
 
 
 def images_of_prediction(n: int, tested: int, options: AuditOptions) -> int:
@@ -57,7 +64,7 @@ def images_of_prediction(n: int, tested: int, options: AuditOptions) -> int:
     >>> images_of_prediction(256, 5000, AuditOptions())
     20304
     """
-    return options.tune_draws * round(FORWARD * n + 2 * min(tested, SCORED))
+    return min(options.rated_draws, options.tune_draws) * round(FORWARD * n + 2 * min(tested, SCORED))
 
 
 def images_of_stitches(probed: int, tested: int) -> int:
@@ -128,7 +135,7 @@ def attackers_plan(
                 rows.append(_read(label, name, list(attacked), reads, rate))
                 continue
             mine = _trainings_of(name, wanted, attacked)
-            each = {item: options.tune_draws * len(item[0].rates) * models for item in mine}
+            each = {item: _trainings_each(item[0], options) * models for item in mine}
             rows.append(
                 {
                     "label": label,
