@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +106,36 @@ def trained(name: str, source: Source, out: Path, run: Run) -> nn.Module:
     return model.eval()
 
 
-def learn(model: nn.Module, data: Dataset, run: Run) -> None:
-    """AdamW with one cycle, mirrored at random: transformers learn little in so few steps of plain SGD."""
+def learn(
+    model: nn.Module,
+    data: Dataset,
+    run: Run,
+    *,
+    columns: Sequence[int] | None = None,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+) -> None:
+    """AdamW with one cycle, mirrored at random: transformers learn little in so few steps of plain SGD.
+
+    Args:
+        model: Trained in place.
+        data: Images and annotations.
+        run: Where.
+        columns: The labels to learn; all by default.
+        epochs: Passes over the images.
+        seed: Of the order and the mirroring.
+    """
+    columns = range(len(data.labels)) if columns is None else columns
     optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.02)
-    steps = EPOCHS * (len(data) // BATCH)
+    steps = epochs * (len(data) // BATCH)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-    rng = np.random.default_rng(0)
-    for _ in range(EPOCHS):
+    rng = np.random.default_rng(seed)
+    for _ in range(epochs):
         order = rng.permutation(len(data))
         for start in range(0, len(data) - BATCH + 1, BATCH):
             batch = batch_of(data, order[start : start + BATCH], run.device)
             image = batch.image.flip(3) if rng.random() < 0.5 else batch.image
-            loss = label_loss(model(image), batch.target, range(len(data.labels))).mean()
+            loss = label_loss(model(image), batch.target, columns).mean()
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)

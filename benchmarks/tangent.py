@@ -140,7 +140,8 @@ def measure(world: World, name: str, folder: Path, sets: Sets, run: engine.Run) 
     if trained is None or guessed is None:
         return None
     target = test.target[:, column]
-    areas = [auc(draw, target, test.cluster) for draw in trained.scores], guessed.areas(target, test.cluster)
+    drawn = trained.scores[: len(guessed.scores)]  # the same draws
+    areas = [auc(draw, target, test.cluster) for draw in drawn], guessed.areas(target, test.cluster)
     off = mean(areas[1]) - mean(areas[0])
     read = [cached_outputs(item.model, part, run, key_of(item, sets.digest), name) for part in (probe, test)]
     question = ask(world.label, probe, test, sets.train.with_labels(request.labels))

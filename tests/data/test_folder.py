@@ -319,6 +319,35 @@ def test_a_name_without_its_ending_is_completed(make_folder) -> None:
         read(root)
 
 
+@pytest.mark.parametrize("bare", ["attributes", "meta"])
+def test_splits_and_people_are_found_though_one_table_leaves_the_endings_out(make_folder, bare) -> None:
+    given = [("train", "val", "test")[n % 3] for n in range(40)]
+    short = [name.removesuffix(".png") for name in IDS]
+    here, there = (short, IDS) if bare == "attributes" else (IDS, short)
+    rows = [[name, str(n // 3 % 2)] for n, name in enumerate(here)]
+    meta = [[name, split, f"p{n}"] for n, (name, split) in enumerate(zip(there, given, strict=True))]
+    root = make_folder(
+        attributes=[["image_id", "Male"], *rows], meta=[["image_id", "split", "identity"], *meta]
+    )
+    source = read(root)
+    assert source.facts["ignored_meta_rows"] == 0
+    for name, part in zip(("train", "val", "test"), splits(source).values(), strict=True):
+        assert {given[int(image_id[:2])] for image_id in part.ids} == {name}
+
+
+def test_a_meta_row_that_may_be_two_images_is_refused(make_folder) -> None:
+    ids = [*IDS, "00.jpg"]
+    meta = [["image_id", "identity"], *([name.removesuffix(".png"), "ann"] for name in IDS)]
+    with pytest.raises(DataError, match=r"names '00', which may be '00.png' or '00.jpg'; write the whole"):
+        read(make_folder(ids=ids, meta=meta))
+
+
+def test_a_meta_table_of_other_images_is_refused(make_folder) -> None:
+    meta = [["image_id", "identity"], *([f"other{n}.png", "ann"] for n in range(40))]
+    with pytest.raises(DataError, match=r"names none of the images: found 'other0.png', expected names such"):
+        read(make_folder(meta=meta))
+
+
 def test_a_name_with_another_ending_is_pointed_to_its_file(make_folder) -> None:
     rows = [[name.replace(".png", ".jpg"), "1"] for name in IDS]
     with pytest.raises(MissingFiles, match=r"there is '00.png': write the whole name"):

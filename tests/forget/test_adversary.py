@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from unlabel.forget.adversary import RANDOM, RIDGE, WIDEST, Adversary, Seen, centred, fit_probe, joined, share
+from unlabel.forget.adversary import RANDOM, RIDGE, WIDEST, Adversary, Seen, fit_probe, joined, share
+from unlabel.forget.residual import centred
 from unlabel.models.sites import Site
 
 GRID = Site("grid1", "grid", "1", (4, 4), 3)
@@ -163,3 +164,35 @@ def test_joined_batches_are_one_in_order() -> None:
     both = joined([seen(rows[:2], residual[:2]), seen(rows[2:], residual[2:])])
     assert torch.equal(both.rows["stage1"], rows)
     assert torch.equal(both.residual, residual)
+
+
+@pytest.mark.parametrize("share_known", [1.0, 0.5, 0.1, 0.03])
+def test_annotations_that_are_missing_at_random_do_not_move_a_probe(share_known):
+    """Fitted on the annotated rows alone, it tells of new rows what the probe of all annotations tells."""
+    rows, residual = world(8000)
+    known = torch.rand(residual.shape, generator=torch.Generator().manual_seed(1)) < share_known
+    given = torch.where(known, residual, 0.0)
+    whole = fit_probe(GRID, rows, residual, 0)(rows)
+    part = fit_probe(GRID, rows, given, 0, known=known)(rows)
+    every = torch.ones_like(known)
+    told = [share(said, residual, every).item() for said in (part, whole)]
+    assert told[0] == pytest.approx(told[1], abs=0.06)
+
+
+def test_a_label_that_is_annotated_nowhere_is_told_nowhere():
+    rows, residual = world()
+    nowhere = torch.zeros_like(residual, dtype=torch.bool)
+    assert not fit_probe(GRID, rows, torch.zeros_like(residual), 0, known=nowhere)(rows).any()
+
+
+def test_a_step_that_shows_less_than_two_annotations_moves_no_running_mean():
+    rows, residual = world()
+    adversary = Adversary([GRID], 0, strength=1.0, pressure=0.1, bank=500)
+    adversary.keep(Seen({"grid1": rows}, residual, torch.ones_like(residual, dtype=torch.bool)))
+    adversary.fit()
+    adversary.meet(Seen({"grid1": rows}, residual, torch.ones_like(residual, dtype=torch.bool)))
+    before = adversary.running["grid1"].clone()
+    one = torch.zeros_like(residual, dtype=torch.bool)
+    one[0] = True
+    adversary.meet(Seen({"grid1": rows}, torch.where(one, residual, 0.0), one))
+    assert torch.equal(adversary.running["grid1"], before)

@@ -356,6 +356,47 @@ def test_a_training_that_diverges_is_begun_again_gently(monkeypatch: pytest.Monk
         forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
 
 
+@pytest.mark.parametrize("where", ["further", "harder"])
+@pytest.mark.parametrize("error", [Diverged("the loss became nan"), MethodError("outputs are NaN")])
+def test_a_later_training_that_fails_leaves_what_was_trained_before(
+    where: str, error: MethodError, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    calls, plain = [], DeepProbes.train
+
+    def fragile(self: DeepProbes, *given: object) -> object:
+        calls.append(self)
+        if len(calls) > 1:
+            raise error
+        return plain(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DeepProbes, "train", fragile)
+    monkeypatch.setattr(room, "FURTHER", 1 if where == "further" else 0)
+    monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.3))
+    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    assert len(calls) > 1
+    assert outcome.self_check is not None
+    assert outcome.self_check["attempts"] == 1
+    assert outcome.method == "deep-probes"
+
+
+@pytest.mark.parametrize("against", ["outputs", "features", "weights"])
+def test_a_label_that_the_others_determine_has_its_output_removed_and_nothing_else(
+    against: str, run: Run
+) -> None:
+    """An opposite: whoever tells one tells the other, so nothing is to be pushed out."""
+    world = tiny_world(images=1024)
+    target = np.c_[world.data.target, 1 - world.data.target[:, 0]]
+    data = replace(world.data, target=target, labels=(*world.data.labels, "not top"))
+    model = nn.Sequential(*list(world.model)[:-1], nn.Linear(world.model[-1].in_features, 4)).eval()
+    with torch.no_grad():
+        model[-1].weight[:3], model[-1].bias[:3] = world.model[-1].weight, world.model[-1].bias
+        model[-1].weight[3], model[-1].bias[3] = -world.model[-1].weight[0], -world.model[-1].bias[0]
+    outcome = forget_labels(model, ["not top"], data, method="auto", run=run, against=against)
+    assert outcome.method == "head-removal"
+    assert {name.rpartition(".")[0] for name in differing(outcome.model, model)} == {f"{len(model) - 1}"}
+    assert not Residuals.of(model, Request.make(["not top"], data.labels), data, run, 0.5).values.any()
+
+
 def test_the_bill_counts_the_check_and_every_attempt() -> None:
     world = tiny_world(images=1024)
     for against in ("outputs", "features", "weights"):

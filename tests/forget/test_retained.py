@@ -19,8 +19,9 @@ from unlabel.core.request import Request
 from unlabel.forget.driver import calibration, forget_labels, shown
 from unlabel.forget.methods import METHODS, Method
 from unlabel.forget.pipeline import Work
-from unlabel.forget.retained import compare, sentence_of, warning
+from unlabel.forget.retained import Retained, compare, sentence_of, warning
 from unlabel.models.head import find_head
+from unlabel.statistics.estimate import auc, mean
 from unlabel.testing import tiny_network, tiny_world
 
 
@@ -219,3 +220,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = engine.start(accelerator="cpu")
     train_run(f"folder:{folder}", out, run, recipe=Recipe(epochs=8), image_size=16)
     return out
+
+
+def test_a_label_that_pays_alone_is_named_though_the_mean_hides_it() -> None:
+    """Of 30 labels one becomes noise: the mean falls by about .015."""
+    rng = np.random.default_rng(0)
+    cluster, target = np.arange(500), rng.integers(0, 2, (500, 30)).astype(np.int8)
+    scores = target + 0.3 * rng.normal(size=target.shape)
+    spoilt = scores.copy()
+    spoilt[:, 7] = rng.normal(size=500)
+    before, after = (
+        [auc(table[:, k], target[:, k], cluster) for k in range(30)] for table in (scores, spoilt)
+    )
+    labels = tuple(f"label{k}" for k in range(30))
+    falls = tuple(one - other for one, other in zip(before, after, strict=True))
+    record = Retained(labels, 500, True, mean(before), mean(after), falls).to_json()
+    assert record["loss"]["value"] < 0.02
+    assert "retained label label7 lost 0." in str(warning(record))
+    clean = Retained(
+        labels, 500, True, mean(before), mean(before), tuple(one - one for one in before)
+    ).to_json()
+    assert warning(clean) is None

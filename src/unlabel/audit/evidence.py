@@ -34,7 +34,7 @@ from unlabel.audit.reading.memory import Memory, digest, key_of
 from unlabel.audit.results import Metric
 from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.progress import Log
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.features import Outputs
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate, advantage
 
@@ -161,7 +161,7 @@ def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Con
     models = {index: (subjects[index].probe, subjects[index].test) for index in shared}
 
     def tables(pair: tuple[Outputs, Outputs]) -> str:
-        return digest(*(table for part in pair for table in (part.logits, part.features[PENULTIMATE])))
+        return digest(*(table for part in pair for table in part.ends))
 
     hashes = {index: tables(pair) for index, pair in models.items()}
     stages = {

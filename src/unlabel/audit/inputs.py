@@ -18,7 +18,7 @@ from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.statistics.estimate import rarer
+from unlabel.statistics.estimate import people, rarer
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ FULL = replace(STANDARD, name="full", fine_tuning=True, early_layers=True, code_
 BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STANDARD, FULL)}
 
 PEOPLE = 4  # of each kind, without whom images cannot be dealt into folds
+JUDGED_PEOPLE = 20  # of each kind: with fewer, the error that people make is understated
 LEAST_OF_A_KIND = 10  # images of each kind in the probe and test splits that an attack needs
 
 
@@ -310,6 +311,18 @@ class Question:
         return rarer(self.judged)
 
     @property
+    def people(self) -> int:
+        """People of the kind of which the judged images show fewer; no person is in two splits."""
+        counts = people(self.test, self.test_cluster)
+        if self.crossed:
+            counts = tuple(map(sum, zip(counts, people(self.probe, self.probe_cluster), strict=True)))
+        return min(counts)
+
+    def rare(self, options: AuditOptions) -> bool:
+        """Whether the judged images of a kind, or the people in them, are too few to decide anything."""
+        return self.rarer < options.rare or self.people < JUDGED_PEOPLE
+
+    @property
     def n(self) -> int:
         """Images that are judged and whose annotation is known."""
         return int(np.sum(self.judged >= 0))
@@ -426,6 +439,14 @@ class AuditInputs:
             raise OptionError(f"roles are {[subject.role for subject in self.subjects]}, expected {roles}")
         if self.shorts and self.references:
             raise OptionError("a level is predicted only without references; pass references or shorts")
+        runs = [subject.run for subject in [*self.subjects, *self.short_subjects]]
+        if twice := next((run for run in runs if runs.count(run) > 1), None):
+            raise OptionError(f"two models are called {twice}; expected a name of its own for each")
+        if budget.membership and not len(self.train):
+            raise OptionError(
+                f"the {budget.name} budget needs outputs on training images, and none were given; pass them,"
+                " or budget='quick'"
+            )
         labels = self.request.labels
         splits = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
         for subject in [*self.subjects, *self.short_subjects]:
@@ -493,13 +514,25 @@ def check(subject: Subject, labels: int, probe: Dataset, test: Dataset, train: D
                 f"the outputs of {subject.run} on {name} have shape {outputs.logits.shape}, expected"
                 f" {(len(data), labels)}; compute them again on these images"
             )
-        inner = [outputs.features[PENULTIMATE]] if PENULTIMATE in outputs.features else []
-        for table in (outputs.logits, *inner):
+        for table in outputs.ends:
             if len(table) != len(data) or not np.isfinite(table).all():
                 raise ModelError(
                     f"the outputs of {subject.run} on {name} are not finite numbers, one row an image; the"
                     " model may have diverged: forget again with a smaller step"
                 )
+    if subject.perturbed is not None:
+        _check_perturbed(subject.run, subject.perturbed, labels)
+
+
+def _check_perturbed(run: str, perturbed: Perturbed, labels: int) -> None:
+    """Refuses outputs on perturbed images that are not numbers, or not one row an image: they hide a leak."""
+    for outputs, rows in ((perturbed.probe, perturbed.probe_rows), (perturbed.test, perturbed.test_rows)):
+        fit = outputs.logits.shape == (len(rows), labels)
+        if not fit or not all(len(item) == len(rows) and np.isfinite(item).all() for item in outputs.ends):
+            raise ModelError(
+                f"the outputs of {run} on perturbed images are not finite numbers, one row an image; the"
+                " model may have diverged: forget again with a smaller step"
+            )
 
 
 def check_altered(

@@ -28,12 +28,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.randomness import normal
+from unlabel.forget.residual import centred
 from unlabel.models.sites import Site
 
 BANK = 2048  # rows a site
@@ -83,27 +84,42 @@ def fit_probe(
     residual: Float[Tensor, "row label"],
     seed: int,
     number: int = 0,
+    known: Bool[Tensor, "row label"] | None = None,
 ) -> Probe:
     """The probe of one site: ridge regression of the residuals on the rows, by float64 normal equations.
 
     Args:
         site: Whose rows they are. At a grid the probe is linear.
         rows: Of at least two images.
-        residual: Of the same images, 0 where the label is unknown: such a row moves no covariance.
+        residual: Of the same images.
         seed: Key of the random features.
         number: Of the fit, a part of the key of the random sums of wide rows.
+        known: Whether the label is annotated: each is fitted to the rows where it is. None: everywhere.
     """
     centre, spread = rows.mean(0), rows.std(0, correction=0)
     varies = spread > FLAT * spread.max().clamp(min=1e-12)
     scale = torch.where(varies, 1 / spread.clamp(min=1e-12), 0.0)
     sums, mix, offset = _random(site, rows, seed, number)
     design = _design((rows - centre) * scale, sums, mix, offset)
+    if known is None or bool(known.all()):
+        return Probe(centre, scale, sums, mix, offset, *_ridge(design, residual))
+    fits = [_ridge(design[where], y[where, None]) for where, y in zip(known.T, residual.T, strict=True)]
+    weights, constants = zip(*fits, strict=True)
+    return Probe(centre, scale, sums, mix, offset, torch.cat(weights, 1), torch.cat(constants))
+
+
+def _ridge(
+    design: Float[Tensor, "row column"], residual: Float[Tensor, "row label"]
+) -> tuple[Float[Tensor, "column label"], Float[Tensor, " label"]]:
+    """Weights and constants of the regression; of no row, 0."""
+    if not len(design):
+        return design.new_zeros((design.shape[1], residual.shape[1])), residual.new_zeros(residual.shape[1])
     middle, mean = design.mean(0), residual.mean(0)
     x, y = design - middle, residual - mean
     gram = (x.T @ x).double()
     gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
-    weight = torch.linalg.solve(gram, (x.T @ y).double()).to(rows.dtype)
-    return Probe(centre, scale, sums, mix, offset, weight, mean - middle @ weight)
+    weight = torch.linalg.solve(gram, (x.T @ y).double()).to(design.dtype)
+    return weight, mean - middle @ weight
 
 
 def blank_probe(
@@ -112,6 +128,7 @@ def blank_probe(
     residual: Float[Tensor, "row label"],
     seed: int,
     number: int = 0,
+    known: Bool[Tensor, "row label"] | None = None,
 ) -> Probe:
     """The probe of `fit_probe` with 0 in place of what is fitted, for a process that does not fit it."""
     random = sums, mix, _ = _random(site, rows, seed, number)
@@ -156,12 +173,6 @@ def share(
     return torch.where(variance > 0, (said * r).sum(0) / variance.clamp(min=1e-12), 0.0).clamp(-1, 1)
 
 
-def centred(residual: Tensor, known: Tensor) -> Tensor:
-    """Residuals less their mean over the known ones, by label; 0 where the label is unknown."""
-    mean = (residual * known).sum(0) / known.sum(0).clamp(min=1)
-    return torch.where(known, residual - mean, 0.0)
-
-
 @dataclass(frozen=True)
 class Seen:
     """What a batch showed: by site its rows, without a gradient, and the residuals of its images.
@@ -200,7 +211,7 @@ class Adversary:
         pressure: Rho, >= 0; at 0 the weights never rise above their gates.
         bank: Rows a site; at a grid, whose rows are wide, twice as many.
         floors: By site, the share a label that is plain to any network; empty for 0.
-        banks: By site, the latest rows and their residuals.
+        banks: By site, the latest rows, their residuals, and which of these are known.
         probes: By site, the latest; empty before the first fit.
         running: By site, the running mean of the share, one number a label.
         multipliers: By site, m, one number a label.
@@ -213,7 +224,7 @@ class Adversary:
     pressure: float = 0.0
     bank: int = BANK
     floors: Mapping[str, Tensor] = field(default_factory=dict)
-    banks: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    banks: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     probes: dict[str, Probe] = field(default_factory=dict)
     running: dict[str, Tensor] = field(default_factory=dict)
     multipliers: dict[str, Tensor] = field(default_factory=dict)
@@ -222,12 +233,12 @@ class Adversary:
     def keep(self, seen: Seen) -> None:
         """Adds rows to the banks; the oldest leave."""
         for site in self.sites:
-            rows, residual = seen.rows[site.name], seen.residual
+            rows, residual, known = seen.rows[site.name], seen.residual, seen.known
             if site.name in self.banks:
-                before = self.banks[site.name]
-                rows, residual = torch.cat([before[0], rows]), torch.cat([before[1], residual])
+                new = (rows, residual, known)
+                rows, residual, known = map(torch.cat, zip(self.banks[site.name], new, strict=True))
             most = self.bank * (2 if site.kind == "grid" else 1)
-            self.banks[site.name] = rows[-most:], residual[-most:]
+            self.banks[site.name] = rows[-most:], residual[-most:], known[-most:]
 
     def fit(self, run: Run | None = None) -> None:
         """Fits every probe anew on its bank; the processes of a run share the sites out."""
@@ -235,7 +246,8 @@ class Adversary:
         costly = sorted(self.sites, key=lambda site: (site.kind != "grid", -site.width))
         for number, site in enumerate(costly):
             fit = fit_probe if number % world == rank else blank_probe
-            self.probes[site.name] = fit(site, *self.banks[site.name], self.seed, self.fits)
+            rows, residual, known = self.banks[site.name]
+            self.probes[site.name] = fit(site, rows, residual, self.seed, self.fits, known)
         if run:  # a sum with zeros is the number itself
             engine.reduce_sums(run, [part for site in self.sites for part in self.probes[site.name].fitted])
         self.fits += 1
@@ -249,8 +261,10 @@ class Adversary:
 
     def meet(self, seen: Seen) -> None:
         """After a step: what the probes tell of its images moves the running means and the multipliers."""
+        enough = seen.known.sum(0) >= 2  # images of a batch that tell a share of the label
         for name, shares in self.shares(seen).items():
-            running = MEMORY * self.running.get(name, shares) + (1 - MEMORY) * shares
+            before = self.running.get(name, shares)
+            running = torch.where(enough, MEMORY * before + (1 - MEMORY) * shares, before)
             self.running[name] = running
             rise = self.pressure / running.numel() ** 0.5 * self.over(name)
             grown = self.multipliers.get(name, torch.zeros_like(running)) + rise

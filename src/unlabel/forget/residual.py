@@ -8,6 +8,8 @@ and, less, the retained *logits*, since what they carry cannot go without harmin
     r = y - E[y | y_R, z_R]
 
 Of exclusive classes the retained annotations determine the forgotten one, so the logits alone count there.
+Of other labels that do (a copy, an opposite, the others of a group of which each image has one), nothing is
+to go: whoever answers them answers the forgotten one.
 """
 
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.models.features import outputs
 
 Floats = NDArray[np.float64]
+EXACT = 1e-6  # of a label's variance: what is left of one that other labels determine, rounding apart
 SHRINK = 1.0  # images' worth of shrinkage: two equal columns are then no singular system
 
 
@@ -49,7 +52,7 @@ def residuals(
 
     Returns:
         (image, label), of mean 0 over the images in which the label is known, and 0 where it is not: what is
-        not annotated moves no covariance.
+        not annotated moves no covariance. 0 everywhere if the retained annotations determine the label.
 
     Example:
         >>> from unlabel.testing import tiny_world
@@ -64,11 +67,40 @@ def residuals(
     residual = np.zeros((len(data), len(columns)))
     for position, column in enumerate(columns):
         rows = data.target[:, column] >= 0
-        if not rows.any():
+        if not rows.any() or determined(data, column, retained):
             continue
         penalty = np.r_[np.zeros(told.shape[1]), np.full(len(spread), strength * rows.sum())]
         residual[rows, position] = unexplained(data.target[rows, column], x[rows], penalty)
     return residual
+
+
+def determined(data: Dataset, column: int, retained: Sequence[int]) -> bool:
+    """Whether a label is a linear function of the retained annotations, such as a copy or an opposite.
+
+    The function is fitted to every second image of which all these labels are known, and has to be exact on
+    the others. Shrinkage would leave a scaled copy of a retained label over, which a method would then push
+    out. Classes are not asked: of them it is always so.
+
+    Args:
+        data: Images.
+        column: The label.
+        retained: The retained labels' columns.
+
+    >>> from unlabel.testing import tiny_world
+    >>> data = tiny_world().data
+    >>> twice = replace(data, target=np.c_[data.target, 1 - data.target[:, 0]], labels=(*data.labels, "not"))
+    >>> determined(twice, 3, [0, 1, 2]), determined(twice, 0, [1, 2])
+    (True, False)
+    """
+    answers = data.target[:, [column, *retained]]
+    if data.exclusive or not retained:
+        return False
+    answers = answers[(answers >= 0).all(1)].astype(np.float64)
+    y, x = answers[:, 0], np.c_[answers[:, 1:], np.ones(len(answers))]
+    if len(y) < 2 or not (np.ptp(y[::2]) and np.ptp(y[1::2])):
+        return False
+    error = y[1::2] - x[1::2] @ np.linalg.lstsq(x[::2], y[::2], rcond=None)[0]
+    return bool(np.mean(error**2) < EXACT * np.var(y[1::2]))
 
 
 def annotations(data: Dataset, columns: Sequence[int]) -> Floats:
@@ -92,6 +124,12 @@ def unexplained(y: NDArray[np.number], x: Floats, penalty: Floats | float = 0.0)
     here, y = x - x.mean(0), y - y.mean(dtype=np.float64)
     penalties = np.broadcast_to(SHRINK + np.asarray(penalty, np.float64), x.shape[1:])
     return y - here @ np.linalg.solve(here.T @ here + np.diag(penalties), here.T @ y)
+
+
+def centred(residual: Tensor, known: Tensor) -> Tensor:
+    """Residuals less their mean over the known ones, by label; 0 where the label is unknown."""
+    mean = (residual * known).sum(0) / known.sum(0).clamp(min=1)
+    return torch.where(known, residual - mean, 0.0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +181,21 @@ class Residuals:
         """The same of images by their positions in the whole source."""
         where = torch.searchsorted(self.rows, rows)
         return self.values[where], self.known[where]
+
+    @property
+    def known_share(self) -> Float[Tensor, " label"]:
+        """Of each label, the part of the images in which it is annotated, above 0; 1 if it is in none."""
+        share = self.known.float().mean(0)
+        return torch.where(share > 0, share, 1.0)
+
+    def pull(self, residual: Tensor, known: Tensor) -> Float[Tensor, "batch label"]:
+        """What each image of a batch weighs in the share of a label, so that the mean over images is it.
+
+        ``(r - mean of the batch) / Var(r)``. Where some images are not annotated, r stays as it is (its mean
+        is 0 over all images), and each counts for those that are not.
+        """
+        whole = known.all(0)
+        return torch.where(whole, centred(residual, known), residual / self.known_share) / self.variance
 
     @property
     def variance(self) -> Float[Tensor, " label"]:

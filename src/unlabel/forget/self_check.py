@@ -24,8 +24,8 @@ from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import batches
-from unlabel.forget.adversary import centred, fit_probe, share
-from unlabel.forget.residual import Residuals
+from unlabel.forget.adversary import fit_probe, share
+from unlabel.forget.residual import Residuals, centred
 from unlabel.forget.retained import LEAST, Retained, compare
 from unlabel.models.features import BATCH
 from unlabel.models.sites import Site, reading
@@ -278,7 +278,7 @@ def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
     rows, where = zip(*halves, strict=True)
     shares = {}
     for site in look.sites:
-        probe = fit_probe(site, rows[0][site.name], where[0][0], run.seed)
+        probe = fit_probe(site, rows[0][site.name], where[0][0], run.seed, known=where[0][1])
         predicted, (residual, known) = probe(rows[1][site.name]), where[1]
         told_share, r = share(predicted, residual, known), centred(residual, known)
         influence = r * (predicted - predicted.mean(0) - told_share * r)  # 0 where the label is unknown

@@ -32,6 +32,11 @@ class Outputs:
     logits: NDArray[np.float32]
     features: Mapping[str, NDArray[np.float32]]
 
+    @property
+    def ends(self) -> list[NDArray[np.float32]]:
+        """The logits and, where they were given, the last features."""
+        return [self.logits, *([self.features[PENULTIMATE]] if PENULTIMATE in self.features else [])]
+
 
 @torch.inference_mode()
 def outputs(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -> Outputs:

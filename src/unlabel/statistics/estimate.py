@@ -259,6 +259,19 @@ def calibration_error(
     return Estimate(float(np.abs(total).sum() / len(prob)), influence, cluster, used)
 
 
+def people(target: NDArray[np.integer], cluster: NDArray[np.int64]) -> tuple[int, ...]:
+    """How many people show a label, and how many show its absence.
+
+    Args:
+        target: (image,) 1 present, 0 absent, -1 unknown.
+        cluster: (image,) identity of each image.
+
+    >>> people(np.array([1, 1, 0, -1]), np.array([7, 7, 8, 9]))
+    (1, 1)
+    """
+    return tuple(len(np.unique(cluster[target == kind])) for kind in (1, 0))
+
+
 def rarer(target: NDArray[np.integer]) -> int:
     """Images of the kind of which there are fewer.
 

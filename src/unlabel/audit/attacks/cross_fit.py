@@ -13,7 +13,7 @@ import numpy as np
 
 from unlabel.audit.figures import Readings
 from unlabel.audit.inputs import PEOPLE, AuditOptions, Question, Subject
-from unlabel.statistics.estimate import Estimate, rarer
+from unlabel.statistics.estimate import Estimate, people, rarer
 
 TOGETHER = 4 / 3  # spread of a pooled, fitted figure over what independent directions would have
 
@@ -26,15 +26,10 @@ def crossed(questions: Mapping[str, Question], options: AuditOptions) -> dict[st
     All labels or none: a mean over labels is taken on the same images. None where the test split has too few
     people of a kind to fit an attack on.
     """
-    rare = any(question.rarer < options.rare for question in questions.values())
-    able = all(_people(question) >= PEOPLE for question in questions.values())
+    rare = any(question.rare(options) for question in questions.values())
+    able = all(min(people(question.test, question.test_cluster)) >= PEOPLE for question in questions.values())
     both = options.cross_fit and rare and able
     return {name: replace(question, crossed=both) for name, question in questions.items()}
-
-
-def _people(question: Question) -> int:
-    """People of the kind of which the test split shows fewer."""
-    return min(len(np.unique(question.test_cluster[question.test == kind])) for kind in (0, 1))
 
 
 def both(read: Read, subject: Subject, question: Question) -> Readings:

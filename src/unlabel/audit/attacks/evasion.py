@@ -163,7 +163,7 @@ def _key(subject: Subject, question: Question, context: Context) -> str:
     """Hash of all that the figures of one model and label depend on."""
     near = subject.perturbed
     outputs = [subject.probe, subject.test, subject.train, *((near.probe, near.test) if near else ())]
-    tables = [table for part in outputs for table in (part.logits, part.features[PENULTIMATE])]
+    tables = [table for part in outputs for table in part.ends]
     asked = [question.probe, question.test, question.train]
     people = [question.probe_cluster, question.test_cluster, question.train_cluster]
     return key_of(

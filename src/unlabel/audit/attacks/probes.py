@@ -31,14 +31,20 @@ def folds(
 ) -> NDArray[np.int64]:
     """A fold number for each image; images of one identity share it, and kinds are dealt evenly.
 
-    Identities are sorted by how many present images they have, ties by a keyed random number, and dealt
-    round like cards.
+    Identities are sorted by how many present images they have, ties by a keyed random number, and dealt round
+    like cards. If so all images of a kind come to one fold, ties go by how many absent images they have.
     """
     names, code = np.unique(cluster, return_inverse=True)
-    order = np.lexsort((uniform(seed, f"audit/{stream}", np.arange(len(names))), np.bincount(code, y)))
-    fold = np.empty(len(names), np.int64)
-    fold[order] = np.arange(len(names)) % count
-    return fold[code]
+    random, present = uniform(seed, f"audit/{stream}", np.arange(len(names))), np.bincount(code, y)
+
+    def dealt(*ties: NDArray[np.number]) -> NDArray[np.int64]:
+        fold = np.empty(len(names), np.int64)
+        fold[np.lexsort((*ties, present))] = np.arange(len(names)) % count
+        return fold[code]
+
+    found = dealt(random)
+    alone = any(len(np.unique(found[y == kind])) == 1 for kind in (True, False))
+    return dealt(random, np.bincount(code, ~y)) if alone else found
 
 
 @dataclass(frozen=True)

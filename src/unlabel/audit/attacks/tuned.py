@@ -25,7 +25,8 @@ class Tuned:
         images: Annotated images that it was trained on.
         rate: The learning rate that was best for the attacker, by probe images that were not trained on.
         scores: float32 (draw, test image) the new output.
-        curve: float64 (look,) AUC on those probe images as it was trained, mean over draws.
+        curve: float64 (look,) AUC on those probe images as it was trained, mean over the
+            draws that chose the rate.
         attacker: Name of who trained it.
         every: Steps between two looks.
     """

@@ -31,7 +31,7 @@ class Learner:
         relearnt: AUC on the test split.
         rate: The learning rate.
         steps: Until it told nearly as much as the original's own output; None: never.
-        looks: AUC on images held back as it was trained, mean over draws.
+        looks: AUC on images held back as it was trained, mean over the draws that chose the rate.
         every: Steps between two of them.
     """
 

@@ -1,10 +1,11 @@
 """The claim C1, disabled: the label cannot be predicted from its own output."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.claims.judging import Cell, all_of
-from unlabel.audit.claims.sample_size import Need, needs, notes_of
+from unlabel.audit.claims.sample_size import Need, need_of, needs, notes_of
 from unlabel.audit.figures import OWN, OWN_SIGNED
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
@@ -17,16 +18,12 @@ def disabled(own: OwnOutput, question: Question, options: AuditOptions) -> Verdi
     """C1 of one label: PASS if the output is a constant, or at chance on test and on training images."""
     if own.absent:
         return "PASS"
-    if question.rarer < options.rare:
+    if question.rare(options):
         return "INCONCLUSIVE"
     signed = _everywhere(own, question)
     if any(item.absolute().lower(options.level) > options.d_chance for item in signed):
         return "FAIL"
-    inside = (
-        item.lower(options.level) > -options.d_chance and item.upper(options.level) < options.d_chance
-        for item in signed
-    )
-    return "PASS" if all(inside) else "INCONCLUSIVE"
+    return "PASS" if all(_inside(item, options) for item in signed) else "INCONCLUSIVE"
 
 
 def _everywhere(own: OwnOutput, question: Question) -> list[Estimate]:
@@ -36,10 +33,20 @@ def _everywhere(own: OwnOutput, question: Question) -> list[Estimate]:
 
 
 def _need(own: OwnOutput, question: Question, options: AuditOptions) -> Need:
-    """Test images that would decide a label's own output."""
-    signed = seeded(own.signed(question).absolute(), ())
-    cell = Cell(question.label, OWN.id, signed, options.d_chance, "INCONCLUSIVE")
-    return needs([cell], {question.label: question}, 0, options)[question.label]
+    """Test images that would decide a label's own output, or training images if the test images do."""
+    on_test, *on_train = _everywhere(own, question)
+
+    def cell(item: Estimate) -> Cell:
+        return Cell(question.label, OWN.id, seeded(item.absolute(), ()), options.d_chance, "INCONCLUSIVE")
+
+    if on_train and _inside(on_test, options) and not question.rare(options):
+        return replace(need_of([cell(on_train[0])], on_train[0].n, 0, options), of="training images")
+    return needs([cell(on_test)], {question.label: question}, 0, options)[question.label]
+
+
+def _inside(signed: Estimate, options: AuditOptions) -> bool:
+    """Whether an advantage is within the margin of chance on both sides."""
+    return signed.lower(options.level) > -options.d_chance and signed.upper(options.level) < options.d_chance
 
 
 def claim_disabled(
@@ -81,7 +88,10 @@ def claim_disabled(
         if per_label[name] == "INCONCLUSIVE"
     }
     notes |= notes_of(need) if need else {}
-    worst = max(owns, key=lambda name: abs(signed[name].value))
+    worst = max(
+        (name for name in owns if verdict != "FAIL" or per_label[name] == "FAIL"),
+        key=lambda name: abs(signed[name].value),
+    )
     number = f"{abs(signed[worst].value):.2f}"
     names = joined(list(owns))
     if verdict == "FAIL":

@@ -50,7 +50,7 @@ def bound_notes(
     if not found:
         reason = CLASSES if exclusive else NO_UNTRAINED
         return {"verdict": "NOT AVAILABLE", "sentence": f"It cannot be measured: {reason}.", "labels": {}}
-    rare = frozenset(name for name in found if questions[name].rarer < options.rare)
+    rare = frozenset(name for name in found if questions[name].rare(options))
 
     def judged(shares: Callable[[Found], Shares]) -> Judgement:
         tests = (cells(shares(one), one.untrained, questions[name], options) for name, one in found.items())

@@ -63,12 +63,12 @@ def claim_equivalent(
         assert not references, "a level that was measured needs no prediction"
         references = [prediction.levels]
     rule = _rule(options)
-    sought = [name for name in after if positive[name] >= options.d_chance]
+    rare = frozenset(name for name in after if questions[name].rare(options))
+    sought = [name for name in after if name in rare or positive[name] >= options.d_chance]
     nothing_there: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
     if not (references and sought):
         finding = NOTHING if references else NO_REFERENCE
         return _open(finding, after, rule, options, provisional=provisional), None, None
-    rare = frozenset(name for name in sought if questions[name].rarer < options.rare)
 
     def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
         return {name: rows[name] for name in sought}

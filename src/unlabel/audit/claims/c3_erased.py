@@ -25,7 +25,7 @@ def claim_erased(
     Labels go together, so no useful model may be able to pass; `attainable` says so. Without `floors`
     (exclusive classes, whose truth reveals each other), it is judged from the retrained models alone.
     """
-    rare = frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+    rare = frozenset(name for name, question in questions.items() if question.rare(options))
 
     def margin(figure: str) -> float:
         return options.d_erased_bits if unit_of(figure) == "bits" else options.d_chance

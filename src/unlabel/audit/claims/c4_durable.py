@@ -80,7 +80,9 @@ def claim_durable(
     verdict: Verdict = judged.verdict
     if verdict == "PASS" and sizes.lacking:
         verdict = "INCONCLUSIVE"
-    compared = bool(given) or (prediction is not None and recovery.weights is None)
+    compared = bool(given) or (
+        prediction is not None and recovery.weights is None and _all_levels(recovery, options)
+    )
     if verdict == "PASS" and not compared:
         verdict = "NOT_EVALUATED"
         notes["finding"] = NO_REFERENCE
@@ -113,9 +115,20 @@ def _with_levels(recovery: Recovery, prediction: Prediction) -> Recovery:
     return replace(recovery, few=few)
 
 
+def _all_levels(recovery: Recovery, options: AuditOptions) -> bool:
+    """Whether a level is predicted for every number of annotated images that is judged."""
+    return all(
+        n in level
+        for _, after, *levels in recovery.few.values()
+        for level in levels
+        for n in after
+        if n >= options.few_judged
+    )
+
+
 def _rare(questions: Mapping[str, Question], options: AuditOptions) -> frozenset[str]:
     """Labels of which there are too few images of a kind for their tests to decide anything."""
-    return frozenset(name for name, question in questions.items() if question.rarer < options.rare)
+    return frozenset(name for name, question in questions.items() if question.rare(options))
 
 
 def _sentence(

@@ -65,7 +65,13 @@ def claim_canaries(
     verdict = all_of([per_label[name] for name in planted])
     if verdict == "PASS" and missing:
         verdict = "INCONCLUSIVE"
-    worst = max(tests, key=lambda item: item.accuracy)
+    failed = [
+        pair for pair, each in zip(zip(adjusted, tests, strict=True), verdicts, strict=True) if each == "FAIL"
+    ]
+    if failed:
+        worst = min(failed, key=lambda pair: pair[0])[1]
+    else:
+        worst = max(tests, key=lambda item: item.bounds(options.level)[1])
     remembered = {
         name: max(
             item.bounds(options.level)[0]

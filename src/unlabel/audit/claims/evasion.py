@@ -32,8 +32,7 @@ def condemned(
     Returns:
         Both claims; and the tests against retrained models, where there were some.
     """
-    alone = {name: replace(question, crossed=False) for name, question in questions.items()}
-    rare = frozenset(name for name, question in alone.items() if question.rarer < options.rare)
+    rare = frozenset(name for name, question in questions.items() if question.rare(options))
     after, retrained = readings[0], readings[1:]
     perturbed = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
     if perturbed:

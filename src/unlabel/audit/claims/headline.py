@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE, SUFFICES
-from unlabel.audit.inputs import AuditInputs, Budget, Context
+from unlabel.audit.inputs import JUDGED_PEOPLE, AuditInputs, Budget, Context
 from unlabel.audit.results import Claim
 from unlabel.core.wording import joined
 from unlabel.statistics.estimate import Estimate
@@ -189,10 +189,10 @@ def limitations(
     lines += _about_references(inputs, request.masked)
     if any(question.crossed for question in context.questions.values()):
         lines.append(
-            f"Fewer than {options.rare} test images have, or lack, a forgotten label. So attacks were also"
-            " fitted on the test split and judged on the probe split, and the figures pooled, with larger"
-            " errors. This is right only if the probe split did not serve to choose the unlearned model's"
-            " settings."
+            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} people, have, or lack, a forgotten"
+            " label. So attacks were also fitted on the test split and judged on the probe split, and the"
+            " figures pooled, with larger errors. This is right only if the probe split did not serve to"
+            " choose the unlearned model's settings."
         )
     if test.exclusive:
         lines.append(

@@ -6,6 +6,7 @@ A FAIL stands: an attack on the outputs found the label. A PASS stands if all th
 from collections.abc import Mapping
 from dataclasses import replace
 
+from unlabel.audit.claims.fair_references import UNFAIR
 from unlabel.audit.inputs import AuditInputs
 from unlabel.audit.results import Claim, Verdict
 
@@ -24,9 +25,7 @@ UNTESTED = (
 
 
 def lacking(inputs: AuditInputs) -> dict[str, str]:
-    """What was not given, by the claim that asks for it; empty for an audit of models."""
-    if not inputs.outputs_only:
-        return {}
+    """What was not given, by the claim that asks for it."""
     missing = {}
     if not len(inputs.train):
         missing["C1"] = NO_TRAINING
@@ -42,10 +41,9 @@ def restricted(claims: Mapping[str, Claim], inputs: AuditInputs) -> dict[str, Cl
         claims: C1 to C6, as the attacks that were made decide them.
         inputs: What was given.
     """
-    if not inputs.outputs_only:
-        return dict(claims)
+    without = WEIGHTS if inputs.outputs_only else {}
     open_ = {
-        name: replace(claims[name], verdict="NOT_EVALUATED", sentence=text) for name, text in WEIGHTS.items()
+        name: replace(claims[name], verdict="NOT_EVALUATED", sentence=text) for name, text in without.items()
     }
     held = {name: _held(claims[name], what) for name, what in lacking(inputs).items()}
     return {**claims, **open_, **held}
@@ -57,7 +55,7 @@ def _held(claim: Claim, what: str) -> Claim:
         name: "INCONCLUSIVE" if verdict == "PASS" else verdict for name, verdict in claim.per_label.items()
     }
     notes = {key: value for key, value in claim.notes.items() if key != "finding"} | {"not_given": what}
-    if claim.verdict not in ("PASS", "INCONCLUSIVE"):
+    if claim.verdict not in ("PASS", "INCONCLUSIVE") or claim.notes.get("finding") == UNFAIR:
         return replace(claim, per_label=per_label, notes={**claim.notes, "not_given": what})
     return replace(
         claim,
@@ -70,10 +68,8 @@ def _held(claim: Claim, what: str) -> Claim:
 
 
 def untested(inputs: AuditInputs) -> tuple[str, ...]:
-    """What could not be tried, in sentences; none for an audit of models."""
-    if not inputs.outputs_only:
-        return ()
-    lines: list[str] = list(UNTESTED)
+    """What could not be tried, in sentences."""
+    lines: list[str] = list(UNTESTED) if inputs.outputs_only else []
     if not len(inputs.train):
         lines.append("The outputs on training images: none were given.")
     if not inputs.has_features:

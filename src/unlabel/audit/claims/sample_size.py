@@ -12,7 +12,7 @@ from math import ceil, sqrt
 from scipy.stats import norm, t
 
 from unlabel.audit.claims.judging import Cell
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs import JUDGED_PEOPLE, AuditOptions, Question
 from unlabel.core.wording import joined
 from unlabel.statistics.contrast import Contrast
 
@@ -133,8 +133,9 @@ def needs(
     rows = {}
     for name, question in questions.items():
         need = need_of((cell for cell in cells if cell.label == name), question.n, references, options)
-        if question.rarer < options.rare:
-            common = ceil(question.n * options.rare / max(question.rarer, 1))
+        if question.rare(options):
+            short = max(options.rare / max(question.rarer, 1), JUDGED_PEOPLE / max(question.people, 1))
+            common = ceil(question.n * short)
             need = replace(need, images=max(common, need.images or 0))
         if question.crossed:
             need = replace(need, of="test and probe images together")
@@ -154,8 +155,8 @@ def too_rare(rare: frozenset[str], need: Mapping[str, Need], options: AuditOptio
     """The sentence of a claim whose labels are too rare."""
     names = sorted(rare)
     would_decide = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
-    few = f"Fewer than {options.rare} of the images judged have, or lack, {joined(names)}"
-    return f"{few}: too few to decide{would_decide}."
+    few = f"Fewer than {options.rare} of the images judged, or of {JUDGED_PEOPLE} people, have, or lack,"
+    return f"{few} {joined(names)}: too few to decide{would_decide}."
 
 
 def worded(sentence: str, need: Mapping[str, Need]) -> str:

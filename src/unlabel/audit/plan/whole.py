@@ -17,7 +17,7 @@ from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.figures import TRANSFORMS
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs import JUDGED_PEOPLE, AuditOptions
 from unlabel.audit.plan.trainings import (
     FORWARD,
     annotated,
@@ -29,7 +29,7 @@ from unlabel.audit.plan.trainings import (
 from unlabel.audit.references.full import duration, reference_seconds
 from unlabel.audit.setup import Case, Sets, sets_of
 from unlabel.data.dataset import Dataset
-from unlabel.statistics.estimate import rarer
+from unlabel.statistics.estimate import people, rarer
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
 SHARED = 0.8  # correlation of two models' figures on the same images
@@ -96,7 +96,10 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     test, probe = (part.with_labels(case.request.labels) for part in (sets.test, sets.probe))
     on_test = {name: test.target[:, column] for name, column in columns.items()}
     on_probe = {name: probe.target[:, column] for name, column in columns.items()}
-    crossed = options.cross_fit and any(rarer(target) < options.rare for target in on_test.values())
+    crossed = options.cross_fit and any(
+        rarer(target) < options.rare or min(people(target, test.cluster)) < JUDGED_PEOPLE
+        for target in on_test.values()
+    )
     judged = {
         name: np.concatenate([target, on_probe[name]]) if crossed else target
         for name, target in on_test.items()

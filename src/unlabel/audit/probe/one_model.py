@@ -31,7 +31,7 @@ from unlabel.audit.attacks.one_label import (
     jobs_of,
 )
 from unlabel.audit.figures import FLOOR
-from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.audit.inputs import JUDGED_PEOPLE, AuditOptions, Question, Subject, ask
 from unlabel.audit.probe.findings import Probed, Told, row_of
 from unlabel.audit.read_only.deployed import Deployed, of_run, open_model, unlabelled
 from unlabel.audit.read_only.outputs_file import PROBE, SUFFIX, TEST, check_same_images, read_outputs
@@ -311,7 +311,8 @@ def _objections(record: Mapping[str, Any], shared: str | None, options: AuditOpt
 def _remarks(question: Question, options: AuditOptions) -> Iterator[str]:
     if question.crossed:
         yield (
-            f"Fewer than {options.rare} test images have, or lack, the label. So attacks were also fitted on"
-            " the test split and judged on the probe split, and the figures pooled."
+            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} people, have, or lack, the label."
+            " So attacks were also fitted on the test split and judged on the probe split, and the figures"
+            " pooled."
         )
     yield "A better attack may find more. The figures hold for images like those tested."

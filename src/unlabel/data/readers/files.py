@@ -45,7 +45,7 @@ def find_files(root: Path, names: Names, table: str, *, whole: bool) -> Found:
         MissingFiles: A name has no file.
         DataError: A file is a link out of the folder, or two rows or two files may be meant.
     """
-    slashed = map(_slashed, names)
+    slashed = map(with_slashes, names)
     if whole:
         files, links = list_files(root, ("",))
     else:
@@ -54,8 +54,8 @@ def find_files(root: Path, names: Names, table: str, *, whole: bool) -> Found:
         resolved = _completed(names, files, table)
         check_matched(root, resolved, table, files, links)
         names = Names.of(resolved)
-    beside = len(files) if whole else sum(map(_is_image, files))
-    mine = len(names) if whole else sum(map(_is_image, names))
+    beside = len(files) if whole else sum(map(is_image, files))
+    mine = len(names) if whole else sum(map(is_image, names))
     return Found(names, beside + (len(links) if whole else 0) - mine)
 
 
@@ -64,7 +64,7 @@ def _completed(names: Names, files: Collection[str], table: str) -> list[str]:
     stems = _stems(files)
     first: dict[str, str] = {}
     for written in names:
-        name = _resolved(written, _slashed(written), files, stems, table)
+        name = _resolved(written, with_slashes(written), files, stems, table)
         if first.setdefault(name, written) != written:
             raise DataError(
                 f"two rows of {table} mean the file {name!r}: {first[name]!r} and {written!r};"
@@ -75,14 +75,14 @@ def _completed(names: Names, files: Collection[str], table: str) -> list[str]:
 
 def is_there(root: Path, name: str) -> bool:
     """Whether a table's name may be that of a file below a folder, with or without its ending."""
-    file = root / _slashed(name)
+    file = root / with_slashes(name)
     return file.is_file() or any(file.with_name(file.name + ending).is_file() for ending in ENDINGS)
 
 
-def _slashed(name: str) -> str:
+def with_slashes(name: str) -> str:
     r"""A name with ``/`` where that is as plain as the name.
 
-    >>> _slashed(r"ann\1.jpg"), _slashed(r"..\1.jpg")
+    >>> with_slashes(r"ann\1.jpg"), with_slashes(r"..\1.jpg")
     ('ann/1.jpg', '..\\1.jpg')
     """
     parts = name.split("\\")
@@ -105,7 +105,8 @@ def _folders(root: Path, names: Iterable[str], table: str) -> list[str]:
     return existing
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a name has the ending of an image."""
     return os.path.splitext(name)[1].casefold() in ENDINGS
 
 
@@ -113,7 +114,7 @@ def _stems(files: Iterable[str]) -> Mapping[str, list[str]]:
     """The images by their names without an ending."""
     stems: dict[str, list[str]] = {}
     for name in files:
-        if _is_image(name):
+        if is_image(name):
             stems.setdefault(os.path.splitext(name)[0], []).append(name)
     return stems
 
@@ -125,7 +126,7 @@ def _resolved(
     stems: Mapping[str, list[str]],
     table: str,
 ) -> str:
-    if name in files or _is_image(name):
+    if name in files or is_image(name):
         return name if name in files or slashed not in files else slashed
     if slashed in files:
         return slashed

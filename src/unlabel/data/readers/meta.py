@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.data.readers.files import is_image, with_slashes
 from unlabel.data.readers.sheet import Column, Images, Part, Sheet, read_sheet
 from unlabel.data.readers.tables import LONGEST_NAME, check_given
 from unlabel.data.splits import GIVEN_NAMES
@@ -27,14 +28,16 @@ class Meta:
 def read_meta(path: Path, names: Names, images: Images) -> Meta:
     """What ``meta.csv`` says of these images; all empty where there is no such file.
 
+    A name may have the ending of an image in one table and none in the other.
+
     Args:
         path: The table.
         names: Of the images.
         images: Their folder, to which a name in the table is relative.
 
     Raises:
-        DataError: The table is malformed, names an image twice, has an unknown split, or says nothing of the
-            split of an image although it does of others.
+        DataError: The table is malformed, names an image twice or none of the images, has an unknown split,
+            or says nothing of the split of an image although it does of others.
     """
     nothing = Coded.empty(len(names))
     if not path.exists() and not path.is_symlink():
@@ -43,10 +46,43 @@ def read_meta(path: Path, names: Names, images: Images) -> Meta:
     for name in sheet.columns:
         if name not in _COLUMNS and name.casefold() in _COLUMNS:
             raise DataError(f"{path} has a column {name[:40]!r}; name it {name.casefold()!r}")
-    rows = sheet.names.rows_of(names)
+    rows = _rows(sheet.names, names, path)
+    if len(sheet.names) and len(names) and not np.any(rows >= 0):
+        raise DataError(
+            f"{path} names none of the images: found {sheet.names[0][:40]!r}, expected names such as"
+            f" {names[0][:40]!r}; write the same names, or take {path.name} away"
+        )
     split, identity = (_column(sheet, name, rows) for name in _COLUMNS)
     check_given(split, names, path)
     return Meta(split, identity, len(sheet.names) - int(np.sum(rows >= 0)))
+
+
+def _rows(there: Names, names: Names, path: Path) -> NDArray[np.int64]:
+    """The row of each image, -1 for none; where one of two names lacks an ending, the rest of it counts."""
+    rows = there.rows_of(names)
+    missing = np.flatnonzero(rows < 0)
+    free = np.setdiff1d(np.arange(len(there)), rows) if len(missing) else missing
+    if not len(free):
+        return rows
+    stems = {_stem(there[int(at)]): int(at) for at in free}
+    first: dict[int, str] = {}
+    for at in missing:
+        name = names[int(at)]
+        row = stems.get(_stem(name))
+        if row is None or is_image(name) == is_image(there[row]):
+            continue
+        if first.setdefault(row, name) != name:
+            raise DataError(
+                f"{path} names {there[row]!r}, which may be {first[row]!r} or {name!r}; write the whole name"
+            )
+        rows[at] = row
+    return rows
+
+
+def _stem(name: str) -> str:
+    """A name without the ending of an image, and with ``/`` between folders."""
+    slashed = with_slashes(name)
+    return slashed.rpartition(".")[0] if is_image(slashed) else slashed
 
 
 def _column(sheet: Sheet, name: str, rows: NDArray[np.int64]) -> Coded:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from unlabel.core.engine import Run
-from unlabel.core.errors import Diverged, MethodError, OptionError
+from unlabel.core.errors import MethodError, OptionError
 from unlabel.core.request import Request
 from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
@@ -75,7 +75,8 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     original's training if that is more. The last two count only if they cost the retained labels at most .005
     more mean AUC on the images held back.
 
-    If no site of the original tells the label's residual, nothing is there to be pushed out, and training
+    If the retained annotations determine the label, only the output is removed. If no site of the original
+    tells the label's residual, nothing is there to be pushed out, and training
     only makes the model better at the retained labels. If probes of the label itself then find more than
     before, on average, or if the result does harm or misses its aim, `auto` only removes the output.
 
@@ -195,11 +196,17 @@ class Auto:
                 " labels give away: removing the output (head-removal) may be enough"
             )
         case = Case(model, request, used, told, sites, run, look, before, self.images_trained)
-        attempts = _ATTEMPTS[self.against](case)
+        nothing = not bool(told.values.any())
+        if nothing:
+            run.log.say(
+                f"the retained labels determine {listing(request.masked)}: nothing else is to be forgotten,"
+                " so only the output is removed"
+            )
+        attempts = [_removed(case, data)] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
         read = len(look.fitted) + len(look.held) if look else 0
         label_record: dict[str, Any] = {}
-        if look and enough:
+        if look and enough and not nothing:
             chosen, label_record = _no_worse(case, look, data, best)
             attempts, best, read = attempts if chosen is best else [*attempts, chosen], chosen, 3 * read
         works = [attempt.work for attempt in attempts]
@@ -233,10 +240,15 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     else:
         why = "some sites would tell too much"
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
+    return _removed(case, data), record
+
+
+def _removed(case: Case, data: Dataset) -> Attempt:
+    """The original less its output."""
     removed, masked = copy.deepcopy(case.original), case.request.masked_columns
     _, head = find_head(removed, len(case.request.labels))
     remove_rows(head, masked, [removed_output(data, column) for column in masked])
-    return case.judged(Work(removed, method="head-removal")), record
+    return case.judged(Work(removed, method="head-removal"))
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt:
@@ -313,7 +325,7 @@ def _first(
     attempts: list[Attempt] = []
     try:
         attempts.append(_trained(case, method, Work(case.original), now, case.run))
-    except Diverged as error:
+    except MethodError as error:  # it diverged, or its outputs are no numbers
         case.run.log.say(f"{error}; trying a quarter of the rate")
     if attempts and not attempts[0].spent:
         return attempts, method, now
@@ -331,8 +343,12 @@ def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Atte
         if last.done or last.spent or 2 * left < half:
             break
         method = replace(method, steps=min(half, left), lr=rate)
-        attempts = [*attempts, _trained(case, method, last.work, now, phase(case.run, f"further/{number}"))]
-        attempts = _kept(attempts, case.original)
+        try:
+            more = _trained(case, method, last.work, now, phase(case.run, f"further/{number}"))
+        except MethodError as error:
+            case.run.log.say(f"{error}; the attempts before it stand")
+            break
+        attempts = _kept([*attempts, more], case.original)
     return attempts
 
 
@@ -365,7 +381,11 @@ def _harder(
     best = _best(attempts)
     pressure = method.pressure * HARDER
     method, adversary = replace(method, pressure=pressure), replace(adversary, pressure=pressure)
-    harder = _trained(case, method, Work(case.original), adversary, phase(case.run, "harder"))
+    try:
+        harder = _trained(case, method, Work(case.original), adversary, phase(case.run, "harder"))
+    except MethodError as error:
+        case.run.log.say(f"{error}; the attempts before it stand")
+        return list(attempts)
     costly = not harder.done or harder.costs(best) > WORTH
     return _kept([*attempts, replace(harder, costly=costly)], case.original)
 

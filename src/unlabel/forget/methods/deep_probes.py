@@ -19,7 +19,7 @@ from unlabel.core.request import Request
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import batches
-from unlabel.forget.adversary import BANK, Adversary, Seen, centred, joined
+from unlabel.forget.adversary import BANK, Adversary, Seen, joined
 from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.fresh import reinitialise
 from unlabel.forget.methods.ranges import check_schedule, in_range
@@ -169,7 +169,7 @@ class AgainstProbes:
         residual, known = self.told.at(batch)
         self.met.append(Seen({name: row.detach() for name, row in rows.items()}, residual, known))
         loss = loss_of(exclusive=self.exclusive)(logits, batch.target, self.told.retain)
-        unit = centred(residual, known) / self.told.variance
+        unit = self.told.pull(residual, known)
         for name, weight in self.weights.items():
             if bool(weight.any()):
                 loss = loss + (self.adversary.probes[name](rows[name]) * unit * weight).sum(1)

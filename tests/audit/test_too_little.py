@@ -1,0 +1,199 @@
+"""Audits that were given too little: few images, few people, outputs that are missing or broken."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unlabel.audit.attacks.perturbed_images import Perturbed
+from unlabel.audit.attacks.probes import folds
+from unlabel.audit.inputs import JUDGED_PEOPLE, Altered, AuditInputs, AuditOptions, Subject, ask
+from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.reading.memory import Memory
+from unlabel.audit.references.short_pair import ShortPair
+from unlabel.audit.results import Audit
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.request import Request
+from unlabel.models.features import PENULTIMATE
+
+MALE = "Male"
+
+
+@pytest.fixture
+def audited(world, quick):
+    """Audits models of the world: by default the original, a clean unlearned one and three retrained ones."""
+
+    def call(
+        *,
+        here=world,
+        names: Sequence[str] = (MALE,),
+        options: AuditOptions = quick,
+        memory: Memory | None = None,
+        **given,
+    ) -> Audit:
+        request = Request.make(names, here.test.labels)
+        models = {
+            "before": here.subject("before"),
+            "after": here.subject("after", 0.1, network=1, absent=[MALE]),
+            "references": here.references(3),
+        }
+        parts = dict(zip(("probe", "test", "train"), here.splits, strict=True))
+        inputs = AuditInputs(request=request, **{**models, **parts, **given})
+        return audit_outputs(inputs, options, **({"memory": memory} if memory else {}))
+
+    return call
+
+
+def thinned(world, name, *counts):
+    """The world with so many images of a label left on the probe, the test and the training split."""
+    column, rng = world.test.labels.index(name), np.random.default_rng(5)
+
+    def part(data, count):
+        target = data.target.copy()
+        kept = rng.choice(np.flatnonzero(target[:, column] == 1), count, replace=False)
+        target[:, column] = 0
+        target[kept, column] = 1
+        return replace(data, target=target)
+
+    made = (part(data, count) for data, count in zip(world.splits, counts, strict=True))
+    return replace(world, **dict(zip(("probe", "test", "train"), made, strict=True)))
+
+
+def test_a_label_too_rare_to_judge_keeps_the_others_from_passing_for_it(world, audited):
+    """Its few images show hardly anything in the original, and more in the unlearned model."""
+    here = thinned(world, "Hat", 14, 12, 60)
+    gone = [MALE, "Hat"]
+    know = {"before": 0.12, "after": 0.3, "reference": 0.0}
+
+    def model(role, network, male=0.1):
+        absent = [] if role == "before" else gone
+        return here.subject(role, [male, 1.5, 1.5, 1.5, know[role]], network=network, absent=absent)
+
+    audit = audited(
+        here=here, names=gone, before=model("before", 0, 1.5), after=model("after", 1),
+        references=[model("reference", 10 + k) for k in range(3)],
+    )  # fmt: skip
+    claim = audit.claims["C2"]
+    assert (claim.verdict, claim.per_label["Hat"], claim.notes["rare"]) == (
+        "INCONCLUSIVE",
+        "INCONCLUSIVE",
+        ["Hat"],
+    )
+    assert "have, or lack, Hat: too few to decide" in claim.sentence
+
+
+def leaking(subject: Subject, world, know: float) -> Subject:
+    """The model, which knows so much of the label on perturbed images."""
+    parts = [world.outputs(data, [know, 1.5, 1.5, 1.5, 1.5], 77) for data in (world.probe, world.test)]
+    for part in parts:
+        part.logits[:, 0] = -20.0
+    rows = (np.arange(len(data)) for data in (world.probe, world.test))
+    return replace(subject, perturbed=Perturbed(*parts, *rows))
+
+
+@pytest.mark.parametrize("present", [220, 190])
+def test_a_model_that_cheats_fails_where_both_splits_are_judged_too(world, audited, present):
+    here = thinned(world, MALE, present, present, 400)
+    after = leaking(here.subject("after", 0.0, network=1, absent=[MALE]), here, 3.0)
+    others = [leaking(item, here, 0.0) for item in here.references(3, 0.0)]
+    claim = audited(here=here, before=here.subject("before", 3.0), after=after, references=others).claims[
+        "C2"
+    ]
+    assert (claim.verdict, claim.notes["suspicion"]) == ("FAIL", "FAIL")
+
+
+def test_outputs_on_perturbed_images_that_are_no_numbers_are_refused(world, audited):
+    after = leaking(world.subject("after", 0.1, network=1, absent=[MALE]), world, 1.5)
+    after.perturbed.probe.features[PENULTIMATE][0] = np.nan
+    with pytest.raises(ModelError, match="of after-1 on perturbed images are not finite numbers"):
+        audited(after=after)
+
+
+def test_two_models_of_one_name_are_refused(world, audited):
+    others = [replace(item, run="after-1") for item in world.references(3)]
+    with pytest.raises(OptionError, match="two models are called after-1"):
+        audited(references=others)
+
+
+@pytest.mark.parametrize(("people", "few"), [(JUDGED_PEOPLE - 1, True), (JUDGED_PEOPLE, False)])
+def test_images_of_few_people_decide_nothing(world, quick, people, few):
+    """240 images of so many people have the label."""
+    test = world.test
+    target, cluster = np.zeros_like(test.target), np.arange(len(test))
+    target[:240, 0], cluster[:240] = 1, -1 - np.arange(240) % people
+    asked = ask(MALE, world.probe, replace(test, target=target, cluster=cluster), world.train)
+    assert (asked.rarer, asked.people) == (240, people)
+    assert asked.rare(quick) == few
+    crossed = replace(asked, crossed=True)
+    assert crossed.people > 100  # the probe split has people of its own
+    assert not crossed.rare(quick)
+
+
+def test_what_was_not_given_passes_nothing(world, audited):
+    def bare(subject):
+        parts = {name: replace(getattr(subject, name), features={}) for name in ("probe", "test", "train")}
+        return replace(subject, **parts, head=None)
+
+    models = (world.subject("before"), world.subject("after", 0.1, network=1, absent=[MALE]))
+    before, after, *others = map(bare, (*models, *world.references(3)))
+    audit = audited(before=before, after=after, references=others, memory=Memory())
+    assert audit.claims["C2"].verdict == "INCONCLUSIVE"
+    assert audit.claims["C2"].notes["not_given"] == "features"
+    assert any("The features: none were given" in line for line in audit.not_tested)
+
+
+def test_without_training_images_c1_is_open_and_the_standard_budget_refused(world, audited, quick):
+    none = world.train.take(np.arange(0))
+
+    def cut(subject):
+        logits, features = subject.train.logits[:0], subject.train.features[PENULTIMATE][:0]
+        return replace(subject, train=replace(subject.train, logits=logits, features={PENULTIMATE: features}))
+
+    at_chance = cut(replace(world.subject("after", 0.0, network=1), absent=frozenset()))
+    models = {
+        "before": cut(world.subject("before")),
+        "after": at_chance,
+        "references": [cut(item) for item in world.references(3)],
+    }
+    audit = audited(train=none, **models)
+    assert audit.claims["C1"].notes["not_given"] == "outputs on training images"
+    assert audit.claims["C1"].verdict in ("INCONCLUSIVE", "FAIL")
+    with pytest.raises(OptionError, match="standard budget needs outputs on training images"):
+        audited(train=none, options=replace(quick, budget="standard"), **models)
+
+
+def test_a_number_of_images_without_a_predicted_level_keeps_c4_from_passing(make_world, audited, quick):
+    here = make_world(n=3000, people=1)
+    after = here.subject("after", 0.0, network=1, absent=[MALE])
+    shorts = [
+        ShortPair(
+            share,
+            here.subject("before", 1.2, network=20 + at),
+            here.subject("before", 0.1, network=30 + at, absent=[MALE]),
+        )
+        for at, share in enumerate((0.05, 0.1))
+    ]
+    given = {
+        "here": here,
+        "after": after,
+        "references": [],
+        "shorts": shorts,
+        "altered": [Altered("int8", after)],
+    }
+    options = replace(quick, budget="standard", draws=8)
+    assert audited(options=replace(options, few=(64, 256)), **given).claims["C4"].verdict == "PASS"
+    claim = audited(options=replace(options, few=(64, 512)), **given).claims["C4"]
+    assert claim.verdict == "NOT_EVALUATED"
+
+
+def test_no_fold_holds_all_images_of_a_kind():
+    """Four people have the rarer kind, beside as many images of the other as everybody else."""
+    cluster = np.repeat(np.arange(40), 3)
+    y = np.ones(len(cluster), bool)
+    y[np.isin(cluster, (3, 11, 20, 33)) & (np.arange(len(cluster)) % 3 == 0)] = False
+    cluster = np.concatenate([cluster, (3, 11, 20, 33)])
+    y = np.concatenate([y, np.ones(4, bool)])
+    for seed in range(400):
+        fold = folds(y, cluster, 4, seed, "folds")
+        assert len(set(fold[~y])) > 1
