@@ -380,10 +380,10 @@ def test_a_later_training_that_fails_leaves_what_was_trained_before(
 
 
 @pytest.mark.parametrize("against", ["outputs", "features", "weights"])
-def test_a_label_that_the_others_determine_has_its_output_removed_and_nothing_else(
+def test_a_label_whose_opposite_is_retained_has_its_output_removed_and_nothing_else(
     against: str, run: Run
 ) -> None:
-    """An opposite: whoever tells one tells the other, so nothing is to be pushed out."""
+    """Whoever tells one tells the other, so nothing is to be pushed out."""
     world = tiny_world(images=1024)
     target = np.c_[world.data.target, 1 - world.data.target[:, 0]]
     data = replace(world.data, target=target, labels=(*world.data.labels, "not top"))

@@ -8,8 +8,8 @@ and, less, the retained *logits*, since what they carry cannot go without harmin
     r = y - E[y | y_R, z_R]
 
 Of exclusive classes the retained annotations determine the forgotten one, so the logits alone count there.
-Of other labels that do (a copy, an opposite, the others of a group of which each image has one), nothing is
-to go: whoever answers them answers the forgotten one.
+If a retained label is a copy of the forgotten one or its opposite, nothing is to go: who answers one answers
+both.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,10 @@ from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import outputs
+from unlabel.statistics.estimate import rarer
 
 Floats = NDArray[np.float64]
-EXACT = 1e-6  # of a label's variance: what is left of one that other labels determine, rounding apart
+TWINS = 5  # images of each kind that show that two labels are one
 SHRINK = 1.0  # images' worth of shrinkage: two equal columns are then no singular system
 
 
@@ -52,7 +53,7 @@ def residuals(
 
     Returns:
         (image, label), of mean 0 over the images in which the label is known, and 0 where it is not: what is
-        not annotated moves no covariance. 0 everywhere if the retained annotations determine the label.
+        not annotated moves no covariance. 0 everywhere if a retained label is its copy or opposite.
 
     Example:
         >>> from unlabel.testing import tiny_world
@@ -67,19 +68,19 @@ def residuals(
     residual = np.zeros((len(data), len(columns)))
     for position, column in enumerate(columns):
         rows = data.target[:, column] >= 0
-        if not rows.any() or determined(data, column, retained):
+        if not rows.any() or has_twin(data, column, retained):
             continue
         penalty = np.r_[np.zeros(told.shape[1]), np.full(len(spread), strength * rows.sum())]
         residual[rows, position] = unexplained(data.target[rows, column], x[rows], penalty)
     return residual
 
 
-def determined(data: Dataset, column: int, retained: Sequence[int]) -> bool:
-    """Whether a label is a linear function of the retained annotations, such as a copy or an opposite.
+def has_twin(data: Dataset, column: int, retained: Sequence[int]) -> bool:
+    """Whether a retained label is a copy of a label or its opposite, on all images annotated for both.
 
-    The function is fitted to every second image of which all these labels are known, and has to be exact on
-    the others. Shrinkage would leave a scaled copy of a retained label over, which a method would then push
-    out. Classes are not asked: of them it is always so.
+    Shrinkage would leave a scaled copy of that retained label over, and a method would push it out. Of a
+    group of which each image has one label, the others determine each as well. But a retrained model knows it
+    less, as it has not learnt it, so there the residual stays.
 
     Args:
         data: Images.
@@ -89,18 +90,16 @@ def determined(data: Dataset, column: int, retained: Sequence[int]) -> bool:
     >>> from unlabel.testing import tiny_world
     >>> data = tiny_world().data
     >>> twice = replace(data, target=np.c_[data.target, 1 - data.target[:, 0]], labels=(*data.labels, "not"))
-    >>> determined(twice, 3, [0, 1, 2]), determined(twice, 0, [1, 2])
+    >>> has_twin(twice, 3, [0, 1, 2]), has_twin(twice, 0, [1, 2])
     (True, False)
     """
-    answers = data.target[:, [column, *retained]]
-    if data.exclusive or not retained:
-        return False
-    answers = answers[(answers >= 0).all(1)].astype(np.float64)
-    y, x = answers[:, 0], np.c_[answers[:, 1:], np.ones(len(answers))]
-    if len(y) < 2 or not (np.ptp(y[::2]) and np.ptp(y[1::2])):
-        return False
-    error = y[1::2] - x[1::2] @ np.linalg.lstsq(x[::2], y[::2], rcond=None)[0]
-    return bool(np.mean(error**2) < EXACT * np.var(y[1::2]))
+    label = data.target[:, column]
+    for other in data.target[:, list(retained)].T:
+        both = (label >= 0) & (other >= 0)
+        same = label[both] == other[both]
+        if rarer(label[both]) >= TWINS and (same.all() or not same.any()):
+            return True
+    return False
 
 
 def annotations(data: Dataset, columns: Sequence[int]) -> Floats:

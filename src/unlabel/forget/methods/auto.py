@@ -75,10 +75,10 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     original's training if that is more. The last two count only if they cost the retained labels at most .005
     more mean AUC on the images held back.
 
-    If the retained annotations determine the label, only the output is removed. If no site of the original
-    tells the label's residual, nothing is there to be pushed out, and training
-    only makes the model better at the retained labels. If probes of the label itself then find more than
-    before, on average, or if the result does harm or misses its aim, `auto` only removes the output.
+    If a retained label is the label's copy or opposite, only the output is removed. If no site of the
+    original tells the label's residual, nothing is there to be pushed out, and training only makes the model
+    better at the retained labels. If probes of the label itself then find more than before, on average, or if
+    the result does harm or misses its aim, `auto` only removes the output.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -199,8 +199,8 @@ class Auto:
         nothing = not bool(told.values.any())
         if nothing:
             run.log.say(
-                f"the retained labels determine {listing(request.masked)}: nothing else is to be forgotten,"
-                " so only the output is removed"
+                f"a retained label is a copy of {listing(request.masked)} or its opposite, so nothing else is"
+                " to be forgotten: only the output is removed"
             )
         attempts = [_removed(case, data)] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
