@@ -320,7 +320,7 @@ class Question:
 
     def rare(self, options: AuditOptions) -> bool:
         """Whether the judged images of a kind, or the people in them, are too few to decide anything."""
-        return self.rarer < options.rare or self.people < JUDGED_PEOPLE
+        return self.rarer < options.rare or self.people < min(JUDGED_PEOPLE, options.rare)
 
     @property
     def n(self) -> int:

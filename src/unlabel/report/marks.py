@@ -28,7 +28,9 @@ Kind = Literal["page", "card"]
 def subject(audit: Document) -> str:
     """What an audit is of: the audited weights. It may come from anyone."""
     sha256 = str(audit.models.after and audit.models.after.sha256)
-    return f"weights {sha256 if re.fullmatch('[0-9a-f]{64}', sha256) else _sha256(sha256.encode())}"
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        sha256 = _sha256(sha256.encode("utf-8", "surrogatepass"))
+    return f"weights {sha256}"
 
 
 def marked(text: str, kind: Kind, of: str, source: Path) -> bytes:

@@ -97,7 +97,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     on_test = {name: test.target[:, column] for name, column in columns.items()}
     on_probe = {name: probe.target[:, column] for name, column in columns.items()}
     crossed = options.cross_fit and any(
-        rarer(target) < options.rare or min(people(target, test.cluster)) < JUDGED_PEOPLE
+        rarer(target) < options.rare or min(people(target, test.cluster)) < min(JUDGED_PEOPLE, options.rare)
         for target in on_test.values()
     )
     judged = {
