@@ -140,6 +140,13 @@ def test_verdicts_follow_the_exact_bounds(own, probe, count, verdict):
     assert claim.notes["original_remembers"] == {"Male": True}
 
 
+def test_a_fail_quotes_the_attack_that_decides_and_not_the_highest_share_of_a_few():
+    found = [guess(31, 50), guess(1220, 2000, attack="probe"), guess(900, role="before")]
+    claim = claim_canaries(found, {"Male": 2000}, ["Male"], OPTIONS)
+    assert claim.verdict == "FAIL"
+    assert "0.610 of 2,000 canaries" in claim.sentence
+
+
 def test_without_canaries_there_is_no_verdict_and_one_label_does_not_speak_for_another():
     assert claim_canaries([], {}, ["Male"], OPTIONS).verdict == "NOT_EVALUATED"
     found = [guess(500), guess(500, attack="probe"), guess(500, role="before")]

@@ -435,3 +435,28 @@ def test_claims_outside_the_budget_say_so():
     for claim in untested_claims("quick").values():
         assert claim.verdict == "NOT_EVALUATED"
         assert "quick budget does not test" in claim.sentence
+
+
+def test_c1_names_the_label_that_fails_and_not_a_rare_one_that_is_told_better(world, questions):
+    few = np.where(np.cumsum(world.test.target[:, 1] == 1) <= 60, world.test.target[:, 1], 0)
+    rare = replace(questions["Bald"], test=few.astype(np.int8))
+    after = world.subject("after", [1.0, 9.0, 1.5, 1.5, 1.5], network=1)
+    asked = {"Male": questions["Male"], "Bald": rare}
+    claim = claim_disabled({name: OwnOutput.of(after, asked[name]) for name in asked}, asked, {}, OPTIONS)
+    assert claim.per_label == {"Male": "FAIL", "Bald": "INCONCLUSIVE"}
+    assert "still predicts Male" in claim.sentence
+
+
+def test_c1_asks_for_training_images_where_they_leave_it_open(world, questions):
+    after = world.subject("after", 0.0, network=1)
+    few = np.arange(150)
+    features = {name: item[few] for name, item in after.train.features.items()}
+    after = replace(after, train=replace(after.train, logits=after.train.logits[few], features=features))
+    asked = replace(
+        questions["Male"],
+        train=questions["Male"].train[few],
+        train_cluster=questions["Male"].train_cluster[few],
+    )
+    claim = claim_disabled({"Male": OwnOutput.of(after, asked)}, {"Male": asked}, {}, OPTIONS)
+    assert claim.verdict == "INCONCLUSIVE"
+    assert "training images would decide" in claim.sentence

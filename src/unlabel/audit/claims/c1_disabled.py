@@ -61,10 +61,7 @@ def claim_disabled(
     }
     verdict = all_of(list(per_label.values()))
     signed = {
-        name: max(
-            _everywhere(own, questions[name]),
-            key=lambda item: abs(item.value),
-        )
+        name: max(_everywhere(own, questions[name]), key=lambda item: abs(item.value))
         for name, own in owns.items()
     }
     absent = [name for name, own in owns.items() if own.absent]
@@ -88,10 +85,8 @@ def claim_disabled(
         if per_label[name] == "INCONCLUSIVE"
     }
     notes |= notes_of(need) if need else {}
-    worst = max(
-        (name for name in owns if verdict != "FAIL" or per_label[name] == "FAIL"),
-        key=lambda name: abs(signed[name].value),
-    )
+    decisive = [name for name in owns if per_label[name] == verdict]
+    worst = max(decisive, key=lambda name: abs(signed[name].value))
     number = f"{abs(signed[worst].value):.2f}"
     names = joined(list(owns))
     if verdict == "FAIL":
