@@ -130,11 +130,22 @@ def test_images_of_few_people_decide_nothing(world, quick, people, few):
     assert not crossed.rare(quick)
 
 
-def test_what_was_not_given_passes_nothing(world, audited):
-    def bare(subject):
-        parts = {name: replace(getattr(subject, name), features={}) for name in ("probe", "test", "train")}
-        return replace(subject, **parts, head=None)
+def bare(subject):
+    """A model that is given by its outputs."""
+    parts = {name: replace(getattr(subject, name), features={}) for name in ("probe", "test", "train")}
+    return replace(subject, **parts, head=None)
 
+
+def test_an_unfair_reference_is_told_though_features_are_missing(world, audited):
+    """The model leaks, and of the retrained ones nobody can say what they would."""
+    models = (world.subject("before"), world.subject("after", 1.5, network=1, absent=[MALE]))
+    before, after, *others = map(bare, (*models, *world.references(3, [0.1, 0.1, 0.1, 0.1, 0.1])))
+    claim = audited(before=before, after=after, references=others).claims["C2"]
+    assert (claim.verdict, claim.notes["finding"]) == ("INCONCLUSIVE", "unfair reference")
+    assert claim.sentence.startswith("Unfair references")
+
+
+def test_what_was_not_given_passes_nothing(world, audited):
     models = (world.subject("before"), world.subject("after", 0.1, network=1, absent=[MALE]))
     before, after, *others = map(bare, (*models, *world.references(3)))
     audit = audited(before=before, after=after, references=others, memory=Memory())
