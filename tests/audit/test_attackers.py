@@ -295,7 +295,7 @@ def audited(world):
             before, after, [again, third], world.source, "top", "standard",
             probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, raw_image=False,
             few=(16,), few_judged=16, draws=2, tune_draws=2, tune_steps=10,
-            attackers=("lora", "upper-half", "curve", "positions", "stitched", "tangent"),
+            attackers=("lora", "upper-half", "curve", "positions", "stitched", "tangent", "prototypes"),
             attacked=(32,), curve=(16, 32),
         )  # fmt: skip
 
@@ -335,7 +335,16 @@ def test_what_was_asked_for_stands_beside_c4_and_decides_nothing(audited):
         assert sum(m.value for m in shares) == pytest.approx(1.0)
         assert {"stage1", "head"} <= {m.layer for m in shares}
     assert not any(row.id.startswith("tangent") for row in found.comparisons)
-    for part in ("attackers", "depth", "foretold"):
+    handful = notes["prototypes"]["top"]
+    assert set(handful) == {"prototype.auc", "cluster.auc"}
+    assert {"2", "10"} <= set(handful["cluster.auc"])
+    assert all(
+        row["lower"] <= row["excess"] <= row["upper"]
+        for by_size in handful.values()
+        for row in by_size.values()
+    )
+    assert not any(row.id.startswith(("prototype", "cluster")) for row in found.comparisons)
+    for part in ("attackers", "depth", "foretold", "handful"):
         assert f'data-testid="{part}"' in page
     assert "Attackers that no method here was tuned against" in page
     content["claims"]["C4"]["notes"]["depth_score"] = {"top": {"score": 0.75, "stages": {"stage1": 0.75}}}

@@ -81,6 +81,7 @@ def test_attackers_are_planned_by_what_the_audit_would_train():
     assert rows["positions"]["reads"] == 2 * 5 * 8000
     tangent = rows["tangent"]  # gradients of 256 images, and 3,000 read before and after a step
     assert (tangent["trainings"], tangent["reads"]) == (0, 5 * 3 * (3 * 256 + 2 * 3000))
+    assert (rows["prototypes"]["images"], rows["prototypes"]["reads"]) == ([2, 10, 20], 0)
     least = 5 * 12 * 100 * 64 / 1000  # seconds of the steps alone
     assert least < rows["sgd-momentum"]["seconds"] < 2 * least
     assert rows["adam-1000"]["seconds"] > 4 * rows["sgd-momentum"]["seconds"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unlabel.audit.attacks import controls
-from unlabel.audit.attacks.attackers import POSITIONS, STITCHED, TANGENT, UNTRAINED
+from unlabel.audit.attacks.attackers import POSITIONS, PROTOTYPES, STITCHED, TANGENT, UNTRAINED
 from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.distances import distance_rows, nearer_rows
@@ -24,6 +24,7 @@ from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_others_linear
 from unlabel.audit.attacks.persons import persons
 from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.attacks.prototypes import by_prototypes
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.attacks.whole_model import WeightAttacks, judged, stage_readings, taught, weight_rows
@@ -260,6 +261,7 @@ def gather_larger(
         each("taught", measured=any(name not in UNTRAINED for name in asked)),
         each("depth", measured=POSITIONS in asked or STITCHED in asked),
         each("foretold", measured=TANGENT in asked),
+        each("handful", measured=PROTOTYPES in asked),
     )
     recovery = Recovery(
         of(subjects[1]),
@@ -353,6 +355,8 @@ def _larger_jobs(
             each["depth"] = lambda s, q=question: depth_readings(s, q, options)
         if TANGENT in options.asked:
             each["foretold"] = lambda s, q=question: foretold(s, predicted, q)
+        if PROTOTYPES in options.asked:
+            each["handful"] = lambda s, q=question: by_prototypes(s.probe, s.test, q, options)
         jobs |= {
             (what, name, subject.run): partial(job, subject)
             for subject in subjects

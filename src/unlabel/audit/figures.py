@@ -331,6 +331,19 @@ TANGENT_SHARE = Figure(
     "the last stage, or in the head.",
     budget="asked",
 )  # fmt: skip
+NEAREST_MEAN = Figure(
+    "prototype.auc@", "auc", "Nearest mean, {} images",
+    "AUC of how much nearer the features are to the mean of a handful of images with the label than to "
+    "that of as many without; that many images in all, mean of several draws.",
+    layer=PENULTIMATE, budget="asked",
+)  # fmt: skip
+CLUSTERS = Figure(
+    "cluster.auc@", "auc", "Clusters that begin at {} images",
+    "AUC of least squares on pseudo-labels: k-means on the features of the probe split begins at a handful "
+    "of annotated images, and all images of a cluster take the annotation of its first one; mean of several "
+    "draws.",
+    layer=PENULTIMATE, budget="asked",
+)  # fmt: skip
 ALL_STAGES_MLP = Figure(
     "depth.adv.all.mlp", "adv", "All stages together, neural",
     "Advantage of a small neural network on the same.",
@@ -595,7 +608,7 @@ FIGURES: tuple[Figure, ...] = (
     FINE_TUNED,
     TUNING_STEPS,
     *TRIED_BY.values(), TRIED_BY_BEST,
-    STITCHED_OUTPUT, TANGENT_AUC, TANGENT_SHARE,
+    STITCHED_OUTPUT, TANGENT_AUC, TANGENT_SHARE, NEAREST_MEAN, CLUSTERS,
     GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,
     CANARY_OWN, CANARY_PROBE, CANARY_OWN_CALIBRATED, CANARY_PROBE_CALIBRATED,
     CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY, CANARY_OWN_CALIBRATED_PRIVACY, CANARY_PROBE_CALIBRATED_PRIVACY,

@@ -170,9 +170,9 @@ class AuditOptions:
         rated_draws: How many of these draws are trained at every rate and choose the best, >= 1; the others
             are trained at that rate alone, for the error of the mean.
         tune_steps: Steps of that training, >= 10.
-        attackers: Names of attackers to report beside it, of ``curve``, ``positions``, ``stitched`` and
-            ``tangent``, or ``all``; see `audit.attacks.attackers`. They decide nothing, and need a budget
-            that judges C4.
+        attackers: Names of attackers to report beside it, of ``curve``, ``positions``, ``stitched``,
+            ``tangent`` and ``prototypes``, or ``all``; see `audit.attacks.attackers`. They decide nothing,
+            and need a budget that judges C4.
         attacked: Numbers of annotated images of these attackers.
         curve: Numbers of annotated images of the curve, beside all that there are.
         raw_image: Whether to run the control on raw pixels.

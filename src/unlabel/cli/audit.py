@@ -72,8 +72,9 @@ def audit(
         attackers: Beside C4, report attackers who train the weights in other ways, comma-separated, or all:
             adam-rates, adam-plain, adam-1000, sgd-momentum, lora, norm-only, upper-half, joint, distilled;
             curve, by number of images and steps; positions, probes that see where in the image; stitched, the
-            original going on from each stage; tangent, what training is predicted to find. They decide
-            nothing. The last three train nothing; --plan says how long each takes.
+            original going on from each stage; tangent, what training is predicted to find; prototypes, what
+            2, 10 and 20 images tell. They decide nothing. The last four train nothing; --plan says how long
+            each takes.
         plan: Only print how many images, references and seconds each claim needs, and how many there are;
             with --attackers, also how many trainings and seconds each of them takes.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.

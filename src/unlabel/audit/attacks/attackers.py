@@ -15,7 +15,7 @@ from unlabel.core.wording import suggest
 EVERY = 10  # steps of a training between two looks at images held back
 ALL = "all"
 CURVE, POSITIONS = "curve", "positions"  # what can be asked for beside attackers
-STITCHED, TANGENT = "stitched", "tangent"
+STITCHED, TANGENT, PROTOTYPES = "stitched", "tangent", "prototypes"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ HELD_OUT: tuple[Attacker, ...] = (
     ),
 )  # fmt: skip
 ATTACKERS: Mapping[str, Attacker] = {attacker.name: attacker for attacker in HELD_OUT}
-UNTRAINED = (POSITIONS, STITCHED, TANGENT)
+UNTRAINED = (POSITIONS, STITCHED, TANGENT, PROTOTYPES)
 NAMES = (*ATTACKERS, CURVE, *UNTRAINED)
 
 

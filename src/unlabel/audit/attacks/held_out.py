@@ -1,5 +1,5 @@
-"""What is reported beside C4 if it is asked for: attackers whom no method was tuned against, positions, and
-what training the whole model is predicted to find.
+"""What is reported beside C4 if it is asked for: attackers whom no method was tuned against, positions, what
+training the whole model is predicted to find, and what a handful of annotated images tells.
 
 Nothing here decides a claim. Beside each figure stands that of the retrained models, as everywhere.
 """
@@ -16,6 +16,7 @@ from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.probes import Readings as Probed
 from unlabel.audit.attacks.probes import linear, multilayer
+from unlabel.audit.attacks.prototypes import Handful
 from unlabel.audit.attacks.stitching import stitched_readings
 from unlabel.audit.attacks.tuned import Predicted
 from unlabel.audit.attacks.whole_model import Learner, Taught
@@ -60,11 +61,13 @@ class HeldOut:
         taught: By attacker and number of images: what the model tells after that training.
         depth: By figure and stage: probes that see positions, or several stages.
         foretold: By number of images: what training the whole model is predicted to find.
+        handful: By figure and number of images: what means and clusters of a handful of images tell.
     """
 
     taught: Mapping[str, Sequence[Taught]] = field(default_factory=dict)
     depth: Mapping[str, Sequence[Mapping[Place, Estimate]]] = field(default_factory=dict)
     foretold: Mapping[str, Sequence[Mapping[int, Foretold]]] = field(default_factory=dict)
+    handful: Mapping[str, Sequence[Handful]] = field(default_factory=dict)
 
     def tried(self, label: str, options: AuditOptions) -> list[tuple[str, int]]:
         """Attackers and numbers of images that are reported, `ADAM` first; those that every model has."""
@@ -172,6 +175,10 @@ def held_out_rows(found: HeldOut, subjects: Sequence[Subject], options: AuditOpt
                 for stage, share in item.shares.items():
                     where = (label, subject.role, subject.run, share, None, n, TANGENT_SHARE.unit, stage)
                     rows.append(Metric(TANGENT_SHARE.of(n), *where))
+    for label, models in found.handful.items():
+        for subject, told in zip(subjects, models, strict=True):
+            for (figure, n), relearnt in told.items():
+                rows.append(row(f"{figure}{n}", label, subject, relearnt.mean))
     for label, models in found.depth.items():
         for subject, readings in zip(subjects, models, strict=True):
             for (figure, stage), item in readings.items():

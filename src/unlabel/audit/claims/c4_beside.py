@@ -1,4 +1,5 @@
-"""What C4's notes say of attackers whom no method was tuned against, the curve, positions, and predictions.
+"""What C4's notes say of attackers whom no method was tuned against, the curve, positions, predictions, and
+a handful of images.
 
 They decide nothing: how often they would condemn a true Retrain is not known well enough. `retrained_apart`
 says how far one retrained model is from the others.
@@ -30,6 +31,7 @@ def notes_beside(found: HeldOut, options: AuditOptions) -> dict[str, object]:
         "depth": {label: depth_table(found, label, options) for label in found.depth},
         "depth_score": {label: depth_score(found, label, options) for label in found.depth},
         "tangent": {label: tangent_table(found, label, options) for label in found.foretold},
+        "prototypes": {label: prototypes_table(found, label, options) for label in found.handful},
     }
     filled = {name: {label: part for label, part in each.items() if part} for name, each in notes.items()}
     return {name: each for name, each in filled.items() if each}
@@ -164,6 +166,16 @@ def tangent_table(found: HeldOut, label: str, options: AuditOptions) -> dict[str
     models = found.foretold[label]
     table = {str(n): _excess([model[n].relearnt for model in models], options) for n in models[1]}
     return {n: row for n, row in table.items() if row}
+
+
+def prototypes_table(found: HeldOut, label: str, options: AuditOptions) -> dict[str, dict[str, Row]]:
+    """By figure and number of images: the excess over retrained models; see `_excess`."""
+    models = found.handful[label]
+    table: dict[str, dict[str, Row]] = {}
+    for place in models[1]:
+        if excess := _excess([model[place] for model in models], options):
+            table.setdefault(place[0].removesuffix("@"), {})[str(place[1])] = excess
+    return table
 
 
 def depth_table(found: HeldOut, label: str, options: AuditOptions) -> dict[str, dict[str, Row]]:

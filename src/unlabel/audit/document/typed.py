@@ -277,6 +277,7 @@ class Notes:
     depth: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     depth_score: dict[str, DepthScore] = field(default_factory=dict)
     tangent: dict[str, dict[str, Noted]] = field(default_factory=dict)
+    prototypes: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     canaries: dict[str, Count] = field(default_factory=dict)
     predicted: bool = False
     prediction: Prediction | None = None

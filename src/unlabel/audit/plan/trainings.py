@@ -5,9 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 from unlabel.audit.attacks.annotated import HELD, Target, few_sizes, tune_sizes
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS, STITCHED, TANGENT, Attacker
+from unlabel.audit.attacks.attackers import (
+    ADAM,
+    ATTACKERS,
+    CURVE,
+    POSITIONS,
+    PROTOTYPES,
+    STITCHED,
+    TANGENT,
+    Attacker,
+)
 from unlabel.audit.attacks.fine_tuning import Training, trainings
 from unlabel.audit.attacks.lessons import BATCH
+from unlabel.audit.attacks.prototypes import IMAGES
 from unlabel.audit.attacks.starts import DISTILLED
 from unlabel.audit.attacks.stitching import FITTED
 from unlabel.audit.attacks.tangent import SCORED
@@ -113,10 +123,10 @@ def attackers_plan(
         options: The attackers, under a budget that judges C4.
 
     Returns:
-        ``label``; ``attacker``, or ``curve``, ``positions``, ``stitched`` or ``tangent``; ``images``, the
-        numbers of annotated images that it gets; ``trainings`` of all models; ``reads``, images that all
-        models are read on if nothing is trained; and ``seconds``, None without a known speed. The full budget
-        trains ``in_full`` of the trainings anyway.
+        ``label``; ``attacker``, or ``curve``, ``positions``, ``stitched``, ``tangent`` or ``prototypes``;
+        ``images``, the numbers of annotated images that it gets; ``trainings`` of all models; ``reads``,
+        images that all models are read on if nothing is trained; and ``seconds``, None without a known speed.
+        The full budget trains ``in_full`` of the trainings anyway.
     """
     rows = []
     for label, target in targets.items():
@@ -129,6 +139,9 @@ def attackers_plan(
                 continue
             if name == STITCHED:
                 rows.append(_read(label, name, [], models * images_of_stitches(*images), rate))
+                continue
+            if name == PROTOTYPES:  # on features that the audit reads anyway
+                rows.append(_read(label, name, list(IMAGES), 0, rate))
                 continue
             if name == TANGENT:
                 reads = models * sum(images_of_prediction(n, images[1], options) for n in attacked)
@@ -186,6 +199,8 @@ def attackers_lines(rows: Sequence[Row]) -> list[str]:
             what = f"{row['reads']:,} images read, nothing trained"
         elif row["attacker"] == POSITIONS:
             what = f"{row['reads']:,} images read at their stages"
+        elif row["attacker"] == PROTOTYPES:
+            what = "nothing read or trained beyond the audit"
         elif not row["images"]:
             what = "nothing: the probe split has too few annotated images"
         elif row["attacker"] == TANGENT:

@@ -1,4 +1,6 @@
-"""What was reported beside C4 if it was asked for: attackers, an attack curve, positions, and predictions."""
+"""What was reported beside C4 if it was asked for: attackers, an attack curve, positions, predictions, and
+a handful of images.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ from unlabel.audit.document.typed import AttackCurve, ByRole, DepthScore, Docume
 from unlabel.audit.figures import (
     ALL_STAGES,
     ALL_STAGES_MLP,
+    CLUSTERS,
     GRID_PROBE,
+    NEAREST_MEAN,
     STAGE_MLP,
     STITCHED_OUTPUT,
     TANGENT_AUC,
@@ -83,6 +87,22 @@ def foretold(audit: Document, label: str) -> list[Tried]:
             if (item := row(audit, share, label, layer)) is not None:
                 where = spoken(layer or "") if is_stage(layer) else (layer or "").capitalize()
                 tried.append(Tried(f"{where}: part of the step", item, Noted()))
+    return tried
+
+
+def handful(audit: Document, label: str) -> list[Tried]:
+    """What means and clusters of a handful of annotated images tell, by number of images."""
+    noted = audit.claims["C4"].notes.prototypes.get(label, {}) if "C4" in audit.claims else {}
+    tried = []
+    for family in (NEAREST_MEAN, CLUSTERS):
+        rows = [m for m in audit.metrics if m.label == label and m.id.startswith(family.id)]
+        sizes = sorted({family.member(m.id) for m in rows}, key=lambda n: (len(n), n))
+        by_size = noted.get(family.id.removesuffix("@"), {})
+        tried += [
+            Tried(family.name.format(n), item, by_size.get(n) or Noted())
+            for n in sizes
+            if (item := row(audit, family.of(n), label, family.layer)) is not None
+        ]
     return tried
 
 

@@ -201,6 +201,7 @@ def sections(audit: Document) -> list[dict[str, Any]]:
             "attackers": beside.attackers(audit, label),
             "depth": beside.depth(audit, label),
             "foretold": beside.foretold(audit, label),
+            "handful": beside.handful(audit, label),
             "planes": list(beside.planes(audit, label)),
             "needed": beside.needed(audit, label),
             "beside": list(beside.sentences(audit, label)),
