@@ -1,6 +1,7 @@
 """Classes of a softmax: read as log-odds, judged among the retained ones, end to end without another flag."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.report import write_report
 from unlabel.report.terminal import lines
-from unlabel.runs.folder import load_run
+from unlabel.runs.folder import load_run, read_config, read_record
+from unlabel.runs.record import source_of
 from unlabel.testing import write_folder
 from unlabel.training.run import train_run
 
@@ -254,3 +256,49 @@ def test_a_softmax_is_not_audited_on_images_with_several_labels(photos, tmp_path
     assert ran.code == 2
     assert "answers by a softmax over classes" in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_a_model_forgets_as_it_answers_whatever_the_data_are(photos, tmp_path, command) -> None:
+    """A softmax is not trained on images of several labels, and sigmoids are not taken for classes."""
+    run = engine.start(accelerator="cpu")
+    mixed = pictures()
+    mixed.train.target[0] = 1
+    other = write_folder(tmp_path / "mixed", mixed)
+    recipe = Recipe(epochs=0.1)
+    train_run(f"folder:{photos}", tmp_path / "softmax", run, recipe=recipe, image_size=16)
+    train_run(f"folder:{other}", tmp_path / "sigmoid", run, recipe=recipe, image_size=16)
+    ran = command(
+        "forget", "retrain", "softmax", "--labels", "frog", "--data", f"folder:{other}", "--out", "a"
+    )
+    assert ran.code == 2
+    assert "answers by a softmax over classes" in ran.err
+    assert not (tmp_path / "a").exists()
+    record, config = read_record(tmp_path / "sigmoid"), read_config(tmp_path / "sigmoid")
+    source = source_of(config, record, f"folder:{photos}", skip_bad=False, run=run)
+    assert config.activation == "sigmoid"
+    assert not source.train.exclusive
+
+
+def test_data_that_changed_since_the_training_are_told_by_forget_and_audit(photos, tmp_path, command) -> None:
+    folder = shutil.copytree(photos, tmp_path / "copied")
+    run = engine.start(accelerator="cpu")
+    train_run(f"folder:{folder}", tmp_path / "base", run, recipe=Recipe(epochs=0.1), image_size=16)
+    meta = folder / "meta.csv"
+    swapped = {"train": "test", "test": "train"}
+    rows = [line.split(",") for line in meta.read_text("utf-8").splitlines()]
+    at = rows[0].index("split")
+    meta.write_text(
+        "".join(",".join([*r[:at], swapped.get(r[at], r[at]), *r[at + 1 :]]) + "\n" for r in rows)
+    )
+    forgot = command("forget", "head-removal", "base", "--labels", "frog", "--out", "less")
+    assert forgot.code == 0
+    assert "have changed since the run was trained" in forgot.err
+    audited = command("audit", "less", "--before", "base", "--quiet")
+    assert audited.code == 0
+    found = json.loads((tmp_path / "less" / "audit.json").read_text("utf-8"))
+    assert found["data"]["same_as_training"] is False
+    assert any("images of the training may be in the test split" in text for text in found["limitations"])
+    another = command("audit", "less", "--before", "base", "--data", f"folder:{photos}", "--quiet", "--force")
+    assert another.code == 0
+    found = json.loads((tmp_path / "less" / "audit.json").read_text("utf-8"))
+    assert not any("have changed since" in text for text in found["limitations"])

@@ -14,7 +14,7 @@ from unlabel.data.images import cache as cache_module
 from unlabel.data.images import photos
 from unlabel.data.images.cache import Decoded
 from unlabel.data.images.cache_folder import cache_folder
-from unlabel.data.images.decoding import MAX_PIXELS, Unreadable, decode
+from unlabel.data.images.decoding import MAX_PIXELS, Unreadable, decode, shape_of
 from unlabel.data.images.photos import decoded
 
 
@@ -100,15 +100,25 @@ def test_shrinking_antialiases() -> None:
     assert abs(small.astype(int) - 128).max() <= 12  # picking single pixels would give 0 or 255
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(orientation: int) -> None:
+def test_exif_orientation_is_undone(orientation: int, kind: str) -> None:
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transpose that the camera's turn is undone by
     stored = quadrants()
     if orientation in undo:
         stored = stored.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert (decode(encoded(stored, exif=exif), 32) == np.asarray(quadrants())).all()
+    assert (decode(encoded(stored, kind, exif=exif), 32) == np.asarray(quadrants())).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_shape_is_that_of_the_upright_image(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.new("RGB", (30, 20)), kind, exif=exif)
+    assert shape_of(data) == ((30, 20) if orientation >= 5 else (20, 30))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")

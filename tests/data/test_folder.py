@@ -319,6 +319,14 @@ def test_a_name_without_its_ending_is_completed(make_folder) -> None:
         read(root)
 
 
+@pytest.mark.parametrize("nobody", ["-1", "nan", "None", "NULL", "-1.0"])
+def test_an_identity_that_says_unknown_is_no_person(make_folder, nobody: str) -> None:
+    meta = [["image_id", "identity"], *([name, nobody if n % 2 else "ann"] for n, name in enumerate(IDS))]
+    facts = read(make_folder(meta=meta)).facts
+    assert facts["clusters"] == 1 + 20
+    assert facts["identity_note"] == "20 images have no identity: each counts as another person."
+
+
 @pytest.mark.parametrize("bare", ["attributes", "meta"])
 def test_splits_and_people_are_found_though_one_table_leaves_the_endings_out(make_folder, bare) -> None:
     given = [("train", "val", "test")[n % 3] for n in range(40)]
@@ -340,6 +348,39 @@ def test_a_meta_row_that_may_be_two_images_is_refused(make_folder) -> None:
     meta = [["image_id", "identity"], *([name.removesuffix(".png"), "ann"] for name in IDS)]
     with pytest.raises(DataError, match=r"names '00', which may be '00.png' or '00.jpg'; write the whole"):
         read(make_folder(ids=ids, meta=meta))
+
+
+def test_two_meta_rows_that_may_be_one_image_are_refused(make_folder) -> None:
+    ids = [name.removesuffix(".png") for name in IDS]
+    rows = [[name, str(n % 2)] for n, name in enumerate(ids)]
+    meta = [["image_id", "identity"], *([name, "ann"] for name in [*IDS, "00.jpg"])]
+    root = make_folder(attributes=[["image_id", "Male"], *rows], meta=meta)
+    with pytest.raises(DataError, match=r"has several rows that may be '00.*keep one"):
+        read(root)
+
+
+def test_a_meta_table_of_a_header_alone_says_nothing(make_folder) -> None:
+    facts = read(make_folder(meta=[["image_id", "split", "identity"]])).facts
+    assert not facts["identities"]
+    assert facts["ignored_meta_rows"] == 0
+
+
+def test_a_meta_table_with_neither_split_nor_identity_is_told(make_folder) -> None:
+    log = Saying()
+    meta = [["image_id", "age", "person"], *([name, "30", f"p{n}"] for n, name in enumerate(IDS))]
+    facts = read(make_folder(meta=meta), log=log).facts
+    assert facts["ignored_meta_columns"] == ["age", "person"]
+    (line,) = [line for line in log.lines if "meta.csv" in line]
+    assert line.endswith("has neither 'split' nor 'identity': ignored (its columns are 'age', 'person')")
+
+
+def test_splits_under_another_name_are_refused(make_folder) -> None:
+    meta = [
+        ["image_id", "partition"],
+        *([name, ("train", "Val", "test")[n % 3]] for n, name in enumerate(IDS)),
+    ]
+    with pytest.raises(DataError, match=r"no column 'split', but a column 'partition' with 'test'; name it"):
+        read(make_folder(meta=meta))
 
 
 def test_a_meta_table_of_other_images_is_refused(make_folder) -> None:

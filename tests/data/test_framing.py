@@ -65,7 +65,7 @@ def test_by_default_pixels_and_keys_are_what_they_were_before_other_ways(
     resized = picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     expected = np.asarray(picture if shape == (size, size) else resized)
     assert np.array_equal(decode(encoded(picture), size), expected)
-    transform = f"rgb-upright-centre-square-bicubic-1/{size}/pillow-{PIL.__version__}"
+    transform = f"rgb-upright-centre-square-bicubic-2/{size}/pillow-{PIL.__version__}"
     key = hashlib.sha256(transform.encode() + b"content").hexdigest()[:32]
     assert content_key([b"content"], Frame.of(size)) == key
 

@@ -395,6 +395,10 @@ def test_a_column_that_is_not_read_cannot_settle_the_others(tmp_path: Path) -> N
         ("file_name,path,Male\n1.png,1.png,1\n", "2 columns that may hold file names: 'file_name', 'path'"),
         ("image_id,tags\n1.png,A;B\n2.png,B;A\n3.png,A\n", "line 2, column 'tags': found 'A;B'; part the"),
         ("image_id,A,tags\n1.png,1,A|B\n2.png,0,B\n", "the label 'A' as a column and as a name"),
+        (
+            "image_id,Male,split\n1.png,1,0\n2.png,0,1\n",
+            "found '0'; expected train, val or test, or nothing in",
+        ),
         ("image_id,Male,split\n1.png,1,train\n2.png,0,later\n", "column 'split': found 'later'"),
         ("image_id,Male,split\n1.png,1,train\n2.png,0,\n", "1 of 2 images have no split in"),
         ('{"file_name": "1.png", "Male": 1}\n{"file_name": "2.png", "Hat": 1}\n', "the key 'Hat'"),
@@ -479,6 +483,34 @@ def test_a_split_in_both_tables_is_refused(tmp_path: Path, cache: Path) -> None:
     text(tmp_path, lines(["image_id", "split"], zip(IDS, SPLITS, strict=True)), "meta.csv")
     with pytest.raises(DataError, match="both have a column 'split'; keep one of them"):
         load(f"folder:{tmp_path}", image_size=16)
+
+
+def test_a_column_called_split_is_a_label_only_if_it_is_named(tmp_path: Path) -> None:
+    table = "image_id,Male,split\n1.png,1,0\n2.png,0,1\n"
+    assert meaning(tmp_path, table, ["split", "Male"]).target.tolist() == [[0, 1], [1, 0]]
+    empty = meaning(tmp_path, "image_id,Male,split\n1.png,1,\n2.png,0,\n")
+    assert empty.labels == ("Male",)
+    assert not np.any(empty.split.known())
+
+
+@pytest.mark.parametrize("names", [["cat", "dog"], ["0", "1"]])
+def test_an_unknown_class_of_hugging_face_is_unknown_for_each_class(
+    tmp_path: Path, cache: Path, names: list[str]
+) -> None:
+    feature = {"label": {"names": names, "_type": "ClassLabel"}, "Hat": {"dtype": "int8", "_type": "Value"}}
+    given = [n % 3 - 1 for n in range(N)]
+    parquet(tmp_path / "pets.parquet", {"image": inside(range(N)), "label": given, "Hat": HAT}, feature)
+    source = read("parquet:PATH/pets.parquet", tmp_path)
+    assert not source.facts["exclusive"]
+    there = [name for name in source.labels if name != "Hat"]
+    for part in (source.train, source.probe, source.test):
+        for image_id, row in zip(part.ids, part.target, strict=True):
+            kind = given[number := int(Path(image_id).name)]
+            truth = [-1] * len(there) if kind < 0 else [int(name == names[kind]) for name in there]
+            if there == ["label"]:  # classes called 0 and 1 are the marks of one label
+                truth = [kind]
+            assert row[[source.labels.index(name) for name in there]].tolist() == truth
+            assert row[source.labels.index("Hat")] == HAT[number]
 
 
 def test_labels_of_both_kinds_may_be_chosen(tmp_path: Path) -> None:

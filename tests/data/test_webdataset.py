@@ -89,6 +89,16 @@ def test_classes_are_exclusive_labels(tmp_path: Path) -> None:
     assert source.train.exclusive
 
 
+def test_class_minus_one_is_unknown_for_each_class(tmp_path: Path) -> None:
+    split_shards(tmp_path, lambda n: sample(n, "cls", n // 3 % 4 - 1))
+    source = read(f"webdataset:{tmp_path}")
+    assert source.labels == ("class_0", "class_1", "class_2")
+    assert not source.train.exclusive
+    for n, (_, row) in by_image(source).items():
+        kind = n // 3 % 4 - 1
+        assert row == ([-1] * 3 if kind < 0 else [int(k == kind) for k in range(3)])
+
+
 def test_a_table_labels_images_by_key(tmp_path: Path) -> None:
     split_shards(tmp_path, lambda n: sample(n)[:1])
     rows = [f"{n:02},{MALE[n]},{HAT[n]}" for n in reversed(range(N))]

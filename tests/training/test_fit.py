@@ -208,6 +208,17 @@ def test_running_statistics_are_the_mean_over_micro_batches(run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 7, 32])
+def test_micro_batches_are_even_and_hold_two_images_or_more(run: Run, micro_batch: int) -> None:
+    run = replace(run, micro_batch=micro_batch)
+    for n in range(1, 70):
+        sizes = [len(part) for part in run.micro_batches(n)]
+        assert np.concatenate(run.micro_batches(n)).tolist() == list(range(n))
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= max(micro_batch, 3 if micro_batch == 2 else 1)
+        assert min(sizes) >= 2 or micro_batch == 1 or n == 1
+
+
 def test_a_batch_of_an_odd_size_leaves_no_micro_batch_of_one_image(run: Run) -> None:
     """BatchNorm cannot normalise one value a channel, which `small` has at 16 pixels."""
     _, history = train(tiny_world().data, Recipe(epochs=0.2), replace(run, batch_size=33))

@@ -34,6 +34,7 @@ from unlabel.core.workers import one_thread
 from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.features import Outputs
 from unlabel.runs.folder import Loaded
+from unlabel.runs.record import changed_since
 
 NO_UNTRAINED = (
     "The control on an untrained network was left out: a part of the original cannot be given new weights, as"
@@ -154,7 +155,8 @@ class SharedOutputs:
         random_init: Outputs of the original's network before any training; None if it cannot be made.
         overlap: What the splits share, in a sentence; None if nothing.
         deterministic: Whether two passes of the original gave equal outputs.
-        same_pictures: A sentence if some images are in two splits, too few to make the audit invalid.
+        remarks: Sentences if the data have changed since the training, or if some images are in two splits,
+            too few to make the audit invalid.
         shorts: Outputs of pairs of short trainings.
         untrained: As `random_init`, of further networks; none with references.
     """
@@ -166,7 +168,7 @@ class SharedOutputs:
     random_init: tuple[Outputs, Outputs] | None
     overlap: str | None
     deterministic: bool
-    same_pictures: str | None = None
+    remarks: tuple[str, ...] = ()
     shorts: tuple[ShortPair[Subject], ...] = ()
     untrained: tuple[tuple[Outputs, Outputs], ...] = ()
 
@@ -226,9 +228,7 @@ class SharedOutputs:
             untrained=self.untrained,
         )
         result = audit_outputs(inputs, options, log, memory)
-        if self.same_pictures is None:
-            return result
-        return replace(result, limitations=(*result.limitations, self.same_pictures))
+        return replace(result, limitations=(*result.limitations, *self.remarks))
 
 
 def read_shared(case: Case, sets: Sets, where: Run) -> SharedOutputs:
@@ -243,6 +243,7 @@ def read_shared(case: Case, sets: Sets, where: Run) -> SharedOutputs:
     same = shared_pictures(case.source) if crossing is None else None
     if same is not None:
         where.log.say(f"warning: {same}")
+    changed = None if case.original.in_memory else changed_since(case.source, case.original.record)
     return SharedOutputs(
         case,
         sets,
@@ -251,7 +252,7 @@ def read_shared(case: Case, sets: Sets, where: Run) -> SharedOutputs:
         random_init(case.original, sets, where),
         crossing,
         repeats(case.original, sets, where),
-        same,
+        tuple(said for said in (changed, same) if said),
         tuple(pair.map(lambda item: read_run(item, "before", sets, where)) for pair in case.shorts),
         more_untrained(case, sets, where),
     )

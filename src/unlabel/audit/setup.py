@@ -25,9 +25,8 @@ from unlabel.core.request import Request, listed
 from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.survey.duplicates import picture_hashes
-from unlabel.runs.config import Config
 from unlabel.runs.folder import CANARIES, Loaded, load_run
-from unlabel.runs.record import planted_source
+from unlabel.runs.record import as_answered, planted_source
 
 TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
 
@@ -172,7 +171,7 @@ def case_of(
                 f"{item.path} answers by a {item.config.activation}, but {original.path} by a"
                 f" {original.config.activation}; expected runs of one kind"
             )
-    answered = as_answered(source, original.config, original.path)
+    answered = as_answered(source, original.config)
     return Case(original, after, retrained, request, answered, planting)
 
 
@@ -193,23 +192,6 @@ def check_manifest(before: Path, source: Source) -> None:
         raise ModelError(
             f"{file} does not list the canaries that {before} was trained with; restore the file"
         )
-
-
-def as_answered(source: Source, config: Config, path: Path) -> Source:
-    """The source, its labels taken for classes where the model answers by a softmax, and only there.
-
-    Raises:
-        ModelError: A softmax, but images with several labels or none.
-    """
-    exclusive = config.activation == "softmax"
-    if exclusive and not source.test.exclusive:
-        raise ModelError(
-            f"{path} answers by a softmax over classes, but {source.name} has images with several labels or"
-            " none; audit it on data whose images have exactly one label: --data SOURCE"
-        )
-    splits = (replace(part, exclusive=exclusive) for part in (source.train, source.probe, source.test))
-    train, probe, test = splits
-    return replace(source, train=train, probe=probe, test=test)
 
 
 def request_of(after: Loaded, before: Loaded) -> Request:

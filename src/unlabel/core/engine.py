@@ -97,8 +97,12 @@ class Run:
         return range(self.rank, n, self.world)
 
     def micro_batches(self, n: int) -> list[np.ndarray]:
-        """``range(n)`` in even parts of at most `micro_batch`: a last part of one image has no variance."""
-        return np.array_split(np.arange(n), ceil(n / self.micro_batch))
+        """``range(n)`` in even parts of at most `micro_batch`; no part of one image, which has no variance.
+
+        Where all cannot have two, one has three: an odd number in micro-batches of two.
+        """
+        parts = ceil(n / self.micro_batch)
+        return np.array_split(np.arange(n), parts if self.micro_batch == 1 else min(parts, max(n // 2, 1)))
 
     def with_seed(self, seed: int) -> "Run":
         """The same place with another seed."""

@@ -107,6 +107,8 @@ class Names(Sequence[str]):
 
     def repeated(self) -> tuple[int, int] | None:
         """The position of the first text that stood before, and where; None where all differ."""
+        if len(self) < 2:
+            return None
         hashes = np.fromiter(map(hash, self), np.int64, len(self))
         order = np.argsort(hashes, kind="stable")
         same = hashes[order[1:]] == hashes[order[:-1]]

@@ -69,8 +69,42 @@ def planted_source(
         workers=run.workers,
         log=run.log,
     )
-    source = source.normalised(config.mean, config.std)
+    source = as_answered(source.normalised(config.mean, config.std), config)
+    if (said := changed_since(source, record)) is not None:
+        run.log.say(f"warning: {said}")
     return planted_again(source, record, another=bool(data), log=run.log)
+
+
+def changed_since(source: Source, record: Record) -> str | None:
+    """A sentence if the data that a run names are not as they were in its training; None if they are.
+
+    Other data than the run's own are no change.
+    """
+    remembered = record.data or DataRecord()
+    if source.name != remembered.source or record.digest in (None, source.facts.get("digest")):
+        return None
+    return (
+        f"The data, {source.name}, have changed since the run was trained (images, annotations or splits), or"
+        " another version of Pillow decodes the images otherwise; images of the training may be in the test"
+        " split now."
+    )
+
+
+def as_answered(source: Source, config: Config) -> Source:
+    """The source, its labels taken for classes where the model answers by a softmax, and only there.
+
+    Raises:
+        ModelError: A softmax, but images with several labels or none.
+    """
+    exclusive = config.activation == "softmax"
+    if exclusive and not source.test.exclusive:
+        raise ModelError(
+            f"the model answers by a softmax over classes, but {source.name} has images with several labels"
+            " or none; use data whose images have exactly one label: --data SOURCE"
+        )
+    splits = (replace(part, exclusive=exclusive) for part in (source.train, source.probe, source.test))
+    train, probe, test = splits
+    return replace(source, train=train, probe=probe, test=test)
 
 
 def planted_again(source: Source, record: Record, *, another: bool, log: Log) -> tuple[Source, Planting]:

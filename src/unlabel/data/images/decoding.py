@@ -26,7 +26,7 @@ MAX_BYTES = 256_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "MPO")
 """Formats read inside this process; Pillow would start Ghostscript for some others."""
 
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323  # tags of a TIFF
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -92,8 +92,8 @@ def read_picture(data: bytes, frame: Frame) -> Picture:
             width, height = reversed(least) if orientation in _TURNED else least
             image.draft(None, (int(width), int(height)))
         pixels, depth = to_rgb(image)
-        if orientation in _UPRIGHT:
-            pixels = pixels.transpose(_UPRIGHT[orientation])
+        if (still := _orientation(image)) in _UPRIGHT:  # Pillow turns a TIFF itself as it is loaded
+            pixels = pixels.transpose(_UPRIGHT[still])
         return Picture(fit(pixels, frame), depth)
 
     return _opened(data, read)
@@ -107,7 +107,7 @@ def shape_of(data: bytes) -> tuple[int, int]:
     """
 
     def read(image: Image.Image) -> tuple[int, int]:
-        width, height = image.size
+        width, height = _stored_size(image)
         return (width, height) if _orientation(image) in _TURNED else (height, width)
 
     return _opened(data, read)
@@ -157,6 +157,13 @@ def _tile(image: Image.Image) -> int:
     """Pixels in a tile of a TIFF, which may be far larger than the image and is unpacked whole."""
     tags: Any = getattr(image, "tag_v2", {})
     return int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as they are stored; for a TIFF, some versions of Pillow give the upright ones."""
+    tags: Any = getattr(image, "tag_v2", {})
+    width, height = image.size
+    return int(tags.get(_WIDTH, width)), int(tags.get(_LENGTH, height))
 
 
 def _orientation(image: Image.Image) -> int:

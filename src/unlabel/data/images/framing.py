@@ -13,7 +13,7 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-_CENTRE_SQUARE = "rgb-upright-centre-square-bicubic-1"
+_CENTRE_SQUARE = "rgb-upright-centre-square-bicubic-2"
 """Names what is done to a picture by default, whatever the size; cached images are found by it."""
 
 
@@ -21,12 +21,12 @@ def transform_name(frame: Frame) -> str:
     """Names what is done to a picture; change it with the code, and caches are made anew.
 
     >>> transform_name(Frame(64, 64))
-    'rgb-upright-centre-square-bicubic-1/64'
+    'rgb-upright-centre-square-bicubic-2/64'
     """
     framing = frame.framing
     if framing == CENTRE:
         return f"{_CENTRE_SQUARE}/{frame.name}"
-    return f"rgb-upright-{framing.resize}-{framing.crop_pct!r}-{framing.interpolation}-1/{frame.name}"
+    return f"rgb-upright-{framing.resize}-{framing.crop_pct!r}-{framing.interpolation}-2/{frame.name}"
 
 
 def fit(image: Image.Image, size: Size | Frame) -> NDArray[np.uint8]:

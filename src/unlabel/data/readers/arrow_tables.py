@@ -7,7 +7,7 @@ from typing import Any
 from unlabel.core.errors import DataError
 from unlabel.core.reading import parse_json
 from unlabel.core.wording import listing
-from unlabel.data.readers.sheet import as_text
+from unlabel.data.readers.sheet import UNKNOWN, as_text
 from unlabel.data.readers.tables import NAME_COLUMNS
 
 MOST_ROWS = 20_000_000
@@ -116,7 +116,7 @@ def _named(value: Any, classes: Sequence[str] | None, place: str) -> Any:
         return value
     if not 0 <= value < len(classes):
         if value == -1:  # how Hugging Face writes an unknown class
-            return None
+            return UNKNOWN
         raise DataError(f"{place}: found class {value}; expected 0 to {len(classes) - 1}")
     return classes[value]
 

@@ -274,6 +274,9 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     if facts["ignored_meta_rows"]:
         count = facts["ignored_meta_rows"]
         log.say(f"{count:,} rows of {wording.meta} name no image of {wording.table}: ignored")
+    if unread := facts.get("ignored_meta_columns"):
+        shown = listing([repr(name) for name in unread], 3)
+        log.say(f"{wording.meta} has neither 'split' nor 'identity': ignored (its columns are {shown})")
     if facts["skipped_bad"]:
         shown = listing([repr(name) for name in facts["skipped_bad"]], 3)
         log.say(f"{facts['skipped_bad_count']:,} images cannot be read: left out ({shown})")

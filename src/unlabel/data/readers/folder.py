@@ -135,6 +135,7 @@ def source_of_tables(
     facts = {
         "ignored_files": files.ignored,
         "ignored_meta_rows": meta.ignored,
+        **({"ignored_meta_columns": list(meta.unread)} if meta.unread else {}),
         "table": {"file": wording.table, **meaning.facts},
     }
     return source_of_images(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
 from unlabel.core.wording import listing
-from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, Column, Lists, Sheet
+from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, UNKNOWN, Column, Lists, Sheet
 from unlabel.data.readers.tables import LONGEST_NAME, check_given, chosen_labels
 from unlabel.data.texts import Coded
 
@@ -39,6 +39,9 @@ SPLITS: Mapping[str, str] = {
     "test": "test",
 }
 """What a split may be called in a table of labels or as a folder."""
+
+NOBODY = ("-1", "-1.0", "nan", "none", "null")
+"""Identities that say that nobody knows whose image it is, as an empty one does; small letters."""
 
 _MOST_NAMES = 10_000
 
@@ -84,11 +87,7 @@ def meaning_of(
     """
     wanted = labels or ()
     special = {name: name.casefold() for name in sheet.columns if name.casefold() in ("split", "identity")}
-    special = {
-        name: kind
-        for name, kind in special.items()
-        if name not in wanted and not (kind == "split" and _vocabulary(sheet.columns[name]))
-    }
+    special = {name: kind for name, kind in special.items() if name not in wanted}
     columns = {name: column for name, column in sheet.columns.items() if name not in special}
     lists = [name for name in columns if _of_names(name, columns[name])]
     named = _label_names(sheet, {name: columns[name] for name in lists})
@@ -124,7 +123,7 @@ def _vocabulary(column: Column | Lists) -> Mapping[str, int] | None:
     """The kind of marks that a column holds; None where it holds anything else."""
     if isinstance(column, Lists) or column.codes.min(initial=0) == MANY:
         return None
-    marks = {text.casefold() for text in column.texts} - {""}
+    marks = {text.casefold() for text in column.texts} - {"", UNKNOWN}
     return next((kind for kind in (NUMBERS, *WORDS) if marks <= kind.keys()), None)
 
 
@@ -135,11 +134,11 @@ def _of_names(name: str, column: Column | Lists) -> bool:
 
 
 def _label_names(sheet: Sheet, columns: Mapping[str, Column | Lists]) -> dict[str, NDArray[np.int8]]:
-    """A target column for each name in columns of names, ordered by name."""
+    """A target column for each name in columns of names, ordered by name; -1 where the name is unknown."""
     made: dict[str, NDArray[np.int8]] = {}
     for title, column in columns.items():
         _check_names(sheet, column, title)
-        names = sorted({*column.texts} - {""})
+        names = sorted({*column.texts} - {"", UNKNOWN})
         if twice := [name for name in names if name in made]:
             raise DataError(f"{sheet.path} has the label {twice[0]!r} in two columns; keep one of them")
         rank = {name: at for at, name in enumerate(names)}
@@ -147,12 +146,15 @@ def _label_names(sheet: Sheet, columns: Mapping[str, Column | Lists]) -> dict[st
         counts = column.counts if isinstance(column, Lists) else np.ones(len(sheet.names), np.int32)
         has = np.zeros((len(names) + 1, len(sheet.names)), np.int8)
         has[ranks[column.codes], np.repeat(np.arange(len(sheet.names)), counts)] = 1
+        if UNKNOWN in column.texts:
+            code = list(column.texts).index(UNKNOWN)
+            has[:, np.repeat(np.arange(len(sheet.names)), counts)[column.codes == code]] = -1
         made.update(zip(names, has, strict=False))
     return made
 
 
 def _check_names(sheet: Sheet, column: Column | Lists, title: str) -> None:
-    names = column.texts
+    names = [text for text in column.texts if text != UNKNOWN]
     if len(names) > _MOST_NAMES or any(len(name) > LONGEST_NAME or not name.isprintable() for name in names):
         raise DataError(
             f"{sheet.place(column.first[0])}, column {title!r}: expected at most {_MOST_NAMES:,} printable"
@@ -267,7 +269,8 @@ def _split(sheet: Sheet, column: Column | Lists | None) -> Coded:
         if text and text not in SPLITS:
             raise DataError(
                 f"{sheet.place(column.first[at])}, column 'split': found {column.texts[at][:40]!r};"
-                " expected train, val or test, or nothing in every row"
+                " expected train, val or test, or nothing in every row; if split is a label, name it among"
+                " others with --labels"
             )
     given = Coded([SPLITS.get(text, "") for text in folded], column.codes)
     check_given(given, sheet.names, sheet.path)
@@ -284,4 +287,13 @@ def _identity(sheet: Sheet, kinds: Mapping[str, Column | Lists]) -> Coded:
                 f"{sheet.place(first)}, column 'identity': found {len(text):,} characters; expected at"
                 f" most {LONGEST_NAME}, such as a name or a number"
             )
-    return column.values()
+    return known(column.values())
+
+
+def known(identity: Coded) -> Coded:
+    """Identities, empty where the text says that nobody knows: else all such images were one person's.
+
+    >>> list(known(Coded.of(["p1", "-1", "NaN", ""])))
+    ['p1', '', '', '']
+    """
+    return Coded(["" if text.casefold() in NOBODY else text for text in identity.texts], identity.codes)

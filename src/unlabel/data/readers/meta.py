@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
 from unlabel.data.readers.files import is_image, with_slashes
+from unlabel.data.readers.meaning import SPLITS, known
 from unlabel.data.readers.sheet import Column, Images, Part, Sheet, read_sheet
 from unlabel.data.readers.tables import LONGEST_NAME, check_given
 from unlabel.data.splits import GIVEN_NAMES
@@ -18,11 +19,19 @@ _COLUMNS = ("split", "identity")
 
 @dataclass(frozen=True)
 class Meta:
-    """What ``meta.csv`` says of each image, empty where it says nothing; and how many rows name no image."""
+    """What ``meta.csv`` says of each image, empty where it says nothing.
+
+    Args:
+        split: Of each image.
+        identity: Of each image.
+        ignored: How many rows name no image.
+        unread: The columns of a table that has neither a split nor an identity.
+    """
 
     split: Coded
     identity: Coded
     ignored: int
+    unread: tuple[str, ...] = ()
 
 
 def read_meta(path: Path, names: Names, images: Images) -> Meta:
@@ -46,6 +55,7 @@ def read_meta(path: Path, names: Names, images: Images) -> Meta:
     for name in sheet.columns:
         if name not in _COLUMNS and name.casefold() in _COLUMNS:
             raise DataError(f"{path} has a column {name[:40]!r}; name it {name.casefold()!r}")
+    _refuse_misnamed(sheet, path)
     rows = _rows(sheet.names, names, path)
     if len(sheet.names) and len(names) and not np.any(rows >= 0):
         raise DataError(
@@ -54,7 +64,19 @@ def read_meta(path: Path, names: Names, images: Images) -> Meta:
         )
     split, identity = (_column(sheet, name, rows) for name in _COLUMNS)
     check_given(split, names, path)
-    return Meta(split, identity, len(sheet.names) - int(np.sum(rows >= 0)))
+    unread = () if any(name in sheet.columns for name in _COLUMNS) else tuple(sheet.columns)
+    return Meta(split, known(identity), len(sheet.names) - int(np.sum(rows >= 0)), unread)
+
+
+def _refuse_misnamed(sheet: Sheet, path: Path) -> None:
+    """Refuses a table without a split whose other column holds nothing but names of splits."""
+    for name, column in sheet.columns.items() if "split" not in sheet.columns else ():
+        texts = {text.casefold() for text in column.texts} - {""} if isinstance(column, Column) else set()
+        if texts and texts <= SPLITS.keys():
+            raise DataError(
+                f"{path} has no column 'split', but a column {name[:40]!r} with {sorted(texts)[0]!r}; name it"
+                " 'split'"
+            )
 
 
 def _rows(there: Names, names: Names, path: Path) -> NDArray[np.int64]:
@@ -64,13 +86,19 @@ def _rows(there: Names, names: Names, path: Path) -> NDArray[np.int64]:
     free = np.setdiff1d(np.arange(len(there)), rows) if len(missing) else missing
     if not len(free):
         return rows
-    stems = {_stem(there[int(at)]): int(at) for at in free}
+    stems, twice = dict[str, int](), set[str]()
+    for at in free.tolist():
+        stem = _stem(there[at])
+        if stems.setdefault(stem, at) != at:
+            twice.add(stem)
     first: dict[int, str] = {}
     for at in missing:
         name = names[int(at)]
         row = stems.get(_stem(name))
         if row is None or is_image(name) == is_image(there[row]):
             continue
+        if _stem(name) in twice:
+            raise DataError(f"{path} has several rows that may be {name!r}, such as {there[row]!r}; keep one")
         if first.setdefault(row, name) != name:
             raise DataError(
                 f"{path} names {there[row]!r}, which may be {first[row]!r} or {name!r}; write the whole name"

@@ -96,6 +96,10 @@ class Part:
     done: Callable[[], object] = bool
 
 
+UNKNOWN = "\0"
+"""Stands in a column of names where a row's name is not known: no text of a table, which is printable."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: its different texts, in which row each stands first, and which one each row has.

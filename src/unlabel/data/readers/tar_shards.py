@@ -26,7 +26,7 @@ from unlabel.core.errors import DataError
 from unlabel.core.reading import ReadError, open_plain, parse_json, reason
 from unlabel.data.images.decoding import MAX_BYTES
 from unlabel.data.readers.files import ENDINGS
-from unlabel.data.readers.sheet import Opened, even_rows
+from unlabel.data.readers.sheet import UNKNOWN, Opened, even_rows
 from unlabel.data.texts import Names
 
 MOST_SAMPLES = 20_000_000
@@ -196,7 +196,8 @@ def _told(path: Path, file: int, key: str, parts: Mapping[str, tarfile.TarInfo])
         told = {name: held for name, held in value.items() if name != "image_id"}
     if "cls" in parts:
         text = _text(path, file, key, parts["cls"]).decode("utf-8", "replace").strip()
-        told.setdefault("label", f"class_{int(text)}" if _CLASS.fullmatch(text) else text)
+        number = int(text) if _CLASS.fullmatch(text) else None
+        told.setdefault("label", text if number is None else UNKNOWN if number == -1 else f"class_{number}")
     return told
 
 
