@@ -11,8 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
+from unlabel.core.request import Request
 from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.leace import Eraser
+from unlabel.forget.methods.leace import erase_at_head
 from unlabel.forget.ranking import auc, aucs
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
@@ -251,7 +253,7 @@ def test_features_that_are_not_numbers_are_an_error() -> None:
     with torch.no_grad():
         world.model.get_parameter("0.bias")[0] = float("nan")
     with pytest.raises(MethodError, match="features are NaN or infinite"):
-        forget_labels(world.model, ["top"], world.data, method="leace-head")
+        erase_at_head(world.model, Request.make(["top"], world.data.labels), world.data, engine.start())
 
 
 def test_an_auc_counts_ties_half_and_leaves_unknown_images_out() -> None:

@@ -188,9 +188,10 @@ def test_a_loss_that_is_not_a_number_is_not_hidden_by_the_bound(run: Run) -> Non
     world = tiny_world()
     with torch.no_grad():
         world.model.get_parameter("0.bias")[0] = float("nan")
-    for method in ("neg-grad", "neg-grad-plus"):
-        with pytest.raises(Diverged):
-            forget_labels(world.model, ["top"], world.data, method=method, steps=2, run=run)
+    request = Request.make(["top"], world.data.labels)
+    for method in (neg_grad, neg_grad_plus):
+        with pytest.raises(Diverged, match="lower --lr"):
+            method(steps=2)(world.model, request, world.data, run)
 
 
 def test_images_without_a_known_annotation_count_for_nothing(run: Run) -> None:

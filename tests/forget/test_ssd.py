@@ -193,7 +193,7 @@ def test_importances_that_are_not_finite_are_refused(run: Run) -> None:
     with torch.no_grad():
         world.model.get_parameter("3.weight")[0, 0] = float("nan")
     with pytest.raises(EmptySelection, match="importances to the forgotten labels sum to nan"):
-        forget_labels(world.model, ["top"], world.data, method="ssd", run=run)
+        ssd()(world.model, Request.make(["top"], world.data.labels), world.data, run)
 
 
 @pytest.mark.parametrize(

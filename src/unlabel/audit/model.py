@@ -6,7 +6,6 @@
     audit.headline, audit.claims["C2"].verdict
 """
 
-import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
@@ -27,8 +26,8 @@ from unlabel.core.request import Request, as_names
 from unlabel.core.wording import suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Source
-from unlabel.models.custom import one_line
-from unlabel.models.head import check_head
+from unlabel.models.custom import copied
+from unlabel.models.head import check_in_layout
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, Record, load_run, packed
 from unlabel.runs.record import planted_again
@@ -171,16 +170,10 @@ def _loaded(model: Any, role: str, config: Callable[[nn.Module], Config]) -> Loa
             f"{role} is a {type(model).__name__}; expected a torch.nn.Module, the path of a run folder, or"
             " what unlabel.open_run returns"
         )
-    try:
-        copied = copy.deepcopy(model).cpu().eval()
-    except Exception as error:
-        raise ModelError(
-            f"{role} cannot be copied ({one_line(error)}); expected a torch.nn.Module that copy.deepcopy"
-            " copies"
-        ) from error
-    total = sum(weight.numel() for weight in copied.parameters())
-    digest = hashlib.sha256(packed(copied)).hexdigest()
-    return Loaded(Path(role), copied, config(copied), Record(total=total), digest, in_memory=True)
+    taken = copied(model, role).cpu().eval()
+    total = sum(weight.numel() for weight in taken.parameters())
+    digest = hashlib.sha256(packed(taken)).hexdigest()
+    return Loaded(Path(role), taken, config(taken), Record(total=total), digest, in_memory=True)
 
 
 def _config(model: nn.Module, source: Source, forgotten: str | Sequence[str]) -> Config:
@@ -226,6 +219,6 @@ def _check(item: Loaded, config: Config, source: Source, where: Run) -> None:
         return
     few = batch_of(source.test, np.arange(min(_TRIED, len(source.test))), where.device)
     try:
-        check_head(engine.place(item.model, where), len(config.labels), few.image)
+        check_in_layout(engine.place(item.model, where), len(config.labels), few.image)
     except UnlabelError as error:
         raise type(error)(f"{item.path}: {error}") from error

@@ -4,17 +4,27 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from unlabel.core.errors import NothingLeft, NothingToForget, UnknownLabel
+from unlabel.core.errors import NothingLeft, NothingToForget, OptionError, UnknownLabel
 from unlabel.core.wording import suggest
 
 
 def as_names(labels: Iterable[str]) -> tuple[str, ...]:
     """Names as a tuple; a text by itself is one name, not its letters.
 
+    Raises:
+        OptionError: Something else than a name or several names.
+
     >>> as_names("Male"), as_names(["Male", "Young"]), as_names("")
     (('Male',), ('Male', 'Young'), ())
     """
-    return ((labels,) if labels else ()) if isinstance(labels, str) else tuple(labels)
+    if isinstance(labels, str):
+        return (labels,) if labels else ()
+    names = tuple(labels) if isinstance(labels, Iterable) else (labels,)
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise OptionError(
+            f"{odd[0]!r} stands where the name of a label was expected; write a name, or a list of names"
+        )
+    return names
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,11 @@ class Request:
         names, forgotten = as_names(forget), as_names(forgotten)
         if not names:
             raise NothingToForget("no label to forget was named; name one or more with --labels A,B")
+        if strange := [name for name in forgotten if name not in labels]:
+            raise UnknownLabel(
+                f"no label '{strange[0]}' among the model's {len(labels)}, so it was not forgotten earlier."
+                f"{suggest(strange[0], labels)}"
+            )
         for name in names:
             if name not in labels:
                 raise UnknownLabel(

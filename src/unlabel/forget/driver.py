@@ -1,8 +1,7 @@
 """One function runs any method, checks that it did something, and removes the output rows."""
 
-import copy
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,11 @@ from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing, suggest
 from unlabel.data.dataset import Dataset
 from unlabel.forget.eraser_layer import erase_again
+from unlabel.forget.given import check_constant, refuse_unannotated, taken
 from unlabel.forget.methods import Method, as_method, methods
 from unlabel.forget.pipeline import Outcome, Work
 from unlabel.forget.retained import compare, held_back, sample_to_measure
+from unlabel.models.custom import freed
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, remove_rows, removed_output
 
@@ -61,12 +62,16 @@ def forget_labels(
     Returns:
         The unlearned model, on the run's device and in eval mode, with the bill, and with what the retained
         labels' mean AUC was before and after on training images held back from the method: ``retained``.
-        Nothing is refused for what it lost; that check is not on the method's bill.
+        Nothing is refused for what it lost; that check is not on the method's bill, nor are two looks at the
+        outputs of two images.
 
     Raises:
         RequestError: The labels do not fit.
         OptionError: No such method or option, or a value out of range.
-        LabelMismatch: A forgotten label is constant in the data, or nothing is annotated.
+        LabelMismatch: A forgotten label is constant in the data, or nothing is annotated; or an output is a
+            constant, and ``forgotten`` does not name it.
+        ModelError: The network does not return one row of logits an image, or not those of its last linear
+            layer.
         EmptySelection: The method changed nothing.
         Diverged: The loss became NaN.
 
@@ -94,7 +99,9 @@ def forget_labels(
         entry, data, entry.images if images is None else images, run.seed, listed=request.rows
     )
     check_columns(sample, request)
-    original = engine.place(copy.deepcopy(model), run).eval()
+    if request.forgotten and not (entry.reference or stays_below(entry, options)):
+        refuse_unannotated(request, sample)
+    original, plain = taken(model, request, sample, run)
     started = time.perf_counter()
     work = unlearned(entry, unlearner, original, request, sample, run)
     again = erase_again(work.model, original, request, sample, run)
@@ -102,6 +109,7 @@ def forget_labels(
     if not keep_row:
         masked = request.masked_columns
         remove_rows(head, masked, [removed_output(sample, column) for column in masked])
+        check_constant(work.model.eval(), request, sample, run)
     seconds = {**work.seconds, "total": time.perf_counter() - started}
     changed, total = count_changed(original, work.model)
     if changed == 0:
@@ -111,7 +119,7 @@ def forget_labels(
         )
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     return Outcome(
-        model=work.model.eval(),
+        model=freed(work.model.eval()) if plain else work.model.eval(),
         request=request,
         method=work.method or entry.name,
         options={**defaults, **options, **work.settings, **({"erased_again": again} if again else {})},
@@ -123,6 +131,13 @@ def forget_labels(
         history=work.history,
         retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
         self_check=work.self_check,
+    )
+
+
+def stays_below(entry: Method, options: Mapping[str, Any]) -> bool:
+    """Whether a method moves no weights below the last layer, so that it brings back nothing."""
+    return entry.name in ("head-removal", "leace-head") or (
+        entry.name == "auto" and options.get("against") == "outputs"
     )
 
 

@@ -82,6 +82,47 @@ def build_custom(name: str, outputs: int) -> nn.Module:
     return model
 
 
+def copied(model: object, called: str) -> nn.Module:
+    """A copy of a network that somebody passed, where it is and as it is.
+
+    Args:
+        model: What was passed.
+        called: How messages call it.
+
+    Raises:
+        ModelError: It is no network, or cannot be copied.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"{called} is a {type(model).__name__}; expected a torch.nn.Module, such as"
+            " unlabel.open_run(RUN).model"
+        )
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(
+            f"{called} cannot be copied ({one_line(error)}); expected a torch.nn.Module that copy.deepcopy"
+            " copies"
+        ) from error
+
+
+def needs_plain(error: BaseException) -> bool:
+    """Whether a network failed because of the engine's memory layout, which its own code did not expect."""
+    return "view size is not compatible" in f"{error} {error.__cause__}"
+
+
+def keep_plain(model: nn.Module) -> None:
+    """From now on, the network gets PyTorch's own memory layout at each forward pass, in place."""
+    model.register_forward_pre_hook(_plain_memory)
+
+
+def freed(model: nn.Module) -> nn.Module:
+    """The same network in PyTorch's own memory layout, without what `keep_plain` added."""
+    for key in [key for key, hook in model._forward_pre_hooks.items() if hook is _plain_memory]:
+        del model._forward_pre_hooks[key]
+    return model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
 def grant(name: str) -> Path | None:
     """Allows a network in this process, because the user has just named it; nothing is imported yet.
 

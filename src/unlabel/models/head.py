@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unlabel.core.errors import ModelError, NoLinearHead
 from unlabel.data.dataset import Dataset
-from unlabel.models.custom import one_line
+from unlabel.models.custom import keep_plain, needs_plain, one_line
 
 
 def find_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
@@ -73,9 +73,15 @@ def check_head(model: nn.Module, outputs: int, images: Tensor) -> None:
     try:
         scores = model(images)
     except Exception as error:
+        number = next((weight.dtype for weight in model.parameters() if weight.dtype.is_floating_point), None)
+        advice = (
+            "give the size that it was made for with --image-size"
+            if number in (torch.float32, None)
+            else f"its weights are {number}, but images are torch.float32: pass model.float()"
+        )
         raise ModelError(
-            f"the model raised {one_line(error)} on {len(images)} images of {height} x {width} pixels; give"
-            " the size that it was made for with --image-size"
+            f"the model raised {one_line(error)} on {len(images)} images of {height} x {width} pixels;"
+            f" {advice}"
         ) from error
     finally:
         handle.remove()
@@ -102,6 +108,23 @@ def check_head(model: nn.Module, outputs: int, images: Tensor) -> None:
             f"the last linear layer '{name}' is used {len(passed)} times on inputs of shape"
             f" {tuple(passed[0][0].shape)}; expected once, on one row of features an image"
         )
+
+
+def check_in_layout(model: nn.Module, outputs: int, images: Tensor) -> bool:
+    """`check_head`; a network that fails in the engine's memory layout gets PyTorch's own, in place.
+
+    Returns:
+        Whether it was given PyTorch's own; see `custom.keep_plain`.
+    """
+    try:
+        check_head(model, outputs, images)
+    except ModelError as error:
+        if not needs_plain(error):
+            raise
+        keep_plain(model)
+        check_head(model, outputs, images)
+        return True
+    return False
 
 
 def head_rows(name: str) -> tuple[str, str]:

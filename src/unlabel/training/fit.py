@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import CheckpointMismatch
+from unlabel.core.errors import CheckpointMismatch, ModelError
 from unlabel.core.layout import Layout
 from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
@@ -118,8 +118,14 @@ def fit(
 
     Raises:
         Diverged: The loss is NaN or infinite; the model is then useless.
+        ModelError: No weight may be trained.
         CheckpointMismatch: The checkpoint is damaged, or is another training's.
     """
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ModelError(
+            "no weight of the model may be trained, as requires_grad is off for all; expected some that may:"
+            " model.requires_grad_(True)"
+        )
     was_training = model.training
     model.train()
     steps = recipe.steps(len(data), run.batch_size)
