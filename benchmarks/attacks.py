@@ -37,6 +37,8 @@ DEPTH = {
     "depth.adv.all.mlp": "all stages, neural",
 }
 
+HANDFUL = {"prototype.auc": "nearest mean,", "cluster.auc": "clusters that begin at"}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -107,7 +109,7 @@ def attacked(audits: Sequence[dict[str, Any]]) -> Iterator[Row]:
 
 
 def beside(audits: Sequence[dict[str, Any]]) -> Iterator[Row]:
-    """What trains nothing: the original going on from each stage, probes of positions, the tangent kernel."""
+    """What trains nothing: the original going on from a stage, positions, the tangent kernel, a handful."""
     (label,) = audits[0]["request"]["labels"]
     notes = [audit["claims"]["C4"]["notes"] for audit in audits]
     for figure, places in notes[0].get("depth", {}).get(label, {}).items():
@@ -119,6 +121,11 @@ def beside(audits: Sequence[dict[str, Any]]) -> Iterator[Row]:
         bounds = [note["tangent"][label][size] for note in notes]
         name = f"tangent kernel, {size} images, AUC"
         yield from read(audits, (f"tangent.auc@{size}", None), name, bounds, MARGIN)
+    for figure, sizes in notes[0].get("prototypes", {}).get(label, {}).items():
+        for size in sizes:
+            bounds = [note["prototypes"][label][figure][size] for note in notes]
+            name = f"{HANDFUL[figure]} {size} images, AUC"
+            yield from read(audits, (f"{figure}@{size}", None), name, bounds, MARGIN)
 
 
 def read(
