@@ -242,6 +242,23 @@ def test_features_after_a_mean_that_the_batch_makes_are_found():
     assert any("read alone" in sentence for sentence in found)
 
 
+@pytest.mark.parametrize(("share", "found"), [(0.01, False), (0.3, True)])
+def test_one_shade_may_switch_a_unit_that_is_on_for_hardly_any_image(share, found):
+    """Of honest networks too; noise on three images of ten is still noise."""
+    place = stage()
+    model = copy.deepcopy(place.forget(honest(seed=3)))
+    test = place.source.test
+    shown = test.images(slice(None))[:512].astype(float)
+    rare = torch.tensor(np.quantile(shown.mean((1, 2, 3)), 1 - share) / 255)
+
+    def change(features, image):
+        bright = image.mean((1, 2, 3)) * test.std[0] + test.mean[0] > rare
+        on = bright & (torch.sin(1e7 * image.sum((1, 2, 3))) > 0)
+        return torch.cat([features[:, :-1], on[:, None].float()], 1)
+
+    assert bool(oddities(Odd(model, change), test, place.run)) == found
+
+
 def test_where_images_hardly_differ_one_shade_is_not_asked_about():
     place = stage()
     model = copy.deepcopy(place.forget(honest(seed=3)))

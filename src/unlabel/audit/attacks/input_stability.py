@@ -21,6 +21,9 @@ from unlabel.models.head import find_head, tap
 FIRST_BATCHES = (64,) * 8  # images in each batch of the first reading: of the test split, the first 512
 SECOND_BATCHES = (1, 1, 1, 1, 1, 1, 1, 1, 7, 49)  # the same of the second
 MOST = 0.5  # share of a feature's variance that one grey level may move; in trained networks: 0.0001
+OFTEN = (
+    0.05  # share of images on which a feature must differ from its median; one level may switch a rarer off
+)
 CONTRAST = 8.0  # grey levels by which images differ at a pixel: below, one level is no small change
 ALONE = 0.01  # standard deviations by which an image's numbers may differ alone: rounding; bfloat16: 0.1
 RESOLUTION = 2.0**-12, 2.0**-6  # of its mean: spread below which a feature is rounding, float32 and bfloat16
@@ -54,8 +57,9 @@ def oddities(model: nn.Module, data: Dataset, run: Run) -> tuple[str, ...]:
         return tuple(faults)
     lighter = np.where(pixels < 255, pixels + 1, pixels).astype(np.uint8)
     moved = _features(model, part, lighter, run, FIRST_BATCHES) - usual
+    keep &= (np.abs(usual - np.median(usual, 0)) > RESOLUTION[coarse] * spread).mean(0) >= OFTEN
     share = (moved**2).mean(0)[keep] / (2 * spread[keep] ** 2)
-    if share.max() > MOST:
+    if share.max(initial=0.0) > MOST:
         faults.append(
             f"A change of one grey level in 255 moves a feature by {share.max():.0%} of the difference"
             " between images. So it does not depend on the picture, and an attacker can average out the"
