@@ -253,8 +253,8 @@ def test_one_shade_may_switch_a_unit_that_is_on_for_hardly_any_image(share, foun
 
     def change(features, image):
         bright = image.mean((1, 2, 3)) * test.std[0] + test.mean[0] > rare
-        on = bright & (torch.sin(1e7 * image.sum((1, 2, 3))) > 0)
-        return torch.cat([features[:, :-1], on[:, None].float()], 1)
+        noise = bright * torch.sin(1e7 * image.sum((1, 2, 3)))
+        return torch.cat([features[:, :-1], noise[:, None].float()], 1)
 
     assert bool(oddities(Odd(model, change), test, place.run)) == found
 
