@@ -168,6 +168,21 @@ def test_outputs_that_are_not_the_final_layers_are_refused(after: str, says: str
         find_layout(Branches(after=after).eval(), LABELS, images())
 
 
+@pytest.mark.parametrize("kind", ["weight", "bias", "module"])
+def test_a_final_layer_whose_weights_have_a_second_name_is_refused(kind: str) -> None:
+    """By that name a removed output would come back when the user's own class loads an export."""
+    network = Branches().eval()
+    other = network.heads[1][2]
+    if kind == "module":
+        network.main = other
+    else:
+        network.other = nn.Linear(5, 1)
+        setattr(network.other, kind, getattr(other, kind))
+    second = f"main\\.{'weight'}" if kind == "module" else f"other\\.{kind}"
+    with pytest.raises(NoLinearHead, match=rf"'heads\.1\.2' shares 'heads\.1\.2\.\w+' with '{second}'.*copy"):
+        find_layout(network, LABELS, images())
+
+
 def test_parts_and_modules_that_are_not_there_are_refused() -> None:
     network = Branches().eval()
     with pytest.raises(OptionError, match=r"'trunc', which is no module.*trunk, heads\. Close: trunk"):

@@ -158,7 +158,7 @@ def find_layout(
         raise ModelError("the model's outputs are NaN or infinite; check the weights, --mean and --std")
     if features is None and _is_plain(model, trace, len(labels)):
         return Found(None, Reading("", (), tuple(range(len(labels))), "logits"))
-    _check_final(trace)
+    _check_final(trace, model)
     reading, rows = _matched(model, labels, images, trace)
     layers, width = _described(trace)
     used = {row for pair in rows for row in pair}
@@ -315,7 +315,7 @@ def _names(seen: Pass) -> str:
     return listing([f"'{use.name}'" for use in seen.final], 4)
 
 
-def _check_final(seen: Pass) -> None:
+def _check_final(seen: Pass, model: nn.Module) -> None:
     """Refuses final layers that no joined layer can stand for."""
     if not seen.final:
         raise NoLinearHead(
@@ -339,6 +339,21 @@ def _check_final(seen: Pass) -> None:
                 f"the final layer '{use.name}' has parametrised weights; expected plain ones: call"
                 " torch.nn.utils.parametrize.remove_parametrizations in your function"
             )
+        if shared := _second_name(model, use):
+            raise NoLinearHead(
+                f"the final layer '{use.name}' shares '{shared[0]}' with '{shared[1]}', by which a removed"
+                " output would come back; expected weights of its own: in your function, give the second name"
+                " a copy of them, or leave it out"
+            )
+
+
+def _second_name(model: nn.Module, use: Use) -> tuple[str, str] | None:
+    """A weight or bias of a final layer, and another name of it in the network; None where it has one."""
+    own = {id(value): f"{use.name}.{name}" for name, value in use.module.named_parameters(recurse=False)}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        if name != own.get(id(value), name):
+            return own[id(value)], name
+    return None
 
 
 def _matched(
