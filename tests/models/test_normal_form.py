@@ -193,6 +193,24 @@ def test_parts_and_modules_that_are_not_there_are_refused() -> None:
         check_final(nn.Sequential(nn.Flatten(), nn.Linear(4, 5)), 3)
 
 
+@pytest.mark.parametrize("size", [(96, 96), (96, 72)])
+def test_named_features_with_channels_last_are_read_over_their_sides(size: tuple[int, int]) -> None:
+    """24 channels: as many as rows, or fewer columns than rows; a rule for squares is wrong on both."""
+    from torchvision.models import swin_transformer
+
+    network = swin_transformer.SwinTransformer(
+        [4, 4], 24, [1, 1, 1], [1, 2, 4], [3, 3], num_classes=3, stochastic_depth_prob=0.0
+    ).eval()
+    shown, kept = torch.randn(2, 3, *size), []
+    layout = find_layout(network, LABELS, shown, features="features.1").layout
+    assert layout.width == 24
+    assert typed(asdict(layout), Layout) == layout
+    network.features[1].register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    with torch.no_grad():
+        inputs = normal_form(network, layout).inputs(shown)
+    torch.testing.assert_close(inputs[-1], kept[-1].mean((1, 2)))
+
+
 def test_equal_numbers_of_different_layers_are_different_inputs() -> None:
     """Branches that begin with the same weights grow apart; a dropout of each one's own does not matter."""
     network = Branches().eval()

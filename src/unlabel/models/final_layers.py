@@ -18,6 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from unlabel.core.errors import ModelError, NoLinearHead, OptionError
 from unlabel.core.layout import FinalLayer, Layout
 from unlabel.core.wording import listing, suggest
+from unlabel.models.axes import find_channels_last
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head
 from unlabel.models.normal_form import mean_input, mean_output
@@ -90,6 +91,7 @@ class Pass:
         between: Parameters that act on the outputs of final layers.
         aside: Layers that were used, but of which no logit is made.
         features: What the module of ``--features`` made, (batch, feature).
+        channels_last: Whether its channels stand last, if it is a picture.
     """
 
     value: Any
@@ -99,6 +101,7 @@ class Pass:
     between: Sequence[str]
     aside: Sequence[str] = ()
     features: Tensor | None = None
+    channels_last: bool | None = None
 
 
 def check_final(model: nn.Module, outputs: int) -> None:
@@ -168,7 +171,8 @@ def find_layout(
             f"the final layers {_names(trace)} have {total} outputs, of which {len(used)} make the logits of"
             f" {len(labels)} labels; expected each output once; {WRAP}"
         )
-    return Found(Layout(layers, rows, features, width), reading, tuple(_notes(trace, reading, layers)))
+    layout = Layout(layers, rows, features, width, trace.channels_last)
+    return Found(layout, reading, tuple(_notes(trace, reading, layers)))
 
 
 def look(
@@ -198,8 +202,9 @@ def look(
     aside = [use.name for use in uses.values() if not above & {*use.nodes}]
     if features is not None and not made:
         raise OptionError(f"--features names '{features}', which the forward pass does not use")
-    rows = mean_output(made[-1]) if made else None
-    return Pass(value, columns, list(uses.values()), final, between, aside, rows)
+    last = find_channels_last(model, images).get(features) if features is not None else None
+    rows = mean_output(made[-1], last) if made else None
+    return Pass(value, columns, list(uses.values()), final, between, aside, rows, last)
 
 
 def used_layers(model: nn.Module, images: Tensor) -> list[Use]:

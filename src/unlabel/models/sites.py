@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 from unlabel.core.randomness import normal
+from unlabel.models.axes import Picture, alike, channels_last
 from unlabel.models.head import find_head, tap
 from unlabel.models.normal_form import Emptied
 
@@ -52,6 +53,7 @@ class Site:
         module: The module whose output is read; the head for ``features`` and ``outputs``.
         size: Positions of that output, (height, width) or (tokens,); empty for ``features`` and ``outputs``.
         width: Features of a row.
+        channels_last: Whether the channels of that output stand last; None: `size` tells.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Site:
     module: str
     size: tuple[int, ...]
     width: int
+    channels_last: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,16 @@ class _End:
     module: str
     size: tuple[int, ...]
     output: Tensor
+    channels_last: bool | None
+
+    def pooled(self, kind: Kind) -> Tensor:
+        """One row an image."""
+        return pooled(self.output, kind, self.size, self.channels_last)
+
+    def site(self, kind: Kind, number: int) -> Site:
+        """The place where it was made."""
+        width = self.pooled(kind).shape[1]
+        return Site(f"{kind}{number}", kind, self.module, self.size, width, self.channels_last)
 
 
 @torch.no_grad()
@@ -97,12 +110,11 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
     sites = [
         site
         for site, end in zip(_means_of(chosen), chosen, strict=True)
-        if not _same(pooled(end.output, "stage", end.size), features)
+        if not _same(end.pooled("stage"), features)
     ]
     for number, end in enumerate(chosen, 1):
         if number > len(chosen) - GRIDS and min(end.size) >= 2:
-            width = pooled(end.output, "grid", end.size).shape[1]
-            sites.append(Site(f"grid{number}", "grid", end.module, end.size, width))
+            sites.append(end.site("grid", number))
     sites.append(Site("features", "features", name, (), features.shape[1]))
     sites.append(Site("outputs", "outputs", name, (), outputs))
     return sites
@@ -123,18 +135,13 @@ def find_stages(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 h
     ends, _ = _ends(model, head, images, least=1)
     chosen = _stages(model, [end for end in ends if max(end.size) > 1])[-STAGES:]
     for end in ends[-1:] if chosen else []:
-        if max(end.size) == 1 and not _same(
-            pooled(chosen[-1].output, "stage", chosen[-1].size), pooled(end.output, "stage", end.size)
-        ):
+        if max(end.size) == 1 and not _same(chosen[-1].pooled("stage"), end.pooled("stage")):
             chosen = [*chosen, end]
     return _means_of(chosen)
 
 
 def _means_of(ends: Sequence[_End]) -> list[Site]:
-    return [
-        Site(f"stage{number}", "stage", end.module, end.size, pooled(end.output, "stage", end.size).shape[1])
-        for number, end in enumerate(ends, 1)
-    ]
+    return [end.site("stage", number) for number, end in enumerate(ends, 1)]
 
 
 def _same(mean: Tensor, features: Tensor) -> bool:
@@ -145,29 +152,39 @@ def _same(mean: Tensor, features: Tensor) -> bool:
 
 def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> tuple[list[_End], Tensor]:
     """Every module's last output that has so many positions, in the order of their ends; the head's input."""
-    ends: dict[str, _End] = {}
+    made: dict[str, Tensor] = {}
+    modules = dict(model.named_modules())
 
     def keep(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
             output = _tensor(output)
             if output is not None and output.is_floating_point() and len(output) == len(images):
-                size = positions(output, (images.shape[2], images.shape[3]))
-                if size and max(size) >= least:
-                    ends.pop(name, None)
-                    ends[name] = _End(name, size, output)
+                made.pop(name, None)
+                made[name] = output
 
         return hook
 
     was_training = model.training
     model.eval()
     with ExitStack() as hooks, tap(head) as inputs:
-        for name, module in model.named_modules():
+        for name, module in modules.items():
             if name and not any(isinstance(part, Emptied) for part in module.modules()):
                 hooks.callback(module.register_forward_hook(keep(name)).remove)
         model(images)
         features = inputs[0].float()
     model.train(was_training)
-    return list(ends.values()), features
+    shape = (images.shape[2], images.shape[3])
+    pictures = {
+        name: Picture(modules[name], tuple(output.shape[1:]))
+        for name, output in made.items()
+        if output.ndim == 4
+    }
+    last = channels_last(pictures, shape)
+    ends = [
+        _End(name, positions(output, shape, last.get(name)), output, last.get(name))
+        for name, output in made.items()
+    ]
+    return [end for end in ends if end.size and max(end.size) >= least], features
 
 
 def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:
@@ -222,42 +239,53 @@ def _tensor(output: Any) -> Tensor | None:
     return first if isinstance(first, Tensor) else None
 
 
-def positions(output: Tensor, input_size: tuple[int, int] = (1, 1)) -> tuple[int, ...]:
+def positions(
+    output: Tensor, input_size: tuple[int, int] = (1, 1), channels_last: bool | None = None
+) -> tuple[int, ...]:
     """Positions of an output: (height, width), (tokens,), or () where it has none.
 
     Args:
         output: Of a module.
         input_size: Height and width of the images, or of any of that shape: it tells a channel from a side.
+        channels_last: Whether the channels of a picture stand last; None: the input's shape tells.
 
     >>> positions(torch.zeros(2, 8, 4, 4)), positions(torch.zeros(2, 17, 96))
     ((4, 4), (17,))
     """
     if output.ndim == 4:
         first, last = tuple(output.shape[1:3]), tuple(output.shape[2:])
-        # a Swin transformer's axes are (batch, height, width, channel)
-        return first if _alike(first, input_size) and not _alike(last, input_size) else last
+        if channels_last is None:
+            channels_last = alike(first, input_size) and not alike(last, input_size)
+        return first if channels_last else last
     return (output.shape[1],) if output.ndim == 3 else ()
 
 
-def _alike(size: tuple[int, ...], input_size: tuple[int, int]) -> bool:
-    """Whether a height and width are those of the input at a smaller scale, rounded."""
-    (height, width), (high, wide) = size, input_size
-    return height == width if high == wide else abs(height * wide - width * high) < max(high, wide)
+def has_channels_last(output: Tensor, size: tuple[int, ...], channels_last: bool | None = None) -> bool:
+    """Whether the channels of a picture stand last, where that was found or by its size.
+
+    Args:
+        output: (batch, channel, height, width) or (batch, height, width, channel).
+        size, channels_last: Of the `Site`.
+    """
+    return tuple(output.shape[2:]) != tuple(size) if channels_last is None else channels_last
 
 
-def pooled(output: Tensor, kind: Kind, size: tuple[int, ...] | None = None) -> Float[Tensor, "batch feature"]:
+def pooled(
+    output: Tensor, kind: Kind, size: tuple[int, ...] | None = None, channels_last: bool | None = None
+) -> Float[Tensor, "batch feature"]:
     """One row an image: the mean over all positions, over cells, or over quarters, of filters as well.
 
     Args:
         output: Of a module.
         kind: How it is read.
         size: Its `positions`; None where the images are squares.
+        channels_last: Whether the channels of a picture stand last; None: its size tells.
     """
     size = positions(output) if size is None else size
     output = output.float()
     if output.ndim == 3:
         output = output.transpose(1, 2)[:, :, None]  # a picture of one line
-    elif tuple(output.shape[2:]) != size:
+    elif has_channels_last(output, size, channels_last):
         output = output.permute(0, 3, 1, 2)
     if kind == "stage":
         return output.mean((2, 3))
@@ -298,7 +326,9 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
                 tensor = inputs[0] if site.kind == "features" else _tensor(output)
                 assert isinstance(tensor, Tensor), "it was one when the sites were found"
                 rows[site.name] = (
-                    tensor.float() if site.kind == "features" else pooled(tensor, site.kind, site.size)
+                    tensor.float()
+                    if site.kind == "features"
+                    else pooled(tensor, site.kind, site.size, site.channels_last)
                 )
 
         return hook
