@@ -109,6 +109,44 @@ def test_without_other_stages_the_layers_inside_a_module_tell_its_axes() -> None
     assert channels_last(mixed, (64, 64))["block"] is False
 
 
+class Mixed(nn.Module):
+    """A block with an attention over channels, and a layer that reads tokens for channels, as in a mixer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Sequential(nn.Identity())
+        self.tokens = nn.Sequential(nn.Linear(16, 16))
+        self.norm = nn.LayerNorm(32)
+        self.channels = nn.Sequential(nn.Linear(32, 32))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        attended = self.weights((tokens.transpose(1, 2) @ tokens)[:, None].softmax(-1))
+        tokens = tokens @ attended[:, 0] + self.tokens(tokens.transpose(1, 2)).transpose(1, 2)
+        return self.channels(self.norm(tokens))
+
+
+class Mixer(nn.Module):
+    """Eight such blocks on 16 tokens, and a second head that reads each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, 32, 16, 16)
+        self.blocks = nn.Sequential(*(Mixed() for _ in range(8)))
+        self.norm = nn.LayerNorm(32)
+        self.beside = nn.Linear(32, 3)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm(self.blocks(self.cut(images).flatten(2).transpose(1, 2)))
+        return self.head(tokens[:, 0]) + 0 * self.beside(tokens).mean(1)
+
+
+def test_what_lies_inside_a_block_and_a_second_head_are_no_stages() -> None:
+    torch.manual_seed(0)
+    stages = [(module, size) for name, module, size in found(Mixer()) if name.startswith("stage")]
+    assert stages == [*((f"blocks.{at}", (16,)) for at in (1, 3, 5)), ("norm", (16,))]
+
+
 def test_a_network_without_positions_is_read_at_its_features_and_outputs() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 8), nn.ReLU(), nn.Linear(8, 3))
     assert [name for name, *_ in found(model)] == ["features", "outputs"]

@@ -1,8 +1,8 @@
 """Which axis of a picture inside a network holds its channels.
 
-Most have (batch, channel, height, width), a Swin transformer has (batch, height, width, channel). The sides of
-a picture are those of the images at a smaller scale, which tells the two apart. It does not if there are as
-many channels as rows and columns. Then other pictures of the same forward pass tell::
+Most have (batch, channel, height, width), a Swin transformer has (batch, height, width, channel). The sides
+of a picture are those of the images at a smaller scale, which tells the two apart. It does not if there are
+as many channels as rows and columns. Then other pictures of the same forward pass tell::
 
     the module's own kind    a convolution has its channels first, a linear layer last
     modules of its class     beside it, such as a network's other stages, or else anywhere

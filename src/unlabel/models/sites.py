@@ -151,40 +151,68 @@ def _same(mean: Tensor, features: Tensor) -> bool:
 
 
 def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> tuple[list[_End], Tensor]:
-    """Every module's last output that has so many positions, in the order of their ends; the head's input."""
-    made: dict[str, Tensor] = {}
-    modules = dict(model.named_modules())
+    """Every module's last output that has so many positions, in the order of their ends; the head's input.
+
+    Without what lies inside a block and has more or fewer positions than the block reads and makes, such as
+    an attention's weights.
+    """
+    made, features = _made(model, head, images)
+    shape = (images.shape[2], images.shape[3])
+    pictures = {
+        name: Picture(model.get_submodule(name), tuple(output.shape[1:]))
+        for name, (_, output) in made.items()
+        if output.ndim == 4
+    }
+    last = channels_last(pictures, shape)
+    ends, counts = [], {}
+    for name, (passed, output) in made.items():
+        size = positions(output, shape, last.get(name))
+        if size and _is_block(model, name):
+            sizes = [positions(tensor, shape, last.get(name)) for tensor in passed]
+            counts[name] = [int(np.prod(each)) for each in sizes if each]
+        if size and max(size) >= least:
+            ends.append(_End(name, size, output, last.get(name)))
+    return [end for end in ends if _fits(end, counts)], features
+
+
+def _made(
+    model: nn.Module, head: nn.Module, images: Tensor
+) -> tuple[dict[str, tuple[list[Tensor], Tensor]], Tensor]:
+    """All that a module read and made, and its last output, in the order of their ends; the head's input."""
+    made: dict[str, tuple[list[Tensor], Tensor]] = {}
 
     def keep(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-            output = _tensor(output)
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], given: Any) -> None:
+            output = _tensor(given)
             if output is not None and output.is_floating_point() and len(output) == len(images):
                 made.pop(name, None)
-                made[name] = output
+                made[name] = [*_tensors(inputs), *_tensors(given)], output
 
         return hook
 
     was_training = model.training
     model.eval()
     with ExitStack() as hooks, tap(head) as inputs:
-        for name, module in modules.items():
-            if name and not any(isinstance(part, Emptied) for part in module.modules()):
+        for name, module in model.named_modules():
+            emptied = any(isinstance(part, Emptied) for part in module.modules())
+            if name and not emptied and not _is_output(module, head):
                 hooks.callback(module.register_forward_hook(keep(name)).remove)
         model(images)
         features = inputs[0].float()
     model.train(was_training)
-    shape = (images.shape[2], images.shape[3])
-    pictures = {
-        name: Picture(modules[name], tuple(output.shape[1:]))
-        for name, output in made.items()
-        if output.ndim == 4
-    }
-    last = channels_last(pictures, shape)
-    ends = [
-        _End(name, positions(output, shape, last.get(name)), output, last.get(name))
-        for name, output in made.items()
-    ]
-    return [end for end in ends if end.size and max(end.size) >= least], features
+    return made, features
+
+
+def _is_output(module: nn.Module, head: nn.Module) -> bool:
+    """Whether a linear layer makes one output a label, as an auxiliary head does."""
+    return isinstance(module, nn.Linear) and module.out_features == head.out_features
+
+
+def _fits(end: _End, counts: Mapping[str, Sequence[int]]) -> bool:
+    """Whether the blocks around an end read or make about as few, and about as many, positions."""
+    count = int(np.prod(end.size))
+    around = (counts[name] for name in counts if end.module.startswith(f"{name}."))
+    return all(min(each) - PREFIX <= count <= max(each) + PREFIX for each in around)
 
 
 def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:
@@ -198,7 +226,8 @@ def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:
     last = [[end for end in group if end.module.count(".") <= _depth(group) + 1][-1] for group in groups]
     chosen = {end.module for end in last}
     if missing := max(STAGES - len(last), 0) if last else 0:
-        blocks = max((_blocks(model, group) for group in groups), key=len)
+        in_rows = max((_blocks(model, group, beside=True) for group in groups), key=len)
+        blocks = in_rows or max((_blocks(model, group, beside=False) for group in groups), key=len)
         chosen |= {
             blocks[(at + 1) * len(blocks) // (missing + 1) - 1].module for at in range(missing) if blocks
         }
@@ -221,16 +250,26 @@ def _depth(group: Sequence[_End]) -> int:
     return min(end.module.count(".") for end in group)
 
 
-def _blocks(model: nn.Module, group: Sequence[_End]) -> list[_End]:
-    """Ends that are one of several modules of one kind in a row."""
+def _is_block(model: nn.Module, name: str, *, beside: bool = True) -> bool:
+    """Whether a module with layers inside is one of several of one kind, with another one beside it."""
+    parent, _, own = name.rpartition(".")
+    row = list(model.get_submodule(parent).named_children())
+    at = next((number for number, (child, _) in enumerate(row) if child == own), None)
+    if at is None or next(row[at][1].children(), None) is None:
+        return False
+    same = [number for number, (_, module) in enumerate(row) if type(module) is type(row[at][1])]
+    return any(abs(number - at) == 1 for number in same) if beside else len(same) > 1
 
-    def repeated(name: str) -> bool:
-        parent, _, _ = name.rpartition(".")
-        kinds = [type(child) for child in model.get_submodule(parent).children()]
-        kind = type(model.get_submodule(name))
-        return kinds.count(kind) >= 2 and next(model.get_submodule(name).children(), None) is not None
 
-    return [end for end in group if repeated(end.module)]
+def _blocks(model: nn.Module, group: Sequence[_End], *, beside: bool) -> list[_End]:
+    return [end for end in group if _is_block(model, end.module, beside=beside)]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors in what a module read or made."""
+    if isinstance(value, tuple | list):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return [value] if isinstance(value, Tensor) else []
 
 
 def _tensor(output: Any) -> Tensor | None:
