@@ -41,6 +41,7 @@ CELLS = 4  # along a side
 INSIDE = 2  # levels below the outermost module with positions at which a size may first come up
 PREFIX = 8  # tokens at most that stand for no position
 CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by rounding
+SWITCHES = ("grad_checkpointing", "gradient_checkpointing")  # of timm and transformers
 
 
 @dataclass(frozen=True)
@@ -351,7 +352,8 @@ def _filters(channels: int, line: bool) -> Tensor:
 def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tensor]]:
     """While open, a forward pass leaves each site's rows in the dictionary, with their gradient.
 
-    ``outputs`` is what the model returns and is left to the caller.
+    ``outputs`` is what the model returns and is left to the caller. A network's gradient checkpointing is off
+    meanwhile: it would compute its blocks a second time, when no row is read any more.
     """
     rows: dict[str, Tensor] = {}
     by_module: dict[str, list[Site]] = {}
@@ -373,6 +375,20 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
         return hook
 
     with ExitStack() as hooks:
+        hooks.enter_context(_no_checkpointing(model))
         for module, wanted in by_module.items():
             hooks.callback(model.get_submodule(module).register_forward_hook(after(wanted)).remove)
         yield rows
+
+
+@contextmanager
+def _no_checkpointing(model: nn.Module) -> Iterator[None]:
+    """While open, what the libraries of networks call gradient checkpointing is switched off."""
+    on = [(part, name) for part in model.modules() for name in SWITCHES if part.__dict__.get(name) is True]
+    try:
+        for part, name in on:
+            setattr(part, name, False)
+        yield
+    finally:
+        for part, name in on:
+            setattr(part, name, True)
