@@ -21,7 +21,7 @@ from unlabel.audit.claims.c4_beside import depth_score
 from unlabel.audit.inputs import AuditOptions, Subject, ask
 from unlabel.core import engine
 from unlabel.models.features import Outputs, outputs
-from unlabel.models.sites import find_stages
+from unlabel.models.sites import Site, find_stages
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import tiny_world
 
@@ -47,9 +47,10 @@ def said(model: nn.Module, world, run) -> dict[str, np.ndarray]:
 )
 def test_rows_of_every_layout_turn_back(shape, size):
     output = torch.arange(float(np.prod(shape))).reshape(shape)
-    rows = rows_of(output, size)
+    site = Site("stage1", "stage", "", size, 3)
+    rows = rows_of(output, site)
     assert rows.shape == (2 * int(np.prod(size)), output.numel() // (2 * int(np.prod(size))))
-    assert torch.equal(shaped_like(rows, output, size, 2), output)
+    assert torch.equal(shaped_like(rows, output, site, 2), output)
     if shape == (2, 3, 4, 5):
         assert rows[6].tolist() == output[0, :, 1, 1].tolist()
 

@@ -301,6 +301,41 @@ def test_a_reference_that_never_saw_a_label_is_adopted_as_one(adopt, module, fil
     assert logits.std(0).gt(0).tolist() == [True, False, True]
 
 
+def test_a_label_that_was_removed_before_the_model_came_stays_forgotten(adopt, module, command, files):
+    name, state = f"{module()}:make", own_state()
+    state["fc.weight"][0] = 0.0
+    torch.save(state, files / "weights.pt")
+    ran = adopt(name)
+    assert (ran.code, "top: the output is a constant, as of a label that was removed" in ran.out) == (0, True)
+    assert "not measured" not in ran.out
+    record, loaded = record_of(files / "run"), load_run("run")
+    assert (loaded.config.forgotten, record["without"], record["changed"]) == (("top",), [], 0)
+    assert record["adopted"]["constant"] == ["top"]
+    assert record["auc"]["labels"]["top"] is None
+    assert record["fidelity"]["largest_difference"] == 0
+    forget = ("forget", "confusion", "run", "--labels", "middle", "--steps", 2, "--out", "less", "--quiet")
+    assert command(*forget).code == 0
+    loaded = load_run("less")
+    assert loaded.config.forgotten == ("top", "middle")
+    logits = loaded.model(torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert logits.std(0).gt(0).tolist() == [False, False, True]
+
+
+def test_labels_that_were_removed_do_not_count_as_chance_or_as_a_reference(adopt, module, command, files):
+    name, state = f"{module()}:make", own_state()
+    adopt(name, out="own")
+    state["fc.weight"][:2] = 0.0
+    torch.save(state, files / "weights.pt")
+    assert adopt(name, out="both", without="middle").code == 0  # half of the labels would be at chance
+    assert load_run("both").config.forgotten == ("top", "middle")
+    assert record_of(files / "both")["adopted"]["constant"] == ["top"]
+    command("forget", "head-removal", "own", "--labels", "top,middle", "--out", "less", "--quiet")
+    audit = ("audit", "less", "--before", "own", "--quiet", "--reference")
+    ran = command(*audit, "both")
+    assert (ran.code, "both came with constant outputs (top)" in ran.err) == (2, True), ran
+    assert "--without top,middle" in ran.err
+
+
 # -- the user's function
 
 

@@ -200,6 +200,26 @@ def test_an_edit_without_a_way_back_is_not_written_as_a_state_dict(
     assert not (tmp_path / "less" / "export.pt").exists()
 
 
+def test_a_state_dict_that_gives_other_outputs_in_a_new_network_is_not_written(
+    adopt, command, networks, tmp_path, monkeypatch
+) -> None:
+    """As of a class that ties its final layer to another one: whichever name is loaded last counts."""
+    adopt("TwoCandidates", "--logits", "new")
+    assert command("forget", "head-removal", "own", "--labels", "top", "--out", "less", "--quiet").code == 0
+    build = networks.TwoCandidates.build
+
+    def tied(self, labels):
+        build(self, labels)
+        self.other.weight = self.fc.weight
+
+    monkeypatch.setattr(networks.TwoCandidates, "build", tied)
+    ran = command("export", "less", "--to", "state-dict")
+    assert (ran.code, ran.out) == (2, ""), ran
+    assert "a new network with the weights to write gives outputs up to" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert not (tmp_path / "less" / "export.pt").exists()
+
+
 def test_features_that_are_named_are_not_hidden_by_a_layer_before_the_head(adopt, command) -> None:
     adopt("Mlp", "--features", "hidden")
     ran = command("forget", "leace-layer", "own", "--labels", "top", "--out", "less", "--quiet")

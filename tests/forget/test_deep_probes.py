@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import OptionError
+from unlabel.core.errors import MethodError, OptionError
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.forget.adversary import Adversary
@@ -213,3 +215,45 @@ def test_unknown_annotations_of_every_kind_are_survived(run: Run) -> None:
     data.target[::2] = -1
     outcome = forget_labels(world.model, ["top", "bottom"], data, method="deep-probes", steps=6)
     assert all(torch.isfinite(value).all() for value in outcome.model.state_dict().values())
+
+
+class Checkpointed(nn.Module):
+    """A network whose first layers are computed a second time for the gradient.
+
+    Args:
+        switch: Whether that can be switched off by the name that timm gives it.
+    """
+
+    def __init__(self, layers: nn.Sequential, *, switch: bool) -> None:
+        super().__init__()
+        self.first, self.last = layers[:-1], layers[-1]
+        self.grad_checkpointing, self.switch = True, switch
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        again = self.grad_checkpointing or not self.switch
+        found = checkpoint(self.first, images, use_reentrant=False) if again else self.first(images)
+        return self.last(found)
+
+
+def test_gradient_checkpointing_is_off_while_sites_are_read() -> None:
+    world = tiny_world()
+    made = []
+    for on in (False, True):
+        network = Checkpointed(tiny_world().model, switch=True)
+        network.grad_checkpointing = on
+        made.append(forget_labels(network, ["top"], world.data, method="deep-probes", steps=2).model)
+        assert made[-1].grad_checkpointing == on
+    assert not differing(*made)
+    network = Checkpointed(tiny_world().model, switch=False)
+    with pytest.raises(MethodError, match=r"uses torch\.utils\.checkpoint.*switch checkpointing off"):
+        forget_labels(network, ["top"], world.data, method="deep-probes", steps=2)
+
+
+def test_a_compiled_network_is_read_as_the_network_inside() -> None:
+    world = tiny_world()
+    compiled = torch.compile(tiny_world().model, backend="eager")
+    compiled(torch.zeros(2, 3, 16, 16))  # from now on it calls no hook that comes later
+    made = forget_labels(compiled, ["top"], world.data, method="deep-probes", steps=2).model
+    plain = forget_labels(world.model, ["top"], world.data, method="deep-probes", steps=2).model
+    assert type(made) is type(plain)
+    assert all(torch.equal(made.state_dict()[name], value) for name, value in plain.state_dict().items())

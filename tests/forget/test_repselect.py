@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -134,6 +135,24 @@ def test_unknown_annotations_count_nothing(run: Run) -> None:
         if name != f"{head}.bias":
             torch.testing.assert_close(made[1].get_parameter(name), value, atol=1e-6, rtol=0)
     assert f"{head}.bias" in differing(*made)
+
+
+@pytest.mark.parametrize("kind", ["tied", "parametrised"])
+def test_a_weight_without_a_gradient_of_its_own_is_left_out(kind: str, run: Run) -> None:
+    """A second name of a weight, and a weight that is computed from others."""
+    world = tiny_world(batchnorm=True)
+    if kind == "parametrised":
+        nn.utils.parametrizations.weight_norm(world.model[0])
+    else:
+        world.model.insert(5, nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16)))
+        world.model[5][1].weight = world.model[5][0].weight
+    made = forget_labels(world.model, ["top"], world.data, method="repselect").model
+    names = {"tied": {"0.weight", "4.weight", "5.0.weight", "5.1.weight"}, "parametrised": {"4.weight"}}
+    head = find_head(made, 3)[0]
+    changed = {name for name in differing(world.model, made) if "weight" in name}
+    assert changed - {f"{head}.weight"} == names[kind]
+    if kind == "tied":
+        assert made[5][1].weight is made[5][0].weight
 
 
 def test_a_gradient_of_nothing_is_refused(run: Run) -> None:

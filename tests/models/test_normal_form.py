@@ -168,6 +168,21 @@ def test_outputs_that_are_not_the_final_layers_are_refused(after: str, says: str
         find_layout(Branches(after=after).eval(), LABELS, images())
 
 
+@pytest.mark.parametrize("kind", ["weight", "bias", "module"])
+def test_a_final_layer_whose_weights_have_a_second_name_is_refused(kind: str) -> None:
+    """By that name a removed output would come back when the user's own class loads an export."""
+    network = Branches().eval()
+    other = network.heads[1][2]
+    if kind == "module":
+        network.main = other
+    else:
+        network.other = nn.Linear(5, 1)
+        setattr(network.other, kind, getattr(other, kind))
+    second = f"main\\.{'weight'}" if kind == "module" else f"other\\.{kind}"
+    with pytest.raises(NoLinearHead, match=rf"'heads\.1\.2' shares 'heads\.1\.2\.\w+' with '{second}'.*copy"):
+        find_layout(network, LABELS, images())
+
+
 def test_parts_and_modules_that_are_not_there_are_refused() -> None:
     network = Branches().eval()
     with pytest.raises(OptionError, match=r"'trunc', which is no module.*trunk, heads\. Close: trunk"):
@@ -176,6 +191,24 @@ def test_parts_and_modules_that_are_not_there_are_refused() -> None:
         find_layout(network, LABELS, images(), logits="scores")
     with pytest.raises(NoLinearHead, match="'1' has 5 outputs, but there are 3"):
         check_final(nn.Sequential(nn.Flatten(), nn.Linear(4, 5)), 3)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (96, 72)])
+def test_named_features_with_channels_last_are_read_over_their_sides(size: tuple[int, int]) -> None:
+    """24 channels: as many as rows, or fewer columns than rows; a rule for squares is wrong on both."""
+    from torchvision.models import swin_transformer
+
+    network = swin_transformer.SwinTransformer(
+        [4, 4], 24, [1, 1, 1], [1, 2, 4], [3, 3], num_classes=3, stochastic_depth_prob=0.0
+    ).eval()
+    shown, kept = torch.randn(2, 3, *size), []
+    layout = find_layout(network, LABELS, shown, features="features.1").layout
+    assert layout.width == 24
+    assert typed(asdict(layout), Layout) == layout
+    network.features[1].register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    with torch.no_grad():
+        inputs = normal_form(network, layout).inputs(shown)
+    torch.testing.assert_close(inputs[-1], kept[-1].mean((1, 2)))
 
 
 def test_equal_numbers_of_different_layers_are_different_inputs() -> None:

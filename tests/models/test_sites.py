@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from unlabel.audit.attacks.stitching import rows_of, shaped_like
 from unlabel.core.errors import NoLinearHead
+from unlabel.models.axes import Picture, channels_last
 from unlabel.models.build import build, small
-from unlabel.models.sites import find_sites, pooled, positions, reading
+from unlabel.models.sites import find_sites, find_stages, pooled, positions, reading
 from unlabel.testing import tiny_network, tiny_world
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -53,6 +55,96 @@ def test_a_window_transformer_whose_channels_stand_last_is_read_after_its_stages
     sites = find_sites(model, 3, IMAGES)
     widths = [site.width for site in sites if site.kind == "stage"]
     assert widths == [24, 24, 48]  # one block besides; the mean over the last is what the head reads
+
+
+def window_transformer() -> nn.Module:
+    """At 96 x 96 pixels, its first stage has as many channels as rows and columns: 24."""
+    from torchvision.models import swin_transformer
+
+    return swin_transformer.SwinTransformer(
+        [4, 4], 24, [1, 1, 1], [1, 2, 4], [3, 3], num_classes=3, stochastic_depth_prob=0.0
+    ).eval()
+
+
+class ChannelsFirst(nn.Module):
+    """Two blocks of a ConvNeXt, whose layers inside have their channels last."""
+
+    def __init__(self) -> None:
+        from torchvision.models.convnext import CNBlock
+
+        super().__init__()
+        self.stages = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 24, 4, 4), CNBlock(24, 1e-6, 0.0)),
+            nn.Sequential(nn.Conv2d(24, 48, 2, 2), CNBlock(48, 1e-6, 0.0)),
+        )
+        self.head = nn.Linear(48, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stages(images).mean((2, 3)) ** 2)
+
+
+@pytest.mark.parametrize(("build", "axes"), [(window_transformer, (1, 2)), (ChannelsFirst, (2, 3))])
+def test_as_many_channels_as_rows_are_told_from_the_other_stages(build, axes) -> None:
+    model, images = build().eval(), torch.randn(2, 3, 96, 96)
+    site = next(site for site in find_stages(model, 3, images) if site.size == (24, 24))
+    assert site.width == 24
+    kept = []
+    model.get_submodule(site.module).register_forward_hook(lambda _m, _i, output: kept.append(output))
+    with torch.no_grad(), reading(model, [site]) as rows:
+        model(images)
+    assert kept[0].shape == (2, 24, 24, 24)
+    assert torch.allclose(rows[site.name], kept[0].mean(axes))
+    again = rows_of(kept[0], site)  # as the audit's stitching reads it
+    assert torch.allclose(again.view(2, -1, 24).mean(1), kept[0].mean(axes), atol=1e-6)
+    assert torch.equal(shaped_like(again, kept[0], site, 2), kept[0])
+
+
+def test_without_other_stages_the_layers_inside_a_module_tell_its_axes() -> None:
+    block = nn.Sequential(nn.LayerNorm(8), nn.Dropout(), nn.Linear(8, 8))
+    shapes = {"block": (8, 8, 8), "block.0": (8, 8, 8), "block.1": (8, 8, 8)}
+    modules = {"block": block, "block.0": block[0], "block.1": block[1]}
+    pictures = {name: Picture(modules[name], shape) for name, shape in shapes.items()}
+    assert channels_last(pictures, (64, 64)) == {"block": True, "block.0": True, "block.1": False}
+    mixed = {**pictures, "block.3": Picture(nn.Conv2d(8, 8, 1), (8, 8, 8))}
+    assert channels_last(mixed, (64, 64))["block"] is False
+
+
+class Mixed(nn.Module):
+    """A block with an attention over channels, and a layer that reads tokens for channels, as in a mixer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Sequential(nn.Identity())
+        self.tokens = nn.Sequential(nn.Linear(16, 16))
+        self.norm = nn.LayerNorm(32)
+        self.channels = nn.Sequential(nn.Linear(32, 32))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        attended = self.weights((tokens.transpose(1, 2) @ tokens)[:, None].softmax(-1))
+        tokens = tokens @ attended[:, 0] + self.tokens(tokens.transpose(1, 2)).transpose(1, 2)
+        return self.channels(self.norm(tokens))
+
+
+class Mixer(nn.Module):
+    """Eight such blocks on 16 tokens, and a second head that reads each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, 32, 16, 16)
+        self.blocks = nn.Sequential(*(Mixed() for _ in range(8)))
+        self.norm = nn.LayerNorm(32)
+        self.beside = nn.Linear(32, 3)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm(self.blocks(self.cut(images).flatten(2).transpose(1, 2)))
+        return self.head(tokens[:, 0]) + 0 * self.beside(tokens).mean(1)
+
+
+def test_what_lies_inside_a_block_and_a_second_head_are_no_stages() -> None:
+    torch.manual_seed(0)
+    stages = [(module, size) for name, module, size in found(Mixer()) if name.startswith("stage")]
+    assert stages == [*((f"blocks.{at}", (16,)) for at in (1, 3, 5)), ("norm", (16,))]
 
 
 def test_a_network_without_positions_is_read_at_its_features_and_outputs() -> None:

@@ -226,6 +226,20 @@ def test_force_does_not_replace_what_is_no_run(make: str, tmp_path: Path) -> Non
     assert out.is_symlink() or "years" in tree(tmp_path)[next(iter(tree(tmp_path)))].decode()
 
 
+def test_a_run_is_not_made_inside_another_run(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run)
+    for out in (run / "sub", run / "a" / "b", tmp_path / "link" / "sub", run / "a" / ".." / "sub"):
+        for force in (False, True):
+            with pytest.raises(
+                OptionError, match=r"lies inside the run .*; name a folder outside of it"
+            ) as told:
+                check_output(out, force=force)
+            assert str(told.value).endswith(str(run.resolve().parent / out.name))
+    with staged(run / "export", force=False) as folder:  # as an export does
+        (folder / "config.json").write_text("{}")
+    check_output(run.parent / "beside", force=False)
+
+
 def test_a_place_that_is_no_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="is not a folder one can write to"):

@@ -22,6 +22,7 @@ from unlabel.core.errors import ModelError, NothingToForget, OptionError
 from unlabel.core.randomness import uniform
 from unlabel.core.reading import read_json
 from unlabel.core.request import Request, listed
+from unlabel.core.wording import listing
 from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.survey.duplicates import picture_hashes
@@ -248,6 +249,13 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
                 f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"
                 f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
                 f" --without {shlex.quote(listed(request.masked))} --out RUN"
+            )
+        adopted = reference.record.adopted if reference.record.method == "adopt" else None
+        if adopted and adopted.constant:
+            raise ModelError(
+                f"--reference {reference.path} came with constant outputs ({listing(adopted.constant)}), as"
+                " of labels that were removed; expected a model that never saw them: if it is one, adopt it"
+                f" again with --without {shlex.quote(listed(request.masked))}"
             )
 
 

@@ -105,11 +105,16 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         text.append(f"  {name:24s} {value:.3f}  {row['low']:.3f} to {row['high']:.3f}  n {row['n']:,}")
     if len(aucs) > most:
         text.append(f"  and {len(aucs) - most} better ones (--json prints all)")
-    never = record["without"]
+    never, constant = record["without"], record["adopted"].get("constant", [])
     for group, fault in (
         (never, "withheld: the output is a constant"),
         (
-            [name for name, row in labels.items() if row is None and name not in never],
+            constant,
+            "the output is a constant, as of a label that was removed earlier: it stays forgotten; if the"
+            " model never saw it, name it in --without",
+        ),
+        (
+            [name for name, row in labels.items() if row is None and name not in (*never, *constant)],
             "not measured: the test split has only images with it, or only without",
         ),
         (measured["at_chance"], "not better than chance"),

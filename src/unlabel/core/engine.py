@@ -333,7 +333,11 @@ def memory(run: Run) -> int | None:
 
 
 def place(model: nn.Module, run: Run) -> nn.Module:
-    """Moves a model to the run's device, in the memory layout that is fastest there for images."""
+    """Moves a model to the run's device, in the memory layout that is fastest there for images.
+
+    Of what ``torch.compile`` returned, that is the network inside: a compiled function shows no layers.
+    """
+    model = getattr(model, "_orig_mod", model)
     return model.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -43,6 +43,7 @@ class Layout:
         rows: Of each label ``(row,)``, or ``(absent, present)`` where its logit is a difference of two.
         features: A module whose output is read as features as well, if any.
         width: Features of that module's output; 0 without one.
+        channels_last: Whether the channels of that output stand last, if it is a picture; None: not recorded.
 
     Raises:
         ModelError: No network has such layers.
@@ -52,6 +53,7 @@ class Layout:
     rows: tuple[tuple[int, ...], ...]
     features: str | None = None
     width: int = 0
+    channels_last: bool | None = None
 
     def __post_init__(self) -> None:
         if fault := next((words for words, holds in self._faults() if holds), None):

@@ -40,8 +40,19 @@ def check_output(out: Path, *, force: bool) -> None:
     """Refuses, before any work, a run folder that must not be made or replaced.
 
     Raises:
-        OptionError: The folder exists, or exists and is no run, is a link or read-only, or cannot be made.
+        OptionError: The folder exists, or exists and is no run, is a link or read-only, cannot be made, or
+            lies inside a run.
     """
+    _check_new(out, force=force)
+    if around := next((folder for folder in out.resolve().parents if (folder / RECORD).is_file()), None):
+        raise OptionError(
+            f"--out {out} lies inside the run {around}; name a folder outside of it, such as"
+            f" {around.parent / out.name}"
+        )
+
+
+def _check_new(out: Path, *, force: bool) -> None:
+    """Refuses a folder that must not be made or replaced; it may lie inside a run, as an export does."""
     if out.name in ("", ".."):
         raise OptionError(f"--out {out} is no name for a new folder; write it like runs/base")
     restore(out)
@@ -124,10 +135,11 @@ def staged(out: Path, *, force: bool) -> Iterator[Path]:
     look into it.
 
     Raises:
-        OptionError: As `check_output` raises; or, without ``force``, another command wrote ``out`` meanwhile.
+        OptionError: As `check_output` raises, except inside a run; or, without ``force``, another command
+            wrote ``out`` meanwhile.
         WriteError: The disk is full, or something else of the kind.
     """
-    check_output(out, force=force)
+    _check_new(out, force=force)
     with beside(out, "new") as work:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +189,7 @@ def _put(work: Path, out: Path, *, force: bool) -> None:
             f"--out {out} was written by another command meanwhile and is kept; this result is not written:"
             " name a new folder, or replace the run with --force"
         )
-    check_output(out, force=True)  # whatever is there now
+    _check_new(out, force=True)  # whatever is there now
     if _swap(work, out):
         return
     with beside(out, "old") as old:

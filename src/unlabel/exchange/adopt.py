@@ -93,6 +93,12 @@ class Given:
     features: str | None = None
     layout: Layout | None = None
     framing: Framing | None = None
+    constant: tuple[str, ...] = ()  # labels whose outputs came as constants
+
+    @property
+    def forgotten(self) -> tuple[str, ...]:
+        """Labels that the model was never shown, and those whose outputs came as constants, in order."""
+        return tuple(name for name in self.labels if name in (*self.without, *self.constant))
 
     @property
     def in_folder(self) -> bool:
@@ -277,14 +283,14 @@ def _adopt_job(
     if input_channels(model) == 1:
         source = source.normalised(*(for_channels(part, 1) for part in (source.test.mean, source.test.std)))
     model, final = _joined(model, given, source, run)
+    given = replace(given, layout=final.layout, constant=_constant(model, given))
     for note in final.notes:
         run.log.say(note)
-    given = replace(given, layout=final.layout)
     constants = [removed_output(source.train, names.index(name)) for name in given.without]
     changed = _remove(model, given, constants)
     source, losses, fit = _prepared(model, given, source, run)
     logits = outputs(model, source.test, run, stage="measure").logits
-    measured = measure(logits, source.test, without=given.without)
+    measured = measure(logits, source.test, without=given.forgotten)
     refuse_chance(measured, pairs=given.layout is not None and given.layout.pairs)
     size, colours, framed = given.asked
     notes = given.library.notes(
@@ -364,7 +370,7 @@ def _config(given: Given, source: Source, model: nn.Module) -> Config:
         network=given.network,
         stem="imagenet",
         labels=given.labels,
-        forgotten=given.without,
+        forgotten=given.forgotten,
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,
@@ -394,6 +400,7 @@ def _described(given: Given, fitted: Fitted, found: Found, config: Config) -> di
             "entered": given.weights.entered,
             "prefix": fitted.prefix,
             "filled": list(fitted.filled),
+            "constant": list(given.constant),
             "notes": [*fitted.notes, *found.notes],
         },
     }
@@ -418,6 +425,14 @@ def _joined(model: nn.Module, given: Given, source: Source, run: Run) -> tuple[n
     model = engine.place(normal_form(model, final.layout), run).eval()
     check_head(model, len(given.labels), images)
     return model, final
+
+
+def _constant(model: nn.Module, given: Given) -> tuple[str, ...]:
+    """Labels whose outputs read no feature: removed before the model came; none if no other would be left."""
+    reads = find_head(model, len(given.labels))[1].weight.any(1).tolist()
+    found = [name for name, feature in zip(given.labels, reads, strict=True) if not feature]
+    left = {*given.labels} - {*found, *given.without}
+    return tuple(name for name in found if left and name not in given.without)
 
 
 def _remove(model: nn.Module, given: Given, constants: Sequence[float]) -> int:

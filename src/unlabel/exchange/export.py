@@ -26,6 +26,7 @@ from unlabel.core.install import install_command
 from unlabel.core.places import check_file
 from unlabel.exchange.export_hf import write_hf
 from unlabel.exchange.reshaping import NUMBERS, Changes, Number, Reshaped, converted, reshape
+from unlabel.exchange.written import DIFFERENCE, check_written, random_images, rebuilt
 from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import eraser_of, erasing
 from unlabel.models.named_options import is_named, parse_named
@@ -36,8 +37,7 @@ from unlabel.runs.origin import Adopted
 
 Format = Literal["state-dict", "onnx", "hf"]
 SUFFIXES = {".pt": "torch", ".pth": "torch", ".safetensors": "safetensors"}
-DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
-DIFFERENCE_HALF = 3e-2  # the same for float16, whose rounding adds up over layers
+DIFFERENCE_HALF = 3e-2  # as DIFFERENCE, for float16, whose rounding adds up over layers
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def export_run(
 
     Raises:
         OptionError: The file exists, its ending or place does not fit, or a package is missing.
-        ModelError: The network cannot be written as ONNX, or the ONNX file gives other outputs; or the
-            number format cannot hold its weights.
+        ModelError: The network cannot be written as ONNX, or what was to be written gives other outputs; or
+            the number format cannot hold its weights.
         UnlabelError: As `load_run` raises.
     """
     if to not in get_args(Format):
@@ -149,6 +149,7 @@ def _state_dict(
     state, changed = loaded.model.state_dict(), []
     if isinstance(loaded.model, NormalForm):
         state, changed = own_state(loaded.model)
+    check_written(loaded.config, reshaped, rebuilt(loaded.config, reshaped, state))
     tensors = {
         f"{prefix}{name}": converted(name, value.detach(), number).contiguous().clone()
         for name, value in state.items()
@@ -208,7 +209,7 @@ def _onnx(loaded: Loaded, reshaped: Reshaped, file: Path, number: Number) -> tup
     onnx = _package("onnx")
     _package("onnxscript")
     config = loaded.config
-    images = torch.randn(3, *config.input_shape, generator=torch.Generator().manual_seed(0))
+    images = random_images(config)
     try:
         with _quiet():
             program = torch.onnx.export(

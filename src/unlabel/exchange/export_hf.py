@@ -11,6 +11,7 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.framing import sides_of
 from unlabel.core.places import staged
 from unlabel.exchange.reshaping import Reshaped
+from unlabel.exchange.written import check_written
 from unlabel.models.custom import one_line
 from unlabel.models.named_folder import FILTERS, PROCESSOR
 from unlabel.models.named_hf import check_hf, hf_config, quiet
@@ -40,7 +41,7 @@ def write_hf(config: Config, reshaped: Reshaped, out: Path, dtype: torch.dtype) 
 
     Raises:
         OptionError: The network is none of transformers', or the folder exists.
-        ModelError: The weights do not fit transformers' own network.
+        ModelError: The weights do not fit transformers' own network, or give other outputs there.
     """
     if not config.network.startswith("hf:"):
         raise OptionError(
@@ -89,6 +90,7 @@ def _own_model(config: Config, reshaped: Reshaped, dtype: torch.dtype) -> Any:
             f"the run's weights do not fit '{config.network[:80]}' of transformers ({one_line(error)[:200]});"
             " export --to state-dict"
         ) from error
+    check_written(config, reshaped, lambda images: model.eval()(images).logits)
     return model.to(dtype).eval()
 
 

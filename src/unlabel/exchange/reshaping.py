@@ -91,13 +91,19 @@ def reshape(loaded: Loaded, changes: Changes, *, one_head: bool = False) -> Resh
             " it out"
         )
     left = [column for column, name in enumerate(config.labels) if name not in config.forgotten]
-    _keep_rows(loaded.model, len(config.labels), left)
+    keep_rows(loaded.model, len(config.labels), left)
     notes.append(f"left out, because forgotten: {', '.join(config.forgotten)}; {len(left)} outputs are left")
     return Reshaped(loaded.model, tuple(config.labels[column] for column in left), (), tuple(notes))
 
 
-def _keep_rows(model: nn.Module, outputs: int, columns: Sequence[int]) -> None:
-    """Takes all other outputs out of a head, in place."""
+def keep_rows(model: nn.Module, outputs: int, columns: Sequence[int]) -> None:
+    """Takes all other outputs out of a head, in place.
+
+    Args:
+        model: Changed in place.
+        outputs: Number of its outputs.
+        columns: Those that stay, in order.
+    """
     _, head = find_head(model, outputs)
     rows = list(columns)
     head.weight = nn.Parameter(head.weight.detach()[rows].clone())

@@ -18,6 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from unlabel.core.errors import ModelError, NoLinearHead, OptionError
 from unlabel.core.layout import FinalLayer, Layout
 from unlabel.core.wording import listing, suggest
+from unlabel.models.axes import find_channels_last
 from unlabel.models.custom import one_line
 from unlabel.models.head import find_head
 from unlabel.models.normal_form import mean_input, mean_output
@@ -90,6 +91,7 @@ class Pass:
         between: Parameters that act on the outputs of final layers.
         aside: Layers that were used, but of which no logit is made.
         features: What the module of ``--features`` made, (batch, feature).
+        channels_last: Whether its channels stand last, if it is a picture.
     """
 
     value: Any
@@ -99,6 +101,7 @@ class Pass:
     between: Sequence[str]
     aside: Sequence[str] = ()
     features: Tensor | None = None
+    channels_last: bool | None = None
 
 
 def check_final(model: nn.Module, outputs: int) -> None:
@@ -158,7 +161,7 @@ def find_layout(
         raise ModelError("the model's outputs are NaN or infinite; check the weights, --mean and --std")
     if features is None and _is_plain(model, trace, len(labels)):
         return Found(None, Reading("", (), tuple(range(len(labels))), "logits"))
-    _check_final(trace)
+    _check_final(trace, model)
     reading, rows = _matched(model, labels, images, trace)
     layers, width = _described(trace)
     used = {row for pair in rows for row in pair}
@@ -168,7 +171,8 @@ def find_layout(
             f"the final layers {_names(trace)} have {total} outputs, of which {len(used)} make the logits of"
             f" {len(labels)} labels; expected each output once; {WRAP}"
         )
-    return Found(Layout(layers, rows, features, width), reading, tuple(_notes(trace, reading, layers)))
+    layout = Layout(layers, rows, features, width, trace.channels_last)
+    return Found(layout, reading, tuple(_notes(trace, reading, layers)))
 
 
 def look(
@@ -198,8 +202,9 @@ def look(
     aside = [use.name for use in uses.values() if not above & {*use.nodes}]
     if features is not None and not made:
         raise OptionError(f"--features names '{features}', which the forward pass does not use")
-    rows = mean_output(made[-1]) if made else None
-    return Pass(value, columns, list(uses.values()), final, between, aside, rows)
+    last = find_channels_last(model, images).get(features) if features is not None else None
+    rows = mean_output(made[-1], last) if made else None
+    return Pass(value, columns, list(uses.values()), final, between, aside, rows, last)
 
 
 def used_layers(model: nn.Module, images: Tensor) -> list[Use]:
@@ -315,7 +320,7 @@ def _names(seen: Pass) -> str:
     return listing([f"'{use.name}'" for use in seen.final], 4)
 
 
-def _check_final(seen: Pass) -> None:
+def _check_final(seen: Pass, model: nn.Module) -> None:
     """Refuses final layers that no joined layer can stand for."""
     if not seen.final:
         raise NoLinearHead(
@@ -339,6 +344,21 @@ def _check_final(seen: Pass) -> None:
                 f"the final layer '{use.name}' has parametrised weights; expected plain ones: call"
                 " torch.nn.utils.parametrize.remove_parametrizations in your function"
             )
+        if shared := _second_name(model, use):
+            raise NoLinearHead(
+                f"the final layer '{use.name}' shares '{shared[0]}' with '{shared[1]}', by which a removed"
+                " output would come back; expected weights of its own: in your function, give the second name"
+                " a copy of them, or leave it out"
+            )
+
+
+def _second_name(model: nn.Module, use: Use) -> tuple[str, str] | None:
+    """A weight or bias of a final layer, and another name of it in the network; None where it has one."""
+    own = {id(value): f"{use.name}.{name}" for name, value in use.module.named_parameters(recurse=False)}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        if name != own.get(id(value), name):
+            return own[id(value)], name
+    return None
 
 
 def _matched(

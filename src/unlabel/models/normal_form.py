@@ -150,7 +150,7 @@ class NormalForm(nn.Module):
             return hook
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            rows[len(self.layout.inputs) - 1] = mean_output(output).clone()
+            rows[len(self.layout.inputs) - 1] = mean_output(output, self.layout.channels_last).clone()
 
         with ExitStack() as hooks:
             for number, layer in enumerate(layers):
@@ -180,8 +180,13 @@ def mean_input(value: Tensor, *, convolution: bool) -> Tensor:
     return value.flatten(1, -2).mean(1) if value.ndim > 2 else value
 
 
-def mean_output(value: Any) -> Tensor:
+def mean_output(value: Any, channels_last: bool | None = None) -> Tensor:
     """One row an image of what any module makes: (batch, feature), the mean over positions.
+
+    Args:
+        value: What it makes.
+        channels_last: Whether the channels of a picture stand last; None, as in runs from before this was
+            recorded: where the other two axes are equal.
 
     Raises:
         ModelError: It is no tensor with one row an image.
@@ -193,16 +198,14 @@ def mean_output(value: Any) -> Tensor:
             " one sequence or one picture an image"
         )
     if first.ndim == 4:
-        return first.mean((1, 2)) if _channels_last(first) else first.mean((2, 3))
+        if channels_last is None:
+            channels_last = first.shape[1] == first.shape[2] != first.shape[3]
+        return first.mean((1, 2)) if channels_last else first.mean((2, 3))
     return first.mean(1) if first.ndim == 3 else first
 
 
 def _kind(value: Any) -> str:
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
-def _channels_last(output: Tensor) -> bool:
-    return output.shape[1] == output.shape[2] != output.shape[3]
 
 
 def normal_form(network: nn.Module, layout: Layout | None) -> nn.Module:

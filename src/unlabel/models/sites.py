@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 from unlabel.core.randomness import normal
+from unlabel.models.axes import Picture, alike, channels_last
 from unlabel.models.head import find_head, tap
 from unlabel.models.normal_form import Emptied
 
@@ -40,6 +41,7 @@ CELLS = 4  # along a side
 INSIDE = 2  # levels below the outermost module with positions at which a size may first come up
 PREFIX = 8  # tokens at most that stand for no position
 CLOSE = 1e-3  # of the largest feature: two ways to take a mean differ by rounding
+SWITCHES = ("grad_checkpointing", "gradient_checkpointing")  # of timm and transformers
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Site:
         module: The module whose output is read; the head for ``features`` and ``outputs``.
         size: Positions of that output, (height, width) or (tokens,); empty for ``features`` and ``outputs``.
         width: Features of a row.
+        channels_last: Whether the channels of that output stand last; None: `size` tells.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Site:
     module: str
     size: tuple[int, ...]
     width: int
+    channels_last: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,16 @@ class _End:
     module: str
     size: tuple[int, ...]
     output: Tensor
+    channels_last: bool | None
+
+    def pooled(self, kind: Kind) -> Tensor:
+        """One row an image."""
+        return pooled(self.output, kind, self.size, self.channels_last)
+
+    def site(self, kind: Kind, number: int) -> Site:
+        """The place where it was made."""
+        width = self.pooled(kind).shape[1]
+        return Site(f"{kind}{number}", kind, self.module, self.size, width, self.channels_last)
 
 
 @torch.no_grad()
@@ -97,12 +111,11 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
     sites = [
         site
         for site, end in zip(_means_of(chosen), chosen, strict=True)
-        if not _same(pooled(end.output, "stage", end.size), features)
+        if not _same(end.pooled("stage"), features)
     ]
     for number, end in enumerate(chosen, 1):
         if number > len(chosen) - GRIDS and min(end.size) >= 2:
-            width = pooled(end.output, "grid", end.size).shape[1]
-            sites.append(Site(f"grid{number}", "grid", end.module, end.size, width))
+            sites.append(end.site("grid", number))
     sites.append(Site("features", "features", name, (), features.shape[1]))
     sites.append(Site("outputs", "outputs", name, (), outputs))
     return sites
@@ -123,18 +136,13 @@ def find_stages(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 h
     ends, _ = _ends(model, head, images, least=1)
     chosen = _stages(model, [end for end in ends if max(end.size) > 1])[-STAGES:]
     for end in ends[-1:] if chosen else []:
-        if max(end.size) == 1 and not _same(
-            pooled(chosen[-1].output, "stage", chosen[-1].size), pooled(end.output, "stage", end.size)
-        ):
+        if max(end.size) == 1 and not _same(chosen[-1].pooled("stage"), end.pooled("stage")):
             chosen = [*chosen, end]
     return _means_of(chosen)
 
 
 def _means_of(ends: Sequence[_End]) -> list[Site]:
-    return [
-        Site(f"stage{number}", "stage", end.module, end.size, pooled(end.output, "stage", end.size).shape[1])
-        for number, end in enumerate(ends, 1)
-    ]
+    return [end.site("stage", number) for number, end in enumerate(ends, 1)]
 
 
 def _same(mean: Tensor, features: Tensor) -> bool:
@@ -144,17 +152,42 @@ def _same(mean: Tensor, features: Tensor) -> bool:
 
 
 def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> tuple[list[_End], Tensor]:
-    """Every module's last output that has so many positions, in the order of their ends; the head's input."""
-    ends: dict[str, _End] = {}
+    """Every module's last output that has so many positions, in the order of their ends; the head's input.
+
+    Without what lies inside a block and has more or fewer positions than the block reads and makes, such as
+    an attention's weights.
+    """
+    made, features = _made(model, head, images)
+    shape = (images.shape[2], images.shape[3])
+    pictures = {
+        name: Picture(model.get_submodule(name), tuple(output.shape[1:]))
+        for name, (_, output) in made.items()
+        if output.ndim == 4
+    }
+    last = channels_last(pictures, shape)
+    ends, counts = [], {}
+    for name, (passed, output) in made.items():
+        size = positions(output, shape, last.get(name))
+        if size and _is_block(model, name):
+            sizes = [positions(tensor, shape, last.get(name)) for tensor in passed]
+            counts[name] = [int(np.prod(each)) for each in sizes if each]
+        if size and max(size) >= least:
+            ends.append(_End(name, size, output, last.get(name)))
+    return [end for end in ends if _fits(end, counts)], features
+
+
+def _made(
+    model: nn.Module, head: nn.Module, images: Tensor
+) -> tuple[dict[str, tuple[list[Tensor], Tensor]], Tensor]:
+    """All that a module read and made, and its last output, in the order of their ends; the head's input."""
+    made: dict[str, tuple[list[Tensor], Tensor]] = {}
 
     def keep(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-            output = _tensor(output)
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], given: Any) -> None:
+            output = _tensor(given)
             if output is not None and output.is_floating_point() and len(output) == len(images):
-                size = positions(output, (images.shape[2], images.shape[3]))
-                if size and max(size) >= least:
-                    ends.pop(name, None)
-                    ends[name] = _End(name, size, output)
+                made.pop(name, None)
+                made[name] = [*_tensors(inputs), *_tensors(given)], output
 
         return hook
 
@@ -162,12 +195,25 @@ def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> 
     model.eval()
     with ExitStack() as hooks, tap(head) as inputs:
         for name, module in model.named_modules():
-            if name and not any(isinstance(part, Emptied) for part in module.modules()):
+            emptied = any(isinstance(part, Emptied) for part in module.modules())
+            if name and not emptied and not _is_output(module, head):
                 hooks.callback(module.register_forward_hook(keep(name)).remove)
         model(images)
         features = inputs[0].float()
     model.train(was_training)
-    return list(ends.values()), features
+    return made, features
+
+
+def _is_output(module: nn.Module, head: nn.Module) -> bool:
+    """Whether a linear layer makes one output a label, as an auxiliary head does."""
+    return isinstance(module, nn.Linear) and module.out_features == head.out_features
+
+
+def _fits(end: _End, counts: Mapping[str, Sequence[int]]) -> bool:
+    """Whether the blocks around an end read or make about as few, and about as many, positions."""
+    count = int(np.prod(end.size))
+    around = (counts[name] for name in counts if end.module.startswith(f"{name}."))
+    return all(min(each) - PREFIX <= count <= max(each) + PREFIX for each in around)
 
 
 def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:
@@ -181,7 +227,8 @@ def _stages(model: nn.Module, ends: Sequence[_End]) -> list[_End]:
     last = [[end for end in group if end.module.count(".") <= _depth(group) + 1][-1] for group in groups]
     chosen = {end.module for end in last}
     if missing := max(STAGES - len(last), 0) if last else 0:
-        blocks = max((_blocks(model, group) for group in groups), key=len)
+        in_rows = max((_blocks(model, group, beside=True) for group in groups), key=len)
+        blocks = in_rows or max((_blocks(model, group, beside=False) for group in groups), key=len)
         chosen |= {
             blocks[(at + 1) * len(blocks) // (missing + 1) - 1].module for at in range(missing) if blocks
         }
@@ -204,16 +251,26 @@ def _depth(group: Sequence[_End]) -> int:
     return min(end.module.count(".") for end in group)
 
 
-def _blocks(model: nn.Module, group: Sequence[_End]) -> list[_End]:
-    """Ends that are one of several modules of one kind in a row."""
+def _is_block(model: nn.Module, name: str, *, beside: bool = True) -> bool:
+    """Whether a module with layers inside is one of several of one kind, with another one beside it."""
+    parent, _, own = name.rpartition(".")
+    row = list(model.get_submodule(parent).named_children())
+    at = next((number for number, (child, _) in enumerate(row) if child == own), None)
+    if at is None or next(row[at][1].children(), None) is None:
+        return False
+    same = [number for number, (_, module) in enumerate(row) if type(module) is type(row[at][1])]
+    return any(abs(number - at) == 1 for number in same) if beside else len(same) > 1
 
-    def repeated(name: str) -> bool:
-        parent, _, _ = name.rpartition(".")
-        kinds = [type(child) for child in model.get_submodule(parent).children()]
-        kind = type(model.get_submodule(name))
-        return kinds.count(kind) >= 2 and next(model.get_submodule(name).children(), None) is not None
 
-    return [end for end in group if repeated(end.module)]
+def _blocks(model: nn.Module, group: Sequence[_End], *, beside: bool) -> list[_End]:
+    return [end for end in group if _is_block(model, end.module, beside=beside)]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors in what a module read or made."""
+    if isinstance(value, tuple | list):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return [value] if isinstance(value, Tensor) else []
 
 
 def _tensor(output: Any) -> Tensor | None:
@@ -222,42 +279,53 @@ def _tensor(output: Any) -> Tensor | None:
     return first if isinstance(first, Tensor) else None
 
 
-def positions(output: Tensor, input_size: tuple[int, int] = (1, 1)) -> tuple[int, ...]:
+def positions(
+    output: Tensor, input_size: tuple[int, int] = (1, 1), channels_last: bool | None = None
+) -> tuple[int, ...]:
     """Positions of an output: (height, width), (tokens,), or () where it has none.
 
     Args:
         output: Of a module.
         input_size: Height and width of the images, or of any of that shape: it tells a channel from a side.
+        channels_last: Whether the channels of a picture stand last; None: the input's shape tells.
 
     >>> positions(torch.zeros(2, 8, 4, 4)), positions(torch.zeros(2, 17, 96))
     ((4, 4), (17,))
     """
     if output.ndim == 4:
         first, last = tuple(output.shape[1:3]), tuple(output.shape[2:])
-        # a Swin transformer's axes are (batch, height, width, channel)
-        return first if _alike(first, input_size) and not _alike(last, input_size) else last
+        if channels_last is None:
+            channels_last = alike(first, input_size) and not alike(last, input_size)
+        return first if channels_last else last
     return (output.shape[1],) if output.ndim == 3 else ()
 
 
-def _alike(size: tuple[int, ...], input_size: tuple[int, int]) -> bool:
-    """Whether a height and width are those of the input at a smaller scale, rounded."""
-    (height, width), (high, wide) = size, input_size
-    return height == width if high == wide else abs(height * wide - width * high) < max(high, wide)
+def has_channels_last(output: Tensor, size: tuple[int, ...], channels_last: bool | None = None) -> bool:
+    """Whether the channels of a picture stand last, where that was found or by its size.
+
+    Args:
+        output: (batch, channel, height, width) or (batch, height, width, channel).
+        size, channels_last: Of the `Site`.
+    """
+    return tuple(output.shape[2:]) != tuple(size) if channels_last is None else channels_last
 
 
-def pooled(output: Tensor, kind: Kind, size: tuple[int, ...] | None = None) -> Float[Tensor, "batch feature"]:
+def pooled(
+    output: Tensor, kind: Kind, size: tuple[int, ...] | None = None, channels_last: bool | None = None
+) -> Float[Tensor, "batch feature"]:
     """One row an image: the mean over all positions, over cells, or over quarters, of filters as well.
 
     Args:
         output: Of a module.
         kind: How it is read.
         size: Its `positions`; None where the images are squares.
+        channels_last: Whether the channels of a picture stand last; None: its size tells.
     """
     size = positions(output) if size is None else size
     output = output.float()
     if output.ndim == 3:
         output = output.transpose(1, 2)[:, :, None]  # a picture of one line
-    elif tuple(output.shape[2:]) != size:
+    elif has_channels_last(output, size, channels_last):
         output = output.permute(0, 3, 1, 2)
     if kind == "stage":
         return output.mean((2, 3))
@@ -284,7 +352,8 @@ def _filters(channels: int, line: bool) -> Tensor:
 def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tensor]]:
     """While open, a forward pass leaves each site's rows in the dictionary, with their gradient.
 
-    ``outputs`` is what the model returns and is left to the caller.
+    ``outputs`` is what the model returns and is left to the caller. A network's gradient checkpointing is off
+    meanwhile: it would compute its blocks a second time, when no row is read any more.
     """
     rows: dict[str, Tensor] = {}
     by_module: dict[str, list[Site]] = {}
@@ -298,12 +367,28 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
                 tensor = inputs[0] if site.kind == "features" else _tensor(output)
                 assert isinstance(tensor, Tensor), "it was one when the sites were found"
                 rows[site.name] = (
-                    tensor.float() if site.kind == "features" else pooled(tensor, site.kind, site.size)
+                    tensor.float()
+                    if site.kind == "features"
+                    else pooled(tensor, site.kind, site.size, site.channels_last)
                 )
 
         return hook
 
     with ExitStack() as hooks:
+        hooks.enter_context(_no_checkpointing(model))
         for module, wanted in by_module.items():
             hooks.callback(model.get_submodule(module).register_forward_hook(after(wanted)).remove)
         yield rows
+
+
+@contextmanager
+def _no_checkpointing(model: nn.Module) -> Iterator[None]:
+    """While open, what the libraries of networks call gradient checkpointing is switched off."""
+    on = [(part, name) for part in model.modules() for name in SWITCHES if part.__dict__.get(name) is True]
+    try:
+        for part, name in on:
+            setattr(part, name, False)
+        yield
+    finally:
+        for part, name in on:
+            setattr(part, name, True)

@@ -65,12 +65,13 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class Adopted:
-    """The file that an adopted model came in."""
+    """The file that an adopted model came in, and the labels whose outputs were constants there."""
 
     weights: str | None = None
     container: str | None = None
     prefix: str | None = None
     filled: tuple[str, ...] | None = None
+    constant: tuple[str, ...] | None = None
     notes: tuple[str, ...] | None = None
 
 

@@ -15,10 +15,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import CheckpointMismatch, ModelError
+from unlabel.core.errors import CheckpointMismatch, MethodError, ModelError
 from unlabel.core.layout import Layout
 from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
@@ -240,7 +241,13 @@ def _accumulate(model: nn.Module, objective: Objective, feed: Iterator[Batch], r
         statistics.restart()
         with run.fabric.autocast():
             losses = objective(model, batch).float()
-        (losses.sum() / run.batch_size).backward()
+        try:
+            (losses.sum() / run.batch_size).backward()
+        except CheckpointError as error:
+            raise MethodError(
+                "the network uses torch.utils.checkpoint, which computes layers a second time, but they were"
+                " read while they were computed first; switch checkpointing off in the network"
+            ) from error
         loss_sum += losses.detach().double().sum()
         statistics.add()
     gradients = []

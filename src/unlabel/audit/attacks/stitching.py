@@ -38,7 +38,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.data.feed import in_order
 from unlabel.models.cached_outputs import kept_tables
 from unlabel.models.features import BATCH
-from unlabel.models.sites import Site, find_stages
+from unlabel.models.sites import Site, find_stages, has_channels_last
 from unlabel.runs.folder import Loaded, key_of
 from unlabel.statistics.estimate import Estimate, advantage
 
@@ -116,16 +116,16 @@ def can_cut(network: nn.Module, site: Site, look: Tensor) -> bool:
         return False
 
 
-def rows_of(output: Tensor, size: Sequence[int]) -> Float[Tensor, "row channel"]:
+def rows_of(output: Tensor, site: Site) -> Float[Tensor, "row channel"]:
     """A module's output as one row a position: (batch, channel, height, width), channels last, or tokens."""
-    if output.ndim == 4 and tuple(output.shape[2:]) == tuple(size):
+    if output.ndim == 4 and not has_channels_last(output, site.size, site.channels_last):
         output = output.permute(0, 2, 3, 1)
     return output.reshape(-1, output.shape[-1]).float()
 
 
-def shaped_like(rows: Tensor, like: Tensor, size: Sequence[int], images: int) -> Tensor:
+def shaped_like(rows: Tensor, like: Tensor, site: Site, images: int) -> Tensor:
     """The reverse of `rows_of` for so many images, in the layout and type of another output."""
-    first = like.ndim == 4 and tuple(like.shape[2:]) == tuple(size)
+    first = like.ndim == 4 and not has_channels_last(like, site.size, site.channels_last)
     shape = (images, *like.shape[2:], like.shape[1]) if first else (images, *like.shape[1:])
     output = rows.reshape(shape).to(like.dtype)
     return output.permute(0, 3, 1, 2).contiguous() if first else output
@@ -180,7 +180,7 @@ class Cut:
         """What the model computes up to the cut, a row a position."""
         with kept_output(self.model.get_submodule(self.here.module)) as kept:
             self.model(image)
-        return rows_of(kept[0], self.here.size)
+        return rows_of(kept[0], self.here)
 
     def whole(self, image: Tensor) -> Tensor:
         """What the original computes up to the cut, as its module returns it."""
@@ -224,11 +224,11 @@ def stitched_outputs(
             with run.fabric.autocast():
                 like = cut.whole(look)
                 stitch = fit_stitch(
-                    (cut.lower(image).cpu(), rows_of(cut.whole(image_too), there.size).cpu())
+                    (cut.lower(image).cpu(), rows_of(cut.whole(image_too), there).cpu())
                     for image, image_too in _batches(fitted, run, advance)
                 ).to(run.device)
                 said = [
-                    cut.upper(image_too, shaped_like(stitch(cut.lower(image)), like, there.size, len(image)))
+                    cut.upper(image_too, shaped_like(stitch(cut.lower(image)), like, there, len(image)))
                     for image, image_too in _batches(data, run, advance)
                 ]
             tables[there.name.replace("stage", PREFIX)] = torch.cat(said).cpu().numpy()

@@ -86,7 +86,8 @@ class RepSelect:
         with logit_means(model, len(request.labels), run) as means:
             forgetting, whose = self._gradients(model, request, data, run)
         updates: Named = {}
-        weights = movable(edited, head)
+        # a weight has one gradient, under its first name; one that is computed from others has none
+        weights = {name: weight for name, weight in movable(edited, head).items() if name in forgetting}
         for name, weight in weights.items():
             gradient, other = (total[name].flatten(1) for total in (forgetting, whose))
             updates[name] = collapsed(gradient, other, self.components, self.collapse).view_as(weight)
@@ -101,7 +102,8 @@ class RepSelect:
         if not (length > 0 and whole > 0):
             raise EmptySelection(
                 f"the label's gradient has length {length:g} in {len(weights)} layers of length {whole:g};"
-                " expected one that is not 0 in layers below the head: is the model trained, are they frozen?"
+                " expected one that is not 0 in layers below the head: is the model trained, are"
+                " they frozen or parametrised?"
             )
         with torch.no_grad():
             for name, weight in weights.items():
