@@ -123,6 +123,20 @@ def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
     assert not list(runs.glob(".*.training"))
 
 
+def test_an_unlearned_model_is_no_reference_and_one_that_retrain_made_is(runs, command) -> None:
+    """Beside another unlearned model, any method would look as good as retraining."""
+    for method, out in (("leace-head", "unlearned"), ("retrain", "retrained")):
+        made = command(
+            "forget", method, "base", "--labels", "top", "--out", out, "--max-loss", "1", "--quiet"
+        )
+        assert made.code == 0, made.err
+    refused = command("audit", "less", "--before", "base", "--reference", "unlearned", "--quiet")
+    assert refused.code == 2
+    assert "was made by 'leace-head' from a model that knew top; expected one that never saw" in refused.err
+    audited = command("audit", "less", "--before", "base", "--reference", "retrained", "--quiet")
+    assert audited.code == 0, audited.err
+
+
 def test_the_command_trains_audits_and_says_what_it_made(runs, command) -> None:
     ran = command("audit", "less", "--before", "base", "--make-references", 2)
     assert ran.code == 0

@@ -30,6 +30,7 @@ from unlabel.runs.folder import CANARIES, Loaded, load_run
 from unlabel.runs.record import as_answered, planted_source
 
 TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
+RETRAIN = "retrain"  # the one method whose run never saw the labels
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def request_of(after: Loaded, before: Loaded) -> Request:
 
 
 def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], request: Request) -> None:
-    """Refuses references that cannot serve: other labels, the same run twice, or an audited one.
+    """Refuses references that cannot serve: other labels, the same run twice, an audited or an unlearned one.
 
     Args:
         audited: The unlearned run and the original, or the original alone.
@@ -248,6 +249,12 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
             raise ModelError(
                 f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"
                 f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
+                f" --without {shlex.quote(listed(request.masked))} --out RUN"
+            )
+        if reference.record.forgets and reference.record.method != RETRAIN:
+            raise ModelError(
+                f"--reference {reference.path} was made by '{reference.record.method}' from a model that knew"
+                f" {listing(request.masked)}; expected one that never saw it: unlabel train SOURCE"
                 f" --without {shlex.quote(listed(request.masked))} --out RUN"
             )
         adopted = reference.record.adopted if reference.record.method == "adopt" else None
