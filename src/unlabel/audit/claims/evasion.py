@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.figures import OWN_PERTURBED, Readings
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
@@ -71,5 +72,10 @@ def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
     )
     per_label = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
     return replace(
-        claim, verdict="FAIL", sentence=sentence, binding=cell.figure, per_label=per_label, notes=notes
+        claim,
+        verdict="FAIL",
+        sentence=sentence,
+        binding=cell.figure,
+        per_label=per_label,
+        notes=without_margins(notes),
     )
