@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from unlabel.audit.claims.headline import HEADLINES
+from unlabel.audit.claims.validity import SHUFFLED
 from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import card, render, write_report
+from unlabel.report.sections.controls import controls
 from unlabel.report.sentences import FINDINGS, banners
 
 Make = Callable[..., dict[str, Any]]
@@ -331,3 +333,20 @@ def test_training_of_the_whole_model_names_the_budget_that_tests_it(make_standar
     assert "elearning by training the whole model on annotated images (--budget full); another." in text
     audit["not_tested"] = ["Relearning by training the whole model on annotated images: no model was given."]
     assert "--budget full" not in render(audit)
+
+
+def test_shuffled_labels_are_as_the_audit_judged_them(make_audit: Make):
+    """One-sided, at .05: a two-sided interval around .056 may begin below that."""
+    audit = make_audit()
+    row = audit["controls"]["permuted"]["Male"]["probe.lin"]
+    row.update(value=0.056, ci=[0.049, 0.063])
+
+    def ok() -> bool:
+        return next(
+            item["ok"] for item in controls(document_of(audit)) if item["title"] == "Shuffled answers"
+        )
+
+    assert ok()
+    reason = f"An attack (probe.lin) trained on {SHUFFLED} predicts Male."
+    audit.update(valid=False, headline="INVALID AUDIT", invalid_because=[reason])
+    assert not ok()
