@@ -81,9 +81,12 @@ def borne_out(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
             raise ModelError(f"{folder} is no whole run: it has no {name}; name a folder that unlabel wrote")
     config, record = read_config(folder), read_record(folder)
     audit = read_audit(folder, files)
+    labels = list(record.labels or ()) if record.method not in MADE else []
     request: Json = {
-        "labels": list(record.labels or ()) if record.method not in MADE else [],
-        "forgotten_earlier": [],
+        "labels": labels,
+        "forgotten_earlier": [
+            name for name in config.forgotten if name not in labels and record.method != "train"
+        ],  # a model that was trained without a label has never known it
         "retained": [name for name in config.labels if name not in config.forgotten],
     }
     models = (audit or {}).get("models", {})
