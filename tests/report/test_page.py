@@ -15,7 +15,7 @@ from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import card, render, write_report
 from unlabel.report.sections.controls import controls
-from unlabel.report.sentences import FINDINGS, banners
+from unlabel.report.sentences import FINDINGS, banners, finding
 
 Make = Callable[..., dict[str, Any]]
 VOID = {"meta", "link", "br", "use", "path"}
@@ -350,3 +350,25 @@ def test_shuffled_labels_are_as_the_audit_judged_them(make_audit: Make):
     reason = f"An attack (probe.lin) trained on {SHUFFLED} predicts Male."
     audit.update(valid=False, headline="INVALID AUDIT", invalid_because=[reason])
     assert not ok()
+
+
+@pytest.mark.parametrize(
+    ("c2", "c4", "c6", "said"),
+    [
+        (
+            "PASS",
+            "PASS",
+            "FAIL",
+            "as hard to recover as from a model retrained without it, but the model rem",
+        ),
+        ("INCONCLUSIVE", "PASS", "FAIL", "gone from the output, but the model remembers single training"),
+        ("FAIL", "PASS", "FAIL", "more can still be recovered"),
+        ("PASS", "FAIL", "FAIL", "more can still be recovered"),
+        ("FAIL", "PASS", "PASS", "more can still be recovered"),
+    ],
+)
+def test_a_model_that_only_remembers_annotations_is_not_said_to_leak_more(make_audit, c2, c4, c6, said):
+    audit = make_audit(headline="DISABLED ONLY")
+    for name, verdict in {"C2": c2, "C4": c4, "C6": c6}.items():
+        audit["claims"][name]["verdict"] = verdict
+    assert said in finding(document_of(audit))[1]
