@@ -372,3 +372,12 @@ def test_a_model_that_only_remembers_annotations_is_not_said_to_leak_more(make_a
     for name, verdict in {"C2": c2, "C4": c4, "C6": c6}.items():
         audit["claims"][name]["verdict"] = verdict
     assert said in finding(document_of(audit))[1]
+
+
+def test_a_bound_is_never_rounded_to_its_margin(make_audit: Make):
+    audit = make_audit()
+    row = next(c for c in audit["comparisons"] if c["id"] == "probe.adv.lin")
+    row.update(upper=0.09996)
+    text = render(audit)
+    assert "at most +0.09996; limit 0.100" in text
+    assert "at most +0.100" not in text

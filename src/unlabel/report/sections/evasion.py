@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from unlabel.audit import figures
 from unlabel.audit.document.typed import Document
-from unlabel.report.formatting import number
+from unlabel.report.formatting import beside_margin, number
 from unlabel.report.tables import Row, audited, row
 
 
@@ -32,8 +32,8 @@ def condemning(audit: Document) -> list[Condemning]:
             binding = own is not None and own.binding == id_ and own.per_label.get(label) == "FAIL"
             binding = binding and _above_chance(item, audit)
             reason = (
-                f"{number(c.diff, signed=True)}, at least {number(c.lower, signed=True)}; limit"
-                f" {number(c.margin)}"
+                f"{number(c.diff, signed=True)}, at least"
+                f" {beside_margin(c.lower, c.margin, signed=True)}; limit {number(c.margin)}"
                 if c is not None
                 else ""
             )
