@@ -145,6 +145,14 @@ def test_missing_added_and_changed_files_are_named(signed: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("audit", ["as it was", "changed"])
+def test_a_run_without_its_model_is_named_and_breaks_nothing(audit: str, signed: Path) -> None:
+    (signed / "model.safetensors").unlink()
+    if audit == "changed":
+        (signed / "audit.json").write_text((signed / "audit.json").read_text("utf-8") + " ", "utf-8")
+    assert wrong(signed)["model.safetensors"] == "is missing"
+
+
 def test_the_same_tensors_in_another_file_are_a_changed_file_with_the_same_tensors(signed: Path) -> None:
     model = signed / "model.safetensors"
     save_file(load_file(model), model, metadata={"made by": "someone else"})
