@@ -213,6 +213,10 @@ def test_figures_that_the_record_lacks_are_a_problem(signed: Path, resign: Resig
             row for row in audit["metrics"] if (row["id"], row["model"]) != ("probe.adv.lin", "after")
         ]
 
+        probe = next(row for row in audit["metrics"] if row["id"] == "probe.adv.mlp")
+        beside = probe | {"id": "probe.adv.lin", "model": "after"}  # what is there is of other features
+        audit["metrics"] += [beside | {"layer": "stage1"}, beside | {"transform": "int8"}]
+
     rewrite(signed, resign, drop)
     ran = command("verify", signed, "--data", data, "--quiet")
     assert ran.code == 3

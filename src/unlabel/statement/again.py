@@ -147,18 +147,18 @@ def _set_against(
 def _lacking(recorded: Sequence[Json], again: Sequence[Json], *, every_label: bool) -> list[str]:
     """Figures of the unlearned model that only the repeated audit has; of each label on the same images."""
 
-    def keys(rows: Sequence[Json]) -> dict[tuple[str, str | None], None]:
+    def keys(rows: Sequence[Json]) -> dict[tuple[str, str | None, str | None], None]:
         return {
-            (row["id"], row["label"] if every_label else None): None
+            (row["id"], row.get("layer"), row["label"] if every_label else None): None
             for row in rows
-            if row["model"] == "after"
+            if row["model"] == "after" and row.get("transform") is None
         }
 
     known = keys(recorded)
     return [
         id_ if label is None else f"{id_} of {label}"
-        for id_, label in keys(again)
-        if (id_, label) not in known
+        for id_, layer, label in keys(again)
+        if (id_, layer, label) not in known
     ]
 
 
