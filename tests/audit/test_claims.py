@@ -460,3 +460,10 @@ def test_c1_asks_for_training_images_where_they_leave_it_open(world, questions):
     claim = claim_disabled({"Male": OwnOutput.of(after, asked)}, {"Male": asked}, {}, OPTIONS)
     assert claim.verdict == "INCONCLUSIVE"
     assert "training images would decide" in claim.sentence
+
+
+def test_a_bound_beside_its_margin_is_not_rounded_to_it(questions, reading, figure):
+    """An upper bound of .09996: a PASS whose sentence must not say `at most 0.100 (margin 0.1)`."""
+    near = {**reading(0.3), "probe.adv.lin": figure(0.39996, 1e-9)}
+    claim, _, _ = equivalent(questions, near, [reading(0.3, se=1e-9)] * 3, reading(0.9))
+    assert "at most 0.09996 advantage more (margin 0.1)" in claim.sentence

@@ -166,6 +166,7 @@ def test_an_unfair_reference_is_named_and_nothing_is_decided_against_it(forgotte
         assert claim.notes["finding"] == "unfair reference"
         assert [item["run"] for item in claim.notes["unfair_references"]] == ["runs/short"]
         assert "images_needed" not in claim.notes
+        assert not {"margin_curve", "smallest_margin"} & {*claim.notes}  # by no margins: it is not fair
     assert against_unfair.claims["C2"].per_label == {"Male": "INCONCLUSIVE"}
     fair = [item["fair"] for item in against_unfair.claims["C5"].notes["references_against_original"]]
     assert fair == [True, True, False]

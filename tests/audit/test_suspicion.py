@@ -100,6 +100,9 @@ def test_a_label_that_is_only_in_perturbed_images_fails_c2_and_no_other_figure_s
     clean = audited(world, quick, 0.1, references)
     assert clean.claims["C2"].verdict == "PASS"
     assert clean.claims["C2"].notes["suspicion"] == "PASS"
+    margins = {"margin_curve", "smallest_margin"}  # of the other attacks, which say nothing of this FAIL
+    assert margins <= {*clean.claims["C2"].notes}
+    assert not margins & {*found.claims["C2"].notes}
 
 
 def test_an_output_that_answers_on_perturbed_images_alone_fails_c1(world, quick):

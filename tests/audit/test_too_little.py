@@ -151,6 +151,7 @@ def test_what_was_not_given_passes_nothing(world, audited):
     audit = audited(before=before, after=after, references=others, memory=Memory())
     assert audit.claims["C2"].verdict == "INCONCLUSIVE"
     assert audit.claims["C2"].notes["not_given"] == "features"
+    assert "margin_curve" not in audit.claims["C2"].notes  # it would say that the claim passes
     assert any("The features: none were given" in line for line in audit.not_tested)
 
 

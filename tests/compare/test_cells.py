@@ -7,6 +7,8 @@ import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from unlabel.audit import evidence
 from unlabel.audit.command import audit_run
-from unlabel.audit.figures import FIGURES
+from unlabel.audit.figures import FIGURES, LEAST_SQUARES, judged_by
+from unlabel.audit.results import Audit, Claim, Comparison
 from unlabel.compare import run_cell as work
 from unlabel.compare.cells import Job
 from unlabel.compare.jobs import resolved
+from unlabel.compare.run_cell import judged
 from unlabel.core import engine
 from unlabel.core.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel, UnlabelError
 from unlabel.core.recipe import Recipe
@@ -62,10 +66,32 @@ def test_a_cell_is_forget_and_audit(made, compare, where, tiny, tmp_path) -> Non
     for name, claim in cell.record["claims"].items():
         whole = audit["claims"][name]
         assert (claim["verdict"], claim["sentence"]) == (whole["verdict"], whole["sentence"])
-    largest = max(row["diff"] / row["margin"] for row in audit["comparisons"])
+    largest = max(row["diff"] / row["margin"] for row in audit["comparisons"] if row["id"] in judged_by("C2"))
     assert cell.record["c2"]["excess"] == pytest.approx(largest, rel=1e-4)
     assert cell.record["c5"] == audit["claims"]["C5"]["notes"]["against_retrained"]
     assert (cell.record["cost"]["steps"], cell.record["cost"]["images_processed"]) == (4, 64)
+
+
+def test_attacks_that_can_only_condemn_are_not_in_the_excess() -> None:
+    """They are among the rows; a PASS of C2 does not rest on them."""
+
+    def row(id_: str, diff: float) -> Comparison:
+        return Comparison(id_, "top", diff, diff - 0.02, diff + 0.02, 0.1, "INCONCLUSIVE")
+
+    claims = {f"C{n}": Claim("INCONCLUSIVE", "Why.", notes={"against_original": {}}) for n in range(1, 7)}
+    audit = cast(
+        Audit,
+        SimpleNamespace(
+            comparisons=(row("probe.adv.lin", 0.01), row(LEAST_SQUARES.id, 0.09)),
+            claims=claims,
+            headline="INCONCLUSIVE",
+            valid=True,
+            invalid_because=(),
+        ),
+    )
+    found = judged(audit)["c2"]
+    assert (found["excess"], found["figure"], found["upper"]) == (pytest.approx(0.1), "probe.adv.lin", 0.3)
+    assert [item["id"] for item in found["rows"]] == ["probe.adv.lin", LEAST_SQUARES.id]
 
 
 def test_the_original_and_the_references_read_as_in_an_audit(made, compare, where, tiny, tmp_path) -> None:

@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
 
+from unlabel.compare.cells import CellResult
 from unlabel.compare.charts import SIDE, TAG, costs, scatter
-from unlabel.compare.page import render
+from unlabel.compare.page import render, verdict_of
+from unlabel.compare.text_table import lines
 
 VOID = {"meta", "link", "br", "line", "circle", "rect", "use", "path"}
 
@@ -44,6 +47,12 @@ class Page(HTMLParser):
             self.texts[mark] = self.texts.get(mark, "") + data
 
 
+def invalid(cell: CellResult) -> CellResult:
+    """The same cell, its audit invalid."""
+    because = ["Two passes gave different outputs."]
+    return replace(cell, record={**cell.record, "valid": False, "invalid_because": because})
+
+
 def test_every_method_is_in_every_table(make_comparison, fifteen) -> None:
     page = Page(render(make_comparison(fifteen)))
     assert page.rows["verdicts"] == 1 + 16
@@ -73,6 +82,46 @@ def test_the_heading_says_who_passes(make_comparison, make_cell) -> None:
     assert "Within this budget, no method forgets Male" in heading(*bad)
     assert "confusion forgets" in heading(*good, *failed)
     assert "scrub" not in heading(*good, *failed)
+
+
+def test_an_invalid_audit_passes_nothing_and_is_named(make_comparison, make_cell) -> None:
+    cells = [invalid(make_cell("confusion", 0, 0.6, 0.0, 64)), make_cell("confusion", 1, 0.6, 0.0, 64)]
+    found = make_comparison(cells)
+    page = Page(render(found))
+    assert "confusion forgets" not in page.texts["headline"]
+    assert "1 INVALID audit: Two passes gave different outputs." in page.texts["verdicts"]
+    assert "1/2 pass" in page.texts["verdicts"]
+    assert "confusion: 1 INVALID, Two passes gave different outputs." in lines(found)
+    assert [cell["valid"] for cell in found["cells"]] == [False, True]
+    alone = " ".join(Page(render(make_comparison(cells[:1]))).texts["headline"].split())
+    assert "The data cannot decide whether a method forgets Male" in alone
+    assert "some audits are INVALID" in alone
+
+
+def test_the_page_is_red_only_where_every_cell_fails(make_comparison, make_cell) -> None:
+    def verdict(*knows: float, **more) -> tuple[str, str]:
+        cells = [make_cell(f"m{at}", 0, value, 0.0, 64) for at, value in enumerate(knows)]
+        return verdict_of(make_comparison(cells, **more))
+
+    failed, open_ = 0.9, 0.7
+    assert verdict(failed, failed) == (
+        "fail",
+        "Within this budget, no method forgets Male as retraining does.",
+    )
+    undecided = "The data cannot decide whether a method forgets Male as retraining does."
+    assert verdict(failed, open_) == verdict(open_) == ("open", undecided)
+    assert verdict(failed, references=2)[1].endswith("does. (provisional)")
+    ended = verdict_of(make_comparison([make_cell("scrub", 0, 0, 0, 0, error="NaN")]))
+    assert ended == ("open", "No method came to its end, so nothing is decided about Male.")
+
+
+@pytest.mark.parametrize("references", [2, 3])
+def test_few_retrained_models_make_it_provisional(references: int, make_comparison, make_cell) -> None:
+    found = make_comparison([make_cell("confusion", 0, 0.6, 0.0, 64)], references=references)
+    few = references < 3
+    assert verdict_of(found)[1].endswith("(provisional)") == few
+    assert any(line.startswith("provisional: three or more") for line in lines(found)) == few
+    assert ("2 retrained models: provisional" in render(found)) == few
 
 
 def test_names_are_escaped_and_may_be_long(make_comparison, make_cell) -> None:

@@ -84,6 +84,20 @@ def test_provisional_verdicts_are_marked(make_audit: Make) -> None:
     assert "Compared with no model retrained" in card(make_audit(references=0))
 
 
+def test_a_verdict_against_a_predicted_level_is_marked_as_such(make_audit: Make) -> None:
+    audit = make_audit(references=0)
+    audit["claims"]["C2"].update(verdict="PASS", provisional=True, notes={"predicted": True})
+    assert "| PASS (predicted) |" in card(audit)
+
+
+def test_the_front_matter_has_no_figure_of_an_earlier_stage(make_audit: Make) -> None:
+    audit = make_audit()
+    probe = next(m for m in audit["metrics"] if (m["id"], m["model"]) == ("probe.adv.lin", "after"))
+    audit["metrics"].append({**probe, "layer": "stage3", "value": 0.987})
+    results = parts(card(audit))[0]["model-index"][0]["results"][0]["metrics"]
+    assert [item["value"] for item in results if item["type"] == "probe.adv.lin"] == [probe["value"]]
+
+
 def test_hostile_names_stay_text(make_audit: Make) -> None:
     audit = make_audit(labels=[EVIL, "---", "# heading", "a: b\\", "😀"], forget=[EVIL, "# heading"])
     audit["models"]["after"]["command"] = "unlabel ```\x1b[2J````` <b>"

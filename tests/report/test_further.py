@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from unlabel.audit.document.typed import document_of
-from unlabel.audit.figures import TRANSFORMS
+from unlabel.audit.figures import OWN_PERTURBED, TRANSFORMS
 from unlabel.report import render, words
 from unlabel.report import tables as rows
 from unlabel.report.sections import durability, groups
 from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
+from unlabel.report.sections.evasion import condemning
 from unlabel.report.sentences import summary
 
 Make = Callable[..., dict[str, Any]]
@@ -217,3 +218,16 @@ def test_attacks_that_only_condemn_have_a_fold_that_says_so(make_audit: Make):
     )
     assert "Features, linear, nudged images" in part
     assert rows.strongest(document_of(audit), "after") == rows.strongest(document_of(make_audit()), "after")
+
+
+def test_a_label_that_the_nudged_output_does_not_predict_is_not_shown_as_condemned(make_audit: Make):
+    audit = make_audit(forget=["Male", "Young"])
+    plain = next(m for m in audit["metrics"] if (m["id"], m["model"]) == ("own.adv", "after"))
+    for label, value in (("Male", 0.5), ("Young", 0.02)):
+        half = [value - 0.01, value + 0.01]
+        audit["metrics"].append({**plain, "id": OWN_PERTURBED.id, "label": label, "value": value, "ci": half})
+    audit["claims"]["C1"].update(
+        verdict="FAIL", binding=OWN_PERTURBED.id, per_label={"Male": "FAIL", "Young": "PASS"}
+    )
+    found = {item.row.label: item.condemns for item in condemning(document_of(audit))}
+    assert found == {"Male": True, "Young": False}

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from unlabel.audit.claims.headline import HEADLINES
+from unlabel.audit.claims.validity import SHUFFLED
 from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.report import card, render, write_report
-from unlabel.report.sentences import FINDINGS, banners
+from unlabel.report.sections.controls import controls
+from unlabel.report.sentences import FINDINGS, banners, finding
 
 Make = Callable[..., dict[str, Any]]
 VOID = {"meta", "link", "br", "use", "path"}
@@ -331,3 +333,51 @@ def test_training_of_the_whole_model_names_the_budget_that_tests_it(make_standar
     assert "elearning by training the whole model on annotated images (--budget full); another." in text
     audit["not_tested"] = ["Relearning by training the whole model on annotated images: no model was given."]
     assert "--budget full" not in render(audit)
+
+
+def test_shuffled_labels_are_as_the_audit_judged_them(make_audit: Make):
+    """One-sided, at .05: a two-sided interval around .056 may begin below that."""
+    audit = make_audit()
+    row = audit["controls"]["permuted"]["Male"]["probe.lin"]
+    row.update(value=0.056, ci=[0.049, 0.063])
+
+    def ok() -> bool:
+        return next(
+            item["ok"] for item in controls(document_of(audit)) if item["title"] == "Shuffled answers"
+        )
+
+    assert ok()
+    reason = f"An attack (probe.lin) trained on {SHUFFLED} predicts Male."
+    audit.update(valid=False, headline="INVALID AUDIT", invalid_because=[reason])
+    assert not ok()
+
+
+@pytest.mark.parametrize(
+    ("c2", "c4", "c6", "said"),
+    [
+        (
+            "PASS",
+            "PASS",
+            "FAIL",
+            "as hard to recover as from a model retrained without it, but the model rem",
+        ),
+        ("INCONCLUSIVE", "PASS", "FAIL", "gone from the output, but the model remembers single training"),
+        ("FAIL", "PASS", "FAIL", "more can still be recovered"),
+        ("PASS", "FAIL", "FAIL", "more can still be recovered"),
+        ("FAIL", "PASS", "PASS", "more can still be recovered"),
+    ],
+)
+def test_a_model_that_only_remembers_annotations_is_not_said_to_leak_more(make_audit, c2, c4, c6, said):
+    audit = make_audit(headline="DISABLED ONLY")
+    for name, verdict in {"C2": c2, "C4": c4, "C6": c6}.items():
+        audit["claims"][name]["verdict"] = verdict
+    assert said in finding(document_of(audit))[1]
+
+
+def test_a_bound_is_never_rounded_to_its_margin(make_audit: Make):
+    audit = make_audit()
+    row = next(c for c in audit["comparisons"] if c["id"] == "probe.adv.lin")
+    row.update(upper=0.09996)
+    text = render(audit)
+    assert "at most +0.09996; limit 0.100" in text
+    assert "at most +0.100" not in text

@@ -12,7 +12,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
 from unlabel.reproduce.measure import BINS, accuracies, answer_of, entropy_counts, own_accuracy
 from unlabel.reproduce.pages import figure2, table4
-from unlabel.reproduce.pages.privacy import printed_rows
+from unlabel.reproduce.pages.privacy import beside_the_paper, printed_rows
 from unlabel.reproduce.settings import Setting
 from unlabel.reproduce.study import Made, Study
 
@@ -96,3 +96,13 @@ def test_accuracy_near_zero_is_an_inverted_label() -> None:
     logit = np.array([-1.0, -1.0, 1.0, 1.0])
     found = own_accuracy(logit, np.array([1, 1, 0, 0], np.int8))
     assert (found["accuracy"], found["inverted"]) == (0.0, 1.0)
+
+
+def test_a_method_that_failed_in_every_seed_does_not_break_the_page() -> None:
+    said = beside_the_paper({"WP as printed": 0.5, "WF": 0.6}, 0.62)
+    assert said.endswith(
+        "here WP as printed leaves 50.0 % and Retrain 62.0 %, since the retained labels give the forgotten"
+        " one away in both."
+    )
+    without = beside_the_paper({"WF": 0.6}, 0.62)
+    assert without.endswith("here WP as printed failed in every seed, and Retrain leaves 62.0 %.")

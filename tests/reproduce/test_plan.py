@@ -12,7 +12,7 @@ from unlabel.core.reading import read_json
 from unlabel.reproduce.command import PAGES, Request, make_page, plan_lines, request
 from unlabel.reproduce.pages import table2, table4, table5
 from unlabel.reproduce.scale import FULL, SMALL, Scale
-from unlabel.reproduce.study import planned, with_data
+from unlabel.reproduce.study import planned, trainings, with_data
 
 
 def test_the_full_plan_is_the_published_setting(tmp_path: Path) -> None:
@@ -21,7 +21,8 @@ def test_the_full_plan_is_the_published_setting(tmp_path: Path) -> None:
     trainings = [line for line in lines if line.startswith("train")]
     assert [line.split()[1] for line in trainings] == ["resnet18"] * 4 + ["resnet50"] * 4
     assert all(
-        "on celeba:photos" in line and "50 epochs of constant at 0.01, batch 64" in line for line in trainings
+        f"on celeba:{Path.cwd() / 'photos'}," in line and "50 epochs of constant at 0.01, batch 64" in line
+        for line in trainings
     )
     assert sum("without Male" in line for line in trainings) == 6
     recipe = FULL.recipe
@@ -49,12 +50,32 @@ def test_a_dry_run_says_what_is_there(pages: Any, tiny: Scale, cache: Path, tmp_
 
 def test_own_data_takes_a_stand_ins_place(tmp_path: Path) -> None:
     scale = with_data(SMALL, ["mnist:digits", "celeba=folder:photos,odd=1"])
-    assert scale.tasks["mnist"].source == "mnist:digits"
-    assert scale.tasks["celeba"].source == "folder:photos,odd=1"
+    assert scale.tasks["mnist"].source == f"mnist:{Path.cwd() / 'digits'}"
+    assert scale.tasks["celeba"].source == f"folder:{Path.cwd() / 'photos,odd=1'}"
     assert scale.tasks["celeba"].stands_for == ""
     assert scale.tasks["svhn"] == SMALL.tasks["svhn"]
     shown = request("table2", scale="small", data=["celeba=folder:/home/me/photos"], out=None, cache=tmp_path)
     assert shown.command == "unlabel reproduce table2 --scale small --data celeba=folder:PATH"
+
+
+def test_the_same_relative_path_elsewhere_is_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of one shared folder: those of another `photos` must not be taken for these."""
+
+    def folder() -> Path:
+        scale = with_data(SMALL, ["celeba=folder:photos?absent=0"])
+        study = table2.studies(scale)[0]
+        return trainings(study, scale, tmp_path)[0].out
+
+    found = []
+    for name in ("one", "other"):
+        (tmp_path / name / "photos").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        found.append(folder())
+    assert found[0] != found[1]
+    drawn = with_data(SMALL, ["celeba=shapes:set=digits"])
+    assert drawn.tasks["celeba"].source == "shapes:set=digits"
 
 
 @pytest.mark.parametrize(

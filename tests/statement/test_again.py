@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.claims.c2_retrain_equivalent import BLIND, NO_REFERENCE, NOTHING
+from unlabel.audit.claims.headline import headline
+from unlabel.audit.results import Claim
 from unlabel.core.errors import ModelError
 from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
 from unlabel.runs.folder import file_sha256
 from unlabel.statement.again import Figure, measure_again
+from unlabel.statement.verdicts import contradictions
 from unlabel.testing import tiny_world, write_folder
 
 Resign = Callable[[Path], None]
@@ -157,3 +161,140 @@ def test_measuring_again_needs_data_an_audit_and_files_as_they_were(signed: Path
 )
 def test_agreement_is_lying_in_the_interval(recorded, interval, again, agrees) -> None:
     assert Figure("a", None, "after", None, None, "run", recorded, interval, again).agrees is agrees
+
+
+def say(name: str, verdict: str) -> Callable[[dict[str, Any]], object]:
+    """A change of one claim's verdict; the headline follows by the rule."""
+
+    def change(audit: dict[str, Any]) -> None:
+        audit["claims"][name]["verdict"] = verdict
+        claims = {claim: Claim(**content) for claim, content in audit["claims"].items()}
+        references = len(audit["models"]["references"])
+        audit["headline"] = headline(claims, valid=audit["valid"], references=references)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"), [("C1", "FAIL"), ("C2", "PASS"), ("C3", "PASS"), ("C4", "PASS"), ("C5", "PASS")]
+)
+def test_a_verdict_that_was_made_up_is_a_problem(
+    name: str, verdict: str, signed: Path, resign: Resign, command
+) -> None:
+    true = audit_of(signed)["claims"][name]["verdict"]
+    assert true != verdict
+    rewrite(signed, resign, say(name, verdict))
+    ran = command("verify", signed, "--data", f"folder:{signed.parent / 'photos'}", "--quiet")
+    assert ran.code == 3
+    assert f"{name}: {verdict} was signed; {true} now" in ran.out
+    assert "0 outside their interval" in ran.out
+
+
+def test_a_made_up_headline_is_a_problem_without_data_too(signed: Path, resign: Resign, command) -> None:
+    true = audit_of(signed)["headline"]
+    rewrite(signed, resign, lambda audit: audit.update(headline="UNLEARNED"))
+    ran = command("verify", signed)
+    assert ran.code == 3
+    assert f"headline: is UNLEARNED, but its claims give {true}" in ran.out
+
+
+def test_both_headlines_are_printed(signed: Path, command) -> None:
+    true = audit_of(signed)["headline"]
+    ran = command("verify", signed, "--data", f"folder:{signed.parent / 'photos'}", "--quiet")
+    assert f"headline         {true}\n" in ran.out
+    assert f"headline now     {true}, by the quick budget\n" in ran.out
+
+
+def test_figures_that_the_record_lacks_are_a_problem(signed: Path, resign: Resign, command) -> None:
+    data = f"folder:{signed.parent / 'photos'}"
+
+    def drop(audit: dict[str, Any]) -> None:
+        audit["metrics"] = [
+            row for row in audit["metrics"] if (row["id"], row["model"]) != ("probe.adv.lin", "after")
+        ]
+
+        probe = next(row for row in audit["metrics"] if row["id"] == "probe.adv.mlp")
+        beside = probe | {"id": "probe.adv.lin", "model": "after"}  # what is there is of other features
+        audit["metrics"] += [beside | {"layer": "stage1"}, beside | {"transform": "int8"}]
+
+    rewrite(signed, resign, drop)
+    ran = command("verify", signed, "--data", data, "--quiet")
+    assert ran.code == 3
+    assert "probe.adv.lin of top (after) was measured now and is not recorded" in ran.out
+    rewrite(signed, resign, lambda audit: audit.update(metrics=[]))
+    ran = command("verify", signed, "--data", data, "--quiet")
+    assert ran.code == 3
+    assert "no figure was compared" in ran.out
+
+
+def test_margins_that_are_not_the_published_ones_are_named(signed: Path, resign: Resign, command) -> None:
+    assert "margin " not in command("verify", signed).out
+    rewrite(signed, resign, lambda audit: audit["options"].update(d_reference=0.5))
+    ran = command("verify", signed)
+    assert (ran.code, "margin           d_reference 0.5; published: 0.1\n" in ran.out) == (0, True)
+    facts = json.loads(command("verify", signed, "--json").out)
+    assert facts["margins"] == {"d_reference": {"signed": 0.5, "published": 0.1}}
+
+
+def test_attackers_reported_beside_a_larger_budget_are_no_obstacle(signed: Path) -> None:
+    audit = audit_of(signed)
+    audit["options"].update(budget="standard", attackers=["curve"], attacked=[256], curve=[16, 64])
+    assert measure_again(signed, audit, f"folder:{signed.parent / 'photos'}")["outside"] == []
+
+
+def audits(was: str, now: str, *, budget: str = "quick", diff: float = 0.0, **notes: Any) -> tuple[Any, Any]:
+    """Two made-up audits that differ in the verdict of C2."""
+
+    def one(verdict: str, budget: str) -> dict[str, Any]:
+        claim = {"verdict": "PASS", "provisional": False, "sentence": "Why.", "notes": {}}
+        claims = {f"C{n}": claim for n in (1, 2, 3, 5)} | {"C2": claim | {"verdict": verdict, "notes": notes}}
+        row = {"id": "probe.adv.lin", "label": None, "diff": diff, "margin": 0.1}
+        options = {"budget": budget, "d_chance": 0.1, "d_erased_bits": 0.05}
+        return {
+            "valid": True,
+            "claims": claims,
+            "comparisons": [row, row | {"id": "stolen.adv.lin", "diff": 0.3}],
+            "metrics": [],
+            "options": options,
+            "models": {},
+        }
+
+    return one(was, budget), one(now, "quick")
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "more", "exact", "wrong"),
+    [
+        ("PASS", "FAIL", {}, False, True),
+        ("FAIL", "PASS", {}, False, True),
+        ("PASS", "INCONCLUSIVE", {"diff": 0.05}, True, True),
+        ("PASS", "INCONCLUSIVE", {"diff": 0.05}, False, False),  # another machine: at its margin
+        ("PASS", "INCONCLUSIVE", {"diff": 0.15}, False, True),  # there too: the figure is above the margin
+        ("INCONCLUSIVE", "FAIL", {}, False, False),
+        ("INCONCLUSIVE", "FAIL", {}, True, True),
+        ("FAIL", "PASS", {"budget": "standard"}, True, False),  # found by what that budget adds
+        ("PASS", "INCONCLUSIVE", {"budget": "standard", "finding": BLIND}, True, False),
+        ("PASS", "INCONCLUSIVE", {"budget": "standard"}, True, True),
+        ("PASS", "NOT_EVALUATED", {"finding": NO_REFERENCE}, False, True),
+        ("PASS", "NOT_EVALUATED", {"finding": NOTHING}, False, False),
+    ],
+)
+def test_verdicts_that_cannot_both_be_right(was, now, more, exact, wrong) -> None:
+    found = [where for where, _ in contradictions(*audits(was, now, **more), exact=exact)]
+    assert found == (["C2"] if wrong else [])
+
+
+def test_a_predicted_level_is_not_repeated_and_says_nothing_against_the_signer() -> None:
+    signed, again = audits("PASS", "NOT_EVALUATED", finding=NO_REFERENCE)
+    signed["models"]["shorts"] = [{}]
+    assert list(contradictions(signed, again, exact=True)) == []
+
+
+def test_an_invalid_or_provisional_repeat_is_a_problem() -> None:
+    signed, again = audits("PASS", "PASS")
+    again |= {"valid": False, "invalid_because": ["The splits overlap."]}
+    again["claims"]["C2"] |= {"provisional": True}
+    assert dict(contradictions(signed, again, exact=False)) == {
+        "valid": "signed as valid; INVALID now: The splits overlap.",
+        "C2": "PASS was signed; it is provisional now",
+    }

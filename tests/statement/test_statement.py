@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from unlabel.core import engine
 from unlabel.core.errors import MissingFiles, ModelError, OptionError
 from unlabel.core.files import write_json
 from unlabel.core.install import install_command
+from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
 from unlabel.runs.folder import file_sha256
 from unlabel.statement import sign_run, tensors_sha256, verify_run
@@ -143,6 +145,14 @@ def test_missing_added_and_changed_files_are_named(signed: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("audit", ["as it was", "changed"])
+def test_a_run_without_its_model_is_named_and_breaks_nothing(audit: str, signed: Path) -> None:
+    (signed / "model.safetensors").unlink()
+    if audit == "changed":
+        (signed / "audit.json").write_text((signed / "audit.json").read_text("utf-8") + " ", "utf-8")
+    assert wrong(signed)["model.safetensors"] == "is missing"
+
+
 def test_the_same_tensors_in_another_file_are_a_changed_file_with_the_same_tensors(signed: Path) -> None:
     model = signed / "model.safetensors"
     save_file(load_file(model), model, metadata={"made by": "someone else"})
@@ -222,6 +232,24 @@ def test_false_written_as_zero_is_another_statement(signed: Path) -> None:
 def test_a_signer_who_claims_more_than_the_files_bear_out_fails(what: str, signed: Path) -> None:
     forge(signed, LIES[what], signed.parent / "ada")
     assert wrong(signed, signed.parent / "ada.pub") == {what: "is stated otherwise than the files say"}
+
+
+def test_labels_forgotten_earlier_are_stated_without_an_audit_too(here: Path) -> None:
+    run = here / "lesser"
+    forget_run("head-removal", here / "less", ["middle"], run, engine.start(accelerator="cpu", batch_size=32))
+    sign_run(run, here / "ada", issued_at=TIME)
+    said = {"labels": ["middle"], "forgotten_earlier": ["top"], "retained": ["bottom"]}
+    assert payload(run)["predicate"]["request"] == said
+    assert wrong(run) == {}
+    assert payload(run)["predicate"]["audit"] is None
+
+    def state(**request: Any) -> dict[str, str]:
+        forge(run, lambda said: said["predicate"]["request"].update(request), here / "ada")
+        return wrong(run)
+
+    assert state(forgotten_earlier=[]) == {}  # as earlier versions signed it
+    assert list(state(forgotten_earlier=["bottom"])) == ["request"]
+    assert list(state(forgotten_earlier=[], retained=["bottom", "top"])) == ["request"]
 
 
 def subject(*names: Any) -> Callable[[dict[str, Any]], object]:

@@ -50,8 +50,8 @@ def verify(
     verified = verify_run(run, key, terminal_log(quiet=quiet or json_))
     if data is not None and verified.ok:
         again = _measured(run, verified, data, before, reference, quiet=quiet or json_)
-        outside = [Problem("data", figure["id"], _outside(figure)) for figure in again["outside"]]
-        verified = replace(verified, data=again, problems=tuple(outside))
+        wrong = [Problem("data", where, what) for where, what in _not_borne_out(again)]
+        verified = replace(verified, data=again, problems=tuple(wrong))
     if json_:
         print(json.dumps(_plain(run, verified)))  # in ASCII: what a stranger wrote must not steer a terminal
     else:
@@ -70,13 +70,32 @@ def _measured(
     from unlabel.cli.progress import terminal_log
     from unlabel.core.reading import read_json
     from unlabel.statement.again import measure_again
-    from unlabel.statement.predicate import AUDIT
+    from unlabel.statement.predicate import AUDIT, tool_version
 
     if found.predicate["audit"] is None:
         raise OptionError(f"{run} has no audit, so there is no figure to measure again; leave out --data")
-    others = {"before": before, "references": [Path(name) for name in names(reference)]}
+    others = {
+        "before": before,
+        "references": [Path(name) for name in names(reference)],
+        "same_version": found.predicate["tool"]["version"] == tool_version(),
+    }
     again = measure_again(run, read_json(run / AUDIT), data, log=terminal_log(quiet=quiet), **others)
-    return again | {"outside": [asdict(figure) for figure in again["outside"]]}
+    return again | {
+        "outside": [asdict(figure) for figure in again["outside"]],
+        "version": tool_version(),
+    }
+
+
+def _not_borne_out(again: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Parts of the audit that the repeated one does not bear out, and what is wrong with each."""
+    for item in again["contradicted"]:
+        yield item["where"], f"{item['where']}: {item['what']}"
+    for figure in again["outside"]:
+        yield figure["id"], _outside(figure)
+    for what in again["lacking"]:
+        yield what, f"{what} (after) was measured now and is not recorded"
+    if not again["compared"]:
+        yield "metrics", "no figure was compared: the audit records none that the quick budget measures"
 
 
 def _outside(figure: dict[str, Any]) -> str:
@@ -106,6 +125,8 @@ def lines(found: "Verified") -> Iterator[str]:
         state = "NOT as they were" if "file" in wrong else "all as they were"
         yield f"files            {found.files} listed, {state}"
         yield f"headline         {str(predicate.get('headline'))[:100]}"
+    for name, value in found.margins.items():
+        yield f"margin           {name} {str(value['signed'])[:100]}; published: {value['published']:g}"
     for name in found.ignored[:MOST_LINES]:
         yield f"ignored          {name}: left by a command that was killed, not signed; delete it"
     if found.data is not None:
@@ -114,8 +135,16 @@ def lines(found: "Verified") -> Iterator[str]:
             f"data             {found.data['compared']} figures measured again on {images},"
             f" {len(found.data['outside'])} outside their interval"
         )
+        yield f"headline now     {found.data['headline']}, by the quick budget"
+        if (version := predicate["tool"]["version"]) != found.data["version"]:
+            yield (
+                f"version          {version[:100]} signed, {found.data['version']} measured again: if they"
+                " differ, repeat with the first"
+            )
         if found.data["not_repeated"]:
             yield f"not repeated     {listing(found.data['not_repeated'])}: not in the quick budget"
+        if found.data["not_judged"]:
+            yield f"not judged       {listing(found.data['not_judged'])}: on the signer's word"
     for problem in found.problems[:MOST_LINES]:
         where = "" if problem.kind == "data" else f"{problem.where}: "
         yield f"{problem.kind:16s} {where}{problem.what}"
@@ -135,5 +164,6 @@ def _plain(run: Path, found: "Verified") -> dict[str, Any]:
         "problems": [asdict(problem) for problem in found.problems],
         "ignored": list(found.ignored),
         "statement": dict(found.predicate),
+        "margins": dict(found.margins),
         "data": found.data,
     }

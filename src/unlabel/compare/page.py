@@ -49,7 +49,7 @@ def _content(found: Json) -> dict[str, Any]:
 
 
 def passing(found: Json) -> list[Json]:
-    """Methods that end in every seed, and pass C1, C2 and C5 in each."""
+    """Methods that end in every seed, and pass C1, C2 and C5 of a valid audit in each."""
     return [
         row
         for row in found["methods"]
@@ -60,6 +60,16 @@ def passing(found: Json) -> list[Json]:
 
 def verdict_of(found: Json) -> tuple[str, str]:
     """Tone of the page, and what the comparison came to in a sentence."""
+    tone, sentence = _verdict_of(found)
+    return tone, sentence + (" (provisional)" if provisional(found) else "")
+
+
+def provisional(found: Json) -> bool:
+    """Whether fewer than three retrained models are behind C2, or the original's start is unknown."""
+    return 0 < len(found["retrain"]["runs"]) < 3 or any(row.get("provisional") for row in found["methods"])
+
+
+def _verdict_of(found: Json) -> tuple[str, str]:
     good, labels = passing(found), spoken(found["labels"])
     seeds = len(found["budget"]["seeds"])
     each = f"in {f'each of {seeds} seeds' if seeds > 1 else 'the one seed tried'}"
@@ -67,12 +77,28 @@ def verdict_of(found: Json) -> tuple[str, str]:
         best = names([row["method"] for row in good])
         forget, keep = ("forgets", "keeps") if len(good) == 1 else ("forget", "keep")
         return "pass", f"{best} {forget} {labels} as retraining does and {keep} the other labels, {each}."
-    if any(row["verdicts"]["C2"].get("PASS") for row in found["methods"]):
+    verdicts = [row["verdicts"]["C2"] for row in found["methods"]]
+    if any(counts.get("PASS") for counts in verdicts):
         return "open", (
             f"No method forgets {labels} as retraining does and keeps the other labels {each}; some do one of"
             " the two, or both in some seeds."
         )
-    return "fail", f"Within this budget, no method forgets {labels} as retraining does."
+    return _not_one(found, verdicts, labels)
+
+
+def _not_one(found: Json, verdicts: Sequence[Json], labels: str) -> tuple[str, str]:
+    """Tone and sentence if C2 passes nowhere: red only if it fails in every cell that ended."""
+    done = sum(row["done"] for row in found["methods"])
+    if not done:
+        return "open", f"No method came to its end, so nothing is decided about {labels}."
+    if sum(counts.get("FAIL", 0) for counts in verdicts) == done:
+        return "fail", f"Within this budget, no method forgets {labels} as retraining does."
+    if not found["retrain"]["runs"]:
+        return "open", f"Without a retrained model, nobody can say whether a method forgets {labels}."
+    sentence = f"The data cannot decide whether a method forgets {labels} as retraining does"
+    if sum(sum(counts.values()) for counts in verdicts) < done:
+        return "open", f"{sentence}: some audits are INVALID, and no verdict of theirs counts."
+    return "open", f"{sentence}."
 
 
 def cards(found: Json) -> list[dict[str, Any]]:
@@ -85,7 +111,7 @@ def cards(found: Json) -> list[dict[str, Any]]:
             "value": f"{len(good)} of {len(found['methods'])}",
             "notes": [
                 f"{seeds} seed{'s' * (seeds != 1)} a method",
-                f"{len(found['retrain']['runs'])} retrained models",
+                _retrained_models(found),
             ],
         }
     ]
@@ -130,10 +156,19 @@ def cards(found: Json) -> list[dict[str, Any]]:
     return out
 
 
+def _retrained_models(found: Json) -> str:
+    """How many retrained models there are, and whether they make the verdicts provisional."""
+    count = len(found["retrain"]["runs"])
+    words = f"{count} retrained model{'s' * (count != 1)}"
+    return f"{words}: provisional, three or more are needed" if 0 < count < 3 else words
+
+
 def judged(row: Json, claim: str) -> tuple[str, str]:
-    """Shape and words of one claim over a method's seeds.
+    """Shape and words of one claim over a method's seeds; an invalid audit passes and fails nothing.
 
     >>> judged({"verdicts": {"C2": {"PASS": 2, "FAIL": 1}}, "done": 3}, "C2")
+    ('open', '2/3 pass')
+    >>> judged({"verdicts": {"C2": {"PASS": 2}}, "done": 3}, "C2")
     ('open', '2/3 pass')
     """
     counts, done = row["verdicts"][claim], row["done"]
@@ -141,7 +176,7 @@ def judged(row: Json, claim: str) -> tuple[str, str]:
     kinds = {key for key, count in counts.items() if count}
     kind = (
         {"PASS": "pass", "FAIL": "fail", "NOT_EVALUATED": "none"}.get(next(iter(kinds)), "open")
-        if len(kinds) == 1
+        if len(kinds) == 1 and sum(counts.values()) == done
         else "open"
     )
     return ("none", "none") if not done else (kind, f"{passed}/{done} pass")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.audit.command import SharedOutputs, read_shared
+from unlabel.audit.figures import judged_by
 from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.audit.reading.jobs import Opened, read_ahead
 from unlabel.audit.reading.memory import Memory
@@ -134,8 +135,9 @@ class CellRunner:
 def judged(audit: Audit) -> dict[str, Any]:
     """The verdicts of an audit, and by how much C2 and C5 were met or missed.
 
-    ``c2.excess`` is the largest (difference to Retrain) / margin among the tests that decide C2: those of
-    the mean over labels where several were forgotten. ``c2.upper`` is the largest upper bound likewise; C2
+    ``c2.excess`` is the largest (difference to Retrain) / margin among the tests that decide a PASS of C2:
+    those of the mean over labels where several were forgotten; attacks that can only condemn are not among
+    them. ``c2.upper`` is the largest upper bound likewise; C2
     passes where it is below 1.
     """
     rows = [
@@ -152,7 +154,8 @@ def judged(audit: Audit) -> dict[str, Any]:
         }
         for item in audit.comparisons
     ]
-    deciding = [row for row in rows if row["label"] is None] or rows
+    tests = [row for row in rows if row["id"] in judged_by("C2")]
+    deciding = [row for row in tests if row["label"] is None] or tests
     worst = max(deciding, key=lambda row: row["excess"], default=None)
     notes = audit.claims["C5"].notes
     return plain(

@@ -186,8 +186,16 @@ def _method(
         "excess": spread(record["c2"]["excess"] for record in records),
         "loss": spread(record["c5"]["macro_auc_loss"]["value"] for record in records),
         "verdicts": {
-            claim: dict(Counter(record["claims"][claim]["verdict"] for record in records)) for claim in CLAIMS
+            claim: dict(Counter(record["claims"][claim]["verdict"] for record in records if counts(record)))
+            for claim in CLAIMS
         },
+        "invalid": [
+            {"reason": reason, "count": count}
+            for reason, count in Counter(
+                record["invalid_because"][0] for record in records if not counts(record)
+            ).items()
+        ],
+        "provisional": any(record["claims"]["C2"].get("provisional", False) for record in records),
         "headlines": dict(Counter(record["headline"] for record in records)),
         "cost": {
             "steps": steps,
@@ -199,6 +207,11 @@ def _method(
         "budget_kept": not any(overrun(cost, budget) for cost in costs),
         "notes": notes,
     }
+
+
+def counts(record: Mapping[str, Any]) -> bool:
+    """Whether a finished cell's audit is valid; in an invalid one no verdict counts."""
+    return record.get("valid", True)
 
 
 def ratio(own: Mapping[str, Any] | None, whole: Mapping[str, Any] | None) -> float | None:
@@ -224,6 +237,7 @@ def _cell(cell: CellResult, retrain: Mapping[str, Any], budget: Budget) -> dict[
     return row | {
         **{claim: record["claims"][claim]["verdict"] if cell.done else None for claim in CLAIMS},
         "headline": record.get("headline"),
+        "valid": counts(record) if cell.done else None,
         "c2_excess": c2.get("excess"),
         "c2_upper": c2.get("upper"),
         "c2_figure": c2.get("figure"),

@@ -65,9 +65,14 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         passed = " ".join(f"{row['verdicts'][claim].get('PASS', 0)}/{row['done']}" for claim in CLAIMS)
         out.append(" ".join([line(name, cells), f"{passed:>15s}"]) + ("  front" if row["front"] else ""))
     out += ["", "C1 C2 C3 C5: seeds that pass of those that ended; front: none is as cheap and as close"]
+    if 0 < len(retrain["runs"]) < 3:
+        out.append("provisional: three or more retrained models are needed for a firm verdict")
+    elif any(row.get("provisional") for _, row in rows):
+        out.append("provisional: it is not recorded from which weights the original's training began")
     for name, row in rows:
         out += [f"{name}: {note}" for note in row["notes"]]
         out += [f"{name}: {item['count']} failed, {item['error']}" for item in row["failures"]]
+        out += [f"{name}: {item['count']} INVALID, {item['reason']}" for item in row.get("invalid", ())]
     return out + ([found["search"]["sentence"]] if found["search"] else [])
 
 

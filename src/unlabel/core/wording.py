@@ -1,4 +1,4 @@
-"""Names in sentences: lists, suggestions."""
+"""Names and numbers in sentences."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -34,3 +34,23 @@ def joined(names: Sequence[str]) -> str:
     'Male, Bald and Young'
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def decimals(value: float, margin: float) -> int:
+    """Decimals that show a number on its side of the margin beside it: three, or as many more as that needs.
+
+    >>> [decimals(value, 0.1) for value in (0.0821, 0.1, 0.0996, 0.09996)]
+    [3, 3, 4, 5]
+    """
+    if value == margin:
+        return 3
+    return next((count for count in range(3, 7) if f"{value:.{count}f}" != f"{margin:.{count}f}"), 6)
+
+
+def beside_margin(value: float, margin: float) -> str:
+    """A number whose margin stands beside it: never rounded to the margin.
+
+    >>> beside_margin(0.0821, 0.1), beside_margin(0.09996, 0.1), beside_margin(0.10004, 0.1)
+    ('0.082', '0.09996', '0.10004')
+    """
+    return f"{value:.{decimals(value, margin)}f}"

@@ -122,7 +122,8 @@ def _results(audit: Document) -> list[Figure]:
     """What the audit found of the unlearned model: attacks on forgotten labels, means over retained ones."""
     gone = [*rows.audited(audit), None]
     metrics = [m for m in audit.metrics if m.model == "after" and m.label in gone]
-    return [m for m in metrics if m.transform is None]  # of the model as it is
+    # of the model as it is, at its end: names here tell neither a transform nor a stage
+    return [m for m in metrics if m.transform is None and not (m.layer or "").startswith("stage")]
 
 
 def _body(audit: Document) -> Iterator[str]:
@@ -162,7 +163,8 @@ def _claims(audit: Document) -> Iterator[str]:
     yield from ("| claim | verdict | why |", "| --- | --- | --- |")
     for id_, claim in sorted(audit.claims.items()):
         word = sentences.VERDICTS.get(claim.verdict, ("", claim.verdict))[1]
-        word += " (provisional)" if claim.provisional and claim.verdict in ("PASS", "FAIL") else ""
+        if claim.verdict in ("PASS", "FAIL"):
+            word += " (predicted)" if claim.notes.predicted else " (provisional)" * claim.provisional
         against = attacker(audit) if id_ == "C4" else ""
         why = " ".join(filter(None, [claim.sentence, sentences.beyond(id_, claim.verdict), against]))
         yield f"| {plain(id_)} {plain(claim_kind(id_).title)} | {plain(word)} | {plain(why)} |"

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from unlabel.core.wording import decimals
+
 MINUS = "−"
 NOTHING = "—"
 
@@ -18,6 +20,16 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
     if float(text.replace(",", "")) == 0.0:
         return text
     return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def beside_margin(value: float | None, margin: float | None, *, signed: bool = False) -> str:
+    """A number whose margin stands beside it: never rounded to the margin.
+
+    >>> beside_margin(0.09996, 0.1, signed=True), beside_margin(0.0821, 0.1), beside_margin(None, None)
+    ('+0.09996', '0.082', '—')
+    """
+    digits = 3 if value is None or margin is None else decimals(value, margin)
+    return number(value, digits, signed=signed)
 
 
 def spread(ci: Sequence[float] | None, value: float, digits: int = 3) -> str:

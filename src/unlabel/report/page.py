@@ -152,6 +152,7 @@ def environment(*folders: Path) -> Environment:
     templates.filters.update(
         number=numbers.number,
         signed=lambda value: numbers.number(value, signed=True),
+        beside_margin=lambda value, margin: numbers.beside_margin(value, margin, signed=True),
         count=numbers.count,
         duration=numbers.duration,
         percent=numbers.percent,

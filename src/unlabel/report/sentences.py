@@ -108,6 +108,11 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         " full.",
     ),
 }
+REMEMBERS = "{labels} {is_} gone from the output, but the model remembers single training annotations."
+REMEMBERS_ALONE = (
+    "{labels} {is_} as hard to recover as from a model retrained without {it}, but the model"
+    " remembers single training annotations."
+)
 PERCEIVED = (
     "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
     " mistakes and in the categories of their time. They are no facts about a person, and neither are the"
@@ -146,10 +151,19 @@ def finding(audit: Document) -> tuple[str, str]:
     labels = targets(audit)
     one = len(labels) <= 1
     tone, sentence = FINDINGS.get(core(audit.headline), ("open", "see the claims below for {labels}."))
+    if core(audit.headline) == "DISABLED ONLY" and _remembers_only(audit):
+        passed = audit.claims["C2"].verdict == "PASS" and not predicted(audit)
+        sentence = REMEMBERS_ALONE if passed else REMEMBERS
     words = {"is_": "is" if one else "are", "it": "it" if one else "them"}
     words |= {"it_stays": "it stays" if one else "they stay", "it_is": "it is" if one else "they are"}
     words |= {"labels": spoken(labels) or "the label"}
     return tone, sentence.format(**words)
+
+
+def _remembers_only(audit: Document) -> bool:
+    """Whether C6 alone is behind the headline, and neither C2 nor C4 says that more can be recovered."""
+    verdict = {name: audit.claims[name].verdict for name in ("C2", "C4", "C6") if name in audit.claims}
+    return verdict.get("C6") == "FAIL" and "FAIL" not in (verdict.get("C2"), verdict.get("C4"))
 
 
 def summary(audit: Document) -> list[tuple[str, str]]:

@@ -167,7 +167,8 @@ def judge(audit: Document, row: rows.Row) -> tuple[str, str] | None:
     """Verdict and its reason for one attack, or None where it is only described."""
     c = row.comparison
     if c is not None:
-        excess = f"{numbers.number(c.diff, signed=True)}, at most {numbers.number(c.upper, signed=True)}"
+        most = numbers.beside_margin(c.upper, c.margin, signed=True)
+        excess = f"{numbers.number(c.diff, signed=True)}, at most {most}"
         return c.verdict, f"{excess}; limit {numbers.number(c.margin)}"
     if row.id in (OWN.id, OWN_SIGNED.id, OWN_ON_TRAIN.id) and "C1" in audit.claims:
         claim = audit.claims["C1"]

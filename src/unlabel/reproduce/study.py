@@ -21,6 +21,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD
 from unlabel.core.wording import suggest
+from unlabel.data.readers.location import absolute_name
 from unlabel.forget.methods import find_method
 from unlabel.reproduce.document import images_in_words
 from unlabel.reproduce.measure import Reader
@@ -76,14 +77,14 @@ class Made:
 
 
 def with_data(scale: Scale, given: Sequence[str]) -> Scale:
-    """The scale with some data sets replaced by the user's.
+    """The scale with some data sets replaced by the user's, their paths absolute: folders are named by them.
 
     Args:
         scale: A table of sizes.
         given: ``SOURCE`` whose reader is a task's name, such as ``celeba:PATH``, or ``TASK=SOURCE``.
 
     Raises:
-        OptionError: No such task, or a task twice.
+        OptionError: No such task, a task twice, or a source without a path.
     """
     tasks = dict(scale.tasks)
     named: set[str] = set()
@@ -100,7 +101,7 @@ def with_data(scale: Scale, given: Sequence[str]) -> Scale:
         if name in named or not source:
             raise OptionError(f"--data names {name} {'twice' if source else 'without a source'}; name one")
         named.add(name)
-        tasks[name] = replace(tasks[name], source=source, stands_for="")
+        tasks[name] = replace(tasks[name], source=absolute_name(source), stands_for="")
     return replace(scale, tasks=tasks)
 
 

@@ -13,8 +13,11 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
 from unlabel.runs.lineage import at_hand
 from unlabel.statement.predicate import AUDIT
+from unlabel.statement.verdicts import contradictions, judged_again
 
 Json = Mapping[str, Any]
+BESIDE = ("attackers", "attacked", "curve")
+"""Options of attackers that are reported beside C4, which the quick budget does not judge."""
 GROWN = 10
 """An audit with sizes above this many times the published ones is not repeated: it might not end."""
 
@@ -64,9 +67,10 @@ def measure_again(
     *,
     before: Path | None = None,
     references: Sequence[Path] = (),
+    same_version: bool = True,
     log: Log = SILENT,
 ) -> dict[str, Any]:
-    """Repeats the quick audit of a run and compares every figure that both have.
+    """Repeats the quick audit of a run; compares every figure that both have, and the verdicts.
 
     Args:
         run: The run; nothing is written into it.
@@ -74,12 +78,15 @@ def measure_again(
         data: Data source to read.
         before: The original, where it is neither where it was nor beside the run.
         references: The retrained models, likewise.
+        same_version: Whether this version of the program made the audit.
         log: Receives progress.
 
     Returns:
         ``source``; ``same_images``, whether the data is that of the audit; ``compared``, how many figures;
         ``outside``, those that lie outside their interval; ``not_repeated``, ids that the quick budget does
-        not measure; ``headline`` of the repeated audit.
+        not measure; ``headline`` of the repeated audit; ``lacking``, ids of figures of the unlearned model
+        that are not recorded; ``contradicted``, parts that the repeated audit does not bear out, with why;
+        ``not_judged``, claims that it does not judge.
 
     Raises:
         ModelError: A model of the audit is not at hand with the weights that were audited.
@@ -106,17 +113,53 @@ def measure_again(
             strict=True,
         )
     }
+    return {"source": data, **_set_against(audit, result, names, same_version=same_version)}
+
+
+def _set_against(
+    audit: Json, result: Json, names: Mapping[str, str], *, same_version: bool
+) -> dict[str, Any]:
+    """A recorded audit against the repeated one; `names` leads from a model's folder to its recorded one."""
     figures = list(_pair(audit["metrics"], result["metrics"], names))
     repeated = {(row["id"], row.get("layer"), row.get("transform")) for row in result["metrics"]}
     compared = [figure for figure in figures if (figure.id, figure.layer, figure.transform) in repeated]
+    same_images = result["data"].get("digest") == audit["data"].get("digest") is not None
+    exact = same_version and same_images and all(figure.again == figure.recorded for figure in compared)
+    judged = judged_again(audit, larger=audit["options"]["budget"] != result["options"]["budget"])
     return {
-        "source": data,
-        "same_images": result["data"].get("digest") == audit["data"].get("digest") is not None,
+        "same_images": same_images,
         "compared": len(compared),
         "outside": [figure for figure in compared if not figure.agrees],
         "not_repeated": sorted({figure.name for figure in figures} - {figure.name for figure in compared}),
         "headline": result["headline"],
+        "lacking": _lacking(audit["metrics"], result["metrics"], every_label=same_images),
+        "contradicted": [
+            {"where": where, "what": what} for where, what in contradictions(audit, result, exact=exact)
+        ],
+        "not_judged": [
+            name
+            for name, claim in audit["claims"].items()
+            if name not in judged and claim["verdict"] != "NOT_EVALUATED"
+        ],
     }
+
+
+def _lacking(recorded: Sequence[Json], again: Sequence[Json], *, every_label: bool) -> list[str]:
+    """Figures of the unlearned model that only the repeated audit has; of each label on the same images."""
+
+    def keys(rows: Sequence[Json]) -> dict[tuple[str, str | None, str | None], None]:
+        return {
+            (row["id"], row.get("layer"), row["label"] if every_label else None): None
+            for row in rows
+            if row["model"] == "after" and row.get("transform") is None
+        }
+
+    known = keys(recorded)
+    return [
+        id_ if label is None else f"{id_} of {label}"
+        for id_, layer, label in keys(again)
+        if (id_, layer, label) not in known
+    ]
 
 
 def _options(recorded: Json, run: Path) -> Any:
@@ -125,7 +168,9 @@ def _options(recorded: Json, run: Path) -> Any:
 
     usual = AuditOptions().to_json()
     names = {item.name for item in fields(AuditOptions)}
-    given: dict[str, Any] = {name: value for name, value in recorded.items() if name in names}
+    given: dict[str, Any] = {
+        name: value for name, value in recorded.items() if name in names and name not in BESIDE
+    }
     given["budget"] = "quick"
     given.setdefault("cross_fit", False)  # of an audit from before there was a choice
     path = run / AUDIT

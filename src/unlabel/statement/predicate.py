@@ -81,9 +81,12 @@ def borne_out(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
             raise ModelError(f"{folder} is no whole run: it has no {name}; name a folder that unlabel wrote")
     config, record = read_config(folder), read_record(folder)
     audit = read_audit(folder, files)
+    labels = list(record.labels or ()) if record.method not in MADE else []
     request: Json = {
-        "labels": list(record.labels or ()) if record.method not in MADE else [],
-        "forgotten_earlier": [],
+        "labels": labels,
+        "forgotten_earlier": [
+            name for name in config.forgotten if name not in labels and record.method != "train"
+        ],  # a model that was trained without a label has never known it
         "retained": [name for name in config.labels if name not in config.forgotten],
     }
     models = (audit or {}).get("models", {})
@@ -131,6 +134,6 @@ def read_audit(folder: Path, files: Mapping[str, str]) -> dict[str, Any] | None:
         raise ModelError(f"{path} cannot be read as JSON ({error}); {again}") from error
     if faults := audit_faults(audit, most=3):
         raise ModelError(f"{path} does not fit the schema of an audit: {'; '.join(faults)}; {again}")
-    if audit["models"]["after"]["sha256"] != files[MODEL]:
+    if audit["models"]["after"]["sha256"] != files.get(MODEL):
         raise ModelError(f"{path} is the audit of other weights than {folder / MODEL}; {again}")
     return audit

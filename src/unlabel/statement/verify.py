@@ -25,6 +25,7 @@ from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope
 from unlabel.statement.keys import read_public
 from unlabel.statement.predicate import AUDIT, PREDICATE, SCHEMA, SIGNERS_WORD, TYPE, borne_out, read_audit
 from unlabel.statement.tensors import file_tensors_sha256
+from unlabel.statement.verdicts import changed_margins, headline_fault
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Verified:
         predicate: What the statement says, as far as it could be read.
         data: What measuring again found; None where that was not asked for.
         ignored: Files that a killed command was writing in the run: never read, and covered by no signature.
+        margins: Of the audit, as far as they are not the published ones; see `verdicts.changed_margins`.
     """
 
     statement: Path
@@ -67,6 +69,7 @@ class Verified:
     predicate: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] | None = None
     ignored: tuple[str, ...] = ()
+    margins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -115,7 +118,11 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
     listed = {item["name"]: item["digest"]["sha256"] for item in document["subject"]}
     changed = [_same_tensors(run, problem, document) for problem in _compare(listed, there)]
     problems += changed
-    problems += _claims(run, there, document["predicate"], {problem.where for problem in changed})
+    wrong = {problem.where for problem in changed}
+    problems += _claims(run, there, document["predicate"], wrong)
+    audit = None if AUDIT in wrong else _audit(run, there)
+    fault = headline_fault(audit) if audit else None
+    problems += [Problem("audit", "headline", fault)] if fault else []
     return Verified(
         file,
         tuple(problems),
@@ -125,6 +132,7 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
         len(listed),
         document["predicate"],
         ignored=there.leftovers,
+        margins=changed_margins(audit["options"]) if audit else {},
     )
 
 
@@ -193,6 +201,14 @@ def _same_tensors(run: Path, problem: Problem, said: Mapping[str, Any]) -> Probl
     return replace(problem, what="was changed, but holds the same tensors") if same else problem
 
 
+def _audit(run: Path, there: Contents) -> dict[str, Any] | None:
+    """The run's audit; None where it has none, or one whose fault `_claims` names."""
+    try:
+        return read_audit(run, there.files)
+    except UnlabelError:
+        return None
+
+
 def _claims(run: Path, there: Contents, predicate: Mapping[str, Any], changed: set[str]) -> list[Problem]:
     """Whether the files bear out what the statement claims of them; not asked of files that were changed."""
     try:
@@ -208,6 +224,8 @@ def _claims(run: Path, there: Contents, predicate: Mapping[str, Any], changed: s
     if AUDIT in changed:
         return []
     stated = {name: value for name, value in predicate.items() if name not in (*SIGNERS_WORD, "schema")}
+    if borne["audit"] is None and stated.get("request") == {**borne["request"], "forgotten_earlier": []}:
+        borne["request"] = stated["request"]  # what earlier versions said of a run without an audit
     # as they are written: to Python, 0 is False and a name with nothing is like no name
     wrong = [name for name in {**stated, **borne} if _written(stated, name) != _written(borne, name)]
     return [Problem("claims", name, "is stated otherwise than the files say") for name in wrong]

@@ -11,7 +11,7 @@ from unlabel.audit.figures import Readings, judged_by
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
-from unlabel.core.wording import joined
+from unlabel.core.wording import beside_margin, joined
 
 NOTHING = "nothing to forget found"
 NO_REFERENCE = "no reference"
@@ -195,7 +195,9 @@ def _sentence_equivalent(
 ) -> str:
     cell = judged.binding
     attack, of, unit = entry(cell.figure).in_words, cell.label or names, unit_words(cell)
-    bound = cell.upper(options)
+    bound, excess = (
+        beside_margin(value, cell.margin) for value in (cell.upper(options), cell.contrast.value)
+    )
     predicted = "is predicted for " if notes.get("predicted") else ""
     source = predicted or "from "
     if verdict == "PASS":
@@ -205,13 +207,13 @@ def _sentence_equivalent(
         )
         return (
             f"No attack recovers more about {names} from this model than {source}models retrained without"
-            f" it, within the margins. The closest is {attack}: at most {bound:.3f} {unit} more (margin"
+            f" it, within the margins. The closest is {attack}: at most {bound} {unit} more (margin"
             f" {cell.margin:g}).{enough if notes.get('finding') == SUFFICES else ''}"
         )
     if verdict == "FAIL":
         return (
             f"This model leaks more about {of} than {predicted}models retrained without it: {attack} recovers"
-            f" {cell.contrast.value:.3f} {unit} more (margin {cell.margin:g})."
+            f" {excess} {unit} more (margin {cell.margin:g})."
         )
     if notes.get("finding") == BLIND:
         return worded(
@@ -224,6 +226,6 @@ def _sentence_equivalent(
     would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
     return (
         f"The data cannot decide whether this model leaks more about {of} than retrained models: {attack}"
-        f" recovers {cell.contrast.value:.3f} {unit} more, possibly up to {bound:.3f} (margin"
+        f" recovers {excess} {unit} more, possibly up to {bound} (margin"
         f" {cell.margin:g}){would_decide}."
     )

@@ -22,7 +22,7 @@ from unlabel.audit.figures import TRANSFORMS, Readings, transform
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
-from unlabel.core.wording import joined
+from unlabel.core.wording import beside_margin, joined
 
 UNPREDICTED = (
     "Probes on few annotated images did no better than is predicted for one. For training the whole model and"
@@ -142,8 +142,8 @@ def _sentence(
     than: str,
 ) -> str:
     cell, names = judged.binding, list(questions)
-    what, gain = _test_words(cell), f"{cell.contrast.value:.3f} {unit_words(cell)}"
-    bound = f"{cell.upper(options):.3f}"
+    what, gain = _test_words(cell), f"{beside_margin(cell.contrast.value, cell.margin)} {unit_words(cell)}"
+    bound = beside_margin(cell.upper(options), cell.margin)
     if verdict == "PASS":
         learner = ", by a probe or the whole model," if weights.sizes else ""
         early = " Earlier layers leak no more than a retrained model's." if weights.places else ""

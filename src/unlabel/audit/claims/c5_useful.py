@@ -17,6 +17,7 @@ from unlabel.audit.figures import (
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim
+from unlabel.core.wording import beside_margin
 from unlabel.statistics.contrast import Contrast, contrast
 from unlabel.statistics.estimate import Estimate
 
@@ -161,4 +162,4 @@ def _failed(cells: Sequence[Cell]) -> str:
 def _opened(cell: Cell, options: AuditOptions) -> str:
     """The test that left the claim open, with the most that it may be worse by."""
     what = entry(cell.figure).in_words + (f" of {cell.label}" if cell.label else "")
-    return f"{what} may be {cell.upper(options):.3f} worse (margin {cell.margin:g})"
+    return f"{what} may be {beside_margin(cell.upper(options), cell.margin)} worse (margin {cell.margin:g})"

@@ -9,7 +9,7 @@ from unlabel.audit.attacks.canaries import ADVISED, ATTACKS, Guesses
 from unlabel.audit.claims.judging import all_of
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim, Verdict
-from unlabel.core.wording import joined
+from unlabel.core.wording import beside_margin, joined
 from unlabel.statistics.contrast import holm
 from unlabel.statistics.estimate import clopper_pearson
 
@@ -104,22 +104,19 @@ def _sentence(
     remembered: Mapping[str, bool],
     options: AuditOptions,
 ) -> str:
-    low, high = worst.bounds(options.level)
+    low, high = (beside_margin(bound, options.d_canary) for bound in worst.bounds(options.level))
     attack = ATTACKS[worst.attack][0].in_words
     share = f"{attack} guesses {worst.accuracy:.3f} of {worst.n:,} canaries of {worst.label} right"
     if verdict == "PASS":
         text = (
-            f"The model does not remember training annotations: {share}, at most {high:.3f}. One half is"
+            f"The model does not remember training annotations: {share}, at most {high}. One half is"
             f" chance, and {options.d_canary:g} is allowed."
         )
         if not any(remembered.values()):
             text += " The original does not show that it remembers them either."
         return text
     if verdict == "FAIL":
-        return (
-            f"The model remembers training annotations: {share}, at least {low:.3f}, where one half is"
-            " chance."
-        )
+        return f"The model remembers training annotations: {share}, at least {low}, where one half is chance."
     few = min(planted.values())
     if few < options.canaries:
         return (
@@ -130,6 +127,6 @@ def _sentence(
     if missing:
         return f"No canaries of {joined(missing)} were planted, so nothing is known about its annotations."
     return (
-        f"The canaries cannot decide whether the model remembers annotations: {share}, between {low:.3f}"
-        f" and {high:.3f} (margin {options.d_canary:g})."
+        f"The canaries cannot decide whether the model remembers annotations: {share}, between {low}"
+        f" and {high} (margin {options.d_canary:g})."
     )

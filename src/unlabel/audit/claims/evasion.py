@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.figures import OWN_PERTURBED, Readings
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim
-from unlabel.core.wording import joined
+from unlabel.core.wording import beside_margin, joined
 
 
 def condemned(
@@ -64,12 +65,16 @@ def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
     if not failed or claim.verdict in ("FAIL", "NOT_EVALUATED"):
         return replace(claim, notes=notes)
     cell = judged.binding
-    where = entry(cell.figure).in_words
+    where, excess = entry(cell.figure).in_words, beside_margin(cell.contrast.value, cell.margin)
     sentence = (
-        f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {cell.contrast.value:.3f} advantage"
-        f" (margin {cell.margin:g})."
+        f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {excess} advantage (margin {cell.margin:g})."
     )
     per_label = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
     return replace(
-        claim, verdict="FAIL", sentence=sentence, binding=cell.figure, per_label=per_label, notes=notes
+        claim,
+        verdict="FAIL",
+        sentence=sentence,
+        binding=cell.figure,
+        per_label=per_label,
+        notes=without_margins(notes),
     )

@@ -9,8 +9,10 @@ honest, since they had fewer labels to learn, and they only make C5 harder to pa
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.figures import UTILITY_AUC
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim, Verdict
@@ -80,7 +82,8 @@ def undecided(claim: Claim, fair: Sequence[Standing]) -> Claim:
     per_label: dict[str, Verdict] = {
         name: each if each == "NOT_EVALUATED" else "INCONCLUSIVE" for name, each in claim.per_label.items()
     }
-    notes = {key: value for key, value in claim.notes.items() if not key.endswith("_needed")}
+    kept = without_margins(claim.notes).items()
+    notes: dict[str, Any] = {key: value for key, value in kept if not key.endswith("_needed")}
     notes |= {"finding": UNFAIR, "unfair_references": [item.to_json() for item in unfair]}
     return replace(
         claim, verdict="INCONCLUSIVE", sentence=_sentence(unfair), per_label=per_label, notes=notes

@@ -7,6 +7,7 @@ the verdict changes at two multiples of the margins and nowhere else.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unlabel.audit.claims.judging import Cell
 from unlabel.audit.figures import layer_of, unit_of
@@ -14,6 +15,8 @@ from unlabel.audit.inputs import AuditOptions
 
 Choice = Sequence[Cell]  # tests of which one within its margin is enough; most often a single one
 Row = dict[str, object]
+NOTES = ("smallest_margin", "margin_curve")
+"""Where a claim's notes say by which margins it would pass; they know of no other tests."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ def limits(
             binding[kind] = factor * published[kind], cell
     fails = max(fails, 0.0)
     return Limits(fails, None if open_ else max(fails, *(factor for factor, _ in factors)), binding)
+
+
+def without_margins(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """A claim's notes, if something else than the tests behind its margins has changed its verdict."""
+    return {name: value for name, value in notes.items() if name not in NOTES}
 
 
 def kind_of(cell: Cell, published: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from unlabel.audit.claims.fair_references import UNFAIR
+from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.inputs import AuditInputs
 from unlabel.audit.results import Claim, Verdict
 
@@ -54,7 +55,8 @@ def _held(claim: Claim, what: str) -> Claim:
     per_label: dict[str, Verdict] = {
         name: "INCONCLUSIVE" if verdict == "PASS" else verdict for name, verdict in claim.per_label.items()
     }
-    notes = {key: value for key, value in claim.notes.items() if key != "finding"} | {"not_given": what}
+    kept = without_margins(claim.notes).items()
+    notes = {key: value for key, value in kept if key != "finding"} | {"not_given": what}
     if claim.verdict not in ("PASS", "INCONCLUSIVE") or claim.notes.get("finding") == UNFAIR:
         return replace(claim, per_label=per_label, notes={**claim.notes, "not_given": what})
     return replace(

@@ -11,6 +11,8 @@ from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Verdict
 
 Decoys = dict[str, dict[str, Verdict]]
+SHUFFLED = "shuffled labels"
+"""In the reason if an attack finds labels that were permuted; the page looks for it there."""
 EXCLUSIVE = "classes exclude each other: if no other class is true, this one is"
 
 
@@ -50,7 +52,7 @@ def objections(
                 if kind != "head_zero" and verdict == "PASS"
             ]
         reasons += [
-            f"An attack ({kind}) trained on shuffled labels predicts {name}: it has access to the test"
+            f"An attack ({kind}) trained on {SHUFFLED} predicts {name}: it has access to the test"
             " annotations."
             for kind, contrast in evidence.permuted[name].items()
             if contrast.lower(options.level) > options.d_permuted

@@ -375,7 +375,7 @@ class Options:
     """What a report reads of an audit's options."""
 
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
-    d_permuted: Number = 0.05
+    d_chance: Number = 0.1
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,11 @@ from typing import Literal
 
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import suggest
+from unlabel.data import DRAWN, READERS
+from unlabel.data.readers.assemble import named_folder
 
+LOCATED = ("folder", "table", "parquet", "webdataset", "datasets")
+"""Sources whose path may have such options after it."""
 _OPTIONS = ("root", "absent", "names")
 
 
@@ -74,6 +78,22 @@ def read_location(kind: str, spec: str) -> Location:
     if folder is not None and not folder.is_dir():
         raise OptionError(f"root={root} is no folder; name the folder that the images' names are relative to")
     return Location(_absolute(path), folder, absent, given.get("names"))
+
+
+def absolute_name(source: str) -> str:
+    """A source's name with absolute paths, as a run that is trained on it records it; reads nothing.
+
+    Raises:
+        OptionError: No path is named, or an option after it is wrong.
+
+    Example:
+        >>> absolute_name("folder:/photos?absent=0"), absolute_name("faces:train=8")
+        ('folder:/photos?absent=0', 'faces:train=8')
+    """
+    kind, _, spec = source.partition(":")
+    if kind in LOCATED:
+        return read_location(kind, spec).name(kind)
+    return source if kind in DRAWN or kind not in READERS else f"{kind}:{named_folder(kind, spec)}"
 
 
 def _given(kind: str, text: str) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unlabel.audit.claims.validity import SHUFFLED
 from unlabel.audit.document.typed import Document, Result, part
 from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR, name_of
 from unlabel.report.formatting import MINUS, count, number, spread
@@ -48,24 +49,23 @@ def controls(audit: Document) -> Iterator[dict[str, Any]]:
 
 
 def _as_expected(name: str, found: Any, audit: Document) -> bool | None:
-    """Decoys must FAIL, permuted labels must stay near chance, others say themselves whether they passed."""
-    if name == "permuted" and any("permut" in reason for reason in audit.invalid_because):
-        return False
-    outcomes = [_one(name, item, audit) for item in _leaves(found)]
+    """Decoys must FAIL, others say themselves whether they passed.
+
+    Shuffled labels are as the audit judged them: if an attack finds them, that is among its reasons.
+    """
+    if name == "permuted":
+        return not any(word in reason for reason in audit.invalid_because for word in (SHUFFLED, "permut"))
+    outcomes = [_one(item) for item in _leaves(found)]
     judged = [part for part in outcomes if part is not None]
     return all(judged) if judged else None
 
 
-def _one(name: str, item: Any, audit: Document) -> bool | None:
+def _one(item: Any) -> bool | None:
     if isinstance(item, str) and item in VERDICTS:
         return None if item == "NOT_EVALUATED" else item == "FAIL"
     if isinstance(item, Mapping):
         result = part(item, Result)
-        passed = result.passed if result.ok is None else result.ok
-        if passed is not None:
-            return passed
-        if name == "permuted" and result.ci is not None:
-            return result.ci[0] <= audit.options.d_permuted
+        return result.passed if result.ok is None else result.ok
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from unlabel.audit.document.typed import Difference, Document, Noted, Notes
 from unlabel.audit.figures import FEW_SHOT, RECOVERED, transform
 from unlabel.report.charts import Axis, axis
-from unlabel.report.formatting import NOTHING, brief, number, spoken
+from unlabel.report.formatting import NOTHING, beside_margin, brief, number, spoken
 from unlabel.report.readings import Reading, reading
 from unlabel.report.sections import beside, full_budget
 from unlabel.report.tables import Row, audited, row, targets
@@ -234,7 +234,8 @@ def lasting(audit: Document) -> str:
             f" ({worst.attack[:1].lower()}{worst.attack[1:]}) tells"
             f" {number(worst.judged.diff, signed=True)} {unit} more than"
             f" {than}, at most"
-            f" {number(worst.judged.upper, signed=True)}; {number(worst.judged.margin)} is allowed."
+            f" {beside_margin(worst.judged.upper, worst.judged.margin, signed=True)};"
+            f" {number(worst.judged.margin)} is allowed."
         )
     return " ".join([text, _relearnt(audit), *full_budget.sentences(audit, targets(audit))]).strip()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from unlabel.audit import figures
 from unlabel.audit.document.typed import Document
-from unlabel.report.formatting import number
+from unlabel.report.formatting import beside_margin, number
 from unlabel.report.tables import Row, audited, row
 
 
@@ -28,12 +28,19 @@ def condemning(audit: Document) -> list[Condemning]:
             if (item := row(audit, id_, label, layers.get(id_))) is None:
                 continue
             c = item.comparison
-            binding = "C1" in audit.claims and audit.claims["C1"].binding == id_
+            own = audit.claims.get("C1")
+            binding = own is not None and own.binding == id_ and own.per_label.get(label) == "FAIL"
+            binding = binding and _above_chance(item, audit)
             reason = (
-                f"{number(c.diff, signed=True)}, at least {number(c.lower, signed=True)}; limit"
-                f" {number(c.margin)}"
+                f"{number(c.diff, signed=True)}, at least"
+                f" {beside_margin(c.lower, c.margin, signed=True)}; limit {number(c.margin)}"
                 if c is not None
                 else ""
             )
             attacks.append(Condemning(name, item, binding or (c is not None and c.verdict == "FAIL"), reason))
     return attacks
+
+
+def _above_chance(item: Row, audit: Document) -> bool:
+    """Whether the unlearned model's figure is above C1's margin; C1 has judged by its bound."""
+    return item.after is not None and item.after.value > audit.options.d_chance

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.document.typed import Difference, Document, Noted, Steps
 from unlabel.audit.figures import FINE_TUNED
-from unlabel.report.formatting import count, number
+from unlabel.report.formatting import beside_margin, count, number
 from unlabel.report.tables import Row, row
 
 
@@ -119,7 +119,10 @@ def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
                 images=FINE_TUNED.member(worst.row.id), stage=spoken(worst.row.layer or "").lower()
             )
             about = f" {worst.row.label} with" if len(labels) > 1 else ""
-            diff, upper = (number(getattr(worst.judged, side), signed=True) for side in ("diff", "upper"))
+            diff, upper = (
+                beside_margin(getattr(worst.judged, side), worst.judged.margin, signed=True)
+                for side in ("diff", "upper")
+            )
             yield (
                 f"{head}{about} {diff} {unit} more than retrained models do, at most {upper};"
                 f" {number(worst.judged.margin)} is allowed."

@@ -17,7 +17,7 @@ from unlabel.audit.figures import (
     SAMPLES_CAUGHT,
     figure,
 )
-from unlabel.report.formatting import brief, count, names, number
+from unlabel.report.formatting import beside_margin, brief, count, names, number
 from unlabel.report.readings import reading
 from unlabel.report.tables import Row, audited, row
 
@@ -87,6 +87,6 @@ def _target(found: Row) -> str:
 def verdict(audit: Document, found: Row) -> tuple[str, str] | None:
     """Verdict and reason of a row of these tables, or None where it is only shown."""
     if (c := found.comparison) is not None:
-        excess = f"{number(c.diff, signed=True)}, at most {number(c.upper, signed=True)}"
+        excess = f"{number(c.diff, signed=True)}, at most {beside_margin(c.upper, c.margin, signed=True)}"
         return c.verdict, f"C2: {excess}; limit {number(c.margin)}"
     return None
