@@ -31,6 +31,48 @@ def headline_fault(audit: Json) -> str | None:
     return f"is {audit['headline']}, but its claims give {expected}"
 
 
+def unborne(audit: Json) -> Iterator[tuple[str, str]]:
+    """Parts of a parsed, checked audit that its own figures do not bear out, and what is wrong with each.
+
+    A signer may change a verdict and the headline that follows from it, and leave the figures as they are.
+    """
+    margins = {value for name, value in audit["options"].items() if name.startswith("d_")}
+    for row in audit["comparisons"]:
+        if row["margin"] not in margins:
+            yield "comparisons", f"{row['id']} has the margin {row['margin']}, which is none of the options"
+            break
+    for name, claim in audit["claims"].items():
+        if claim["verdict"] == "PASS" and (beyond := _bound_beyond(name, audit)):
+            yield name, f"PASS, but {beyond}"
+
+
+def _bound_beyond(name: str, audit: Json) -> str | None:
+    """A recorded bound above its margin, among those that a PASS of the claim needs below."""
+    if name not in ("C2", "C4"):
+        beyond = _beyond(name, audit)
+        return beyond and beyond.replace(" now", "")
+    for row in _tests(name, audit):
+        if row["upper"] is None or row["upper"] > row["margin"]:
+            return f"{row['id']} is at most {row['upper']}, where less than {row['margin']} is allowed"
+    return None
+
+
+def _tests(name: str, audit: Json) -> list[Json]:
+    """The comparisons that decide C2 or C4: of all labels together if there are such, else of each."""
+    from unlabel.audit.figures import judged_by
+
+    families = judged_by("C4")
+
+    def decides(row: Json) -> bool:
+        altered = row.get("transform") is not None or (row.get("layer") or "").startswith("stage")
+        if name == "C2":
+            return not altered and row["id"] in judged_by("C2")
+        return altered or any(row["id"].startswith(family) for family in families)
+
+    tests = [row for row in audit["comparisons"] if decides(row)]
+    return [row for row in tests if row["label"] is None] or tests
+
+
 def changed_margins(options: Json) -> dict[str, dict[str, Any]]:
     """By name, the signed and the published value of each changed option that verdicts rest on."""
     from unlabel.audit.inputs import AuditOptions
@@ -101,7 +143,7 @@ def _beyond(name: str, again: Json) -> str | None:
 
 def _deciding(name: str, again: Json) -> Iterator[tuple[str, float, float]]:
     """Figures that a PASS of a claim rests on: name, value, margin."""
-    from unlabel.audit.figures import ATTACKS, OWN_ON_TRAIN, OWN_SIGNED, judged_by, unit_of
+    from unlabel.audit.figures import ATTACKS, OWN_ON_TRAIN, OWN_SIGNED, unit_of
 
     options = again["options"]
     rows = [row for row in again["metrics"] if row["model"] == "after"]
@@ -109,8 +151,7 @@ def _deciding(name: str, again: Json) -> Iterator[tuple[str, float, float]]:
         own = (OWN_SIGNED.id, OWN_ON_TRAIN.id)
         yield from ((row["id"], abs(row["value"]), options["d_chance"]) for row in rows if row["id"] in own)
     if name == "C2":
-        tests = [row for row in again["comparisons"] if row["id"] in judged_by("C2")]
-        tests = [row for row in tests if row["label"] is None] or tests
+        tests = _tests(name, again)
         yield from ((f"{row['id']} beyond retrained models", row["diff"], row["margin"]) for row in tests)
     if name == "C3":
         for row in rows:

@@ -25,7 +25,7 @@ from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope
 from unlabel.statement.keys import read_public
 from unlabel.statement.predicate import AUDIT, PREDICATE, SCHEMA, SIGNERS_WORD, TYPE, borne_out, read_audit
 from unlabel.statement.tensors import file_tensors_sha256
-from unlabel.statement.verdicts import changed_margins, headline_fault
+from unlabel.statement.verdicts import changed_margins, headline_fault, unborne
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
     audit = None if AUDIT in wrong else _audit(run, there)
     fault = headline_fault(audit) if audit else None
     problems += [Problem("audit", "headline", fault)] if fault else []
+    problems += [Problem("audit", where, what) for where, what in (unborne(audit) if audit else ())]
     return Verified(
         file,
         tuple(problems),
