@@ -70,6 +70,7 @@ def test_other_images_are_said_to_be_others(signed: Path, tmp_path: Path) -> Non
     found = measure_again(signed, audit_of(signed), f"folder:{other}")
     assert found["same_images"] is False
     assert found["compared"] == len(audit_of(signed)["metrics"])
+    assert not [figure.name for figure in found["outside"]]  # an honest signer is borne out there, too
 
 
 def test_models_are_found_beside_the_run_or_where_they_are_named(
@@ -161,6 +162,34 @@ def test_measuring_again_needs_data_an_audit_and_files_as_they_were(signed: Path
 )
 def test_agreement_is_lying_in_the_interval(recorded, interval, again, agrees) -> None:
     assert Figure("a", None, "after", None, None, "run", recorded, interval, again).agrees is agrees
+
+
+@pytest.mark.parametrize(
+    ("interval", "now", "again", "many", "agrees"),
+    [
+        ((0.4, 0.6), (0.41, 0.59), 0.5, 0, True),
+        ((0.3, 0.7), (0.42, 0.58), 0.5, 0, False),  # the signer claims less than was measured
+        ((0.4, 0.6), (0.4, 0.6), 0.64, 1, True),  # two samples: the root of two times .1
+        ((0.4, 0.6), (0.4, 0.6), 0.65, 1, False),
+        ((0.4, 0.6), (0.4, 0.6), 0.7, 50, True),  # 3.29 standard errors, of fifty figures
+        ((0.4, 0.6), (0.4, 0.6), 0.75, 50, False),
+        (None, None, 0.9, 50, True),
+    ],
+)
+def test_what_agrees_of_wide_intervals_and_on_other_images(interval, now, again, many, agrees) -> None:
+    figure = Figure("a", None, "after", None, None, "run", 0.5, interval, again, now, many)
+    assert figure.agrees is agrees
+
+
+def test_an_interval_that_was_widened_is_a_problem(signed: Path, resign: Resign, command) -> None:
+    def widen(audit: dict[str, Any]) -> None:
+        row = next(r for r in audit["metrics"] if (r["id"], r["model"]) == ("probe.adv.lin", "after"))
+        row["ci"] = [row["ci"][0] - 0.2, row["ci"][1] + 0.2]
+
+    rewrite(signed, resign, widen)
+    ran = command("verify", signed, "--data", f"folder:{signed.parent / 'photos'}", "--quiet")
+    assert ran.code == 3
+    assert "probe.adv.lin of top (after) is" in ran.out
 
 
 def say(name: str, verdict: str) -> Callable[[dict[str, Any]], object]:

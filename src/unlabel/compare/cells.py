@@ -34,7 +34,7 @@ from unlabel.core.progress import Log
 from unlabel.core.reading import read_json
 from unlabel.core.workers import Held, share_out
 
-SCHEMA = "unlabel.cell/1"
+SCHEMA = "unlabel.cell/2"
 CHECKSUM = "sha256"
 
 

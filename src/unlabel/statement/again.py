@@ -1,13 +1,18 @@
 """Measuring a signed run again: the quick audit by its own record, figure by figure against what is recorded.
 
-A figure agrees when it lies within the 95 % interval that the audit gave it. On the machine and data of the
-audit it is the same number; elsewhere it may differ by rounding, and on other images by what other images do.
+A figure agrees when it lies within the 95 % interval that the audit gave it, and that interval is no wider
+than the one found now. On the machine and data of the audit it is the same number; elsewhere it may differ by
+rounding. On other images two samples are compared: a figure agrees if the difference is within both errors
+together, with 95 % for all figures at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy.stats import norm
 
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
@@ -18,6 +23,8 @@ from unlabel.statement.verdicts import contradictions, judged_again
 Json = Mapping[str, Any]
 BESIDE = ("attackers", "attacked", "curve")
 """Options of attackers that are reported beside C4, which the quick budget does not judge."""
+WIDER = 1.2
+"""A recorded interval above this many times as wide as the one found now says more than was measured."""
 GROWN = 10
 """An audit with sizes above this many times the published ones is not repeated: it might not end."""
 
@@ -32,6 +39,9 @@ class Figure:
         recorded: Its value in the audit.
         interval: Its 95 % interval there; None where it had none, then only the same number agrees.
         again: Its value now; None where it was not measured.
+        interval_now: Its 95 % interval now, if it has one.
+        many: On other images, how many figures are compared, which together may err once in twenty; 0 on the
+            images of the audit.
     """
 
     id: str
@@ -43,6 +53,8 @@ class Figure:
     recorded: float
     interval: tuple[float, float] | None
     again: float | None
+    interval_now: tuple[float, float] | None = None
+    many: int = 0
 
     @property
     def name(self) -> str:
@@ -52,12 +64,22 @@ class Figure:
 
     @property
     def agrees(self) -> bool:
-        """Whether the new value lies in the interval; numbers have six digits in an audit."""
+        """Whether the new value bears the recorded one out; numbers have six digits in an audit."""
         if self.again is None:
             return False
         low, high = self.interval or (self.recorded, self.recorded)
         room = 1e-5 * max(abs(low), abs(high), 1e-3)
+        if self.many:
+            return self.interval is None or abs(self.again - self.recorded) <= self._error() + room
+        if self.interval_now and high - low > WIDER * (self.interval_now[1] - self.interval_now[0]) + room:
+            return False
         return low - room <= self.again <= high + room
+
+    def _error(self) -> float:
+        """By how much the values on two samples of images may differ."""
+        ends = [each for each in (self.interval, self.interval_now) if each is not None]
+        halves = [(high - low) / 2 for low, high in ends]
+        return float(norm.isf(0.025 / self.many) / norm.isf(0.025) * np.hypot.reduce(halves or [0.0]))
 
 
 def measure_again(
@@ -124,6 +146,8 @@ def _set_against(
     repeated = {(row["id"], row.get("layer"), row.get("transform")) for row in result["metrics"]}
     compared = [figure for figure in figures if (figure.id, figure.layer, figure.transform) in repeated]
     same_images = result["data"].get("digest") == audit["data"].get("digest") is not None
+    if not same_images:
+        compared = [replace(figure, many=len(compared)) for figure in compared]
     exact = same_version and same_images and all(figure.again == figure.recorded for figure in compared)
     judged = judged_again(audit, larger=audit["options"]["budget"] != result["options"]["budget"])
     return {
@@ -203,9 +227,19 @@ def _pair(recorded: Sequence[Json], again: Sequence[Json], names: Mapping[str, s
     def key(row: Json, run: str) -> tuple[Any, ...]:
         return row["id"], row["label"], row["model"], row.get("layer"), row.get("transform"), run
 
-    values = {key(row, names.get(row["run"], row["run"])): row["value"] for row in again}
+    now = {key(row, names.get(row["run"], row["run"])): row for row in again}
     for row in recorded:
         figure_key = key(row, row["run"])
-        interval = (row["ci"][0], row["ci"][1]) if row["ci"] else None
         where = dict(zip(("id", "label", "model", "layer", "transform", "run"), figure_key, strict=True))
-        yield Figure(**where, recorded=row["value"], interval=interval, again=values.get(figure_key))
+        found = now.get(figure_key, {"value": None, "ci": None})
+        yield Figure(
+            **where,
+            recorded=row["value"],
+            interval=_ends(row),
+            again=found["value"],
+            interval_now=_ends(found),
+        )
+
+
+def _ends(row: Json) -> tuple[float, float] | None:
+    return (row["ci"][0], row["ci"][1]) if row["ci"] else None
