@@ -298,7 +298,9 @@ def test_data_that_changed_since_the_training_are_told_by_forget_and_audit(photo
     found = json.loads((tmp_path / "less" / "audit.json").read_text("utf-8"))
     assert found["data"]["same_as_training"] is False
     assert any("images of the training may be in the test split" in text for text in found["limitations"])
-    another = command("audit", "less", "--before", "base", "--data", f"folder:{photos}", "--quiet", "--force")
+    other = shutil.copytree(folder, tmp_path / "other")  # data of another name are no change
+    another = command("audit", "less", "--before", "base", "--data", f"folder:{other}", "--quiet", "--force")
     assert another.code == 0
     found = json.loads((tmp_path / "less" / "audit.json").read_text("utf-8"))
+    assert found["data"]["same_as_training"] is False
     assert not any("have changed since" in text for text in found["limitations"])

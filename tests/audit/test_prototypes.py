@@ -56,6 +56,8 @@ def test_a_cluster_keeps_the_image_it_began_at_even_if_it_moves_or_is_empty():
     x = np.array([[0.0], [0.2], [9.0], [9.1], [9.2], [10.0]])
     assert began_at(x, x[[5, 0]]).tolist() == [1, 1, 0, 0, 0, 0]
     assert began_at(x, np.array([[0.1], [9.2], [500.0]])).tolist() == [0, 0, 1, 1, 1, 1]
+    late = np.array([[0.0], [1.0], [2.0], [3.0], [10.0]])  # images leave the second cluster as it moves away
+    assert began_at(late, late[:2]).tolist() == [0, 0, 0, 0, 1]
     assert began_at(x, np.array([[5.0], [9.0]])).tolist() == [0, 0, 1, 1, 1, 1]  # the first moves to .1
 
 

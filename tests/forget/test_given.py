@@ -23,6 +23,7 @@ from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.given import check_constant
+from unlabel.forget.pipeline import Work
 from unlabel.models.head import find_head
 from unlabel.testing import tiny_network, tiny_world
 
@@ -165,3 +166,13 @@ def test_outputs_that_stay_different_are_noticed(world) -> None:
     request = Request.make("top", world.data.labels)
     with pytest.raises(MethodError, match="still differ from image to image"):
         check_constant(world.model, request, world.data, engine.start(accelerator="cpu"))
+
+
+def behind():
+    """A method of somebody's own that puts more behind the last layer."""
+    return lambda model, request, data, run: Work(Wrapped(model, lambda y: y + y.roll(1, 1)))
+
+
+def test_a_method_that_adds_something_behind_the_last_layer_is_refused(world) -> None:
+    with pytest.raises(MethodError, match="still differ from image to image"):
+        forget_labels(world.model, "top", world.data, behind)
