@@ -30,7 +30,7 @@ from unlabel.models.custom import copied
 from unlabel.models.head import check_in_layout
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, Record, load_run, packed
-from unlabel.runs.record import planted_again
+from unlabel.runs.record import as_answered, planted_again
 
 Model: TypeAlias = nn.Module | Loaded | str | Path
 """A network, what `open_run` returns, or the path of a run folder."""
@@ -149,7 +149,8 @@ def _case(
     if extra:
         raise ModelError(f"{unlearned.path} has forgotten {', '.join(extra)} too; name all of them in labels")
     check_references([unlearned, original], retrained, request)
-    source, planting = planted_again(source, original.record, another=True, log=where.log)
+    answered = as_answered(source, original.config)
+    source, planting = planted_again(answered, original.record, another=True, log=where.log)
     check_manifest(original.path, source)
     return case_of(original, unlearned, retrained, request, source, planting)
 
@@ -170,7 +171,7 @@ def _loaded(model: Any, role: str, config: Callable[[nn.Module], Config]) -> Loa
             f"{role} is a {type(model).__name__}; expected a torch.nn.Module, the path of a run folder, or"
             " what unlabel.open_run returns"
         )
-    taken = copied(model, role).cpu().eval()
+    taken = copied(model, role).eval()
     total = sum(weight.numel() for weight in taken.parameters())
     digest = hashlib.sha256(packed(taken)).hexdigest()
     return Loaded(Path(role), taken, config(taken), Record(total=total), digest, in_memory=True)

@@ -26,11 +26,11 @@ from unlabel.core.wording import listing
 from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.survey.duplicates import picture_hashes
+from unlabel.forget.methods import METHODS
 from unlabel.runs.folder import CANARIES, Loaded, load_run
-from unlabel.runs.record import as_answered, planted_source
+from unlabel.runs.record import planted_source
 
 TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
-RETRAIN = "retrain"  # the one method whose run never saw the labels
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Case:
     after: Loaded | None  # None where nothing has been unlearned yet
     references: list[Loaded]
     request: Request
-    source: Source  # its labels taken for classes as the models answer, see `as_answered`
+    source: Source  # its labels taken for classes as the models answer
     planting: Planting = field(default_factory=dict)  # canaries in the annotations of its training images
     shorts: tuple[ShortPair[Loaded], ...] = ()  # what the level of retrained models is predicted from
 
@@ -161,11 +161,11 @@ def case_of(
     Args:
         original, after, retrained: The models.
         request: The labels.
-        source: The data, with the original's label columns.
+        source: The data, with the original's label columns, as it answers them (`runs.record.as_answered`).
         planting: Canaries in the annotations of its training images.
 
     Raises:
-        ModelError: Models that answer in different ways, or otherwise than the data asks.
+        ModelError: Models that answer in different ways.
     """
     for item in ([after] if after else []) + retrained:
         if item.config.activation != original.config.activation:
@@ -173,8 +173,7 @@ def case_of(
                 f"{item.path} answers by a {item.config.activation}, but {original.path} by a"
                 f" {original.config.activation}; expected runs of one kind"
             )
-    answered = as_answered(source, original.config)
-    return Case(original, after, retrained, request, answered, planting)
+    return Case(original, after, retrained, request, source, planting)
 
 
 def check_manifest(before: Path, source: Source) -> None:
@@ -251,7 +250,8 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
                 f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
                 f" --without {shlex.quote(listed(request.masked))} --out RUN"
             )
-        if reference.record.forgets and reference.record.method != RETRAIN:
+        made_by = METHODS.get(reference.record.method or "")
+        if reference.record.forgets and not (made_by and made_by.reference):
             raise ModelError(
                 f"--reference {reference.path} was made by '{reference.record.method}' from a model that knew"
                 f" {listing(request.masked)}; expected one that never saw it: unlabel train SOURCE"

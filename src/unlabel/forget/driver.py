@@ -1,7 +1,7 @@
 """One function runs any method, checks that it did something, and removes the output rows."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,8 @@ def forget_labels(
         entry, data, entry.images if images is None else images, run.seed, listed=request.rows
     )
     check_columns(sample, request)
-    if request.forgotten and not (entry.reference or stays_below(entry, options)):
+    head_only = entry.head_only or (entry.name == "auto" and options.get("against") == "outputs")
+    if request.forgotten and not (entry.reference or head_only):
         refuse_unannotated(request, sample)
     original, plain = taken(model, request, sample, run)
     started = time.perf_counter()
@@ -131,13 +132,6 @@ def forget_labels(
         history=work.history,
         retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
         self_check=work.self_check,
-    )
-
-
-def stays_below(entry: Method, options: Mapping[str, Any]) -> bool:
-    """Whether a method moves no weights below the last layer, so that it brings back nothing."""
-    return entry.name in ("head-removal", "leace-head") or (
-        entry.name == "auto" and options.get("against") == "outputs"
     )
 
 

@@ -70,20 +70,14 @@ def build_custom(name: str, outputs: int) -> nn.Module:
             ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"the network '{name}' returned {type(model).__name__}; expected a torch.nn.Module")
-    try:
-        # a copy: a function may return the same object twice, and a run must not share its weights
-        model = copy.deepcopy(model).to("cpu").float()
-    except Exception as error:
-        raise ModelError(
-            f"the network '{name}' cannot be copied ({one_line(error)}); expected a torch.nn.Module that"
-            " copy.deepcopy copies"
-        ) from error
-    model.register_forward_pre_hook(_plain_memory)
+    # a copy: a function may return the same object twice, and a run must not share its weights
+    model = copied(model, f"the network '{name}'").float()
+    keep_plain(model)
     return model
 
 
 def copied(model: object, called: str) -> nn.Module:
-    """A copy of a network that somebody passed, where it is and as it is.
+    """A copy of a network that somebody passed, on the CPU.
 
     Args:
         model: What was passed.
@@ -98,7 +92,7 @@ def copied(model: object, called: str) -> nn.Module:
             " unlabel.open_run(RUN).model"
         )
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model).cpu()
     except Exception as error:
         raise ModelError(
             f"{called} cannot be copied ({one_line(error)}); expected a torch.nn.Module that copy.deepcopy"

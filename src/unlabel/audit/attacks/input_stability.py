@@ -21,9 +21,7 @@ from unlabel.models.head import find_head, tap
 FIRST_BATCHES = (64,) * 8  # images in each batch of the first reading: of the test split, the first 512
 SECOND_BATCHES = (1, 1, 1, 1, 1, 1, 1, 1, 7, 49)  # the same of the second
 MOST = 0.5  # share of a feature's variance that one grey level may move; in trained networks: 0.0001
-OFTEN = (
-    0.05  # share of images on which a feature must differ from its median; one level may switch a rarer off
-)
+OFTEN = 0.05  # share of images on which a feature must leave its median; one level may switch a rarer off
 CONTRAST = 8.0  # grey levels by which images differ at a pixel: below, one level is no small change
 ALONE = 0.01  # standard deviations by which an image's numbers may differ alone: rounding; bfloat16: 0.1
 RESOLUTION = 2.0**-12, 2.0**-6  # of its mean: spread below which a feature is rounding, float32 and bfloat16

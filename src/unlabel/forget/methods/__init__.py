@@ -44,6 +44,7 @@ class Method:
         images: Calibration images that it takes if none are named.
         rows: Whether it can forget single annotations and keep the label.
         reference: Whether it is what the others are compared with, made by the original's recipe.
+        head_only: Whether it moves no weights below the last layer, so that nothing comes back there.
         bill: What it takes before it runs, see `unlabel.forget.bill`.
         sizes: ``(options, steps) -> options`` that make it take so many steps.
         ladder: Settings that a search tries after the defaults, the most promising first. Lengths are no
@@ -59,6 +60,7 @@ class Method:
     images: int = DEFAULT_IMAGES
     rows: bool = False
     reference: bool = False
+    head_only: bool = False
     bill: Target = "unlabel.forget.bill:pipeline_bill"
     sizes: Target = "unlabel.forget.bill:pipeline_sizes"
     ladder: tuple[Mapping[str, Any], ...] = ()
@@ -235,6 +237,7 @@ METHODS: dict[str, Method] = {
             "hide the label from linear probes of the outputs; the features keep it",
             "LEACE (Belrose et al., NeurIPS 2023), folded into the head",
             f"{_HERE}.leace:leace_head",
+            head_only=True,
             bill="unlabel.forget.bill:one_pass",
         ),
         Method(
@@ -365,6 +368,7 @@ METHODS: dict[str, Method] = {
             "only make the output constant: the trivial baseline; the features still contain the label",
             "baseline",
             f"{_HERE}.baselines:head_removal",
+            head_only=True,
         ),
         Method(
             "fine-tune",
