@@ -32,6 +32,7 @@ from unlabel.audit.claims.c2_bound import bound_notes
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.claims.c4_information import with_information
 from unlabel.audit.claims.c5_groups import with_groups
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.c6_memorised import claim_canaries
@@ -298,6 +299,7 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     guesses: list[Guesses] = []
     if larger is not None:
         c4, recovered = claim_durable(larger.recovery, unlearned, retrained, questions, options, prediction)
+        c4 = with_information(c4, larger.recovery, evidence.readings, options)
         claims["C4"] = undecided(c4, fair)
         tables.append(recovered)
     if options.includes.canaries:

@@ -58,6 +58,18 @@ class DepthScore:
 
 
 @dataclass(frozen=True)
+class InformationLeft:
+    """The share of the original's excess information over retrained models that is left, with bounds."""
+
+    share: Number
+    lower: Number
+    upper: Number
+    original: Number
+    model: Number
+    retrained: Number
+
+
+@dataclass(frozen=True)
 class Noted:
     """What relearning told beyond retrained models where no verdict rests on it."""
 
@@ -271,6 +283,7 @@ class Notes:
     tune_draws: Count | None = None
     rated_draws: Count | None = None
     whole_model: dict[str, dict[str, Noted]] = field(default_factory=dict)
+    information_left: dict[str, InformationLeft] = field(default_factory=dict)
     attackers: dict[str, dict[str, dict[str, Noted]]] = field(default_factory=dict)
     worst_attacker: dict[str, Worst] = field(default_factory=dict)
     attack_curve: dict[str, AttackCurve] = field(default_factory=dict)

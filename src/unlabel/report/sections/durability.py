@@ -202,6 +202,7 @@ def sections(audit: Document) -> list[dict[str, Any]]:
             "depth": beside.depth(audit, label),
             "foretold": beside.foretold(audit, label),
             "handful": beside.handful(audit, label),
+            "information": full_budget.information(audit, label),
             "planes": list(beside.planes(audit, label)),
             "needed": beside.needed(audit, label),
             "beside": list(beside.sentences(audit, label)),

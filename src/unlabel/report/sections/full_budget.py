@@ -90,6 +90,20 @@ def closest(tuned: list[Deep], staged: list[Deep]) -> list[Deep]:
     return [*(item for item in tuned if item.compared), *best]
 
 
+def information(audit: Document, label: str) -> str:
+    """How much of the original's excess information is left over all depths; empty where it is not known."""
+    noted = audit.claims["C4"].notes.information_left.get(label) if "C4" in audit.claims else None
+    if noted is None:
+        return ""
+    return (
+        f"At its stages and last features together, the original has"
+        f" {number(noted.original - noted.retrained)} bits of {label} more than retrained models. Of this"
+        f" excess, {number(noted.share)} is left in this model (bounds of 95 % each:"
+        f" {number(noted.lower)} to {number(noted.upper)}). At 1 all is left; at 0 it is as in retrained"
+        " models; below 0 there is less."
+    )
+
+
 def steps(noted: Noted) -> str:
     """Steps until the training told nearly as much as the original's own output: original, this, retrained.
 
