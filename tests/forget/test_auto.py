@@ -183,11 +183,13 @@ def test_what_all_sites_tell_beyond_their_aims_counts_and_not_the_worst_alone() 
     assert one.rank == (False, pytest.approx(0.04))
 
 
-def test_the_aim_is_two_fifths_of_the_excess_or_little_but_for_chance() -> None:
-    assert Finding("features", "top", 0.35, 0.2, 0.0, 0.1).aim == pytest.approx(0.2)
-    assert not Finding("features", "top", 0.35, 0.21, 0.0, 0.1).reached
-    assert Finding("features", "top", 0.35, 0.21, 0.01, 0.1).reached
-    assert not Finding("features", "top", 0.35, 0.22, 0.01, 0.1).reached
+def test_the_aim_is_a_part_of_the_excess_or_little_but_for_chance_and_less_at_the_end() -> None:
+    assert Finding("grid3", "top", 0.35, 0.2, 0.0, 0.1).aim == pytest.approx(0.2)
+    assert Finding("features", "top", 0.5, 0.2, 0.0, 0.1).aim == pytest.approx(0.2)
+    assert Finding("outputs", "top", 0.9, 0.2, 0.0, 0.1).aim == pytest.approx(0.3)
+    assert not Finding("stage1", "top", 0.35, 0.21, 0.0, 0.1).reached
+    assert Finding("stage1", "top", 0.35, 0.21, 0.01, 0.1).reached
+    assert not Finding("stage1", "top", 0.35, 0.22, 0.01, 0.1).reached
     assert Finding("stage1", "top", 0.02, 0.05, 0.0, 0.0).reached
 
 
@@ -267,24 +269,27 @@ def test_without_steps_left_a_harder_training_counts_if_it_succeeds_and_the_reta
 
 
 @pytest.mark.parametrize(
-    ("erased", "loss", "strengths", "kept"),
+    ("erased", "losses", "strengths", "kept"),
     [
-        ([0.1], 0.004, [0.5], 0.5),
-        ([0.3, 0.1], 0.004, [0.5, 1.0], 1.0),
-        ([0.3, 0.28, 0.26], 0.0, [0.5, 1.0, 2.0], 2.0),  # better than nothing, though not enough
-        ([0.1], 0.008, [0.5], None),  # the retained labels pay too much
+        ([0.1], [0.004], [0.5], 0.5),
+        ([0.3, 0.1], [0.004] * 2, [0.5, 1.0], 1.0),
+        ([0.3, 0.28, 0.26], [0.0] * 3, [0.5, 1.0, 2.0], 2.0),  # better than nothing, though not enough
+        ([0.1, 0.1], [0.008] * 2, [0.5, 0.05], None),  # the retained labels pay too much
+        ([0.05, 0.1], [0.008, 0.002], [0.5, 0.05], 0.05),  # a milder one costs less
+        ([0.3, 0.1], [0.004, 0.008], [0.5, 1.0], 0.5),  # what costs too much is no choice
     ],
 )
 def test_what_the_training_leaves_at_the_last_features_is_erased_there(
     erased: list[float],
-    loss: float,
+    losses: list[float],
     strengths: list[float],
     kept: float | None,
     monkeypatch: pytest.MonkeyPatch,
     run: Run,
 ) -> None:
     trained = [checked(0.4, site="features")]
-    verdicts = [*trained, *(checked(after, loss, "features") for after in erased), checked(0.35)]
+    read = (checked(after, loss, "features") for after, loss in zip(erased, losses, strict=True))
+    verdicts = [*trained, *read, checked(0.35)]
     monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
     monkeypatch.setattr(room, "FURTHER", 0)
     tried, plain, trained_alone = [], room.erasure, []

@@ -40,7 +40,8 @@ SITES: Mapping[str, tuple[str, ...]] = {
 }
 HELD = 1024  # images of the check, or an eighth of the images if that is fewer
 FITTED = 4096  # images that its probes are fitted on, at most
-AIM = 0.4  # of what a site told beyond its floor: the most that may be left
+AIM = 0.4  # of what an earlier site told beyond its floor: the most that may be left
+AIM_AT_THE_END = 0.25  # the same of the last features and the outputs, where Retrain is left with less
 SLIGHT = 0.05  # share of the residual that may be left in any case
 MOST_LOSS = 0.03  # of the retained labels' mean AUC: past it a gentler attempt is made, and no further one
 
@@ -88,7 +89,8 @@ class Finding:
     @property
     def aim(self) -> float:
         """The most that may be left."""
-        return self.floor + max(AIM * max(self.before - self.floor, 0.0), SLIGHT)
+        share = AIM_AT_THE_END if self.site in SITES["features"] else AIM
+        return self.floor + max(share * max(self.before - self.floor, 0.0), SLIGHT)
 
     @property
     def reached(self) -> bool:

@@ -40,6 +40,7 @@ from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.models.sites import Site, find_sites
 
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
+MILDER = 0.05  # strength of an erasure after a training if the first of those costs too much
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
 PASSES = 5.25  # over the images, at most: on few images more would learn them by heart
 SHARE = 0.3  # of the original's training, at most, if that is more
@@ -67,7 +68,8 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     * with erasure after leace-head, or with a stronger erasure;
     * with up to two more trainings of half the length, at a quarter of the rate. If the first training harmed
       the retained labels, it starts again at a quarter of the rate;
-    * what the trainings leave at the last features is erased there in closed form, on top;
+    * what the trainings leave at the last features is erased there in closed form, on top, mildly if the
+      usual erasure costs too much;
     * if nothing did harm, with one more training from the original, at twice the pressure. It counts only if
       every site then tells little enough.
 
@@ -358,19 +360,28 @@ def _erased(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> li
     if case.look is None or not best.leaks_at_the_end:
         return tried
     case.run.log.say("the last features still tell too much: erasing that in closed form, after the training")
-    for strength in STRONGER:
+    strengths = list(STRONGER)
+    while strengths:
         try:
-            work = erasure(strength=strength)(best.work.model, case.request, case.look.fitted, case.run)
+            erased = _erasure(case, adversary, best, strengths.pop(0))
         except MethodError as error:
             case.run.log.say(f"erasure was not possible: {error}")
             break
-        settings = {**best.work.settings, "erasure_strength": strength}
-        erased = case.judged(replace(work, settings=settings, method=best.work.method), adversary.floors)
-        tried.append(replace(erased, costly=erased.costs(best) > WORTH))
-        tried = _kept(tried, case.original)
-        if not erased.leaks_at_the_end:
-            break
+        if erased.costly and len(strengths) == len(STRONGER) - 1:
+            strengths = [MILDER]
+        elif not erased.leaks_at_the_end:
+            strengths = []
+        tried = _kept([*tried, erased], case.original)
     return tried
+
+
+def _erasure(case: Case, adversary: Adversary, best: Attempt, strength: float) -> Attempt:
+    """An attempt, and after it an erasure of a strength."""
+    assert case.look is not None, "only what was read is erased"
+    work = erasure(strength=strength)(best.work.model, case.request, case.look.fitted, case.run)
+    settings = {**best.work.settings, "erasure_strength": strength}
+    erased = case.judged(replace(work, settings=settings, method=best.work.method), adversary.floors)
+    return replace(erased, costly=erased.costs(best) > WORTH)
 
 
 def _harder(
