@@ -121,6 +121,22 @@ def test_a_fail_on_the_outputs_stands_without_features(small, models, tmp_path: 
     assert found.headline == "NOT UNLEARNED"
 
 
+def test_an_output_that_only_float64_tells_apart_is_ranked(small, models, tmp_path: Path, where) -> None:
+    """-7 + 1e-9 times the original's output is one number in float32, and ranks images as the original does."""
+    tables = [arrays(small, model, features=False) for model in (models[0], models[1])]
+    squeezed = tables[0]["logits"].astype(np.float64)
+    squeezed[:, 0] = -7 + 1e-9 * squeezed[:, 0]
+    tables[1]["logits"] = squeezed
+    files = [tmp_path / "before.npz", tmp_path / "after.npz"]
+    for file, table in zip(files, tables, strict=True):
+        np.savez(file, **table)
+    assert len(np.unique(read_outputs(files[1]).logits[:, 0])) > 2000
+    found = audit_files(files, ["Male"], where, SETTINGS)
+    assert found.claims["C1"].verdict == "FAIL"
+    own = {row.model: row.value for row in found.metrics if row.id == "own.adv" and row.label == "Male"}
+    assert own["after"] == pytest.approx(own["before"], abs=0.001)
+
+
 # -- the file
 
 

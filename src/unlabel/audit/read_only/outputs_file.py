@@ -41,7 +41,7 @@ PROBE, TEST, TRAIN = 0, 1, 2
 DAMAGED = (ValueError, OSError, EOFError, MemoryError, KeyError, OverflowError, RuntimeError)
 DAMAGED += (zipfile.BadZipFile, zlib.error)  # a compression that Python lacks is a RuntimeError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Tables:
     Args:
         name: The file as the user named it.
         sha256: Of its bytes.
-        logits: float32 (image, output).
+        logits: float64 (image, output): cut to float32, a column may tie what the file tells apart.
         features: float32 (image, feature), or None.
         targets: int8 (image, label).
         split: int8 (image,): 0, 1 or 2.
@@ -203,7 +203,7 @@ def _needed(arrays: dict[str, NDArray[Any]], name: str, file: Path) -> NDArray[A
 
 
 def _numbers(arrays: dict[str, NDArray[Any]], name: str, file: Path, n: int | None = None) -> Floats:
-    """A table of finite numbers, one row an image."""
+    """A table of finite numbers, one row an image: logits in float64, features in float32."""
     table = _needed(arrays, name, file)
     if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number):
         raise DataError(
@@ -212,16 +212,16 @@ def _numbers(arrays: dict[str, NDArray[Any]], name: str, file: Path, n: int | No
     if np.iscomplexobj(table) or (n is not None and len(table) != n):
         raise DataError(f"{name} of {file} has {len(table):,} rows; expected {n:,} real ones, as logits has")
     with np.errstate(over="ignore"):
-        table = table.astype(np.float32)
-    if not np.isfinite(table).all():
-        row = int(np.argmin(np.isfinite(table).all(1)))
+        short = table.astype(np.float32)
+    if not (finite := np.isfinite(short).all(1)).all():
+        row = int(np.argmin(finite))
         raise DataError(f"{name} of {file} holds NaN or infinity, first in row {row}; compute it again")
     if name == "logits" and len(table) > 1 and table.min() >= 0 and table.max() <= 1 and np.ptp(table) > 0:
         raise DataError(
             f"logits of {file} all lie from 0 to 1, so they are probabilities, which hide what a sigmoid"
             " rounds; expected its input: numpy.log(p / (1 - p)) where p is exact"
         )
-    return table
+    return table.astype(np.float64) if name == "logits" else short
 
 
 def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArray[np.int8], bool]:
