@@ -122,7 +122,7 @@ def test_a_fail_on_the_outputs_stands_without_features(small, models, tmp_path: 
 
 
 def test_an_output_that_only_float64_tells_apart_is_ranked(small, models, tmp_path: Path, where) -> None:
-    """-7 + 1e-9 times the original's output is one number in float32, and ranks images as the original does."""
+    """-7 + 1e-9 times an output is one number in float32, and ranks images as that output does."""
     tables = [arrays(small, model, features=False) for model in (models[0], models[1])]
     squeezed = tables[0]["logits"].astype(np.float64)
     squeezed[:, 0] = -7 + 1e-9 * squeezed[:, 0]
@@ -170,6 +170,20 @@ def test_without_a_split_nobody_is_in_both_halves(changed) -> None:
 def test_a_person_in_two_splits_makes_the_audit_invalid(changed, small) -> None:
     shared = np.concatenate([small.probe.cluster] * 3)
     assert "350 identities" in (read_outputs(changed(identity=shared)).overlap() or "")
+
+
+@pytest.mark.parametrize("word", ["", "-1", "NaN", "none", "null", -1, b"nan"])
+def test_images_of_unknown_identity_are_one_person_each(word, changed) -> None:
+    """As in `meta.csv`; every second image is unknown."""
+    people = np.repeat(np.arange(ROWS // 2), 2)
+    names = people if isinstance(word, int) else np.array([f"p{number}" for number in people])
+    names = names.astype("S6") if isinstance(word, bytes) else names
+    names[::2] = word
+    tables = read_outputs(changed(identity=names, split=None))
+    assert len(np.unique(tables.cluster)) == ROWS
+    assert 0.4 < np.mean(tables.split[::2] == TEST) < 0.6
+    assert (read_outputs(changed(identity=names)).overlap(), tables.identities) == (None, True)
+    assert not read_outputs(changed(identity=np.full(ROWS, word))).identities
 
 
 def test_class_numbers_are_exclusive_labels(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ targets         (image, label)            1 present, 0 absent, -1 unknown; or (i
 labels          (output,) text            names of the columns of logits
 features        (image, feature)          input of the last layer; may be left out
 split           (image,)                  0 probe, 1 test, 2 train; if left out, half of the people are each
-identity        (image,) number or text   whose image it is; if left out, each is another person's
+identity        (image,) number or text   whose image it is, -1 or "" unknown; left out: each another person's
 target_labels   (label,) text             names of the columns of targets, if they are others than `labels`
 ==============  ========================  ====================================================================
 """
@@ -31,6 +31,7 @@ from unlabel.core.randomness import uniform
 from unlabel.core.reading import file_sha256, open_plain
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
+from unlabel.data.readers.meaning import nobody
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.runs.config import LONGEST_LABEL, MOST_LABELS
 
@@ -60,7 +61,7 @@ class Tables:
         target_labels: Names of the columns of `targets`.
         exclusive: Whether the labels are classes, of which each image has one.
         split_rule: ``split`` if the file deals its images, else ``identity``.
-        identities: Whether the file says whose its images are.
+        identities: Whether the file says of any image whose it is.
     """
 
     name: str
@@ -126,7 +127,7 @@ def read_outputs(file: Path, seed: int = 0) -> Tables:
     n = len(logits)
     targets, exclusive = _targets(arrays, n, file)
     features = _numbers(arrays, "features", file, n) if "features" in arrays else None
-    cluster = _people(arrays, n, file)
+    cluster, identities = _people(arrays, n, file)
     labels, target_labels = _labels(arrays, logits.shape[1], targets.shape[1], file)
     return Tables(
         name=str(file),
@@ -140,7 +141,7 @@ def read_outputs(file: Path, seed: int = 0) -> Tables:
         target_labels=target_labels,
         exclusive=exclusive,
         split_rule="split" if "split" in arrays else "identity",
-        identities="identity" in arrays,
+        identities=identities,
     )
 
 
@@ -248,16 +249,23 @@ def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArr
     return table.astype(np.int8), False
 
 
-def _people(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> NDArray[np.int64]:
+def _people(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArray[np.int64], bool]:
+    """A number for each person, and whether any is known; an image of an unknown person is one of its own."""
     if "identity" not in arrays:
-        return np.arange(n)
+        return np.arange(n), False
     names = arrays["identity"]
     if names.shape != (n,) or names.dtype.kind not in "iuUS":
         raise DataError(
             f"identity of {file} has the shape {names.shape} of {names.dtype}; expected {n:,} whole numbers"
             " or texts, (image,)"
         )
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    people, code = np.unique(names, return_inverse=True)
+    texts = [item.decode(errors="replace") if isinstance(item, bytes) else str(item) for item in people]
+    known = np.array([not nobody(text) for text in texts], bool)
+    number = np.where(known, np.cumsum(known) - 1, -1)[code]
+    unknown = number < 0
+    number[unknown] = known.sum() + np.arange(int(unknown.sum()))
+    return number.astype(np.int64), bool(known.any())
 
 
 def _split(
