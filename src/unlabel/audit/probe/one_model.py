@@ -124,10 +124,11 @@ def _of_files(texts: Sequence[str], data: str | None, seed: int) -> Asked:
         )
         for at, item in enumerate(tables)
     ]
-    note = (
-        () if first.split_rule == "split" else (f"{first.name} has no split: half of its people are probed.",)
+    notes = (
+        [] if first.split_rule == "split" else [f"{first.name} has no split: half of its people are probed."]
     )
-    return Asked(answers, first.dataset(PROBE), first.dataset(TEST), False, first.overlap(), note)
+    notes += [first.note] if first.note else []
+    return Asked(answers, first.dataset(PROBE), first.dataset(TEST), False, first.overlap(), tuple(notes))
 
 
 def _of_models(texts: Sequence[str], label: str, data: str | None, onnx: OnnxSettings, where: Run) -> Asked:

@@ -10,6 +10,7 @@ features        (image, feature)          input of the last layer; may be left o
 split           (image,)                  0 probe, 1 test, 2 train; if left out, half of the people are each
 identity        (image,) number or text   whose image it is, -1 or "" unknown; left out: each another person's
 target_labels   (label,) text             names of the columns of targets, if they are others than `labels`
+activation      text                      softmax or sigmoid; left out: softmax where the targets are classes
 ==============  ========================  ====================================================================
 """
 
@@ -30,14 +31,15 @@ from unlabel.core.files import visible
 from unlabel.core.randomness import uniform
 from unlabel.core.reading import file_sha256, open_plain
 from unlabel.core.wording import listing
-from unlabel.data.dataset import Dataset
+from unlabel.data.dataset import Dataset, one_hot
 from unlabel.data.readers.meaning import nobody
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.runs.config import LONGEST_LABEL, MOST_LABELS
 
 SUFFIX = ".npz"
 MOST_BYTES = 8_000_000_000  # of all arrays of a file, unpacked
-ARRAYS = ("logits", "targets", "labels", "features", "split", "identity", "target_labels")
+ARRAYS = ("logits", "targets", "labels", "features", "split", "identity", "target_labels", "activation")
+ACTIVATIONS = ("softmax", "sigmoid")
 PROBE, TEST, TRAIN = 0, 1, 2
 DAMAGED = (ValueError, OSError, EOFError, MemoryError, KeyError, OverflowError, RuntimeError)
 DAMAGED += (zipfile.BadZipFile, zlib.error)  # a compression that Python lacks is a RuntimeError
@@ -59,7 +61,9 @@ class Tables:
         cluster: int64 (image,) number of the person.
         labels: Names of the outputs; empty where nobody names them.
         target_labels: Names of the columns of `targets`.
-        exclusive: Whether the labels are classes, of which each image has one.
+        exclusive: Whether the model answers by a softmax over its labels.
+        classes: Whether the columns of `targets` are read as classes, of which each image has one.
+        note: What was taken for granted of the answers, in a sentence; empty: nothing.
         split_rule: ``split`` if the file deals its images, else ``identity``.
         identities: Whether the file says of any image whose it is.
     """
@@ -74,6 +78,8 @@ class Tables:
     labels: tuple[str, ...]
     target_labels: tuple[str, ...]
     exclusive: bool
+    classes: bool
+    note: str
     split_rule: str
     identities: bool
 
@@ -98,7 +104,7 @@ class Tables:
             self.cluster[rows],
             rows.astype(str),
             self.target_labels,
-            exclusive=self.exclusive,
+            exclusive=self.classes,
         )
 
     def overlap(self) -> str | None:
@@ -125,10 +131,16 @@ def read_outputs(file: Path, seed: int = 0) -> Tables:
     arrays = _arrays(file)
     logits = _numbers(arrays, "logits", file)
     n = len(logits)
-    targets, exclusive = _targets(arrays, n, file)
+    targets, numbered = _targets(arrays, n, file)
     features = _numbers(arrays, "features", file, n) if "features" in arrays else None
     cluster, identities = _people(arrays, n, file)
     labels, target_labels = _labels(arrays, logits.shape[1], targets.shape[1], file)
+    own = set(labels) == set(target_labels)
+    told = _activation(arrays, file)
+    classes = numbered or (own and one_hot(targets))
+    exclusive = classes if told is None else told == "softmax"
+    if exclusive and own:
+        _check_classes(targets, file)
     return Tables(
         name=str(file),
         sha256=file_sha256(file),
@@ -140,6 +152,8 @@ def read_outputs(file: Path, seed: int = 0) -> Tables:
         labels=labels,
         target_labels=target_labels,
         exclusive=exclusive,
+        classes=exclusive and (numbered or own),
+        note=_taken_for_classes(file) if told is None and classes and not numbered else "",
         split_rule="split" if "split" in arrays else "identity",
         identities=identities,
     )
@@ -247,6 +261,36 @@ def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArr
             f"targets of {file} holds {table[odd][0]} in row {row}; expected 1 present, 0 absent, -1 unknown"
         )
     return table.astype(np.int8), False
+
+
+def _activation(arrays: dict[str, NDArray[Any]], file: Path) -> str | None:
+    """What the model makes of its logits, as the file tells it; None where it does not."""
+    if "activation" not in arrays:
+        return None
+    table = arrays["activation"]
+    if table.dtype.kind != "U" or table.size != 1 or (told := str(table.ravel()[0])) not in ACTIVATIONS:
+        raise DataError(
+            f"activation of {file} has the shape {table.shape} of {table.dtype}, or another text than"
+            f" expected: {' or '.join(ACTIVATIONS)}"
+        )
+    return told
+
+
+def _check_classes(targets: NDArray[np.int8], file: Path) -> None:
+    """Refuses images that do not have exactly one of the labels that a softmax answers by."""
+    fit = np.all(targets >= 0, axis=1) & (targets.sum(1) == 1)
+    if not fit.all():
+        raise DataError(
+            f"activation of {file} is softmax, but row {int(np.argmin(fit))} of targets does not have exactly"
+            " one label; leave out such images, or write sigmoid if the model answers each label by itself"
+        )
+
+
+def _taken_for_classes(file: Path) -> str:
+    return (
+        f"Each image of {file} has exactly one label. So the labels are taken for classes, answered by a"
+        " softmax; if each is answered by a sigmoid, save activation='sigmoid'."
+    )
 
 
 def _people(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArray[np.int64], bool]:
