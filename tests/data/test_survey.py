@@ -91,6 +91,14 @@ def test_equal_pictures_are_counted_within_and_across_splits() -> None:
     assert shared_pictures(source(images[:15], images[15:22], images[22:])) is None
 
 
+def test_a_picture_that_is_there_hundreds_of_times_is_counted_exactly() -> None:
+    images, one = pictures(90), pictures(1, seed=1)
+    parts = [np.concatenate([images[at * 30 : at * 30 + 30], one.repeat(250, 0)]) for at in range(3)]
+    exact = survey(source(*parts))["duplicates"]["exact"]
+    assert exact["within"] == {"train": 249, "probe": 249, "test": 249}
+    assert exact["across"] == {"train/probe": 250, "train/test": 250, "probe/test": 250}
+
+
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=quality)
