@@ -12,7 +12,7 @@ from unlabel.core.wording import suggest
 from unlabel.data.images.cache_folder import cache_folder
 from unlabel.reproduce.document import check_page, document, write_page
 from unlabel.reproduce.scale import SCALES, Scale
-from unlabel.reproduce.study import Made, carry_out, planned, with_data
+from unlabel.reproduce.study import Made, bare, carry_out, planned, with_data
 from unlabel.reproduce.trained import Frontier, sized
 
 PAGES: dict[str, str] = {
@@ -83,7 +83,7 @@ def request(
         raise OptionError(f"no page '{name}'; expected one of {', '.join(PAGES)}.{suggest(name, PAGES)}")
     if scale not in SCALES:
         raise OptionError(f"no scale '{scale}'; expected one of {', '.join(SCALES)}")
-    words = ["unlabel reproduce", name, f"--scale {scale}", *(f"--data {_bare(item)}" for item in data)]
+    words = ["unlabel reproduce", name, f"--scale {scale}", *(f"--data {bare(item)}" for item in data)]
     sizes = with_data(SCALES[scale], data)
     if name == FRONTIER:
         if data and frontier.runs:
@@ -94,12 +94,6 @@ def request(
     return Request(
         name, sizes, out or Path("reproduce"), cache or cache_folder() / "reproduce", " ".join(words), force
     )
-
-
-def _bare(text: str) -> str:
-    """A source without its path, which is nobody's business."""
-    head, sign, _ = text.partition(":")
-    return f"{head}:PATH" if sign and head.rpartition("=")[2] not in ("faces", "shapes", "ages") else text
 
 
 def plan_lines(wanted: Request) -> list[str]:
@@ -147,7 +141,7 @@ def data_of(made: Sequence[Made], scale: Scale) -> list[dict[str, Any]]:
         task = scale.tasks[item.study.task]
         entries[item.study.task] = {
             "title": task.title,
-            "source": _bare(item.source),
+            "source": bare(item.source),
             "stands_for": task.stands_for,
             "counts": item.facts["counts"],
             "digest": item.facts["digest"],

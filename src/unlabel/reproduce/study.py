@@ -31,6 +31,9 @@ from unlabel.reproduce.settings import Setting
 from unlabel.runs.folder import read_record
 from unlabel.training.run import train_run
 
+DRAWN = ("faces", "shapes", "ages")
+"""Sources that are made by their name alone: what follows the colon is no path."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -119,6 +122,16 @@ def source_of(scale: Scale, name: str) -> str:
             " another form of it; --scale small draws a stand-in"
         )
     return source
+
+
+def bare(text: str) -> str:
+    """A source without its path, which is nobody's business.
+
+    >>> bare("celeba=folder:/home/ann/photos"), bare("faces:train=8")
+    ('celeba=folder:PATH', 'faces:train=8')
+    """
+    head, sign, _ = text.partition(":")
+    return f"{head}:PATH" if sign and head.rpartition("=")[2] not in DRAWN else text
 
 
 @dataclass(frozen=True)
