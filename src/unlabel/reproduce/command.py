@@ -124,7 +124,8 @@ def make_page(wanted: Request, where: Run) -> Path:
         raise OptionError(f"--devices is {where.processes}; a page is computed in one process: leave it out")
     asked = module.studies(scale)
     planned(asked, scale, wanted.cache)  # what is missing is refused before anything is trained
-    made = [carry_out(study, scale, wanted.cache, where) for study in asked]
+    known: dict[tuple[Any, ...], str] = {}
+    made = [carry_out(study, scale, wanted.cache, where, known) for study in asked]
     extra = (where,) if wanted.name == MEASURED else ()
     content = module.content(made, scale, *extra)
     page = document(wanted.name, content, scale, data_of(made, scale), where, wanted.command)
