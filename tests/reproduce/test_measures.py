@@ -1,5 +1,6 @@
 """Oracles of the pages' own figures, and of the sentences that rules make from them."""
 
+from dataclasses import replace
 from math import log2
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +64,15 @@ def test_the_distance_is_kolmogorovs_and_the_band_holds() -> None:
     # both samples from one distribution: the distance stays inside the band in at least 95 %
     apart = [ks_2samp(draw.integers(0, BINS, 300), draw.integers(0, BINS, 300)).statistic for _ in range(100)]
     assert np.mean(np.array(apart) <= figure2.band(300, 300)) >= 0.95
+
+
+def test_the_interval_says_that_images_of_one_person_are_alike() -> None:
+    made = Made(Study("celeba", "a", ()), "faces", {"identities": False}, Path("original"), {}, (), {})
+    assert (
+        figure2._bound(made, 0.1)
+        == "at most ± 0.100, whatever the distribution, if the images are independent"
+    )
+    assert "too narrow" in figure2._bound(replace(made, facts={"identities": True}), 0.1)
 
 
 def record(accuracy: float, put_back: float, probe: float) -> dict[str, Any]:
