@@ -38,7 +38,7 @@ def forget_by_noise(*, scale: float = 0.3, steps: int = 20, lr: float = 0.05) ->
 
 def main() -> None:
     """Checks the method, then forgets with it and with a baseline, and prints what attackers still find."""
-    check_unlearner(forget_by_noise(steps=4))
+    check_unlearner(forget_by_noise, steps=4)
 
     splits = {"train": loader(500, 1), "probe": loader(400, 2), "test": loader(400, 3)}
     source = unlabel.load(**splits, labels=LABELS, mean=MEAN, std=STD, normalised=True)

@@ -20,7 +20,7 @@ from unlabel.core.recipe import Blueprint, History, Recipe
 from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.given import FEW
-from unlabel.forget.methods import METHODS
+from unlabel.forget.methods import METHODS, Method
 from unlabel.forget.pipeline import Outcome, Work
 from unlabel.models import build
 from unlabel.models.eraser import eraser_of
@@ -297,6 +297,8 @@ def broken(what: str):
                 new.get_parameter("0.bias").requires_grad_(False)
             elif what == "its argument":
                 new = model
+            elif what in ("target", "rows", "cluster"):
+                getattr(data, what)[:8] = 0
         return Work(new, History())
 
     return unlearner
@@ -313,6 +315,9 @@ def broken(what: str):
         ("another network", "keys, shapes or dtypes"),
         ("freezes", "the new model's requires_grad"),
         ("its argument", "returned its argument"),
+        ("target", "wrote into the data it was given: target changed"),
+        ("rows", "wrote into the data it was given: rows changed"),
+        ("cluster", "wrote into the data it was given: cluster changed"),
     ],
 )
 def test_a_broken_promise_is_found_and_named(what: str, says: str) -> None:
@@ -320,6 +325,43 @@ def test_a_broken_promise_is_found_and_named(what: str, says: str) -> None:
     check_unlearner(broken("nothing"))
     with pytest.raises(AssertionError, match=says):
         check_unlearner(broken(what))
+
+
+def test_what_is_written_into_a_world_reaches_no_other() -> None:
+    world = tiny_world()
+    for part in (world.data, world.source.probe, world.source.test):
+        part.target[:], part.rows[:], part.cluster[:] = 0, 0, 0
+    assert tiny_world().data.target.any()
+    assert len(np.unique(tiny_world().source.test.cluster)) > 1
+    check_unlearner("head-removal", random=False)
+
+
+def noise(*, scale: float = 0.1, wrong: bool = False):
+    """A method as its author writes it: a function that makes the unlearner from its options."""
+
+    def unlearner(model, request, data, run) -> Work:
+        new = copy.deepcopy(model)
+        draw = torch.Generator().manual_seed(0 if wrong else run.seed)
+        for weight in new.parameters():
+            weight.data += scale * torch.randn(weight.shape, generator=draw)
+        return Work(new, History())
+
+    return unlearner
+
+
+def test_a_method_is_checked_as_its_function_with_its_options() -> None:
+    check_unlearner(noise)
+    check_unlearner(noise, scale=0.2)
+    check_unlearner(noise(scale=0.2))
+    check_unlearner(Method("noise", "add noise", "nobody", noise), scale=0.2)
+    with pytest.raises(AssertionError, match="another seed gave the same bits"):
+        check_unlearner(noise, wrong=True)
+    with pytest.raises(OptionError, match=r"has no option 'scales'.*Close: scale"):
+        check_unlearner(noise, scales=1)
+    with pytest.raises(OptionError, match="an unlearner takes no options, found scale; give the function"):
+        check_unlearner(noise(), scale=0.2)
+    with pytest.raises(AssertionError, match="returned NoneType, not a function"):
+        check_unlearner(lambda: None)
 
 
 @pytest.mark.parametrize("method", [name for name in CATALOGUE if name != "retrain"])

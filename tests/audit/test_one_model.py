@@ -1,6 +1,7 @@
 """What one model tells of a label: planted ones are found, coins are not, a gender network is found out."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from unlabel.exchange.onnx_file import OnnxSettings
 from unlabel.statistics.estimate import auc
 from unlabel.testing import tiny_world, write_folder
 from unlabel.training.fit import LabelLoss, fit
+from unlabel.training.run import train_run
 
 OPTIONS = AuditOptions(probe_seeds=1, epochs=10, trees=30, permutations=10, rare=0)
 HALF = (0.5, 0.5, 0.5)
@@ -168,6 +170,32 @@ def test_a_label_that_the_run_never_had_is_read_from_the_data(base: Path, tmp_pa
     assert values(found, "truth")["floor.adv", None] == 1.0  # it is the opposite of "top"
 
 
+def test_other_columns_and_bad_photos_of_the_data_do_not_matter(
+    photos: Path, tmp_path: Path, command, where
+) -> None:
+    """A run that was trained on named labels, beside a column of dates and, later, a photo cut short."""
+    folder, run = tmp_path / "photos", tmp_path / "run"
+    shutil.copytree(photos, folder)
+    head, *rows = (folder / "attributes.csv").read_text("utf-8").splitlines()
+    dated = [f"{head},taken", *(f"{row},2020-01-{at % 28 + 1}" for at, row in enumerate(rows))]
+    (folder / "attributes.csv").write_text("\n".join(dated) + "\n", "utf-8")
+    train_run(
+        f"folder:{folder}", run, where, recipe=Recipe(epochs=1), image_size=16, labels=("top", "middle")
+    )
+    found = probe_model(str(run), "top", where, options=OPTIONS)
+    assert {row.role for row in found.rows} == {"model", "untrained", "pixels", "truth"}
+    assert not probe_model(str(run), "bottom", where, options=OPTIONS).has_output
+    with pytest.raises(LabelMismatch, match="tap"):
+        probe_model(str(run), "tap", where, options=OPTIONS)
+
+    (folder / "images" / rows[0].partition(",")[0]).write_bytes(b"no photo")
+    refused = command("probe", run, "--label", "top", "--quiet")
+    assert (refused.code, "--skip-bad" in refused.err) == (2, True), refused
+    ran = command("probe", run, "--label", "top", "--skip-bad", "--quiet", "--json")
+    assert ran.code == 0, ran
+    assert sum(json.loads(ran.out)["counts"][part] for part in ("probe", "test")) > 0
+
+
 def test_mistakes_are_named(base: Path, photos: Path, saved, where, tmp_path: Path) -> None:
     with pytest.raises(LabelMismatch, match=r"no label column 'tap'.*Close: top"):
         probe_model(str(base), "tap", where, options=OPTIONS)
@@ -177,6 +205,8 @@ def test_mistakes_are_named(base: Path, photos: Path, saved, where, tmp_path: Pa
         probe_model("nets:make", "top", where, options=OPTIONS)
     with pytest.raises(OptionError, match="leave out --data"):
         probe_model(saved(), "Male", where, data=f"folder:{photos}", options=OPTIONS)
+    with pytest.raises(OptionError, match="--skip-bad"):
+        probe_model(saved(), "Male", where, skip_bad=True, options=OPTIONS)
     with pytest.raises(LabelMismatch, match="Close: Male"):
         probe_model(saved(), "Mall", where, options=OPTIONS)
 

@@ -121,6 +121,98 @@ def test_a_fail_on_the_outputs_stands_without_features(small, models, tmp_path: 
     assert found.headline == "NOT UNLEARNED"
 
 
+def test_an_output_that_only_float64_tells_apart_is_ranked(small, models, tmp_path: Path, where) -> None:
+    """-7 + 1e-9 times an output is one number in float32, and ranks images as that output does."""
+    tables = [arrays(small, model, features=False) for model in (models[0], models[1])]
+    squeezed = tables[0]["logits"].astype(np.float64)
+    squeezed[:, 0] = -7 + 1e-9 * squeezed[:, 0]
+    tables[1]["logits"] = squeezed
+    files = [tmp_path / "before.npz", tmp_path / "after.npz"]
+    for file, table in zip(files, tables, strict=True):
+        np.savez(file, **table)
+    assert len(np.unique(read_outputs(files[1]).logits[:, 0])) > 2000
+    found = audit_files(files, ["Male"], where, SETTINGS)
+    assert found.claims["C1"].verdict == "FAIL"
+    own = {row.model: row.value for row in found.metrics if row.id == "own.adv" and row.label == "Male"}
+    assert own["after"] == pytest.approx(own["before"], abs=0.001)
+
+
+ROWS = 2100
+
+
+def of_classes(file: Path, logits: np.ndarray, number: np.ndarray, **more: object) -> Path:
+    """A file with one of three classes an image, as a table of 1 and 0."""
+    split = np.arange(len(number)) % 3
+    hot = np.eye(3, dtype=np.int8)[number]
+    table = {"logits": logits, "targets": hot, "split": split, "labels": np.array(["a", "b", "c"])}
+    np.savez(file, **{**table, **more})
+    return file
+
+
+def test_classes_as_a_table_are_audited_as_their_numbers_are(tmp_path: Path, where) -> None:
+    """A model that subtracts one logit from all answers as before, and its sigmoids look disabled."""
+    rng = np.random.default_rng(0)
+    number = rng.integers(0, 3, ROWS)
+    before = 2 * np.eye(3)[number] + rng.normal(size=(ROWS, 3))
+    after = before - before[:, :1]
+
+    def verdict(**more: object) -> str:
+        files = [
+            of_classes(tmp_path / name, logits, number, **more)
+            for name, logits in (("before.npz", before), ("after.npz", after))
+        ]
+        return audit_files(files, ["a"], where, SETTINGS).claims["C1"].verdict
+
+    assert verdict() == verdict(targets=number) == verdict(activation="softmax") == "FAIL"
+    assert verdict(activation="sigmoid") == "PASS"
+
+
+def test_what_settles_the_answers_of_a_file_is_read_or_refused(tmp_path: Path, where) -> None:
+    rng = np.random.default_rng(0)
+    number, logits = rng.integers(0, 3, ROWS), rng.normal(size=(ROWS, 3))
+    file = tmp_path / "x.npz"
+
+    def read(**more: object) -> tuple[bool, bool, bool]:
+        tables = read_outputs(of_classes(file, logits, number, **more))
+        return tables.exclusive, tables.dataset(TEST).exclusive, bool(tables.note)
+
+    assert read() == (True, True, True)
+    assert read(activation="sigmoid") == read(targets=number, activation="sigmoid") == (False, False, False)
+    others = np.array(["x", "y", "z"])  # classes that the model does not answer
+    assert read(target_labels=others) == (False, False, False)
+    assert read(target_labels=others, activation="softmax") == (True, False, False)
+    two = np.eye(3, dtype=np.int8)[number] | np.eye(3, dtype=np.int8)[0]
+    assert read(targets=two) == (False, False, False)
+    with pytest.raises(DataError, match=r"softmax, but row \d+ of targets"):
+        read(targets=two, activation="softmax")
+    for odd in ("relu", 1.0, np.array(["softmax", "sigmoid"])):
+        with pytest.raises(DataError, match="softmax or sigmoid"):
+            read(activation=odd)
+    pair = [
+        of_classes(tmp_path / f"{kind}.npz", logits + at, number, activation=kind)
+        for at, kind in enumerate(("softmax", "sigmoid"))
+    ]
+    with pytest.raises(DataError, match="models of one kind"):
+        audit_files(pair, ["a"], where, SETTINGS)
+
+
+def test_annotations_in_another_order_are_found_by_their_names(small, models, tmp_path: Path, where) -> None:
+    found = []
+    for turn in (slice(None), slice(None, None, -1)):
+        files = [tmp_path / "before.npz", tmp_path / "after.npz"]
+        for file, model in zip(files, models[:2], strict=True):
+            table = arrays(small, model, features=False)
+            table |= {"targets": table["targets"][:, turn], "target_labels": table["labels"][turn]}
+            np.savez(file, **table)
+        found.append(audit_files(files, ["Male"], where, SETTINGS).to_json()["metrics"])
+    assert found[0] == found[1]
+    table["target_labels"] = np.array(list("abcde"))
+    np.savez(files[1], **table)
+    np.savez(files[0], **{**table, "logits": table["logits"] + 1})
+    with pytest.raises(LabelMismatch, match="annotations of each output"):
+        audit_files(files, ["Male"], where, SETTINGS)
+
+
 # -- the file
 
 
@@ -156,6 +248,20 @@ def test_a_person_in_two_splits_makes_the_audit_invalid(changed, small) -> None:
     assert "350 identities" in (read_outputs(changed(identity=shared)).overlap() or "")
 
 
+@pytest.mark.parametrize("word", ["", "-1", "NaN", "none", "null", -1, b"nan"])
+def test_images_of_unknown_identity_are_one_person_each(word, changed) -> None:
+    """As in `meta.csv`; every second image is unknown."""
+    people = np.repeat(np.arange(ROWS // 2), 2)
+    names = people if isinstance(word, int) else np.array([f"p{number}" for number in people])
+    names = names.astype("S6") if isinstance(word, bytes) else names
+    names[::2] = word
+    tables = read_outputs(changed(identity=names, split=None))
+    assert len(np.unique(tables.cluster)) == ROWS
+    assert 0.4 < np.mean(tables.split[::2] == TEST) < 0.6
+    assert (read_outputs(changed(identity=names)).overlap(), tables.identities) == (None, True)
+    assert not read_outputs(changed(identity=np.full(ROWS, word))).identities
+
+
 def test_class_numbers_are_exclusive_labels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     number = rng.integers(0, 3, 60)
@@ -165,9 +271,6 @@ def test_class_numbers_are_exclusive_labels(tmp_path: Path) -> None:
     tables = read_outputs(tmp_path / "x.npz")
     assert tables.exclusive
     assert np.array_equal(tables.targets.argmax(1), number)
-
-
-ROWS = 2100
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ import json
 
 import pytest
 
-from unlabel.bench import command
+from unlabel.bench import command, forgetting
 from unlabel.bench.command import PARTS, SCALES, bench, table
+from unlabel.bench.forgetting import World, audit_lines
 from unlabel.bench.pairs import by_turns
 from unlabel.bench.pictures import input_lines
 from unlabel.cli.app import main
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
+from unlabel.core.recipe import Recipe
+from unlabel.data.images.cache_folder import cache_folder
+from unlabel.training.run import train_run
 
 
 def test_two_jobs_are_timed_by_turns_and_the_ratio_is_of_each_round():
@@ -59,6 +63,26 @@ def test_the_parts_that_train_count_what_they_did():
     text = table(found)
     assert "forgetting by cf-k" in text
     assert "steps 64, images 4,096" in text
+
+
+def test_every_timed_audit_begins_without_outputs_and_attacks(monkeypatch, tmp_path):
+    run, seen = engine.start(accelerator="cpu"), []
+
+    def audit(*_, options, **__):
+        there = sorted(entry.name for entry in cache_folder().iterdir())
+        seen.append((options.budget, cache_folder(), there))
+        (cache_folder() / "outputs").mkdir()
+
+    monkeypatch.setattr(forgetting, "audit_run", audit)
+    before = cache_folder()
+    world = World("faces:train=64,probe=40,test=40", 16, "small", Recipe(epochs=1))
+    train_run(world.source, tmp_path / "original", run, recipe=world.recipe, image_size=16)
+    lines = audit_lines(world, ("quick", "standard"), tmp_path, run)
+    assert [line.what.split(",")[1] for line in lines] == [" budget quick", " budget standard"]
+    assert [budget for budget, _, _ in seen] == ["quick", "standard"]
+    assert len({before, *(folder for _, folder, _ in seen)}) == 3
+    assert not any({"outputs", "attacks"} & set(there) for _, _, there in seen)
+    assert cache_folder() == before
 
 
 def test_readers_that_give_other_pixels_are_not_compared(monkeypatch):

@@ -25,6 +25,7 @@ from unlabel.compare.run_cell import judged
 from unlabel.core import engine
 from unlabel.core.errors import Diverged, LabelMismatch, ModelError, OptionError, UnknownLabel, UnlabelError
 from unlabel.core.recipe import Recipe
+from unlabel.data import load
 from unlabel.forget.run import forget_run
 from unlabel.runs.folder import load_run
 from unlabel.testing import differing, tiny_world, write_folder
@@ -243,10 +244,24 @@ def test_other_surroundings_are_another_cell(made, compare, forgets, where, tiny
         {"where": where.with_seed(9)},
         {"where": engine.start(accelerator="cpu", batch_size=8)},
         {"data": f"folder:{relabelled(made.photos, tmp_path)}"},
+        {"data": f"folder:{renamed(made.photos, tmp_path)}"},
+        {"data": f"folder:{renamed(made.photos, tmp_path, nobody=True)}"},
     ):
         files.add(compare(SHORT, **more).cells[0].file)
-    assert len(files) == 8
-    assert forgets["confusion"] == 8
+    assert len(files) == 10
+    assert forgets["confusion"] == 10
+
+
+def renamed(photos: Path, folder: Path, *, nobody: bool = False) -> Path:
+    """The same photos and annotations in the same splits, one of another person, or all of nobody known."""
+    copy = folder / f"renamed {nobody}"
+    shutil.copytree(photos, copy)
+    head, *rows = (copy / "meta.csv").read_text().splitlines()
+    names = [row.rpartition(",")[0] for row in rows]
+    rows = [f"{name}," for name in names] if nobody else [*rows[:-1], f"{names[-1]},somebody else"]
+    (copy / "meta.csv").write_text("\n".join([head, *rows]) + "\n")
+    assert load(f"folder:{copy}").facts["digest"] == load(f"folder:{photos}").facts["digest"]
+    return copy
 
 
 def relabelled(photos: Path, folder: Path) -> Path:

@@ -3,6 +3,8 @@
 import io
 import json
 import xml.etree.ElementTree as ET
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlabel.audit.inputs import ask
+from unlabel.core.errors import DataError
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.survey import MOST_LABELS, phi, survey
@@ -89,6 +93,14 @@ def test_equal_pictures_are_counted_within_and_across_splits() -> None:
         in told
     )
     assert shared_pictures(source(images[:15], images[15:22], images[22:])) is None
+
+
+def test_a_picture_that_is_there_hundreds_of_times_is_counted_exactly() -> None:
+    images, one = pictures(90), pictures(1, seed=1)
+    parts = [np.concatenate([images[at * 30 : at * 30 + 30], one.repeat(250, 0)]) for at in range(3)]
+    exact = survey(source(*parts))["duplicates"]["exact"]
+    assert exact["within"] == {"train": 249, "probe": 249, "test": 249}
+    assert exact["across"] == {"train/probe": 250, "train/test": 250, "probe/test": 250}
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -188,6 +200,29 @@ def test_an_identity_in_two_splits_is_a_warning(make_folder) -> None:
     found = survey(load(f"folder:{make_folder(meta=meta)}", image_size=16, workers=0))
     assert found["identities"]["across"] == {"train/probe": 0, "train/test": 1, "probe/test": 0}
     assert "1 identities are in both the train and the test split." in found["warnings"]
+
+
+def test_a_label_that_an_audit_would_refuse_is_a_warning() -> None:
+    """As many as `audit.inputs.ask` asks for, in each split; one that is never there has its own warning."""
+    target = np.zeros((90, 4), np.int8)
+    target[:, :3] = np.arange(90)[:, None] % 2
+    target[60:, 1] = np.arange(30) < 9  # of the test split: present in 9, absent in 21
+    data = source(*np.split(pictures(90), 3), target)
+    few = replace(data.probe, cluster=data.probe.cluster // 12)  # its 30 images are of 3 people
+    sentence = (
+        "1 label has too few images for an audit or a probe. These need 10 images of 4 people with the label,"
+        " and as many without it, in each split: label1 (present in 9 images of test)."
+    )
+    found = survey(data)["warnings"]
+    assert found[-1] == sentence
+    assert found[-2].startswith("label3 is not both present and absent in")
+    assert (
+        "label0 (present in 15 images of 3 people of probe"
+        in survey(replace(data, probe=few))["warnings"][-1]
+    )
+    for column, label in enumerate(data.labels):
+        with pytest.raises(DataError) if column in (1, 3) else nullcontext():
+            ask(label, data.probe, data.test, data.train)
 
 
 def test_a_picture_of_correlations_escapes_names_and_is_whole() -> None:

@@ -105,6 +105,22 @@ def test_outputs_and_features_are_those_of_the_graph(kind: str, saved, world) ->
     assert any("its input 'score' is read" in note for note in model.notes) == kind.endswith("end")
 
 
+def test_logits_of_a_graph_in_float64_stay_as_they_are(saved, world) -> None:
+    """-7 + 1e-9 times an output is one number in float32."""
+    tables = {"less": np.array(1e-9), "minus": np.array(-7.0)}
+    nodes = [
+        *(helper.make_node("Constant", [], [n], value=numpy_helper.from_array(t)) for n, t in tables.items()),
+        helper.make_node("Cast", ["score"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("Mul", ["wide", "less"], ["squeezed"]),
+        helper.make_node("Add", ["squeezed", "minus"], ["answer64"]),
+    ]
+    made = graph(nodes=nodes)
+    made.graph.output.append(helper.make_tensor_value_info("answer64", TensorProto.DOUBLE, None))
+    found = open_onnx(saved(made, "?output=answer64&features=pooled")).read(world.source.test)
+    assert found.features[PENULTIMATE].dtype == np.float32
+    assert np.abs((found.logits + 7) * 1e9 - expected(world.source.test)[1]).max() < 1e-4
+
+
 def test_without_features_the_tensor_to_name_is_told(saved, world) -> None:
     model = open_onnx(saved(graph(last="Sigmoid")))
     assert any("add ?features=pooled" in note for note in model.notes)

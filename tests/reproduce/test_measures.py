@@ -1,7 +1,9 @@
 """Oracles of the pages' own figures, and of the sentences that rules make from them."""
 
+from dataclasses import replace
 from math import log2
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from scipy.stats import ks_2samp
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
 from unlabel.reproduce.measure import BINS, accuracies, answer_of, entropy_counts, own_accuracy
-from unlabel.reproduce.pages import figure2, table4
+from unlabel.reproduce.pages import correlation, figure2, table4, table5
 from unlabel.reproduce.pages.privacy import beside_the_paper, printed_rows
+from unlabel.reproduce.scale import SMALL
 from unlabel.reproduce.settings import Setting
 from unlabel.reproduce.study import Made, Study
 
@@ -63,6 +66,15 @@ def test_the_distance_is_kolmogorovs_and_the_band_holds() -> None:
     assert np.mean(np.array(apart) <= figure2.band(300, 300)) >= 0.95
 
 
+def test_the_interval_says_that_images_of_one_person_are_alike() -> None:
+    made = Made(Study("celeba", "a", ()), "faces", {"identities": False}, Path("original"), {}, (), {})
+    assert (
+        figure2._bound(made, 0.1)
+        == "at most ± 0.100, whatever the distribution, if the images are independent"
+    )
+    assert "too narrow" in figure2._bound(replace(made, facts={"identities": True}), 0.1)
+
+
 def record(accuracy: float, put_back: float, probe: float) -> dict[str, Any]:
     """As much of a cell as table 4's sentences read."""
     own = {"accuracy": accuracy, "inverted": 1 - accuracy, "constant": 0.6, "advantage": 0.9}
@@ -92,6 +104,59 @@ def test_a_sentence_follows_its_numbers(back: float, said: str) -> None:
     assert "the original inverted has 5.0 %" in sentences
 
 
+FACES = "faces:train=8"
+
+
+def half_failed(task: str, source: str, failed: str) -> Made:
+    """Two methods of one data set, of which one came to no end."""
+    figures = [
+        {"id": name, "label": "Male", "value": 0.5} for name in ("others.adv.lin", "probe.adv.lin", "own.adv")
+    ]
+    claims = {name: {"verdict": "PASS"} for name in ("C2", "C5")}
+    found = {
+        "figures": figures,
+        "claims": claims,
+        "utility": {"E": {"macro": {"value": 0.9}}},
+        "also": {"accuracy": {"E": {"value": 0.9}}},
+    }
+    done = SimpleNamespace(done=True, record=found)
+    bad = SimpleNamespace(done=False, record={"error": {"message": "it diverged"}})
+    settings = tuple(Setting(name, "salun", {}, name) for name in ("WP as printed", "SalUn"))
+    cells: Any = {setting.name: (bad if setting.name == failed else done,) for setting in settings}
+    study = Study(task, "Male", settings)
+    return Made(study, source, {}, Path("original"), found, (found,), cells, floor=0.5)
+
+
+def test_a_method_that_failed_in_one_data_set_has_a_dash_there() -> None:
+    pair = half_failed("celeba", FACES, "SalUn"), half_failed("decorrelated", FACES, "WP as printed")
+    page = correlation.content(pair, SMALL)
+    rows = {str(row[0]): row[1:] for row in page.tables[0].rows}
+    assert list(rows) == ["true other labels", "original", "Retrain", "WP as printed", "SalUn"]
+    for name, dashes in (("WP as printed", (1, 3, 5, 7, 9, 11)), ("SalUn", (0, 2, 4, 6, 8, 10))):
+        assert tuple(at for at, field in enumerate(rows[name]) if field == "-") == dashes, name
+    assert "Labels apart: WP as printed failed in 1 of 1 seeds: it diverged." in page.findings
+
+    made = [half_failed("cifar10", "a", "WP as printed"), half_failed("mnist", "b", "SalUn")]
+    table = table5._beside(made, {"cifar10": "CIFAR-10", "mnist": "MNIST"})
+    assert [row[0] for row in table.rows] == ["original", "Retrain", "WP as printed", "SalUn"]
+    assert [[field == "-" for field in row[1::2]] for row in table.rows[2:]] == [[True, False], [False, True]]
+
+
+def test_a_page_tells_no_path_and_claims_nothing_of_data_it_did_not_draw() -> None:
+    drawn = correlation.content(
+        [half_failed("celeba", FACES, ""), half_failed("decorrelated", f"{FACES},independent=1", "")], SMALL
+    )
+    assert "by construction" in " ".join(drawn.about)
+    other = [
+        half_failed("celeba", FACES, ""),
+        half_failed("decorrelated", "folder:/home/ann/photos", ""),
+    ]
+    said = " ".join(correlation.content(other, SMALL).about)
+    assert "by construction" not in said
+    assert "Cues of a drawing" not in said
+    assert "`folder:PATH`" in said
+
+
 def test_accuracy_near_zero_is_an_inverted_label() -> None:
     logit = np.array([-1.0, -1.0, 1.0, 1.0])
     found = own_accuracy(logit, np.array([1, 1, 0, 0], np.int8))
@@ -99,10 +164,12 @@ def test_accuracy_near_zero_is_an_inverted_label() -> None:
 
 
 def test_a_method_that_failed_in_every_seed_does_not_break_the_page() -> None:
-    said = beside_the_paper({"WP as printed": 0.5, "WF": 0.6}, 0.62)
+    said = beside_the_paper({"WP as printed": 0.6, "WF": 0.6}, 0.62)
     assert said.endswith(
-        "here WP as printed leaves 50.0 % and Retrain 62.0 %, since the retained labels give the forgotten"
+        "here WP as printed leaves 60.0 % and Retrain 62.0 %, since the retained labels give the forgotten"
         " one away in both."
     )
+    for at, aim in ((0.5, 0.62), (0.6, 0.5)):  # a coin gives nothing away
+        assert "in both" not in beside_the_paper({"WP as printed": at}, aim)
     without = beside_the_paper({"WF": 0.6}, 0.62)
     assert without.endswith("here WP as printed failed in every seed, and Retrain leaves 62.0 %.")

@@ -1,18 +1,25 @@
 """Claims about what would be computed, at the published size too, and about bad input."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from unlabel.cli.reproduce import Page
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.core.reading import read_json
+from unlabel.data import load
+from unlabel.data.dataset import Source
 from unlabel.reproduce.command import PAGES, Request, make_page, plan_lines, request
 from unlabel.reproduce.pages import table2, table4, table5
-from unlabel.reproduce.scale import FULL, SMALL, Scale
-from unlabel.reproduce.study import planned, trainings, with_data
+from unlabel.reproduce.scale import FULL, SMALL, TEN, Scale
+from unlabel.reproduce.settings import Setting
+from unlabel.reproduce.study import Study, carry_out, planned, trainings, with_data
+from unlabel.runs.folder import read_record
+from unlabel.testing import write_folder
 
 
 def test_the_full_plan_is_the_published_setting(tmp_path: Path) -> None:
@@ -76,6 +83,43 @@ def test_the_same_relative_path_elsewhere_is_other_data(
     assert found[0] != found[1]
     drawn = with_data(SMALL, ["celeba=shapes:set=digits"])
     assert drawn.tasks["celeba"].source == "shapes:set=digits"
+
+
+def test_data_that_changed_behind_its_path_are_trained_on_anew(tiny: Scale, tmp_path: Path) -> None:
+    """The page's digest, models and cells are of the data as they are now; runs on the same data are kept."""
+    photos, run = tmp_path / "photos", engine.start(accelerator="cpu")
+    source = load("faces:train=160,probe=120,test=120,size=16")
+    parts = [
+        replace(part, ids=np.array([f"{name}_{image}" for image in part.ids]))
+        for name, part in (("train", source.train), ("probe", source.probe), ("test", source.test))
+    ]
+    write_folder(photos, Source("faces", *parts))
+    scale = replace(with_data(tiny, [f"celeba=folder:{photos}"]), retrain_seeds=(1,))
+    study = Study("celeba", "Male", (Setting("head removal", "head-removal"),))
+    cache = tmp_path / "cache"
+
+    def digest() -> str:
+        return load(f"folder:{photos}", labels=TEN).facts["digest"]
+
+    first = carry_out(study, scale, cache, run)
+    assert first.facts["digest"] == digest()
+    old = trainings(study, scale, cache)[0].out  # where runs lay that were made before this was looked at
+    first.folder.parent.rename(old.parent)
+    made = sorted(cache.rglob("*"))
+    assert carry_out(study, scale, cache, run).folder == old
+    assert sorted(cache.rglob("*")) == made
+
+    table = (photos / "attributes.csv").read_text("utf-8").splitlines()
+    young = table[0].split(",").index("Young")
+    for at in range(1, 150):
+        row = table[at].split(",")
+        table[at] = ",".join([*row[:young], str(1 - int(row[young])), *row[young + 1 :]])
+    (photos / "attributes.csv").write_text("\n".join(table) + "\n", "utf-8")
+    second = carry_out(study, scale, cache, run)
+    assert second.facts["digest"] == digest() != first.facts["digest"]
+    assert read_record(second.folder).digest == digest()
+    assert read_record(old).digest == first.facts["digest"]
+    assert "is there already unless the data have changed" in planned([study], scale, cache)[0]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
+from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import people, rarer
 
@@ -70,9 +71,7 @@ STANDARD = Budget(
 FULL = replace(STANDARD, name="full", fine_tuning=True, early_layers=True, code_length=True, more_few=(1024,))
 BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STANDARD, FULL)}
 
-PEOPLE = 4  # of each kind, without whom images cannot be dealt into folds
 JUDGED_PEOPLE = 20  # of each kind: with fewer, the error that people make is understated
-LEAST_OF_A_KIND = 10  # images of each kind in the probe and test splits that an attack needs
 
 
 @dataclass(frozen=True)

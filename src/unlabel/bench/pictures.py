@@ -58,14 +58,14 @@ def input_lines(images: int, side: int, workers: int, run: Run, rounds: int) -> 
         folder = Path(top)
         write_photos(folder / "photos", images)
         theirs = _image_folder(folder / "photos", side, augmented=False)
-        with _cache(folder / "cache"):
+        with cache_in(folder / "cache"):
             disk, none = (_ours(folder / "photos", side, workers, cache) for cache in ("disk", "none"))
         _check_pixels(disk, theirs)
         _check_pixels(none, theirs)
         numbers = iter(range(10_000))
 
         def decode() -> None:
-            with _cache(folder / f"cold{next(numbers)}"):
+            with cache_in(folder / f"cold{next(numbers)}"):
                 _ours(folder / "photos", side, workers, "disk")
 
         augmented = _image_folder(folder / "photos", side, augmented=True)
@@ -138,8 +138,8 @@ def _check_pixels(source: Source, theirs: ImageFolder) -> None:
 
 
 @contextmanager
-def _cache(folder: Path) -> Iterator[None]:
-    """Keeps decoded images here while open."""
+def cache_in(folder: Path) -> Iterator[None]:
+    """Keeps decoded images, outputs and attacks here while open."""
     before = os.environ.get("UNLABEL_CACHE")
     folder.mkdir(mode=0o700, exist_ok=True)
     os.environ["UNLABEL_CACHE"] = str(folder)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, Place, names
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, names
 
 
 def probe(
@@ -16,6 +16,7 @@ def probe(
     label: str,
     data: str | None = None,
     reference: str | None = None,
+    skip_bad: Annotated[bool, NoNegative] = False,
     fail_above: float | None = None,
     labels_file: Path | None = None,
     mean: str | None = None,
@@ -30,6 +31,7 @@ def probe(
         label: The label: a column of the data, which the model need not have.
         data: Data source with that column. By default the one that a run remembers.
         reference: Models to compare with, comma-separated, such as some that never saw the label.
+        skip_bad: Leave out unreadable images instead of refusing.
         fail_above: Largest AUC that is allowed, 0.5 to 1. Exit with 3 if the 95 % interval of an attack lies
             above it, or a control failed, with 4 if an interval only reaches above it.
         labels_file: Names of the outputs of an ONNX file, one per line, if its metadata do not tell them.
@@ -49,6 +51,7 @@ def probe(
         place.start(),
         data=data,
         references=names(reference),
+        skip_bad=skip_bad,
         onnx=OnnxSettings(labels_file, colours("--mean", mean), colours("--std", std)),
     )
     print(json.dumps(probed.to_json(), ensure_ascii=False) if json_ else "\n".join(lines(probed)))

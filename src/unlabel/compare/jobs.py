@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.reading.memory import digest
 from unlabel.audit.results import plain
 from unlabel.audit.setup import Case
 from unlabel.compare.cell_figures import Also
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
+from unlabel.data.dataset import Source
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import check_options
 from unlabel.forget.methods import code_of, find_method
@@ -76,8 +78,19 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
             "versions": versions(),
             **({"code": code} if (code := [item.code for item in (original, *case.references)])[0] else {}),
             **({} if also is None else {"also": repr(also)}),
+            **({"people": people} if (people := people_of(case.source)) else {}),
         }
     )
+
+
+def people_of(source: Source) -> str | None:
+    """A hash of whose image each is; None where nobody is known, so each image is another person's.
+
+    The data's digest leaves this out, and intervals and folds depend on it.
+    """
+    if source.facts.get("identities") is False:
+        return None
+    return digest(*(part.cluster for part in (source.train, source.probe, source.test)))
 
 
 def described(job: Job) -> dict[str, Any]:

@@ -29,6 +29,12 @@ GIVEN_NAMES = ("train", "val", "test")
 TEST_SHARE, PROBE_SHARE = 0.25, 0.10
 """Shares of E and P where no split is given."""
 
+LEAST_OF_A_KIND = 10
+"""Images that have a label, and that lack it, in each split: an attack needs as many."""
+
+PEOPLE = 4
+"""People of each kind in P, without whom images cannot be dealt into folds."""
+
 PROBE_SHARE_OF_TRAIN = 0.20
 """Share of the given train split that becomes P where no `val` is left for it."""
 

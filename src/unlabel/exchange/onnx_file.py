@@ -106,7 +106,8 @@ class OnnxModel:
             log: Receives progress.
 
         Returns:
-            float32 rows in the data's order. Of a feature map the mean over positions is taken.
+            Rows in the data's order; float32, but for logits that the graph gives in float64. Of a feature
+            map the mean over positions is taken.
 
         Raises:
             ModelError: The graph cannot be run on such images, or gives tables of another form.
@@ -121,10 +122,11 @@ class OnnxModel:
                 logits.append(self._table(tensors[0], len(pixels), "output"))
                 self._check_names(logits[0].shape[1])
                 if self.features is not None:
-                    features.append(self._table(tensors[1], len(pixels), f"tensor '{self.features}'"))
+                    inner = self._table(tensors[1], len(pixels), f"tensor '{self.features}'")
+                    features.append(inner.astype(np.float32))
                 advance(len(pixels))
-        inner = {PENULTIMATE: np.concatenate(features)} if features else {}
-        return Outputs(np.concatenate(logits), inner)
+        behind = {PENULTIMATE: np.concatenate(features)} if features else {}
+        return Outputs(np.concatenate(logits), behind)
 
     def _check_names(self, outputs: int) -> None:
         if self.labels and outputs != len(self.labels):
@@ -152,7 +154,7 @@ class OnnxModel:
             table[:images] if self.batch and table.shape[:1] == (self.batch,) else table for table in tables
         ]
 
-    def _table(self, value: Any, images: int, what: str) -> NDArray[np.float32]:
+    def _table(self, value: Any, images: int, what: str) -> NDArray[np.floating]:
         """One row an image, of numbers; of a feature map or of tokens, their mean."""
         table = np.asarray(value)
         if table.ndim == 4:
@@ -173,7 +175,7 @@ class OnnxModel:
             )
         if not np.isfinite(table).all():
             raise ModelError(f"the {what} of {self.path} holds NaN or infinity; export the model again")
-        return table.astype(np.float32)
+        return table if table.dtype == np.float64 else table.astype(np.float32)
 
 
 def is_onnx(text: object) -> bool:

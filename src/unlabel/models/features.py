@@ -25,15 +25,15 @@ class Outputs:
     """What one model says about one data set.
 
     Args:
-        logits: float32 (image, label), before the sigmoid.
+        logits: float32 (image, label), before the sigmoid; float64 of outputs that a file holds.
         features: Layer name -> float32 (image, feature); ``penultimate`` is the head's input.
     """
 
-    logits: NDArray[np.float32]
-    features: Mapping[str, NDArray[np.float32]]
+    logits: NDArray[np.floating]
+    features: Mapping[str, NDArray[np.floating]]
 
     @property
-    def ends(self) -> list[NDArray[np.float32]]:
+    def ends(self) -> list[NDArray[np.floating]]:
         """The logits and, where they were given, the last features."""
         return [self.logits, *([self.features[PENULTIMATE]] if PENULTIMATE in self.features else [])]
 

@@ -12,7 +12,7 @@ from unlabel.core.wording import suggest
 from unlabel.data.images.cache_folder import cache_folder
 from unlabel.reproduce.document import check_page, document, write_page
 from unlabel.reproduce.scale import SCALES, Scale
-from unlabel.reproduce.study import Made, carry_out, planned, with_data
+from unlabel.reproduce.study import Made, bare, carry_out, planned, with_data
 from unlabel.reproduce.trained import Frontier, sized
 
 PAGES: dict[str, str] = {
@@ -83,7 +83,7 @@ def request(
         raise OptionError(f"no page '{name}'; expected one of {', '.join(PAGES)}.{suggest(name, PAGES)}")
     if scale not in SCALES:
         raise OptionError(f"no scale '{scale}'; expected one of {', '.join(SCALES)}")
-    words = ["unlabel reproduce", name, f"--scale {scale}", *(f"--data {_bare(item)}" for item in data)]
+    words = ["unlabel reproduce", name, f"--scale {scale}", *(f"--data {bare(item)}" for item in data)]
     sizes = with_data(SCALES[scale], data)
     if name == FRONTIER:
         if data and frontier.runs:
@@ -94,12 +94,6 @@ def request(
     return Request(
         name, sizes, out or Path("reproduce"), cache or cache_folder() / "reproduce", " ".join(words), force
     )
-
-
-def _bare(text: str) -> str:
-    """A source without its path, which is nobody's business."""
-    head, sign, _ = text.partition(":")
-    return f"{head}:PATH" if sign and head.rpartition("=")[2] not in ("faces", "shapes", "ages") else text
 
 
 def plan_lines(wanted: Request) -> list[str]:
@@ -130,7 +124,8 @@ def make_page(wanted: Request, where: Run) -> Path:
         raise OptionError(f"--devices is {where.processes}; a page is computed in one process: leave it out")
     asked = module.studies(scale)
     planned(asked, scale, wanted.cache)  # what is missing is refused before anything is trained
-    made = [carry_out(study, scale, wanted.cache, where) for study in asked]
+    known: dict[tuple[Any, ...], str] = {}
+    made = [carry_out(study, scale, wanted.cache, where, known) for study in asked]
     extra = (where,) if wanted.name == MEASURED else ()
     content = module.content(made, scale, *extra)
     page = document(wanted.name, content, scale, data_of(made, scale), where, wanted.command)
@@ -147,7 +142,7 @@ def data_of(made: Sequence[Made], scale: Scale) -> list[dict[str, Any]]:
         task = scale.tasks[item.study.task]
         entries[item.study.task] = {
             "title": task.title,
-            "source": _bare(item.source),
+            "source": bare(item.source),
             "stands_for": task.stands_for,
             "counts": item.facts["counts"],
             "digest": item.facts["digest"],

@@ -105,6 +105,17 @@ def every(made: Made) -> Iterator[Models]:
     yield from (models for models in forgotten(made) if models.records)
 
 
+def by_name(made: Sequence[Made]) -> list[tuple[str, list[Models | None]]]:
+    """The rows of several data sets side by side: a name, and its models in each; None where all failed."""
+    tables = [{models.name: models for models in every(item)} for item in made]
+    names = [ORIGINAL, RETRAIN, *(setting.name for item in made for setting in item.study.settings)]
+    return [
+        (name, [table.get(name) for table in tables])
+        for name in dict.fromkeys(names)
+        if any(name in table for table in tables)
+    ]
+
+
 def failures(made: Made) -> list[str]:
     """A sentence for every setting of which a cell failed."""
     return [

@@ -21,7 +21,9 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD
 from unlabel.core.wording import suggest
+from unlabel.data import load
 from unlabel.data.readers.location import absolute_name
+from unlabel.data.splits import SPLIT_NAMES
 from unlabel.forget.methods import find_method
 from unlabel.reproduce.document import images_in_words
 from unlabel.reproduce.measure import Reader
@@ -30,6 +32,9 @@ from unlabel.reproduce.scale import Scale, Task
 from unlabel.reproduce.settings import Setting
 from unlabel.runs.folder import read_record
 from unlabel.training.run import train_run
+
+DRAWN = ("faces", "shapes", "ages")
+"""Sources that are made by their name alone: what follows the colon is no path."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,16 @@ def source_of(scale: Scale, name: str) -> str:
     return source
 
 
+def bare(text: str) -> str:
+    """A source without its path, which is nobody's business.
+
+    >>> bare("celeba=folder:/home/ann/photos"), bare("faces:train=8")
+    ('celeba=folder:PATH', 'faces:train=8')
+    """
+    head, sign, _ = text.partition(":")
+    return f"{head}:PATH" if sign and head.rpartition("=")[2] not in DRAWN else text
+
+
 @dataclass(frozen=True)
 class Training:
     """One model to train: the original, or a reference without a label."""
@@ -133,23 +148,64 @@ class Training:
     seed: int
 
 
-def trainings(study: Study, scale: Scale, cache: Path) -> list[Training]:
-    """The original and the references of a study; the folder's name tells all that they depend on."""
+def trainings(study: Study, scale: Scale, cache: Path, digest: str | None = None) -> list[Training]:
+    """The original and the references of a study; the folder's name tells all that they depend on.
+
+    Args:
+        study: What to make.
+        scale: Sizes.
+        cache: Folder of runs.
+        digest: Of the content of data that a path names, which may change: other content has a folder of its
+            own. None: data whose name tells all, or which nobody has read yet.
+    """
     task, network = scale.tasks[study.task], scale.networks[study.network]
     source = source_of(scale, study.task)
     depends = [source, network, scale.recipe.to_json(), scale.batch_size, task.labels, task.image_size]
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:8]
     folder = cache / "runs" / f"{study.task}-{network[0]}-{key}"
+    seeds = {f"without-{study.label}-seed{seed}": seed for seed in scale.retrain_seeds}
+    if digest is not None and not _trained_on(digest, [folder / name for name in ("original", *seeds)]):
+        folder = folder.with_name(f"{folder.name}-{digest[:12]}")
     original = Training(folder / "original", task, source, network, (), scale.original_seed)
     return [
         original,
         *(
-            replace(
-                original, out=folder / f"without-{study.label}-seed{seed}", without=(study.label,), seed=seed
-            )
-            for seed in scale.retrain_seeds
+            replace(original, out=folder / name, without=(study.label,), seed=seed)
+            for name, seed in seeds.items()
         ),
     ]
+
+
+def _trained_on(digest: str, runs: Sequence[Path]) -> bool:
+    """Whether the first of these runs is finished, and all that are saw this content: they stay usable."""
+    finished = [run for run in runs if (run / RECORD).is_file()]
+    return runs[0] in finished and all(read_record(run).digest == digest for run in finished)
+
+
+def content_of(study: Study, scale: Scale, where: Run, known: dict[tuple[Any, ...], str]) -> str | None:
+    """The digest of data that a path names, read as a training reads it; None of any other data.
+
+    Args:
+        study: Whose data.
+        scale: Sizes.
+        where: Receives progress.
+        known: Digests of this call, each data set read once; added to.
+    """
+    task, source = scale.tasks[study.task], source_of(scale, study.task)
+    if bare(source) == source:
+        return None
+    key = (source, task.image_size, task.labels)
+    if key not in known:
+        data = load(
+            source,
+            image_size=task.image_size,
+            labels=task.labels,
+            cache=where.cache,
+            workers=where.workers,
+            log=where.log,
+        )
+        known[key] = str(data.facts["digest"])
+    return known[key]
 
 
 def jobs_of(study: Study, scale: Scale) -> list[tuple[Setting, Job]]:
@@ -177,7 +233,7 @@ def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
                 continue
             folders.add(training.out)
             what = f"without {training.without[0]}" if training.without else "all labels"
-            there = ", is there already" if (training.out / RECORD).is_file() else ""
+            there = _there_already(training)
             lines.append(
                 f"train {training.network[0]} on {training.source}, {what}, seed {training.seed},"
                 f" {scale.recipe.epochs:g} epochs of {scale.recipe.schedule} at {scale.recipe.lr:g},"
@@ -195,12 +251,24 @@ def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
     return lines
 
 
-def train_all(study: Study, scale: Scale, cache: Path, where: Run) -> list[Path]:
+def _there_already(training: Training) -> str:
+    """What the plan says of a run that is there; of data behind a path only a reading tells more."""
+    if bare(training.source) == training.source:
+        return ", is there already" if (training.out / RECORD).is_file() else ""
+    folder, name = training.out.parent, training.out.name
+    there = [folder / name, *folder.parent.glob(f"{folder.name}-*/{name}")]
+    found = any((run / RECORD).is_file() for run in there)
+    return ", is there already unless the data have changed" if found else ""
+
+
+def train_all(
+    study: Study, scale: Scale, cache: Path, where: Run, known: dict[tuple[Any, ...], str]
+) -> list[Path]:
     """Trains what is not there yet; an unfinished training goes on where it was."""
     if scale.tasks[study.task].trained:
         return list(scale.tasks[study.task].trained)
     made = []
-    for training in trainings(study, scale, cache):
+    for training in trainings(study, scale, cache, content_of(study, scale, where, known)):
         made.append(training.out)
         if (training.out / RECORD).is_file():
             continue
@@ -229,7 +297,13 @@ def audit_options(scale: Scale, seed: int) -> AuditOptions:
     return AuditOptions(seed=seed, cross_fit=False, **scale.audit)
 
 
-def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
+def carry_out(
+    study: Study,
+    scale: Scale,
+    cache: Path,
+    where: Run,
+    known: dict[tuple[Any, ...], str] | None = None,
+) -> Made:
     """Makes what a study needs, reusing what is there.
 
     Args:
@@ -237,11 +311,12 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
         scale: Sizes.
         cache: Folder of runs and cells; shared by all pages.
         where: Device; its seed is the audit's.
+        known: Digests of data that were read for other studies of the same call; added to.
 
     Raises:
         UnlabelError: As training, forgetting and auditing raise.
     """
-    original, *references = train_all(study, scale, cache, where)
+    original, *references = train_all(study, scale, cache, where, {} if known is None else known)
     record, source = read_record(original), source_of(scale, study.task)
     facts = (record.data and record.data.facts) or {}
     if not study.settings:
@@ -257,6 +332,11 @@ def carry_out(study: Study, scale: Scale, cache: Path, where: Run) -> Made:
         options=options,
         also=Relearner(options, where) if study.relearn else Reader(),
     )
+    facts = {  # of what was audited: runs that are taken as they are may name data that have changed
+        **facts,
+        "digest": table.facts["data"],
+        "counts": dict(zip(SPLIT_NAMES, table.facts["splits"], strict=True)),
+    }
     cells: dict[str, tuple[CellResult, ...]] = {}
     for (setting, _), cell in zip(pairs, table.cells, strict=True):
         cells[setting.name] = (*cells.get(setting.name, ()), cell)

@@ -5,7 +5,7 @@
     tiny_world()                    three bands of the picture; each label lights one
     tiny_world("duplicate")         a label with a twin: forgetting one alone cannot work
     tiny_world("never-learnt")      a label that is in no pixel: nothing to forget
-    check_unlearner(my_method())    what every method promises, checked on such a world
+    check_unlearner(my_method)      what every method promises, checked on such a world
 
 Beside this module: `stage`, an audit waiting for a model; `cheats`, models that only look as if they had
 forgotten; `planted`, tables that hold an exactly known number of bits; `crowd` and `trials`, how often
@@ -13,9 +13,11 @@ the audit's rules are right where the truth is known.
 """
 
 import copy
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -27,18 +29,18 @@ from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import DEFAULT_IMAGES
-from unlabel.forget.driver import forget_labels, shown
-from unlabel.forget.methods import find_method
+from unlabel.forget.driver import check_options, forget_labels, shown
+from unlabel.forget.methods import Method, as_method
 from unlabel.forget.pipeline import Outcome, Unlearner
 from unlabel.models.eraser import erasing
 from unlabel.models.head import find_head, removed_output
-from unlabel.testing.worlds import SIZE, Kind, World, tiny_network, tiny_world, write_folder
+from unlabel.testing.worlds import SIZE, Kind, World, own_arrays, tiny_network, tiny_world, write_folder
 
 __all__ = ["Kind", "World", "check_unlearner", "differing", "tiny_network", "tiny_world", "write_folder"]
 
 
 def check_unlearner(
-    method: str | Unlearner,
+    method: str | Method | Callable[..., Any],
     *,
     world: World | None = None,
     labels: str | Sequence[str] = ("top",),
@@ -49,21 +51,25 @@ def check_unlearner(
 ) -> None:
     """Checks what every method promises, and raises an `AssertionError` that names the broken promise.
 
-    Of the unlearner: the argument model stays bit-identical, with its modes and ``requires_grad``; the same
-    seed gives the same bits, and another seed others where the method is random; the result is finite, with
-    the keys, shapes and dtypes of the original (and those of an erasing layer, where it adds one),
-    ``requires_grad`` kept, and survives safetensors. Of a method named in the catalogue, further, run by
-    `forget_labels`: every forgotten output is a constant at the base rate, what changed is counted right, and
-    all labels, none, or an unknown option are refused.
+    Of the unlearner: the argument model stays bit-identical, with its modes and ``requires_grad``; so do the
+    data's targets, rows and identities; the same seed gives the same bits, and another seed others where the
+    method is random; the result is finite, with the keys, shapes and dtypes of the original (and those of an
+    erasing layer, where it adds one), ``requires_grad`` kept, and survives safetensors. Of a method, further,
+    run by `forget_labels`: every forgotten output is a constant at the base rate, what changed is counted
+    right, and all labels, none, or an unknown option are refused.
 
     Args:
-        method: A name of the catalogue or of an installed plug-in, or an unlearner.
+        method: What `forget_labels` takes: a name, a `Method`, or the function that makes an unlearner from
+            keyword-only options. Or an unlearner itself, a function of (model, request, data, run).
         world: Where to try it; `tiny_world` by default.
         labels: Labels to forget.
         forgotten: Labels that an earlier request removed from the world's model.
         random: Whether another seed must give another result.
         seed: Key of the method's randomness.
-        **options: The method's own, when it is named.
+        **options: The method's own; not beside an unlearner, which is made already.
+
+    Raises:
+        OptionError: No such method or option, or options beside an unlearner.
 
     Example:
         >>> check_unlearner("confusion", steps=4)
@@ -74,24 +80,61 @@ def check_unlearner(
     world = world or tiny_world()
     run = engine.start(accelerator="cpu", seed=seed)
     request = Request.make(labels, world.labels, forgotten=forgotten)
-    unlearner = find_method(method).load()(**options) if isinstance(method, str) else method
+    unlearner, entry = _opened(method, options)
     first = _unlearn(unlearner, world, request, run)
     _require_same(first, _unlearn(unlearner, world, request, run), "with the same seed")
     if random:
         other = _unlearn(unlearner, world, request, run.with_seed(seed + 1))
         _require(differing(first, other) != [], "another seed gave the same bits; pass random=False if meant")
-    if isinstance(method, str):
-        _check_driver(method, world, request, run, options)
+    if entry is not None:
+        _check_driver(entry, world, request, run, options)
+
+
+def _opened(
+    method: str | Method | Callable[..., Any], options: dict[str, Any]
+) -> tuple[Unlearner, Method | None]:
+    """The unlearner, and the method that made it; None of an unlearner that was given itself."""
+    if callable(method) and _takes_a_model(method):
+        if options:
+            raise OptionError(
+                f"an unlearner takes no options, found {', '.join(options)}; give the function that makes it,"
+                " with its options: check_unlearner(my_method, steps=4)"
+            )
+        return method, None
+    entry = as_method(method)
+    check_options(entry, options)
+    unlearner = entry.load()(**options)
+    _require(
+        callable(unlearner),
+        f"method '{entry.name}' returned {type(unlearner).__name__}, not a function of (model, request, data,"
+        " run)",
+    )
+    return unlearner, entry
+
+
+def _takes_a_model(method: Callable[..., Any]) -> bool:
+    """Whether a function takes (model, request, data, run), as an unlearner does."""
+    try:
+        inspect.signature(method).bind(*range(4))
+    except TypeError:
+        return False
+    except ValueError:  # it tells no signature
+        return True
+    return True
 
 
 def _unlearn(unlearner: Unlearner, world: World, request: Request, run: Run) -> nn.Module:
     """Runs an unlearner once and checks everything that one run shows."""
     model = engine.place(copy.deepcopy(world.model), run).eval()
     before, looks = _state(model), _looks(model)
-    work = unlearner(model, request, world.data, run)
+    data = own_arrays(world.data)
+    work = unlearner(model, request, data, run)
     new = getattr(work, "model", None)
     if not isinstance(new, nn.Module):
         raise AssertionError(f"the unlearner returned {type(work).__name__}, not a Work with a model")
+    for name in ("target", "rows", "cluster"):
+        same = np.array_equal(getattr(data, name), getattr(world.data, name))
+        _require(same, f"the unlearner wrote into the data it was given: {name} changed")
     _require(new is not model, "the unlearner returned its argument instead of a new model")
     _require_same(before, _state(model), "in the argument model")
     _require(_looks(model) == looks, "the argument model's modes or requires_grad changed")
@@ -110,8 +153,8 @@ def _unlearn(unlearner: Unlearner, world: World, request: Request, run: Run) -> 
     return new
 
 
-def _check_driver(method: str, world: World, request: Request, run: Run, options: dict[str, Any]) -> None:
-    """Checks what a method of the catalogue promises when `forget_labels` runs it."""
+def _check_driver(method: Method, world: World, request: Request, run: Run, options: dict[str, Any]) -> None:
+    """Checks what a method promises when `forget_labels` runs it."""
     given = copy.deepcopy(world.model).train()
     before, looks = _state(given), _looks(given)
 
@@ -127,10 +170,7 @@ def _check_driver(method: str, world: World, request: Request, run: Run, options
     changed, total = (sum(column) for column in zip(*counts, strict=True))
     _require(outcome.changed == changed > 0, f"changed is {outcome.changed}, but {changed} numbers differ")
     _require(outcome.total == total, f"total is {outcome.total}, but there are {total} numbers")
-    _check_removed(
-        outcome,
-        shown(find_method(method), world.data, DEFAULT_IMAGES, run.seed)[0],
-    )
+    _check_removed(outcome, shown(method, world.data, DEFAULT_IMAGES, run.seed)[0])
     left = [name for name in world.labels if name not in request.forgotten]
     for names, error, changes in (
         (left, NothingLeft, {}),

@@ -41,7 +41,8 @@ class World:
 
     Args:
         kind: What is special about it; see `tiny_world`.
-        source: Train, probe and test splits; two images an identity, no identity in two splits.
+        source: Train, probe and test splits; two images an identity, no identity in two splits. Its arrays
+            are yours to change, but for the pixels.
         model: In eval mode, with a last linear layer; yours to change.
     """
 
@@ -105,7 +106,23 @@ def tiny_world(
     if kind == "one-unit" and batchnorm:
         raise OptionError("the world 'one-unit' is built by hand, without BatchNorm; leave batchnorm out")
     world = _world(kind, images, batchnorm, seed)
-    return replace(world, model=copy.deepcopy(world.model))
+    source = world.source
+    train, probe, test = (own_arrays(part) for part in (source.train, source.probe, source.test))
+    return replace(
+        world,
+        source=replace(source, train=train, probe=probe, test=test),
+        model=copy.deepcopy(world.model),
+    )
+
+
+def own_arrays(part: Dataset) -> Dataset:
+    """The same images, with targets, rows and identities of their own: writing there reaches no other."""
+    return replace(
+        part,
+        target=part.target.copy(),
+        rows=part.rows.copy(),
+        cluster=part.cluster.copy(),
+    )
 
 
 def tiny_network(outputs: int, batchnorm: bool = False, *, seed: int = 0) -> nn.Module:

@@ -11,6 +11,7 @@ before any training, and given references.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from unlabel.audit.read_only.outputs_file import PROBE, SUFFIX, TEST, check_same
 from unlabel.audit.setup import Sets, overlap
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.errors import LabelMismatch, ModelError, OptionError
 from unlabel.core.framing import size_text
 from unlabel.core.parallel import run_jobs
 from unlabel.data import load
@@ -66,6 +67,7 @@ def probe_model(
     *,
     data: str | None = None,
     references: Sequence[str | Path] = (),
+    skip_bad: bool = False,
     onnx: OnnxSettings | None = None,
     options: AuditOptions | None = None,
 ) -> Probed:
@@ -77,6 +79,7 @@ def probe_model(
         where: One process, this machine by default; its seed keys folds and probes.
         data: Data source with that column; None: what the run remembers. Not for files of outputs.
         references: Models of the same kinds to compare with, such as some that never saw the label.
+        skip_bad: Leave out images that cannot be read, instead of refusing. Not for files of outputs.
         onnx: What the metadata of ONNX files lack.
         options: Sizes of the attacks.
 
@@ -97,18 +100,19 @@ def probe_model(
     if twice := [text for text in texts if texts.count(text) > 1]:
         raise OptionError(f"{twice[0]} is given twice; expected other models as references")
     if texts[0].endswith(SUFFIX):
-        asked = _of_files(texts, data, options.seed)
+        asked = _of_files(texts, data, options.seed, skip_bad=skip_bad)
     else:
-        asked = _of_models(texts, label, data, onnx or OnnxSettings(), where)
+        models = _opened(texts, onnx or OnnxSettings())
+        asked = _of_models(models, _source(models[0], label, data, where, skip_bad=skip_bad), where)
     return measure(asked, label, options, where)
 
 
-def _of_files(texts: Sequence[str], data: str | None, seed: int) -> Asked:
+def _of_files(texts: Sequence[str], data: str | None, seed: int, *, skip_bad: bool) -> Asked:
     """Files of outputs, which hold their annotations themselves."""
-    if data is not None or not all(text.endswith(SUFFIX) for text in texts):
+    if data is not None or skip_bad or not all(text.endswith(SUFFIX) for text in texts):
         raise OptionError(
-            "a file of outputs holds its own annotations: leave out --data, and compare it with such files"
-            " only"
+            "a file of outputs holds its own annotations: leave out --data and --skip-bad, and compare it"
+            " with such files only"
         )
     tables = [read_outputs(Path(text), seed) for text in texts]
     first = tables[0]
@@ -124,14 +128,15 @@ def _of_files(texts: Sequence[str], data: str | None, seed: int) -> Asked:
         )
         for at, item in enumerate(tables)
     ]
-    note = (
-        () if first.split_rule == "split" else (f"{first.name} has no split: half of its people are probed.",)
+    notes = (
+        [] if first.split_rule == "split" else [f"{first.name} has no split: half of its people are probed."]
     )
-    return Asked(answers, first.dataset(PROBE), first.dataset(TEST), False, first.overlap(), note)
+    notes += [first.note] if first.note else []
+    return Asked(answers, first.dataset(PROBE), first.dataset(TEST), False, first.overlap(), tuple(notes))
 
 
-def _of_models(texts: Sequence[str], label: str, data: str | None, onnx: OnnxSettings, where: Run) -> Asked:
-    """Models that are run on the images of a data source."""
+def _opened(texts: Sequence[str], onnx: OnnxSettings) -> list[Deployed]:
+    """Models for images of one size, each another."""
     for text in texts:
         if is_custom(text) and not text.startswith("onnx:"):
             raise OptionError(
@@ -150,7 +155,12 @@ def _of_models(texts: Sequence[str], label: str, data: str | None, onnx: OnnxSet
             raise OptionError(
                 f"{other.name} is the same model as {first.name}; expected another as reference"
             )
-    source = _source(first, label, data, where)
+    return models
+
+
+def _of_models(models: Sequence[Deployed], source: Source, where: Run) -> Asked:
+    """Models that are run on the images of a data source."""
+    first = models[0]
     digest = str(source.facts.get("digest"))
     sets = Sets(source.probe, source.test, source.train, digest, where.seed)
     fresh = _untrained(first, where.seed)
@@ -177,25 +187,30 @@ def _of_models(texts: Sequence[str], label: str, data: str | None, onnx: OnnxSet
     )
 
 
-def _source(model: Deployed, label: str, data: str | None, where: Run) -> Source:
-    """The images, with the label's column and those of the model's other labels that the data has."""
+def _source(model: Deployed, label: str, data: str | None, where: Run, *, skip_bad: bool) -> Source:
+    """The images, with the label's column and those of the model's other labels, if the data has them all.
+
+    Other columns are not read: they may hold anything, as where a training named its labels.
+    """
     remembered = (model.loaded.record.data if model.loaded else None) or DataRecord()
     name = data or remembered.source
     if not name:
         raise OptionError(f"{model.name} does not tell which images to use; name them with --data SOURCE")
-    skip_bad = data is None and bool(remembered.skipped_bad)
-    framing = model.loaded.config.framing if model.loaded else None
-    source = load(
+    read = partial(
+        load,
         name,
         image_size=model.image_size,
-        framing=framing,
-        skip_bad=skip_bad,
+        framing=model.loaded.config.framing if model.loaded else None,
+        skip_bad=skip_bad or (data is None and bool(remembered.skipped_bad)),
         cache=where.cache,
         workers=where.workers,
         log=where.log,
     )
-    others = [name for name in model.labels if name in source.labels and name != label]
-    return source.with_labels([label, *others])
+    others = [name for name in model.labels if name != label]
+    try:
+        return read(labels=[label, *others])
+    except LabelMismatch:
+        return read(labels=[label])  # it lacks some of the others; or the label too, and says so
 
 
 def _untrained(model: Deployed, seed: int) -> Deployed | None:

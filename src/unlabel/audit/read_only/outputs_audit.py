@@ -20,12 +20,13 @@ from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, Tables, che
 from unlabel.audit.results import Audit, Role
 from unlabel.audit.setup import Sets, overlap, sets_of
 from unlabel.core.engine import Run
-from unlabel.core.errors import LabelMismatch, ModelError, NothingToForget, OptionError
+from unlabel.core.errors import DataError, LabelMismatch, ModelError, NothingToForget, OptionError
 from unlabel.core.files import write_json
 from unlabel.core.places import check_folder
 from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data import load
+from unlabel.data.dataset import Dataset
 from unlabel.exchange.onnx_file import OnnxSettings
 
 AUDIT = "audit.json"
@@ -85,19 +86,27 @@ def audit_files(
     first = tables[0]
     for other in tables[1:]:
         check_same_images(first, other)
+        if other.exclusive != first.exclusive:
+            raise DataError(
+                f"one of {first.name} and {other.name} answers by a softmax and the other does not; expected"
+                " models of one kind: save the same activation in both"
+            )
+    if first.note:
+        where.log.say(first.note)
     _check_distinct([(item.name, item.sha256) for item in tables])
     if not first.labels:
         raise LabelMismatch(f"{first.name} has no array 'labels'; an audit needs the name of each output")
     request = _request(labels, first.labels)
+    probe, test, train = (_annotated(first, part) for part in (PROBE, TEST, TRAIN))
     subjects = [item.subject(role) for item, role in zip(tables, _roles(len(tables)), strict=True)]
     inputs = AuditInputs(
         subjects[0],
         subjects[1],
         subjects[2:],
         request,
-        first.dataset(PROBE),
-        first.dataset(TEST),
-        first.dataset(TRAIN),
+        probe,
+        test,
+        train,
         overlap=first.overlap(),
         facts=_facts(first),
         models=_models([_record(item.name, item.sha256, item.labels) for item in tables], command),
@@ -105,6 +114,16 @@ def audit_files(
         outputs_only=True,
     )
     return audit_outputs(inputs, replace(settings, raw_image=False), where.log)
+
+
+def _annotated(first: Tables, part: int) -> Dataset:
+    """The images of one split, with the annotations in the order of the outputs."""
+    if set(first.labels) != set(first.target_labels):
+        raise LabelMismatch(
+            f"labels of {first.name} are {listing(first.labels, 3)} and target_labels are"
+            f" {listing(first.target_labels, 3)}; an audit needs the annotations of each output"
+        )
+    return first.dataset(part).with_labels(first.labels)
 
 
 def audit_deployed(

@@ -8,8 +8,9 @@ targets         (image, label)            1 present, 0 absent, -1 unknown; or (i
 labels          (output,) text            names of the columns of logits
 features        (image, feature)          input of the last layer; may be left out
 split           (image,)                  0 probe, 1 test, 2 train; if left out, half of the people are each
-identity        (image,) number or text   whose image it is; if left out, each is another person's
+identity        (image,) number or text   whose image it is, -1 or "" unknown; left out: each another person's
 target_labels   (label,) text             names of the columns of targets, if they are others than `labels`
+activation      text                      softmax or sigmoid; left out: softmax where the targets are classes
 ==============  ========================  ====================================================================
 """
 
@@ -30,18 +31,20 @@ from unlabel.core.files import visible
 from unlabel.core.randomness import uniform
 from unlabel.core.reading import file_sha256, open_plain
 from unlabel.core.wording import listing
-from unlabel.data.dataset import Dataset
+from unlabel.data.dataset import Dataset, one_hot
+from unlabel.data.readers.meaning import nobody
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.runs.config import LONGEST_LABEL, MOST_LABELS
 
 SUFFIX = ".npz"
 MOST_BYTES = 8_000_000_000  # of all arrays of a file, unpacked
-ARRAYS = ("logits", "targets", "labels", "features", "split", "identity", "target_labels")
+ARRAYS = ("logits", "targets", "labels", "features", "split", "identity", "target_labels", "activation")
+ACTIVATIONS = ("softmax", "sigmoid")
 PROBE, TEST, TRAIN = 0, 1, 2
 DAMAGED = (ValueError, OSError, EOFError, MemoryError, KeyError, OverflowError, RuntimeError)
 DAMAGED += (zipfile.BadZipFile, zlib.error)  # a compression that Python lacks is a RuntimeError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,18 @@ class Tables:
     Args:
         name: The file as the user named it.
         sha256: Of its bytes.
-        logits: float32 (image, output).
+        logits: float64 (image, output): cut to float32, a column may tie what the file tells apart.
         features: float32 (image, feature), or None.
         targets: int8 (image, label).
         split: int8 (image,): 0, 1 or 2.
         cluster: int64 (image,) number of the person.
         labels: Names of the outputs; empty where nobody names them.
         target_labels: Names of the columns of `targets`.
-        exclusive: Whether the labels are classes, of which each image has one.
+        exclusive: Whether the model answers by a softmax over its labels.
+        classes: Whether the columns of `targets` are read as classes, of which each image has one.
+        note: What was taken for granted of the answers, in a sentence; empty: nothing.
         split_rule: ``split`` if the file deals its images, else ``identity``.
-        identities: Whether the file says whose its images are.
+        identities: Whether the file says of any image whose it is.
     """
 
     name: str
@@ -73,6 +78,8 @@ class Tables:
     labels: tuple[str, ...]
     target_labels: tuple[str, ...]
     exclusive: bool
+    classes: bool
+    note: str
     split_rule: str
     identities: bool
 
@@ -97,7 +104,7 @@ class Tables:
             self.cluster[rows],
             rows.astype(str),
             self.target_labels,
-            exclusive=self.exclusive,
+            exclusive=self.classes,
         )
 
     def overlap(self) -> str | None:
@@ -124,10 +131,16 @@ def read_outputs(file: Path, seed: int = 0) -> Tables:
     arrays = _arrays(file)
     logits = _numbers(arrays, "logits", file)
     n = len(logits)
-    targets, exclusive = _targets(arrays, n, file)
+    targets, numbered = _targets(arrays, n, file)
     features = _numbers(arrays, "features", file, n) if "features" in arrays else None
-    cluster = _people(arrays, n, file)
+    cluster, identities = _people(arrays, n, file)
     labels, target_labels = _labels(arrays, logits.shape[1], targets.shape[1], file)
+    own = set(labels) == set(target_labels)
+    told = _activation(arrays, file)
+    classes = numbered or (own and one_hot(targets))
+    exclusive = classes if told is None else told == "softmax"
+    if exclusive and own:
+        _check_classes(targets, file)
     return Tables(
         name=str(file),
         sha256=file_sha256(file),
@@ -139,8 +152,10 @@ def read_outputs(file: Path, seed: int = 0) -> Tables:
         labels=labels,
         target_labels=target_labels,
         exclusive=exclusive,
+        classes=exclusive and (numbered or own),
+        note=_taken_for_classes(file) if told is None and classes and not numbered else "",
         split_rule="split" if "split" in arrays else "identity",
-        identities="identity" in arrays,
+        identities=identities,
     )
 
 
@@ -203,7 +218,7 @@ def _needed(arrays: dict[str, NDArray[Any]], name: str, file: Path) -> NDArray[A
 
 
 def _numbers(arrays: dict[str, NDArray[Any]], name: str, file: Path, n: int | None = None) -> Floats:
-    """A table of finite numbers, one row an image."""
+    """A table of finite numbers, one row an image: logits in float64, features in float32."""
     table = _needed(arrays, name, file)
     if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number):
         raise DataError(
@@ -212,16 +227,16 @@ def _numbers(arrays: dict[str, NDArray[Any]], name: str, file: Path, n: int | No
     if np.iscomplexobj(table) or (n is not None and len(table) != n):
         raise DataError(f"{name} of {file} has {len(table):,} rows; expected {n:,} real ones, as logits has")
     with np.errstate(over="ignore"):
-        table = table.astype(np.float32)
-    if not np.isfinite(table).all():
-        row = int(np.argmin(np.isfinite(table).all(1)))
+        short = table.astype(np.float32)
+    if not (finite := np.isfinite(short).all(1)).all():
+        row = int(np.argmin(finite))
         raise DataError(f"{name} of {file} holds NaN or infinity, first in row {row}; compute it again")
     if name == "logits" and len(table) > 1 and table.min() >= 0 and table.max() <= 1 and np.ptp(table) > 0:
         raise DataError(
             f"logits of {file} all lie from 0 to 1, so they are probabilities, which hide what a sigmoid"
             " rounds; expected its input: numpy.log(p / (1 - p)) where p is exact"
         )
-    return table
+    return table.astype(np.float64) if name == "logits" else short
 
 
 def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArray[np.int8], bool]:
@@ -248,16 +263,53 @@ def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArr
     return table.astype(np.int8), False
 
 
-def _people(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> NDArray[np.int64]:
+def _activation(arrays: dict[str, NDArray[Any]], file: Path) -> str | None:
+    """What the model makes of its logits, as the file tells it; None where it does not."""
+    if "activation" not in arrays:
+        return None
+    table = arrays["activation"]
+    if table.dtype.kind != "U" or table.size != 1 or (told := str(table.ravel()[0])) not in ACTIVATIONS:
+        raise DataError(
+            f"activation of {file} has the shape {table.shape} of {table.dtype}, or another text than"
+            f" expected: {' or '.join(ACTIVATIONS)}"
+        )
+    return told
+
+
+def _check_classes(targets: NDArray[np.int8], file: Path) -> None:
+    """Refuses images that do not have exactly one of the labels that a softmax answers by."""
+    fit = np.all(targets >= 0, axis=1) & (targets.sum(1) == 1)
+    if not fit.all():
+        raise DataError(
+            f"activation of {file} is softmax, but row {int(np.argmin(fit))} of targets does not have exactly"
+            " one label; leave out such images, or write sigmoid if the model answers each label by itself"
+        )
+
+
+def _taken_for_classes(file: Path) -> str:
+    return (
+        f"Each image of {file} has exactly one label. So the labels are taken for classes, answered by a"
+        " softmax; if each is answered by a sigmoid, save activation='sigmoid'."
+    )
+
+
+def _people(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArray[np.int64], bool]:
+    """A number for each person, and whether any is known; an image of an unknown person is one of its own."""
     if "identity" not in arrays:
-        return np.arange(n)
+        return np.arange(n), False
     names = arrays["identity"]
     if names.shape != (n,) or names.dtype.kind not in "iuUS":
         raise DataError(
             f"identity of {file} has the shape {names.shape} of {names.dtype}; expected {n:,} whole numbers"
             " or texts, (image,)"
         )
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    people, code = np.unique(names, return_inverse=True)
+    texts = [item.decode(errors="replace") if isinstance(item, bytes) else str(item) for item in people]
+    known = np.array([not nobody(text) for text in texts], bool)
+    number = np.where(known, np.cumsum(known) - 1, -1)[code]
+    unknown = number < 0
+    number[unknown] = known.sum() + np.arange(int(unknown.sum()))
+    return number.astype(np.int64), bool(known.any())
 
 
 def _split(

@@ -296,4 +296,13 @@ def known(identity: Coded) -> Coded:
     >>> list(known(Coded.of(["p1", "-1", "NaN", ""])))
     ['p1', '', '', '']
     """
-    return Coded(["" if text.casefold() in NOBODY else text for text in identity.texts], identity.codes)
+    return Coded(["" if nobody(text) else text for text in identity.texts], identity.codes)
+
+
+def nobody(text: str) -> bool:
+    """Whether an identity says that nobody knows whose image it is.
+
+    >>> [nobody(text) for text in ("", "-1", "None", "p1")]
+    [True, True, True, False]
+    """
+    return not text or text.casefold() in NOBODY

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.progress import SILENT, Log
+from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, Source
+from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.data.survey.duplicates import count_duplicates
 from unlabel.data.survey.sizes import original_sizes
 
@@ -59,7 +61,7 @@ def survey(source: Source, log: Log = SILENT) -> dict[str, Any]:
         "unreadable": {"count": facts.get("skipped_bad_count", 0), "files": bad},
         "ignored_files": facts.get("ignored_files", 0),
     }
-    return {**result, "warnings": _warnings(result)}
+    return {**result, "warnings": [*_warnings(result), *_too_few(splits, source.labels)]}
 
 
 def _prevalence(parts: Mapping[str, Dataset], labels: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
@@ -131,3 +133,30 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
         if lacking := [name for name, n in splits.items() if not (n["present"] and n["absent"])]:
             sentences.append(f"{label} is not both present and absent in: {', '.join(lacking)}.")
     return sentences
+
+
+def _too_few(parts: Mapping[str, Dataset], labels: Sequence[str]) -> list[str]:
+    """A sentence on the labels that an audit or a probe would refuse; not on those that are never there."""
+    found = []
+    for column, label in enumerate(labels):
+        lacking = [
+            f"{word} in {rows:,} images{f' of {people:,} people' if people < rows else ''} of {name}"
+            for name, part in parts.items()
+            for word, code in (("present", 1), ("absent", 0))
+            for rows, people in [_images_and_people(part, column, code)]
+            if 0 < rows < LEAST_OF_A_KIND or (name == "probe" and 0 < people < PEOPLE)
+        ]
+        if lacking:
+            found.append(f"{label} ({', '.join(lacking)})")
+    if not found:
+        return []
+    return [
+        f"{len(found):,} {'label has' if len(found) == 1 else 'labels have'} too few images for an audit or a"
+        f" probe. These need {LEAST_OF_A_KIND} images of {PEOPLE} people with the label, and as many without"
+        f" it, in each split: {listing(found)}."
+    ]
+
+
+def _images_and_people(part: Dataset, column: int, code: int) -> tuple[int, int]:
+    rows = part.target[:, column] == code
+    return int(rows.sum()), len(np.unique(part.cluster[rows]))

@@ -112,7 +112,7 @@ def count_duplicates(parts: Mapping[str, Dataset], log: Log = SILENT) -> dict[st
     ids = [str(name) for part in parts.values() for name in part.ids]
     digests = [digest for part in parts.values() for digest in picture_hashes(part)]
     hashes, flat, coarse = _all_hashes(parts, log)
-    exact = _equal_pairs(digests)
+    exact = _equal_pairs(digests, split)
     picture = np.unique(np.array(digests), return_inverse=True)[1]
     near, complete = near_pairs(np.where(flat, np.uint64(0), hashes), ~flat)
     near = near[(picture[near[:, 0]] != picture[near[:, 1]]) & _alike(coarse, near)]
@@ -125,13 +125,19 @@ def count_duplicates(parts: Mapping[str, Dataset], log: Log = SILENT) -> dict[st
     }
 
 
-def _equal_pairs(digests: Sequence[bytes]) -> NDArray[np.int64]:
-    """Each image with all earlier ones of the same pixels that are the first of their split or group."""
-    groups: dict[bytes, list[int]] = {}
-    for at, digest in enumerate(digests):
-        groups.setdefault(digest, []).append(at)
-    pairs = [(first, other) for group in groups.values() for first, other in combinations(group[:200], 2)]
-    pairs += [(group[0], other) for group in groups.values() for other in group[200:]]
+def _equal_pairs(digests: Sequence[bytes], split: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each image with the first earlier one of the same pixels in each split: all that counts of images need.
+
+    Args:
+        digests: Of each image.
+        split: Of each image, in rising order.
+    """
+    firsts: dict[bytes, dict[int, int]] = {}
+    pairs: list[tuple[int, int]] = []
+    for at, (digest, part) in enumerate(zip(digests, split.tolist(), strict=True)):
+        first = firsts.setdefault(digest, {})
+        pairs += [(earlier, at) for earlier in first.values()]
+        first.setdefault(part, at)
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 

@@ -6,12 +6,14 @@ from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR, UTILITY_AUC_MEAN
 from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import Entry, percent, spread
 from unlabel.reproduce.published import published
-from unlabel.reproduce.rows import Models, every, failures, forgotten, listed, original, retrained
+from unlabel.reproduce.rows import Models, by_name, failures, forgotten, listed, original, retrained
 from unlabel.reproduce.scale import Scale
 from unlabel.reproduce.settings import auto, paper_methods
-from unlabel.reproduce.study import Made, Study
+from unlabel.reproduce.study import Made, Study, bare
 
 SHOWN = ((OTHERS_LINEAR.id, "others, linear"), (LINEAR_PROBE.id, "linear probe"))
+
+INDEPENDENT = "independent=1"  # an option of the drawn faces
 
 LEARNT = 0.10  # advantage of a probe below which there is nothing to forget, as for C2
 
@@ -28,10 +30,7 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
     return Content(
         "Correlation: original against decorrelated labels",
         [
-            f"The same label is forgotten in two data sets that differ in one thing: in"
-            f" `{together.source}` labels go together as in CelebA, in `{apart.source}` each is drawn by"
-            " itself with the same share, so that by construction no label tells anything of another.",
-            "Cues of a drawing are moved by several labels in both.",
+            *_about(together, apart),
             f"The paper's study is not at hand: {published()['correlation']['said']}.",
         ],
         findings(together, apart),
@@ -51,10 +50,7 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
                         "true other labels", "-", "-", "-", "-",
                         spread([together.floor]), spread([apart.floor]), *["-"] * 6,
                     ],
-                    *(
-                        _row(left, right)
-                        for left, right in zip(every(together), every(apart), strict=True)
-                    ),
+                    *(_row(name, sides) for name, sides in by_name(made)),
                 ],
                 "An *advantage* is 0 for a coin and 1 for a perfect attack; the first row is what the *true*"
                 " values of the other nine labels tell, by boosted trees. Mean and sd over seeds.",
@@ -63,17 +59,42 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
     )  # fmt: skip
 
 
-def _row(left: Models, right: Models) -> list[Entry]:
-    pairs: list[Entry] = [left.name]
+def _about(together: Made, apart: Made) -> list[str]:
+    """What the two data sets are; of others than drawn faces nobody knows how labels go together."""
+    if _both_drawn(together, apart):
+        return [
+            f"The same label is forgotten in two data sets that differ in one thing: in"
+            f" `{together.source}` labels go together as in CelebA, in `{apart.source}` each is drawn by"
+            " itself with the same share, so that by construction no label tells anything of another.",
+            "Cues of a drawing are moved by several labels in both.",
+        ]
+    return [
+        f"The same label is forgotten in two data sets: in `{bare(together.source)}`, called together here,"
+        f" labels are meant to go together, and in `{bare(apart.source)}`, called apart, they are not.",
+        "How far they do is not known in advance: the first row of the table tells it. The two may differ in"
+        " more than that.",
+    ]
+
+
+def _both_drawn(together: Made, apart: Made) -> bool:
+    """Whether the data sets are the same drawn faces, the labels of the second drawn by themselves."""
+    return apart.source == f"{together.source},{INDEPENDENT}" and together.source.startswith("faces:")
+
+
+def _row(name: str, sides: Sequence[Models | None]) -> list[Entry]:
+    """A model in both data sets; a dash where all its cells failed."""
+    fields: list[Entry] = [name]
     for models in ("accuracy", "auc", *(figure for figure, _ in SHOWN)):
-        for side in (left, right):
-            if models == "accuracy":
-                pairs.append(percent(side.accuracy()))
+        for side in sides:
+            if side is None:
+                fields.append("-")
+            elif models == "accuracy":
+                fields.append(percent(side.accuracy()))
             elif models == "auc":
-                pairs.append(spread(side.figure(UTILITY_AUC_MEAN.id), 4))
+                fields.append(spread(side.figure(UTILITY_AUC_MEAN.id), 4))
             else:
-                pairs.append(spread(side.figure(models)))
-    return [*pairs, *(side.verdicts(claim) for claim in ("C2", "C5") for side in (left, right))]
+                fields.append(spread(side.figure(models)))
+    return [*fields, *(side.verdicts(claim) if side else "-" for claim in ("C2", "C5") for side in sides)]
 
 
 def findings(together: Made, apart: Made) -> list[str]:
@@ -98,9 +119,10 @@ def findings(together: Made, apart: Made) -> list[str]:
         " tell: a model that answers the other labels right tells that much without knowing this one."
         if aims[0] > aims[1]
         else "Retrain's other outputs tell no less where the labels are apart: what they tell here is not"
-        " correlation but what the drawing of several labels shares."
+        " correlation but what the pictures of several labels share."
     )
     for made, word in ((together, "together"), (apart, "apart")):
+        sentences += [f"Labels {word}: {sentence}" for sentence in failures(made)]
         level = original(made).mean(original(made).figure(LINEAR_PROBE.id))
         if level < LEARNT:
             sentences.append(
@@ -111,5 +133,4 @@ def findings(together: Made, apart: Made) -> list[str]:
             continue
         passing = [m.name for m in forgotten(made) if m.records and m.passes("C2") == len(m.records)]
         sentences.append(f"C2 passes with every seed, labels {word}: {listed(passing)}.")
-        sentences += failures(made)
     return sentences

@@ -48,8 +48,8 @@ def distance(first: Counts, second: Counts) -> float:
 def band(first: int, second: int, alpha: float = 0.05) -> float:
     """Half of an interval for a distance of two samples of these sizes that holds with 1 - alpha.
 
-    By the Dvoretzky-Kiefer-Wolfowitz inequality, half of alpha for each sample; it holds whatever the
-    dependence between them, and is wide: an upper limit of the sampling error.
+    By the Dvoretzky-Kiefer-Wolfowitz inequality, half of alpha for each sample. The images of a sample must
+    be independent; the two samples need not be. It is wide: an upper limit of the sampling error.
 
     >>> round(band(3000, 3000), 3)
     0.054
@@ -93,13 +93,23 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
                 ),
                 rows,
                 "Mean over the Retrains, sd over unlearning seeds; Retrain's row has the distances"
-                f" between two Retrains. The interval is of 95 % over images: at most ± {half:.3f}, a"
-                " bound that needs no assumption. 0 is the same distribution.",
+                f" between two Retrains. The interval is of 95 % over images: {_bound(item, half)}. 0 is the"
+                " same distribution.",
             )
         ],
         [picture(item)],
         {"interval_half": half},
     )
+
+
+def _bound(made: Made, half: float) -> str:
+    """What the interval holds for."""
+    if made.facts.get("identities"):
+        return (
+            f"± {half:.3f} if each image were of another person. Images of one person are alike, so it is too"
+            " narrow here"
+        )
+    return f"at most ± {half:.3f}, whatever the distribution, if the images are independent"
 
 
 def _row(models: Models, reference: Models, half: float) -> list[Entry]:

@@ -6,7 +6,7 @@ from unlabel.reproduce.document import Content, Table
 from unlabel.reproduce.numbers import Entry, deviation, percent
 from unlabel.reproduce.pages import classes
 from unlabel.reproduce.published import published, shown
-from unlabel.reproduce.rows import Models, every, failures, forgotten, retrained
+from unlabel.reproduce.rows import Models, by_name, failures, forgotten, retrained
 from unlabel.reproduce.scale import Scale
 from unlabel.reproduce.settings import auto, baselines, paper_methods
 from unlabel.reproduce.study import Made, Study
@@ -48,14 +48,12 @@ def _beside(made: Sequence[Made], titles: dict[str, str]) -> Table:
     columns = ["model"]
     for item in made:
         columns += [f"{titles[item.study.task]}, %", "paper"]
-    names = [models.name for models in every(made[0])]
     rows: list[list[Entry]] = []
-    for name in names:
+    for name, sides in by_name(made):
         fields: list[Entry] = [name]
-        for item in made:
-            match = next((models for models in every(item) if models.name == name), None)
-            fields.append(percent(match.accuracy()) if match else "-")
-            paper = match.paper if match else None
+        paper = next((models.paper for models in sides if models), None)
+        for item, models in zip(made, sides, strict=True):
+            fields.append(percent(models.accuracy()) if models else "-")
             fields.append(shown(printed[titles[item.study.task]].get(paper)) if paper else "-")
         rows.append(fields)
     return Table("Accuracy of the rest on E", columns, rows)
