@@ -36,7 +36,7 @@ from unlabel.audit.claims.c4_information import with_information
 from unlabel.audit.claims.c5_groups import with_groups
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.c6_memorised import claim_canaries
-from unlabel.audit.claims.evasion import condemned
+from unlabel.audit.claims.evasion import condemned, unattacked
 from unlabel.audit.claims.fair_references import standings, undecided
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.judging import Judgement
@@ -111,7 +111,11 @@ def audit_outputs(
         data=_data_record(inputs, context),
         options=options.to_json(),
         models=dict(inputs.models),
-        not_tested=(*not_tested(claims, options.includes), *untested(inputs)),
+        not_tested=(
+            *not_tested(claims, options.includes),
+            *untested(inputs),
+            *unattacked(measured.evasion[0], len(inputs.train)),
+        ),
         limitations=limitations(inputs, context, evidence.raw, left_out),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )

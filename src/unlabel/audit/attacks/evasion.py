@@ -109,10 +109,16 @@ def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Su
 
 
 def halves(question: Question, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training images to fit on and to judge, no person in both, at most `IMAGES` of each."""
+    """Training images to fit on and to judge, no person in both, at most `IMAGES` of each, drawn by a key."""
     names, code = np.unique(question.train_cluster, return_inverse=True)
     first = (uniform(seed, "audit/halves", np.arange(len(names))) < 0.5)[code]
-    return np.flatnonzero(first)[:IMAGES], np.flatnonzero(~first)[:IMAGES]
+    rank = uniform(seed, "audit/halves/images", np.arange(len(code)))
+
+    def drawn(half: NDArray[np.bool_]) -> NDArray[np.int64]:
+        rows = np.flatnonzero(half)
+        return np.sort(rows[np.argsort(rank[rows], kind="stable")[:IMAGES]])
+
+    return drawn(first), drawn(~first)
 
 
 def _rows(outputs: Outputs, index: NDArray[np.int64]) -> Outputs:

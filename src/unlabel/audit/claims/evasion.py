@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
 from unlabel.audit.claims.margins import without_margins
-from unlabel.audit.figures import OWN_PERTURBED, Readings
+from unlabel.audit.figures import OWN_PERTURBED, TRAIN, Readings
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim
@@ -56,6 +56,22 @@ def condemned(
         return c1, c2, None
     judged = judge(cells, rare, options)
     return c1, _failed(c2, judged, "This model, unlike retrained models, leaks"), judged
+
+
+def unattacked(after: Mapping[str, Readings], train: int) -> tuple[str, ...]:
+    """Labels that no attack could look for on training images, though some were given, in a sentence.
+
+    Args:
+        after: Of `gather_evasion`, of the unlearned model.
+        train: How many training images were given.
+    """
+    without = [name for name, rows in after.items() if not any(figure.endswith(TRAIN) for figure in rows)]
+    if not train or not without:
+        return ()
+    return (
+        f"Attacks fitted on training images: too few of these images, or of the people in them, have, or"
+        f" lack, {joined(without)}.",
+    )
 
 
 def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
