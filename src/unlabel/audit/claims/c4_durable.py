@@ -91,8 +91,8 @@ def claim_durable(
         open_ = {name: questions[name] for name, each in judged.per_label.items() if each == "INCONCLUSIVE"}
         need = needs(judged.cells, open_, given, options)
         notes |= notes_of(need)
-    per_label: dict[str, Verdict] = {
-        name: verdict if each == "PASS" and (not compared or name in sizes.lacking) else each
+    per_label = {
+        name: _of_label(each, lacking=name in sizes.lacking, compared=compared)
         for name, each in judged.per_label.items()
     }
     than = "for a retrained model" if prediction is None else "is predicted for a retrained model"
@@ -104,6 +104,13 @@ def claim_durable(
     provisional = 0 < given < 3 or (prediction is not None and verdict != "NOT_EVALUATED")
     claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
     return claim, judged
+
+
+def _of_label(verdict: Verdict, *, lacking: bool, compared: bool) -> Verdict:
+    """A label's verdict by its own tests, without a PASS for what was not tried or not compared."""
+    if verdict == "PASS" and lacking:
+        return "INCONCLUSIVE"
+    return "NOT_EVALUATED" if verdict == "PASS" and not compared else verdict
 
 
 def _with_levels(recovery: Recovery, prediction: Prediction) -> Recovery:
