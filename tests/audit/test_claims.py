@@ -12,6 +12,7 @@ from unlabel.audit.claims.c1_disabled import claim_disabled
 from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES, claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.claims.evasion import condemned
 from unlabel.audit.claims.headline import HEADLINES, headline, untested_claims
 from unlabel.audit.figures import ATTACKS
 from unlabel.audit.inputs import AuditOptions, ask
@@ -429,6 +430,26 @@ def test_no_headline_is_better_than_its_claims():
         assert headline(given, valid=False, references=count) == "INVALID AUDIT"
         seen.add(core)
     assert seen == set(HEADLINES) - {"INVALID AUDIT"}
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL", "NOT_EVALUATED"])
+def test_a_label_that_only_these_attacks_catch_fails_beside_one_that_failed_before(
+    questions, figure, verdict
+):
+    own, linear = "own.adv@nudged", "probe.adv.lin@nudged"
+    readings = [
+        {"Male": {own: figure(0.0), linear: figure(0.0)}, "Bald": {own: figure(bald), linear: figure(bald)}}
+        for bald in (0.5, 0.0, 0.0, 0.0)
+    ]
+    before = Claim(verdict, "as it was", binding="x", per_label={"Male": verdict, "Bald": "PASS"})
+    c1, c2, judged = condemned(before, before, readings, questions, OPTIONS)
+    for claim in (c1, c2):
+        if verdict == "NOT_EVALUATED":
+            assert claim.per_label == before.per_label
+        else:
+            assert (claim.verdict, claim.per_label) == ("FAIL", {"Male": verdict, "Bald": "FAIL"})
+        assert ((claim.sentence, claim.binding) == ("as it was", "x")) == (verdict != "PASS")
+    assert (judged is None) == (verdict == "NOT_EVALUATED")
 
 
 def test_claims_outside_the_budget_say_so():

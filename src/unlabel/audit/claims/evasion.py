@@ -8,7 +8,7 @@ from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.figures import OWN_PERTURBED, TRAIN, Readings
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Claim
+from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import beside_margin, joined
 
 
@@ -75,17 +75,22 @@ def unattacked(after: Mapping[str, Readings], train: int) -> tuple[str, ...]:
 
 
 def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
-    """The claim, with these attacks' verdict in its notes; FAIL if one is above its margin."""
+    """The claim, with these attacks' verdict in its notes; FAIL, with its labels, if one is above its margin.
+
+    A claim that failed before keeps its sentence: the labels that only these attacks catch fail as well.
+    """
     failed = [cell.label for cell in judged.cells if cell.verdict == "FAIL" and cell.label]
     notes = {**claim.notes, "suspicion": judged.verdict}
-    if not failed or claim.verdict in ("FAIL", "NOT_EVALUATED"):
+    if not failed or claim.verdict == "NOT_EVALUATED":
         return replace(claim, notes=notes)
+    per_label: dict[str, Verdict] = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
+    if claim.verdict == "FAIL":
+        return replace(claim, per_label=per_label, notes=notes)
     cell = judged.binding
     where, excess = entry(cell.figure).in_words, beside_margin(cell.contrast.value, cell.margin)
     sentence = (
         f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {excess} advantage (margin {cell.margin:g})."
     )
-    per_label = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
     return replace(
         claim,
         verdict="FAIL",
