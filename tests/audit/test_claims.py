@@ -172,6 +172,24 @@ def test_several_labels_pass_by_their_mean_and_fail_by_any(questions, reading):
     assert claim.per_label == {"Male": "FAIL", "Bald": "PASS"}
 
 
+@pytest.mark.parametrize("few", [("Bald",), ("Male", "Bald")])
+def test_no_mean_decides_while_a_label_in_it_is_rare(questions, reading, few):
+    """Of Bald, 12 test images: it leaks so much that the mean is beyond its margin, and Male does not."""
+    target = (np.arange(1500) < 12).astype(np.int8)
+    asked = {name: replace(item, test=target) if name in few else item for name, item in questions.items()}
+    labels = ("Male", "Bald")
+    level = {"Male": reading(0.3), "Bald": reading(0.8)}
+    equal = dict.fromkeys(labels, reading(0.3))
+    claim, judged, _ = equivalent(asked, level, [equal] * 3, dict.fromkeys(labels, reading(0.9)), labels)
+    own = {name: "INCONCLUSIVE" if name in few else "PASS" for name in labels}
+    assert (claim.verdict, claim.per_label) == ("INCONCLUSIVE", own)
+    assert {cell.verdict for cell in judged.cells if cell.label is None} == {"INCONCLUSIVE"}
+    assert "too few to decide" in claim.sentence
+    if len(few) == 1:  # only Male's tests can decide
+        assert judged.binding.label == "Male"
+        assert claim.notes["margin_curve"][0]["fails_below"] < 1
+
+
 def test_a_label_the_original_never_knew_is_set_aside(questions, reading):
     both = {"Male": reading(0.3), "Bald": reading(0.0)}
     before = {"Male": reading(0.9), "Bald": reading(0.0)}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from unlabel.audit.attacks.prediction import Prediction
-from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
+from unlabel.audit.claims.judging import Judgement, counts, excess_cells, judge, reference_margin, unit_words
 from unlabel.audit.claims.margins import Limits, limits, smallest
 from unlabel.audit.claims.predicted import made_from, prediction_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, worded
@@ -158,7 +158,7 @@ def _margins(
     published = {"adv": options.d_reference, "bits": options.d_reference_bits}
 
     def of(judgement: Judgement) -> Limits:
-        cells = [[cell] for cell in judgement.cells if cell.label not in rare]
+        cells = [[cell] for cell in judgement.cells if counts(cell, rare)]
         return limits(cells or [[cell] for cell in judgement.cells], options, published, open_=bool(rare))
 
     own = of(judged)

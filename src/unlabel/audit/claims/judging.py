@@ -154,6 +154,11 @@ def excess_cells(
     return cells
 
 
+def counts(cell: Cell, rare: frozenset[str]) -> bool:
+    """Whether a test may decide: it is not of a rare label, nor of a mean that a rare label is a part of."""
+    return not rare if cell.label is None else cell.label not in rare
+
+
 def judge(
     cells: Sequence[Cell], rare: frozenset[str], options: AuditOptions, *, mean_passes: bool = False
 ) -> Judgement:
@@ -161,16 +166,17 @@ def judge(
 
     Args:
         cells: The tests.
-        rare: Labels with too few images: their tests decide nothing, and keep the whole from passing.
+        rare: Labels with too few images: their tests decide nothing, and keep the whole from passing. While
+            there is one, tests of the mean decide nothing either, since it is a part of the mean.
         options: Level of the tests.
         mean_passes: With tests of the mean over labels (label None): they alone give the PASS, and a
             single label can only FAIL the whole. Otherwise every test must pass.
     """
-    counted = [cell for cell in cells if cell.label not in rare]
+    counted = [cell for cell in cells if counts(cell, rare)]
     adjusted = dict(zip(map(id, counted), holm([c.contrast.p_above(c.margin) for c in counted]), strict=True))
 
     def verdict_of(cell: Cell) -> Verdict:
-        if cell.label in rare:
+        if id(cell) not in adjusted:
             return "INCONCLUSIVE"
         if adjusted[id(cell)] < options.alpha:
             return "FAIL"
@@ -190,7 +196,7 @@ def judge(
     if rare and verdict == "PASS":
         verdict = "INCONCLUSIVE"
     pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
-        [c for c in whole if c.label not in rare] or list(judged)
+        [c for c in whole if counts(c, rare)] or [c for c in judged if counts(c, rare)] or list(judged)
     )
     binding = max(pool, key=lambda c: c.distance(options))
     return Judgement(verdict, per_label, judged, binding)
