@@ -271,6 +271,11 @@ class AuditOptions:
         return BUDGETS[self.budget]
 
     @property
+    def least_people(self) -> int:
+        """People of each kind below which a label's claims are inconclusive."""
+        return min(JUDGED_PEOPLE, self.rare)
+
+    @property
     def level(self) -> float:
         """Confidence level of one-sided bounds."""
         return 1.0 - self.alpha
@@ -320,7 +325,7 @@ class Question:
 
     def rare(self, options: AuditOptions) -> bool:
         """Whether the judged images of a kind, or the people in them, are too few to decide anything."""
-        return self.rarer < options.rare or self.people < min(JUDGED_PEOPLE, options.rare)
+        return self.rarer < options.rare or self.people < options.least_people
 
     @property
     def n(self) -> int:

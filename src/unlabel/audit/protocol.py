@@ -34,7 +34,7 @@ from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_information import with_information
 from unlabel.audit.claims.c5_groups import with_groups
-from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.claims.c5_useful import claim_useful, outside_mean
 from unlabel.audit.claims.c6_memorised import claim_canaries
 from unlabel.audit.claims.evasion import condemned, unattacked
 from unlabel.audit.claims.fair_references import standings, undecided
@@ -116,7 +116,10 @@ def audit_outputs(
             *untested(inputs),
             *unattacked(measured.evasion[0], len(inputs.train)),
         ),
-        limitations=limitations(inputs, context, evidence.raw, left_out),
+        limitations=(
+            *limitations(inputs, context, evidence.raw, left_out),
+            *outside_mean(measured.utilities[0]),
+        ),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )
 
@@ -159,7 +162,7 @@ class Measured:
         evasion: Of the unlearned and the retrained models, by label: attacks that detect a cheat.
         restored: By label: the original's output row on the unlearned model's features.
         utilities: Of each model: how well the retained labels work.
-        frequent: Retained labels with enough images to be judged one by one.
+        frequent: Retained labels with enough images and people to be judged one by one.
         prediction: What attacks would find in retrained models, if only short trainings were given.
         residual: Without references, by label: the shares of its residual; see `find_residual`.
     """
@@ -207,7 +210,7 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
             for name, question in context.questions.items()
         },
         [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
-        measurable(judged_on, context.request.retained, max(options.rare, 2)),
+        measurable(judged_on, context.request.retained, max(options.rare, 2), options.least_people),
         _predicted(inputs, context, evidence, short, larger) if inputs.shorts else None,
         {} if inputs.references else find_residual(inputs, context),
     )
