@@ -300,6 +300,7 @@ def test_a_label_without_enough_images_is_not_the_worst(utility):
 
 ENOUGH = "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH"
 ALONE = {"c2": "NOT_EVALUATED", "finding": "no reference", "r": 0}
+ONE = {"r": 1, "provisional": True}
 LEVEL = {"predicted": True, "provisional": True, "r": 0}
 BY_LEVEL = "RETRAIN-EQUIVALENT (PREDICTED)"
 
@@ -319,7 +320,7 @@ def claims(
         "C1": Claim(c1, ""),
         "C2": Claim(c2, "", provisional=provisional, notes=notes),
         "C3": Claim("FAIL", ""),
-        "C4": Claim(c4, ""),
+        "C4": Claim(c4, "", provisional=provisional and (predicted or finding != "no reference")),
         "C5": Claim(c5, "", provisional=provisional),
         "C6": Claim(c6, ""),
     }
@@ -336,7 +337,16 @@ def claims(
         ("RETRAIN-EQUIVALENT, NOT DURABLE", {"c5": "FAIL", "c4": "FAIL"}),
         ("UNLEARNED BUT HARMFUL", {"c5": "FAIL", "c4": "PASS"}),
         ("NOT UNLEARNED", {"c1": "INCONCLUSIVE", "c2": "FAIL"}),
+        ("NOT UNLEARNED (provisional)", ONE | {"c1": "INCONCLUSIVE", "c2": "FAIL"}),
+        ("NOT UNLEARNED (provisional)", ONE | {"c1": "INCONCLUSIVE", "c2": "INCONCLUSIVE", "c4": "FAIL"}),
+        ("NOT UNLEARNED", ONE | {"c1": "INCONCLUSIVE", "c2": "FAIL", "c6": "FAIL"}),
+        ("NOT UNLEARNED", ONE | {"c1": "FAIL", "c2": "FAIL"}),
+        ("NOT UNLEARNED", ALONE | {"c1": "INCONCLUSIVE", "c4": "FAIL"}),
         ("DISABLED ONLY", {"c4": "PASS", "c6": "FAIL"}),
+        ("DISABLED ONLY", ONE | {"c6": "FAIL"}),
+        ("DISABLED ONLY", ONE | {"c2": "FAIL", "c6": "FAIL"}),
+        ("DISABLED ONLY (provisional)", ONE | {"c2": "FAIL", "c4": "FAIL"}),
+        ("DISABLED ONLY", ALONE | {"c6": "FAIL", "provisional": True}),
         ("DISABLED ONLY", {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
         ("DISABLED, HARMFUL, NO REFERENCE", ALONE | {"c5": "FAIL"}),
         ("DISABLED, HARMFUL, NO REFERENCE", ALONE | {"c5": "FAIL", "c4": "FAIL"}),
@@ -374,8 +384,9 @@ def claims(
         (f"{BY_LEVEL}, HARMFUL", LEVEL | {"c5": "FAIL"}),
         (f"{BY_LEVEL}, REMOVING THE OUTPUT WAS ENOUGH", LEVEL | {"finding": SUFFICES}),
         ("DISABLED ONLY (PREDICTED)", LEVEL | {"c2": "FAIL"}),
-        ("DISABLED ONLY (provisional)", LEVEL | {"c6": "FAIL"}),
-        ("DISABLED, NOT DURABLE, NO REFERENCE", LEVEL | {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
+        ("DISABLED ONLY", LEVEL | {"c6": "FAIL"}),
+        ("DISABLED ONLY", LEVEL | {"c2": "FAIL", "c6": "FAIL"}),
+        ("DISABLED, NOT DURABLE, NO REFERENCE (provisional)", LEVEL | {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
         ("INCONCLUSIVE", LEVEL | {"c2": "INCONCLUSIVE"}),
         ("NOT UNLEARNED", LEVEL | {"c1": "FAIL"}),
     ],
