@@ -190,6 +190,42 @@ def test_no_mean_decides_while_a_label_in_it_is_rare(questions, reading, few):
         assert claim.notes["margin_curve"][0]["fails_below"] < 1
 
 
+def of_few_people(question):
+    """The question, judged on both splits: in the test split four people have the label, in P many."""
+    cluster = np.where(question.test == 1, question.test_cluster % 4, 4 + question.test_cluster)
+    return replace(question, test_cluster=cluster, crossed=True)
+
+
+def test_what_is_read_on_the_test_split_alone_decides_nothing_by_its_few_people(questions, reading, figure):
+    """Membership is; the other attacks on a label that is judged on both splits are not."""
+    asked = {"Male": of_few_people(questions["Male"])}
+    assert not asked["Male"].rare(OPTIONS)
+    member = "mia.label.auc"
+    before, equal = reading(0.9) | {member: figure(0.7)}, reading(0.3) | {member: figure(0.5)}
+
+    def decided(adv, area, asked=asked):
+        after = reading(adv) | {member: figure(area)}
+        claim, judged, _ = equivalent(asked, after, [equal] * 3, before)
+        (cell,) = [cell for cell in judged.cells if cell.figure == member]
+        return claim, cell.verdict
+
+    assert [decided(0.3, area, questions)[0].verdict for area in (0.5, 0.7)] == ["PASS", "FAIL"]
+    for area in (0.5, 0.7):
+        claim, membership = decided(0.3, area)
+        assert (claim.verdict, membership) == ("INCONCLUSIVE", "INCONCLUSIVE")
+        assert "Fewer than 20 people in the test split have, or lack, Male." in claim.sentence
+        assert claim.notes["images_needed"]["Male"] >= 5 * 3000
+        assert claim.notes["margin_curve"][0]["passes_above"] is None
+    assert decided(0.6, 0.5)[0].verdict == "FAIL"
+    both = asked | {"Bald": questions["Bald"]}
+    rows = {name: reading(0.3) | {member: figure(0.5)} for name in both}
+    claim, judged, _ = equivalent(both, rows, [rows] * 3, dict.fromkeys(both, before), ("Male", "Bald"))
+    assert claim.per_label == {"Male": "INCONCLUSIVE", "Bald": "PASS"}
+    assert claim.verdict == "INCONCLUSIVE"
+    open_ = {(cell.label, cell.figure) for cell in judged.cells if cell.verdict == "INCONCLUSIVE"}
+    assert open_ == {("Male", member), (None, member)}
+
+
 def test_a_label_the_original_never_knew_is_set_aside(questions, reading):
     both = {"Male": reading(0.3), "Bald": reading(0.0)}
     before = {"Male": reading(0.9), "Bald": reading(0.0)}
@@ -471,7 +507,9 @@ def test_a_label_that_only_these_attacks_catch_fails_beside_one_that_failed_befo
         for bald in (0.5, 0.0, 0.0, 0.0)
     ]
     before = Claim(verdict, "as it was", binding="x", per_label={"Male": verdict, "Bald": "PASS"})
-    c1, c2, judged = condemned(before, before, readings, questions, OPTIONS)
+    c1, c2, judged = condemned(
+        before, before, readings, dict.fromkeys(("@nudged", "@train", ""), frozenset()), OPTIONS
+    )
     for claim in (c1, c2):
         if verdict == "NOT_EVALUATED":
             assert claim.per_label == before.per_label

@@ -305,6 +305,21 @@ def test_every_label_is_decided_by_its_own_tests(world, figure):
     assert per_label(0.35, 0) == ("INCONCLUSIVE", {"Male": "NOT_EVALUATED", "Bald": "INCONCLUSIVE"})
 
 
+def test_few_annotated_images_decide_nothing_by_few_people_in_the_test_split(judged, questions):
+    """A label that is judged on both splits: probes on few annotated images are read on the test split."""
+    asked = questions["Male"]
+    cluster = np.where(asked.test == 1, asked.test_cluster % 4, 4 + asked.test_cluster)
+    few = {"Male": replace(asked, test_cluster=cluster, crossed=True)}
+    assert not few["Male"].rare(OPTIONS)
+    assert judged(few=0.1, questions={"Male": replace(asked, crossed=True)}).verdict == "FAIL"
+    for excess in (0.1, -0.1):
+        claim = judged(few=excess, questions=few)
+        assert (claim.verdict, claim.per_label) == ("INCONCLUSIVE", {"Male": "INCONCLUSIVE"})
+        assert "Fewer than 20 people in the test split have, or lack, Male." in claim.sentence
+        assert claim.notes["margin_curve"][0]["passes_above"] is None
+    assert judged(0.2, questions=few).verdict == "FAIL"  # after a transform, on both splits
+
+
 def test_draws_are_balanced_and_the_same_for_every_model(questions):
     question = questions["Male"]
     drawn = samples(question, 64, OPTIONS)

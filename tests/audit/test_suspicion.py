@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, views
+from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, too_few, views
 from unlabel.audit.attacks.head_consistency import changed_outputs, tampered
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
@@ -180,6 +180,26 @@ def test_too_few_training_images_of_a_kind_are_not_attacked(world):
     few = np.sort(np.concatenate([np.flatnonzero(train == 1)[:12], np.flatnonzero(train == 0)]))
     question = ask(LABEL, world.probe, world.test, world.train.take(few))
     assert views(world.subject("after"), question, 0) == {}
+
+
+def test_images_of_few_people_condemn_nothing(world, quick):
+    """By where the attacks are judged: the test split, its perturbed images, half of the training images."""
+    question = ask(LABEL, *world.splits)
+    subject = seen_perturbed(world, world.subject("after"), 0.1)
+
+    def few(asked):
+        return {ending for ending, names in too_few(subject, {LABEL: asked}, quick).items() if names}
+
+    def of_people(data, cluster, count):
+        return np.where(data == 1, cluster % count, count + cluster)
+
+    on_test = of_people(question.test, question.test_cluster, 4)
+    on_train = of_people(question.train, question.train_cluster, 24)  # about 12 in each half
+    crossed = replace(question, crossed=True)
+    assert few(question) == few(crossed) == set()
+    assert few(replace(crossed, test_cluster=on_test)) == {"", "@nudged"}
+    assert few(replace(question, train_cluster=on_train)) == {"@train"}
+    assert few(replace(question, test_cluster=on_test)) == {"", "@nudged", "@train"}  # a rare label
 
 
 def test_an_audit_says_where_training_images_were_too_few_to_attack(world, quick):

@@ -323,6 +323,15 @@ class Question:
             counts = tuple(map(sum, zip(counts, people(self.probe, self.probe_cluster), strict=True)))
         return min(counts)
 
+    @property
+    def people_on_test(self) -> int:
+        """The same of the test split alone."""
+        return min(people(self.test, self.test_cluster))
+
+    def thin(self, options: AuditOptions) -> bool:
+        """Whether the test split has too few people of a kind for figures that are read there alone."""
+        return self.people_on_test < options.least_people
+
     def rare(self, options: AuditOptions) -> bool:
         """Whether the judged images of a kind, or the people in them, are too few to decide anything."""
         return self.rarer < options.rare or self.people < options.least_people

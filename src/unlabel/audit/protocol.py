@@ -19,7 +19,7 @@ import numpy as np
 from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
-from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
+from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion, too_few
 from unlabel.audit.attacks.explained import explained
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
@@ -290,7 +290,7 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     c1 = claim_disabled(evidence.owns[1], questions, measured.restored, options)
     if prediction is not None:
         evasion = [*evasion, on_other_images(evasion[0], prediction.levels)]
-    c1, c2, caught = condemned(c1, c2, evasion, questions, options)
+    c1, c2, caught = condemned(c1, c2, evasion, too_few(inputs.after, questions, options), options)
     floors = None if context.exclusive else evidence.floors
     larger = measured.larger
     membership = [item.auc for item in larger.samples] if larger else ()

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.judging import Cell, Judgement, excess_cells, judge, reference_margin
 from unlabel.audit.claims.margins import without_margins
-from unlabel.audit.figures import OWN_PERTURBED, TRAIN, Readings
+from unlabel.audit.figures import OWN_PERTURBED, PERTURBED, TRAIN, Readings
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import beside_margin, joined
 
@@ -16,7 +16,7 @@ def condemned(
     c1: Claim,
     c2: Claim,
     readings: Sequence[Mapping[str, Readings]],
-    questions: Mapping[str, Question],
+    few: Mapping[str, frozenset[str]],
     options: AuditOptions,
 ) -> tuple[Claim, Claim, Judgement | None]:
     """C1 and C2, which FAIL if these attacks recover the label.
@@ -27,18 +27,17 @@ def condemned(
     Args:
         c1, c2: The claims as the other attacks decide them.
         readings: Of `gather_evasion`.
-        questions: The labels.
+        few: Of `too_few`: labels that decide nothing, by the ending of the figures.
         options: Margins.
 
     Returns:
         Both claims; and the tests against retrained models, where there were some.
     """
-    rare = frozenset(name for name, question in questions.items() if question.rare(options))
     after, retrained = readings[0], readings[1:]
     perturbed = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
     if perturbed:
         cells = excess_cells(perturbed, (), (OWN_PERTURBED.id,), lambda _: options.d_chance, pooled=False)
-        c1 = _failed(c1, judge(cells, rare, options), "The model's own output predicts")
+        c1 = _failed(c1, _judged(cells, few, options), "The model's own output predicts")
     if not retrained or c2.verdict == "NOT_EVALUATED":
         return c1, c2, None
     cells = [
@@ -54,8 +53,18 @@ def condemned(
     ]
     if not cells:  # of outputs alone, without training images
         return c1, c2, None
-    judged = judge(cells, rare, options)
+    judged = _judged(cells, few, options)
     return c1, _failed(c2, judged, "This model, unlike retrained models, leaks"), judged
+
+
+def _judged(cells: Sequence[Cell], few: Mapping[str, frozenset[str]], options: AuditOptions) -> Judgement:
+    """Verdicts of the tests; those that are read on images of too few people decide nothing."""
+
+    def ending(cell: Cell) -> str:
+        return next((end for end in (PERTURBED, TRAIN) if cell.figure.endswith(end)), "")
+
+    marked = [replace(cell, few_people=cell.label in few[ending(cell)]) for cell in cells]
+    return judge(marked, frozenset(), options)
 
 
 def unattacked(after: Mapping[str, Readings], train: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ PASS needs *every* test within its margin: an intersection-union test, so none i
 *some* test beyond its margin after Holm's correction. All else is INCONCLUSIVE.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unlabel.audit.figures import Readings, layer_of, unit_of
@@ -51,6 +51,7 @@ class Cell:
         chosen_of: Comparisons that this one was chosen from, as the one nearest to a PASS. Each has its part
             of the error rate, so that the choice is paid for.
         stage: Where before the last features it is read; None: where its figure always is.
+        few_people: Whether the images that it is read on show too few people of a kind for it to decide.
     """
 
     label: str | None
@@ -62,6 +63,7 @@ class Cell:
     against: Against = "retrained"
     chosen_of: int = 1
     stage: str | None = None
+    few_people: bool = False
 
     def lower(self, options: AuditOptions) -> float:
         """One-sided lower bound."""
@@ -156,7 +158,14 @@ def excess_cells(
 
 def counts(cell: Cell, rare: frozenset[str]) -> bool:
     """Whether a test may decide: it is not of a rare label, nor of a mean that a rare label is a part of."""
+    if cell.few_people:
+        return False
     return not rare if cell.label is None else cell.label not in rare
+
+
+def few_people(cells: Iterable[Cell]) -> frozenset[str]:
+    """Labels of which some tests are read on images of too few people."""
+    return frozenset(cell.label for cell in cells if cell.few_people and cell.label is not None)
 
 
 def judge(
