@@ -1,6 +1,7 @@
 """Verdict rules, from made-up figures whose right answer is plain."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,12 @@ from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.evasion import condemned
 from unlabel.audit.claims.headline import HEADLINES, headline, untested_claims
+from unlabel.audit.claims.judging import Cell, place_of
 from unlabel.audit.figures import ATTACKS
 from unlabel.audit.inputs import AuditOptions, ask
-from unlabel.audit.results import Claim
+from unlabel.audit.results import Audit, Claim, Metric
 from unlabel.report.sentences import FINDINGS
+from unlabel.statistics.contrast import Contrast
 
 OPTIONS = AuditOptions()
 
@@ -517,6 +520,49 @@ def test_a_label_that_only_these_attacks_catch_fails_beside_one_that_failed_befo
             assert (claim.verdict, claim.per_label) == ("FAIL", {"Male": verdict, "Bald": "FAIL"})
         assert ((claim.sentence, claim.binding) == ("as it was", "x")) == (verdict != "PASS")
     assert (judged is None) == (verdict == "NOT_EVALUATED")
+
+
+def printed(claim, label, figure, layer=None, **values):
+    """The line of an audit with this claim alone, whose metrics are these values by label."""
+    metrics = tuple(
+        Metric(figure, name, role, role, value, None, 100, "adv", where)
+        for name, found in values.items()
+        for role, value in (("after", found), ("reference", 0.5))
+        for where in ((layer, "stage3") if layer else (None,))
+    )
+    stages = tuple(replace(row, value=row.value / 2) if row.layer == "stage3" else row for row in metrics)
+    nothing = ({}, {}, {}, {}, (), (), {})
+    audit = Audit("X", True, (), {"labels": [label]}, {"C": claim}, stages, (), *nothing)
+    again = Audit.from_json(json.loads(json.dumps(audit.to_json())))
+    assert repr(again) == repr(audit)
+    return repr(audit).splitlines()[1]
+
+
+def test_an_audit_prints_the_numbers_of_the_test_that_decided(questions, reading, utility):
+    """Not means over labels and layers: one label fails, and of one label the features tell it at a stage."""
+    labels, equal = ("Male", "Bald"), reading(0.3)
+    level = {"Male": equal, "Bald": equal | {"probe.adv.lin": reading(0.8)["probe.adv.lin"]}}
+    references = [dict.fromkeys(labels, equal)] * 3
+    claim = equivalent(questions, level, references, dict.fromkeys(labels, reading(0.9)), labels)[0]
+    line = printed(claim, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
+    assert line.endswith("probe.adv.lin: unlearned 0.800, retrained 0.500")
+    base = utility()
+    names = ("Young", "Smiling", "Hat")
+    c5 = claim_useful(utility(auc=0.95, Hat=0.80), base, [base] * 3, names, OPTIONS)
+    line = printed(c5, "Male", "util.auc", Young=0.95, Smiling=0.95, Hat=0.8)
+    assert line.endswith("util.auc: unlearned 0.800, retrained 0.500")
+    early = replace(claim, notes={"binding_test": {"label": "Bald", "layer": "stage3"}})
+    line = printed(early, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
+    assert line.endswith("unlearned 0.400, retrained 0.250")
+
+
+def test_a_claim_about_one_label_notes_no_place(questions, reading):
+    """So that its notes are as they were."""
+    claim = equivalent(questions, reading(0.6), [reading(0.3)] * 3, reading(0.9))[0]
+    assert "binding_test" not in claim.notes
+    cell = Cell("Male", "probe.adv.lin", Contrast(0.0, 0.1, 9), 0.1, stage="stage3", transform="int8")
+    assert place_of(cell, ["Male"]) == {"binding_test": {"layer": "stage3", "transform": "int8"}}
+    assert place_of(cell, ["Male", "Bald"])["binding_test"]["label"] == "Male"
 
 
 def test_claims_outside_the_budget_say_so():

@@ -10,6 +10,7 @@ from unlabel.audit.claims.judging import (
     excess_cells,
     few_people,
     judge,
+    place_of,
     reference_margin,
     unit_words,
 )
@@ -108,6 +109,7 @@ def claim_equivalent(
         "nothing_to_forget": list(nothing_there),
         "rare": sorted(rare),
         **prediction_notes(prediction),
+        **place_of(judged.binding, sought),
     }
     notes |= _margins(judged, removed, [chosen(other) for other in references], rare, options)
     verdict, finding = _decided(judged, removed)

@@ -15,7 +15,7 @@ from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_tab
 from unlabel.audit.claims.c4_margins import choices, margins
 from unlabel.audit.claims.c4_recovery import few_table, nearest, recoveries
 from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
-from unlabel.audit.claims.judging import Cell, Judgement, few_people, judge, unit_words
+from unlabel.audit.claims.judging import Cell, Judgement, few_people, judge, place_of, unit_words
 from unlabel.audit.claims.predicted import made_from, relearning_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, too_thin
 from unlabel.audit.figures import TRANSFORMS, Readings, transform
@@ -77,6 +77,7 @@ def claim_durable(
         "earlier_stages": stage_table(weights, options),
         **notes_beside(recovery.beside, options),
         **relearning_notes(prediction),
+        **place_of(judged.binding, questions),
     }
     verdict: Verdict = judged.verdict
     if verdict == "PASS" and sizes.lacking:

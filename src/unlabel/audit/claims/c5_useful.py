@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.fair_references import Standing, undecided
-from unlabel.audit.claims.judging import Cell, judge
+from unlabel.audit.claims.judging import Cell, judge, placed
 from unlabel.audit.claims.sample_size import need_of, notes_of, worded
 from unlabel.audit.figures import (
     SAMPLE_MEMBERSHIP,
@@ -119,6 +119,7 @@ def claim_useful(
         "against": "retrained" if references else "original",
         "against_original": _table(original, options.level),
         "judged_labels": list(frequent),
+        **placed(label=judged.binding.label),
     }
     if references:
         notes["against_retrained"] = _table(cells, options.level)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unlabel.audit.claims.judging import Cell, Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.judging import Cell, Judgement, excess_cells, judge, place_of, reference_margin
 from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.figures import OWN_PERTURBED, PERTURBED, TRAIN, Readings
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.results import BINDING_TEST, Claim, Verdict
 from unlabel.core.wording import beside_margin, joined
 
 
@@ -96,6 +96,7 @@ def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
     if claim.verdict == "FAIL":
         return replace(claim, per_label=per_label, notes=notes)
     cell = judged.binding
+    notes.pop(BINDING_TEST, None)  # of the test that decided before
     where, excess = entry(cell.figure).in_words, beside_margin(cell.contrast.value, cell.margin)
     sentence = (
         f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {excess} advantage (margin {cell.margin:g})."
@@ -106,5 +107,5 @@ def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
         sentence=sentence,
         binding=cell.figure,
         per_label=per_label,
-        notes=without_margins(notes),
+        notes={**without_margins(notes), **place_of(cell, claim.per_label)},
     )

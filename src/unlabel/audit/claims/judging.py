@@ -4,12 +4,12 @@ PASS needs *every* test within its margin: an intersection-union test, so none i
 *some* test beyond its margin after Holm's correction. All else is INCONCLUSIVE.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unlabel.audit.figures import Readings, layer_of, unit_of
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Against, Comparison, Verdict
+from unlabel.audit.results import BINDING_TEST, Against, Comparison, Verdict
 from unlabel.statistics.contrast import Contrast, contrast, holm, seeded
 from unlabel.statistics.estimate import Estimate, mean
 
@@ -161,6 +161,23 @@ def counts(cell: Cell, rare: frozenset[str]) -> bool:
     if cell.few_people:
         return False
     return not rare if cell.label is None else cell.label not in rare
+
+
+def place_of(cell: Cell, labels: Collection[str]) -> dict[str, object]:
+    """Where the test that decided was made, as a claim's notes hold it; empty if its figure says it all.
+
+    Args:
+        cell: The test.
+        labels: All that the claim is about; the label of a single one goes without saying.
+    """
+    label = cell.label if len(labels) > 1 else None
+    return placed(label=label, layer=cell.stage, transform=cell.transform)
+
+
+def placed(**where: str | None) -> dict[str, object]:
+    """The same, of what is known: ``label``, ``layer``, ``transform``."""
+    known = {key: value for key, value in where.items() if value is not None}
+    return {BINDING_TEST: known} if known else {}
 
 
 def few_people(cells: Iterable[Cell]) -> frozenset[str]:
