@@ -134,7 +134,7 @@ def test_images_of_few_people_decide_nothing(world, quick, people, few):
 @pytest.mark.parametrize(("people", "few"), [(JUDGED_PEOPLE - 1, True), (JUDGED_PEOPLE, False)])
 def test_a_retained_label_of_few_people_is_not_judged(world, audited, quick, people, few):
     """240 test images of so many people have Hat, of which the model answers at random."""
-    target, cluster = world.test.target.copy(), np.arange(len(world.test))
+    target, cluster = world.test.target.copy(), 10_000 + np.arange(len(world.test))
     target[:, 4], target[:240, 4], cluster[:240] = 0, 1, -1 - np.arange(240) % people
     here = replace(world, test=replace(world.test, target=target, cluster=cluster))
     after = here.subject("after", [0.1, 1.5, 1.5, 1.5, 0.0], network=1, absent=[MALE])

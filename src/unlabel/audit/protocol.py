@@ -44,7 +44,7 @@ from unlabel.audit.claims.outputs_only import restricted, untested
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
 from unlabel.audit.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
+from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask, check_thresholds
 from unlabel.audit.reading.memory import Memory
 from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.results import Audit, Claim, Comparison, Metric
@@ -79,11 +79,13 @@ def audit_outputs(
     Raises:
         DataError: A split has too few images of a kind, or no retained label can be measured.
         ModelError: Outputs that do not fit the images or are not finite.
-        OptionError: A Subject's role is not the one it is passed as, or there is nothing to judge C4 by.
+        OptionError: A Subject's role is not the one it is passed as, a threshold or canaries are of another
+            label, or there is nothing to judge C4 by.
     """
     started = time.perf_counter()
     options = options or AuditOptions()
     inputs = inputs.checked(options.includes)
+    check_thresholds(options, inputs.request.labels)
     context = context_of(inputs, options, log, memory)
     names = measurable_labels(context)
     measured = measure(inputs, context, names)

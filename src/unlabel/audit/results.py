@@ -239,7 +239,7 @@ class Audit:
             yield f"  not tested: {', '.join(open_)}"
 
     def _deciding(self, claim: Claim) -> list[Metric]:
-        """Rows of the figure that decided, of its own label and layer; none if it was read after a transform."""
+        """Rows of the figure that decided, of its own label and layer; none if read after a transform."""
         where, never_there = claim.notes.get(BINDING_TEST) or {}, claim.notes.get("nothing_to_forget", ())
         rows = [row for row in self.metrics if row.id == claim.binding and row.transform is None]
         rows = [row for row in rows if _there(row, where) and row.label not in never_there]
