@@ -85,7 +85,6 @@ def audit_outputs(
     started = time.perf_counter()
     options = options or AuditOptions()
     inputs = inputs.checked(options.includes)
-    check_thresholds(options, inputs.request.labels)
     context = context_of(inputs, options, log, memory)
     names = measurable_labels(context)
     measured = measure(inputs, context, names)
@@ -96,7 +95,6 @@ def audit_outputs(
     decoys = judge_decoys(evidence, questions, decided.removed, options)
     odd = [*inputs.after.odd, *tampered(inputs.after, inputs.request.labels)]
     invalid = objections(evidence, decoys, questions, inputs.overlap, inputs.deterministic, odd, options)
-    left_out = [name for name in inputs.request.retained if name not in names]
     return Audit(
         headline=headline(claims, valid=not invalid, references=len(inputs.references)),
         valid=not invalid,
@@ -113,15 +111,8 @@ def audit_outputs(
         data=_data_record(inputs, context),
         options=options.to_json(),
         models=dict(inputs.models),
-        not_tested=(
-            *not_tested(claims, options.includes),
-            *untested(inputs),
-            *unattacked(measured.evasion[0], len(inputs.train)),
-        ),
-        limitations=(
-            *limitations(inputs, context, evidence.raw, left_out),
-            *outside_mean(measured.utilities[0]),
-        ),
+        not_tested=_not_tested(inputs, claims, measured, options),
+        limitations=_limitations(inputs, context, measured),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )
 
@@ -131,7 +122,9 @@ def context_of(inputs: AuditInputs, options: AuditOptions, log: Log, memory: Mem
 
     Raises:
         DataError: A split has too few images of a kind.
+        OptionError: A threshold is of another label.
     """
+    check_thresholds(options, inputs.request.labels)
     probe, test, train = inputs.probe, inputs.test, inputs.train
     questions = crossed({name: ask(name, probe, test, train) for name in inputs.request.masked}, options)
     return Context(questions, inputs.request, probe, test, train, options, inputs.random_init, log, memory)
@@ -345,6 +338,21 @@ def _controls(measured: Measured, decoys: Decoys, context: Context) -> dict[str,
     return controls_record(
         measured.evidence, best, decoys, context.questions, context.options, exclusive=context.exclusive
     )
+
+
+def _not_tested(
+    inputs: AuditInputs, claims: Mapping[str, Claim], measured: Measured, options: AuditOptions
+) -> tuple[str, ...]:
+    """What the budget leaves out, what was not given, and what the training images do not allow."""
+    unattacked_labels = unattacked(measured.evasion[0], len(inputs.train))
+    return (*not_tested(claims, options.includes), *untested(inputs), *unattacked_labels)
+
+
+def _limitations(inputs: AuditInputs, context: Context, measured: Measured) -> tuple[str, ...]:
+    """What limits the figures, and which retained labels are not measured, or not judged in the mean."""
+    utility = measured.utilities[0]
+    left_out = [name for name in inputs.request.retained if name not in utility.labels]
+    return (*limitations(inputs, context, measured.evidence.raw, left_out), *outside_mean(utility))
 
 
 def _data_record(inputs: AuditInputs, context: Context) -> dict[str, Any]:
