@@ -1,6 +1,7 @@
 """Verdict rules, from made-up figures whose right answer is plain."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,14 @@ from unlabel.audit.claims.c1_disabled import claim_disabled
 from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES, claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.claims.evasion import condemned
 from unlabel.audit.claims.headline import HEADLINES, headline, untested_claims
+from unlabel.audit.claims.judging import Cell, place_of
 from unlabel.audit.figures import ATTACKS
 from unlabel.audit.inputs import AuditOptions, ask
-from unlabel.audit.results import Claim
+from unlabel.audit.results import Audit, Claim, Metric
 from unlabel.report.sentences import FINDINGS
+from unlabel.statistics.contrast import Contrast
 
 OPTIONS = AuditOptions()
 
@@ -171,6 +175,60 @@ def test_several_labels_pass_by_their_mean_and_fail_by_any(questions, reading):
     assert claim.per_label == {"Male": "FAIL", "Bald": "PASS"}
 
 
+@pytest.mark.parametrize("few", [("Bald",), ("Male", "Bald")])
+def test_no_mean_decides_while_a_label_in_it_is_rare(questions, reading, few):
+    """Of Bald, 12 test images: it leaks so much that the mean is beyond its margin, and Male does not."""
+    target = (np.arange(1500) < 12).astype(np.int8)
+    asked = {name: replace(item, test=target) if name in few else item for name, item in questions.items()}
+    labels = ("Male", "Bald")
+    level = {"Male": reading(0.3), "Bald": reading(0.8)}
+    equal = dict.fromkeys(labels, reading(0.3))
+    claim, judged, _ = equivalent(asked, level, [equal] * 3, dict.fromkeys(labels, reading(0.9)), labels)
+    own = {name: "INCONCLUSIVE" if name in few else "PASS" for name in labels}
+    assert (claim.verdict, claim.per_label) == ("INCONCLUSIVE", own)
+    assert {cell.verdict for cell in judged.cells if cell.label is None} == {"INCONCLUSIVE"}
+    assert "too few to decide" in claim.sentence
+    if len(few) == 1:  # only Male's tests can decide
+        assert judged.binding.label == "Male"
+        assert claim.notes["margin_curve"][0]["fails_below"] < 1
+
+
+def of_few_people(question):
+    """The question, judged on both splits: in the test split four people have the label, in P many."""
+    cluster = np.where(question.test == 1, question.test_cluster % 4, 4 + question.test_cluster)
+    return replace(question, test_cluster=cluster, crossed=True)
+
+
+def test_what_is_read_on_the_test_split_alone_decides_nothing_by_its_few_people(questions, reading, figure):
+    """Membership is; the other attacks on a label that is judged on both splits are not."""
+    asked = {"Male": of_few_people(questions["Male"])}
+    assert not asked["Male"].rare(OPTIONS)
+    member = "mia.label.auc"
+    before, equal = reading(0.9) | {member: figure(0.7)}, reading(0.3) | {member: figure(0.5)}
+
+    def decided(adv, area, asked=asked):
+        after = reading(adv) | {member: figure(area)}
+        claim, judged, _ = equivalent(asked, after, [equal] * 3, before)
+        (cell,) = [cell for cell in judged.cells if cell.figure == member]
+        return claim, cell.verdict
+
+    assert [decided(0.3, area, questions)[0].verdict for area in (0.5, 0.7)] == ["PASS", "FAIL"]
+    for area in (0.5, 0.7):
+        claim, membership = decided(0.3, area)
+        assert (claim.verdict, membership) == ("INCONCLUSIVE", "INCONCLUSIVE")
+        assert "Fewer than 20 people in the test split have, or lack, Male." in claim.sentence
+        assert claim.notes["images_needed"]["Male"] >= 5 * 3000
+        assert claim.notes["margin_curve"][0]["passes_above"] is None
+    assert decided(0.6, 0.5)[0].verdict == "FAIL"
+    both = asked | {"Bald": questions["Bald"]}
+    rows = {name: reading(0.3) | {member: figure(0.5)} for name in both}
+    claim, judged, _ = equivalent(both, rows, [rows] * 3, dict.fromkeys(both, before), ("Male", "Bald"))
+    assert claim.per_label == {"Male": "INCONCLUSIVE", "Bald": "PASS"}
+    assert claim.verdict == "INCONCLUSIVE"
+    open_ = {(cell.label, cell.figure) for cell in judged.cells if cell.verdict == "INCONCLUSIVE"}
+    assert open_ == {("Male", member), (None, member)}
+
+
 def test_a_label_the_original_never_knew_is_set_aside(questions, reading):
     both = {"Male": reading(0.3), "Bald": reading(0.0)}
     before = {"Male": reading(0.9), "Bald": reading(0.0)}
@@ -281,6 +339,7 @@ def test_a_label_without_enough_images_is_not_the_worst(utility):
 
 ENOUGH = "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH"
 ALONE = {"c2": "NOT_EVALUATED", "finding": "no reference", "r": 0}
+ONE = {"r": 1, "provisional": True}
 LEVEL = {"predicted": True, "provisional": True, "r": 0}
 BY_LEVEL = "RETRAIN-EQUIVALENT (PREDICTED)"
 
@@ -300,7 +359,7 @@ def claims(
         "C1": Claim(c1, ""),
         "C2": Claim(c2, "", provisional=provisional, notes=notes),
         "C3": Claim("FAIL", ""),
-        "C4": Claim(c4, ""),
+        "C4": Claim(c4, "", provisional=provisional and (predicted or finding != "no reference")),
         "C5": Claim(c5, "", provisional=provisional),
         "C6": Claim(c6, ""),
     }
@@ -317,7 +376,16 @@ def claims(
         ("RETRAIN-EQUIVALENT, NOT DURABLE", {"c5": "FAIL", "c4": "FAIL"}),
         ("UNLEARNED BUT HARMFUL", {"c5": "FAIL", "c4": "PASS"}),
         ("NOT UNLEARNED", {"c1": "INCONCLUSIVE", "c2": "FAIL"}),
+        ("NOT UNLEARNED (provisional)", ONE | {"c1": "INCONCLUSIVE", "c2": "FAIL"}),
+        ("NOT UNLEARNED (provisional)", ONE | {"c1": "INCONCLUSIVE", "c2": "INCONCLUSIVE", "c4": "FAIL"}),
+        ("NOT UNLEARNED", ONE | {"c1": "INCONCLUSIVE", "c2": "FAIL", "c6": "FAIL"}),
+        ("NOT UNLEARNED", ONE | {"c1": "FAIL", "c2": "FAIL"}),
+        ("NOT UNLEARNED", ALONE | {"c1": "INCONCLUSIVE", "c4": "FAIL"}),
         ("DISABLED ONLY", {"c4": "PASS", "c6": "FAIL"}),
+        ("DISABLED ONLY", ONE | {"c6": "FAIL"}),
+        ("DISABLED ONLY", ONE | {"c2": "FAIL", "c6": "FAIL"}),
+        ("DISABLED ONLY (provisional)", ONE | {"c2": "FAIL", "c4": "FAIL"}),
+        ("DISABLED ONLY", ALONE | {"c6": "FAIL", "provisional": True}),
         ("DISABLED ONLY", {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
         ("DISABLED, HARMFUL, NO REFERENCE", ALONE | {"c5": "FAIL"}),
         ("DISABLED, HARMFUL, NO REFERENCE", ALONE | {"c5": "FAIL", "c4": "FAIL"}),
@@ -355,8 +423,9 @@ def claims(
         (f"{BY_LEVEL}, HARMFUL", LEVEL | {"c5": "FAIL"}),
         (f"{BY_LEVEL}, REMOVING THE OUTPUT WAS ENOUGH", LEVEL | {"finding": SUFFICES}),
         ("DISABLED ONLY (PREDICTED)", LEVEL | {"c2": "FAIL"}),
-        ("DISABLED ONLY (provisional)", LEVEL | {"c6": "FAIL"}),
-        ("DISABLED, NOT DURABLE, NO REFERENCE", LEVEL | {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
+        ("DISABLED ONLY", LEVEL | {"c6": "FAIL"}),
+        ("DISABLED ONLY", LEVEL | {"c2": "FAIL", "c6": "FAIL"}),
+        ("DISABLED, NOT DURABLE, NO REFERENCE (provisional)", LEVEL | {"c2": "INCONCLUSIVE", "c4": "FAIL"}),
         ("INCONCLUSIVE", LEVEL | {"c2": "INCONCLUSIVE"}),
         ("NOT UNLEARNED", LEVEL | {"c1": "FAIL"}),
     ],
@@ -429,6 +498,71 @@ def test_no_headline_is_better_than_its_claims():
         assert headline(given, valid=False, references=count) == "INVALID AUDIT"
         seen.add(core)
     assert seen == set(HEADLINES) - {"INVALID AUDIT"}
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL", "NOT_EVALUATED"])
+def test_a_label_that_only_these_attacks_catch_fails_beside_one_that_failed_before(
+    questions, figure, verdict
+):
+    own, linear = "own.adv@nudged", "probe.adv.lin@nudged"
+    readings = [
+        {"Male": {own: figure(0.0), linear: figure(0.0)}, "Bald": {own: figure(bald), linear: figure(bald)}}
+        for bald in (0.5, 0.0, 0.0, 0.0)
+    ]
+    before = Claim(verdict, "as it was", binding="x", per_label={"Male": verdict, "Bald": "PASS"})
+    c1, c2, judged = condemned(
+        before, before, readings, dict.fromkeys(("@nudged", "@train", ""), frozenset()), OPTIONS
+    )
+    for claim in (c1, c2):
+        if verdict == "NOT_EVALUATED":
+            assert claim.per_label == before.per_label
+        else:
+            assert (claim.verdict, claim.per_label) == ("FAIL", {"Male": verdict, "Bald": "FAIL"})
+        assert ((claim.sentence, claim.binding) == ("as it was", "x")) == (verdict != "PASS")
+    assert (judged is None) == (verdict == "NOT_EVALUATED")
+
+
+def printed(claim, label, figure, layer=None, **values):
+    """The line of an audit with this claim alone, whose metrics are these values by label."""
+    metrics = tuple(
+        Metric(figure, name, role, role, value, None, 100, "adv", where)
+        for name, found in values.items()
+        for role, value in (("after", found), ("reference", 0.5))
+        for where in ((layer, "stage3") if layer else (None,))
+    )
+    stages = tuple(replace(row, value=row.value / 2) if row.layer == "stage3" else row for row in metrics)
+    nothing = ({}, {}, {}, {}, (), (), {})
+    audit = Audit("X", True, (), {"labels": [label]}, {"C": claim}, stages, (), *nothing)
+    again = Audit.from_json(json.loads(json.dumps(audit.to_json())))
+    assert repr(again) == repr(audit)
+    return repr(audit).splitlines()[1]
+
+
+def test_an_audit_prints_the_numbers_of_the_test_that_decided(questions, reading, utility):
+    """Not means over labels and layers: one label fails, and of one label the features tell it at a stage."""
+    labels, equal = ("Male", "Bald"), reading(0.3)
+    level = {"Male": equal, "Bald": equal | {"probe.adv.lin": reading(0.8)["probe.adv.lin"]}}
+    references = [dict.fromkeys(labels, equal)] * 3
+    claim = equivalent(questions, level, references, dict.fromkeys(labels, reading(0.9)), labels)[0]
+    line = printed(claim, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
+    assert line.endswith("probe.adv.lin: unlearned 0.800, retrained 0.500")
+    base = utility()
+    names = ("Young", "Smiling", "Hat")
+    c5 = claim_useful(utility(auc=0.95, Hat=0.80), base, [base] * 3, names, OPTIONS)
+    line = printed(c5, "Male", "util.auc", Young=0.95, Smiling=0.95, Hat=0.8)
+    assert line.endswith("util.auc: unlearned 0.800, retrained 0.500")
+    early = replace(claim, notes={"binding_test": {"label": "Bald", "layer": "stage3"}})
+    line = printed(early, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
+    assert line.endswith("unlearned 0.400, retrained 0.250")
+
+
+def test_a_claim_about_one_label_notes_no_place(questions, reading):
+    """So that its notes are as they were."""
+    claim = equivalent(questions, reading(0.6), [reading(0.3)] * 3, reading(0.9))[0]
+    assert "binding_test" not in claim.notes
+    cell = Cell("Male", "probe.adv.lin", Contrast(0.0, 0.1, 9), 0.1, stage="stage3", transform="int8")
+    assert place_of(cell, ["Male"]) == {"binding_test": {"layer": "stage3", "transform": "int8"}}
+    assert place_of(cell, ["Male", "Bald"])["binding_test"]["label"] == "Male"
 
 
 def test_claims_outside_the_budget_say_so():

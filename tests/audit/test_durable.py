@@ -275,6 +275,51 @@ def test_a_probe_split_with_too_few_images_for_any_size_leaves_the_claim_open(ju
     assert "from 64 annotated images: 20 of the rarer kind; 32 would be enough." in claim.sentence
 
 
+def test_every_label_is_decided_by_its_own_tests(world, figure):
+    """Bald has too few probe images, or comes back: Male keeps what its own tests say."""
+    names = ("Male", "Bald")
+    asked = {name: ask(name, *world.splits) for name in names}
+    few = probed(asked["Bald"], 20)["Male"]
+
+    def per_label(bald=0.3, references=3, questions=asked, sizes=(64, 256)):
+        plain = {name: dict.fromkeys(REPEATED, figure(0.3, 0.0)) for name in names}
+        values = {"Male": 0.3, "Bald": bald}
+        after = {name: dict.fromkeys(REPEATED, figure(value, 0.005)) for name, value in values.items()}
+        learnt = Relearnt(figure(0.6, 0.002), (0.59, 0.61))
+        models = 2 + references
+        tried = {"Male": (64, 256), "Bald": sizes}
+        recovery = Recovery(
+            {"int8": after},
+            [{"int8": plain}] * references,
+            {name: [dict.fromkeys(tried[name], learnt)] * models for name in names},
+        )
+        found = claim_durable(recovery, plain, [plain] * references, questions, OPTIONS)[0]
+        return found.verdict, found.per_label
+
+    lacking = asked | {"Bald": few}
+    passed, failed = {"Male": "PASS"}, {"Bald": "FAIL"}
+    assert per_label(questions=lacking, sizes=()) == ("INCONCLUSIVE", passed | {"Bald": "INCONCLUSIVE"})
+    assert per_label(0.6, questions=lacking, sizes=()) == ("FAIL", passed | failed)
+    assert per_label(0.6) == ("FAIL", passed | failed)
+    assert per_label(0.6, 0) == ("FAIL", {"Male": "NOT_EVALUATED"} | failed)
+    assert per_label(0.35, 0) == ("INCONCLUSIVE", {"Male": "NOT_EVALUATED", "Bald": "INCONCLUSIVE"})
+
+
+def test_few_annotated_images_decide_nothing_by_few_people_in_the_test_split(judged, questions):
+    """A label that is judged on both splits: probes on few annotated images are read on the test split."""
+    asked = questions["Male"]
+    cluster = np.where(asked.test == 1, asked.test_cluster % 4, 4 + asked.test_cluster)
+    few = {"Male": replace(asked, test_cluster=cluster, crossed=True)}
+    assert not few["Male"].rare(OPTIONS)
+    assert judged(few=0.1, questions={"Male": replace(asked, crossed=True)}).verdict == "FAIL"
+    for excess in (0.1, -0.1):
+        claim = judged(few=excess, questions=few)
+        assert (claim.verdict, claim.per_label) == ("INCONCLUSIVE", {"Male": "INCONCLUSIVE"})
+        assert "Fewer than 20 people in the test split have, or lack, Male." in claim.sentence
+        assert claim.notes["margin_curve"][0]["passes_above"] is None
+    assert judged(0.2, questions=few).verdict == "FAIL"  # after a transform, on both splits
+
+
 def test_draws_are_balanced_and_the_same_for_every_model(questions):
     question = questions["Male"]
     drawn = samples(question, 64, OPTIONS)

@@ -9,7 +9,7 @@ from scipy.special import expit
 from unlabel.audit.attacks.attribute_inference import attribute_inference, balanced_bits, code_length
 from unlabel.audit.attacks.distances import (
     ALIKE,
-    agreement,
+    agreeing,
     alike,
     distance_rows,
     jensen_shannon,
@@ -29,6 +29,7 @@ from unlabel.audit.claims.judging import reference_margin
 from unlabel.audit.figures import LABEL_MEMBERSHIP
 from unlabel.audit.inputs import AuditOptions, ask
 from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.statistics.estimate import share_bounds
 
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
 KEPT = (1, 2, 3, 4)
@@ -72,6 +73,11 @@ def test_small_losses_on_training_images_give_them_away(world):
     caught = rows["mia.sample.tpr@1%"]
     assert caught.value > 0.03
     assert caught.ci[0] < caught.value < caught.ci[1]
+    together = replace(world.train, cluster=world.train.cluster // 10)  # twenty images a person
+    fewer = sample_membership(subject, together, world.test, KEPT)
+    assert fewer.caught == found.caught
+    assert fewer.bounds[0] < found.bounds[0]
+    assert fewer.bounds[1] > found.bounds[1]
     assert plain.caught[0] / plain.caught[1] < 0.03
 
 
@@ -140,7 +146,9 @@ def test_distances_are_scaled_by_the_seeds(world):
     tables = [expit(item.test.logits[:, list(KEPT)].astype(float)) for item in (twin, *references)]
     counts = [np.sum(np.all(np.abs(tables[0] - table) <= 0.05, axis=1)) for table in tables[1:]]
     assert agree.value * agree.n == pytest.approx(min(counts))
-    assert agreement(tables[0], tables[0]) == len(world.test)
+    assert agreeing(tables[0], tables[0]).all()
+    least = agreeing(tables[0], tables[1 + int(np.argmin(counts))])
+    assert agree.ci == share_bounds(least, world.test.cluster, 0.975)
     one = distance_rows([world.subject("before"), twin, references[0]], world.test, world.train, KEPT)
     assert not [row for row in one if row.id == "dist.js_ratio" or row.model == "reference"]
     assert {"dist.ks.loss@test", "dist.ks.entropy@train"} <= {row.id for row in one}

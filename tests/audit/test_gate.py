@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES
 from unlabel.audit.claims.gate import NAMES, judge, required
 from unlabel.audit.claims.headline import headline
 from unlabel.audit.results import Claim
 from unlabel.core.errors import OptionError
 
+DOCS = Path(__file__).parents[2] / "docs"
 CLAIMS = ("C1", "C2", "C3", "C4", "C5", "C6")
 
 
@@ -54,6 +56,19 @@ def test_unlearned_is_what_the_headline_says(claim: str, verdict: str) -> None:
     found = audit(**{claim: verdict})
     said = headline(found.claims, valid=True, references=3)
     assert (judge(found, required(["unlearned"]))[0] == 0) == (said == "UNLEARNED")
+
+
+def test_unlearned_is_met_where_removing_the_output_was_enough_and_all_four_pass() -> None:
+    """The docs say so: the gate asks what the model is like, and the headline also what made it so."""
+    found = audit()
+    found.claims["C2"] = Claim("PASS", "", notes={"finding": SUFFICES})
+    said = headline(found.claims, valid=True, references=3)
+    assert said == "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH"
+    assert judge(found, required(["unlearned"]))[0] == 0
+    assert said in (DOCS / "ci.md").read_text("utf-8")
+    found.claims["C4"] = Claim("INCONCLUSIVE", "")
+    assert headline(found.claims, valid=True, references=3) == said
+    assert judge(found, required(["unlearned"]))[0] == 4
 
 
 def test_claims_go_by_number_and_by_name() -> None:

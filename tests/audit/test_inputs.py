@@ -11,12 +11,15 @@ from unlabel.audit.inputs import (
     FULL,
     QUICK,
     STANDARD,
+    Altered,
     AuditInputs,
     AuditOptions,
     Budget,
+    Canaries,
     Context,
     ask,
 )
+from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.reading.outputs import read_model
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -59,6 +62,76 @@ def test_inputs_that_do_not_fit_are_refused_before_any_attack(world) -> None:
         replace(inputs, probe=world.probe.take(np.arange(9))).checked(QUICK)
     with pytest.raises(OptionError, match="after transforms"):
         inputs.checked(STANDARD)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"d_canary": 1.5}, "d_canary is 1.5, but must lie between 0.5"),
+        ({"d_canary": 0.5}, "d_canary is 0.5"),
+        ({"few": (1, 64)}, r"few is \[1, 64\], but half of these images have the label; expected even"),
+        ({"few": (65,)}, r"few is \[65\]"),
+        ({"tune": (255,)}, r"tune is \[255\]"),
+        ({"curve": (16, 33)}, r"curve is \[16, 33\]"),
+    ],
+)
+def test_options_that_no_audit_can_keep_are_refused(given, said) -> None:
+    with pytest.raises(OptionError, match=said):
+        AuditOptions(**given)
+
+
+def test_a_threshold_of_no_label_is_refused(world, quick) -> None:
+    request = Request.make(["Male"], world.probe.labels)
+    inputs = AuditInputs(world.subject("before"), world.subject("after"), [], request, *world.splits)
+    options = replace(quick, thresholds={"Bald": 0.5, "Smilling": 1.0})
+    with pytest.raises(OptionError, match=r"'Smilling', which is no label of the models. Close: Smiling."):
+        audit_outputs(inputs, options)
+
+
+def test_a_larger_budget_without_features_or_with_canaries_of_another_label_is_refused(world) -> None:
+    def bare(subject):
+        parts = {name: replace(getattr(subject, name), features={}) for name in ("probe", "test", "train")}
+        return replace(subject, **parts)
+
+    before, after = world.subject("before"), world.subject("after")
+    request = Request.make(["Male"], world.probe.labels)
+    inputs = AuditInputs(before, after, [], request, *world.splits, altered=[Altered("int8", after)])
+    assert inputs.checked(STANDARD).altered
+    bared = replace(inputs, before=bare(before), after=bare(after))
+    assert bared.checked(QUICK).subjects
+    with pytest.raises(OptionError, match="before-0 has only outputs; pass outputs with 'penultimate'"):
+        bared.checked(STANDARD)
+    with pytest.raises(ModelError, match="after int8, the outputs of after-0"):
+        replace(inputs, altered=[Altered("int8", bare(after))]).checked(STANDARD)
+    coins = np.ones(3, np.int8)
+    with pytest.raises(OptionError, match=r"canaries of Bald were given.*expected canaries of Male, or none"):
+        replace(inputs, canaries=[Canaries("Bald", coins, coins, {})]).checked(STANDARD)
+
+
+def test_sets_that_share_images_or_people_make_the_audit_invalid_though_nobody_said_so(world, quick) -> None:
+    models = [world.subject("before"), world.subject("after", 0.1, absent=["Male"])]
+    request = Request.make(["Male"], world.probe.labels)
+
+    def overlap(probe, test, train):
+        return AuditInputs(*models, [], request, probe, test, train).checked(QUICK).overlap
+
+    probe, test, train = world.splits
+    assert overlap(*world.splits) is None
+    people = replace(test, cluster=probe.cluster)
+    assert overlap(probe, people, train) == (
+        "750 identities have images in both the probe split and the test split; split by identity"
+    )
+    assert overlap(probe, test, replace(train, cluster=probe.cluster)).endswith(
+        "the probe split and the training images; split by identity"
+    )
+    images = np.concatenate([probe.ids[:2], test.ids[2:]])
+    assert "2 images are in both the probe split" in overlap(probe, replace(test, ids=images), train)
+    apart = np.arange(len(probe))  # no identities are known: each set counts its images
+    assert overlap(*(replace(part, cluster=apart) for part in world.splits)) is None
+    found = audit_outputs(AuditInputs(*models, [], request, probe, people, train), quick)
+    assert (found.valid, found.headline) == (False, "INVALID AUDIT")
+    assert "750 identities" in found.data["overlap"]
+    assert any("The splits overlap: 750 identities" in line for line in found.invalid_because)
 
 
 def test_any_network_becomes_a_subject_in_one_way() -> None:

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, views
+from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, too_few, views
 from unlabel.audit.attacks.head_consistency import changed_outputs, tampered
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
-from unlabel.audit.figures import OWN_PERTURBED
+from unlabel.audit.figures import OWN_PERTURBED, TRAIN
 from unlabel.audit.inputs import AuditInputs, Context, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.reading.memory import Memory
 from unlabel.core.request import Request
+from unlabel.models.features import Outputs
 from unlabel.testing.stage import honest, stage
 
 LABEL = "Male"
@@ -89,6 +90,27 @@ def test_halves_of_the_training_images_share_no_person(world):
     assert min(len(fit), len(judged)) > len(world.train) / 2.3
 
 
+def test_of_many_sorted_training_images_every_class_is_attacked(world):
+    """Ten classes, sorted as folders are read: the first images of each half would lack the last ones."""
+    kinds = np.repeat(np.arange(10), 500)
+    apart = np.arange(len(kinds))
+    subject = world.subject("after")
+    many = replace(
+        subject,
+        train=Outputs(np.zeros((5000, 5), np.float32), {"penultimate": np.zeros((5000, 16), np.float32)}),
+    )
+    question = ask(LABEL, *world.splits)
+    for kind in range(10):
+        asked = replace(question, train=(kinds == kind).astype(np.int8), train_cluster=apart)
+        fit, judged = halves(asked, 0)
+        assert len(fit) == len(judged) == IMAGES
+        assert np.all(np.diff(fit) > 0)
+        assert np.all(np.diff(judged) > 0)
+        assert not set(fit) & set(judged)
+        assert min(asked.train[fit].sum(), asked.train[judged].sum()) > 150
+        assert set(views(many, asked, 0)) == {TRAIN}
+
+
 def test_a_label_that_is_only_in_perturbed_images_fails_c2_and_no_other_figure_shows_it(world, quick):
     references = world.references(3)
     found = audited(world, quick, 1.5, references)
@@ -158,6 +180,50 @@ def test_too_few_training_images_of_a_kind_are_not_attacked(world):
     few = np.sort(np.concatenate([np.flatnonzero(train == 1)[:12], np.flatnonzero(train == 0)]))
     question = ask(LABEL, world.probe, world.test, world.train.take(few))
     assert views(world.subject("after"), question, 0) == {}
+
+
+def test_images_of_few_people_condemn_nothing(world, quick):
+    """By where the attacks are judged: the test split, its perturbed images, half of the training images."""
+    question = ask(LABEL, *world.splits)
+    subject = seen_perturbed(world, world.subject("after"), 0.1)
+
+    def few(asked):
+        return {ending for ending, names in too_few(subject, {LABEL: asked}, quick).items() if names}
+
+    def of_people(data, cluster, count):
+        return np.where(data == 1, cluster % count, count + cluster)
+
+    on_test = of_people(question.test, question.test_cluster, 4)
+    on_train = of_people(question.train, question.train_cluster, 24)  # about 12 in each half
+    crossed = replace(question, crossed=True)
+    assert few(question) == few(crossed) == set()
+    assert few(replace(crossed, test_cluster=on_test)) == {"", "@nudged"}
+    assert few(replace(question, train_cluster=on_train)) == {"@train"}
+    assert few(replace(question, test_cluster=on_test)) == {"", "@nudged", "@train"}  # a rare label
+
+
+def test_an_audit_says_where_training_images_were_too_few_to_attack(world, quick):
+    target = world.train.target[:, 0]
+    few = np.sort(np.concatenate([np.flatnonzero(target == 1)[:12], np.flatnonzero(target == 0)]))
+
+    def untested(rows):
+        train = world.train.take(rows)
+        subjects = [world.subject("before", 1.5), world.subject("after", 0.1, network=5, absent=[LABEL])]
+        before, after = (
+            replace(
+                item,
+                train=Outputs(
+                    item.train.logits[rows], {name: t[rows] for name, t in item.train.features.items()}
+                ),
+            )
+            for item in subjects
+        )
+        found = audit_outputs(AuditInputs(before, after, [], REQUEST, world.probe, world.test, train), quick)
+        return [line for line in found.not_tested if "on training images" in line]
+
+    (line,) = untested(few)
+    assert f"lack, {LABEL}." in line
+    assert untested(np.arange(len(target))) == []
 
 
 def test_least_squares_finds_a_small_difference_of_large_features(world):

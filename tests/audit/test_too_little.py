@@ -8,6 +8,7 @@ import pytest
 
 from unlabel.audit.attacks.perturbed_images import Perturbed
 from unlabel.audit.attacks.probes import folds
+from unlabel.audit.attacks.utility import read_utility
 from unlabel.audit.inputs import JUDGED_PEOPLE, Altered, AuditInputs, AuditOptions, Subject, ask
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.reading.memory import Memory
@@ -128,6 +129,38 @@ def test_images_of_few_people_decide_nothing(world, quick, people, few):
     crossed = replace(asked, crossed=True)
     assert crossed.people > 100  # the probe split has people of its own
     assert not crossed.rare(quick)
+
+
+@pytest.mark.parametrize(("people", "few"), [(JUDGED_PEOPLE - 1, True), (JUDGED_PEOPLE, False)])
+def test_a_retained_label_of_few_people_is_not_judged(world, audited, quick, people, few):
+    """240 test images of so many people have Hat, of which the model answers at random."""
+    target, cluster = world.test.target.copy(), 10_000 + np.arange(len(world.test))
+    target[:, 4], target[:240, 4], cluster[:240] = 0, 1, -1 - np.arange(240) % people
+    here = replace(world, test=replace(world.test, target=target, cluster=cluster))
+    after = here.subject("after", [0.1, 1.5, 1.5, 1.5, 0.0], network=1, absent=[MALE])
+    audit = audited(here=here, after=after)
+    claim = audit.claims["C5"]
+    shown = {"Bald", "Young", "Smiling"} | (set() if few else {"Hat"})
+    assert set(claim.notes["judged_labels"]) == shown
+    assert any("is without Hat" in line for line in audit.limitations) == few
+
+    def lost(names):
+        areas = {
+            role: np.mean(
+                [row.value for row in audit.metrics
+                 if row.id == "util.auc" and row.model == role and row.label in names]
+            )
+            for role in ("after", "reference")
+        }  # fmt: skip
+        return areas["reference"] - areas["after"]
+
+    assert claim.notes["against_retrained"]["macro_auc_loss"]["value"] == pytest.approx(lost(shown))
+    assert claim.notes["references_against_original"][0]["fair"]
+    whole = {row.model: row.value for row in audit.metrics if row.id == "util.auc.macro"}  # of all labels
+    assert whole["reference"] - whole["after"] > 0.08
+    utility = read_utility(after, here.test, ("Hat",), quick)
+    assert utility.steady == (() if few else ("Hat",))
+    assert utility.judged_area().value == utility.labels["Hat"]["util.auc"].value  # there is no other
 
 
 def bare(subject):

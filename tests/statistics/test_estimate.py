@@ -14,8 +14,38 @@ from unlabel.statistics.estimate import (
     bits,
     brier,
     calibration_error,
+    clopper_pearson,
     mean,
+    share_bounds,
 )
+
+
+@pytest.mark.parametrize(("people", "each", "share"), [(60, 10, 0.8), (300, 3, 0.02), (25, 8, 0.98)])
+def test_bounds_of_a_share_hold_where_images_of_one_person_are_alike(people, each, share):
+    """Two-sided 95 % intervals cover the truth; those of as many independent images do not."""
+    rng, cluster = np.random.default_rng(0), np.repeat(np.arange(people), each)
+    covered = {"people": 0, "images": 0}
+    for _ in range(400):
+        hit = (rng.random(people) < share)[cluster]
+        bounds = share_bounds(hit, cluster, 0.975), clopper_pearson(int(hit.sum()), len(hit), 0.975)
+        for name, (low, high) in zip(covered, bounds, strict=True):
+            covered[name] += low <= share <= high
+    assert covered["people"] >= 0.94 * 400
+    assert covered["images"] < 0.85 * 400
+
+
+def test_bounds_of_a_share_are_exact_where_each_image_is_another_person():
+    rng = np.random.default_rng(1)
+    for hits in (0, 1, 37, 199, 200):
+        hit = rng.permutation(np.arange(200) < hits)
+        assert share_bounds(hit, rng.permutation(200)) == clopper_pearson(hits, 200)
+        low, high = share_bounds(hit, np.arange(200) // 4)
+        assert 0.0 <= low <= hits / 200 <= high <= 1.0
+    alike = share_bounds(np.ones(200, bool), np.arange(200) // 4)
+    assert alike == clopper_pearson(50, 50)  # fifty people, whose images are all alike
+    assert share_bounds(np.arange(8) < 3, np.zeros(8, int))[0] < 0.05  # of one person
+    even = np.tile([True, False], 50)  # half of each person's images: no more than there are
+    assert share_bounds(even, np.arange(100) // 2) == pytest.approx(clopper_pearson(50, 100))
 
 
 def faces(n=400, people=80, seed=0, shift=0.8, ties=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from unlabel.audit.results import Role
 from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
+from unlabel.core.wording import joined, listing, suggest
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.models.features import PENULTIMATE, Outputs
@@ -72,6 +74,9 @@ FULL = replace(STANDARD, name="full", fine_tuning=True, early_layers=True, code_
 BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STANDARD, FULL)}
 
 JUDGED_PEOPLE = 20  # of each kind: with fewer, the error that people make is understated
+
+
+NOTHING = np.zeros((0, 0))  # in place of features that were not given
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,11 @@ class AuditOptions:
             value = getattr(self, item.name)
             if item.name.startswith("d_") and not value > 0:
                 raise OptionError(f"{item.name} is {value:g}, but a margin must be above 0")
+        if not 0.5 < self.d_canary < 1:
+            raise OptionError(
+                f"d_canary is {self.d_canary:g}, but must lie between 0.5, which is chance, and 1; 0.55 is"
+                " usual"
+            )
         least = dict.fromkeys(("probe_seeds", "hidden", "epochs", "trees", "rated_draws"), 1) | {
             "rare": 0,
             "seed": 0,
@@ -249,10 +259,13 @@ class AuditOptions:
                 f"attackers are reported beside C4, which the {self.budget} budget does not judge; choose the"
                 " budget standard or full"
             )
-        for name in ("attacked", "curve"):
+        for name in ("few", "tune", "attacked", "curve"):
             sizes = getattr(self, name)
-            if not sizes or min(sizes) < 2:
-                raise OptionError(f"{name} is {list(sizes)}; expected numbers of images, each at least 2")
+            if (not sizes and name != "tune") or any(n < 2 or n % 2 for n in sizes):
+                raise OptionError(
+                    f"{name} is {list(sizes)}, but half of these images have the label; expected even"
+                    " numbers, each at least 2"
+                )
 
     @property
     def few_sizes(self) -> tuple[int, ...]:
@@ -268,6 +281,11 @@ class AuditOptions:
     def includes(self) -> Budget:
         """What the budget measures."""
         return BUDGETS[self.budget]
+
+    @property
+    def least_people(self) -> int:
+        """People of each kind below which a label's claims are inconclusive."""
+        return min(JUDGED_PEOPLE, self.rare)
 
     @property
     def level(self) -> float:
@@ -317,9 +335,18 @@ class Question:
             counts = tuple(map(sum, zip(counts, people(self.probe, self.probe_cluster), strict=True)))
         return min(counts)
 
+    @property
+    def people_on_test(self) -> int:
+        """The same of the test split alone."""
+        return min(people(self.test, self.test_cluster))
+
+    def thin(self, options: AuditOptions) -> bool:
+        """Whether the test split has too few people of a kind for figures that are read there alone."""
+        return self.people_on_test < options.least_people
+
     def rare(self, options: AuditOptions) -> bool:
         """Whether the judged images of a kind, or the people in them, are too few to decide anything."""
-        return self.rarer < options.rare or self.people < min(JUDGED_PEOPLE, options.rare)
+        return self.rarer < options.rare or self.people < options.least_people
 
     @property
     def n(self) -> int:
@@ -377,7 +404,7 @@ class AuditInputs:
             audit says that this was not tested.
         predicted: What training every model is predicted to find, if it is asked for.
         random_init: Outputs on the probe and test splits of the network before any training, for a control.
-        overlap: What images or identities the splits share, in a sentence; None: none.
+        overlap: What images or identities the splits share, in a sentence; None: what `shared` finds.
         deterministic: Whether a second pass gave equal outputs; None: not checked.
         facts: JSON-plain record of the data, written into the report.
         models: JSON-plain records of before, after and references, written into the report.
@@ -431,7 +458,8 @@ class AuditInputs:
 
         Raises:
             ModelError: Outputs that do not fit the images or are not finite.
-            OptionError: A Subject's role is not the one it is passed as, or there is nothing to judge C4 by.
+            OptionError: A Subject's role is not the one it is passed as, canaries are of another label, or
+                there is nothing to judge C4 by.
         """
         roles = ["before", "after", *("reference" for _ in self.references)]
         if [subject.role for subject in self.subjects] != roles:
@@ -448,6 +476,17 @@ class AuditInputs:
             )
         labels = self.request.labels
         splits = {name: getattr(self, name).with_labels(labels) for name in ("probe", "test", "train")}
+        if budget.durability and not self.has_features:
+            raise OptionError(
+                f"the {budget.name} budget attacks the last features, and {self.before.run} has only outputs;"
+                f" pass outputs with '{PENULTIMATE}' features of every model, or budget='quick'"
+            )
+        for item in self.canaries:
+            if item.label not in self.request.masked:
+                raise OptionError(
+                    f"canaries of {item.label} were given, which the request does not forget; expected"
+                    f" canaries of {joined(self.request.masked)}, or none"
+                )
         for subject in [*self.subjects, *self.short_subjects]:
             check(subject, len(labels), **splits)
             if has_features(subject) != self.has_features:
@@ -457,7 +496,39 @@ class AuditInputs:
                 )
         if budget.transforms:
             check_altered(self.altered, self.subjects, splits["probe"], splits["test"])
-        return replace(self, **splits)
+        return replace(self, **splits, overlap=self.overlap or shared(**splits))
+
+
+def shared(probe: Dataset, test: Dataset, train: Dataset) -> str | None:
+    """What images or people the sets share by their names and identities; None where they share nothing.
+
+    Of two sets in which each image is an identity of its own, identities may be mere positions: they are not
+    compared.
+    """
+    named = {"the probe split": probe, "the test split": test, "the training images": train}
+    for (one, first), (two, second) in combinations(named.items(), 2):
+        images = np.intersect1d(first.ids, second.ids)
+        if len(images):
+            return f"{len(images)} images are in both {one} and {two}, such as {images[0]}"
+        alone = all(len(np.unique(part.cluster)) == len(part) for part in (first, second))
+        persons = 0 if alone else len(np.intersect1d(first.cluster, second.cluster))
+        if persons:
+            return f"{persons} identities have images in both {one} and {two}; split by identity"
+    return None
+
+
+def check_thresholds(options: AuditOptions, labels: Sequence[str]) -> None:
+    """Refuses a threshold of a label that no model has: it would be left out in silence.
+
+    Raises:
+        OptionError: A name is not among the labels.
+    """
+    for name in options.thresholds:
+        if name not in labels:
+            raise OptionError(
+                f"thresholds name '{name}', which is no label of the models.{suggest(name, labels)} Expected"
+                f" some of {listing(labels)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -556,7 +627,7 @@ def check_altered(
             ("the probe split", item.subject.probe, probe),
             ("the test split", item.subject.test, test),
         ):
-            for table in (outputs.logits, outputs.features[PENULTIMATE]):
+            for table in (outputs.logits, outputs.features.get(PENULTIMATE, NOTHING)):
                 if (
                     len(table) != len(data)
                     or not np.isfinite(table).all()

@@ -19,7 +19,7 @@ import numpy as np
 from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
-from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion
+from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion, too_few
 from unlabel.audit.attacks.explained import explained
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
@@ -34,9 +34,9 @@ from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_information import with_information
 from unlabel.audit.claims.c5_groups import with_groups
-from unlabel.audit.claims.c5_useful import claim_useful
+from unlabel.audit.claims.c5_useful import claim_useful, outside_mean
 from unlabel.audit.claims.c6_memorised import claim_canaries
-from unlabel.audit.claims.evasion import condemned
+from unlabel.audit.claims.evasion import condemned, unattacked
 from unlabel.audit.claims.fair_references import standings, undecided
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.judging import Judgement
@@ -44,7 +44,7 @@ from unlabel.audit.claims.outputs_only import restricted, untested
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
 from unlabel.audit.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
+from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask, check_thresholds
 from unlabel.audit.reading.memory import Memory
 from unlabel.audit.references.short_pair import ShortPair
 from unlabel.audit.results import Audit, Claim, Comparison, Metric
@@ -79,7 +79,8 @@ def audit_outputs(
     Raises:
         DataError: A split has too few images of a kind, or no retained label can be measured.
         ModelError: Outputs that do not fit the images or are not finite.
-        OptionError: A Subject's role is not the one it is passed as, or there is nothing to judge C4 by.
+        OptionError: A Subject's role is not the one it is passed as, a threshold or canaries are of another
+            label, or there is nothing to judge C4 by.
     """
     started = time.perf_counter()
     options = options or AuditOptions()
@@ -94,7 +95,6 @@ def audit_outputs(
     decoys = judge_decoys(evidence, questions, decided.removed, options)
     odd = [*inputs.after.odd, *tampered(inputs.after, inputs.request.labels)]
     invalid = objections(evidence, decoys, questions, inputs.overlap, inputs.deterministic, odd, options)
-    left_out = [name for name in inputs.request.retained if name not in names]
     return Audit(
         headline=headline(claims, valid=not invalid, references=len(inputs.references)),
         valid=not invalid,
@@ -111,8 +111,8 @@ def audit_outputs(
         data=_data_record(inputs, context),
         options=options.to_json(),
         models=dict(inputs.models),
-        not_tested=(*not_tested(claims, options.includes), *untested(inputs)),
-        limitations=limitations(inputs, context, evidence.raw, left_out),
+        not_tested=_not_tested(inputs, claims, measured, options),
+        limitations=_limitations(inputs, context, measured),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )
 
@@ -122,7 +122,9 @@ def context_of(inputs: AuditInputs, options: AuditOptions, log: Log, memory: Mem
 
     Raises:
         DataError: A split has too few images of a kind.
+        OptionError: A threshold is of another label.
     """
+    check_thresholds(options, inputs.request.labels)
     probe, test, train = inputs.probe, inputs.test, inputs.train
     questions = crossed({name: ask(name, probe, test, train) for name in inputs.request.masked}, options)
     return Context(questions, inputs.request, probe, test, train, options, inputs.random_init, log, memory)
@@ -155,7 +157,7 @@ class Measured:
         evasion: Of the unlearned and the retrained models, by label: attacks that detect a cheat.
         restored: By label: the original's output row on the unlearned model's features.
         utilities: Of each model: how well the retained labels work.
-        frequent: Retained labels with enough images to be judged one by one.
+        frequent: Retained labels with enough images and people to be judged one by one.
         prediction: What attacks would find in retrained models, if only short trainings were given.
         residual: Without references, by label: the shares of its residual; see `find_residual`.
     """
@@ -203,7 +205,7 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
             for name, question in context.questions.items()
         },
         [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
-        measurable(judged_on, context.request.retained, max(options.rare, 2)),
+        measurable(judged_on, context.request.retained, max(options.rare, 2), options.least_people),
         _predicted(inputs, context, evidence, short, larger) if inputs.shorts else None,
         {} if inputs.references else find_residual(inputs, context),
     )
@@ -283,7 +285,7 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     c1 = claim_disabled(evidence.owns[1], questions, measured.restored, options)
     if prediction is not None:
         evasion = [*evasion, on_other_images(evasion[0], prediction.levels)]
-    c1, c2, caught = condemned(c1, c2, evasion, questions, options)
+    c1, c2, caught = condemned(c1, c2, evasion, too_few(inputs.after, questions, options), options)
     floors = None if context.exclusive else evidence.floors
     larger = measured.larger
     membership = [item.auc for item in larger.samples] if larger else ()
@@ -336,6 +338,21 @@ def _controls(measured: Measured, decoys: Decoys, context: Context) -> dict[str,
     return controls_record(
         measured.evidence, best, decoys, context.questions, context.options, exclusive=context.exclusive
     )
+
+
+def _not_tested(
+    inputs: AuditInputs, claims: Mapping[str, Claim], measured: Measured, options: AuditOptions
+) -> tuple[str, ...]:
+    """What the budget leaves out, what was not given, and what the training images do not allow."""
+    unattacked_labels = unattacked(measured.evasion[0], len(inputs.train))
+    return (*not_tested(claims, options.includes), *untested(inputs), *unattacked_labels)
+
+
+def _limitations(inputs: AuditInputs, context: Context, measured: Measured) -> tuple[str, ...]:
+    """What limits the figures, and which retained labels are not measured, or not judged in the mean."""
+    utility = measured.utilities[0]
+    left_out = [name for name in inputs.request.retained if name not in utility.labels]
+    return (*limitations(inputs, context, measured.evidence.raw, left_out), *outside_mean(utility))
 
 
 def _data_record(inputs: AuditInputs, context: Context) -> dict[str, Any]:

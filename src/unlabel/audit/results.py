@@ -17,6 +17,9 @@ Role = Literal["before", "after", "reference"]
 Against = Literal["retrained", "itself"]
 
 SCHEMA = "unlabel.audit/1"
+BINDING_TEST = "binding_test"
+"""Where a claim's notes say of which label, at which layer and after which transform the test was made that
+decided, as far as its figure does not say that."""
 ROLES = {"before": "original", "after": "unlearned", "reference": "retrained"}
 
 
@@ -235,9 +238,19 @@ class Audit:
         if open_:
             yield f"  not tested: {', '.join(open_)}"
 
-    def _nearest(self, figure: str) -> Comparison | None:
-        """Of a figure read after several transforms, the comparison nearest to a FAIL, or failing most."""
-        rows = [row for row in self.comparisons if row.id == figure]
+    def _deciding(self, claim: Claim) -> list[Metric]:
+        """Rows of the figure that decided, of its own label and layer; none if read after a transform."""
+        where, never_there = claim.notes.get(BINDING_TEST) or {}, claim.notes.get("nothing_to_forget", ())
+        rows = [row for row in self.metrics if row.id == claim.binding and row.transform is None]
+        rows = [row for row in rows if _there(row, where) and row.label not in never_there]
+        if layer := where.get("layer"):
+            return [row for row in rows if row.layer == layer]
+        return [row for row in rows if not (row.layer or "").startswith("stage")] or rows
+
+    def _nearest(self, claim: Claim) -> Comparison | None:
+        """The test that decided, after a transform; where that is not noted, the one nearest to a FAIL."""
+        where = claim.notes.get(BINDING_TEST) or {}
+        rows = [row for row in self.comparisons if row.id == claim.binding and _there(row, where)]
         return max(rows, key=lambda row: (row.upper - row.margin) / row.margin, default=None)
 
     def _decided(self) -> Iterator[tuple[str, str, str, str]]:
@@ -245,17 +258,22 @@ class Audit:
         for name, claim in self.claims.items():
             if claim.verdict == "NOT_EVALUATED":
                 continue
-            figure = claim.binding or ""
-            rows = [row for row in self.metrics if row.id == figure and row.transform is None]
+            figure, rows = claim.binding or "", self._deciding(claim)
             values = {
                 role: fmean(row.value for row in rows if row.model == role)
                 for role in ("before", "after", "reference")
                 if any(row.model == role for row in rows)
             }
             words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
-            if not rows and (row := self._nearest(figure)):
+            if not rows and (row := self._nearest(claim)):
                 words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"
             yield name, claim.verdict + claim.mark, figure, words
+
+
+def _there(row: Metric | Comparison, where: Mapping[str, str]) -> bool:
+    """Whether a row is of the label and the transform that are noted, if some are."""
+    noted = where.get("label", row.label), where.get("transform", row.transform)
+    return (row.label, row.transform) == noted
 
 
 def plain(value: Any) -> Any:

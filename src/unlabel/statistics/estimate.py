@@ -281,8 +281,44 @@ def rarer(target: NDArray[np.integer]) -> int:
     return int(min(np.sum(target == 1), np.sum(target == 0)))
 
 
-def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def share_bounds(
+    hit: NDArray[np.bool_], cluster: NDArray[np.int64], level: float = 0.95
+) -> tuple[float, float]:
+    """One-sided lower and upper bounds of a share of images, each at this level, where images repeat people.
+
+    `clopper_pearson` of as many independent images as would have the clustered error, never of more than
+    there are. If all images are alike, that error is 0, and each person counts once.
+
+    Args:
+        hit: (image,) what is counted.
+        cluster: (image,) identity of each image. If each has its own, the bounds are exact.
+
+    References:
+        Korn and Graubard, Confidence Intervals for Proportions with Small Expected Number of Positive Counts
+        Estimated from Survey Data, Survey Methodology 1998.
+
+    >>> hit, images = np.arange(200) < 178, np.arange(200)
+    >>> [[round(bound, 3) for bound in share_bounds(hit, who)] for who in (images, images // 2)]
+    [[0.847, 0.924], [0.824, 0.937]]
+    """
+    n, hits = len(hit), int(hit.sum())
+    item = average(hit.astype(float), np.ones(n, bool), cluster)
+    if item.groups == n:
+        return clopper_pearson(hits, n, level)
+    if hits in (0, n) or item.groups == 1:
+        independent = float(item.groups)
+    elif item.se == 0.0:
+        independent = float(n)
+    else:
+        reach = float(student.ppf(level, n - 1)) / item.quantile(level)
+        independent = min(n, item.value * (1 - item.value) * (reach / item.se) ** 2)
+    return clopper_pearson(item.value * independent, independent, level)
+
+
+def clopper_pearson(hits: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Exact one-sided lower and upper bounds of a probability, each at this level.
+
+    Neither number need be whole: of a share, and of independent images that a sample is worth.
 
     >>> [round(bound, 3) for bound in clopper_pearson(178, 200)]
     [0.847, 0.924]

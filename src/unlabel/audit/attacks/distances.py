@@ -25,7 +25,7 @@ from unlabel.audit.inputs import Subject
 from unlabel.audit.results import Metric
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.statistics.estimate import Estimate, Floats, clopper_pearson
+from unlabel.statistics.estimate import Estimate, Floats, share_bounds
 
 GAMMA = 0.05  # probabilities that differ by no more than this agree
 ALIKE = 2048  # images on which features are compared, at most
@@ -62,9 +62,9 @@ def _divergences(one: Floats, two: Floats) -> Floats:
     return entropy((one + two) / 2) - (entropy(one) + entropy(two)) / 2
 
 
-def agreement(one: Floats, two: Floats) -> int:
-    """Images on which no retained label's probabilities differ by more than 0.05."""
-    return int(np.sum(np.abs(one - two).max(1) <= GAMMA))
+def agreeing(one: Floats, two: Floats) -> NDArray[np.bool_]:
+    """Whether on an image no retained label's probabilities differ by more than 0.05."""
+    return np.abs(one - two).max(1) <= GAMMA
 
 
 def kolmogorov(one: Floats, two: Floats) -> float:
@@ -84,8 +84,9 @@ def distance_rows(
     """Distances of every model to the retrained ones (of a retrained one, to the others).
 
     ``dist.js`` in bits and, from two references on, ``dist.js_ratio`` to their mean distance from each other;
-    ``dist.agree``, the share of test images that agree with the reference that agrees least, with its exact
-    interval; ``dist.ks.*``, the largest difference of the distribution functions of loss and entropy.
+    ``dist.agree``, the share of test images that agree with the reference that agrees least, with the
+    interval of `share_bounds`; ``dist.ks.*``, the largest difference of the distribution functions of loss
+    and entropy.
     """
     tables = {
         subject.run: probabilities(subject.test, columns, exclusive=test.exclusive) for subject in subjects
@@ -110,10 +111,13 @@ def distance_rows(
         where = (None, subject.role, subject.run)
         n = len(test)
         apart = mean_over(subject, js)
-        least = min(agreement(tables[subject.run], tables[other.run]) for other in others(subject))
+        least = min(
+            (agreeing(tables[subject.run], tables[other.run]) for other in others(subject)), key=np.sum
+        )
+        bounds = share_bounds(least, test.cluster, 0.975)
         rows += [
             Metric(DIVERGENCE.id, *where, apart, None, n, DIVERGENCE.unit),
-            Metric(AGREEMENT.id, *where, least / n, clopper_pearson(least, n, 0.975), n, AGREEMENT.unit),
+            Metric(AGREEMENT.id, *where, float(least.mean()), bounds, n, AGREEMENT.unit),
         ]
         if noise > 0:
             rows.append(Metric(DIVERGENCE_RATIO.id, *where, apart / noise, None, n, DIVERGENCE_RATIO.unit))

@@ -32,7 +32,15 @@ from unlabel.audit.figures import (
     Readings,
     unit_of,
 )
-from unlabel.audit.inputs import LEAST_OF_A_KIND, PEOPLE, Context, Question, Subject, has_features
+from unlabel.audit.inputs import (
+    LEAST_OF_A_KIND,
+    PEOPLE,
+    AuditOptions,
+    Context,
+    Question,
+    Subject,
+    has_features,
+)
 from unlabel.audit.reading.memory import digest, key_of
 from unlabel.audit.results import Metric
 from unlabel.core.parallel import Job, run_jobs
@@ -108,11 +116,33 @@ def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Su
     return {ending: view for ending, view in by_ending.items() if _enough(view[1])}
 
 
+def too_few(
+    subject: Subject, questions: Mapping[str, Question], options: AuditOptions
+) -> dict[str, frozenset[str]]:
+    """Labels that these attacks cannot decide, by the ending of the figures; empty: of the test split itself.
+
+    They are rare, or too few people of a kind are among the images that are judged.
+    """
+    few: dict[str, set[str]] = {"": set(), PERTURBED: set(), TRAIN: set()}
+    for name, question in questions.items():
+        other = {ending: asked for ending, (_, asked) in views(subject, question, options.seed).items()}
+        for ending, asked in {"": question, **other}.items():
+            if question.rare(options) or asked.thin(options):
+                few[ending].add(name)
+    return {ending: frozenset(names) for ending, names in few.items()}
+
+
 def halves(question: Question, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training images to fit on and to judge, no person in both, at most `IMAGES` of each."""
+    """Training images to fit on and to judge, no person in both, at most `IMAGES` of each, drawn by a key."""
     names, code = np.unique(question.train_cluster, return_inverse=True)
     first = (uniform(seed, "audit/halves", np.arange(len(names))) < 0.5)[code]
-    return np.flatnonzero(first)[:IMAGES], np.flatnonzero(~first)[:IMAGES]
+    rank = uniform(seed, "audit/halves/images", np.arange(len(code)))
+
+    def drawn(half: NDArray[np.bool_]) -> NDArray[np.int64]:
+        rows = np.flatnonzero(half)
+        return np.sort(rows[np.argsort(rank[rows], kind="stable")[:IMAGES]])
+
+    return drawn(first), drawn(~first)
 
 
 def _rows(outputs: Outputs, index: NDArray[np.int64]) -> Outputs:

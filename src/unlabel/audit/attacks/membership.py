@@ -18,7 +18,7 @@ from unlabel.audit.inputs import AuditOptions, Question, Subject
 from unlabel.audit.results import Metric
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.statistics.estimate import Estimate, Floats, auc, clopper_pearson
+from unlabel.statistics.estimate import Estimate, Floats, auc, share_bounds
 
 FALSE_ALARMS = 0.01
 
@@ -31,10 +31,12 @@ class Membership:
         auc: How well its loss ranks training images before those of the test split.
         caught: Training images whose loss is below that of all but 1 % of the test split, and how many there
             are.
+        bounds: Of their share, 95 %.
     """
 
     auc: Estimate
     caught: tuple[int, int]
+    bounds: tuple[float, float]
 
 
 def label_membership(subject: Subject, question: Question, options: AuditOptions) -> Estimate:
@@ -90,7 +92,8 @@ def sample_membership(
     members, others = (-loss[np.isfinite(loss)] for loss in losses)
     bar = np.quantile(others, 1 - FALSE_ALARMS, method="higher")
     area = _ranked(np.where(measured, score, 0.0), len(train), measured, cluster)
-    return Membership(area, (int(np.sum(members > bar)), len(members)))
+    bounds = share_bounds(members > bar, train.cluster[np.isfinite(losses[0])], 0.975)
+    return Membership(area, (int(np.sum(members > bar)), len(members)), bounds)
 
 
 def membership_rows(subject: Subject, found: Membership) -> list[Metric]:
@@ -99,5 +102,5 @@ def membership_rows(subject: Subject, found: Membership) -> list[Metric]:
     where = (None, subject.role, subject.run)
     return [
         row(SAMPLE_MEMBERSHIP.id, None, subject, found.auc),
-        Metric(SAMPLES_CAUGHT.id, *where, hits / n, clopper_pearson(hits, n, 0.975), n, SAMPLES_CAUGHT.unit),
+        Metric(SAMPLES_CAUGHT.id, *where, hits / n, found.bounds, n, SAMPLES_CAUGHT.unit),
     ]

@@ -28,6 +28,7 @@ from unlabel.statistics.estimate import (
     brier,
     calibration_error,
     mean,
+    people,
     rarer,
 )
 
@@ -36,14 +37,21 @@ from unlabel.statistics.estimate import (
 class Utility:
     """The figures of one model: per label and id, and the means over labels.
 
-    Labels with fewer than two images of a kind in the test split are left out.
+    Args:
+        labels: Without labels of which the test split has fewer than two images of a kind.
+        steady: Those of which it shows enough people of each kind, so that their errors can be trusted.
     """
 
     labels: dict[str, dict[str, Estimate]]
+    steady: tuple[str, ...] = ()
 
     def macro(self, figure: str) -> Estimate:
         """Mean of one figure over the labels."""
         return mean([row[figure] for row in self.labels.values()])
+
+    def judged_area(self) -> Estimate:
+        """Mean AUC by which the model is judged: over the steady labels, or over all where none is."""
+        return mean([self.labels[name][UTILITY_AUC.id] for name in self.steady or self.labels])
 
 
 def answerable(test: Dataset, retained: Sequence[int]) -> Dataset:
@@ -54,10 +62,14 @@ def answerable(test: Dataset, retained: Sequence[int]) -> Dataset:
     return replace(test, target=np.where(answered[:, None], test.target, -1).astype(np.int8))
 
 
-def measurable(test: Dataset, retained: tuple[str, ...], least: int = 2) -> tuple[str, ...]:
-    """Retained labels with at least this many present and absent images in the test split."""
+def measurable(test: Dataset, retained: tuple[str, ...], least: int = 2, persons: int = 1) -> tuple[str, ...]:
+    """Retained labels of which the test split has so many images of each kind, and of so many people."""
     counts = {name: test.target[:, test.labels.index(name)] for name in retained}
-    return tuple(name for name, column in counts.items() if rarer(column) >= least)
+    return tuple(
+        name
+        for name, column in counts.items()
+        if rarer(column) >= least and min(people(column, test.cluster)) >= persons
+    )
 
 
 def read_utility(
@@ -100,4 +112,4 @@ def read_utility(
             UTILITY_BRIER.id: brier(logit, target, cluster),
             UTILITY_CALIBRATION.id: calibration_error(logit, target, cluster),
         }
-    return Utility(rows)
+    return Utility(rows, measurable(test, labels, persons=options.least_people))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from unlabel.audit.attacks.outputs import OwnOutput
-from unlabel.audit.claims.judging import Cell, all_of
+from unlabel.audit.claims.judging import Cell, all_of, placed
 from unlabel.audit.claims.sample_size import Need, need_of, needs, notes_of
 from unlabel.audit.figures import OWN, OWN_SIGNED
 from unlabel.audit.inputs import AuditOptions, Question
@@ -112,4 +112,5 @@ def claim_disabled(
             f"There are too few images to decide whether the model's own output predicts {worst} (advantage"
             f" {abs(signed[worst].value):.2f}){need[worst].words()}."
         )
+    notes |= placed(label=worst if len(owns) > 1 else None)
     return Claim(verdict, sentence, options.budget, binding=OWN_SIGNED.id, per_label=per_label, notes=notes)

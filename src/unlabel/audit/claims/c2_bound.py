@@ -50,7 +50,9 @@ def bound_notes(
     if not found:
         reason = CLASSES if exclusive else NO_UNTRAINED
         return {"verdict": "NOT AVAILABLE", "sentence": f"It cannot be measured: {reason}.", "labels": {}}
-    rare = frozenset(name for name in found if questions[name].rare(options))
+    rare = frozenset(
+        name for name in found if questions[name].rare(options) or questions[name].thin(options)
+    )  # it is read on the test split alone
 
     def judged(shares: Callable[[Found], Shares]) -> Judgement:
         tests = (cells(shares(one), one.untrained, questions[name], options) for name, one in found.items())

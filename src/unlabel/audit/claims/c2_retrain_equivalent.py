@@ -1,13 +1,23 @@
 """The claim C2, retrain-equivalent: the model leaks no more than models retrained without the label."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from unlabel.audit.attacks.prediction import Prediction
-from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin, unit_words
+from unlabel.audit.claims.judging import (
+    Judgement,
+    counts,
+    excess_cells,
+    few_people,
+    judge,
+    place_of,
+    reference_margin,
+    unit_words,
+)
 from unlabel.audit.claims.margins import Limits, limits, smallest
 from unlabel.audit.claims.predicted import made_from, prediction_notes
-from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, worded
-from unlabel.audit.figures import Readings, judged_by
+from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, too_thin, worded
+from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings, judged_by
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
 from unlabel.audit.results import Claim, Verdict
@@ -25,13 +35,28 @@ def weigh(
     references: Sequence[Mapping[str, Readings]],
     rare: frozenset[str],
     options: AuditOptions,
+    thin: frozenset[str] = frozenset(),
 ) -> Judgement:
-    """Every attack on a model against the mean of the retrained ones."""
+    """Every attack on a model against the mean of the retrained ones.
+
+    Args:
+        model, references: Readings by label.
+        rare: Labels whose tests decide nothing.
+        options: Margins.
+        thin: Labels of which membership, read on the test split alone, decides nothing.
+    """
     measured = next(iter(model.values()))
     figures = [figure for figure in judged_by("C2") if figure in measured]
     cells = excess_cells(
         model, references, figures, lambda figure: reference_margin(figure, options), pooled=True
     )
+    few = thin & model.keys()
+    cells = [
+        replace(cell, few_people=bool(few) if cell.label is None else cell.label in few)
+        if cell.figure == LABEL_MEMBERSHIP.id
+        else cell
+        for cell in cells
+    ]
     return judge(cells, rare, options, mean_passes=True)
 
 
@@ -73,8 +98,9 @@ def claim_equivalent(
     def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
         return {name: rows[name] for name in sought}
 
-    judged = weigh(chosen(after), [chosen(other) for other in references], rare, options)
-    removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options)
+    thin = frozenset(name for name in sought if questions[name].thin(options))
+    judged = weigh(chosen(after), [chosen(other) for other in references], rare, options, thin)
+    removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options, thin)
     per_label = _per_label(judged, removed)
     notes: dict[str, object] = {
         "rule": rule,
@@ -83,6 +109,7 @@ def claim_equivalent(
         "nothing_to_forget": list(nothing_there),
         "rare": sorted(rare),
         **prediction_notes(prediction),
+        **place_of(judged.binding, sought),
     }
     notes |= _margins(judged, removed, [chosen(other) for other in references], rare, options)
     verdict, finding = _decided(judged, removed)
@@ -155,17 +182,19 @@ def _margins(
     options: AuditOptions,
 ) -> dict[str, object]:
     """The smallest margins that would pass, and those of the original and of each retrained model."""
+    thin = few_people(judged.cells)
     published = {"adv": options.d_reference, "bits": options.d_reference_bits}
 
     def of(judgement: Judgement) -> Limits:
-        cells = [[cell] for cell in judgement.cells if cell.label not in rare]
-        return limits(cells or [[cell] for cell in judgement.cells], options, published, open_=bool(rare))
+        cells = [[cell] for cell in judgement.cells if counts(cell, rare)]
+        open_ = any(not counts(cell, rare) for cell in judgement.cells)
+        return limits(cells or [[cell] for cell in judgement.cells], options, published, open_=open_)
 
     own = of(judged)
     rows = [own.row("after"), of(removed).row("head_zero")]
     for at, one in enumerate(references if len(references) > 1 else ()):
         others = [*references[:at], *references[at + 1 :]]
-        rows.append(of(weigh(one, others, rare, options)).row("reference"))
+        rows.append(of(weigh(one, others, rare, options, thin)).row("reference"))
     return {"smallest_margin": smallest(own, published), "margin_curve": rows}
 
 
@@ -223,6 +252,8 @@ def _sentence_equivalent(
         )
     if rare:
         return too_rare(rare, need, options)
+    if thin := few_people(judged.cells):
+        return too_thin(thin, need)
     would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
     return (
         f"The data cannot decide whether this model leaks more about {of} than retrained models: {attack}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from unlabel.audit.claims.judging import all_of, excess_cells, judge, unit_words
+from unlabel.audit.claims.judging import all_of, excess_cells, judge, place_of, unit_words
 from unlabel.audit.claims.sample_size import needs, notes_of, too_rare, worded
 from unlabel.audit.figures import FEATURE_ATTACKS, OTHERS_TREES, OUTPUT_ATTACKS, Readings, unit_of
 from unlabel.audit.figures import figure as entry
@@ -79,5 +79,6 @@ def claim_erased(
         "embedding": levels["embedding"].verdict if "embedding" in levels else "NOT_EVALUATED",
         "attainable": attainable,
         **(notes_of(need) if need else {}),
+        **place_of(binding, after),
     }
     return Claim(verdict, sentence, options.budget, False, binding.figure, per_label, notes)

@@ -15,9 +15,9 @@ from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_tab
 from unlabel.audit.claims.c4_margins import choices, margins
 from unlabel.audit.claims.c4_recovery import few_table, nearest, recoveries
 from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
-from unlabel.audit.claims.judging import Cell, Judgement, judge, unit_words
+from unlabel.audit.claims.judging import Cell, Judgement, few_people, judge, place_of, unit_words
 from unlabel.audit.claims.predicted import made_from, relearning_notes
-from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare
+from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, too_thin
 from unlabel.audit.figures import TRANSFORMS, Readings, transform
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions, Question
@@ -56,7 +56,8 @@ def claim_durable(
         references, recovery = [prediction.levels], _with_levels(recovery, prediction)
     rare = _rare(questions, options)
     weights = recovery.weights or WeightAttacks()
-    tests = choices(recovery, untouched, references, options)
+    thin = frozenset(name for name, question in questions.items() if question.thin(options))
+    tests = choices(recovery, untouched, references, options, thin)
     judged = judge([nearest(choice, options) for choice in tests], rare, options)
     sizes = sizes_of(recovery, questions, options)
     notes: dict[str, object] = {
@@ -67,7 +68,7 @@ def claim_durable(
         "few_shot": few_table(recovery.few, options),
         "draws": options.draws,
         **sizes.notes(),
-        **margins(recovery, tests, references, rare, options, open_=bool(rare or sizes.lacking)),
+        **margins(recovery, tests, references, rare, options, open_=bool(sizes.lacking)),
         "references": given,
         "rare": sorted(rare),
         "whole_model": tuned_table(weights, options),
@@ -76,6 +77,7 @@ def claim_durable(
         "earlier_stages": stage_table(weights, options),
         **notes_beside(recovery.beside, options),
         **relearning_notes(prediction),
+        **place_of(judged.binding, questions),
     }
     verdict: Verdict = judged.verdict
     if verdict == "PASS" and sizes.lacking:
@@ -92,7 +94,7 @@ def claim_durable(
         need = needs(judged.cells, open_, given, options)
         notes |= notes_of(need)
     per_label: dict[str, Verdict] = {
-        name: verdict if each == "PASS" and (not compared or name in sizes.lacking) else each
+        name: _of_label(each, lacking=name in sizes.lacking, compared=compared)
         for name, each in judged.per_label.items()
     }
     than = "for a retrained model" if prediction is None else "is predicted for a retrained model"
@@ -104,6 +106,13 @@ def claim_durable(
     provisional = 0 < given < 3 or (prediction is not None and verdict != "NOT_EVALUATED")
     claim = Claim(verdict, sentence, options.budget, provisional, judged.binding.figure, per_label, notes)
     return claim, judged
+
+
+def _of_label(verdict: Verdict, *, lacking: bool, compared: bool) -> Verdict:
+    """A label's verdict by its own tests, without a PASS for what was not tried or not compared."""
+    if verdict == "PASS" and lacking:
+        return "INCONCLUSIVE"
+    return "NOT_EVALUATED" if verdict == "PASS" and not compared else verdict
 
 
 def _with_levels(recovery: Recovery, prediction: Prediction) -> Recovery:
@@ -166,6 +175,8 @@ def _sentence(
         )
     if rare := _rare(questions, options):
         return too_rare(rare, need, options)
+    if thin := few_people(judged.cells):
+        return too_thin(thin, need)
     if sizes.lacking:
         return sizes.sentence(questions, options)
     would_decide = need[cell.label].words() if cell.label and cell.label in need else ""

@@ -11,7 +11,7 @@ from unlabel.audit.attacks.recovery import Recovery, Rows
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c4_full_budget import weight_cells
 from unlabel.audit.claims.c4_recovery import few_cells, recovery_choices
-from unlabel.audit.claims.judging import Cell
+from unlabel.audit.claims.judging import Cell, counts, few_people
 from unlabel.audit.claims.margins import Choice, Limits, limits, smallest
 from unlabel.audit.inputs import AuditOptions
 
@@ -19,10 +19,29 @@ Measured = TypeVar("Measured")
 
 
 def choices(
-    recovery: Recovery, untouched: Rows, references: Sequence[Rows], options: AuditOptions
+    recovery: Recovery,
+    untouched: Rows,
+    references: Sequence[Rows],
+    options: AuditOptions,
+    thin: frozenset[str] = frozenset(),
 ) -> list[list[Cell]]:
-    """Every test of C4; after a transform two, of which one within its margin is enough."""
-    single = [*few_cells(recovery.few, options), *weight_cells(recovery.weights or WeightAttacks(), options)]
+    """Every test of C4; after a transform two, of which one within its margin is enough.
+
+    Args:
+        recovery: What was measured.
+        untouched: Readings of the model as it is.
+        references: Readings of every retrained model as it is.
+        options: Margins.
+        thin: Labels of which what is learnt from annotated images decides nothing: it is read on the test
+            split alone.
+    """
+    single = [
+        replace(cell, few_people=cell.stage is None and cell.label in thin)
+        for cell in (
+            *few_cells(recovery.few, options),
+            *weight_cells(recovery.weights or WeightAttacks(), options),
+        )
+    ]
     return [*recovery_choices(recovery, untouched, references, options), *([cell] for cell in single)]
 
 
@@ -57,15 +76,18 @@ def margins(
     if not references:
         return {}
 
+    thin = few_people(cell for choice in tests for cell in choice)
+
     def of(found: Sequence[Choice]) -> Limits:
-        counted = [choice for choice in found if choice[0].label not in rare]
-        return limits(counted or found, options, published, open_=open_)
+        counted = [choice for choice in found if counts(choice[0], rare)]
+        undecided = open_ or len(counted) < len(found)
+        return limits(counted or found, options, published, open_=undecided)
 
     unlearned = of(tests)
     rows = [unlearned.row("after")]
     for at, one in enumerate(references if len(references) > 1 else ()):
         others = [*references[:at], *references[at + 1 :]]
-        rows.append(of(choices(instead(recovery, at), one, others, options)).row("reference"))
+        rows.append(of(choices(instead(recovery, at), one, others, options, thin)).row("reference"))
     return {"smallest_margin": smallest(unlearned, published), "margin_curve": rows}
 
 

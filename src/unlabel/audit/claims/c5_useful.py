@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.fair_references import Standing, undecided
-from unlabel.audit.claims.judging import Cell, judge
+from unlabel.audit.claims.judging import Cell, judge, placed
 from unlabel.audit.claims.sample_size import need_of, notes_of, worded
 from unlabel.audit.figures import (
     SAMPLE_MEMBERSHIP,
@@ -17,7 +17,7 @@ from unlabel.audit.figures import (
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim
-from unlabel.core.wording import beside_margin
+from unlabel.core.wording import beside_margin, joined
 from unlabel.statistics.contrast import Contrast, contrast
 from unlabel.statistics.estimate import Estimate
 
@@ -41,7 +41,7 @@ def losses(
 
     And, where it was measured (the model's own first, then the references'), of sample-level membership.
     """
-    macro = _loss(after.macro(UTILITY_AUC.id), [other.macro(UTILITY_AUC.id) for other in references])
+    macro = _loss(after.judged_area(), [other.judged_area() for other in references])
     rise = contrast(
         after.macro(UTILITY_CALIBRATION.id), [other.macro(UTILITY_CALIBRATION.id) for other in references]
     )
@@ -100,7 +100,7 @@ def claim_useful(
         after: Utility of the unlearned model.
         before: Of the original.
         references: Of the retrained models.
-        frequent: Retained labels with enough test images of each kind to be judged one by one.
+        frequent: Retained labels with enough test images and people of each kind to be judged one by one.
         options: Margins.
         membership: Sample-level membership of the original, the unlearned and the retrained models, where it
             was measured.
@@ -119,6 +119,7 @@ def claim_useful(
         "against": "retrained" if references else "original",
         "against_original": _table(original, options.level),
         "judged_labels": list(frequent),
+        **placed(label=judged.binding.label),
     }
     if references:
         notes["against_retrained"] = _table(cells, options.level)
@@ -143,6 +144,17 @@ def claim_useful(
         return claim
     claim = undecided(claim, fair)
     return replace(claim, sentence=f"{claim.sentence} Against the original, this model's mean AUC {lost}.")
+
+
+def outside_mean(utility: Utility) -> tuple[str, ...]:
+    """Retained labels that the mean AUC by which models are judged leaves out, in a sentence."""
+    left_out = [name for name in utility.labels if utility.steady and name not in utility.steady]
+    if not left_out:
+        return ()
+    return (
+        f"The mean AUC by which C5 and retrained models are judged is without {joined(left_out)}: too few"
+        f" people in the test split have, or lack, {'it' if len(left_out) == 1 else 'them'}.",
+    )
 
 
 def _moved(loss: Contrast) -> str:

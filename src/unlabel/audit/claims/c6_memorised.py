@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binom
 
 from unlabel.audit.attacks.canaries import ADVISED, ATTACKS, Guesses
-from unlabel.audit.claims.judging import all_of
+from unlabel.audit.claims.judging import all_of, placed
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import beside_margin, joined
@@ -91,6 +91,7 @@ def claim_canaries(
         "power": {name: power(count // 2, options) for name, count in planted.items()},
         "advised": ADVISED,
         "original_remembers": remembered,
+        **placed(label=worst.label if len(planted) > 1 else None),
     }
     sentence = _sentence(verdict, worst, planted, missing, remembered, options)
     return Claim(verdict, sentence, options.budget, False, ATTACKS[worst.attack][0].id, per_label, notes)

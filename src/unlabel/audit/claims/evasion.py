@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unlabel.audit.claims.judging import Judgement, excess_cells, judge, reference_margin
+from unlabel.audit.claims.judging import Cell, Judgement, excess_cells, judge, place_of, reference_margin
 from unlabel.audit.claims.margins import without_margins
-from unlabel.audit.figures import OWN_PERTURBED, Readings
+from unlabel.audit.figures import OWN_PERTURBED, PERTURBED, TRAIN, Readings
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Claim
+from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.results import BINDING_TEST, Claim, Verdict
 from unlabel.core.wording import beside_margin, joined
 
 
@@ -16,7 +16,7 @@ def condemned(
     c1: Claim,
     c2: Claim,
     readings: Sequence[Mapping[str, Readings]],
-    questions: Mapping[str, Question],
+    few: Mapping[str, frozenset[str]],
     options: AuditOptions,
 ) -> tuple[Claim, Claim, Judgement | None]:
     """C1 and C2, which FAIL if these attacks recover the label.
@@ -27,18 +27,17 @@ def condemned(
     Args:
         c1, c2: The claims as the other attacks decide them.
         readings: Of `gather_evasion`.
-        questions: The labels.
+        few: Of `too_few`: labels that decide nothing, by the ending of the figures.
         options: Margins.
 
     Returns:
         Both claims; and the tests against retrained models, where there were some.
     """
-    rare = frozenset(name for name, question in questions.items() if question.rare(options))
     after, retrained = readings[0], readings[1:]
     perturbed = {name: rows for name, rows in after.items() if OWN_PERTURBED.id in rows}
     if perturbed:
         cells = excess_cells(perturbed, (), (OWN_PERTURBED.id,), lambda _: options.d_chance, pooled=False)
-        c1 = _failed(c1, judge(cells, rare, options), "The model's own output predicts")
+        c1 = _failed(c1, _judged(cells, few, options), "The model's own output predicts")
     if not retrained or c2.verdict == "NOT_EVALUATED":
         return c1, c2, None
     cells = [
@@ -54,27 +53,59 @@ def condemned(
     ]
     if not cells:  # of outputs alone, without training images
         return c1, c2, None
-    judged = judge(cells, rare, options)
+    judged = _judged(cells, few, options)
     return c1, _failed(c2, judged, "This model, unlike retrained models, leaks"), judged
 
 
+def _judged(cells: Sequence[Cell], few: Mapping[str, frozenset[str]], options: AuditOptions) -> Judgement:
+    """Verdicts of the tests; those that are read on images of too few people decide nothing."""
+
+    def ending(cell: Cell) -> str:
+        return next((end for end in (PERTURBED, TRAIN) if cell.figure.endswith(end)), "")
+
+    marked = [replace(cell, few_people=cell.label in few[ending(cell)]) for cell in cells]
+    return judge(marked, frozenset(), options)
+
+
+def unattacked(after: Mapping[str, Readings], train: int) -> tuple[str, ...]:
+    """Labels that no attack could look for on training images, though some were given, in a sentence.
+
+    Args:
+        after: Of `gather_evasion`, of the unlearned model.
+        train: How many training images were given.
+    """
+    without = [name for name, rows in after.items() if not any(figure.endswith(TRAIN) for figure in rows)]
+    if not train or not without:
+        return ()
+    return (
+        f"Attacks fitted on training images: too few of these images, or of the people in them, have, or"
+        f" lack, {joined(without)}.",
+    )
+
+
 def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
-    """The claim, with these attacks' verdict in its notes; FAIL if one is above its margin."""
+    """The claim, with these attacks' verdict in its notes; FAIL, with its labels, if one is above its margin.
+
+    A claim that failed before keeps its sentence: the labels that only these attacks catch fail as well.
+    """
     failed = [cell.label for cell in judged.cells if cell.verdict == "FAIL" and cell.label]
     notes = {**claim.notes, "suspicion": judged.verdict}
-    if not failed or claim.verdict in ("FAIL", "NOT_EVALUATED"):
+    if not failed or claim.verdict == "NOT_EVALUATED":
         return replace(claim, notes=notes)
+    per_label: dict[str, Verdict] = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
+    if claim.verdict == "FAIL":
+        return replace(claim, per_label=per_label, notes=notes)
     cell = judged.binding
+    notes.pop(BINDING_TEST, None)  # of the test that decided before
     where, excess = entry(cell.figure).in_words, beside_margin(cell.contrast.value, cell.margin)
     sentence = (
         f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {excess} advantage (margin {cell.margin:g})."
     )
-    per_label = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
     return replace(
         claim,
         verdict="FAIL",
         sentence=sentence,
         binding=cell.figure,
         per_label=per_label,
-        notes=without_margins(notes),
+        notes={**without_margins(notes), **place_of(cell, claim.per_label)},
     )

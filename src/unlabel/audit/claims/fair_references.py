@@ -13,7 +13,6 @@ from typing import Any
 
 from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.margins import without_margins
-from unlabel.audit.figures import UTILITY_AUC
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import joined
@@ -63,7 +62,7 @@ def standings(
     """
     rows = []
     for run, reference in zip(runs, references, strict=True):
-        loss = contrast(before.macro(UTILITY_AUC.id), [reference.macro(UTILITY_AUC.id)])
+        loss = contrast(before.judged_area(), [reference.judged_area()])
         bounds = loss.lower(options.level), loss.upper(options.level)
         rows.append(Standing(run, loss.value, *bounds, options.d_fair))
     return rows

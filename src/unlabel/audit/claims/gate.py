@@ -7,7 +7,11 @@ from unlabel.core.errors import OptionError
 from unlabel.core.wording import suggest
 
 UNLEARNED = ("C1", "C2", "C4", "C5")
-"""What the headline UNLEARNED, without "(provisional)", says. It also needs that C6 does not FAIL."""
+"""What the headline UNLEARNED, without "(provisional)", says. It also needs that C6 does not FAIL.
+
+An audit whose headline is RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH meets it too, if the four PASS:
+the model is judged, not how it was made.
+"""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "C1": ("C1",),

@@ -62,8 +62,9 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     """The first of `HEADLINES` that fits; "(provisional)" where a deciding claim is provisional.
 
     Every claim counts but C3, which useful models seldom pass. If one FAILs, the headline says that something
-    is wrong. No headline says more than its claims. One that rests on a predicted level says so in its words
-    (`PREDICTED`), in place of "(provisional)".
+    is wrong. If one headline follows from several that FAIL, it is marked only where all of them are
+    provisional. No headline says more than its claims. One that rests on a predicted level says so in its
+    words (`PREDICTED`), in place of "(provisional)".
 
     Args:
         claims: C1 to C6.
@@ -84,14 +85,14 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     equivalent, durable = passed("C1", "C2"), passed("C4") and (references >= 3 or predicted)
     alone = no_reference or predicted
     tried = verdict["C4"] != "NOT_EVALUATED" or bool(claims["C4"].notes.get("predicted"))
-    recovered = failed("C2", "C6") or (failed("C4") and not passed("C2") and not alone)
+    caught = ("C2", "C6") if passed("C2") or alone else ("C2", "C4", "C6")
     rules: tuple[tuple[bool, tuple[str, ...]], ...] = (
         (not valid, ()),
         (
             failed("C1") or (not passed("C1") and failed("C2", "C4", "C6")),
-            ("C1", "C2", "C4") if predicted and not failed("C1") else ("C1",),
+            ("C1",) if failed("C1") else ("C1", *_failing(claims, ("C2", "C4", "C6"))),
         ),
-        (passed("C1") and recovered, ("C1", "C2")),
+        (passed("C1") and failed(*caught), ("C1", *_failing(claims, caught))),
         (equivalent and failed("C5") and not failed("C4"), ("C1", "C2", "C5")),
         (equivalent and enough and passed("C5") and not failed("C4"), ("C1", "C2", "C5")),
         (equivalent and durable and passed("C5"), ("C1", "C2", "C4", "C5")),
@@ -109,6 +110,13 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
     if predicted and "C2" in deciding and not failed("C6") and text in PREDICTED:
         return PREDICTED[text]
     return text + (" (provisional)" if any(claims[name].provisional for name in deciding) else "")
+
+
+def _failing(claims: Mapping[str, Claim], names: Sequence[str]) -> tuple[str, ...]:
+    """Those of some claims that FAIL: one that is not provisional is enough, if there is one."""
+    failing = [name for name in names if claims[name].verdict == "FAIL"]
+    firm = [name for name in failing if not claims[name].provisional]
+    return tuple(firm or failing)
 
 
 def untested_claims(budget: str) -> dict[str, Claim]:

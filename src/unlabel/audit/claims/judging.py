@@ -4,12 +4,12 @@ PASS needs *every* test within its margin: an intersection-union test, so none i
 *some* test beyond its margin after Holm's correction. All else is INCONCLUSIVE.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unlabel.audit.figures import Readings, layer_of, unit_of
 from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Against, Comparison, Verdict
+from unlabel.audit.results import BINDING_TEST, Against, Comparison, Verdict
 from unlabel.statistics.contrast import Contrast, contrast, holm, seeded
 from unlabel.statistics.estimate import Estimate, mean
 
@@ -51,6 +51,7 @@ class Cell:
         chosen_of: Comparisons that this one was chosen from, as the one nearest to a PASS. Each has its part
             of the error rate, so that the choice is paid for.
         stage: Where before the last features it is read; None: where its figure always is.
+        few_people: Whether the images that it is read on show too few people of a kind for it to decide.
     """
 
     label: str | None
@@ -62,6 +63,7 @@ class Cell:
     against: Against = "retrained"
     chosen_of: int = 1
     stage: str | None = None
+    few_people: bool = False
 
     def lower(self, options: AuditOptions) -> float:
         """One-sided lower bound."""
@@ -154,6 +156,35 @@ def excess_cells(
     return cells
 
 
+def counts(cell: Cell, rare: frozenset[str]) -> bool:
+    """Whether a test may decide: it is not of a rare label, nor of a mean that a rare label is a part of."""
+    if cell.few_people:
+        return False
+    return not rare if cell.label is None else cell.label not in rare
+
+
+def place_of(cell: Cell, labels: Collection[str]) -> dict[str, object]:
+    """Where the test that decided was made, as a claim's notes hold it; empty if its figure says it all.
+
+    Args:
+        cell: The test.
+        labels: All that the claim is about; the label of a single one goes without saying.
+    """
+    label = cell.label if len(labels) > 1 else None
+    return placed(label=label, layer=cell.stage, transform=cell.transform)
+
+
+def placed(**where: str | None) -> dict[str, object]:
+    """The same, of what is known: ``label``, ``layer``, ``transform``."""
+    known = {key: value for key, value in where.items() if value is not None}
+    return {BINDING_TEST: known} if known else {}
+
+
+def few_people(cells: Iterable[Cell]) -> frozenset[str]:
+    """Labels of which some tests are read on images of too few people."""
+    return frozenset(cell.label for cell in cells if cell.few_people and cell.label is not None)
+
+
 def judge(
     cells: Sequence[Cell], rare: frozenset[str], options: AuditOptions, *, mean_passes: bool = False
 ) -> Judgement:
@@ -161,16 +192,17 @@ def judge(
 
     Args:
         cells: The tests.
-        rare: Labels with too few images: their tests decide nothing, and keep the whole from passing.
+        rare: Labels with too few images: their tests decide nothing, and keep the whole from passing. While
+            there is one, tests of the mean decide nothing either, since it is a part of the mean.
         options: Level of the tests.
         mean_passes: With tests of the mean over labels (label None): they alone give the PASS, and a
             single label can only FAIL the whole. Otherwise every test must pass.
     """
-    counted = [cell for cell in cells if cell.label not in rare]
+    counted = [cell for cell in cells if counts(cell, rare)]
     adjusted = dict(zip(map(id, counted), holm([c.contrast.p_above(c.margin) for c in counted]), strict=True))
 
     def verdict_of(cell: Cell) -> Verdict:
-        if cell.label in rare:
+        if id(cell) not in adjusted:
             return "INCONCLUSIVE"
         if adjusted[id(cell)] < options.alpha:
             return "FAIL"
@@ -190,7 +222,7 @@ def judge(
     if rare and verdict == "PASS":
         verdict = "INCONCLUSIVE"
     pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
-        [c for c in whole if c.label not in rare] or list(judged)
+        [c for c in whole if counts(c, rare)] or [c for c in judged if counts(c, rare)] or list(judged)
     )
     binding = max(pool, key=lambda c: c.distance(options))
     return Judgement(verdict, per_label, judged, binding)

@@ -11,7 +11,7 @@ from math import ceil, sqrt
 
 from scipy.stats import norm, t
 
-from unlabel.audit.claims.judging import Cell
+from unlabel.audit.claims.judging import Cell, few_people
 from unlabel.audit.inputs import JUDGED_PEOPLE, AuditOptions, Question
 from unlabel.core.wording import joined
 from unlabel.statistics.contrast import Contrast
@@ -137,6 +137,9 @@ def needs(
             short = max(options.rare / max(question.rarer, 1), JUDGED_PEOPLE / max(question.people, 1))
             common = ceil(question.n * short)
             need = replace(need, images=max(common, need.images or 0))
+        if name in few_people(cells):
+            common = ceil(question.n * JUDGED_PEOPLE / max(question.people_on_test, 1))
+            need = replace(need, images=max(common, need.images or 0))
         if question.crossed:
             need = replace(need, of="test and probe images together")
         rows[name] = need
@@ -157,6 +160,16 @@ def too_rare(rare: frozenset[str], need: Mapping[str, Need], options: AuditOptio
     would_decide = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
     few = f"Fewer than {options.rare} of the images judged, or of {JUDGED_PEOPLE} people, have, or lack,"
     return f"{few} {joined(names)}: too few to decide{would_decide}."
+
+
+def too_thin(thin: frozenset[str], need: Mapping[str, Need]) -> str:
+    """The sentence of a claim of which some tests are read on the test split alone, with too few people."""
+    names = sorted(thin)
+    would_decide = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
+    return (
+        f"Fewer than {JUDGED_PEOPLE} people in the test split have, or lack, {joined(names)}. Some attacks of"
+        f" this claim are read there alone, so it is not decided{would_decide}."
+    )
 
 
 def worded(sentence: str, need: Mapping[str, Need]) -> str:

@@ -17,7 +17,7 @@ from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import TOGETHER
 from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.figures import TRANSFORMS
-from unlabel.audit.inputs import JUDGED_PEOPLE, AuditOptions
+from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.plan.trainings import (
     FORWARD,
     annotated,
@@ -97,7 +97,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
     on_test = {name: test.target[:, column] for name, column in columns.items()}
     on_probe = {name: probe.target[:, column] for name, column in columns.items()}
     crossed = options.cross_fit and any(
-        rarer(target) < options.rare or min(people(target, test.cluster)) < min(JUDGED_PEOPLE, options.rare)
+        rarer(target) < options.rare or min(people(target, test.cluster)) < options.least_people
         for target in on_test.values()
     )
     judged = {
