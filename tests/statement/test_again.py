@@ -16,7 +16,7 @@ from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
 from unlabel.runs.folder import file_sha256
 from unlabel.statement.again import Figure, measure_again
-from unlabel.statement.verdicts import contradictions
+from unlabel.statement.verdicts import contradictions, headline_fault
 from unlabel.testing import tiny_world, write_folder
 
 Resign = Callable[[Path], None]
@@ -257,6 +257,26 @@ def test_a_pass_that_the_recorded_bounds_do_not_allow_is_a_problem_without_data(
     ran = command("verify", signed)
     assert ran.code == (3 if said else 0), ran.out
     assert said is None or said in ran.out
+
+
+@pytest.mark.parametrize(
+    ("signed", "given", "right"),
+    [
+        ("RETRAIN-EQUIVALENT, USEFULNESS OPEN", {}, True),
+        ("INCONCLUSIVE", {}, True),  # as said before there was that headline
+        ("UNLEARNED", {}, False),
+        ("DISABLED ONLY", {"C2": "FAIL"}, True),
+        ("DISABLED ONLY (provisional)", {"C2": "FAIL"}, True),  # a mark by another claim, as before
+        ("RETRAIN-EQUIVALENT, USEFULNESS OPEN (provisional)", {}, False),
+        ("INCONCLUSIVE", {"C2": "FAIL"}, False),
+    ],
+)
+def test_a_headline_of_an_earlier_version_that_says_no_more_still_holds(signed, given, right) -> None:
+    verdicts = {"C1": "PASS", "C2": "PASS", "C3": "FAIL", "C4": "PASS", "C5": "INCONCLUSIVE"} | given
+    claims = {name: {"verdict": each, "sentence": ""} for name, each in verdicts.items()}
+    claims["C6"] = {"verdict": "NOT_EVALUATED", "sentence": ""}
+    audit = {"claims": claims, "models": {"references": [{}] * 3}, "valid": True, "headline": signed}
+    assert (headline_fault(audit) is None) is right
 
 
 def test_both_headlines_are_printed(signed: Path, command) -> None:

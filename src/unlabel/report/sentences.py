@@ -49,6 +49,11 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         "{labels} {is_} as hard to recover as from a model retrained without {it}, and the retained labels"
         " still work. Whether that lasts was not tested.",
     ),
+    "RETRAIN-EQUIVALENT, USEFULNESS OPEN": (
+        "open",
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and {it_stays} so. Whether"
+        " the retained labels work as well could not be decided.",
+    ),
     "DISABLED, HARMFUL, NO REFERENCE": (
         "fail",
         "the model no longer answers for {labels}, but the retained labels suffered. Without a retrained"
@@ -100,6 +105,11 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
         "open",
         "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and the"
         " retained labels still work. Whether that lasts was not tested. No model was retrained in full.",
+    ),
+    "RETRAIN-EQUIVALENT (PREDICTED), USEFULNESS OPEN": (
+        "open",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and {it_stays}"
+        " so. Whether the retained labels work as well could not be decided. No model was retrained in full.",
     ),
     "UNLEARNED (PREDICTED)": (
         "open",

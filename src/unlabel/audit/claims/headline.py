@@ -20,6 +20,7 @@ HEADLINES = (
     "RETRAIN-EQUIVALENT, NOT DURABLE",
     "RETRAIN-EQUIVALENT, DURABILITY OPEN",
     "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED",
+    "RETRAIN-EQUIVALENT, USEFULNESS OPEN",
     "DISABLED, HARMFUL, NO REFERENCE",
     "DISABLED, NOT DURABLE, NO REFERENCE",
     "DISABLED, NO REFERENCE",
@@ -31,6 +32,7 @@ HEADLINES = (
     "RETRAIN-EQUIVALENT (PREDICTED), NOT DURABLE",
     "RETRAIN-EQUIVALENT (PREDICTED), DURABILITY OPEN",
     "RETRAIN-EQUIVALENT (PREDICTED), DURABILITY NOT TESTED",
+    "RETRAIN-EQUIVALENT (PREDICTED), USEFULNESS OPEN",
     "UNLEARNED (PREDICTED)",
 )
 PREDICTED: Mapping[str, str] = dict(
@@ -42,13 +44,18 @@ PREDICTED: Mapping[str, str] = dict(
             "RETRAIN-EQUIVALENT, NOT DURABLE",
             "RETRAIN-EQUIVALENT, DURABILITY OPEN",
             "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED",
+            "RETRAIN-EQUIVALENT, USEFULNESS OPEN",
             "UNLEARNED",
         ),
-        HEADLINES[-7:],
+        HEADLINES[-8:],
         strict=True,
     )
 )
 """What a headline becomes if C2 decides it and was judged by a predicted level."""
+EARLIER: Mapping[str, str] = dict.fromkeys(
+    ("RETRAIN-EQUIVALENT, USEFULNESS OPEN", "RETRAIN-EQUIVALENT (PREDICTED), USEFULNESS OPEN"), "INCONCLUSIVE"
+)
+"""What earlier versions said where they had no such headline: statements signed then still hold."""
 
 PREDICTED_LIMIT = (
     "No model was retrained in full. The level that C2 and C4 compare with is predicted from short"
@@ -99,6 +106,7 @@ def headline(claims: Mapping[str, Claim], *, valid: bool, references: int) -> st
         (equivalent and failed("C4"), ("C1", "C2", "C4")),
         (equivalent and passed("C5") and tried, ("C1", "C2", "C4", "C5")),
         (equivalent and passed("C5"), ("C1", "C2", "C5")),
+        (equivalent and passed("C4") and not failed("C5"), ("C1", "C2", "C4")),
         (passed("C1") and no_reference and failed("C5"), ("C1", "C5")),
         (passed("C1") and alone and failed("C4"), ("C1", "C4")),
         (passed("C1") and no_reference, ("C1",)),
