@@ -117,12 +117,12 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
     sentences = []
     if count := found["unreadable"]["count"]:
         sentences.append(f"{count:,} images cannot be read: mend them, or leave them out with --skip-bad.")
-    for kind, words in (("exact", "have the same pixels as"), ("near", "look almost like")):
+    for kind, words in (("exact", "have the same pixels as"), ("near", "may be the same pictures as")):
         for pair, count in found["duplicates"][kind]["across"].items():
             if count:
                 first, second = pair.split("/")
                 sentences.append(
-                    f"{count:,} images of the {second} split {words} an image of the {first} split:"
+                    f"{count:,} of the {second} split's images {words} images of the {first} split:"
                     " an audit on images that were trained on is optimistic."
                 )
     for pair, count in found["identities"].get("across", {}).items():

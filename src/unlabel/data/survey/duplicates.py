@@ -27,7 +27,11 @@ MOST_PAIRS = 2_000_000
 ALIKE = 0.97
 """Correlation of the grey blocks of two pictures that look almost alike."""
 
-_SIDE, _KEPT, _BLOCKS = 32, 8, 16
+TINT, CONTRAST = 24.0, 0.25
+"""How much red less green, or blue less green, may differ in a sixteenth of such a picture: so many levels of
+255, and a part of itself, as less contrast makes colours paler."""
+
+_SIDE, _KEPT, _BLOCKS, _TINTED = 32, 8, 16, 4
 _BANDS = ((0, 13), (13, 26), (26, 39), (39, 52), (52, 64))
 _EXAMPLES = 5
 _CHUNK = 512
@@ -94,10 +98,11 @@ def count_duplicates(parts: Mapping[str, Dataset], log: Log = SILENT) -> dict[st
     """Counts of equal and of nearly equal pictures, within each split and across each two.
 
     Two pictures are nearly equal if their perceptual hashes differ in at most `NEAR` of 64 bits, see
-    `perceptual_hashes`, their grey values in 16 x 16 blocks correlate by at least `ALIKE`, and their pixels
-    are not equal. So a photo is found again that was compressed, scaled, made brighter or cut at its edges by
-    little; not one that was mirrored or turned. Portraits of one layout share hashes by chance, hence the
-    second condition.
+    `perceptual_hashes`, their grey values in 16 x 16 blocks correlate by at least `ALIKE`, their colours in
+    4 x 4 blocks differ by little (`TINT`), and their pixels are not equal. So a photo is found again that was
+    compressed, scaled, made brighter or cut at its edges by little; not one that was mirrored or turned.
+    Portraits of one layout share hashes by chance, and a red square on white has the shapes of a blue one,
+    hence the further conditions.
 
     Args:
         parts: The splits by name.
@@ -111,11 +116,11 @@ def count_duplicates(parts: Mapping[str, Dataset], log: Log = SILENT) -> dict[st
     split = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
     ids = [str(name) for part in parts.values() for name in part.ids]
     digests = [digest for part in parts.values() for digest in picture_hashes(part)]
-    hashes, flat, coarse = _all_hashes(parts, log)
+    hashes, flat, coarse, tints = _all_hashes(parts, log)
     exact = _equal_pairs(digests, split)
     picture = np.unique(np.array(digests), return_inverse=True)[1]
     near, complete = near_pairs(np.where(flat, np.uint64(0), hashes), ~flat)
-    near = near[(picture[near[:, 0]] != picture[near[:, 1]]) & _alike(coarse, near)]
+    near = near[(picture[near[:, 0]] != picture[near[:, 1]]) & _alike(coarse, tints, near)]
     names = list(parts)
     return {
         "exact": _counted(exact, split, names, ids),
@@ -164,9 +169,9 @@ def _counted(
 
 def _all_hashes(
     parts: Mapping[str, Dataset], log: Log
-) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.float32]]:
-    """Hash of each image, whether it is too flat to have one, and its grey blocks; see `_blocks`."""
-    hashes, flat, coarse = [], [], []
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+    """Hash of each image, whether it is too flat to have one, and its `_blocks` and `_tints`."""
+    hashes, flat, coarse, tints = [], [], [], []
     with log.track("compare", sum(map(len, parts.values())), "images") as advance:
         for part in parts.values():
             for chunk in _chunks(part):
@@ -174,8 +179,9 @@ def _all_hashes(
                 hashes.append(made[0])
                 flat.append(made[1])
                 coarse.append(_blocks(chunk))
+                tints.append(_tints(chunk))
                 advance(len(chunk))
-    return np.concatenate(hashes), np.concatenate(flat), np.concatenate(coarse)
+    return np.concatenate(hashes), np.concatenate(flat), np.concatenate(coarse), np.concatenate(tints)
 
 
 def _chunks(part: Dataset) -> Iterator[NDArray[np.uint8]]:
@@ -185,20 +191,35 @@ def _chunks(part: Dataset) -> Iterator[NDArray[np.uint8]]:
 
 def _blocks(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Mean grey values in 16 x 16 blocks, float32 (image, 256), centred and scaled to length 1."""
-    grey = _grey(pixels)
-    rows, columns = _averaging(grey.shape[1], _BLOCKS), _averaging(grey.shape[2], _BLOCKS)
-    means = np.einsum("kh,nhw,lw->nkl", rows, grey, columns, optimize=True).reshape(len(grey), -1)
+    means = _block_means(_grey(pixels), _BLOCKS)
     means -= means.mean(axis=1, keepdims=True)
     length = np.linalg.norm(means, axis=1, keepdims=True)
     return (means / np.maximum(length, 1e-6)).astype(np.float32)
 
 
-def _alike(coarse: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which pairs correlate by at least `ALIKE`."""
-    alike = [
-        np.einsum("ij,ij->i", coarse[part[:, 0]], coarse[part[:, 1]]) >= ALIKE
-        for part in np.array_split(pairs, len(pairs) // 10_000 + 1)
-    ]
+def _tints(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean of red less green and of blue less green in 4 x 4 blocks, float32 (image, 32)."""
+    colour = pixels.astype(np.float32)
+    parts = [_block_means(colour[..., channel] - colour[..., 1], _TINTED) for channel in (0, 2)]
+    return np.concatenate(parts, axis=1)
+
+
+def _block_means(plane: NDArray[np.float32], blocks: int) -> NDArray[np.float32]:
+    """Mean of an (image, height, width) plane in square blocks, (image, block)."""
+    rows, columns = _averaging(plane.shape[1], blocks), _averaging(plane.shape[2], blocks)
+    return np.einsum("kh,nhw,lw->nkl", rows, plane, columns, optimize=True).reshape(len(plane), -1)
+
+
+def _alike(
+    coarse: NDArray[np.float32], tints: NDArray[np.float32], pairs: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which pairs correlate by at least `ALIKE` and differ little in colour."""
+    alike = []
+    for part in np.array_split(pairs, len(pairs) // 10_000 + 1):
+        one, two = part.T
+        shapes = np.einsum("ij,ij->i", coarse[one], coarse[two]) >= ALIKE
+        room = TINT + CONTRAST * np.maximum(np.abs(tints[one]), np.abs(tints[two]))
+        alike.append(shapes & (np.abs(tints[one] - tints[two]) <= room).all(1))
     return np.concatenate(alike)
 
 
