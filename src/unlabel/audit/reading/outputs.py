@@ -170,7 +170,8 @@ def random_init(original: Loaded, sets: Sets, where: Run, number: int = 0) -> tu
         number: Of the network, a part of that key: each has weights of its own.
     """
     config, seed = original.config, where.seed + 1_000_003 * (number + 1)
-    key: str | None = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
+    built = f"{config.network}/{config.stem}/{len(config.labels)}/{config.head!r}"
+    key: str | None = f"random/{built}/{where.seed}/{sets.digest}"
     key += f"/{number}" if number else ""
     if is_custom(config.network):
         key += f"/{original.key}"  # another project's function may have the same name
