@@ -1,15 +1,18 @@
 """What an audit reads is kept under all that it depends on, and is not used where its shape is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from unlabel.audit.reading.outputs import random_init
+from unlabel.audit.attacks.transforms import BY_LABELS, TRANSFORMS
+from unlabel.audit.reading.outputs import after_transform, random_init
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.layout import FinalLayer, Layout
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.build import build
 from unlabel.models.cached_outputs import cached_outputs
@@ -84,3 +87,22 @@ def test_kept_outputs_of_another_shape_are_made_again(
     expected = outputs(model, data_of(THREE), where)
     assert np.array_equal(found.logits, expected.logits)
     assert np.array_equal(found.features[PENULTIMATE], expected.features[PENULTIMATE])
+
+
+def test_a_transform_that_trains_is_kept_by_what_was_asked_to_be_forgotten(
+    where: Run, tmp_path: Path
+) -> None:
+    item, sets = original(THREE)
+
+    def read(name: str, labels: list[str], read_from: Loaded = item) -> np.ndarray:
+        pair = after_transform(read_from, name, sets.probe, sets, Request.make(labels, THREE), where)
+        assert pair is not None
+        return pair[1].logits
+
+    for name in TRANSFORMS:
+        one = read(name, ["top"])
+        kept = len(list((tmp_path / "outputs").iterdir()))
+        two = read(name, ["top", "middle"])
+        assert np.array_equal(two, read(name, ["top", "middle"], replace(item, in_memory=True)))
+        assert np.array_equal(one, two) == (name not in BY_LABELS)
+        assert (len(list((tmp_path / "outputs").iterdir())) == kept) == (name not in BY_LABELS)

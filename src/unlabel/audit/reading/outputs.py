@@ -21,7 +21,7 @@ from torch import nn
 
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import Perturbed
-from unlabel.audit.attacks.transforms import TRANSFORMS, Use, norms_of
+from unlabel.audit.attacks.transforms import BY_LABELS, TRANSFORMS, Use, norms_of
 from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.figures import BATCHNORM
 from unlabel.audit.inputs import Altered, Canaries, Subject
@@ -298,7 +298,9 @@ def after_transform(
     data, probe, test = (scaled(part, item.config) for part in (calibration, sets.probe, sets.test))
     use = Use(data, request.retained_columns, request.masked_columns)
     make = cache(partial(TRANSFORMS[name], item.model, use, where))
-    key = key_of(item, sets.digest, name, f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}")
+    how = f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}"
+    asked = (f"{use.retained}/{use.masked}",) if name in BY_LABELS else ()
+    key = key_of(item, sets.digest, name, how, *asked)
     probed, tested = (
         cached_outputs(make, part, where, key, f"{item.path.name} ({name})") for part in (probe, test)
     )
