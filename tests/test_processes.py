@@ -1,6 +1,7 @@
 """One process computes what two do. Two are forked on the CPU; a fork that hangs is killed after a minute."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -158,6 +159,35 @@ def test_an_error_in_one_process_ends_them_all() -> None:
     with pytest.raises(Exception, match="found a mistake"):
         engine.launch(place(2), _fail_on_last)
     assert multiprocessing.active_children() == []
+
+
+def _stop_the_command(run: Run, command: int, folder: str) -> None:
+    """Trains for long; after the first step it stops the process that has started this one, and only that."""
+
+    def stop(*_: object) -> None:
+        if run.rank == 0 and not Path(folder, "begun").exists():
+            Path(folder, "begun").touch()
+            os.kill(command, signal.SIGINT)
+
+    fit(tiny_network(3), ALL, tiny_world().data, Recipe(epochs=5000), run, after_step=stop)
+    Path(folder, f"finished {run.rank}").touch()
+
+
+def test_a_command_that_is_stopped_ends_the_processes_that_it_started(tmp_path: Path) -> None:
+    """As by ``kill -INT`` or a batch system; a terminal's Ctrl-C reaches all of them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    another = multiprocessing.get_context("fork").Process(target=signal.pause)
+    another.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            engine.launch(place(2), _stop_the_command, os.getpid(), str(tmp_path))
+        assert multiprocessing.active_children() == [another]
+        assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
 
 
 # -- reading
