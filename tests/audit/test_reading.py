@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from unlabel.audit.attacks.transforms import BY_LABELS, TRANSFORMS
+from unlabel.audit.probe import one_model
+from unlabel.audit.read_only.deployed import of_run
 from unlabel.audit.reading.outputs import after_transform, random_init
 from unlabel.audit.setup import Sets
 from unlabel.core import engine
@@ -87,6 +89,19 @@ def test_kept_outputs_of_another_shape_are_made_again(
     expected = outputs(model, data_of(THREE), where)
     assert np.array_equal(found.logits, expected.logits)
     assert np.array_equal(found.features[PENULTIMATE], expected.features[PENULTIMATE])
+
+
+def test_a_probe_is_set_against_an_untrained_network_with_the_same_features(
+    where: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the network has a part that cannot draw new weights, so that it is built anew."""
+    monkeypatch.setattr(one_model, "untrained", lambda model, seed: None)
+    item, sets = original(TWO, reading(2, "3"))
+    fresh = one_model._untrained(of_run(item), 0)
+    assert fresh is not None
+    features = [each.read(sets.test, "digest", where).features[PENULTIMATE] for each in (of_run(item), fresh)]
+    assert features[0].shape == features[1].shape == (20, 224)
+    assert not np.array_equal(*features)
 
 
 def test_a_transform_that_trains_is_kept_by_what_was_asked_to_be_forgotten(

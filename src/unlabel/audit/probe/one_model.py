@@ -206,7 +206,7 @@ def _untrained(model: Deployed, seed: int) -> Deployed | None:
     fresh = untrained(loaded.model, key)
     if fresh is None and not is_custom(loaded.config.network):  # another's function may load trained weights
         config = loaded.config
-        fresh = build(config.network, len(config.labels), stem=config.stem, seed=key)
+        fresh = build(config.network, len(config.labels), stem=config.stem, seed=key, head=config.head)
     if fresh is None:
         return None
     blank: Loaded = replace(loaded, path=Path("untrained"), model=fresh.eval(), sha256="", in_memory=True)

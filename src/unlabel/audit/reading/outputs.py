@@ -161,7 +161,8 @@ def scaled(data: Dataset, config: Config | None) -> Dataset:
 def random_init(original: Loaded, sets: Sets, where: Run, number: int = 0) -> tuple[Outputs, Outputs] | None:
     """Outputs on the probe and test splits of the original's network before any training, for a control.
 
-    None for a model in memory that has a part which cannot be given new weights.
+    A run's network is built anew by its name. One in memory has none, so each of its layers gets new weights:
+    other ones than the builder draws. None if a part of it cannot be given new weights.
 
     Args:
         original: Whose network.
