@@ -41,6 +41,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.framing import size_text
 from unlabel.core.parallel import run_jobs
+from unlabel.core.wording import in_shell
 from unlabel.data import load
 from unlabel.data.dataset import Source
 from unlabel.exchange.onnx_file import OnnxSettings
@@ -135,8 +136,8 @@ def _of_models(texts: Sequence[str], label: str, data: str | None, onnx: OnnxSet
     for text in texts:
         if is_custom(text) and not text.startswith("onnx:"):
             raise OptionError(
-                f"{text} is a function; make a run of it first: unlabel adopt {text} --weights FILE --labels"
-                " FILE --data SOURCE --out RUN"
+                f"{text} is a function; make a run of it first: unlabel adopt {in_shell(text)} --weights FILE"
+                " --labels FILE --data SOURCE --out RUN"
             )
     models = [open_model(text, onnx) for text in texts]
     first = models[0]
