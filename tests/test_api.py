@@ -175,6 +175,31 @@ def test_the_command_and_python_give_the_same_figures(command, runs: Path, photo
         assert content[name] == expected[name], name
 
 
+def test_a_network_without_references_differs_from_its_run_in_what_untrained_networks_tell_alone(
+    runs: Path, photos: Path
+) -> None:
+    """As docs/python.md says: a network in memory cannot be built anew by name."""
+    where, paths = engine.start(accelerator="cpu"), (runs / "original", runs / "less")
+    source = unlabel.load(f"folder:{photos}", image_size=16)
+    command = audit_run(paths[1], paths[0], [], where, options=AuditOptions(**TINY), write=False)
+    by_path = unlabel.audit_model(*paths, [], source, "top", run=where, **TINY)
+    networks = (unlabel.open_run(path).model for path in paths)
+    memory = unlabel.audit_model(*networks, [], source, "top", start="random", run=where, **TINY)
+    assert rows(command) == rows(by_path) == rows(memory)
+    assert command.controls == by_path.controls
+    assert command.claims == by_path.claims
+
+    def without(found: Audit) -> tuple[Any, ...]:
+        controls = {name: item for name, item in found.controls.items() if name != "random_init"}
+        claims = nameless(found.claims)
+        notes = {name: item for name, item in claims["C2"].notes.items() if name != "bound"}
+        return controls, claims | {"C2": replace(claims["C2"], notes=notes)}
+
+    assert without(command) == without(memory)
+    bounds = [found.claims["C2"].notes["bound"] for found in (command, memory)]
+    assert bounds[0] != bounds[1]
+
+
 @pytest.mark.slow
 def test_run_folders_and_networks_are_audited_alike_by_the_full_budget(
     runs: Path, photos: Path, monkeypatch

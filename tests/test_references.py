@@ -103,6 +103,38 @@ def test_a_finished_reference_is_used_again_and_more_are_added(runs, monkeypatch
     assert [path.name for path in given] == ["base-without-top-seed7"]
 
 
+def gpu(monkeypatch: pytest.MonkeyPatch, run: Path, **plan: Any) -> None:
+    """From now on, the machine has a GPU whose memory holds a whole batch; and another plan is recorded."""
+    monkeypatch.setattr(engine, "memory", lambda run: 80 * 2**30)
+    if plan:
+        recorded = json.loads((run / "unlabel.json").read_text("utf-8"))["blueprint"]
+        change(run, "unlabel.json", blueprint=recorded | plan)
+
+
+def test_a_gpu_repeats_the_recorded_micro_batch(runs, monkeypatch) -> None:
+    """BatchNorm normalises within it, so it is a part of the recipe: the card's memory does not decide."""
+    gpu(monkeypatch, runs / "base", micro_batch=8)
+    (path,) = make(runs, 1)
+    found, original = read_record(path).blueprint, read_record(runs / "base").blueprint
+    assert found == original
+    assert found is not None
+    assert found.micro_batch == 8
+    assert make(runs, 1) == [path]
+    with pytest.raises(OptionError, match="another recipe"):  # another micro-batch may be asked for
+        make(runs, 1, where=engine.start(accelerator="cpu", micro_batch=4))
+
+
+def test_a_gpu_chooses_where_no_micro_batch_is_recorded_and_finds_its_references_again(
+    adopted, monkeypatch
+) -> None:
+    gpu(monkeypatch, adopted / "base")
+    (path,) = make(adopted, 1, epochs=1, lr=0.05)
+    plan = read_record(path).blueprint
+    assert plan is not None
+    assert plan.micro_batch == plan.batch_size == 64
+    assert make(adopted, 1, epochs=1, lr=0.05) == [path]
+
+
 def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
     whole = make(runs, 1)[0]
     shutil.move(whole, runs / "whole")

@@ -437,7 +437,15 @@ def test_mistakes_of_the_command_are_named(exported: Path, photos: Path, base: P
         ((before, *data), "needs the unlearned model, the original and images"),
         ((before, "--before", base), "--data SOURCE"),
         ((before, "--before", base, *data), "which label was forgotten"),
-        ((base, "--before", base, "--mean", "0,0,0"), "are for --outputs and for ONNX files"),
+        ((base, "--before", base, "--mean", "0,0,0"), "are for ONNX files; a run has its own"),
+        (
+            ("--outputs", f"{first},{second}", "--labels", "Male", "--mean", "0,0,0"),
+            "files of outputs name their labels themselves",
+        ),
+        (
+            ("--outputs", f"{first},{second}", "--labels", "Male", "--labels-file", "labels.txt"),
+            "files of outputs name their labels themselves",
+        ),
         ((), "or files: --outputs before.npz,after.npz"),
     ):
         ran = command("audit", *words, "--quiet")

@@ -1,5 +1,6 @@
 import csv
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -338,3 +339,19 @@ def test_a_label_with_a_comma_can_be_learnt_and_forgotten(train, command, photos
     assert (ran.code, "after a backslash: 'Hat\\, red'" in ran.err) == (2, True)
     assert command(*forget, r"middle, Hat\, red").code == 0
     assert load_run(tmp_path / "less").config.forgotten == ("Hat, red", "middle")
+
+
+def test_a_command_that_is_printed_can_be_copied_as_it_stands(base: Path, command) -> None:
+    """Also where a name has spaces, an apostrophe or a dollar."""
+    shutil.copytree(base, "my run's $HOME")
+    ran = command(
+        "forget", "head-removal", "my run's $HOME", "--labels", "top", "--out", "it is less", "--quiet"
+    )
+    assert ran.code == 0, ran.err
+    (line,) = (line for line in ran.out.splitlines() if "unlabel audit" in line)
+    expected = ["unlabel", "audit", "it is less", "--before", "my run's $HOME", "--reference", "RETRAINED"]
+    assert shlex.split(line.partition(": ")[2]) == expected
+    refused = command("report", "it is less")
+    assert "first run: unlabel audit 'it is less' --before BEFORE" in refused.err
+    refused = command("inspect", "faces:train=10, test=10")
+    assert "unlabel data 'faces:train=10, test=10'" in refused.err

@@ -70,6 +70,17 @@ def test_a_stage_is_a_bar_then_a_line_in_one_place(screen: Screen) -> None:
     assert "progress" not in place[-1]["text/html"]
 
 
+def test_what_an_earlier_process_did_counts_for_the_bar_and_not_for_the_speed(screen: Screen) -> None:
+    log = notebook.Notebook()
+    with log.track("train", 100, "images", 60) as advance:
+        advance(20)
+        advance(20)
+    (place,) = screen.places
+    assert place[0]["text/plain"] == "train  80/100 images, 1 s left"
+    assert '<progress value="80" max="100">' in place[0]["text/html"]
+    assert place[-1]["text/plain"] == "train  40 images in 3.0 s"
+
+
 def test_another_cell_gets_a_place_of_its_own(screen: Screen) -> None:
     log = notebook.Notebook()
     log.say("one")

@@ -3,7 +3,9 @@
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from unlabel.compare.cells import read_finished, write
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import CheckpointMismatch, OptionError
-from unlabel.core.progress import Silent
+from unlabel.core.progress import Advance, Silent
 from unlabel.core.reading import sealed, unsealed
 from unlabel.core.recipe import Recipe
 from unlabel.models.cached_outputs import cached_outputs
@@ -29,6 +31,7 @@ from unlabel.testing import differing, tiny_network, tiny_world
 from unlabel.training import fit as training
 from unlabel.training.checkpoints import Checkpoint, open_checkpoint
 from unlabel.training.fit import LabelLoss, fit
+from unlabel.training.run import train_run
 
 ALL = LabelLoss((0, 1, 2))
 SHORT = Recipe(epochs=1, lr=0.05)  # four steps
@@ -88,6 +91,44 @@ def flipped(content: bytes, chance: random.Random) -> bytes:
     changed = bytearray(content)
     changed[place // 8] ^= 1 << place % 8
     return bytes(changed)
+
+
+# -- what is told after a resume
+
+
+class Stages(Notes):
+    """Keeps how much of each stage was done: at its beginning, and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.amounts: list[int] = []
+
+    @contextmanager
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Advance]:
+        self.amounts.append(done)
+        yield lambda amount=1, note="": self.amounts.append(amount)
+
+
+class WithoutDone(Stages):
+    """A caller's own log, of before stages had a part that was done earlier."""
+
+    @contextmanager
+    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
+        yield lambda amount=1, note="": self.amounts.append(amount)
+
+
+@pytest.mark.parametrize("log", [Stages(), WithoutDone()])
+def test_steps_before_a_resume_are_told_as_done_earlier(run: Run, begun: Checkpoint, log: Stages) -> None:
+    finished(replace(run, log=log), begun)
+    assert log.amounts == [128, 64, 64]
+
+
+def test_the_seconds_of_all_parts_are_in_the_total(
+    photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoint, "resume", lambda *_: ([], 1000.0))
+    record = train_run(f"folder:{photos}", tmp_path / "run", run, recipe=SHORT, image_size=16)
+    assert record["seconds"]["total"] > record["seconds"]["train"] > 1000.0
 
 
 # -- one bit

@@ -77,7 +77,10 @@ def audit_model(
         **options: Margins and sizes of `AuditOptions`, such as ``d_reference=0.05``.
 
     Returns:
-        The audit. Equal models, data, seed and machine give equal figures, by Python and by the command.
+        The audit. Equal models, data, seed and machine give equal figures, by Python and by the command. One
+        control differs if `before` is a network in memory: its layers draw the weights of the untrained
+        networks, as it cannot be built by name. ``controls["random_init"]`` then differs, and without
+        references the bound beside C2.
 
     Raises:
         OptionError: An argument is of the wrong kind or out of range, or a model is given twice.

@@ -14,7 +14,7 @@ from unlabel.cli.options import (
     Pictures,
     Place,
     command_line,
-    names,
+    named,
 )
 from unlabel.core.wording import listing
 
@@ -61,7 +61,7 @@ def adopt(
     from unlabel.exchange.adopt import ForeignModel, adopt_run
 
     record = adopt_run(
-        ForeignModel(model, weights, labels, mean, std, names(without), logits, features),
+        ForeignModel(model, weights, labels, mean, std, named("--without", without), logits, features),
         data,
         out,
         place.start(),

@@ -24,7 +24,7 @@ from unlabel.cli.forget import forget_app
 from unlabel.cli.inspect import inspect
 from unlabel.cli.keygen import keygen
 from unlabel.cli.methods import methods
-from unlabel.cli.options import check_whole
+from unlabel.cli.options import check_whole, refuse_fractions
 from unlabel.cli.output import BROKEN_PIPE, lose, plain_stderr, plain_stdout, prepare_streams
 from unlabel.cli.predict import predict
 from unlabel.cli.probe import probe
@@ -56,7 +56,7 @@ def build_app(asked: Collection[str] = (), settings: Settings | None = None) -> 
         name="unlabel",
         help="Make a trained multi-label image classifier forget a label, and measure how far it forgot.",
         default_parameter=Parameter(show_env_var=False),
-        config=[settings or Settings()],
+        config=[settings or Settings(), refuse_fractions],
         suppress_keyboard_interrupt=False,
     )
     for command in (*COMMANDS, forget_app(asked)):

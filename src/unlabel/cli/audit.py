@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from unlabel.audit.claims.gate import FAILED, judge, required
-from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, names
+from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, named, names
 from unlabel.core.errors import OptionError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def audit(
         reference: Runs retrained without the label, comma-separated. With fewer than three, verdicts are
             provisional.
         make_references: Number of references to train first, by BEFORE's recipe and beside it. Finished ones
-            are used again.
+            are used again. With --plan, they are counted as given, and nothing is trained.
         reference_budget: Instead of references: a share of one training, such as 0.3, for two pairs of short
             trainings beside BEFORE. From these the audit predicts what references would leak. C2, and
             C4 under the standard budget, are then called predicted. Finished trainings are used again.
@@ -75,8 +75,8 @@ def audit(
             original going on from each stage; tangent, what training is predicted to find; prototypes, what
             2, 10 and 20 images tell. They decide nothing. The last four train nothing; --plan says how long
             each takes.
-        plan: Only print how many images, references and seconds each claim needs, and how many there are;
-            with --attackers, also how many trainings and seconds each of them takes.
+        plan: Only print how many images and references each claim needs, how many there are, and how many
+            seconds each budget takes; with --attackers, also how many trainings and seconds each takes.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.
             With --outputs or an ONNX file: the labels that were to be forgotten. Put a backslash before a
             comma in a name.
@@ -95,23 +95,27 @@ def audit(
         force: Replace the audit of a larger budget, or a file that is no audit of RUN.
     """
     wanted = () if require is None else required(names(require))
-    if plan and wanted:
-        raise OptionError("--require judges an audit, and --plan makes none; leave one of them out")
-    given = Given(out, names(labels), labels_file, mean, std)
-    if outputs is not None or any(map(is_onnx, (run, before, *names(reference)))):
+    compared = named("--reference", reference, "model")
+    attacking = named("--attackers", attackers, "attacker")
+    if plan:
+        _check_plan(judged=(wanted, fail_on), rates=(epochs, lr), force=force)
+    given = Given(out, named("--labels", labels), labels_file, mean, std)
+    if outputs is not None or any(map(is_onnx, (run, before, *compared))):
         if plan or (make_references, reference_budget, epochs, lr, attackers) != (None,) * 5:
             raise OptionError(
                 "--plan, --make-references, --reference-budget, --epochs, --lr and --attackers need a run;"
                 " outputs in files and ONNX files have no weights to train: leave them out"
             )
-        what = Asked(None if outputs is None else names(outputs), run, before, names(reference), data)
+        files = None if outputs is None else named("--outputs", outputs, "file")
+        what = Asked(files, run, before, compared, data)
         _finish(
             *_audit_outputs(what, given, budget, place, force=force), require, wanted, fail_on, json_=json_
         )
         return
     if given != Given(labels=given.labels):
         raise OptionError(
-            "--out, --labels-file, --mean and --std are for --outputs and for ONNX files; a run has its own"
+            "--out is for --outputs and for ONNX files, and --labels-file, --mean and --std are for ONNX"
+            " files; a run has its own: leave them out"
         )
     if reference_budget is not None:
         _check_budget(reference_budget, reference, make_references, plan=plan)
@@ -119,39 +123,34 @@ def audit(
         raise OptionError(
             "an audit needs the unlearned RUN and --before BEFORE, or files: --outputs before.npz,after.npz"
         )
+    what = Asked(None, run, before, compared, data)
     if plan:
-        what = Asked(None, run, before, names(reference), data)
-        _plan(what, names(labels), names(attackers), place, json_=json_)
+        _plan(what, given.labels, attacking, make_references, place, json_=json_)
         return
     if before is None:
         raise OptionError("an audit needs the run that RUN was made from; name it with --before BEFORE")
     if labels is not None:
         raise OptionError("--labels is for --plan alone; an audit reads the labels from RUN")
-    from unlabel.audit.command import audit_run
-    from unlabel.audit.document.keeping import check_place
-    from unlabel.audit.inputs import AuditOptions
-    from unlabel.report.terminal import lines
-
-    options = AuditOptions(budget=budget, seed=place.seed, attackers=names(attackers))
-    check_place(run, budget, force=force)  # before references are trained
-    if make_references is None and (epochs, lr) != (None, None):
-        raise OptionError("--epochs and --lr are for training references; add --make-references 3")
-    where, what = place.start(), Asked(None, run, before, names(reference), data)
-    made, shorts = _train(what, Lacking(make_references, reference_budget, epochs, lr), where, place)
-    result = audit_run(
-        run,
-        before,
-        [*map(Path, what.references), *made],
-        where,
-        shorts=shorts,
-        data=data,
-        options=options,
-        force=force,
-        command=command_line(),
-    )
-    trained = [f"short training {path}" for pair in shorts for path in pair.both]
-    shown = [*trained, *(f"reference {path}" for path in made), *lines(result)]
+    lacking = Lacking(make_references, reference_budget, epochs, lr)
+    result, shown = _audit_run(what, lacking, budget, attacking, place, force=force)
     _finish(result, shown, run, require, wanted, fail_on, json_=json_)
+
+
+def _check_plan(
+    *, judged: tuple[tuple[str, ...], str], rates: tuple[float | None, float | None], force: bool
+) -> None:
+    """Refuses options of training, judging and writing: a plan would be the same without them."""
+    wanted, fail_on = judged
+    if wanted or fail_on != "never":
+        flag = "--require" if wanted else "--fail-on"
+        raise OptionError(f"{flag} judges an audit, and --plan makes none; leave one of them out")
+    if rates != (None, None):
+        raise OptionError(
+            "--epochs and --lr are for training references, and --plan only tells what is needed; leave them"
+            " out"
+        )
+    if force:
+        raise OptionError("--force replaces an audit, and --plan writes none; leave one of them out")
 
 
 def _check_budget(budget: float, reference: str | None, make_references: int | None, *, plan: bool) -> None:
@@ -200,6 +199,44 @@ class Lacking:
     lr: float | None
 
 
+def _audit_run(
+    what: Asked,
+    lacking: Lacking,
+    budget: Literal["quick", "standard", "full"],
+    attackers: tuple[str, ...],
+    place: Places,
+    *,
+    force: bool,
+) -> tuple["Audit", list[str]]:
+    """The audit of a run, written into it after references were trained; and its lines."""
+    from unlabel.audit.command import audit_run
+    from unlabel.audit.document.keeping import check_place
+    from unlabel.audit.inputs import AuditOptions
+    from unlabel.report.terminal import lines
+
+    assert what.after is not None
+    assert what.before is not None
+    options = AuditOptions(budget=budget, seed=place.seed, attackers=attackers)
+    check_place(what.after, budget, force=force)  # before references are trained
+    if lacking.full is None and (lacking.epochs, lacking.lr) != (None, None):
+        raise OptionError("--epochs and --lr are for training references; add --make-references 3")
+    where = place.start()
+    made, shorts = _train(what, lacking, where, place)
+    result = audit_run(
+        what.after,
+        what.before,
+        [*map(Path, what.references), *made],
+        where,
+        shorts=shorts,
+        data=what.data,
+        options=options,
+        force=force,
+        command=command_line(),
+    )
+    trained = [f"short training {path}" for pair in shorts for path in pair.both]
+    return result, [*trained, *(f"reference {path}" for path in made), *lines(result)]
+
+
 def _train(
     what: Asked, lacking: Lacking, where: "Run", place: Places
 ) -> tuple[list[Path], list["ShortPair[Path]"]]:
@@ -237,6 +274,11 @@ def _audit_outputs(
     check_out(out, force=force)
     settings = AuditOptions(budget=budget, seed=place.seed)
     if what.files is not None:
+        if (given.labels_file, given.mean, given.std) != (None,) * 3:
+            raise OptionError(
+                "--labels-file, --mean and --std are for ONNX files; files of outputs name their labels"
+                " themselves: leave them out"
+            )
         if what != Asked(what.files, None, None, (), None):
             raise OptionError(
                 "--outputs names all models, the original first; leave out RUN, --before, --reference and"
@@ -297,7 +339,13 @@ def _finish(
 
 
 def _plan(
-    what: Asked, labels: tuple[str, ...], attackers: tuple[str, ...], place: Places, *, json_: bool
+    what: Asked,
+    labels: tuple[str, ...],
+    attackers: tuple[str, ...],
+    made: int | None,
+    place: Places,
+    *,
+    json_: bool,
 ) -> None:
     """Prints the plan of an audit: of a run that forgot, or of labels that an original could forget."""
     run, before = what.after, what.before
@@ -307,14 +355,17 @@ def _plan(
         )
     from unlabel.audit.inputs import AuditOptions
     from unlabel.audit.plan.whole import lines, plan_audit
+    from unlabel.audit.references.full import check_count
     from unlabel.audit.setup import open_case, open_request
 
     options = AuditOptions(budget="standard", attackers=attackers)  # the least that they can stand beside
+    if made is not None:
+        check_count(made)
     where, given = place.start(), [Path(name) for name in what.references]
     assert run is not None
     if before is None:
         case = open_request(labels, run, given, where, what.data)
     else:
         case = open_case(run, before, given, where, what.data)
-    plan = plan_audit(case, options, where.seed)
+    plan = plan_audit(case, options, where.seed, made=made or 0)
     print(json.dumps(plan, ensure_ascii=False) if json_ else "\n".join(lines(plan)))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, names
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, named
 
 
 def bench(
@@ -39,8 +39,8 @@ def bench(
 
     if out is not None:
         check_file(out, force=force)
-    chosen = names(parts) or PARTS
-    results = measure(place.start(), scale=scale, parts=chosen, methods=names(methods))
+    chosen = named("--parts", parts, "part") or PARTS
+    results = measure(place.start(), scale=scale, parts=chosen, methods=named("--methods", methods, "method"))
     print(json.dumps(results, ensure_ascii=False) if json_ else table(results))
     if out is not None:
         write_json(out, results)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, names
+from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, named, names
 
 
 def compare(
@@ -59,9 +59,10 @@ def compare(
         force=force,
         keep_models=keep_models,
     )
-    references = [Path(name) for name in names(reference)]
+    references = [Path(name) for name in named("--reference", reference, "run")]
+    chosen = named("--methods", methods, "method")
     comparison = compare_run(
-        run, names(labels), names(methods), references, out, place.start(), options, command=command_line()
+        run, names(labels), chosen, references, out, place.start(), options, command=command_line()
     )
     if json_:
         print(json.dumps(comparison, ensure_ascii=False))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import NoNegative, names
+from unlabel.cli.options import NoNegative, named
 from unlabel.core.caching import Cache
 
 _PICTURE, _FACTS = "correlations.svg", "data.json"
@@ -45,6 +45,7 @@ def data(
     from unlabel.data.survey.picture import correlations
     from unlabel.data.survey.text import lines
 
+    wanted = named("--labels", labels) or None
     if out is not None:
         check_folder(out)
         for name in (_PICTURE, _FACTS):
@@ -53,7 +54,7 @@ def data(
     data = load(
         source,
         image_size=image_size,
-        labels=names(labels) or None,
+        labels=wanted,
         skip_bad=True,
         cache=cache,
         workers=workers,

@@ -20,6 +20,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD, STATEMENT
 from unlabel.core.places import check_file, check_folder, check_output
+from unlabel.core.wording import in_shell
 from unlabel.core.workers import one_thread
 from unlabel.forget.run import forget_run
 from unlabel.report import write_card, write_report
@@ -94,8 +95,8 @@ def run_demo(
             data=settings.drawings,
             force=again,
             command=(
-                f"unlabel forget auto {original} --labels {LABEL} --out {unlearned}"
-                f" --data {settings.drawings}"
+                f"unlabel forget auto {in_shell(original)} --labels {LABEL} --out {in_shell(unlearned)}"
+                f" --data {in_shell(settings.drawings)}"
             ),
         )
     say(f"4/5  audit: attack all {len(listed) + 1} networks, and measure how far the model forgot")
@@ -108,8 +109,9 @@ def run_demo(
         data=settings.drawings,
         options=AuditOptions(seed=run.seed, budget=STANDARD.name),
         command=(
-            f"unlabel audit {unlearned} --before {original} --reference {named} --budget {STANDARD.name}"
-            f" --data {settings.drawings}"
+            f"unlabel audit {in_shell(unlearned)} --before {in_shell(original)} --reference {in_shell(named)}"
+            f" --budget {STANDARD.name}"
+            f" --data {in_shell(settings.drawings)}"
         ),
     )
     print("\n".join(lines(result)))

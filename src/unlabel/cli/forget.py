@@ -18,6 +18,7 @@ from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, command_
 from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
 from unlabel.core.own_code import is_custom
+from unlabel.core.wording import in_shell
 from unlabel.forget.methods import METHODS, Method, find_method, plugin_names
 
 OWN = Group("The method's own options")
@@ -163,4 +164,5 @@ def _print_outcome(record: Mapping[str, Any], run: Path, out: Path) -> None:
     if "self_check" in record:
         print(of_check(record["self_check"]))
     if "rows" not in record:
-        print(f"to measure how far: unlabel audit {out} --before {run} --reference RETRAINED")
+        command = f"unlabel audit {in_shell(out)} --before {in_shell(run)} --reference RETRAINED"
+        print(f"to measure how far: {command}")

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from unlabel.cli.options import image_size as as_size
 from unlabel.core.errors import OptionError
+from unlabel.core.wording import in_shell
 
 
 def inspect(
@@ -42,7 +43,9 @@ def inspect(
         size = None if image_size is None else as_size("--image-size", image_size)
         facts = inspect_model(Asked(run, labels, weights, size, logits, features))
     elif ":" in run and run.partition(":")[0] in READERS:
-        raise OptionError(f"{run} is a data source; inspect takes a model. For the data: unlabel data {run}")
+        raise OptionError(
+            f"{run} is a data source; inspect takes a model. For the data: unlabel data {in_shell(run)}"
+        )
     elif (
         is_custom(run) or is_named(run) or any(part is not None for part in others) or not Path(run).exists()
     ):

@@ -6,9 +6,10 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
+from cyclopts.argument import ArgumentCollection
 
 from unlabel.core.caching import Cache
 from unlabel.core.errors import OptionError
@@ -184,6 +185,30 @@ def names(text: str | None) -> tuple[str, ...]:
     return tuple(item for item in items if item)
 
 
+def named(flag: str, text: str | None, kind: str = "label") -> tuple[str, ...]:
+    """The names of an option that may be left out.
+
+    Args:
+        flag: The option, for the error.
+        text: What was typed; None: it was left out.
+        kind: What it names, for the error.
+
+    Returns:
+        The names; none if the option was left out.
+
+    Raises:
+        OptionError: It was typed and names nothing.
+
+    Example:
+        >>> named("--labels", "Male, Young"), named("--labels", None)
+        (('Male', 'Young'), ())
+    """
+    found = names(text)
+    if text is not None and not found:
+        raise OptionError(f"{flag} is {text!r} and names no {kind}; name some, or leave it out")
+    return found
+
+
 def whole_numbers(flag: str, text: str | None) -> tuple[int, ...]:
     """Splits a list of whole numbers at its commas.
 
@@ -198,7 +223,7 @@ def whole_numbers(flag: str, text: str | None) -> tuple[int, ...]:
         >>> whole_numbers("--steps", "53, 188")
         (53, 188)
     """
-    entries = names(text)
+    entries = named(flag, text, "number")
     for part in entries:
         if not part.isdecimal() or len(part) > len(str(MOST)):
             raise OptionError(f"{flag} has '{part}'; expected whole numbers with commas, such as 53,188")
@@ -218,6 +243,29 @@ def check_whole(arguments: Mapping[str, Any]) -> None:
             raise OptionError(
                 f"--{name.strip('_').replace('_', '-')} is {value}; expected a number of at most {MOST:,}"
             )
+
+
+def refuse_fractions(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Called by the parser before it converts a command's arguments: it would round a fraction, unasked.
+
+    Raises:
+        OptionError: A fraction was typed, or stands in a file, where a whole number is expected.
+    """
+    for argument in arguments:
+        kinds = {argument.hint, *get_args(argument.hint)}
+        if int not in kinds or float in kinds:
+            continue
+        for token in argument.tokens:
+            if "." in token.value and not _whole(token.value):
+                raise OptionError(f"{argument.name} is {token.value}; expected a whole number")
+
+
+def _whole(text: str) -> bool:
+    """Whether a text such as ``2.0`` is a whole number; what is no number is left to the parser."""
+    try:
+        return float(text).is_integer()
+    except ValueError:
+        return True
 
 
 def command_line() -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, names
+from unlabel.cli.options import DEFAULT_PLACE, NoNegative, Place, named
+from unlabel.core.errors import OptionError
 
 
 def probe(
@@ -41,16 +42,21 @@ def probe(
     """
     from unlabel.audit.probe.findings import check_limit, gate, lines
     from unlabel.audit.probe.one_model import probe_model
-    from unlabel.exchange.onnx_file import OnnxSettings, colours
+    from unlabel.exchange.onnx_file import OnnxSettings, colours, is_onnx
 
     if fail_above is not None:
         check_limit(fail_above)
+    references = named("--reference", reference, "model")
+    if not any(map(is_onnx, (model, *references))) and (labels_file, mean, std) != (None,) * 3:
+        raise OptionError(
+            "--labels-file, --mean and --std are for ONNX files; a run and a file of outputs have their own"
+        )
     probed = probe_model(
         model,
         label,
         place.start(),
         data=data,
-        references=names(reference),
+        references=references,
         skip_bad=skip_bad,
         onnx=OnnxSettings(labels_file, colours("--mean", mean), colours("--std", std)),
     )

@@ -38,9 +38,9 @@ class Lines:
     """One line when a stage ends, and every ten seconds while it runs."""
 
     @contextmanager
-    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
-        """Opens a stage of ``total`` units."""
-        done, started = 0, time.monotonic()
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Advance]:
+        """Opens a stage of ``total`` units, of which an earlier process did ``done``."""
+        earlier, started = done, time.monotonic()
         told = started
 
         def advance(amount: int = 1, note: str = "") -> None:
@@ -49,13 +49,15 @@ class Lines:
             now = time.monotonic()
             if now - told >= PLAIN_SECONDS and done < total:
                 told = now
-                left = f", {(now - started) / done * (total - done):.0f} s left" if done else ""
+                made = done - earlier
+                left = f", {(now - started) / made * (total - done):.0f} s left" if made else ""
                 self.say(f"{stage:9s} {done:,}/{total:,} {unit}{left}  {note}".rstrip())
 
         yield advance
         seconds = time.monotonic() - started
         if seconds >= 1.0:
-            self.say(f"{stage:9s} {done:,} {unit} in {seconds:.1f} s ({done / seconds:,.0f}/s)")
+            made = done - earlier
+            self.say(f"{stage:9s} {made:,} {unit} in {seconds:.1f} s ({made / seconds:,.0f}/s)")
 
     def say(self, line: str) -> None:
         """Prints a line on stderr."""
@@ -71,8 +73,8 @@ class Bars:
         self._console = Console(file=raw(sys.stderr))
 
     @contextmanager
-    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
-        """Opens a bar of ``total`` units."""
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Advance]:
+        """Opens a bar of ``total`` units, of which an earlier process did ``done``."""
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -93,7 +95,7 @@ class Bars:
             TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self._console) as progress:
-            task = progress.add_task(visible(stage), total=total, note="")
+            task = progress.add_task(visible(stage), total=total, completed=done, note="")
 
             def advance(amount: int = 1, note: str = "") -> None:
                 progress.update(task, advance=amount, note=visible(note))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, names, whole_numbers
+from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, named, whole_numbers
 from unlabel.cli.output import print_json
 
 Page = Literal[
@@ -60,6 +60,7 @@ def reproduce(
     from unlabel.reproduce.command import make_page, plan_lines, request
     from unlabel.reproduce.trained import Frontier
 
+    chosen = named("--methods", methods, "method")
     wanted = request(
         page,
         scale=scale,
@@ -67,7 +68,7 @@ def reproduce(
         out=out,
         cache=cache,
         force=force,
-        frontier=Frontier(tuple(runs or ()), names(methods), whole_numbers("--steps", steps), seeds),
+        frontier=Frontier(tuple(runs or ()), chosen, whole_numbers("--steps", steps), seeds),
     )
     if dry_run:
         plan = plan_lines(wanted)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from unlabel.cli.options import Json, NoNegative
 from unlabel.cli.output import print_json
+from unlabel.core.wording import in_shell
 
 
 def sign(
@@ -34,5 +35,5 @@ def sign(
         return
     print(f"{predicate['headline']}; {len(document['subject'])} files; key {key_id}")
     if predicate["audit"] is None:
-        print(f"signed without an audit; first run: unlabel audit {run} --before BEFORE")
+        print(f"signed without an audit; first run: unlabel audit {in_shell(run)} --before BEFORE")
     print(out)

@@ -11,7 +11,7 @@ from unlabel.cli.options import (
     Pictures,
     Place,
     command_line,
-    names,
+    named,
 )
 from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
@@ -74,16 +74,12 @@ def train(
         )
     if canary_labels is not None and canaries is None:
         raise OptionError("--canary-labels names labels, but --canaries is not given; add --canaries 2000")
-    if canary_labels is not None and not names(canary_labels):
-        raise OptionError(
-            f"--canary-labels is {canary_labels!r} and names no label; name some, or leave it out for"
-            " the most balanced one"
-        )
-    if both := sorted({*names(canary_labels)} & {*names(without)}):
+    coins, withheld = named("--canary-labels", canary_labels), named("--without", without)
+    if both := sorted({*coins} & {*withheld}):
         raise OptionError(
             f"--canary-labels and --without both name {', '.join(both)}; name it in one of them only"
         )
-    planted = None if canaries is None else CanaryPlan(canaries, names(canary_labels), place.seed)
+    planted = None if canaries is None else CanaryPlan(canaries, coins, place.seed)
     record = train_run(
         source,
         out,
@@ -93,8 +89,8 @@ def train(
         recipe=Recipe(epochs=epochs, lr=lr),
         image_size=pictures.size(),
         framing=pictures.framing() or CENTRE,
-        labels=names(labels) or None,
-        without=names(without),
+        labels=named("--labels", labels) or None,
+        without=withheld,
         canaries=planted,
         skip_bad=skip_bad,
         force=force,

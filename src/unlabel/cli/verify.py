@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unlabel.cli.options import NoNegative, names
+from unlabel.cli.options import NoNegative, named
 from unlabel.core.errors import OptionError
 from unlabel.core.files import visible
 from unlabel.core.wording import listing
@@ -45,7 +45,7 @@ def verify(
     from unlabel.cli.progress import terminal_log
     from unlabel.statement.verify import Problem, verify_run
 
-    if data is None and (before or reference):
+    if data is None and (before or reference is not None):
         raise OptionError("--before and --reference are for repeating the audit; add --data SOURCE")
     verified = verify_run(run, key, terminal_log(quiet=quiet or json_))
     if data is not None and verified.ok:
@@ -76,7 +76,7 @@ def _measured(
         raise OptionError(f"{run} has no audit, so there is no figure to measure again; leave out --data")
     others = {
         "before": before,
-        "references": [Path(name) for name in names(reference)],
+        "references": [Path(name) for name in named("--reference", reference, "model")],
         "same_version": found.predicate["tool"]["version"] == tool_version(),
     }
     again = measure_again(run, read_json(run / AUDIT), data, log=terminal_log(quiet=quiet), **others)

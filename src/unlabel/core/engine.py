@@ -6,6 +6,7 @@ squares nor masked sums commute with averages. Sums are carried, reduced once an
 """
 
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -238,6 +239,7 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
 
     The job must return a path and small plain data: large or tensor results can hang between processes. When
     one process fails, the others are ended; a user's mistake in any of them is raised here as it was there.
+    When this process is stopped, as by Ctrl-C, those that it has started are ended too.
     A process that torchrun or Slurm has started, or that leads another machine, returns what it returned
     itself.
 
@@ -254,6 +256,7 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
         os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # torchrun's, whose store is not ours to join
     threads = max(1, torch.get_num_threads() // (run.processes // run.nodes))
     entry: Callable[..., Any] = _entry
+    others = multiprocessing.active_children()
     with TemporaryDirectory(prefix="unlabel-") as errors_folder:
         try:
             if not joined and run.device.type == "cuda" and os.environ.get(LAUNCHER) != str(os.getppid()):
@@ -265,6 +268,28 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
         except ProcessExitedException as error:
             raise_told(Path(errors_folder))
             raise ProcessLost(f"{error}; {AGAIN}") from None
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                _end_started(run, others)
+            raise
+
+
+def _end_started(run: Run, others: Sequence[Any]) -> None:
+    """Ends the processes that a launch has started, which would work to their end, and waits for that.
+
+    Args:
+        run: Where.
+        others: Children that were there before.
+    """
+    forked = [child for child in multiprocessing.active_children() if child not in others]
+    begun = getattr(run.fabric.strategy.launcher, "procs", [])  # on GPUs
+    for child in (*forked, *begun):
+        child.terminate()
+    for child in forked:
+        child.join()
+    for child in begun:
+        child.wait()
+    begun.clear()  # Fabric watches them, and would take their end for a failure
 
 
 AGAIN = "start the same command again: a training goes on from where it was saved"

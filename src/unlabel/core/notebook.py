@@ -43,9 +43,9 @@ class Notebook:
         self._lines: list[str] = []
 
     @contextmanager
-    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
-        """Opens a stage of ``total`` units."""
-        done, started = 0, time.monotonic()
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Advance]:
+        """Opens a stage of ``total`` units, of which an earlier process did ``done``."""
+        earlier, started = done, time.monotonic()
         drawn = started
 
         def advance(amount: int = 1, note: str = "") -> None:
@@ -54,13 +54,13 @@ class Notebook:
             now = time.monotonic()
             if now - drawn >= SECONDS:
                 drawn = now
-                left = (now - started) / max(done, 1) * max(total - done, 0)
+                left = (now - started) / max(done - earlier, 1) * max(total - done, 0)
                 self._draw(f"{stage}  {done:,}/{total:,} {unit}, {left:.0f} s left  {note}", done, total)
 
         yield advance
         seconds = time.monotonic() - started
         if seconds >= SHORT:
-            self.say(f"{stage}  {done:,} {unit} in {seconds:.1f} s")
+            self.say(f"{stage}  {done - earlier:,} {unit} in {seconds:.1f} s")
         elif drawn > started:
             self._draw("", 0, 0)
 

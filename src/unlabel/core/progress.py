@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 from typing import Protocol
 
 
@@ -14,8 +15,11 @@ class Advance(Protocol):
 class Log(Protocol):
     """Receives progress; must not raise."""
 
-    def track(self, stage: str, total: int, unit: str = "") -> AbstractContextManager[Advance]:
-        """Opens one stage of ``total`` units of work."""
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> AbstractContextManager[Advance]:
+        """Opens one stage of ``total`` units of work, of which ``done`` were done by an earlier process.
+
+        These count for the bar, and not for the speed. A log without the last parameter will do, too.
+        """
         ...
 
     def say(self, line: str) -> None:
@@ -33,7 +37,7 @@ class Silent:
     """Reports nothing: the default in Python."""
 
     @contextmanager
-    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Advance]:
         """Accepts a stage and ignores it."""
 
         def advance(amount: int = 1, note: str = "") -> None: ...
@@ -45,3 +49,19 @@ class Silent:
 
 
 SILENT: Log = Silent()
+
+
+@contextmanager
+def going_on(log: Log, stage: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+    """Opens a stage of which a part may be done already, also in a caller's log that knows no such part.
+
+    Args:
+        log: Receives progress.
+        stage, total, unit: See `Log.track`.
+        done: Units that an earlier process did.
+    """
+    knows = "done" in signature(log.track).parameters
+    with log.track(stage, total, unit, **({"done": done} if knows else {})) as advance:
+        if done and not knows:
+            advance(done)
+        yield advance

@@ -75,11 +75,13 @@ class History:
         rows: One ``{"step", "lr", "loss"}`` a step.
         images_processed: Images that went forward and backward, repeats counted.
         seconds: Wall clock of the loop in this process, over all resumed parts.
+        earlier: Seconds of these that are of the parts before this one.
     """
 
     rows: tuple[dict[str, float], ...] = ()
     images_processed: int = 0
     seconds: float = 0.0
+    earlier: float = 0.0
 
     @property
     def steps(self) -> int:

@@ -1,5 +1,6 @@
 """Names and numbers in sentences."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -34,6 +35,15 @@ def joined(names: Sequence[str]) -> str:
     'Male, Bald and Young'
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def in_shell(path: object) -> str:
+    """A path as it is typed in a shell: a command that a person copies reads the same path.
+
+    >>> in_shell("runs/base"), in_shell("my runs/base")
+    ('runs/base', "'my runs/base'")
+    """
+    return shlex.quote(str(path))
 
 
 def decimals(value: float, margin: float) -> int:

@@ -143,9 +143,9 @@ class Told:
     tell: Tell
 
     @contextmanager
-    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Advance]:
         """Opens a stage, of which a note is told now and then."""
-        done, told = 0, time.monotonic()
+        told = time.monotonic()
 
         def advance(amount: int = 1, note: str = "") -> None:
             nonlocal done, told

@@ -41,6 +41,7 @@ def joined(histories: Sequence[History], *, others: int = 0) -> History:
         tuple({**row, "step": step} for step, row in enumerate(rows, start=1)),
         sum(part.images_processed for part in histories) + others,
         sum(part.seconds for part in histories),
+        sum(part.earlier for part in histories),
     )
 
 

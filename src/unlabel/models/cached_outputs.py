@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from unlabel.core.reading import read_plain, sealed, unsealed
 from unlabel.data.dataset import Dataset
 from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.head import find_head
 
 MOST_BYTES = 16_000_000_000
 
@@ -43,11 +45,22 @@ def cached_outputs(
         result = outputs(engine.place(made, run), data, run, stage=f"read {name}")
         return {"logits": result.logits, PENULTIMATE: result.features[PENULTIMATE]}
 
-    def fits(tables: Mapping[str, np.ndarray]) -> bool:
-        return len(tables["logits"]) == len(tables[PENULTIMATE]) == len(data)
-
-    tables = kept_tables(read, fits, data, run, key)
+    width = find_head(model, len(data.labels))[1].in_features if isinstance(model, nn.Module) else None
+    tables = kept_tables(read, partial(_fits, data, width), data, run, key)
     return Outputs(tables["logits"], {PENULTIMATE: tables[PENULTIMATE]})
+
+
+def _fits(data: Dataset, width: int | None, tables: Mapping[str, np.ndarray]) -> bool:
+    """Whether tables are a model's outputs on these images: one row an image, one logit a label.
+
+    Args:
+        data: The images.
+        width: Features that the head reads; None: not known.
+        tables: Logits and features.
+    """
+    logits, features = tables["logits"], tables[PENULTIMATE]
+    expected = (len(data), *(features.shape[1:] if width is None else (width,)))
+    return logits.shape == (len(data), len(data.labels)) and features.shape == expected
 
 
 def kept_tables(

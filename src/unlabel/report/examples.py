@@ -22,6 +22,7 @@ from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError
 from unlabel.core.places import check_file
 from unlabel.core.reading import typed
 from unlabel.core.request import Request
+from unlabel.core.wording import in_shell
 from unlabel.data import DRAWN
 from unlabel.report.page import read_audit, unreadable, write_report
 from unlabel.report.pictures import Example, Gallery, Picture, address, pick, room
@@ -84,7 +85,7 @@ def gallery(run: Path, where: Run, *, data: str | None = None) -> Gallery:
     except MissingFiles as error:
         raise MissingFiles(f"{error}; example images need the audit's data: name it with --data") from error
     assert case.after is not None
-    again = f"run again: unlabel audit {run} --before {original}"
+    again = f"run again: unlabel audit {in_shell(run)} --before {in_shell(original)}"
     if case.after.sha256 != audited.sha256:
         raise ModelError(f"{run} has other weights than were audited; {again}")
     if case.source.facts.get("digest") != audited.digest:

@@ -13,6 +13,7 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes
 from unlabel.core.places import check_file
 from unlabel.core.reading import read_json
+from unlabel.core.wording import in_shell
 from unlabel.report import charts as plots
 from unlabel.report import formatting as numbers
 from unlabel.report import sentences, views, words
@@ -95,7 +96,8 @@ def write_report(
         OptionError: As `check_page` raises.
     """
     path, audit = check_page(run, out, force=force), read_audit(run)
-    command = command or f"unlabel report {run}" + (f" --out {out}" if out is not None else "")
+    to = f" --out {in_shell(out)}" if out is not None else ""
+    command = command or f"unlabel report {in_shell(run)}{to}"
     try:
         text = _html(audit, command, gallery)
     except ModelError as error:
@@ -109,7 +111,7 @@ def unreadable(run: Path, fault: str) -> ModelError:
     """The error that says so where a part of an audit is missing or of another type."""
     return ModelError(
         f"{run / 'audit.json'} is not an audit of this version ({fault});"
-        f" run again: unlabel audit {run} --before BEFORE"
+        f" run again: unlabel audit {in_shell(run)} --before BEFORE"
     )
 
 
@@ -120,9 +122,9 @@ def read_audit(run: Path) -> Document:
         ModelError: There is none, it is no JSON object, or a part of it is missing or of another type.
     """
     path = run / "audit.json"
-    again = f"run again: unlabel audit {run} --before BEFORE"
+    again = f"run again: unlabel audit {in_shell(run)} --before BEFORE"
     if not path.is_file():
-        raise ModelError(f"no audit.json in {run}; first run: unlabel audit {run} --before BEFORE")
+        raise ModelError(f"no audit.json in {run}; first run: unlabel audit {in_shell(run)} --before BEFORE")
     try:
         audit = read_json(path)
     except (ValueError, OSError) as error:

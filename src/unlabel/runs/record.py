@@ -24,7 +24,8 @@ SCHEMA = "unlabel.run/1"
 def blueprint_of(record: Record, run: Run) -> tuple[Blueprint, Run]:
     """The recorded recipe of a run's first ancestor, and the run with its batch sizes.
 
-    A micro-batch that the user has chosen stays: another machine may hold fewer images at a time.
+    A micro-batch that the user has chosen stays: another machine may hold fewer images at a time. The
+    recorded one counts as chosen, so that no GPU replaces it by what its memory holds.
     """
     plan = record.blueprint
     if plan is None:
@@ -34,7 +35,9 @@ def blueprint_of(record: Record, run: Run) -> tuple[Blueprint, Run]:
         )
     blueprint = Blueprint(plan.network, plan.stem, plan.recipe, plan.head)
     micro_batch = run.micro_batch if run.micro_batch_given else plan.micro_batch
-    return blueprint, replace(run, batch_size=plan.batch_size, micro_batch=micro_batch)
+    return blueprint, replace(
+        run, batch_size=plan.batch_size, micro_batch=micro_batch, micro_batch_given=True
+    )
 
 
 def source_of(config: Config, record: Record, data: str | None, *, skip_bad: bool, run: Run) -> Source:

@@ -18,6 +18,7 @@ from typing import Any
 from unlabel.core.errors import ModelError
 from unlabel.core.files import RECORD
 from unlabel.core.reading import read_json
+from unlabel.core.wording import in_shell
 from unlabel.runs.folder import CONFIG, MODEL, read_config, read_record
 from unlabel.runs.origin import MADE
 from unlabel.statement.schema import audit_faults
@@ -127,7 +128,7 @@ def read_audit(folder: Path, files: Mapping[str, str]) -> dict[str, Any] | None:
     """
     if AUDIT not in files:
         return None
-    path, again = folder / AUDIT, f"run again: unlabel audit {folder} --before BEFORE"
+    path, again = folder / AUDIT, f"run again: unlabel audit {in_shell(folder)} --before BEFORE"
     try:
         audit = read_json(path)
     except (ValueError, OSError) as error:

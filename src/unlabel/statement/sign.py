@@ -8,7 +8,7 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import visible, write_bytes
 from unlabel.core.leftovers import sweep_inside
 from unlabel.core.places import held
-from unlabel.core.wording import listing
+from unlabel.core.wording import in_shell, listing
 from unlabel.report.marks import stale
 from unlabel.runs.folder import read_record
 from unlabel.statement.canonical import canonical
@@ -77,7 +77,8 @@ def _sign(
     document = statement(run, there.files, signer=signer, issued_at=issued_at)
     if old := stale(run) if AUDIT in there.files else []:
         raise ModelError(
-            f"{listing(old)} in {run} is not of this audit.json; write it again: unlabel report {run}"
+            f"{listing(old)} in {run} is not of this audit.json; write it again: unlabel"
+            f" report {in_shell(run)}"
         )
     try:
         content = seal(canonical(document), private)

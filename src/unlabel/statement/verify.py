@@ -18,6 +18,7 @@ from unlabel.core.files import RECORD
 from unlabel.core.places import restore
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import parse_json, read_plain, reason
+from unlabel.core.wording import in_shell
 from unlabel.runs.folder import CONFIG, MODEL
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents
@@ -94,7 +95,7 @@ def verify_run(run: Path, key: Path | None = None, log: Log = SILENT) -> Verifie
     file = run / STATEMENT
     if not run.is_dir() or not (file.exists() or file.is_symlink()):
         raise MissingFiles(
-            f"no {STATEMENT} in {run}; expected a run that was signed: unlabel sign {run} --key KEY"
+            f"no {STATEMENT} in {run}; expected a run that was signed: unlabel sign {in_shell(run)} --key KEY"
         )
     public = read_public(key) if key is not None else None
     try:

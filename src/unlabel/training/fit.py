@@ -22,6 +22,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import CheckpointMismatch, MethodError, ModelError
 from unlabel.core.layout import Layout
 from unlabel.core.loss import loss_of
+from unlabel.core.progress import going_on
 from unlabel.core.randomness import permutation
 from unlabel.core.recipe import History, Recipe
 from unlabel.core.request import Request
@@ -145,10 +146,9 @@ def fit(
     wanted = _wanted(len(data), recipe, run, range(len(rows), steps))
     with (
         closing(batches(data, wanted, run)) as feed,
-        run.log.track(stage, steps * run.batch_size, "images") as advance,
+        going_on(run.log, stage, steps * run.batch_size, "images", len(rows) * run.batch_size) as advance,
         told.first_cause(),
     ):
-        advance(len(rows) * run.batch_size)
         for step in range(len(rows), steps):
             done = len(told.rows)
             for group in optimiser.param_groups:
@@ -173,7 +173,7 @@ def fit(
     optimiser.zero_grad(set_to_none=True)  # as large as the network, and of no more use
     model.train(was_training)
     seconds = earlier + time.perf_counter() - started
-    return History(tuple(told.rows), steps * run.batch_size, seconds)
+    return History(tuple(told.rows), steps * run.batch_size, seconds, earlier)
 
 
 def _same_everywhere(steps: int, run: Run) -> None:

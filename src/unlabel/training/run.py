@@ -176,7 +176,7 @@ def _trained(
         "images_used": len(data.train.answerable(trained)),
         "images_processed": history.images_processed,
         "steps": history.steps,
-        "seconds": {"train": history.seconds, "total": time.perf_counter() - started},
+        "seconds": {"train": history.seconds, "total": history.earlier + time.perf_counter() - started},
     }
     if run.rank == 0:
         with staged(out, force=force) as folder:

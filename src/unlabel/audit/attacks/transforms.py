@@ -149,3 +149,6 @@ TRANSFORMS: Mapping[str, Transform] = {
     BATCHNORM.id: recalibrated,
     RETAIN_TUNED.id: trained_on,
 }
+
+BY_LABELS = frozenset({RETAIN_TUNED.id})
+"""Transforms whose copy depends on which labels are retained and which were forgotten."""

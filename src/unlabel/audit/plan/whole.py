@@ -76,13 +76,14 @@ def references_for(margin: float) -> int:
     return count
 
 
-def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
+def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -> dict[str, Any]:
     """What each claim needs and what there is, by label.
 
     Args:
         case: The runs and their data; the unlearned run may be missing.
         options: Margins; and attackers to report beside C4, if any are to be planned.
         seed: Draws the training images that are read.
+        made: References that are to be trained first; they count as given.
 
     Returns:
         ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
@@ -104,21 +105,21 @@ def plan_audit(case: Case, options: AuditOptions, seed: int) -> dict[str, Any]:
         name: np.concatenate([target, on_probe[name]]) if crossed else target
         for name, target in on_test.items()
     }
-    effect = design_effect(test)
+    effect, given = design_effect(test), len(case.references) + made
     labels = {
         name: label_plan(
-            target, effect, case, name, retained, options, alone=on_test[name] if crossed else None
+            target, effect, case, name, retained, options, given, alone=on_test[name] if crossed else None
         )
         for name, target in judged.items()
     }
     for name, item in labels.items():
         item["annotated"] = annotated(on_probe[name], options)
     wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
-    models = max(wanted, len(case.references)) + 2
+    models = max(wanted, given) + 2
     size = (len(probe), len(test))
     return {
         "labels": labels,
-        "references": {"given": len(case.references), "needed": wanted},
+        "references": {"given": given, "needed": wanted},
         "seconds": seconds_of(case, sets, on_probe, 1 + crossed, models - 2, options),
         **(
             {"attackers": attackers_plan(on_probe, models, size, reference_seconds(case)[1], options)}
@@ -136,6 +137,7 @@ def label_plan(
     name: str,
     kept: int,
     options: AuditOptions,
+    given: int,
     *,
     alone: np.ndarray | None = None,
 ) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def label_plan(
         claim: {
             "images": max(images, fewest[claim]),
             "references": references,
-            "enough": there[claim] >= max(images, fewest[claim]) and len(case.references) >= references,
+            "enough": there[claim] >= max(images, fewest[claim]) and given >= references,
         }
         for claim, (images, references) in needed.items()
     }

@@ -42,6 +42,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import LabelMismatch, ModelError, OptionError
 from unlabel.core.framing import size_text
 from unlabel.core.parallel import run_jobs
+from unlabel.core.wording import in_shell
 from unlabel.data import load
 from unlabel.data.dataset import Source
 from unlabel.exchange.onnx_file import OnnxSettings
@@ -140,8 +141,8 @@ def _opened(texts: Sequence[str], onnx: OnnxSettings) -> list[Deployed]:
     for text in texts:
         if is_custom(text) and not text.startswith("onnx:"):
             raise OptionError(
-                f"{text} is a function; make a run of it first: unlabel adopt {text} --weights FILE --labels"
-                " FILE --data SOURCE --out RUN"
+                f"{text} is a function; make a run of it first: unlabel adopt {in_shell(text)} --weights FILE"
+                " --labels FILE --data SOURCE --out RUN"
             )
     models = [open_model(text, onnx) for text in texts]
     first = models[0]
@@ -221,7 +222,7 @@ def _untrained(model: Deployed, seed: int) -> Deployed | None:
     fresh = untrained(loaded.model, key)
     if fresh is None and not is_custom(loaded.config.network):  # another's function may load trained weights
         config = loaded.config
-        fresh = build(config.network, len(config.labels), stem=config.stem, seed=key)
+        fresh = build(config.network, len(config.labels), stem=config.stem, seed=key, head=config.head)
     if fresh is None:
         return None
     blank: Loaded = replace(loaded, path=Path("untrained"), model=fresh.eval(), sha256="", in_memory=True)

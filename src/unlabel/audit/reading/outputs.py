@@ -21,7 +21,7 @@ from torch import nn
 
 from unlabel.audit.attacks.input_stability import oddities
 from unlabel.audit.attacks.perturbed_images import Perturbed
-from unlabel.audit.attacks.transforms import TRANSFORMS, Use, norms_of
+from unlabel.audit.attacks.transforms import BY_LABELS, TRANSFORMS, Use, norms_of
 from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.figures import BATCHNORM
 from unlabel.audit.inputs import Altered, Canaries, Subject
@@ -161,7 +161,8 @@ def scaled(data: Dataset, config: Config | None) -> Dataset:
 def random_init(original: Loaded, sets: Sets, where: Run, number: int = 0) -> tuple[Outputs, Outputs] | None:
     """Outputs on the probe and test splits of the original's network before any training, for a control.
 
-    None for a model in memory that has a part which cannot be given new weights.
+    A run's network is built anew by its name. One in memory has none, so each of its layers gets new weights:
+    other ones than the builder draws. None if a part of it cannot be given new weights.
 
     Args:
         original: Whose network.
@@ -170,7 +171,8 @@ def random_init(original: Loaded, sets: Sets, where: Run, number: int = 0) -> tu
         number: Of the network, a part of that key: each has weights of its own.
     """
     config, seed = original.config, where.seed + 1_000_003 * (number + 1)
-    key: str | None = f"random/{config.network}/{config.stem}/{where.seed}/{sets.digest}"
+    built = f"{config.network}/{config.stem}/{len(config.labels)}/{config.head!r}"
+    key: str | None = f"random/{built}/{where.seed}/{sets.digest}"
     key += f"/{number}" if number else ""
     if is_custom(config.network):
         key += f"/{original.key}"  # another project's function may have the same name
@@ -297,7 +299,9 @@ def after_transform(
     data, probe, test = (scaled(part, item.config) for part in (calibration, sets.probe, sets.test))
     use = Use(data, request.retained_columns, request.masked_columns)
     make = cache(partial(TRANSFORMS[name], item.model, use, where))
-    key = key_of(item, sets.digest, name, f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}")
+    how = f"{where.seed}/{where.batch_size}/{where.micro_batch}/{len(data)}"
+    asked = (f"{use.retained}/{use.masked}",) if name in BY_LABELS else ()
+    key = key_of(item, sets.digest, name, how, *asked)
     probed, tested = (
         cached_outputs(make, part, where, key, f"{item.path.name} ({name})") for part in (probe, test)
     )

@@ -21,11 +21,13 @@ from unlabel.audit.setup import Case, sets_of
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError, UnlabelError
 from unlabel.core.files import RECORD
+from unlabel.core.framing import sides_of
 from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.data.canaries import CanaryPlan
 from unlabel.runs.folder import read_config, read_record
 from unlabel.runs.origin import Plan, Record
 from unlabel.runs.record import blueprint_of, canaries_of
+from unlabel.training.micro_batch import with_micro_batch
 from unlabel.training.run import train_run
 
 MOST = 20
@@ -212,7 +214,9 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
             f"{path} does not record how it was trained, so {' and '.join(missing)} must say how to train its"
             " references: give the epochs and the peak learning rate that made it"
         )
-    return Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr), config.head), where
+    blueprint = Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr), config.head)
+    place = with_micro_batch(where, lambda: case.original.model, sides_of(config.image_size))
+    return blueprint, replace(place, micro_batch_given=True)
 
 
 def seeds_of(case: Case, count: int) -> list[int]:

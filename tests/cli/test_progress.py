@@ -1,0 +1,42 @@
+"""Progress on the terminal: what an earlier process did counts for the bar, and not for the speed."""
+
+from types import SimpleNamespace
+
+import pytest
+from rich import progress as rich
+
+from unlabel.cli import progress
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves ten seconds at each look."""
+    looks = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(looks))))
+
+
+def test_lines_tell_the_speed_of_this_process(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Lines().track("train", 100, "images", 60) as advance:
+        advance(10, "loss 0.5")
+        advance(30)
+    assert capsys.readouterr().err.splitlines() == [
+        "train     70/100 images, 30 s left  loss 0.5",
+        "train     40 images in 30.0 s (1/s)",
+    ]
+
+
+def test_lines_tell_no_time_left_before_anything_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Lines().track("train", 100, "images", 60) as advance:
+        advance(0)
+    assert capsys.readouterr().err.splitlines()[0] == "train     60/100 images"
+
+
+def test_a_bar_begins_where_the_earlier_process_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[rich.Progress] = []
+    honest = rich.Progress.__enter__
+    monkeypatch.setattr(rich.Progress, "__enter__", lambda self: (made.append(self), honest(self))[1])
+    with progress.Bars().track("train", 100, "images", 60) as advance:
+        (task,) = made[0].tasks
+        assert (task.completed, task.total, task.speed) == (60, 100, None)
+        advance(10)
+        assert task.completed == 70
