@@ -153,9 +153,9 @@ def _forget_job(run: Run, job: _Job, data: Dataset, record: dict[str, Any]) -> d
     )
     if outcome.retained.past(job.max_loss):
         raise MethodError(
-            f"{outcome.method} harms the {sentence_of(outcome.retained.to_json())}; that is a loss of more"
-            f" than --max-loss {job.max_loss:g}, so nothing was written; use another method or milder"
-            " options, raise --max-loss, or write it all the same with --force"
+            f"{outcome.method} harms the {sentence_of(outcome.retained.to_json())}; the loss is more than"
+            f" --max-loss {job.max_loss:g}, so nothing was written; use another method or milder options,"
+            " raise --max-loss, or write it all the same with --force and audit it"
         )
     options = {key: value for key, value in outcome.options.items() if key != "blueprint"}
     record |= {
