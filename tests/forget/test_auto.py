@@ -88,6 +88,23 @@ def test_if_the_head_alone_is_not_enough_the_layer_before_it_is_erased(
         assert verdicts == []
 
 
+def test_costs_are_told_of_the_attempt_that_is_kept_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = tiny_world(images=1024)
+    for script, method in (
+        ([checked(0.05)], "leace-head"),
+        ([checked(0.4), checked(0.05)], "erasure"),
+        ([checked(0.3), checked(0.4), checked(0.4), checked(0.4)], "leace-head"),
+    ):
+        verdicts, heard = list(script), Heard()
+        monkeypatch.setattr(room, "check", lambda *_, verdicts=verdicts, **__: verdicts.pop(0))
+        run = engine.start(accelerator="cpu", log=heard)
+        outcome = forget_labels(world.model, ["top"], world.data, method="auto", against="outputs", run=run)
+        assert outcome.method == method
+        told = [line for line in heard.lines if line.startswith(("cost: ", "scope: "))]
+        assert len(told) == (3 if method == "leace-head" else 0)
+        assert ("scope" in outcome.options) is (method == "leace-head")
+
+
 def test_without_options_the_weights_are_protected() -> None:
     assert auto() == auto(against="weights")
 

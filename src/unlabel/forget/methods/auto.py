@@ -16,6 +16,7 @@ from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.adversary import Adversary
+from unlabel.forget.leace import say_bill
 from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
 from unlabel.forget.methods.erasure import erasure
 from unlabel.forget.methods.leace import erase_at_head
@@ -209,6 +210,8 @@ class Auto:
         if look and enough and not nothing:
             chosen, label_record = _no_worse(case, look, data, best)
             attempts, best, read = attempts if chosen is best else [*attempts, chosen], chosen, 3 * read
+        if best.work.method == "leace-head":  # the costs of attempts that are dropped say nothing
+            say_bill(best.work.settings, run)
         works = [attempt.work for attempt in attempts]
         record = unchecked(self.against) if best.checked is None else best.checked.to_json()
         return replace(
@@ -277,7 +280,7 @@ def _together(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _outputs(case: Case) -> list[Attempt]:
     """The head alone; if its outputs still tell the label or the others pay, the layer before it."""
-    work = erase_at_head(case.original, case.request, case.used, case.run)
+    work = erase_at_head(case.original, case.request, case.used, case.run, told=False)
     first = case.judged(replace(work, method="leace-head"))
     try:
         return [first] if first.done else [first, *_features(case)]
