@@ -105,6 +105,45 @@ def test_costs_are_told_of_the_attempt_that_is_kept_and_of_no_other(monkeypatch:
         assert ("scope" in outcome.options) is (method == "leace-head")
 
 
+def row(site: str, before: float, after: float, error: float = 0.0, floor: float = 0.0) -> Finding:
+    return Finding(site, "striped", before, after, error, floor)
+
+
+@pytest.mark.parametrize(
+    ("findings", "against", "said"),
+    [
+        (
+            [row("grid4", 0.86, 0.3, floor=0.05), row("stage1", 0.2, 0.01)],
+            "weights",
+            "reached; of what the other labels do not tell of striped, the closest probe (stage1) tells"
+            " 0.01 of 0.08 allowed (0.20 before), on 4 training images held back",
+        ),
+        (
+            [row("grid4", -0.01, -0.02)],
+            "weights",
+            "the closest probe (grid4) tells 0.00 of 0.05 allowed (0.00 before)",
+        ),
+        (
+            [row("stage2", 0.5, 0.22, 0.05)],
+            "weights",
+            "tells 0.22 of 0.20 allowed, the difference may be chance (0.50 before)",
+        ),
+        (
+            [row("stage2", 0.5, 0.3)],
+            "weights",
+            "NOT reached at stage2; of what the other labels do not tell of striped, the probe at stage2"
+            " tells 0.30 where 0.20 is allowed (0.50 before), on 4 training images held back",
+        ),
+    ],
+)
+def test_the_sentence_shows_what_is_allowed_where_least_room_is_left(
+    findings: list[Finding], against: str, said: str
+) -> None:
+    record = replace(checked(0.0), findings=tuple(findings), against=against).to_json()  # type: ignore[arg-type]
+    assert sentence_of(record).startswith(f"self-check against {against}: ")
+    assert sentence_of(record).endswith(said) or (f"{said}, on" in sentence_of(record))
+
+
 def test_without_options_the_weights_are_protected() -> None:
     assert auto() == auto(against="weights")
 
@@ -453,6 +492,8 @@ def test_if_the_original_hardly_tells_the_label_the_method_says_so(
     [
         (0.3, 0.29, 0.0, None),
         (0.3, 0.31, 0.0, "probes would find more of top, 0.31 and not 0.30"),
+        (-0.02, -0.01, 0.0, "probes would find no less of top"),  # below 0, both tell nothing
+        (-0.02, 0.01, 0.0, "probes would find more of top, 0.01 and not 0.00"),
         (0.3, 0.2, 0.05, "the retained labels would pay too much"),  # so they would after every attempt
     ],
 )

@@ -239,7 +239,10 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     if best.spent:
         why = "the retained labels would pay too much"
     elif after > before:
-        why = f"probes would find more of {listing(case.request.masked)}, {after:.2f} and not {before:.2f}"
+        shares = [f"{max(share, 0.0):.2f}" for share in (after, before)]  # below 0, a probe misleads
+        more = "no less" if shares[0] == shares[1] else "more"
+        why = f"probes would find {more} of {listing(case.request.masked)}"
+        why += "" if more == "no less" else f", {shares[0]} and not {shares[1]}"
     else:
         why = "some sites would tell too much"
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
