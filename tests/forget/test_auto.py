@@ -21,17 +21,19 @@ from unlabel.forget.methods.auto import Attempt, auto
 from unlabel.forget.methods.deep_probes import DeepProbes
 from unlabel.forget.pipeline import Work
 from unlabel.forget.residual import Residuals
-from unlabel.forget.retained import Retained
+from unlabel.forget.retained import Retained, warning
 from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import (
     Finding,
     Look,
     SelfCheck,
+    instead_of,
     label_told,
     sentence_of,
     set_aside,
     shares_of,
     slight,
+    unchecked,
 )
 from unlabel.models.sites import find_sites
 from unlabel.runs.folder import read_record
@@ -134,6 +136,11 @@ def row(site: str, before: float, after: float, error: float = 0.0, floor: float
             "NOT reached at stage2; of what the other labels do not tell of striped, the probe at stage2"
             " tells 0.30 where 0.20 is allowed (0.50 before), on 4 training images held back",
         ),
+        (
+            [row("stage2", 0.5, 0.3)],
+            "features",
+            "(0.50 before), on 4 training images held back; to go further: --against weights",
+        ),
     ],
 )
 def test_the_sentence_shows_what_is_allowed_where_least_room_is_left(
@@ -142,6 +149,29 @@ def test_the_sentence_shows_what_is_allowed_where_least_room_is_left(
     record = replace(checked(0.0), findings=tuple(findings), against=against).to_json()  # type: ignore[arg-type]
     assert sentence_of(record).startswith(f"self-check against {against}: ")
     assert sentence_of(record).endswith(said) or (f"{said}, on" in sentence_of(record))
+
+
+@pytest.mark.parametrize(
+    ("against", "after", "instead"),
+    [
+        ("features", 0.4, "--against weights"),
+        ("outputs", 0.4, "--against weights"),
+        ("weights", 0.4, "another method or milder options"),
+        ("features", 0.1, "another method or milder options"),
+    ],
+)
+def test_after_a_weaker_protection_that_falls_short_the_stronger_one_is_named(
+    against: str, after: float, instead: str
+) -> None:
+    record = replace(checked(after), against=against).to_json()  # type: ignore[arg-type]
+    assert instead_of(record) == instead
+    lost = {"loss": {"value": 0.03, "low": 0.01, "high": 0.05}, "n": 25}
+    assert str(warning(lost, instead_of(record))).endswith(f"or try {instead}")
+
+
+def test_without_a_check_no_protection_is_named() -> None:
+    assert instead_of(None) == "another method or milder options"
+    assert instead_of(unchecked("features")) == "another method or milder options"
 
 
 def test_without_options_the_weights_are_protected() -> None:

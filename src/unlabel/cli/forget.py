@@ -129,6 +129,7 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     """Runs a method and prints what it did."""
     from unlabel.forget.retained import warning
     from unlabel.forget.run import forget_run
+    from unlabel.forget.self_check import instead_of
 
     ours = ("labels", "out", "track", "json_")
     given = {name: value for name, value in vars(shared).items() if name not in ours}
@@ -140,14 +141,14 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     if shared.json_:
         print_json({"run": str(shared.out), **record})
     else:
-        _print_outcome(record, run, shared.out)
-    if line := warning(record["retained"]):
+        _print_outcome(record, run, shared)
+    if line := warning(record["retained"], instead_of(record.get("self_check"))):
         print(f"warning: {line}", file=sys.stderr)
     if not shared.json_:
         print(shared.out)
 
 
-def _print_outcome(record: Mapping[str, Any], run: Path, out: Path) -> None:
+def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) -> None:
     """What a person reads of a finished forgetting."""
     from unlabel.forget.retained import sentence_of
     from unlabel.forget.self_check import sentence_of as of_check
@@ -163,4 +164,4 @@ def _print_outcome(record: Mapping[str, Any], run: Path, out: Path) -> None:
     if "self_check" in record:
         print(of_check(record["self_check"]))
     if "rows" not in record:
-        print(f"to measure how far: unlabel audit {out} --before {run} --reference RETRAINED")
+        print(f"to measure how far: unlabel audit {shared.out} --before {run} --reference RETRAINED")

@@ -29,6 +29,7 @@ ENOUGH = 20  # images of both kinds: a label with fewer stays out of the mean if
 LEAST = 5  # images of both kinds: with fewer, a label's AUC is mostly chance
 ONE_LABEL = 0.05  # fall of one label's AUC past which it is named: of many labels, a mean hides it
 NOTABLE = 0.02  # fall of the mean AUC past which a warning is given; so it is if the fall may be that large
+OTHERS = "another method or milder options"
 OWN = "the original was trained on these images, so new ones should lose no more"
 
 
@@ -105,11 +106,12 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     return f"{text}; {record['note']}" if "note" in record else text
 
 
-def warning(record: Mapping[str, Any]) -> str | None:
+def warning(record: Mapping[str, Any], instead: str = OTHERS) -> str | None:
     """A line where the mean AUC lost more than `NOTABLE`, or may have, or one label more than `ONE_LABEL`.
 
     Args:
         record: What a run's record holds under ``retained``.
+        instead: What else may be tried.
 
     Returns:
         None where nothing of this is so.
@@ -121,14 +123,14 @@ def warning(record: Mapping[str, Any]) -> str | None:
     if value > NOTABLE:
         return (
             f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}){own},"
-            f" more than {NOTABLE:g}; audit the run before use, or try another method or milder options"
+            f" more than {NOTABLE:g}; audit the run before use, or try {instead}"
         )
     worst = record.get("worst")
     if worst and worst["low"] > ONE_LABEL:
         return (
             f"the retained label {worst['label']} lost {worst['value']:.3f} of its AUC (95 % interval, all"
             f" {len(record['labels'])} labels together: {worst['low']:.3f} to {worst['high']:.3f}){own},"
-            " which the mean does not show; audit the run before use, or try another method or milder options"
+            f" which the mean does not show; audit the run before use, or try {instead}"
         )
     if high > NOTABLE:
         return (

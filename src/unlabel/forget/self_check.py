@@ -26,7 +26,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.data.feed import batches
 from unlabel.forget.adversary import fit_probe, share
 from unlabel.forget.residual import Residuals, centred
-from unlabel.forget.retained import LEAST, Retained, compare
+from unlabel.forget.retained import LEAST, OTHERS, Retained, compare
 from unlabel.models.features import BATCH
 from unlabel.models.sites import Site, reading
 
@@ -172,10 +172,21 @@ def sentence_of(record: Mapping[str, Any]) -> str:
             f" allowed{chance} ({before:.2f} before), on {images} held back"
         )
     places = listing(list(dict.fromkeys(row["site"] for row in missed)), 3)
+    further = "; to go further: --against weights" if goes_further(record) else ""
     return (
         f"{start}: NOT reached at {places}; of {what}, the probe at {row['site']} tells {after:.2f} where"
-        f" {aim:.2f} is allowed ({before:.2f} before), on {images} held back"
+        f" {aim:.2f} is allowed ({before:.2f} before), on {images} held back{further}"
     )
+
+
+def goes_further(record: Mapping[str, Any]) -> bool:
+    """Whether a check fell short of its aim against someone who does not have the weights."""
+    return record["reached"] is False and record["against"] != "weights"
+
+
+def instead_of(record: Mapping[str, Any] | None) -> str:
+    """What else may be tried after a run with this ``self_check``; None where the method made none."""
+    return "--against weights" if record and goes_further(record) else OTHERS
 
 
 @dataclass(frozen=True)
