@@ -247,6 +247,30 @@ def test_the_command_prints_records_warns_and_refuses(
         assert "--max-loss is" in ran.err
 
 
+def test_where_retraining_passes_no_more_images_the_command_for_it_is_named(
+    command: Any, trained: Path, tmp_path: Path
+) -> None:
+    """The original was trained on 8 x 128 images."""
+
+    def lines(*arguments: object, out: str) -> list[str]:
+        ran = command("forget", *arguments, "--labels", "top", "--out", tmp_path / out, "--quiet", "--force")
+        assert ran.code == 0, ran.err
+        return [line for line in ran.out.splitlines() if line.startswith("retraining by")]
+
+    assert lines("fine-tune", trained, "--steps", "40", out="a long way") == [
+        "retraining by the recorded recipe passes no more images: 1,024, and this method passed 2,560; to"
+        f" retrain: unlabel forget retrain {trained} --labels top --out '{tmp_path / 'a long way'}-retrained'"
+    ]
+    record = json.loads((tmp_path / "a long way" / "unlabel.json").read_text("utf-8"))
+    assert record["retraining"] == {"images": 1024}
+    assert lines("fine-tune", trained, "--steps", "2", out="short") == []
+    assert lines("head-removal", trained, out="removed") == []
+    assert lines("retrain", trained, out="again") == []
+    record = json.loads((tmp_path / "again" / "unlabel.json").read_text("utf-8"))
+    assert record["images_processed"] == 1024
+    assert "retraining" not in record
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows its labels, of 128 training images."""

@@ -5,6 +5,7 @@ types, defaults and help stand in one place.
 """
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, make_dataclass
@@ -163,5 +164,22 @@ def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) 
     print(sentence_of(record["retained"]))
     if "self_check" in record:
         print(of_check(record["self_check"]))
+    if line := retraining_line(record, run, shared):
+        print(line)
     if "rows" not in record:
         print(f"to measure how far: unlabel audit {shared.out} --before {run} --reference RETRAINED")
+
+
+def retraining_line(record: Mapping[str, Any], run: Path, shared: ForgetOptions) -> str | None:
+    """How to retrain instead, if the recorded recipe passes no more images than a method that trains did."""
+    images, processed = record.get("retraining", {}).get("images"), record["images_processed"]
+    if not images or processed < images or not record["steps"]:
+        return None
+    command = ["unlabel", "forget", "retrain", str(run), "--labels", shared.labels]
+    command += ["--out", f"{shared.out}-retrained"]
+    for option, value in (("--data", shared.data), ("--rows", shared.rows)):
+        command += [option, str(value)] if value else []
+    return (
+        f"retraining by the recorded recipe passes no more images: {images:,}, and this method passed"
+        f" {processed:,}; to retrain: {shlex.join(command)}"
+    )

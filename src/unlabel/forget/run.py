@@ -84,6 +84,7 @@ def forget_run(
     source = source_of(config, record, data, skip_bad=skip_bad, run=run)
     if "images_trained" in entry.options() and not options.get("images_trained"):
         options["images_trained"] = images_trained(record, len(source.train))
+    retraining = 0 if entry.reference else images_trained(record, len(source.train))
     new: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(labels),
@@ -92,6 +93,7 @@ def forget_run(
         "start": record.start or "unknown",
         "adopted": record.raw.get("adopted"),  # the user's own names, though the parent may be deleted
         "data": data_record(source),
+        **({"retraining": {"images": retraining}} if retraining else {}),
         **place_record(run, command),
     }
     listed = read_ids(rows) if rows else ()
