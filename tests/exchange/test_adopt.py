@@ -804,3 +804,25 @@ def test_the_audits_untrained_network_is_the_users_own(adopt, module, world_fold
     trained = outputs(load_run("run").model, sets.test, run)
     assert np.isfinite(test.logits).all()
     assert not np.allclose(test.logits, trained.logits)
+
+
+@pytest.mark.parametrize(
+    ("most", "said"), [(2, "  and 1 label with a higher AUC"), (1, "  and 2 labels with")]
+)
+def test_labels_that_are_not_printed_are_counted(most: int, said: str) -> None:
+    row = {"low": 0.6, "high": 0.9, "n": 64}
+    record = {
+        "options": {"network": "small", "mean": [0.5], "std": [0.5]},
+        "adopted": {"weights": "w.pt", "notes": []},
+        "total": 10,
+        "normalisation": {},
+        "without": [],
+        "fidelity": {"largest_difference": 0.0, "n": 64},
+        "auc": {
+            "macro": {**row, "value": 0.8},
+            "labels": {name: {**row, "value": value} for name, value in (("a", 0.7), ("b", 0.8), ("c", 0.9))},
+            "at_chance": [],
+            "inverted": [],
+        },
+    }
+    assert any(line.startswith(said) for line in lines(record, most))
