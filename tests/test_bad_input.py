@@ -96,7 +96,10 @@ def test_signing_without_a_key_says_how_to_make_one(refused) -> None:
     [
         (["--labels", "topp"], ("no label column 'topp'", "Close: top")),
         (["--labels", "top,top"], ("'top' is named more than once",)),
-        (["--without", "botom"], ("no label 'botom'", "Close: bottom")),
+        (
+            ["--without", "botom"],
+            ("no label 'botom'", "Close: bottom", "See them all with: unlabel data SOURCE"),
+        ),
         (["--without", "top,middle,bottom"], ("all 3 labels",)),
         (["--without", "top,top"], ("'top' is named more than once",)),
     ],

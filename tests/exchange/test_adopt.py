@@ -692,7 +692,7 @@ def test_labels_that_cannot_be_used(content, says, module, refused, files) -> No
         ({"image_size": 4}, ("image size 4", "16 to 512")),
         ({"image_size": 32}, ("raised RuntimeError", "32 x 32 pixels", "--image-size")),
         ({"devices": 2}, ("--devices is 2", "leave --devices out")),
-        ({"without": "tpo"}, ("no label 'tpo'", "Close: top")),
+        ({"without": "tpo"}, ("no label 'tpo'", "Close: top", "See them all in the file of --labels")),
         ({"without": "top,middle,bottom"}, ("all 3 labels",)),
         ({"data": "folder:nowhere"}, ("nowhere does not exist",)),
         ({"out": "labels.txt"}, ("--out labels.txt exists",)),
