@@ -85,12 +85,21 @@ def test_a_label_that_is_forgotten_already(command, refused, run) -> None:
     refused("forget", "fine-tune", "less", "--labels", "top", "--out", "two", "--quiet", says=says)
 
 
+def test_signing_without_a_key_says_how_to_make_one(refused) -> None:
+    refused("sign", "base", says=("--key", "Make a key, if you have none: unlabel keygen --out KEY"))
+    assert "keygen" not in refused("sign", says=("--run",))
+    assert "keygen" not in refused("export", "base", says=("argument",))
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--labels", "topp"], ("no label column 'topp'", "Close: top")),
         (["--labels", "top,top"], ("'top' is named more than once",)),
-        (["--without", "botom"], ("no label 'botom'", "Close: bottom")),
+        (
+            ["--without", "botom"],
+            ("no label 'botom'", "Close: bottom", "See them all with: unlabel data SOURCE"),
+        ),
         (["--without", "top,middle,bottom"], ("all 3 labels",)),
         (["--without", "top,top"], ("'top' is named more than once",)),
     ],

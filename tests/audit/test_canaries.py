@@ -17,7 +17,7 @@ from unlabel.audit.attacks.canaries import (
     told_at_mean,
     told_right,
 )
-from unlabel.audit.claims.c6_memorised import claim_canaries, power
+from unlabel.audit.claims.c6_memorised import claim_canaries, how_to_plant, plantable, power
 from unlabel.audit.command import audit_run
 from unlabel.audit.inputs import AuditOptions, Canaries, ask
 from unlabel.audit.model import audit_model
@@ -25,10 +25,10 @@ from unlabel.audit.reading.outputs import read_canaries
 from unlabel.audit.references.full import make_references
 from unlabel.audit.setup import open_case, sets_of
 from unlabel.core import engine
-from unlabel.core.errors import DataError, ModelError
+from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.recipe import Recipe
 from unlabel.data import load
-from unlabel.data.canaries import CanaryPlan
+from unlabel.data.canaries import CanaryPlan, plant
 from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.runs.folder import load_run, read_config, read_record
@@ -320,3 +320,31 @@ def test_the_command_line_plants(command, photos):
         )
         said = f"--canary-labels is '{empty}' and names no label; name some, or leave it out"
         assert (ran.code, said in ran.err, len(ran.err.strip().splitlines())) == (2, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [
+        (None, "To plant them, train with --canaries 2000."),
+        (30_000, "To plant them, train with --canaries 2000."),
+        (1_500, "To plant them, train with --canaries 1500."),
+        (175, "too few training images for C6 to pass: they allow 175 canaries, and 1,000 are needed."),
+        (19, "This data allows no canaries"),
+        (0, "its labels are classes, or it has too few training images."),
+    ],
+)
+def test_without_canaries_a_number_is_named_that_this_data_allows(most: int | None, said: str) -> None:
+    assert said in how_to_plant(most, OPTIONS)
+    claim = claim_canaries([], {}, ["Male"], OPTIONS, most)
+    assert claim.sentence.endswith(how_to_plant(most, OPTIONS))
+
+
+def test_what_the_data_allows_is_what_training_accepts() -> None:
+    world = tiny_world(images=1024)
+    most = plantable({"counts": {"train": len(world.data)}}, world.data)
+    assert most == 51
+    plant(world.source, CanaryPlan(most))
+    with pytest.raises(OptionError, match="expected 20 to 51"):
+        plant(world.source, CanaryPlan(most + 1))
+    assert plantable({"counts": {"train": 512}}, replace(world.data, exclusive=True)) == 0
+    assert plantable({}, world.data) is None

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,17 @@ def test_bars_do_not_steer_and_take_names_as_they_are(monkeypatch) -> None:
     assert "\x1b[" in shown, "bars move the cursor"
     assert "\x1b[31m\x07" not in shown
     assert not any(letter in shown for letter in "\x07\x08\x9b\u202e\u2066\u200e\u200f\u061c")
+
+
+@pytest.mark.parametrize(("units", "said"), [(16, "3.2 s each"), (1012, "20/s"), (51, "1/s")])
+def test_steps_that_take_long_show_their_seconds(
+    units: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter((0.0, 1.0, 50.6))
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+    with display.Lines().track("audit", units, "attacks") as advance:
+        advance(units)
+    assert capsys.readouterr().err == f"audit     {units:,} attacks in 50.6 s ({said})\n"
 
 
 # -- streams that are closed or broken

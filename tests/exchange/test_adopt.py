@@ -692,7 +692,7 @@ def test_labels_that_cannot_be_used(content, says, module, refused, files) -> No
         ({"image_size": 4}, ("image size 4", "16 to 512")),
         ({"image_size": 32}, ("raised RuntimeError", "32 x 32 pixels", "--image-size")),
         ({"devices": 2}, ("--devices is 2", "leave --devices out")),
-        ({"without": "tpo"}, ("no label 'tpo'", "Close: top")),
+        ({"without": "tpo"}, ("no label 'tpo'", "Close: top", "See them all in the file of --labels")),
         ({"without": "top,middle,bottom"}, ("all 3 labels",)),
         ({"data": "folder:nowhere"}, ("nowhere does not exist",)),
         ({"out": "labels.txt"}, ("--out labels.txt exists",)),
@@ -804,3 +804,25 @@ def test_the_audits_untrained_network_is_the_users_own(adopt, module, world_fold
     trained = outputs(load_run("run").model, sets.test, run)
     assert np.isfinite(test.logits).all()
     assert not np.allclose(test.logits, trained.logits)
+
+
+@pytest.mark.parametrize(
+    ("most", "said"), [(2, "  and 1 label with a higher AUC"), (1, "  and 2 labels with")]
+)
+def test_labels_that_are_not_printed_are_counted(most: int, said: str) -> None:
+    row = {"low": 0.6, "high": 0.9, "n": 64}
+    record = {
+        "options": {"network": "small", "mean": [0.5], "std": [0.5]},
+        "adopted": {"weights": "w.pt", "notes": []},
+        "total": 10,
+        "normalisation": {},
+        "without": [],
+        "fidelity": {"largest_difference": 0.0, "n": 64},
+        "auc": {
+            "macro": {**row, "value": 0.8},
+            "labels": {name: {**row, "value": value} for name, value in (("a", 0.7), ("b", 0.8), ("c", 0.9))},
+            "at_chance": [],
+            "inverted": [],
+        },
+    }
+    assert any(line.startswith(said) for line in lines(record, most))

@@ -21,17 +21,19 @@ from unlabel.forget.methods.auto import Attempt, auto
 from unlabel.forget.methods.deep_probes import DeepProbes
 from unlabel.forget.pipeline import Work
 from unlabel.forget.residual import Residuals
-from unlabel.forget.retained import Retained
+from unlabel.forget.retained import Retained, warning
 from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import (
     Finding,
     Look,
     SelfCheck,
+    instead_of,
     label_told,
     sentence_of,
     set_aside,
     shares_of,
     slight,
+    unchecked,
 )
 from unlabel.models.sites import find_sites
 from unlabel.runs.folder import read_record
@@ -86,6 +88,90 @@ def test_if_the_head_alone_is_not_enough_the_layer_before_it_is_erased(
         outcome = forget_labels(world.model, ["top"], world.data, method="auto", against="outputs")
         assert outcome.method == method
         assert verdicts == []
+
+
+def test_costs_are_told_of_the_attempt_that_is_kept_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = tiny_world(images=1024)
+    for script, method in (
+        ([checked(0.05)], "leace-head"),
+        ([checked(0.4), checked(0.05)], "erasure"),
+        ([checked(0.3), checked(0.4), checked(0.4), checked(0.4)], "leace-head"),
+    ):
+        verdicts, heard = list(script), Heard()
+        monkeypatch.setattr(room, "check", lambda *_, verdicts=verdicts, **__: verdicts.pop(0))
+        run = engine.start(accelerator="cpu", log=heard)
+        outcome = forget_labels(world.model, ["top"], world.data, method="auto", against="outputs", run=run)
+        assert outcome.method == method
+        told = [line for line in heard.lines if line.startswith(("cost: ", "scope: "))]
+        assert len(told) == (3 if method == "leace-head" else 0)
+        assert ("scope" in outcome.options) is (method == "leace-head")
+
+
+def row(site: str, before: float, after: float, error: float = 0.0, floor: float = 0.0) -> Finding:
+    return Finding(site, "striped", before, after, error, floor)
+
+
+@pytest.mark.parametrize(
+    ("findings", "against", "said"),
+    [
+        (
+            [row("grid4", 0.86, 0.3, floor=0.05), row("stage1", 0.2, 0.01)],
+            "weights",
+            "reached; of what the other labels do not tell of striped, the closest probe (stage1) tells"
+            " 0.01 of 0.08 allowed (0.20 before), on 4 training images held back",
+        ),
+        (
+            [row("grid4", -0.01, -0.02)],
+            "weights",
+            "the closest probe (grid4) tells 0.00 of 0.05 allowed (0.00 before)",
+        ),
+        (
+            [row("stage2", 0.5, 0.22, 0.05)],
+            "weights",
+            "tells 0.22 of 0.20 allowed, the difference may be chance (0.50 before)",
+        ),
+        (
+            [row("stage2", 0.5, 0.3)],
+            "weights",
+            "NOT reached at stage2; of what the other labels do not tell of striped, the probe at stage2"
+            " tells 0.30 where 0.20 is allowed (0.50 before), on 4 training images held back",
+        ),
+        (
+            [row("stage2", 0.5, 0.3)],
+            "features",
+            "(0.50 before), on 4 training images held back; to go further: --against weights",
+        ),
+    ],
+)
+def test_the_sentence_shows_what_is_allowed_where_least_room_is_left(
+    findings: list[Finding], against: str, said: str
+) -> None:
+    record = replace(checked(0.0), findings=tuple(findings), against=against).to_json()  # type: ignore[arg-type]
+    assert sentence_of(record).startswith(f"self-check against {against}: ")
+    assert sentence_of(record).endswith(said) or (f"{said}, on" in sentence_of(record))
+
+
+@pytest.mark.parametrize(
+    ("against", "after", "instead"),
+    [
+        ("features", 0.4, "--against weights"),
+        ("outputs", 0.4, "--against weights"),
+        ("weights", 0.4, "another method or milder options"),
+        ("features", 0.1, "another method or milder options"),
+    ],
+)
+def test_after_a_weaker_protection_that_falls_short_the_stronger_one_is_named(
+    against: str, after: float, instead: str
+) -> None:
+    record = replace(checked(after), against=against).to_json()  # type: ignore[arg-type]
+    assert instead_of(record) == instead
+    lost = {"loss": {"value": 0.03, "low": 0.01, "high": 0.05}, "n": 25}
+    assert str(warning(lost, instead_of(record))).endswith(f"or try {instead}")
+
+
+def test_without_a_check_no_protection_is_named() -> None:
+    assert instead_of(None) == "another method or milder options"
+    assert instead_of(unchecked("features")) == "another method or milder options"
 
 
 def test_without_options_the_weights_are_protected() -> None:
@@ -441,6 +527,8 @@ def test_if_the_original_hardly_tells_the_label_the_method_says_so(
     [
         (0.3, 0.29, 0.0, None),
         (0.3, 0.31, 0.0, "probes would find more of top, 0.31 and not 0.30"),
+        (-0.02, -0.01, 0.0, "probes would find no less of top"),  # below 0, both tell nothing
+        (-0.02, 0.01, 0.0, "probes would find more of top, 0.01 and not 0.00"),
         (0.3, 0.2, 0.05, "the retained labels would pay too much"),  # so they would after every attempt
     ],
 )

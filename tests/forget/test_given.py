@@ -152,6 +152,7 @@ def test_a_label_that_was_removed_must_be_named_as_forgotten(world) -> None:
     ("given", "kind", "said"),
     [
         ({"labels": "top", "forgotten": ["MID"]}, UnknownLabel, "no label 'MID' among the model's 3"),
+        ({"labels": "tpo"}, UnknownLabel, "Close: top. See them all in source.train.labels"),
         ({"labels": 0}, OptionError, "0 stands where the name of a label was expected"),
         ({"labels": [0, 1]}, OptionError, "0 stands where the name of a label was expected"),
     ],

@@ -141,6 +141,43 @@ def test_exclusive_classes_are_ranked_among_the_retained_ones() -> None:
     assert compare(world.model, world.model, held, outcome.request, run).loss is not None
 
 
+@pytest.mark.parametrize(
+    ("positives", "left_out"),
+    [((60, 60, 7), ("c",)), ((60, 19, 20), ("b",)), ((60, 7, 7), ("b", "c")), ((60, 60, 20), ())],
+)
+def test_a_label_that_few_images_show_stays_out_of_the_mean_and_is_still_measured(
+    positives: tuple[int, ...], left_out: tuple[str, ...]
+) -> None:
+    world, run = tiny_world(), engine.start(accelerator="cpu")
+    target = np.zeros((120, 4), np.int8)
+    for column, count in enumerate(positives, 1):
+        target[np.random.default_rng(column).permutation(120)[:count], column] = 1
+    held = replace(world.data.take(np.arange(120)), target=target, labels=("gone", "a", "b", "c"))
+    request = Request.make(["gone"], held.labels)
+    found = compare(tiny_network(4).eval(), tiny_network(4, seed=5).eval(), held, request, run)
+    assert found.labels == ("a", "b", "c")
+    assert found.left_out == left_out
+    assert found.loss is not None
+    kept = [
+        fall.value for fall, label in zip(found.falls, found.labels, strict=True) if label not in left_out
+    ]
+    assert found.loss.value == pytest.approx(np.mean(kept))
+    assert len(found.falls) == 3  # whom it hits most is asked of all three
+    said = f"without {len(left_out)} label{'s' * (len(left_out) > 1)} with fewer than 20 images of a kind"
+    assert (said in sentence_of(found.to_json())) is bool(left_out)
+
+
+def test_where_few_images_show_every_label_all_count() -> None:
+    world, run = tiny_world(), engine.start(accelerator="cpu")
+    held = world.data.take(np.arange(30))
+    request = Request.make(["top"], world.labels)
+    found = compare(tiny_network(3).eval(), tiny_network(3, seed=5).eval(), held, request, run)
+    assert found.labels == ("middle", "bottom")
+    assert found.left_out == ()
+    assert found.loss is not None
+    assert found.loss.value == pytest.approx(np.mean([fall.value for fall in found.falls]))
+
+
 def test_a_model_that_gives_nan_is_refused() -> None:
     world, run = tiny_world(), engine.start(accelerator="cpu")
     broken = tiny_network(3).eval()
@@ -161,7 +198,8 @@ def test_retrain_is_measured_on_images_that_it_trains_on_and_says_so(monkeypatch
     outcome = forget_labels(world.model, ["top"], world.data, method="retrain", blueprint=blueprint)
     assert outcome.retained.images == 25
     assert not outcome.retained.held_back
-    assert sentence_of(outcome.retained.to_json()).endswith("on 25 training images")
+    assert sentence_of(outcome.retained.to_json()).endswith("on 25 training images")  # the original's, too
+    assert "note" not in outcome.retained.to_json()
     assert outcome.images_used == 256
 
 
@@ -191,6 +229,7 @@ def test_the_command_prints_records_warns_and_refuses(
     assert found["n"] == 12
     assert found["before"] == found["after"]
     assert line == sentence_of(found)
+    assert line.endswith("; the original was trained on these images, so new ones should lose no more")
 
     spoil()
     ran = command(*arguments, "--out", tmp_path / "bad")
@@ -206,6 +245,30 @@ def test_the_command_prints_records_warns_and_refuses(
         ran = command(*arguments, "--out", tmp_path / "bad", "--max-loss", value)
         assert ran.code == 2
         assert "--max-loss is" in ran.err
+
+
+def test_where_retraining_passes_no_more_images_the_command_for_it_is_named(
+    command: Any, trained: Path, tmp_path: Path
+) -> None:
+    """The original was trained on 8 x 128 images."""
+
+    def lines(*arguments: object, out: str) -> list[str]:
+        ran = command("forget", *arguments, "--labels", "top", "--out", tmp_path / out, "--quiet", "--force")
+        assert ran.code == 0, ran.err
+        return [line for line in ran.out.splitlines() if line.startswith("retraining by")]
+
+    assert lines("fine-tune", trained, "--steps", "40", out="a long way") == [
+        "retraining by the recorded recipe passes no more images: 1,024, and this method passed 2,560; to"
+        f" retrain: unlabel forget retrain {trained} --labels top --out '{tmp_path / 'a long way'}-retrained'"
+    ]
+    record = json.loads((tmp_path / "a long way" / "unlabel.json").read_text("utf-8"))
+    assert record["retraining"] == {"images": 1024}
+    assert lines("fine-tune", trained, "--steps", "2", out="short") == []
+    assert lines("head-removal", trained, out="removed") == []
+    assert lines("retrain", trained, out="again") == []
+    record = json.loads((tmp_path / "again" / "unlabel.json").read_text("utf-8"))
+    assert record["images_processed"] == 1024
+    assert "retraining" not in record
 
 
 @pytest.fixture(scope="session")
@@ -241,3 +304,6 @@ def test_a_label_that_pays_alone_is_named_though_the_mean_hides_it() -> None:
         labels, 500, True, mean(before), mean(before), tuple(one - one for one in before)
     ).to_json()
     assert warning(clean) is None
+    assert "0.500) on images that the original was trained on, more than" in str(
+        warning({**record, "loss": {"value": 0.3, "low": 0.1, "high": 0.5}})
+    )

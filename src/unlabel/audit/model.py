@@ -133,7 +133,8 @@ def _case(
     config = original.config
     if after is before:
         raise OptionError("before and after are one model; expected the model that was unlearned")
-    request = Request.make(labels, config.labels, forgotten=config.forgotten)
+    see = "in source.test.labels" if original.in_memory else f"with: unlabel show {original.path}"
+    request = Request.make(labels, config.labels, forgotten=config.forgotten, see=see)
 
     def alike(model: nn.Module) -> Config:
         gone = {"forgotten": request.masked, "eraser": 0, "erased": ()}

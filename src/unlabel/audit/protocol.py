@@ -35,7 +35,7 @@ from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_information import with_information
 from unlabel.audit.claims.c5_groups import with_groups
 from unlabel.audit.claims.c5_useful import claim_useful, outside_mean
-from unlabel.audit.claims.c6_memorised import claim_canaries
+from unlabel.audit.claims.c6_memorised import claim_canaries, plantable
 from unlabel.audit.claims.evasion import condemned, unattacked
 from unlabel.audit.claims.fair_references import standings, undecided
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
@@ -308,7 +308,8 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
         for item in inputs.canaries:
             guesses += attack_canaries(item, inputs.subjects, questions[item.label], options)
         planted = {item.label: len(item.planted) for item in inputs.canaries}
-        claims["C6"] = claim_canaries(guesses, planted, list(questions), options)
+        most = plantable(inputs.facts, inputs.train)
+        claims["C6"] = claim_canaries(guesses, planted, list(questions), options, most)
     comparisons = [row for table in tables if table for row in table.comparisons(options)]
     claims["C5"] = with_groups(claims["C5"], larger.hits if larger else None, options)
     claims = restricted(claims, inputs)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             finally:
                 sys.stdout.flush()  # a full disk is found out here, not when Python ends
         except (CycloptsError, UnlabelError) as error:
-            _fail(str(error))
+            _fail(f"{error}{how_to_get(error)}")
         except BrokenPipeError:
             _no_reader()
         except OSError as error:
@@ -99,6 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except KeyboardInterrupt:
             print("unlabel: stopped; nothing was half-written", file=sys.stderr)
             sys.exit(130)
+
+
+def how_to_get(error: Exception) -> str:
+    """How to get what a command was not given, if another command makes it; empty for other errors."""
+    if not (isinstance(error, MissingArgumentError) and error.argument):
+        return ""
+    asked = (*(error.command_chain or ()), error.argument.name)
+    return " Make a key, if you have none: unlabel keygen --out KEY" if asked == ("sign", "--key") else ""
 
 
 def _run(arguments: Sequence[str] | None) -> None:

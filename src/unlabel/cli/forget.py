@@ -130,6 +130,7 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     """Runs a method and prints what it did."""
     from unlabel.forget.retained import warning
     from unlabel.forget.run import forget_run
+    from unlabel.forget.self_check import instead_of
 
     ours = ("labels", "out", "track", "json_")
     given = {name: value for name, value in vars(shared).items() if name not in ours}
@@ -141,14 +142,14 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     if shared.json_:
         print_json({"run": str(shared.out), **record})
     else:
-        _print_outcome(record, run, shared.out)
-    if line := warning(record["retained"]):
+        _print_outcome(record, run, shared)
+    if line := warning(record["retained"], instead_of(record.get("self_check"))):
         print(f"warning: {line}", file=sys.stderr)
     if not shared.json_:
         print(shared.out)
 
 
-def _print_outcome(record: Mapping[str, Any], run: Path, out: Path) -> None:
+def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) -> None:
     """What a person reads of a finished forgetting."""
     from unlabel.forget.retained import sentence_of
     from unlabel.forget.self_check import sentence_of as of_check
@@ -163,6 +164,23 @@ def _print_outcome(record: Mapping[str, Any], run: Path, out: Path) -> None:
     print(sentence_of(record["retained"]))
     if "self_check" in record:
         print(of_check(record["self_check"]))
+    if line := retraining_line(record, run, shared):
+        print(line)
     if "rows" not in record:
-        command = f"unlabel audit {in_shell(out)} --before {in_shell(run)} --reference RETRAINED"
+        command = f"unlabel audit {in_shell(shared.out)} --before {in_shell(run)} --reference RETRAINED"
         print(f"to measure how far: {command}")
+
+
+def retraining_line(record: Mapping[str, Any], run: Path, shared: ForgetOptions) -> str | None:
+    """How to retrain instead, if the recorded recipe passes no more images than a method that trains did."""
+    images, processed = record.get("retraining", {}).get("images"), record["images_processed"]
+    if not images or processed < images or not record["steps"]:
+        return None
+    command = f"unlabel forget retrain {in_shell(run)} --labels {in_shell(shared.labels)}"
+    command += f" --out {in_shell(f'{shared.out}-retrained')}"
+    for option, value in (("--data", shared.data), ("--rows", shared.rows)):
+        command += f" {option} {in_shell(value)}" if value else ""
+    return (
+        f"retraining by the recorded recipe passes no more images: {images:,}, and this method passed"
+        f" {processed:,}; to retrain: {command}"
+    )

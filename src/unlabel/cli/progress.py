@@ -34,6 +34,15 @@ def progress() -> Log:
     return Notebook() if in_notebook() else terminal_log()
 
 
+def speed(done: int, seconds: float) -> str:
+    """Units a second, or seconds a unit where one takes longer.
+
+    >>> speed(1583, 2.0), speed(16, 50.6), speed(0, 3.0)
+    ('792/s', '3.2 s each', '0/s')
+    """
+    return f"{seconds / done:.1f} s each" if 0 < done < seconds else f"{done / seconds:,.0f}/s"
+
+
 class Lines:
     """One line when a stage ends, and every ten seconds while it runs."""
 
@@ -57,7 +66,7 @@ class Lines:
         seconds = time.monotonic() - started
         if seconds >= 1.0:
             made = done - earlier
-            self.say(f"{stage:9s} {made:,} {unit} in {seconds:.1f} s ({made / seconds:,.0f}/s)")
+            self.say(f"{stage:9s} {made:,} {unit} in {seconds:.1f} s ({speed(made, seconds)})")
 
     def say(self, line: str) -> None:
         """Prints a line on stderr."""

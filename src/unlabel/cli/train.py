@@ -62,6 +62,7 @@ def train(
     """
     from unlabel.core.recipe import Recipe
     from unlabel.data.canaries import CanaryPlan
+    from unlabel.exchange.quality import sentence_of, val_quality
     from unlabel.models.build import BUILDERS
     from unlabel.models.named_options import is_named
     from unlabel.training.run import train_run
@@ -95,6 +96,7 @@ def train(
         skip_bad=skip_bad,
         force=force,
         command=command_line(),
+        judge=val_quality,
     )
     if json_:
         print_json({"run": str(out), **record})
@@ -108,4 +110,6 @@ def train(
     if planted:
         made = record["data"]["facts"]["canaries"]
         print(f"canaries: {made['count']:,} annotations each of {', '.join(made['labels'])}")
+    if "val" in record:
+        print(sentence_of(record["val"]))
     print(out)

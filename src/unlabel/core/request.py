@@ -68,8 +68,12 @@ class Request:
         *,
         forgotten: Sequence[str] = (),
         rows: Sequence[int] = (),
+        see: str = "with: unlabel show RUN",
     ) -> "Request":
-        """Checks the names and builds the request; one name may stand for a list of one."""
+        """Checks the names and builds the request; one name may stand for a list of one.
+
+        `see` ends a sentence on how the user sees all labels.
+        """
         names, forgotten = as_names(forget), as_names(forgotten)
         if not names:
             raise NothingToForget("no label to forget was named; name one or more with --labels A,B")
@@ -82,7 +86,7 @@ class Request:
             if name not in labels:
                 raise UnknownLabel(
                     f"no label '{name}' among the model's {len(labels)}.{suggest(name, labels)}"
-                    f" See them all with: unlabel show RUN{_commas(name, labels)}"
+                    f" See them all {see}{_commas(name, labels)}"
                 )
             if names.count(name) > 1:
                 raise NothingToForget(f"label '{name}' is named more than once; name each label once")

@@ -20,7 +20,7 @@ from unlabel.data.dataset import Colours, Dataset
 from unlabel.data.feed import in_order
 from unlabel.models.features import BATCH
 from unlabel.models.returned import Reading
-from unlabel.statistics.estimate import Estimate, auc, mean
+from unlabel.statistics.estimate import Estimate, auc, mean, rarer
 
 NORMALISATIONS: Mapping[str, tuple[Colours, Colours]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -125,13 +125,7 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
         raise ModelError(
             "the model's outputs are NaN or infinite on some images; check --mean, --std and the data"
         )
-    if data.exclusive:
-        scores = log_odds(torch.from_numpy(scores).double()).numpy()
-    aucs: dict[str, Estimate] = {}
-    for column, name in enumerate(data.labels):
-        target = data.target[:, column]
-        if name not in without and (target == 1).any() and (target == 0).any():
-            aucs[name] = auc(scores[:, column], target, data.cluster)
+    aucs = areas(scores, data, without)
     if not aucs:
         raise LabelMismatch(
             f"no label is present in some and absent in others of the {len(data):,} test images, so nothing"
@@ -142,13 +136,34 @@ def measure(scores: NDArray[np.float32], data: Dataset, without: Sequence[str] =
     inverted = [name for name, item in aucs.items() if item.value < INVERTED and item.interval()[1] < 0.5]
     unsure = [name for name, item in aucs.items() if item.interval()[0] <= 0.5 and name not in inverted]
     return {
-        "macro": _row(macro),
-        "labels": {name: _row(aucs[name]) if name in aucs else None for name in data.labels},
+        "macro": row_of(macro),
+        "labels": {name: row_of(aucs[name]) if name in aucs else None for name in data.labels},
         "at_chance": unsure,
         "inverted": inverted,
-        "swapped": swapped_pairs(scores, data, aucs),
+        "swapped": swapped_pairs(ranked_by(scores, data), data, aucs),
         "median": middle,
         "knows": macro.lower() > CHANCE and middle > CHANCE,
+    }
+
+
+def ranked_by(scores: NDArray[np.floating], data: Dataset) -> NDArray[np.floating]:
+    """What ranks the images for each label: its output, or the log-odds of a class that excludes others."""
+    return log_odds(torch.from_numpy(scores).double()).numpy() if data.exclusive else scores
+
+
+def areas(scores: NDArray[np.floating], data: Dataset, without: Sequence[str] = ()) -> dict[str, Estimate]:
+    """AUC by label, of the labels with images of both kinds.
+
+    Args:
+        scores: (image, label) outputs, finite.
+        data: The images' labels.
+        without: Labels to leave out.
+    """
+    scores = ranked_by(scores, data)
+    return {
+        name: auc(scores[:, column], data.target[:, column], data.cluster)
+        for column, name in enumerate(data.labels)
+        if name not in without and rarer(data.target[:, column])
     }
 
 
@@ -199,7 +214,8 @@ def swap_advice(pairs: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _row(item: Estimate) -> dict[str, float]:
+def row_of(item: Estimate) -> dict[str, float]:
+    """A figure as plain data, with its 95 % interval."""
     low, high = item.interval(low=0.0, high=1.0)
     return {"value": item.value, "low": low, "high": high, "n": item.n}
 

@@ -90,7 +90,13 @@ def forget_labels(
     if rows and not entry.rows:
         able = ", ".join(name for name, each in methods().items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
-    request = Request.make(labels, data.labels, forgotten=forgotten, rows=positions_of(data, rows))
+    request = Request.make(
+        labels,
+        data.labels,
+        forgotten=forgotten,
+        rows=positions_of(data, rows),
+        see="in source.train.labels",
+    )
     check_options(entry, options)
     parameters = entry.options()
     unlearner = entry.load()(**options)

@@ -40,8 +40,8 @@ def erase(
     _, head = find_head(model, len(request.labels))
     weight, bias = (value.detach().double().cpu().numpy() for value in (head.weight, head.bias))
     bill = bill_of(answers.logits, eraser(quiet) @ weight.T + bias, data, request)
-    bill["silenced_units"] = len(silent)
-    say_bill(bill, SCOPE, run)
+    bill |= {"silenced_units": len(silent), "scope": SCOPE}
+    say_bill(bill, run)
     layer = layer_of(eraser, silent, labels)
     if layer.rank:  # without a direction there is nothing to add
         insert_eraser(model, len(request.labels), layer)

@@ -1,5 +1,6 @@
 """The LEACE eraser: its fit in closed form, and what it costs the retained labels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,8 +145,8 @@ def bill_of(
     }
 
 
-def say_bill(bill: dict[str, Any], scope: str, run: Run) -> None:
-    """Writes the cost for the retained labels, and what is guaranteed, before the model is changed."""
+def say_bill(bill: Mapping[str, Any], run: Run) -> None:
+    """Writes the cost for the retained labels, and what is guaranteed: the bill's ``scope``."""
     gone: dict[str, float] = bill["removed_variance"]
     most = max(gone, key=lambda name: gone[name])
     run.log.say(
@@ -157,5 +158,4 @@ def say_bill(bill: dict[str, Any], scope: str, run: Run) -> None:
             f"cost: {bill['retained_label_hit']} loses {bill['retained_auc_lost_most']:.4f} AUC on these"
             f" images, a retained label {bill['retained_auc_lost']:.4f} on average"
         )
-    bill["scope"] = scope
-    run.log.say(f"scope: {scope}")
+    run.log.say(f"scope: {bill['scope']}")

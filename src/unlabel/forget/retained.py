@@ -2,12 +2,13 @@
 
 A method's promise is that the other labels go on working. Whether that holds for this network is looked at
 each time: the retained labels' mean AUC before and after, on the same training images, which are held back
-from the method. The original was trained on them; no figure here stands for new images, which `audit`
-measures.
+from the method. The original was trained on them, so what it knows of them by heart counts as lost, too: the
+loss is the most to expect. `audit` measures new images.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ from unlabel.models.features import outputs
 from unlabel.statistics.estimate import Estimate, auc, mean, rarer
 
 HELD_BACK = 512  # images, or a tenth of the training images if that is fewer
+ENOUGH = 20  # images of both kinds: a label with fewer stays out of the mean if another has as many
 LEAST = 5  # images of both kinds: with fewer, a label's AUC is mostly chance
 ONE_LABEL = 0.05  # fall of one label's AUC past which it is named: of many labels, a mean hides it
 NOTABLE = 0.02  # fall of the mean AUC past which a warning is given; so it is if the fall may be that large
+OTHERS = "another method or milder options"
+OWN = "the original was trained on these images, so new ones should lose no more"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Retained:
         before: Mean AUC of the original; None where no label can be measured.
         after: Mean AUC of the unlearned model, on the same images.
         falls: What the AUC of each label measured lost, paired by image.
+        left_out: Labels measured that the mean leaves out: fewer than `ENOUGH` images of a kind show them.
     """
 
     labels: tuple[str, ...]
@@ -48,6 +53,7 @@ class Retained:
     before: Estimate | None = None
     after: Estimate | None = None
     falls: tuple[Estimate, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def worst(self) -> dict[str, Any] | None:
@@ -77,6 +83,8 @@ class Retained:
             "n": self.images,
             "held_back": self.held_back,
             "labels": list(self.labels),
+            "left_out": list(self.left_out),
+            **({"note": OWN} if self.held_back and self.loss else {}),
         }
 
 
@@ -90,14 +98,20 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     if record["loss"] is None:
         return f"retained labels: not measured, none has {LEAST} images of both kinds among {images}"
     before, after = (record[name]["value"] for name in ("before", "after"))
-    return f"retained labels: mean AUC {before:.3f} before, {after:.3f} after, on {images}"
+    text = f"retained labels: mean AUC {before:.3f} before, {after:.3f} after, on {images}"
+    if rare := record.get("left_out"):
+        text += (
+            f", without {len(rare)} label{'s' * (len(rare) > 1)} with fewer than {ENOUGH} images of a kind"
+        )
+    return f"{text}; {record['note']}" if "note" in record else text
 
 
-def warning(record: Mapping[str, Any]) -> str | None:
+def warning(record: Mapping[str, Any], instead: str = OTHERS) -> str | None:
     """A line where the mean AUC lost more than `NOTABLE`, or may have, or one label more than `ONE_LABEL`.
 
     Args:
         record: What a run's record holds under ``retained``.
+        instead: What else may be tried.
 
     Returns:
         None where nothing of this is so.
@@ -105,17 +119,18 @@ def warning(record: Mapping[str, Any]) -> str | None:
     if record["loss"] is None:
         return None
     value, low, high = (record["loss"][name] for name in ("value", "low", "high"))
+    own = " on images that the original was trained on" if "note" in record else ""
     if value > NOTABLE:
         return (
-            f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}), more"
-            f" than {NOTABLE:g}; audit the run before use, or try another method or milder options"
+            f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}){own},"
+            f" more than {NOTABLE:g}; audit the run before use, or try {instead}"
         )
     worst = record.get("worst")
     if worst and worst["low"] > ONE_LABEL:
         return (
             f"the retained label {worst['label']} lost {worst['value']:.3f} of its AUC (95 % interval, all"
-            f" {len(record['labels'])} labels together: {worst['low']:.3f} to {worst['high']:.3f}), which the"
-            " mean does not show; audit the run before use, or try another method or milder options"
+            f" {len(record['labels'])} labels together: {worst['low']:.3f} to {worst['high']:.3f}){own},"
+            f" which the mean does not show; audit the run before use, or try {instead}"
         )
     if high > NOTABLE:
         return (
@@ -166,7 +181,8 @@ def compare(
 ) -> Retained:
     """Measures the retained labels of two models on the same images, each read once.
 
-    Exclusive classes are ranked by their log-odds among the retained ones, on images of those.
+    Exclusive classes are ranked by their log-odds among the retained ones, on images of those. The mean is
+    over the labels with `ENOUGH` images of both kinds, or over all measured if there is none.
 
     Args:
         before, after: On the run's device, in eval mode.
@@ -182,7 +198,10 @@ def compare(
     target = held.target[:, columns]
     if held.exclusive:
         target = np.where((target == 1).any(1, keepdims=True), target, -1)
-    chosen = [position for position in range(len(columns)) if rarer(target[:, position]) >= LEAST]
+    fewer = [rarer(target[:, position]) for position in range(len(columns))]
+    chosen = [position for position, count in enumerate(fewer) if count >= LEAST]
+    sure = [fewer[position] >= ENOUGH for position in chosen]
+    sure = sure if any(sure) else [True] * len(chosen)
     labels = tuple(request.retained[position] for position in chosen)
     if not chosen:
         return Retained((), len(held), unseen)
@@ -198,5 +217,6 @@ def compare(
             scores = log_odds(torch.from_numpy(scores).double()).numpy()
         areas.append([auc(scores[:, position], target[:, position], held.cluster) for position in chosen])
     falls = tuple(one - other for one, other in zip(*areas, strict=True))
-    there, here = map(mean, areas)
-    return Retained(labels, len(held), unseen, there, here, falls)
+    there, here = (mean(list(compress(part, sure))) for part in areas)
+    rare = tuple(label for label, counts in zip(labels, sure, strict=True) if not counts)
+    return Retained(labels, len(held), unseen, there, here, falls, rare)

@@ -20,6 +20,7 @@ from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.retained import sentence_of
+from unlabel.forget.self_check import instead_of
 from unlabel.models.eraser import eraser_of
 from unlabel.runs.config import Config
 from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
@@ -83,6 +84,7 @@ def forget_run(
     source = source_of(config, record, data, skip_bad=skip_bad, run=run)
     if "images_trained" in entry.options() and not options.get("images_trained"):
         options["images_trained"] = images_trained(record, len(source.train))
+    retraining = 0 if entry.reference else images_trained(record, len(source.train))
     new: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(labels),
@@ -91,6 +93,7 @@ def forget_run(
         "start": record.start or "unknown",
         "adopted": record.raw.get("adopted"),  # the user's own names, though the parent may be deleted
         "data": data_record(source),
+        **({"retraining": {"images": retraining}} if retraining else {}),
         **place_record(run, command),
     }
     listed = read_ids(rows) if rows else ()
@@ -153,9 +156,10 @@ def _forget_job(run: Run, job: _Job, data: Dataset, record: dict[str, Any]) -> d
     )
     if outcome.retained.past(job.max_loss):
         raise MethodError(
-            f"{outcome.method} harms the {sentence_of(outcome.retained.to_json())}; that is a loss of more"
-            f" than --max-loss {job.max_loss:g}, so nothing was written; use another method or milder"
-            " options, raise --max-loss, or write it all the same with --force"
+            f"{outcome.method} harms the {sentence_of(outcome.retained.to_json())}; the loss is more than"
+            f" --max-loss {job.max_loss:g}, so nothing was written; use"
+            f" {instead_of(outcome.self_check)}, raise --max-loss, or write it all the same with --force and"
+            " audit it"
         )
     options = {key: value for key, value in outcome.options.items() if key != "blueprint"}
     record |= {

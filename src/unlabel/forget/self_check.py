@@ -26,7 +26,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.data.feed import batches
 from unlabel.forget.adversary import fit_probe, share
 from unlabel.forget.residual import Residuals, centred
-from unlabel.forget.retained import LEAST, Retained, compare
+from unlabel.forget.retained import LEAST, OTHERS, Retained, compare
 from unlabel.models.features import BATCH
 from unlabel.models.sites import Site, reading
 
@@ -160,25 +160,35 @@ def unchecked(against: Against) -> dict[str, Any]:
 
 def sentence_of(record: Mapping[str, Any]) -> str:
     """One sentence of what a run's record holds under ``self_check``, without its full stop."""
-    images = f"{record['n']:,} training images held back"
+    start = f"self-check against {record['against']}"
     if record["n"] == 0:
-        return (
-            f"self-check against {record['against']}: not made, too few images show both kinds of the label"
-        )
+        return f"{start}: not made, too few images show both kinds of the label"
     missed = [row for row in record["sites"] if not row["reached"]]
+    row = max(missed or record["sites"], key=lambda row: row["after"] - row["aim"])
+    after, aim, before = (max(row[name], 0.0) for name in ("after", "aim", "before"))
+    what, images = f"what the other labels do not tell of {row['label']}", f"{record['n']:,} training images"
     if not missed:
-        most = max(record["sites"], key=lambda row: row["after"] - row["floor"])
+        chance = ", the difference may be chance" if after > aim else ""
         return (
-            f"self-check against {record['against']}: reached; of the label's residual the probes tell"
-            f" {max(most['after'], 0):.2f} at most ({most['site']}, {most['before']:.2f} before), on {images}"
+            f"{start}: reached; of {what}, the closest probe ({row['site']}) tells {after:.2f} of {aim:.2f}"
+            f" allowed{chance} ({before:.2f} before), on {images} held back"
         )
-    worst = max(missed, key=lambda row: row["after"] - row["aim"])
     places = listing(list(dict.fromkeys(row["site"] for row in missed)), 3)
+    further = "; to go further: --against weights" if goes_further(record) else ""
     return (
-        f"self-check against {record['against']}: NOT reached at {places}; of the residual of"
-        f" {worst['label']} the probe at {worst['site']} tells {worst['after']:.2f} where"
-        f" {worst['aim']:.2f} was aimed at ({worst['before']:.2f} before), on {images}"
+        f"{start}: NOT reached at {places}; of {what}, the probe at {row['site']} tells {after:.2f} where"
+        f" {aim:.2f} is allowed ({before:.2f} before), on {images} held back{further}"
     )
+
+
+def goes_further(record: Mapping[str, Any]) -> bool:
+    """Whether a check fell short of its aim against someone who does not have the weights."""
+    return record["reached"] is False and record["against"] != "weights"
+
+
+def instead_of(record: Mapping[str, Any] | None) -> str:
+    """What else may be tried after a run with this ``self_check``; None where the method made none."""
+    return "--against weights" if record and goes_further(record) else OTHERS
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,7 @@ def train(
     Raises:
         RequestError: A label to withhold is none of the data's, or is all that there are.
     """
-    columns = Request.make(without, data.labels).columns if without else ()
+    columns = Request.make(without, data.labels, see="in source.train.labels").columns if without else ()
     model = engine.place(build(network, len(data.labels), stem=stem, seed=run.seed, head=head), run)
     _, last = find_head(model, len(data.labels))
     remove_rows(last, columns, [removed_output(data, column) for column in columns])

@@ -4,11 +4,13 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -20,7 +22,7 @@ from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.core.request import Request, as_names
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, planted
-from unlabel.data.dataset import Colours, Source
+from unlabel.data.dataset import Colours, Dataset, Source
 from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.build import build
 from unlabel.models.named import check_input, resolve
@@ -31,6 +33,10 @@ from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_consta
 from unlabel.training.checkpoints import Checkpoint, open_checkpoint
 from unlabel.training.fit import train
 from unlabel.training.micro_batch import with_micro_batch
+
+Judge: TypeAlias = Callable[[nn.Module, Dataset, Run, Sequence[str]], dict[str, Any] | None]
+"""What measures a model on images, but for labels that it was never shown; None if nothing can be measured.
+All processes of a run call it."""
 
 
 def train_run(
@@ -52,6 +58,7 @@ def train_run(
     short: float | None = None,
     force: bool = False,
     command: str = "",
+    judge: Judge | None = None,
 ) -> Mapping[str, Any]:
     """Trains a network on a data source and writes a run folder; goes on from a killed attempt.
 
@@ -71,6 +78,7 @@ def train_run(
         skip_bad: Leave out unreadable images instead of refusing.
         short: Share of another run's epochs that the recipe has, for the record: such a run is no reference.
         force, command: Replace an existing run folder; the command line, for the record.
+        judge: Measures the trained network on the val split, for the record's ``val``.
 
     Returns:
         The record that is also in ``unlabel.json``. It raises as the rooms do.
@@ -89,7 +97,7 @@ def train_run(
     )
     data = data.normalised(*normalisation) if normalisation else data
     if without:
-        Request.make(without, data.labels)
+        Request.make(without, data.labels, see="with: unlabel data SOURCE")
     refuse_constant(data.train, without)
     data = _told_of_duplicates(data, run)
     data, listed = planted(data, canaries)
@@ -126,7 +134,7 @@ def train_run(
     }
     record["versions"] |= packages_of(network)
     try:
-        return engine.launch(run, _train_job, data, out, config, record, recipe, force, listed)
+        return engine.launch(run, _train_job, data, out, config, record, recipe, force, listed, judge)
     except Diverged:
         shutil.rmtree(_unfinished(out), ignore_errors=True)  # going on would end the same way
         raise
@@ -155,6 +163,7 @@ def _trained(
     recipe: Recipe,
     force: bool,
     canaries: dict[str, Any] | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     checkpoint = _unfinished_training(out, record, config, run, force=force)
     started = time.perf_counter()
@@ -178,6 +187,8 @@ def _trained(
         "steps": history.steps,
         "seconds": {"train": history.seconds, "total": history.earlier + time.perf_counter() - started},
     }
+    if judge and (found := judge(model, data.probe, run, config.forgotten)):
+        record["val"] = found
     if run.rank == 0:
         with staged(out, force=force) as folder:
             write_run(folder, model, config, record, history, canaries)

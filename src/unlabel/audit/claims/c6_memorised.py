@@ -1,6 +1,7 @@
 """The claim C6, unmemorised: the model does not remember single annotations of the forgotten label."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import binom
@@ -10,6 +11,8 @@ from unlabel.audit.claims.judging import all_of, placed
 from unlabel.audit.inputs import AuditOptions
 from unlabel.audit.results import Claim, Verdict
 from unlabel.core.wording import beside_margin, joined
+from unlabel.data.canaries import LEAST, MOST
+from unlabel.data.dataset import Dataset
 from unlabel.statistics.contrast import holm
 from unlabel.statistics.estimate import clopper_pearson
 
@@ -25,8 +28,41 @@ def power(n: int, options: AuditOptions) -> float:
     return float(binom.pmf(hits, n, 0.5)[passing].sum())
 
 
+def plantable(facts: Mapping[str, Any], train: Dataset) -> int | None:
+    """Most canaries that `unlabel train` plants in this data; 0 in classes, None if the facts do not tell.
+
+    >>> from unlabel.testing import tiny_world
+    >>> plantable({"counts": {"train": 1758}}, tiny_world().data)
+    175
+    """
+    counts = facts.get("counts")
+    images = counts.get("train") if isinstance(counts, Mapping) else None
+    return 0 if train.exclusive else images // MOST if isinstance(images, int) else None
+
+
+def how_to_plant(most: int | None, options: AuditOptions) -> str:
+    """What to do where no canaries were planted, as a sentence.
+
+    Args:
+        most: Of `plantable`.
+        options: How many C6 needs for a PASS.
+    """
+    if most is None or most >= options.canaries:
+        return f"To plant them, train with --canaries {min(most or ADVISED, ADVISED)}."
+    if most < LEAST:
+        return "This data allows no canaries: its labels are classes, or it has too few training images."
+    return (
+        f"This data has too few training images for C6 to pass: they allow {most:,} canaries, and"
+        f" {options.canaries:,} are needed."
+    )
+
+
 def claim_canaries(
-    found: Sequence[Guesses], planted: Mapping[str, int], names: Sequence[str], options: AuditOptions
+    found: Sequence[Guesses],
+    planted: Mapping[str, int],
+    names: Sequence[str],
+    options: AuditOptions,
+    most: int | None = None,
 ) -> Claim:
     """C6: no attack guesses planted annotations better than chance.
 
@@ -35,6 +71,7 @@ def claim_canaries(
         planted: By label, the number of canaries.
         names: The forgotten labels.
         options: Margin and level.
+        most: Canaries that the data allows, if that is known: of `plantable`.
     """
     tests = [item for item in found if item.subject.role == "after"]
     missing = [name for name in names if name not in planted]
@@ -46,8 +83,7 @@ def claim_canaries(
     if not tests:
         sentence = (
             f"No canaries of {joined(names)} were planted before training, so the audit cannot separate"
-            " memory"
-            " from knowledge. To plant them, train with --canaries 2000."
+            f" memory from knowledge. {how_to_plant(most, options)}"
         )
         open_labels: dict[str, Verdict] = dict.fromkeys(names, "NOT_EVALUATED")
         return Claim("NOT_EVALUATED", sentence, options.budget, False, None, open_labels, {"rule": rule})

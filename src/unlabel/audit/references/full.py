@@ -30,6 +30,10 @@ from unlabel.runs.record import blueprint_of, canaries_of
 from unlabel.training.micro_batch import with_micro_batch
 from unlabel.training.run import train_run
 
+TRAINED_AS = (
+    "references are trained as unlabel train does it, by SGD on a one-cycle schedule, so a network trained"
+    " otherwise may need other values"
+)
 MOST = 20
 REFERENCES = 3  # from three on, C2 is not provisional
 LONGEST = 80  # characters of labels in a folder's name; file systems allow 255 in all
@@ -212,7 +216,7 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
         missing = [f"--{name}" for name, value in given.items() if value is None]
         raise OptionError(
             f"{path} does not record how it was trained, so {' and '.join(missing)} must say how to train its"
-            " references: give the epochs and the peak learning rate that made it"
+            f" references: give the epochs and the peak learning rate that made it; {TRAINED_AS}"
         )
     blueprint = Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr), config.head)
     place = with_micro_batch(where, lambda: case.original.model, sides_of(config.image_size))
@@ -327,6 +331,7 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
     sentence = f"{REFERENCES} references would take {each}"
     if not plan:
         sentence += "; the original's recipe is not recorded, so name the epochs and the learning rate"
+        sentence += f"; {TRAINED_AS}"
     return {
         "count": REFERENCES,
         "images": images,

@@ -16,6 +16,7 @@ from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.adversary import Adversary
+from unlabel.forget.leace import say_bill
 from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
 from unlabel.forget.methods.erasure import erasure
 from unlabel.forget.methods.leace import erase_at_head
@@ -211,6 +212,8 @@ class Auto:
         if look and enough and not nothing:
             chosen, label_record = _no_worse(case, look, data, best)
             attempts, best, read = attempts if chosen is best else [*attempts, chosen], chosen, 3 * read
+        if best.work.method == "leace-head":  # the costs of attempts that are dropped say nothing
+            say_bill(best.work.settings, run)
         works = [attempt.work for attempt in attempts]
         record = unchecked(self.against) if best.checked is None else best.checked.to_json()
         return replace(
@@ -238,7 +241,10 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     if best.spent:
         why = "the retained labels would pay too much"
     elif after > before:
-        why = f"probes would find more of {listing(case.request.masked)}, {after:.2f} and not {before:.2f}"
+        shares = [f"{max(share, 0.0):.2f}" for share in (after, before)]  # below 0, a probe misleads
+        more = "no less" if shares[0] == shares[1] else "more"
+        why = f"probes would find {more} of {listing(case.request.masked)}"
+        why += "" if more == "no less" else f", {shares[0]} and not {shares[1]}"
     else:
         why = "some sites would tell too much"
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
@@ -279,7 +285,7 @@ def _together(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _outputs(case: Case) -> list[Attempt]:
     """The head alone; if its outputs still tell the label or the others pay, the layer before it."""
-    work = erase_at_head(case.original, case.request, case.used, case.run)
+    work = erase_at_head(case.original, case.request, case.used, case.run, told=False)
     first = case.judged(replace(work, method="leace-head"))
     try:
         return [first] if first.done else [first, *_features(case)]

@@ -1,0 +1,69 @@
+"""How well a trained network does on the val split: one line after `unlabel train`, and a part of its record.
+
+The val split is what the audit calls the probe split: images that the network was not trained on.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from unlabel.core.engine import Run
+from unlabel.core.randomness import uniform
+from unlabel.core.wording import listing
+from unlabel.data.dataset import Dataset
+from unlabel.exchange.check import areas, row_of
+from unlabel.models.features import outputs
+from unlabel.statistics.estimate import mean
+
+MOST = 2048  # images that are read
+NEAR_CHANCE = 0.6  # a label is named if the upper end of its AUC's 95 % interval is below
+
+
+def val_quality(
+    model: nn.Module, data: Dataset, run: Run, without: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """AUC of every label on up to `MOST` images of the val split, with 95 % intervals, as plain data.
+
+    Args:
+        model: On the run's device, in eval mode.
+        data: The val split.
+        run: Where; all its processes must call this. Its seed chooses the images.
+        without: Labels to leave out, as the network was never shown them.
+
+    Returns:
+        ``n`` images read of ``of``; ``macro``, the mean over labels; ``labels``, by name; ``near_chance``,
+        names. None where nothing can be measured: the split is empty, no label has images of both kinds, or
+        an output is not finite.
+    """
+    rank = uniform(run.seed, "train/val", data.rows)
+    part = data.take(np.sort(np.argsort(rank, kind="stable")[:MOST]))
+    if not len(part):
+        return None
+    scores = outputs(model, part, run, stage="val").logits
+    found = areas(scores, part, without) if np.isfinite(scores).all() else {}
+    if not found:
+        return None
+    rows = {name: row_of(item) for name, item in found.items()}
+    return {
+        "n": len(part),
+        "of": len(data),
+        "macro": row_of(mean(list(found.values()))),
+        "labels": rows,
+        "near_chance": [name for name, row in rows.items() if row["high"] < NEAR_CHANCE],
+    }
+
+
+def sentence_of(found: Mapping[str, Any]) -> str:
+    """One line of what `val_quality` found.
+
+    >>> found = {"n": 458, "of": 458, "macro": {"value": 0.7449}, "labels": {}, "near_chance": ["glazed"]}
+    >>> sentence_of(found)
+    'val split, 458 images: mean AUC 0.745; near chance: glazed; more epochs may help (--epochs)'
+    """
+    of = f" of {found['of']:,}" if found["n"] < found["of"] else ""
+    text = f"val split, {found['n']:,}{of} images: mean AUC {found['macro']['value']:.3f}"
+    if near := found["near_chance"]:
+        text += f"; near chance: {listing(near)}; more epochs may help (--epochs)"
+    return text
