@@ -381,3 +381,15 @@ def test_a_bound_is_never_rounded_to_its_margin(make_audit: Make):
     text = render(audit)
     assert "at most +0.09996; limit 0.100" in text
     assert "at most +0.100" not in text
+
+
+def test_a_rare_label_is_attacked_both_ways_round_and_the_page_says_so(make_audit: Make):
+    audit = make_audit()
+    page = render(audit)
+    assert "They learnt from 5,000 images with known answers, and were scored on 5,000 others" in page
+    audit["data"]["cross_fitted"] = True
+    audit["data"]["splits"]["P"]["n"] = 458
+    page = render(audit)
+    assert "each attack was made twice: learnt from 458 images and scored on 5,000, then the other way" in page
+    assert "others that neither they nor the model had seen" not in page
+    assert "attackers learn here, and those that learnt on E are scored here" in page

@@ -183,11 +183,22 @@ def _attacked(audit: Document) -> str:
     attack = strongest(audit, "after") or strongest(audit, "before")
     if not sites or attack is None:
         return ""
-    learnt = split_size(audit, "P", "probe")
+    return f"Attackers tried to tell {spoken(labels)} of an image {names(sites)}. {_scored(audit, attack.any.n)}"
+
+
+def _scored(audit: Document, images: int) -> str:
+    """From which images attackers learnt, and on which they were scored; both ways round for a rare label."""
+    learnt, other = split_size(audit, "P", "probe"), split_size(audit, "E", "test")
+    if audit.data.cross_fitted and learnt and other:
+        return (
+            "Few images have, or lack, the label. So each attack was made twice: learnt from"
+            f" {count(learnt)} images and scored on {count(other)}, then the other way round."
+            f" In all, {count(images)} images were scored, each by an attack that had not learnt from it."
+            " The model had seen none of them."
+        )
     return (
-        f"Attackers tried to tell {spoken(labels)} of an image {names(sites)}. They learnt from"
-        f" {count(learnt) if learnt else 'many'} images with known answers, and were scored on"
-        f" {count(attack.any.n)} others that neither they nor the model had seen."
+        f"They learnt from {count(learnt) if learnt else 'many'} images with known answers, and were scored"
+        f" on {count(images)} others that neither they nor the model had seen."
     )
 
 

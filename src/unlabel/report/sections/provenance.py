@@ -17,6 +17,10 @@ SPLITS: Mapping[str, str] = {
     "E": "every figure is measured here",
     "test": "every figure is measured here",
 }
+CROSS_FITTED: Mapping[str, str] = {
+    "P": "attackers learn here, and those that learnt on E are scored here",
+    "E": "attackers are scored here, and learn here for P; all other figures are measured here",
+}
 
 
 UNKNOWN = "not known, no training is recorded"
@@ -42,7 +46,8 @@ def splits(audit: Document) -> list[tuple[str, str, Split]]:
     if given:
         aliases = {"P": "probe", "E": "test"}
         sizes = {n: s for n, s in sizes.items() if n not in (*given, *(aliases.get(name) for name in given))}
-    return [(name, SPLITS.get(name, ""), size) for name, size in {**sizes, **given}.items()]
+    uses = {**SPLITS, **(CROSS_FITTED if audit.data.cross_fitted else {})}
+    return [(name, uses.get(name, ""), size) for name, size in {**sizes, **given}.items()]
 
 
 def identities(audit: Document) -> bool:
