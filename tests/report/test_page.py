@@ -390,6 +390,8 @@ def test_a_rare_label_is_attacked_both_ways_round_and_the_page_says_so(make_audi
     audit["data"]["cross_fitted"] = True
     audit["data"]["splits"]["P"]["n"] = 458
     page = render(audit)
-    assert "each attack was made twice: learnt from 458 images and scored on 5,000, then the other way" in page
+    assert (
+        "each attack was made twice: learnt from 458 images and scored on 5,000, then the other way" in page
+    )
     assert "others that neither they nor the model had seen" not in page
     assert "attackers learn here, and those that learnt on E are scored here" in page
