@@ -213,6 +213,7 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "excess": excess,
         "margins": list(margins(audit)),
         "excess_axis": plots.excess_axis([mark for marks in excess.values() for mark in marks]),
+        "goes_on": plots.goes_on,
         "labels": marks,
         "label_axis": scale,
         "chance": chance,

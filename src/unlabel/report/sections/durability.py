@@ -41,6 +41,11 @@ class Gain:
         return self.row.name.split(", after ")[0]
 
     @property
+    def measured(self) -> str:
+        """The attack and the unit of its figures."""
+        return full_budget.measured(self.attack, self.row.any.unit)
+
+    @property
     def distance(self) -> float:
         """How far its upper bound is above its margin, in margins."""
         return self.judged.distance
@@ -227,7 +232,7 @@ def lasting(audit: Document) -> str:
         worst = max(every, key=lambda item: item.distance)
         ways = len({item.transform for item in every})
         spoken_ = transform(worst.transform).of_model
-        unit = "bits" if worst.row.any.unit.startswith("bit") else "advantage"
+        unit = full_budget.SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
         than = "before" if worst.judged.against == "itself" else "it does on retrained models"
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"

@@ -8,10 +8,10 @@ from unlabel.audit.figures import name_of, transform
 from unlabel.report.formatting import MINUS, beside_margin, count, number
 from unlabel.report.sentences import VERDICTS
 
-ELSEWHERE = frozenset(
-    ("rule", "bound", "canaries", "prediction", "predicted", "groups", "margin_curve", "smallest_margin")
-    + ("recoveries", "few_shot", "whole_model", "earlier_stages", "information_left", "prototypes")
-    + ("attackers", "worst_attacker", "attack_curve", "depth", "depth_score", "tangent")
+ELSEWHERE = (
+    *("rule", "bound", "canaries", "prediction", "predicted", "groups", "margin_curve", "smallest_margin"),
+    *("recoveries", "few_shot", "whole_model", "earlier_stages", "information_left", "prototypes"),
+    *("attackers", "worst_attacker", "attack_curve", "depth", "depth_score", "tangent"),
 )
 """Notes that have a sentence, a picture or a table of their own."""
 
@@ -124,7 +124,7 @@ def _compared(item: Mapping[str, Any]) -> str:
     """A comparison in a line: of what label, the value, its bounds and its limit.
 
     >>> _compared({"value": -0.0228, "upper": -0.0166, "margin": 0.01})
-    '−0.023, at most −0.016; limit 0.010'
+    '−0.023, at most −0.017; limit 0.010'
     """
     value, margin, lower = item.get("value", item.get("loss")), item["margin"], item.get("lower")
     figures = [one for one in (value, lower, item["upper"], margin) if one is not None]

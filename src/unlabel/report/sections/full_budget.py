@@ -1,6 +1,6 @@
 """What the full budget adds to the page's section on durability: whole-model relearning, earlier stages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.whole_model import BELOW
@@ -28,6 +28,11 @@ class Deep:
         return self.row.comparison
 
     @property
+    def measured(self) -> str:
+        """The attack and the unit of its figures."""
+        return measured(self.attack, self.row.any.unit)
+
+    @property
     def compared(self) -> bool:
         """Whether there are retrained models to compare with."""
         return self.row.comparison is not None
@@ -36,6 +41,19 @@ class Deep:
     def distance(self) -> float:
         """How far its upper bound is above its margin, in margins."""
         return self.judged.distance
+
+
+SPOKEN_UNITS: Mapping[str, str] = {"auc": "AUC", "bits": "bits", "bit": "bits"}
+"""Of figures that are compared; any other is an advantage."""
+
+
+def measured(attack: str, unit: str) -> str:
+    """An attack and the unit of its figures.
+
+    >>> measured("Features, neural, bits", "bits"), measured("the whole model", "auc")
+    ('Features, neural, in bits', 'the whole model, in AUC')
+    """
+    return f"{attack.removesuffix(', bits')}, in {SPOKEN_UNITS.get(unit, 'advantage')}"
 
 
 def tuned(audit: Document, label: str) -> list[Deep]:
@@ -128,7 +146,7 @@ def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
         every = [item for label in labels for item in of(audit, label) if item.compared]
         if every:
             worst = max(every, key=lambda item: item.distance)
-            unit = {"auc": "AUC", "bits": "bits"}.get(worst.row.any.unit, "advantage")
+            unit = SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
             head = template.format(
                 images=FINE_TUNED.member(worst.row.id), stage=spoken(worst.row.layer or "").lower()
             )
