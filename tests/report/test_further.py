@@ -66,6 +66,21 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
     assert "256 annotated images tells Male with an AUC of 0.750 ± 0.012 on this model, 0.920" in said
 
 
+def test_a_predicted_level_is_not_called_that_of_retrained_models(make_standard: Make):
+    audit = make_standard()
+    for item in audit["comparisons"]:
+        if item.get("transform"):
+            item |= {"against": "retrained"}
+    assert "more than it does on retrained models, at most" in render(audit)
+    audit["models"]["references"] = []
+    audit["claims"]["C2"]["notes"]["predicted"] = True
+    page = render(audit)
+    assert "more than is predicted for retrained models, at most" in page
+    assert "than predicted for retrained<" in page
+    assert "it does on retrained models" not in page
+    assert "Advantage over retrained models" not in page
+
+
 def test_what_retrained_models_gain_is_the_mean_over_them_and_unknown_without(make_standard: Make):
     audit = make_standard()
     found = {item.row.id: item for item in durability.gains(document_of(audit), "Male")["int4"]}

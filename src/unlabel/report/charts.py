@@ -15,7 +15,7 @@ from unlabel.report.tables import Row, attack_rows, audited, label_rows, loss
 
 DIGIT, APART = 7.5, 8.0  # px: a sign of a tick's text, and the room between two texts
 ROOMS = {"wide": 270.0, "middle": 160.0}
-"""Class of the ticks that do not fit side by side into so many px; `style.css` hides them where it is narrow."""
+"""Class of the ticks that do not fit side by side into so many px; `style.css` hides them in narrow charts."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Axis:
         """The class of a tick: by it, the style sheet hides ticks for which a narrow chart has no room.
 
         >>> wide = Axis(-2.0, 3.0, 0.5)
-        >>> wide.room("0.0"), wide.room("1.0"), wide.room("0.5"), Axis(0.0, 1.0, 0.25).room("0.50")
+        >>> wide.room("0.0"), wide.room("1.0"), wide.room("0.5"), Axis(0.0, 1.0, 0.5).room("0.5")
         ('', 'middle', 'wide', '')
         """
         return next((kind for kind, width in ROOMS.items() if text not in self._shown(width)), "")

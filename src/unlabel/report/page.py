@@ -219,7 +219,7 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "chance": chance,
         "controls": list(controls(audit)),
         "references": len(audit.models.references or ()),
-        "predicted": sentences.predicted(audit),
+        "predicted": rows.predicted(audit),
         **_origin(audit),
         "commands": views.commands(audit, command),
         "flat": flat,

@@ -8,7 +8,17 @@ from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
 from unlabel.report.sections.durability import lasting
 from unlabel.report.sections.provenance import split_size
-from unlabel.report.tables import attack_rows, audited, how, label_rows, loss, row, strongest, targets
+from unlabel.report.tables import (
+    attack_rows,
+    audited,
+    how,
+    label_rows,
+    loss,
+    predicted,
+    row,
+    strongest,
+    targets,
+)
 
 # headline -> (tone of the page, the finding as a sentence about {labels})
 FINDINGS: Mapping[str, tuple[str, str]] = {
@@ -305,11 +315,6 @@ def _with_budget(text: str) -> str:
     """
     left_out = text.startswith(WHOLE_MODEL) and ": " not in text
     return f"{text.rstrip('.')}: --budget full tests it." if left_out else text
-
-
-def predicted(audit: Document) -> bool:
-    """Whether C2 compares with a predicted level."""
-    return "C2" in audit.claims and audit.claims["C2"].notes.predicted
 
 
 def banners(audit: Document) -> list[tuple[str, str, list[str]]]:

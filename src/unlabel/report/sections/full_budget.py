@@ -7,7 +7,7 @@ from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.document.typed import Difference, Document, Noted, Steps
 from unlabel.audit.figures import FINE_TUNED
 from unlabel.report.formatting import beside_margin, count, number
-from unlabel.report.tables import Row, row
+from unlabel.report.tables import Row, predicted, row
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Deep:
 
 SPOKEN_UNITS: Mapping[str, str] = {"auc": "AUC", "bits": "bits", "bit": "bits"}
 """Of figures that are compared; any other is an advantage."""
+
+
+def level(audit: Document, measured: str) -> str:
+    """What a model is compared with, after "more than"; `measured` says it where models were retrained."""
+    return "is predicted for retrained models" if predicted(audit) else measured
 
 
 def measured(attack: str, unit: str) -> str:
@@ -156,6 +161,6 @@ def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
                 for side in ("diff", "upper")
             )
             yield (
-                f"{head}{about} {diff} {unit} more than retrained models do, at most {upper};"
+                f"{head}{about} {diff} {unit} more than {level(audit, 'retrained models do')}, at most {upper};"
                 f" {number(worst.judged.margin)} is allowed."
             )
