@@ -15,7 +15,7 @@ from unlabel.report.tables import Row, attack_rows, audited, label_rows, loss
 
 DIGIT, APART = 7.5, 8.0  # px: a sign of a tick's text, and the room between two texts
 ROOMS = {"wide": 270.0, "middle": 160.0}
-"""Class of the ticks that do not fit side by side into so many px; `style.css` hides them in narrow charts."""
+"""Class of the ticks that do not fit side by side into so many px; narrow charts hide them (`style.css`)."""
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,7 @@ def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
                 for side in ("diff", "upper")
             )
             yield (
-                f"{head}{about} {diff} {unit} more than {level(audit, 'retrained models do')}, at most {upper};"
+                f"{head}{about} {diff} {unit} more than {level(audit, 'retrained models do')},"
+                f" at most {upper};"
                 f" {number(worst.judged.margin)} is allowed."
             )
