@@ -124,9 +124,9 @@ REMEMBERS_ALONE = (
     " remembers single training annotations."
 )
 PERCEIVED = (
-    "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
-    " mistakes and in the categories of their time. They are no facts about a person, and neither are the"
-    " answers of this model."
+    "Labels are what annotators thought they saw in a picture, with their mistakes. If the images show"
+    " people, labels about them are perceived labels, in the categories of their time. They are no facts about a"
+    " person, and neither are the answers of this model."
 )
 NOTICED = 0.0005  # a change in AUC that three decimals can show
 VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, word)

@@ -51,7 +51,7 @@ def splits(audit: Document) -> list[tuple[str, str, Split]]:
 
 
 def identities(audit: Document) -> bool:
-    """Whether it is known which images show the same person."""
+    """Whether it is known which images show the same identity."""
     if audit.data.identities is not None:
         return audit.data.identities
     return any(size.n_clusters not in (None, size.n) for _, _, size in splits(audit))
