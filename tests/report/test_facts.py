@@ -54,3 +54,39 @@ def test_nested_notes_are_a_row_a_comparison(make_audit: Make):
         ("something new: deep", "1, 2"),
         ("odd", "upper high, margin none"),
     ]
+
+
+def test_the_data_is_told_in_words_and_one_number_format(make_audit: Make):
+    audit = make_audit()
+    audit["data"] |= {
+        "images": 3200,
+        "overlap": None,
+        "table": {"absent": "0"},
+        "new_fact": {"deep_down": 1234},
+    }
+    page = render(audit)
+    data = page.partition("<h3>Data</h3>")[2].partition("<h3>Audit</h3>")[0]
+    for name, text in {
+        "images": "3,200",
+        "what the splits share": "none",
+        "table of labels: sign of an absent label": "0",
+        "new fact: deep down": "1,234",
+    }.items():
+        assert f"<dt>{name}</dt><dd>{text}</dd>" in data
+    assert all(
+        f"<b>{name}</b>" in data for name in ("Probe split (P)", "Test split (E)", "Training images (T_in)")
+    )
+
+
+def test_commands_stand_in_the_order_of_use(make_audit: Make):
+    audit = make_audit()
+    for reference in audit["models"]["references"]:
+        reference["command"] = "unlabel audit runs/no-male --make-references 3"
+    audit["models"]["command"] = "unlabel audit runs/no-male --make-references 3"
+    made = render(audit, command="unlabel report runs/no-male").partition('aria-label="Commands">')[2]
+    assert made.partition("</pre>")[0].split("\n")[:4] == [
+        "unlabel train faces --out runs/base",
+        "unlabel train faces --out runs/no-male",
+        "unlabel audit runs/no-male --make-references 3",
+        "unlabel report runs/no-male",
+    ]

@@ -21,6 +21,7 @@ from unlabel.report.marks import PAGE, marked, subject, written
 from unlabel.report.pictures import STRIPS, Gallery
 from unlabel.report.readings import reading
 from unlabel.report.sections import durability, groups, hits, provenance
+from unlabel.report.sections import facts as behind
 from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.controls import controls, flat
@@ -238,6 +239,8 @@ def _origin(audit: Document) -> dict[str, Any]:
         "costs": provenance.cost_rows(audit),
         "unknown": provenance.UNKNOWN,
         "splits": provenance.splits(audit),
+        "split_names": provenance.NAMES,
+        "data_facts": behind.of_data(audit),
         "measures": rows.measures(audit),
         "measure_names": [item.name for item in in_group(MEASURES)],
         "identities": provenance.identities(audit),

@@ -125,8 +125,8 @@ REMEMBERS_ALONE = (
 )
 PERCEIVED = (
     "Labels are what annotators thought they saw in a picture, with their mistakes. If the images show"
-    " people, labels about them are perceived labels, in the categories of their time. They are no facts about a"
-    " person, and neither are the answers of this model."
+    " people, labels about them are perceived labels, in the categories of their time. They are no facts"
+    " about a person, and neither are the answers of this model."
 )
 NOTICED = 0.0005  # a change in AUC that three decimals can show
 VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, word)

@@ -185,9 +185,9 @@ def described(audit: Document) -> list[rows.Row]:
 
 
 def commands(audit: Document, command: str | None) -> list[str]:
-    """The commands that made the models, the audit and this page, each once."""
+    """The commands that made the models, the audit and this page, each once, in the order of use."""
     models = audit.models
-    chain = [models.before, *(models.references or ()), models.after]
+    chain = [models.before, models.after, *(models.references or ())]  # an audit may make the references
     texts = [model.command for model in chain if model and model.command]
     texts += [text for text in (models.command, command) if text]
     return list(dict.fromkeys(texts))

@@ -1,4 +1,4 @@
-"""What the notes of a claim hold that no other part of the page shows, as rows of a name and a text."""
+"""What is on record of a claim and of the data that no other part of the page shows: names and texts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -58,6 +58,38 @@ WORDS: Mapping[str, str] = {
 }
 """A note's key in plain words; another key is shown as it is."""
 
+DATA_WORDS: Mapping[str, str] = {
+    "source": "data source",
+    "reader": "kind of source",
+    "image_size": "size of an image, pixels",
+    "exclusive": "one label an image (classes)",
+    "split_rule": "rule of the splits",
+    "identities": "identities known",
+    "clusters": "identities",
+    "identity_overlap": "identities in two splits",
+    "identity_note": "note on identities",
+    "ignored_files": "files not used",
+    "ignored_meta_rows": "rows without an image",
+    "skipped_bad": "damaged images",
+    "skipped_bad_count": "number of damaged images",
+    "table": "table of labels",
+    "absent": "sign of an absent label",
+    "names": "column of image names",
+    "columns_of_names": "columns that hold names",
+    "ignored_columns": "columns not used",
+    "digest": "sha256 of the images and labels",
+    "same_as_training": "the same data as in training",
+    "references_differ": "how references may differ",
+    "cross_fitted": "attacks made twice, both ways round",
+    "overlap": "what the splits share",
+    "deterministic": "the same outputs in two passes",
+    "canaries": "planted annotations",
+}
+"""A fact of the data in plain words."""
+
+SPLITS = ("splits", "counts")
+"""Facts of the data that have a table of their own."""
+
 CHANGES = ("transforms", "not_applicable")
 """Notes that list changes of a model."""
 
@@ -82,6 +114,17 @@ def rows(audit: Document, id_: str) -> list[tuple[str, str]]:
     return [*decided, *budget, *found]
 
 
+def of_data(audit: Document) -> list[tuple[str, str]]:
+    """The facts of the data, but the sizes of the splits."""
+    facts = audit.raw["data"].items()
+    return [
+        pair
+        for key, item in facts
+        if key not in SPLITS
+        for pair in _rows(_word(key, DATA_WORDS), item, DATA_WORDS)
+    ]
+
+
 def _named(changes: Any) -> Any:
     """The names of changes of a model, by their ids."""
     return [transform(str(item)).name for item in changes] if isinstance(changes, list) else changes
@@ -96,24 +139,24 @@ def rule(text: object) -> str:
     return str(text or "").replace("+-", "±")
 
 
-def _word(key: str) -> str:
-    """A note's key as it is read."""
-    return WORDS.get(key) or key.replace("_", " ")
+def _word(key: str, words: Mapping[str, str] = WORDS) -> str:
+    """A key as it is read."""
+    return words.get(key) or key.replace("_", " ")
 
 
-def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
+def _rows(name: str, value: Any, words: Mapping[str, str] = WORDS) -> Iterator[tuple[str, str]]:
     """A value, and what is nested in it: a row each."""
     if isinstance(value, Mapping) and {"upper", "margin"} <= set(value):
         yield name, _compared(value)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _rows(f"{name}: {_word(key)}", item)
+            yield from _rows(f"{name}: {_word(key, words)}", item, words)
     elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         for at, item in enumerate(value, 1):
             called = (
                 next((item[key] for key in NAMED if key in item), at) if isinstance(item, Mapping) else at
             )
-            yield from _rows(f"{name}: {called}", item)
+            yield from _rows(f"{name}: {called}", item, words)
     elif isinstance(value, list | tuple):
         yield name, ", ".join(map(_text, value)) or "none"
     else:

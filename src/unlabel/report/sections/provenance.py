@@ -10,7 +10,7 @@ from unlabel.data.splits import TRAIN_SET
 
 SPLITS: Mapping[str, str] = {
     "train": "training",
-    TRAIN_SET: "training images, shown to the model's own output",
+    TRAIN_SET: "the model was trained on them; attacks test here what it remembers",
     "P": "attackers learn here",
     "probe": "attackers learn here",
     "CAL": "calibration of closed-form erasure",
@@ -22,6 +22,17 @@ CROSS_FITTED: Mapping[str, str] = {
     "E": "attackers are scored here, and learn here for P; all other figures are measured here",
 }
 
+
+NAMES: Mapping[str, str] = {
+    "train": "Training split",
+    TRAIN_SET: f"Training images ({TRAIN_SET})",
+    "P": "Probe split (P)",
+    "probe": "Probe split (P)",
+    "CAL": "Calibration images (CAL)",
+    "E": "Test split (E)",
+    "test": "Test split (E)",
+}
+"""What the page calls a split; the letter in brackets is that of the manual."""
 
 UNKNOWN = "not known, no training is recorded"
 
