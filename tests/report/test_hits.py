@@ -1,4 +1,4 @@
-"""What the page says of groups and identities: the worst group, its bounds, and nothing of who somebody is."""
+"""What the page says of groups and identities: the worst group, its bounds, and no name."""
 
 from collections.abc import Callable
 from typing import Any

@@ -25,8 +25,8 @@ LONGEST = 2_500
 QUALITIES = (85, 75, 65, 50, 30, 15, 5)  # of a JPEG; the first that is short enough
 
 STRIPS: Mapping[str, tuple[str, str]] = {
-    "lost": ("No longer told", "where the attacker's certainty of the annotation fell most"),
-    "kept": ("Still told", "where the attacker is surest of the annotation after forgetting"),
+    "lost": ("No longer recovered", "where the attacker's certainty of the annotation fell most"),
+    "kept": ("Still recovered", "where the attacker is surest of the annotation after forgetting"),
     "lot": ("Drawn by lot", "without regard to any model"),
 }
 """Strip -> its title, and which images are in it."""

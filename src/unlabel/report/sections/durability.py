@@ -245,7 +245,7 @@ def lasting(audit: Document) -> str:
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"
             f" attacked again. After {spoken_}, the attack that came closest to its limit"
-            f" ({worst.attack[:1].lower()}{worst.attack[1:]}) tells"
+            f" ({worst.attack[:1].lower()}{worst.attack[1:]}) finds"
             f" {number(worst.judged.diff, signed=True)} {unit} more than"
             f" {than}, at most"
             f" {beside_margin(worst.judged.upper, worst.judged.margin, signed=True)};"
@@ -267,7 +267,7 @@ def _relearnt(audit: Document) -> str:
     sides |= {"a retrained one, as predicted": last.predicted} if found.predicted else {}
     words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
-        f"A new probe that is shown {found.sizes[-1]} annotated images tells"
+        f"A new probe that is shown {found.sizes[-1]} annotated images predicts"
         f" {brief(label) if len(targets(audit)) > 1 else spoken(targets(audit)) or NOTHING} with an AUC of"
         f" {', '.join(words)}."
     )

@@ -145,8 +145,8 @@ def steps(noted: Noted) -> str:
 def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
     """What the two tests found, a sentence each, of the label and the test closest to its limit."""
     for of, template in (
-        (tuned, "Trained as a whole on {images} annotated images, it tells"),
-        (staged, "Below its last features, at {stage}, a linear probe tells"),
+        (tuned, "Trained as a whole on {images} annotated images, it finds"),
+        (staged, "Below its last features, at {stage}, a linear probe finds"),
     ):
         every = [item for label in labels for item in of(audit, label) if item.compared]
         if every:
