@@ -216,7 +216,7 @@ def test_what_is_read_on_the_test_split_alone_decides_nothing_by_its_few_people(
     for area in (0.5, 0.7):
         claim, membership = decided(0.3, area)
         assert (claim.verdict, membership) == ("INCONCLUSIVE", "INCONCLUSIVE")
-        assert "Fewer than 20 people in the test split have, or lack, Male." in claim.sentence
+        assert "Fewer than 20 identities in the test split have, or lack, Male." in claim.sentence
         assert claim.notes["images_needed"]["Male"] >= 5 * 3000
         assert claim.notes["margin_curve"][0]["passes_above"] is None
     assert decided(0.6, 0.5)[0].verdict == "FAIL"

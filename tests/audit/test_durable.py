@@ -315,7 +315,7 @@ def test_few_annotated_images_decide_nothing_by_few_people_in_the_test_split(jud
     for excess in (0.1, -0.1):
         claim = judged(few=excess, questions=few)
         assert (claim.verdict, claim.per_label) == ("INCONCLUSIVE", {"Male": "INCONCLUSIVE"})
-        assert "Fewer than 20 people in the test split have, or lack, Male." in claim.sentence
+        assert "Fewer than 20 identities in the test split have, or lack, Male." in claim.sentence
         assert claim.notes["margin_curve"][0]["passes_above"] is None
     assert judged(0.2, questions=few).verdict == "FAIL"  # after a transform, on both splits
 

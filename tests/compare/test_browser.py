@@ -100,5 +100,5 @@ def test_pictures_are_named_and_tables_keep_their_meaning_when_narrow(show, make
     assert page.get_by_role("main").count() == 1
     assert page.get_by_role("navigation", name="Sections").count() == 1
     assert page.get_by_role("img", name="Every method's processed images").count() == 1
-    assert page.get_by_role("table", name="Seeds that pass").get_by_role("rowheader").count() == 16
+    assert page.get_by_role("table", name="Verdict on each claim").get_by_role("rowheader").count() == 16
     assert page.eval_on_selector_all("svg", "s => s.every(e => e.ariaHidden || e.closest('[role=img]'))")

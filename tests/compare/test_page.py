@@ -108,6 +108,16 @@ def test_the_page_is_red_only_where_every_cell_fails(make_comparison, make_cell)
         "fail",
         "Within this budget, no method forgets Male as retraining does.",
     )
+    both = make_comparison([make_cell("m0", 0, failed, 0.0, 64), make_cell("deep-probes", 0, 0.6, 0.1, 64)])
+    both["methods"][1]["asked"] = "auto"
+    assert verdict_of(both) == (
+        "fail",
+        "No method forgets Male as retraining does and keeps the other labels."
+        " C2 (retrain-equivalent) fails: m0. C5 (useful) fails: auto (deep-probes).",
+    )
+    harmed = make_comparison([make_cell("m0", 0, failed, 0.0, 64), make_cell("m1", 0, open_, 0.1, 64)])
+    assert verdict_of(harmed)[0] == "fail"
+    assert "C5 (useful) fails: m1." in verdict_of(harmed)[1]
     undecided = "The data cannot decide whether a method forgets Male as retraining does."
     assert verdict(failed, open_) == verdict(open_) == ("open", undecided)
     assert verdict(failed, references=2)[1].endswith("does. (provisional)")
@@ -131,6 +141,31 @@ def test_names_are_escaped_and_may_be_long(make_comparison, make_cell) -> None:
     assert "<script" not in text
     assert text.count("&lt;script&gt;") > 5
     Page(text)
+
+
+def test_a_name_that_stands_for_a_method_is_shown_with_it(make_comparison, make_cell) -> None:
+    found = make_comparison([make_cell("deep-probes", 0, 0.6, 0.0, 64)], asked={"deep-probes": "auto"})
+    assert found["methods"][0]["method"] == "deep-probes"
+    page = Page(render(found))
+    assert "auto (deep-probes) forgets Male" in " ".join(page.texts["headline"].split())
+    assert all("auto (deep-probes)" in page.texts[part] for part in ("verdicts", "trade", "cost", "figures"))
+    assert sum(line.startswith("auto (deep-probes)") for line in lines(found)) == 2
+    del found["methods"][0]["asked"]  # of a comparison that was made before
+    assert "auto" not in Page(render(found)).texts["verdicts"]
+
+
+def test_an_open_verdict_is_told_from_a_failed_one(make_comparison, make_cell) -> None:
+    cells = [make_cell("failed", 0, 0.9, 0.0, 64), make_cell("open", 0, 0.7, 0.0, 64)]
+    cells += [make_cell("good", seed, 0.6, 0.0, 64) for seed in range(2)]
+    cells += [make_cell("mixed", seed, knows, 0.0, 64) for seed, knows in enumerate((0.6, 0.9))]
+    found = make_comparison(cells)
+    text = " ".join(Page(render(found)).texts["verdicts"].split())
+    assert all(word in text for word in ("1/1 fail", "1/1 open", "2/2 pass", "1/2 pass"))
+    shown = [line.removesuffix("  front").split()[-4:] for line in lines(found)]
+    assert ["PASS", "FAIL", "FAIL", "PASS"] in shown
+    assert ["PASS", "open", "FAIL", "PASS"] in shown
+    assert ["PASS", "1/2", "FAIL", "PASS"] in shown
+    assert lines(make_comparison(cells[:1]))[0].startswith("forget Male: 1 method, 1 seed, ")
 
 
 def test_the_same_comparison_gives_the_same_bytes(make_comparison, fifteen) -> None:

@@ -334,7 +334,7 @@ def test_a_photo_without_identity_counts_by_itself(make: MakeCelebA) -> None:
     change(root / "identity_CelebA.txt", "000001.jpg 2880\n", "")
     facts = read(root).facts
     assert facts["clusters"] == 21
-    assert facts["identity_note"] == "1 images have no identity: each counts as another person."
+    assert facts["identity_note"] == "1 images have no identity: each counts as one of its own."
 
 
 def test_too_small_a_part_is_refused_before_decoding(make: MakeCelebA, cache: Path) -> None:

@@ -212,7 +212,7 @@ def test_images_of_unknown_identity_are_their_own_cluster(make_folder) -> None:
     ]
     facts = read(make_folder(meta=meta)).facts
     assert facts["clusters"] == 10 + 14 + 2
-    assert facts["identity_note"] == "12 images have no identity: each counts as another person."
+    assert facts["identity_note"] == "12 images have no identity: each counts as one of its own."
 
 
 def test_meta_rows_without_an_image_are_counted_and_ignored(make_folder) -> None:
@@ -324,7 +324,7 @@ def test_an_identity_that_says_unknown_is_no_person(make_folder, nobody: str) ->
     meta = [["image_id", "identity"], *([name, nobody if n % 2 else "ann"] for n, name in enumerate(IDS))]
     facts = read(make_folder(meta=meta)).facts
     assert facts["clusters"] == 1 + 20
-    assert facts["identity_note"] == "20 images have no identity: each counts as another person."
+    assert facts["identity_note"] == "20 images have no identity: each counts as one of its own."
 
 
 @pytest.mark.parametrize("bare", ["attributes", "meta"])

@@ -204,3 +204,63 @@ def test_the_target_is_as_large_as_the_attack_on_the_first_card(show: Show, make
     assert len(sizes) == 2
     assert sizes[0] == sizes[1]
     assert card.locator(".target").inner_text().split() == ["0.642", "retrained:", "the", "target"]
+
+
+def far_off(audit: dict[str, Any]) -> dict[str, Any]:
+    """An audit whose excess lies beyond the axis in one attack, which finds hardly more in the original."""
+    for metric in audit["metrics"]:
+        if metric["id"] == "probe.adv.lin" and metric["model"] != "after":
+            metric["value"] = 0.7 if metric["model"] == "before" else 0.61
+    for item in audit["comparisons"]:
+        if item["id"] == "probe.adv.lin":
+            item |= {"diff": -0.3, "lower": -0.34, "upper": -0.26}
+    return audit
+
+
+@pytest.mark.parametrize("width", [390, 730, 1280])
+def test_texts_of_ticks_never_touch(show: Show, make_standard: Make, width: int):
+    page = show(far_off(make_standard()), width)
+    gaps = page.evaluate("""() => [...document.querySelectorAll('.axis div, .xs')].map(axis => {
+      const boxes = [...axis.querySelectorAll('span')].filter(e => e.getBoundingClientRect().width).map(e => {
+        const range = document.createRange(); range.selectNodeContents(e.firstChild);
+        return range.getBoundingClientRect(); }).sort((a, b) => a.left - b.left);
+      return [boxes.length, Math.min(99, ...boxes.slice(1).map((b, i) => b.left - boxes[i].right))];
+    })""")
+    assert len(gaps) > 3
+    assert all(count >= 2 and gap >= 3 for count, gap in gaps)
+
+
+def test_what_lies_beyond_the_axis_is_an_arrow_and_a_blind_attack_is_called_so(show: Show, make_audit: Make):
+    page = show(far_off(make_audit()))
+    row = page.locator("#excess .r", has_text="Features, linear").first
+    assert row.locator("path.beyond").count() == 1
+    assert row.locator("circle").count() == 0
+    assert "cannot tell the original from a retrained model here" in row.inner_text()
+    track, arrow = row.locator(".track").bounding_box(), row.locator("path.beyond").bounding_box()
+    assert abs(arrow["x"] - track["x"]) < 2
+    assert abs(arrow["y"] + arrow["height"] / 2 - track["y"] - track["height"] / 2) < 2
+    assert "goes on beyond the axis" in page.locator("#excess figcaption").inner_text()
+    others = show(make_audit())
+    assert others.locator("#excess path").count() == 0
+    assert "beyond the axis" not in others.locator("#excess").inner_text()
+
+
+@pytest.mark.parametrize("width", [320, 375, 390, 430, 700])
+def test_nothing_sticks_out_of_the_column(show: Show, make_standard: Make, width: int):
+    page = show(make_standard(), width)
+    outside = page.evaluate("""() => {
+      const page = document.querySelector('.page'), box = page.getBoundingClientRect();
+      const end = box.right - parseFloat(getComputedStyle(page).paddingRight) + 1;
+      return [...document.querySelectorAll('.card, .cards strong, figure, .stack th, .stack td, .verdict')]
+        .filter(e => !e.closest('thead') && e.getBoundingClientRect().right > end).map(e => e.innerText);
+    }""")
+    assert outside == []
+
+
+def test_every_row_of_a_change_names_its_unit(show: Show, make_full: Make):
+    page = show(make_full())
+    units = page.locator("#durable .chart .name small").all_inner_texts()
+    assert len(units) == 7 + 5
+    assert all(
+        ", in bits; than" in text or "in advantage; than" in text or "in AUC; than" in text for text in units
+    )

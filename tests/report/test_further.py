@@ -60,10 +60,25 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
     assert "changed in 7 ways" in said
     assert "After storing it in 8 bits, the attack that came closest to its limit" in said
     assert (
-        "(features, linear, bits) tells +0.210 bits more than before, at most +0.240; 0.050 is allowed."
+        "(features, linear, bits) finds +0.210 bits more than before, at most +0.240; 0.050 is allowed."
         in said
     )
-    assert "256 annotated images tells Male with an AUC of 0.750 ± 0.012 on this model, 0.920" in said
+    assert "256 annotated images predicts Male with an AUC of 0.750 ± 0.012 on this model, 0.920" in said
+
+
+def test_a_predicted_level_is_not_called_that_of_retrained_models(make_standard: Make):
+    audit = make_standard()
+    for item in audit["comparisons"]:
+        if item.get("transform"):
+            item |= {"against": "retrained"}
+    assert "more than it does on retrained models, at most" in render(audit)
+    audit["models"]["references"] = []
+    audit["claims"]["C2"]["notes"]["predicted"] = True
+    page = render(audit)
+    assert "more than is predicted for retrained models, at most" in page
+    assert "than predicted for retrained<" in page
+    assert "it does on retrained models" not in page
+    assert "Advantage over retrained models" not in page
 
 
 def test_what_retrained_models_gain_is_the_mean_over_them_and_unknown_without(make_standard: Make):
@@ -95,8 +110,8 @@ def test_the_full_budget_has_its_picture_its_tables_and_a_sentence_each(make_ful
     ]
     assert "10; 70; —, 90, —" in text
     said = dict(summary(document_of(audit)))["Whether it lasts."]
-    assert "annotated images, it tells +0.050 AUC more than retrained models do, at most +0.064;" in said
-    assert "at stage 3, a linear probe tells +0.076 advantage more than retrained models do" in said
+    assert "annotated images, it finds +0.050 AUC more than retrained models do, at most +0.064;" in said
+    assert "at stage 3, a linear probe finds +0.076 advantage more than retrained models do" in said
     # stages are no rows of the attacks on outputs and last features, whose strongest stands on top
     assert {found.layer for _, group in rows.attack_rows(document_of(audit), "Male") for found in group} == {
         None,
@@ -196,7 +211,7 @@ def test_every_figure_that_an_audit_can_hold_is_defined_and_named(make_standard:
 
 def test_attacks_that_only_condemn_have_a_fold_that_says_so(make_audit: Make):
     audit = make_audit()
-    assert "Attacks that can only condemn" not in render(audit)
+    assert "Attacks that can only fail a model" not in render(audit)
     for id_, verdict in (("probe.adv.lin@nudged", "FAIL"), ("probe.adv.lsq", "INCONCLUSIVE")):
         plain = {"id": "probe.adv.lin", "label": "Male"}
         model = [m for m in audit["metrics"] if plain.items() <= m.items() and m["model"] != "before"]
@@ -209,7 +224,7 @@ def test_attacks_that_only_condemn_have_a_fold_that_says_so(make_audit: Make):
     assert part.count("<tr") == 1 + 2
     assert (
         part.count('data-verdict="FAIL"'),
-        part.count("does not condemn"),
+        part.count("does not fail it"),
         part.count("INCONCLUSIVE"),
     ) == (
         1,

@@ -1,4 +1,4 @@
-"""What the page says of groups and persons: the worst group, its bounds, and nothing of who somebody is."""
+"""What the page says of groups and identities: the worst group, its bounds, and no name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,10 +31,10 @@ def test_the_worst_group_is_named_with_its_bounds(make_standard: Make):
         "60.0 % is on images with Male; 50 % would be even. In retrained models it is 45.0 % to 55.0 %."
         in (sentences["Where errors went, by Male"])
     )
-    assert sentences["Persons"] == (
-        "Of 1,200 persons with two images or more, 8.0 % (6.0 % to 10.0 %) have a loss on the retained labels"
-        " that rose by more than 0.210 nats. From one retrained model to another, one person in twenty sees"
-        " such a rise."
+    assert sentences["Identities"] == (
+        "Of 1,200 identities with two images or more, 8.0 % (6.0 % to 10.0 %) have a loss on the retained"
+        " labels that rose by more than 0.210 nats. From one retrained model to another, that of one identity"
+        " in twenty rises so."
     )
 
 
@@ -68,8 +68,8 @@ def test_what_was_not_measured_is_said(make_standard: Make):
     note = audit["claims"]["C5"]["notes"]["groups"]
     note |= {"persons": None, "moved": None, "leaks": {}, "losses": {"tested": 0, "left_out": 20}}
     sentences = said(audit)
-    assert sentences["Persons"].startswith(
-        "Nothing is said of single persons. That needs at least 100 persons"
+    assert sentences["Identities"].startswith(
+        "Nothing is said of single identities. That needs at least 100 identities"
     )
     assert sentences["Where the retained labels work worse"].startswith(
         "No group is large enough: it needs 100"

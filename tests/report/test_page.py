@@ -231,7 +231,7 @@ def test_excess_is_undefined_where_the_original_knows_no_more_than_retraining(ma
         if metric["id"] == "others.adv.lin" and metric["model"] == "before":
             metric["value"] = 0.55
     text = render(audit)
-    assert "undefined: the original finds no more than retraining, within noise" in text
+    assert "undefined: no more in the original than in a retrained model, within noise" in text
 
 
 def test_a_decoy_that_was_not_caught_is_shown_as_such(make_audit: Make):
@@ -381,3 +381,17 @@ def test_a_bound_is_never_rounded_to_its_margin(make_audit: Make):
     text = render(audit)
     assert "at most +0.09996; limit 0.100" in text
     assert "at most +0.100" not in text
+
+
+def test_a_rare_label_is_attacked_both_ways_round_and_the_page_says_so(make_audit: Make):
+    audit = make_audit()
+    page = render(audit)
+    assert "They learnt from 5,000 images with known answers, and were scored on 5,000 others" in page
+    audit["data"]["cross_fitted"] = True
+    audit["data"]["splits"]["P"]["n"] = 458
+    page = render(audit)
+    assert (
+        "each attack was made twice: learnt from 458 images and scored on 5,000, then the other way" in page
+    )
+    assert "others that neither they nor the model had seen" not in page
+    assert "attackers learn here, and those that learnt on E are scored here" in page

@@ -38,7 +38,7 @@ FEATURES = Group("The inner features", "from its inner features")
 INFERENCE = Group("Attribute inference as papers report it")
 DISTANCES = Group("Distances to retrained models")
 CODE = Group("Length of the code that the label needs")
-GAPS = Group("Between people with and without the forgotten label")
+GAPS = Group("Between images with and without the forgotten label")
 MEASURES = Group("Other measures of the retained labels")
 
 ATTACKED = (OWN_OUTPUT, OTHER_OUTPUTS, FEATURES)  # in the page's table of attacks
@@ -503,9 +503,9 @@ MOVED_SHARE = Figure(
     budget="standard",
 )  # fmt: skip
 PERSONS_HARMED = Figure(
-    "person.harmed", "fraction", "Persons with a higher loss",
-    "Share of persons whose mean loss on the retained labels rose by more than one person in twenty sees "
-    "from one retrained model to another.",
+    "person.harmed", "fraction", "Identities with a higher loss",
+    "Share of identities whose mean loss on the retained labels rose by more than that of one identity in "
+    "twenty does from one retrained model to another.",
     budget="standard",
 )  # fmt: skip
 DIVERGENCE = Figure(

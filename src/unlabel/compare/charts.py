@@ -56,6 +56,10 @@ class LogAxis:
         ]
         return ([(4.0, "0")] if self.zero else []) + powers
 
+    def room(self, text: str) -> str:
+        """The class of a tick; powers of ten are few, and fit anywhere."""
+        return ""
+
 
 @dataclass(frozen=True)
 class Mark:

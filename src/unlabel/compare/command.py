@@ -14,7 +14,7 @@ from unlabel.audit.setup import open_request
 from unlabel.compare.cells import run_cells
 from unlabel.compare.jobs import Job
 from unlabel.compare.page import render
-from unlabel.compare.plan import chosen, spend
+from unlabel.compare.plan import asked, chosen, spend
 from unlabel.compare.search import check_search, search
 from unlabel.compare.table import table
 from unlabel.compare.text_table import csv_text
@@ -111,6 +111,7 @@ def compare_run(
     options = options or CompareOptions()
     data, force = options.data, options.force
     labels, names = as_names(labels), chosen(as_names(methods))
+    aliases = asked(as_names(methods))
     check_comparison(out, original, labels, force=force)
     case = open_request(labels, original, references, where, data)
     budget = Budget(
@@ -151,7 +152,7 @@ def compare_run(
         force=force,
         keep_models=out / "runs" if options.keep_models else None,
     )
-    result = table(cells, budget, search=tries, command=command, original=str(original))
+    result = table(cells, budget, search=tries, command=command, original=str(original), asked=aliases)
     check_comparison(
         out, original, labels, force=force
     )  # another command may have written there in the meantime

@@ -6,7 +6,7 @@ from typing import Any
 
 from unlabel.audit.figures import claim_kind
 from unlabel.compare.charts import costs, numbered, scatter
-from unlabel.compare.table import CLAIMS, FIGURES
+from unlabel.compare.table import CLAIMS, FIGURES, judged, title
 from unlabel.report.formatting import NOTHING, brief, give_or_take, names, number, percent, spoken
 from unlabel.report.page import environment
 
@@ -32,6 +32,7 @@ def _content(found: Json) -> dict[str, Any]:
         "sentence": sentence,
         "cards": cards(found),
         "numbers": numbered(found),
+        "titles": {row["method"]: title(row) for row in found["methods"]},
         "scatter": scatter(found),
         "costs": costs(found),
         "claims": WORDS,
@@ -54,7 +55,7 @@ def passing(found: Json) -> list[Json]:
         row
         for row in found["methods"]
         if row["done"] == len(row["seeds"])
-        and all(row["verdicts"][claim].get("PASS", 0) == row["done"] for claim in ("C1", "C2", "C5"))
+        and all(row["verdicts"][claim].get("PASS", 0) == row["done"] for claim in AIM)
     ]
 
 
@@ -62,6 +63,31 @@ def verdict_of(found: Json) -> tuple[str, str]:
     """Tone of the page, and what the comparison came to in a sentence."""
     tone, sentence = _verdict_of(found)
     return tone, sentence + (" (provisional)" if provisional(found) else "")
+
+
+AIM = ("C1", "C2", "C5")
+"""The claims that a method must pass."""
+
+
+def failing(found: Json) -> list[str]:
+    """By which claim each method fails, in sentences; empty unless every seed that ended fails one."""
+    ended = [cell for cell in found["cells"] if cell["outcome"] == "done"]
+    valid = [cell for cell in ended if cell.get("valid", True)]
+    failed = {claim: [cell["method"] for cell in valid if cell[claim] == "FAIL"] for claim in AIM}
+    if not ended or len(valid) < len(ended):
+        return []
+    if any(all(cell[claim] != "FAIL" for claim in AIM) for cell in valid):
+        return []
+    by_claim = {
+        claim: [title(row) for row in found["methods"] if row["method"] in methods]
+        for claim, methods in failed.items()
+    }
+    return [f"{claim} ({WORDS[claim]}) fails: {names(of)}." for claim, of in by_claim.items() if of]
+
+
+def _ended(found: Json) -> int:
+    """How many cells came to their end."""
+    return sum(row["done"] for row in found["methods"])
 
 
 def provisional(found: Json) -> bool:
@@ -74,10 +100,13 @@ def _verdict_of(found: Json) -> tuple[str, str]:
     seeds = len(found["budget"]["seeds"])
     each = f"in {f'each of {seeds} seeds' if seeds > 1 else 'the one seed tried'}"
     if good:
-        best = names([row["method"] for row in good])
+        best = names([title(row) for row in good])
         forget, keep = ("forgets", "keeps") if len(good) == 1 else ("forget", "keep")
         return "pass", f"{best} {forget} {labels} as retraining does and {keep} the other labels, {each}."
     verdicts = [row["verdicts"]["C2"] for row in found["methods"]]
+    if (why := failing(found)) and sum(counts.get("FAIL", 0) for counts in verdicts) < _ended(found):
+        aim = f"No method forgets {labels} as retraining does and keeps the other labels"
+        return "fail", f"{aim}. {' '.join(why)}"
     if any(counts.get("PASS") for counts in verdicts):
         return "open", (
             f"No method forgets {labels} as retraining does and keeps the other labels {each}; some do one of"
@@ -88,7 +117,7 @@ def _verdict_of(found: Json) -> tuple[str, str]:
 
 def _not_one(found: Json, verdicts: Sequence[Json], labels: str) -> tuple[str, str]:
     """Tone and sentence if C2 passes nowhere: red only if it fails in every cell that ended."""
-    done = sum(row["done"] for row in found["methods"])
+    done = _ended(found)
     if not done:
         return "open", f"No method came to its end, so nothing is decided about {labels}."
     if sum(counts.get("FAIL", 0) for counts in verdicts) == done:
@@ -122,7 +151,7 @@ def cards(found: Json) -> list[dict[str, Any]]:
         out.append(
             {
                 "title": "Closest to retraining",
-                "value": brief(closest["method"]),
+                "value": brief(title(closest)),
                 "notes": [
                     f"excess {mean(closest['excess'], 2)} margins",
                     f"{number(loss)} of mean AUC lost" if loss is not None else "",
@@ -136,7 +165,7 @@ def cards(found: Json) -> list[dict[str, Any]]:
         out.append(
             {
                 "title": "Cheapest that passes",
-                "value": brief(least["method"]),
+                "value": brief(title(least)),
                 "notes": [f"{percent(share)} of retraining's images"],
             }
         )
@@ -161,25 +190,6 @@ def _retrained_models(found: Json) -> str:
     count = len(found["retrain"]["runs"])
     words = f"{count} retrained model{'s' * (count != 1)}"
     return f"{words}: provisional, three or more are needed" if 0 < count < 3 else words
-
-
-def judged(row: Json, claim: str) -> tuple[str, str]:
-    """Shape and words of one claim over a method's seeds; an invalid audit passes and fails nothing.
-
-    >>> judged({"verdicts": {"C2": {"PASS": 2, "FAIL": 1}}, "done": 3}, "C2")
-    ('open', '2/3 pass')
-    >>> judged({"verdicts": {"C2": {"PASS": 2}}, "done": 3}, "C2")
-    ('open', '2/3 pass')
-    """
-    counts, done = row["verdicts"][claim], row["done"]
-    passed = counts.get("PASS", 0)
-    kinds = {key for key, count in counts.items() if count}
-    kind = (
-        {"PASS": "pass", "FAIL": "fail", "NOT_EVALUATED": "none"}.get(next(iter(kinds)), "open")
-        if len(kinds) == 1 and sum(counts.values()) == done
-        else "open"
-    )
-    return ("none", "none") if not done else (kind, f"{passed}/{done} pass")
 
 
 def mean(item: Json | None, digits: int = 3) -> str:

@@ -43,6 +43,16 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted)
 
 
+def asked(names: Sequence[str]) -> dict[str, str]:
+    """By method, the name that a user gave where it stands for that method.
+
+    >>> asked(["auto", "ssd"])
+    {'deep-probes': 'auto'}
+    """
+    entries = [find_method(name) for name in names if name != "all"]
+    return {entry.alias_of: entry.name for entry in entries if entry.alias_of}
+
+
 def spend(job: Job, budget: Budget) -> Job:
     """The job with the most steps whose bill is within the budget; one step where none is.
 

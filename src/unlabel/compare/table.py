@@ -34,6 +34,7 @@ def table(
     search: Mapping[str, Any] | None = None,
     command: str = "",
     original: str = "",
+    asked: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The comparison as plain data: the content of ``compare.json``.
 
@@ -43,12 +44,16 @@ def table(
         search: What a settings search tried and chose, see `search.search`.
         command: The command line, for the record.
         original: The run that was compared on.
+        asked: By method, the name that the user gave for it, where that is another one; see `plan.asked`.
     """
     groups: dict[str, list[CellResult]] = {}
     for cell in cells.cells:
         groups.setdefault(cell.job.method, []).append(cell)
     retrain = _retrained(cells)
-    methods = [_method(name, group, retrain, budget) for name, group in groups.items()]
+    methods = [
+        {"method": name, "asked": (asked or {}).get(name), **_method(group, retrain, budget)}
+        for name, group in groups.items()
+    ]
     front = pareto(
         [
             (row["cost"]["images"]["mean"], row["excess"]["mean"])
@@ -160,9 +165,7 @@ def _retrained(cells: Cells) -> dict[str, Any]:
     }
 
 
-def _method(
-    name: str, group: Sequence[CellResult], retrain: Mapping[str, Any], budget: Budget
-) -> dict[str, Any]:
+def _method(group: Sequence[CellResult], retrain: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
     done = [cell for cell in group if cell.done]
     records = [cell.record for cell in done]
     costs = [record["cost"] for record in records]
@@ -177,7 +180,6 @@ def _method(
         if not cell.done
     )
     return {
-        "method": name,
         "options": dict(group[0].job.options),
         "seeds": [cell.job.seed for cell in group],
         "done": len(done),
@@ -207,6 +209,34 @@ def _method(
         "budget_kept": not any(overrun(cost, budget) for cost in costs),
         "notes": notes,
     }
+
+
+def title(row: Mapping[str, Any]) -> str:
+    """A method's name for a reader: as the user gave it, with what was taken for it in brackets.
+
+    >>> title({"method": "deep-probes", "asked": "auto"}), title({"method": "ssd"})
+    ('auto (deep-probes)', 'ssd')
+    """
+    return f"{row['asked']} ({row['method']})" if row.get("asked") else str(row["method"])
+
+
+def judged(row: Mapping[str, Any], claim: str) -> tuple[str, str]:
+    """Shape and words of one claim over a method's seeds; an invalid audit passes and fails nothing.
+
+    >>> judged({"verdicts": {"C2": {"PASS": 2, "FAIL": 1}}, "done": 3}, "C2")
+    ('open', '2/3 pass')
+    >>> judged({"verdicts": {"C2": {"PASS": 2}}, "done": 3}, "C2")
+    ('open', '2/3 pass')
+    >>> judged({"verdicts": {"C2": {"INCONCLUSIVE": 3}}, "done": 3}, "C2")
+    ('open', '3/3 open')
+    """
+    found, done = row["verdicts"][claim], row["done"]
+    if not done:
+        return "none", "none"
+    alone = [verdict for verdict, number in found.items() if number == done]
+    kinds = {"PASS": ("pass", "pass"), "FAIL": ("fail", "fail"), "NOT_EVALUATED": ("none", "not tested")}
+    kind, word = kinds.get(alone[0], ("open", "open")) if alone else ("open", "pass")
+    return kind, f"{done if alone else found.get('PASS', 0)}/{done} {word}"
 
 
 def counts(record: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unlabel.audit.figures import FIGURES
-from unlabel.compare.table import CLAIMS, MEAN_AUC, WORST_AUC
+from unlabel.compare.table import CLAIMS, MEAN_AUC, WORST_AUC, judged, title
 
 
 def csv_text(found: Mapping[str, Any]) -> str:
@@ -34,7 +34,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """
     budget, seeds = found["budget"], found["budget"]["seeds"]
     whole_models = [("original", found["original"]), ("retrained", found["retrain"])]
-    rows = [(row["method"], row) for row in found["methods"]]
+    rows = [(title(row), row) for row in found["methods"]]
     width = max(len(name) for name, _ in [*whole_models, *rows])
 
     def line(name: str, cells: Sequence[str], mark: str = "") -> str:
@@ -42,7 +42,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
     attacks = [(item.id, item.short) for item in FIGURES if item.short]
     out = [
-        f"forget {', '.join(found['labels'])}: {len(rows)} methods, {len(seeds)} seeds,"
+        f"forget {', '.join(found['labels'])}: {_counted(rows, 'method')}, {_counted(seeds, 'seed')},"
         f" {budget['steps']:,} steps or {budget['images']:,} images each,"
         f" against {len(found['retrain']['runs'])} retrained",
         "",
@@ -51,8 +51,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     for name, row in [*whole_models, *rows]:
         out.append(line(name, [said(row["figures"][figure]) for figure, _ in attacks]))
     cost, retrain = found["retrain"]["cost"], found["retrain"]
-    heads = ["C2 excess", "AUC loss", "AUC", "worst AUC", "steps", "images", "of Retrain", "C1 C2 C3 C5"]
-    out += ["", " ".join([line("", heads[:7]), f"{heads[7]:>15s}"])]
+    heads = ["C2 excess", "AUC loss", "AUC", "worst AUC", "steps", "images", "share"]
+    out += ["", " ".join([line("", heads), *(f"{claim:>4s}" for claim in CLAIMS)])]
     aucs = (MEAN_AUC, WORST_AUC)
     figures = retrain["figures"]
     cells = [said(retrain["excess"]), said(retrain["loss"]), *(said(figures[name]) for name in aucs)]
@@ -62,9 +62,14 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         cells = [said(row["excess"]), said(row["loss"]), *(said(row["figures"][figure]) for figure in aucs)]
         cells += [whole(cost["steps"]), whole(cost["images"])]
         cells.append("-" if share is None else f"{100 * share:.1f} %")
-        passed = " ".join(f"{row['verdicts'][claim].get('PASS', 0)}/{row['done']}" for claim in CLAIMS)
-        out.append(" ".join([line(name, cells), f"{passed:>15s}"]) + ("  front" if row["front"] else ""))
-    out += ["", "C1 C2 C3 C5: seeds that pass of those that ended; front: none is as cheap and as close"]
+        verdicts = [f"{_verdict(row, claim):>4s}" for claim in CLAIMS]
+        out.append(" ".join([line(name, cells), *verdicts]) + ("  front" if row["front"] else ""))
+    out += [
+        "",
+        "share: images, of those that one retraining takes; front: no method is as cheap and as close",
+        "C1 C2 C3 C5: PASS or FAIL in every seed that ended; open: in every seed, the data cannot decide;",
+        "2/3: verdicts differ, and so many seeds pass, of those that ended",
+    ]
     if 0 < len(retrain["runs"]) < 3:
         out.append("provisional: three or more retrained models are needed for a firm verdict")
     elif any(row.get("provisional") for _, row in rows):
@@ -74,6 +79,19 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         out += [f"{name}: {item['count']} failed, {item['error']}" for item in row["failures"]]
         out += [f"{name}: {item['count']} INVALID, {item['reason']}" for item in row.get("invalid", ())]
     return out + ([found["search"]["sentence"]] if found["search"] else [])
+
+
+def _counted(items: Sequence[Any], word: str) -> str:
+    """How many there are, in words."""
+    return f"{len(items)} {word}{'s' * (len(items) != 1)}"
+
+
+def _verdict(row: Mapping[str, Any], claim: str) -> str:
+    """A claim over a method's seeds, in four signs; digits where verdicts differ."""
+    number, _, word = judged(row, claim)[1].partition(" ")
+    alone = {"pass": "PASS", "fail": "FAIL", "open": "open", "not tested": "-"}
+    of = number.partition("/")
+    return alone[word] if word in alone and of[0] == of[2] else number if word else "-"
 
 
 def said(item: Mapping[str, Any] | None) -> str:

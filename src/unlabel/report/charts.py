@@ -6,12 +6,16 @@ size, so that they read at 390 px and on paper, and take their colours from the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, log2, log10
 
 from unlabel.audit.document.typed import Document
 from unlabel.report.formatting import number
 from unlabel.report.readings import Reading
 from unlabel.report.tables import Row, attack_rows, audited, label_rows, loss
+
+DIGIT, APART = 7.5, 8.0  # px: a sign of a tick's text, and the room between two texts
+ROOMS = {"wide": 270.0, "middle": 160.0}
+"""Class of the ticks that do not fit side by side into so many px; narrow charts hide them (`style.css`)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,32 @@ class Axis:
         digits = max(0, -floor(log10(self.step) + 1e-9))
         steps = range(ceil(self.low / self.step - 1e-9), floor(self.high / self.step + 1e-9) + 1)
         return [(self.at(i * self.step), number(i * self.step, digits)) for i in steps]
+
+    def beyond(self, value: float) -> int:
+        """-1 where a value lies before the axis begins, 1 where it lies after its end, else 0.
+
+        >>> Axis(-2.0, 3.0, 0.5).beyond(-2.94), Axis(-2.0, 3.0, 0.5).beyond(3.0)
+        (-1, 0)
+        """
+        return (value > self.high) - (value < self.low)
+
+    def room(self, text: str) -> str:
+        """The class of a tick: by it, the style sheet hides ticks for which a narrow chart has no room.
+
+        >>> wide = Axis(-2.0, 3.0, 0.5)
+        >>> wide.room("0.0"), wide.room("1.0"), wide.room("0.5"), Axis(0.0, 1.0, 0.5).room("0.5")
+        ('', 'middle', 'wide', '')
+        """
+        return next((kind for kind, width in ROOMS.items() if text not in self._shown(width)), "")
+
+    def _shown(self, width: float) -> list[str]:
+        """Texts of the ticks that fit side by side into so many px: every one, second, fourth ..., with 0."""
+        texts = [text for _, text in self.ticks]
+        wanted = max((len(text) for text in texts), default=0) * DIGIT + APART
+        spacing = width * self.step / (self.high - self.low)
+        start = -ceil(self.low / self.step - 1e-9)
+        stride = 2 ** max(0, ceil(log2(wanted / spacing)))
+        return [text for at, text in enumerate(texts) if (at - start) % stride == 0]
 
 
 def axis(low: float, high: float) -> Axis:
@@ -67,7 +97,7 @@ class Dumbbell:
 def dumbbells(audit: Document) -> tuple[Axis, list[Dumbbell], float]:
     """Scale, labels by loss, and the position of chance."""
     rows = label_rows(audit)
-    sides = [side.value for found in rows for side in (found.before, found.after) if side]
+    sides = [side.value for found in rows for side in (found.before, found.after, found.retrained) if side]
     scale = axis(min([0.5, *sides]), 1.0)
 
     def at(side: Reading | None) -> float | None:
@@ -95,6 +125,11 @@ class Excess:
     margin: float = 0.0
 
     @property
+    def blind(self) -> bool:
+        """Whether the original itself would be within the limit, so that the attack says little here."""
+        return self.value is not None and self.margin >= 1.0
+
+    @property
     def verdict(self) -> str:
         """The comparison's verdict."""
         assert self.row.comparison is not None
@@ -117,8 +152,14 @@ def excesses(audit: Document, label: str | None) -> list[Excess]:
 
 
 def excess_axis(rows: Sequence[Excess]) -> Axis:
-    """A scale that shows 0 and 1 and, within reason, every interval."""
+    """A scale that shows 0 and 1 and, within reason, every interval; what lies beyond it is marked so."""
     measured = [row for row in rows if row.value is not None]
     low = min([-0.25, *(row.lower - 0.05 for row in measured)])
     high = max([1.1, *(max(row.upper, row.margin) for row in measured)])
     return Axis(max(low, -2.0), min(high, 3.0), 0.5)
+
+
+def goes_on(rows: Sequence[Excess], scale: Axis) -> bool:
+    """Whether some interval, or the value in it, goes on beyond the scale."""
+    measured = [row for row in rows if row.value is not None]
+    return any(scale.beyond(row.lower) < 0 or scale.beyond(row.upper) > 0 for row in measured)

@@ -22,6 +22,7 @@ from unlabel.report.marks import PAGE, marked, subject, written
 from unlabel.report.pictures import STRIPS, Gallery
 from unlabel.report.readings import reading
 from unlabel.report.sections import durability, groups, hits, provenance
+from unlabel.report.sections import facts as behind
 from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.controls import controls, flat
@@ -215,12 +216,13 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         "excess": excess,
         "margins": list(margins(audit)),
         "excess_axis": plots.excess_axis([mark for marks in excess.values() for mark in marks]),
+        "goes_on": plots.goes_on,
         "labels": marks,
         "label_axis": scale,
         "chance": chance,
         "controls": list(controls(audit)),
         "references": len(audit.models.references or ()),
-        "predicted": sentences.predicted(audit),
+        "predicted": rows.predicted(audit),
         **_origin(audit),
         "commands": views.commands(audit, command),
         "flat": flat,
@@ -239,6 +241,8 @@ def _origin(audit: Document) -> dict[str, Any]:
         "costs": provenance.cost_rows(audit),
         "unknown": provenance.UNKNOWN,
         "splits": provenance.splits(audit),
+        "split_names": provenance.NAMES,
+        "data_facts": behind.of_data(audit),
         "measures": rows.measures(audit),
         "measure_names": [item.name for item in in_group(MEASURES)],
         "identities": provenance.identities(audit),

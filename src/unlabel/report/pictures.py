@@ -25,8 +25,8 @@ LONGEST = 2_500
 QUALITIES = (85, 75, 65, 50, 30, 15, 5)  # of a JPEG; the first that is short enough
 
 STRIPS: Mapping[str, tuple[str, str]] = {
-    "lost": ("No longer told", "where the attacker's certainty of the annotation fell most"),
-    "kept": ("Still told", "where the attacker is surest of the annotation after forgetting"),
+    "lost": ("No longer recovered", "where the attacker's certainty of the annotation fell most"),
+    "kept": ("Still recovered", "where the attacker is surest of the annotation after forgetting"),
     "lot": ("Drawn by lot", "without regard to any model"),
 }
 """Strip -> its title, and which images are in it."""
@@ -126,17 +126,17 @@ def pick(
     each: int,
     seed: int,
 ) -> dict[str, list[int]]:
-    """The images of each strip, as many with the label as without, and no person twice in a strip.
+    """The images of each strip, as many with the label as without, and no identity twice in a strip.
 
     Args:
         before, after: (image,) probability that an attacker gives to the true annotation.
         present: (image,) that annotation.
-        cluster: (image,) who it is.
+        cluster: (image,) its identity.
         each: Images of each kind.
         seed: Key of the lot.
 
     Returns:
-        Strip -> positions, those with the label first; fewer where there are no more people.
+        Strip -> positions, those with the label first; fewer where there are no more identities.
 
     Example:
         >>> sure = np.array([0.9, 0.9, 0.8, 0.6])
@@ -152,15 +152,15 @@ def pick(
     }
     chosen: dict[str, list[int]] = {}
     for strip in STRIPS:
-        persons: set[int] = set()
+        seen: set[int] = set()
         chosen[strip] = []
         for kind in (True, False):
             taken = 0
             for at in order[strip]:
                 if taken == each:
                     break
-                if present[at] == kind and int(cluster[at]) not in persons:
-                    persons.add(int(cluster[at]))
+                if present[at] == kind and int(cluster[at]) not in seen:
+                    seen.add(int(cluster[at]))
                     chosen[strip].append(int(at))
                     taken += 1
     return chosen

@@ -8,7 +8,17 @@ from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
 from unlabel.report.sections.durability import lasting
 from unlabel.report.sections.provenance import split_size
-from unlabel.report.tables import attack_rows, audited, how, label_rows, loss, row, strongest, targets
+from unlabel.report.tables import (
+    attack_rows,
+    audited,
+    how,
+    label_rows,
+    loss,
+    predicted,
+    row,
+    strongest,
+    targets,
+)
 
 # headline -> (tone of the page, the finding as a sentence about {labels})
 FINDINGS: Mapping[str, tuple[str, str]] = {
@@ -124,9 +134,9 @@ REMEMBERS_ALONE = (
     " remembers single training annotations."
 )
 PERCEIVED = (
-    "Labels about people are perceived labels: what annotators thought they saw in a picture, with their"
-    " mistakes and in the categories of their time. They are no facts about a person, and neither are the"
-    " answers of this model."
+    "Labels are what annotators thought they saw in a picture, with their mistakes. If the images show"
+    " people, labels about them are perceived labels, in the categories of their time. They are no facts"
+    " about a person, and neither are the answers of this model."
 )
 NOTICED = 0.0005  # a change in AUC that three decimals can show
 VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, word)
@@ -193,11 +203,22 @@ def _attacked(audit: Document) -> str:
     attack = strongest(audit, "after") or strongest(audit, "before")
     if not sites or attack is None:
         return ""
-    learnt = split_size(audit, "P", "probe")
+    return f"Attackers tried to predict {spoken(labels)} {names(sites)}. {_scored(audit, attack.any.n)}"
+
+
+def _scored(audit: Document, images: int) -> str:
+    """From which images attackers learnt, and on which they were scored; both ways round for a rare label."""
+    learnt, other = split_size(audit, "P", "probe"), split_size(audit, "E", "test")
+    if audit.data.cross_fitted and learnt and other:
+        return (
+            "Few images have, or lack, the label. So each attack was made twice: learnt from"
+            f" {count(learnt)} images and scored on {count(other)}, then the other way round."
+            f" In all, {count(images)} images were scored, each by an attack that had not learnt from it."
+            " The model had seen none of them."
+        )
     return (
-        f"Attackers tried to tell {spoken(labels)} of an image {names(sites)}. They learnt from"
-        f" {count(learnt) if learnt else 'many'} images with known answers, and were scored on"
-        f" {count(attack.any.n)} others that neither they nor the model had seen."
+        f"They learnt from {count(learnt) if learnt else 'many'} images with known answers, and were scored"
+        f" on {count(images)} others that neither they nor the model had seen."
     )
 
 
@@ -302,11 +323,6 @@ def _with_budget(text: str) -> str:
     """
     left_out = text.startswith(WHOLE_MODEL) and ": " not in text
     return f"{text.rstrip('.')}: --budget full tests it." if left_out else text
-
-
-def predicted(audit: Document) -> bool:
-    """Whether C2 compares with a predicted level."""
-    return "C2" in audit.claims and audit.claims["C2"].notes.predicted
 
 
 def banners(audit: Document) -> list[tuple[str, str, list[str]]]:

@@ -192,6 +192,11 @@ def audited(audit: Document) -> list[str]:
     return [*targets(audit), *audit.request.forgotten_earlier]
 
 
+def predicted(audit: Document) -> bool:
+    """Whether C2 compares with a predicted level: no model was retrained in full."""
+    return "C2" in audit.claims and audit.claims["C2"].notes.predicted
+
+
 def strongest(audit: Document, side: str) -> Row | None:
     """The attack with the highest score on a 0-to-1 scale before or after, over all forgotten labels."""
     compared = {item.id for item in figures.FIGURES if item.unit == "adv" and "C2" in item.claims}

@@ -22,7 +22,7 @@ from unlabel.report import formatting as numbers
 from unlabel.report import sentences
 from unlabel.report import tables as rows
 from unlabel.report.readings import reading
-from unlabel.report.sections import provenance
+from unlabel.report.sections import facts, provenance
 
 
 def eyebrow(audit: Document) -> str:
@@ -95,12 +95,8 @@ def cards(audit: Document) -> Iterator[dict[str, Any]]:
 
 
 def claim(audit: Document, id_: str) -> dict[str, Any]:
-    """One claim with its title, verdict, reason and notes; its facts as they stand in the file."""
+    """One claim with its title, verdict, reason, notes and facts."""
     kind, claim, cost = claim_kind(id_), audit.claims[id_], audit.models.reference_cost
-    facts = dict(audit.raw["claims"][id_].get("notes", {}))
-    facts.pop("prediction", None)  # the table of attacks shows it
-    facts.pop("groups", None)  # a section of its own
-    facts.pop("bound", None)  # a sentence below
     notes = claim.notes
     texts = []
     if notes.attainable is False:
@@ -131,8 +127,8 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
         "verdict": claim.verdict,
         "sentence": claim.sentence,
         "notes": texts,
-        "rule": str(facts.pop("rule", "")),
-        "facts": {"decided by": claim.binding, "budget": claim.budget} | facts if facts else {},
+        "rule": facts.rule(notes.rule),
+        "facts": facts.rows(audit, id_),
         "per_label": claim.per_label if len(claim.per_label) > 1 else {},
     }
 
@@ -189,9 +185,9 @@ def described(audit: Document) -> list[rows.Row]:
 
 
 def commands(audit: Document, command: str | None) -> list[str]:
-    """The commands that made the models, the audit and this page, each once."""
+    """The commands that made the models, the audit and this page, each once, in the order of use."""
     models = audit.models
-    chain = [models.before, *(models.references or ()), models.after]
+    chain = [models.before, models.after, *(models.references or ())]  # an audit may make the references
     texts = [model.command for model in chain if model and model.command]
     texts += [text for text in (models.command, command) if text]
     return list(dict.fromkeys(texts))

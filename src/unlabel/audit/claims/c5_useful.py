@@ -153,7 +153,7 @@ def outside_mean(utility: Utility) -> tuple[str, ...]:
         return ()
     return (
         f"The mean AUC by which C5 and retrained models are judged is without {joined(left_out)}: too few"
-        f" people in the test split have, or lack, {'it' if len(left_out) == 1 else 'them'}.",
+        f" identities in the test split have, or lack, {'it' if len(left_out) == 1 else 'them'}.",
     )
 
 

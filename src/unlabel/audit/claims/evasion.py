@@ -78,7 +78,7 @@ def unattacked(after: Mapping[str, Readings], train: int) -> tuple[str, ...]:
     if not train or not without:
         return ()
     return (
-        f"Attacks fitted on training images: too few of these images, or of the people in them, have, or"
+        f"Attacks fitted on training images: too few of these images, or of the identities in them, have, or"
         f" lack, {joined(without)}.",
     )
 

@@ -145,7 +145,7 @@ def not_tested(claims: Mapping[str, Claim], budget: Budget) -> tuple[str, ...]:
             "Durability: whether the label can be recovered after pruning, quantising or further training"
             f" ({budget.name} budget).",
             "Relearning: how few annotated images the model needs to learn the label again.",
-            "Membership: whether an attacker can find out that a person's image was trained on.",
+            "Membership: whether an attacker can find out that an image was trained on.",
         ]
     elif not claims["C4"].notes.get("whole_model"):
         lines.append(
@@ -168,7 +168,7 @@ def not_tested(claims: Mapping[str, Claim], budget: Budget) -> tuple[str, ...]:
     lines.append(f"{before}, and attackers who {weights}.")
     if not budget.groups:
         lines.append(
-            "Whether the other labels now work less well for people with, or without, the forgotten label."
+            "Whether the other labels now work less well for images with, or without, the forgotten label."
         )
     return tuple(lines)
 
@@ -186,8 +186,7 @@ def limitations(
     """
     request, test, train, options = context.request, context.test, context.train, context.options
     lines = [
-        "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every"
-        " figure.",
+        "Labels are what annotators saw in a picture, not facts; their mistakes blur every figure.",
         "The figures hold for images like those tested, and for the attacks tried: a better attack may"
         " recover more.",
         "They hold for this one model. A claim about the method needs several runs of it.",
@@ -196,18 +195,18 @@ def limitations(
     if raw:
         most = max(raw, key=lambda name: raw[name].value)
         picture += f" (here {most} with advantage {raw[most].value:.2f} from its pixels)"
-    lines.append(f"{picture}. Forgetting takes away the model's help, not what a face shows.")
+    lines.append(f"{picture}. Forgetting takes away the model's help, not what the picture shows.")
     if len(np.unique(test.cluster)) == len(test):
         lines.append(
-            "No two test images are known to show one person, so each counts as one person. If some images"
-            " show the same person, the intervals are too narrow."
+            "No two test images are known to have one identity, so each counts as one. If some images"
+            " belong together, the intervals are too narrow."
         )
     lines += _about_references(inputs, request.masked)
     if any(question.crossed for question in context.questions.values()):
         lines.append(
-            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} people, have, or lack, a forgotten"
-            " label. So attacks were also fitted on the test split and judged on the probe split, and the"
-            " figures pooled, with larger errors. This is right only if the probe split did not serve to"
+            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} identities, have, or lack, a"
+            " forgotten label. So attacks were also fitted on the test split and judged on the probe split, and"
+            " the figures pooled, with larger errors. This is right only if the probe split did not serve to"
             " choose the unlearned model's settings."
         )
     if test.exclusive:

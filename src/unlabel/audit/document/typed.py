@@ -379,6 +379,7 @@ class Data:
     digest: str | None = None
     exclusive: bool = False
     identities: bool | None = None
+    cross_fitted: bool = False
     counts: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
 

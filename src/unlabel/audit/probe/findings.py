@@ -12,9 +12,7 @@ from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import Estimate
 
 SCHEMA = "unlabel.probe/1"
-PERCEIVED = (
-    "Labels are what annotators saw in a picture, not facts about a person; their mistakes blur every figure."
-)
+PERCEIVED = "Labels are what annotators saw in a picture, not facts; their mistakes blur every figure."
 MET, FAILED, OPEN = 0, 3, 4
 """Exit codes of the gate, as of `audit.claims.gate`."""
 

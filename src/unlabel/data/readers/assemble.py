@@ -230,17 +230,17 @@ def _depth_facts(images: Decoded) -> dict[str, Any]:
 
 
 def _identity_facts(codes: NDArray[np.int8], cluster: NDArray[np.int64], identity: Coded) -> dict[str, Any]:
-    """Whether it is known whose face is whose, and whether a person is on both sides of the audit."""
+    """Whether identities are known, and whether one is on both sides of the audit."""
     identified, overlap = int(np.sum(identity.known())), straddling(codes, cluster)
     if not identified:
-        note = "No identities are known: each image counts as another person, so intervals may be too narrow."
+        note = "No identities are known: each image counts as one. Intervals may be too narrow."
     elif overlap:
         note = (
-            f"{overlap:,} identities have images in more than one split: the audit may recognise people"
-            " it was trained on."
+            f"{overlap:,} identities have images in more than one split: the audit may recognise what"
+            " the model was trained on."
         )
     elif identified < len(identity):
-        note = f"{len(identity) - identified:,} images have no identity: each counts as another person."
+        note = f"{len(identity) - identified:,} images have no identity: each counts as one of its own."
     else:
         note = "No identity is in two splits."
     return {

@@ -101,7 +101,13 @@ def _lines(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Nested plain data as (dotted name, text) rows."""
+    """Nested plain data as (dotted name, text) rows; the items of a list that are nested are numbered.
+
+    >>> flat({"a": [{"b": 1}, {"b": 2000}], "c": ["x", "y"]})
+    [('a.1.b', '1'), ('a.2.b', '2,000'), ('c', 'x, y')]
+    """
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        value = {str(at): item for at, item in enumerate(value, 1)}
     if isinstance(value, Mapping):
         return [
             pair for key, item in value.items() for pair in flat(item, f"{name}.{key}" if name else str(key))
@@ -112,4 +118,9 @@ def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
         return [(name, {True: "yes", False: "no", None: "none"}[value])]
     if isinstance(value, float):
         return [(name, f"{value:.4g}".replace("-", MINUS))]
-    return [(name, f"{value:,}" if isinstance(value, int) and abs(value) > 9999 else str(value))]
+    return [(name, f"{value:,}" if isinstance(value, int) and not _is_key(name) else str(value))]
+
+
+def _is_key(name: str) -> bool:
+    """Whether a whole number is the key of a random generator and no amount."""
+    return name.rpartition(".")[2] in ("seed", "seeds")

@@ -10,7 +10,7 @@ from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import NOTHING, beside_margin, brief, number, spoken
 from unlabel.report.readings import Reading, reading
 from unlabel.report.sections import beside, full_budget
-from unlabel.report.tables import Row, audited, row, targets
+from unlabel.report.tables import Row, audited, predicted, row, targets
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Gain:
     """What one change brought back for one attack: more than before it, or than on retrained models.
 
     ``retrained`` is what it brought back on retrained models, where this model is compared with itself.
+    ``predicted`` says that the level of retrained models is a predicted one.
     """
 
     transform: str
     row: Row
     retrained: float | None
+    predicted: bool = False
 
     @property
     def judged(self) -> Difference:
@@ -41,6 +43,11 @@ class Gain:
         return self.row.name.split(", after ")[0]
 
     @property
+    def measured(self) -> str:
+        """The attack and the unit of its figures."""
+        return full_budget.measured(self.attack, self.row.any.unit)
+
+    @property
     def distance(self) -> float:
         """How far its upper bound is above its margin, in margins."""
         return self.judged.distance
@@ -48,7 +55,9 @@ class Gain:
     @property
     def than(self) -> str:
         """What it is compared with."""
-        return "before it" if self.judged.against == "itself" else "retrained"
+        if self.judged.against == "itself":
+            return "before it"
+        return "predicted for retrained" if self.predicted else "retrained"
 
 
 def gains(audit: Document, label: str) -> dict[str, list[Gain]]:
@@ -65,7 +74,7 @@ def gains(audit: Document, label: str) -> dict[str, list[Gain]]:
         both = (changed.retrained, plain.retrained if plain else None)
         itself = c.against == "itself"
         retrained = both[0].value - both[1].value if itself and both[0] and both[1] else None
-        by_change.setdefault(change, []).append(Gain(change, changed, retrained))
+        by_change.setdefault(change, []).append(Gain(change, changed, retrained, predicted(audit)))
     return by_change
 
 
@@ -227,12 +236,16 @@ def lasting(audit: Document) -> str:
         worst = max(every, key=lambda item: item.distance)
         ways = len({item.transform for item in every})
         spoken_ = transform(worst.transform).of_model
-        unit = "bits" if worst.row.any.unit.startswith("bit") else "advantage"
-        than = "before" if worst.judged.against == "itself" else "it does on retrained models"
+        unit = full_budget.SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
+        than = (
+            "before"
+            if worst.judged.against == "itself"
+            else full_budget.level(audit, "it does on retrained models")
+        )
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"
             f" attacked again. After {spoken_}, the attack that came closest to its limit"
-            f" ({worst.attack[:1].lower()}{worst.attack[1:]}) tells"
+            f" ({worst.attack[:1].lower()}{worst.attack[1:]}) finds"
             f" {number(worst.judged.diff, signed=True)} {unit} more than"
             f" {than}, at most"
             f" {beside_margin(worst.judged.upper, worst.judged.margin, signed=True)};"
@@ -254,7 +267,7 @@ def _relearnt(audit: Document) -> str:
     sides |= {"a retrained one, as predicted": last.predicted} if found.predicted else {}
     words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
-        f"A new probe that is shown {found.sizes[-1]} annotated images tells"
+        f"A new probe that is shown {found.sizes[-1]} annotated images predicts"
         f" {brief(label) if len(targets(audit)) > 1 else spoken(targets(audit)) or NOTHING} with an AUC of"
         f" {', '.join(words)}."
     )

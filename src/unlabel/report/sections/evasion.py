@@ -10,7 +10,7 @@ from unlabel.report.tables import Row, audited, row
 
 @dataclass(frozen=True)
 class Condemning:
-    """One of these attacks on one label: its name, its figures, whether it condemns, and by what numbers."""
+    """One of these attacks on one label: name, figures, whether it fails the model, by what numbers."""
 
     name: str
     row: Row

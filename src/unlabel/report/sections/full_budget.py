@@ -1,13 +1,13 @@
 """What the full budget adds to the page's section on durability: whole-model relearning, earlier stages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.document.typed import Difference, Document, Noted, Steps
 from unlabel.audit.figures import FINE_TUNED
 from unlabel.report.formatting import beside_margin, count, number
-from unlabel.report.tables import Row, row
+from unlabel.report.tables import Row, predicted, row
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Deep:
         return self.row.comparison
 
     @property
+    def measured(self) -> str:
+        """The attack and the unit of its figures."""
+        return measured(self.attack, self.row.any.unit)
+
+    @property
     def compared(self) -> bool:
         """Whether there are retrained models to compare with."""
         return self.row.comparison is not None
@@ -36,6 +41,24 @@ class Deep:
     def distance(self) -> float:
         """How far its upper bound is above its margin, in margins."""
         return self.judged.distance
+
+
+SPOKEN_UNITS: Mapping[str, str] = {"auc": "AUC", "bits": "bits", "bit": "bits"}
+"""Of figures that are compared; any other is an advantage."""
+
+
+def level(audit: Document, measured: str) -> str:
+    """What a model is compared with, after "more than"; `measured` says it where models were retrained."""
+    return "is predicted for retrained models" if predicted(audit) else measured
+
+
+def measured(attack: str, unit: str) -> str:
+    """An attack and the unit of its figures.
+
+    >>> measured("Features, neural, bits", "bits"), measured("the whole model", "auc")
+    ('Features, neural, in bits', 'the whole model, in AUC')
+    """
+    return f"{attack.removesuffix(', bits')}, in {SPOKEN_UNITS.get(unit, 'advantage')}"
 
 
 def tuned(audit: Document, label: str) -> list[Deep]:
@@ -122,13 +145,13 @@ def steps(noted: Noted) -> str:
 def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
     """What the two tests found, a sentence each, of the label and the test closest to its limit."""
     for of, template in (
-        (tuned, "Trained as a whole on {images} annotated images, it tells"),
-        (staged, "Below its last features, at {stage}, a linear probe tells"),
+        (tuned, "Trained as a whole on {images} annotated images, it finds"),
+        (staged, "Below its last features, at {stage}, a linear probe finds"),
     ):
         every = [item for label in labels for item in of(audit, label) if item.compared]
         if every:
             worst = max(every, key=lambda item: item.distance)
-            unit = {"auc": "AUC", "bits": "bits"}.get(worst.row.any.unit, "advantage")
+            unit = SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
             head = template.format(
                 images=FINE_TUNED.member(worst.row.id), stage=spoken(worst.row.layer or "").lower()
             )
@@ -138,6 +161,7 @@ def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
                 for side in ("diff", "upper")
             )
             yield (
-                f"{head}{about} {diff} {unit} more than retrained models do, at most {upper};"
+                f"{head}{about} {diff} {unit} more than {level(audit, 'retrained models do')},"
+                f" at most {upper};"
                 f" {number(worst.judged.margin)} is allowed."
             )

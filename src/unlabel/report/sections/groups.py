@@ -1,4 +1,4 @@
-"""The retained labels among people with and without the forgotten one: whether one group was harmed more."""
+"""The retained labels among images with and without the forgotten one: whether one group was harmed more."""
 
 from collections.abc import Mapping
 from typing import Any

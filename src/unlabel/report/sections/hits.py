@@ -1,4 +1,4 @@
-"""Whom it hits: the worst group, where errors went, and persons, in sentences, pictures and tables."""
+"""Which groups it hits: the worst, where errors went, and identities, in sentences, pictures and tables."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -71,13 +71,13 @@ class Hits:
 
 
 def hits(audit: Document) -> Hits | None:
-    """What an audit says of groups and persons; None where nothing was measured."""
+    """What an audit says of groups and identities; None where nothing was measured."""
     noted = audit.claims["C5"].notes.groups if "C5" in audit.claims else None
     if noted is None:
         return None
     parts = tuple(_parts(audit, noted))
     sentences = [(part.title, part.found) for part in parts]
-    sentences += [*_moved(audit, noted.moved), ("Persons", _persons(noted.persons))]
+    sentences += [*_moved(audit, noted.moved), ("Identities", _identities(noted.persons))]
     return Hits(tuple(sentences), parts)
 
 
@@ -224,7 +224,7 @@ def _beside(words: _Words, table: GroupTable) -> Iterator[str]:
 
 
 def _moved(audit: Document, found: MovedNote | None) -> Iterator[tuple[str, str]]:
-    """How far errors moved, and to whom."""
+    """How far errors moved, and to which images."""
     total = row(audit, MOVED.id)
     if found is None or total is None or total.after is None:
         return
@@ -249,15 +249,15 @@ def _range(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _persons(found: PersonsNote | None) -> str:
+def _identities(found: PersonsNote | None) -> str:
     if found is None:
         return (
-            "Nothing is said of single persons. That needs at least 100 persons with two images or more, and"
-            " two retrained models."
+            "Nothing is said of single identities. That needs at least 100 identities with two images or"
+            " more, and two retrained models."
         )
     low, high = percent(max(found.lower, 0.0)), percent(min(found.upper, 1.0))
     return (
-        f"Of {count(found.persons)} persons with two images or more, {percent(found.share)} ({low} to {high})"
-        f" have a loss on the retained labels that rose by more than {number(found.amount)} nats. From one"
-        " retrained model to another, one person in twenty sees such a rise."
+        f"Of {count(found.persons)} identities with two images or more, {percent(found.share)} ({low} to"
+        f" {high}) have a loss on the retained labels that rose by more than {number(found.amount)} nats."
+        " From one retrained model to another, that of one identity in twenty rises so."
     )

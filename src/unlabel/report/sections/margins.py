@@ -8,11 +8,12 @@ from unlabel.audit.document.typed import Document, MarginRow, SmallestMargin
 from unlabel.audit.figures import name_of, transform
 from unlabel.report.charts import Axis
 from unlabel.report.formatting import brief, number
+from unlabel.report.tables import predicted
 
 KINDS = {
-    "adv": "Advantage over retrained models",
-    "bits": "Bits over retrained models",
-    "auc": "AUC over retrained models, after few annotated images",
+    "adv": "Advantage over {}",
+    "bits": "Bits over {}",
+    "auc": "AUC over {}, after few annotated images",
     "gain": "Gain over itself before a transform",
 }
 MODELS = {"after": "This model", "head_zero": "Original, output removed", "reference": "Retrained {}"}
@@ -71,7 +72,11 @@ def margins(audit: Document) -> Iterator[Margins]:
         strips = [
             strip(row, scale, names[: at + 1].count(row.model)) for at, row in enumerate(notes.margin_curve)
         ]
-        smallest = [(KINDS.get(kind, kind), item, of(item)) for kind, item in notes.smallest_margin.items()]
+        level = "what is predicted for retrained models" if predicted(audit) else "retrained models"
+        smallest = [
+            (KINDS[kind].format(level) if kind in KINDS else kind, item, of(item))
+            for kind, item in notes.smallest_margin.items()
+        ]
         yield Margins(id_, scale, strips, smallest)
 
 

@@ -10,14 +10,29 @@ from unlabel.data.splits import TRAIN_SET
 
 SPLITS: Mapping[str, str] = {
     "train": "training",
-    TRAIN_SET: "training images, shown to the model's own output",
+    TRAIN_SET: "the model was trained on them; attacks test here what it remembers",
     "P": "attackers learn here",
     "probe": "attackers learn here",
     "CAL": "calibration of closed-form erasure",
     "E": "every figure is measured here",
     "test": "every figure is measured here",
 }
+CROSS_FITTED: Mapping[str, str] = {
+    "P": "attackers learn here, and those that learnt on E are scored here",
+    "E": "attackers are scored here, and learn here for P; all other figures are measured here",
+}
 
+
+NAMES: Mapping[str, str] = {
+    "train": "Training split",
+    TRAIN_SET: f"Training images ({TRAIN_SET})",
+    "P": "Probe split (P)",
+    "probe": "Probe split (P)",
+    "CAL": "Calibration images (CAL)",
+    "E": "Test split (E)",
+    "test": "Test split (E)",
+}
+"""What the page calls a split; the letter in brackets is that of the manual."""
 
 UNKNOWN = "not known, no training is recorded"
 
@@ -42,11 +57,12 @@ def splits(audit: Document) -> list[tuple[str, str, Split]]:
     if given:
         aliases = {"P": "probe", "E": "test"}
         sizes = {n: s for n, s in sizes.items() if n not in (*given, *(aliases.get(name) for name in given))}
-    return [(name, SPLITS.get(name, ""), size) for name, size in {**sizes, **given}.items()]
+    uses = {**SPLITS, **(CROSS_FITTED if audit.data.cross_fitted else {})}
+    return [(name, uses.get(name, ""), size) for name, size in {**sizes, **given}.items()]
 
 
 def identities(audit: Document) -> bool:
-    """Whether it is known which images show the same person."""
+    """Whether it is known which images show the same identity."""
     if audit.data.identities is not None:
         return audit.data.identities
     return any(size.n_clusters not in (None, size.n) for _, _, size in splits(audit))
