@@ -205,9 +205,9 @@ def limitations(
     if any(question.crossed for question in context.questions.values()):
         lines.append(
             f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} identities, have, or lack, a"
-            " forgotten label. So attacks were also fitted on the test split and judged on the probe split, and"
-            " the figures pooled, with larger errors. This is right only if the probe split did not serve to"
-            " choose the unlearned model's settings."
+            " forgotten label. So attacks were also fitted on the test split and judged on the probe split."
+            " The figures were pooled, with larger errors. This is right only if the probe split did not"
+            " serve to choose the unlearned model's settings."
         )
     if test.exclusive:
         lines.append(
