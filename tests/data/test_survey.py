@@ -256,6 +256,7 @@ def test_of_many_labels_the_balanced_ones_are_compared() -> None:
     assert found["correlations"]["labels"] == [f"label{n}" for n in range(5, MOST_LABELS + 5)]
     text = "\n".join(lines(found))
     assert "and 65 more labels" in text
+    assert f"correlations   {MOST_LABELS} labels are too many for a table here; --json has one" in text
 
 
 def test_the_command_prints_and_writes(command, make_folder, tmp_path: Path) -> None:

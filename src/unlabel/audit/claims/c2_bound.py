@@ -133,8 +133,8 @@ def _sentence(
         return f"No probe finds more of the residual than in an untrained network: {found}."
     if verdict == "FAIL":
         return (
-            f"Probes find more of the residual than in an untrained network: {found}. This is no fault:"
-            " retrained models seldom meet this bound."
+            f"Probes find more of the residual than in an untrained network: {found}. No claim"
+            " rests on it: retrained models seldom meet this bound."
         )
     if blind:
         return (

@@ -83,6 +83,8 @@ def _correlations(found: Mapping[str, Any]) -> Iterator[str]:
     if len(labels) <= MOST_CELLS:
         yield "correlations of labels (phi in tenths; a dot: below .05; a row's number heads its column)"
         yield from _square(labels, values)
+    else:
+        yield f"correlations   {len(labels)} labels are too many for a table here; --json has one"
     pairs = strongest(labels, values)
     if pairs:
         shown = "; ".join(f"{one} and {two} {value:+.2f}" for value, one, two in pairs)
