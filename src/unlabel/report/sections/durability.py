@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from unlabel.audit.document.typed import Difference, Document, Noted, Notes
 from unlabel.audit.figures import FEW_SHOT, RECOVERED, transform
 from unlabel.report.charts import Axis, axis
-from unlabel.report.formatting import NOTHING, beside_margin, brief, number, spoken
+from unlabel.report.formatting import NOTHING, beside_margin, brief, count, number, spoken
 from unlabel.report.readings import Reading, reading
 from unlabel.report.sections import beside, full_budget
 from unlabel.report.tables import Row, audited, predicted, row, targets
@@ -267,7 +267,7 @@ def _relearnt(audit: Document) -> str:
     sides |= {"a retrained one, as predicted": last.predicted} if found.predicted else {}
     words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
-        f"A new probe that is shown {found.sizes[-1]} annotated images predicts"
+        f"A new probe that is shown {count(found.sizes[-1])} annotated images predicts"
         f" {brief(label) if len(targets(audit)) > 1 else spoken(targets(audit)) or NOTHING} with an AUC of"
         f" {', '.join(words)}."
     )
