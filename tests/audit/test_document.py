@@ -62,4 +62,4 @@ def test_keys_that_are_not_known_are_shown_as_facts_and_change_nothing_else(cont
     content["claims"]["C2"]["invented"] = None
     assert document_of(content).raw == content
     assert card(content) == text
-    assert "invented · a fact" in render(content)
+    assert "invented: a fact" in render(content)

@@ -149,7 +149,7 @@ def test_errors_of_a_cell_are_shown_and_the_others_go_on(run, monkeypatch) -> No
     [
         (("--methods", "confusoin"), "no method 'confusoin'"),
         (("--methods", "retrain"), "name its runs with --reference"),
-        (("--methods", ","), "no method is named"),
+        (("--methods", ","), "names no method"),
         (("--seeds", 0), "--seeds is 0; expected 1 to 100"),
         (("--budget-steps", 0), "--budget-steps is 0"),
         (("--images", 3), "--images is 3"),

@@ -96,6 +96,9 @@ CHANGES = ("transforms", "not_applicable")
 NAMED = ("run", "model")
 """What tells the items of a list apart, where they have it."""
 
+LARGEST = 10**15
+"""A larger number is none that an audit wrote; an audit may come from anyone."""
+
 
 def rows(audit: Document, id_: str) -> list[tuple[str, str]]:
     """The facts behind a claim; empty where it has no notes."""
@@ -171,7 +174,7 @@ def _compared(item: Mapping[str, Any]) -> str:
     """
     value, margin, lower = item.get("value", item.get("loss")), item["margin"], item.get("lower")
     figures = [one for one in (value, lower, item["upper"], margin) if one is not None]
-    if not all(isinstance(one, int | float) for one in figures):
+    if not all(isinstance(one, int | float) and abs(one) < LARGEST for one in figures):
         return ", ".join(f"{_word(str(key))} {_text(one)}" for key, one in item.items())
     label = f"{item['label']}: " if item.get("label") is not None else ""
     least = f"at least {number(lower, signed=True)}, " if lower is not None else ""
@@ -183,6 +186,8 @@ def _text(value: Any) -> str:
     """A single value: a number, a verdict's word, a change's name."""
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int | float) and abs(value) >= LARGEST:
+        return "a number too large to show"
     if isinstance(value, int):
         return count(value).replace("-", MINUS)
     if isinstance(value, float):
