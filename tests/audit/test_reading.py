@@ -70,7 +70,11 @@ def test_an_untrained_network_is_kept_for_networks_of_its_own_form_alone(
     expected = random_init(*second, where)
     monkeypatch.setenv("UNLABEL_CACHE", str(tmp_path / "another"))
     random_init(*first, where)
+    kept = {path for path in (tmp_path / "another").rglob("*") if path.is_file()}
     found = random_init(*second, where)
+    assert kept < {
+        path for path in (tmp_path / "another").rglob("*") if path.is_file()
+    }  # beside, not over it
     assert found is not None
     assert expected is not None
     for made, made_alone in zip(found, expected, strict=True):

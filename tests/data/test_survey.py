@@ -217,14 +217,14 @@ def test_a_label_that_an_audit_would_refuse_is_a_warning() -> None:
     data = source(*np.split(pictures(90), 3), target)
     few = replace(data.probe, cluster=data.probe.cluster // 12)  # its 30 images are of 3 people
     sentence = (
-        "1 label has too few images for an audit or a probe. These need 10 images of 4 people with the label,"
-        " and as many without it, in each split: label1 (present in 9 images of test)."
+        "1 label has too few images for an audit or a probe. These need 10 images of 4 identities with the"
+        " label, and as many without it, in each split: label1 (present in 9 images of test)."
     )
     found = survey(data)["warnings"]
     assert found[-1] == sentence
     assert found[-2].startswith("label3 is not both present and absent in")
     assert (
-        "label0 (present in 15 images of 3 people of probe"
+        "label0 (present in 15 images of 3 identities of probe"
         in survey(replace(data, probe=few))["warnings"][-1]
     )
     for column, label in enumerate(data.labels):

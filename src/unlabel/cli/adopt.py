@@ -104,8 +104,8 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         row = labels[name]
         text.append(f"  {name:24s} {value:.3f}  {row['low']:.3f} to {row['high']:.3f}  n {row['n']:,}")
     if len(aucs) > most:
-        more = len(aucs) - most
-        text.append(f"  and {more} label{'s' * (more > 1)} with a higher AUC (--json prints all)")
+        higher = len(aucs) - most
+        text.append(f"  and {higher} label{'s' * (higher > 1)} with a higher AUC (--json prints all)")
     never, constant = record["without"], record["adopted"].get("constant", [])
     for group, fault in (
         (never, "withheld: the output is a constant"),

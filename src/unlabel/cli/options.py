@@ -203,10 +203,10 @@ def named(flag: str, text: str | None, kind: str = "label") -> tuple[str, ...]:
         >>> named("--labels", "Male, Young"), named("--labels", None)
         (('Male', 'Young'), ())
     """
-    found = names(text)
-    if text is not None and not found:
+    listed = names(text)
+    if text is not None and not listed:
         raise OptionError(f"{flag} is {text!r} and names no {kind}; name some, or leave it out")
-    return found
+    return listed
 
 
 def whole_numbers(flag: str, text: str | None) -> tuple[int, ...]:

@@ -42,14 +42,14 @@ def val_quality(
     if not len(part):
         return None
     scores = outputs(model, part, run, stage="val").logits
-    found = areas(scores, part, without) if np.isfinite(scores).all() else {}
-    if not found:
+    estimates = areas(scores, part, without) if np.isfinite(scores).all() else {}
+    if not estimates:
         return None
-    rows = {name: row_of(item) for name, item in found.items()}
+    rows = {name: row_of(item) for name, item in estimates.items()}
     return {
         "n": len(part),
         "of": len(data),
-        "macro": row_of(mean(list(found.values()))),
+        "macro": row_of(mean(list(estimates.values()))),
         "labels": rows,
         "near_chance": [name for name, row in rows.items() if row["high"] < NEAR_CHANCE],
     }

@@ -119,17 +119,17 @@ def warning(record: Mapping[str, Any], instead: str = OTHERS) -> str | None:
     if record["loss"] is None:
         return None
     value, low, high = (record["loss"][name] for name in ("value", "low", "high"))
-    own = " on images that the original was trained on" if "note" in record else ""
+    where = " on images that the original was trained on" if "note" in record else ""
     if value > NOTABLE:
         return (
-            f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}){own},"
-            f" more than {NOTABLE:g}; audit the run before use, or try {instead}"
+            f"the retained labels lost {value:.3f} of mean AUC (95 % interval {low:.3f} to {high:.3f}){where}"
+            f", more than {NOTABLE:g}; audit the run before use, or try {instead}"
         )
     worst = record.get("worst")
     if worst and worst["low"] > ONE_LABEL:
         return (
             f"the retained label {worst['label']} lost {worst['value']:.3f} of its AUC (95 % interval, all"
-            f" {len(record['labels'])} labels together: {worst['low']:.3f} to {worst['high']:.3f}){own},"
+            f" {len(record['labels'])} labels together: {worst['low']:.3f} to {worst['high']:.3f}){where},"
             f" which the mean does not show; audit the run before use, or try {instead}"
         )
     if high > NOTABLE:

@@ -257,8 +257,8 @@ def _there_already(training: Training) -> str:
         return ", is there already" if (training.out / RECORD).is_file() else ""
     folder, name = training.out.parent, training.out.name
     there = [folder / name, *folder.parent.glob(f"{folder.name}-*/{name}")]
-    found = any((run / RECORD).is_file() for run in there)
-    return ", is there already unless the data have changed" if found else ""
+    trained = any((run / RECORD).is_file() for run in there)
+    return ", is there already unless the data have changed" if trained else ""
 
 
 def train_all(

@@ -74,9 +74,9 @@ def information_left(totals: Sequence[Estimate], level: float) -> dict[str, obje
     def beyond(share: float) -> Contrast:
         """What the model has beyond so large a share of the excess: 0 if that is the share."""
         at_share = original.affine(share, 0.0)
-        rest = mean(retrained).affine(1.0 - share, 0.0)
+        of_retrained = mean(retrained).affine(1.0 - share, 0.0)
         values = [(1.0 - share) * item.value for item in retrained]
-        return seeded(model - at_share - rest, values)
+        return seeded(model - at_share - of_retrained, values)
 
     excess = seeded(original - mean(retrained), [item.value for item in retrained])
     if excess.lower(level) <= 0:

@@ -176,8 +176,8 @@ def place_of(cell: Cell, labels: Collection[str]) -> dict[str, object]:
 
 def placed(**where: str | None) -> dict[str, object]:
     """The same, of what is known: ``label``, ``layer``, ``transform``."""
-    known = {key: value for key, value in where.items() if value is not None}
-    return {BINDING_TEST: known} if known else {}
+    noted = {key: value for key, value in where.items() if value is not None}
+    return {BINDING_TEST: noted} if noted else {}
 
 
 def few_people(cells: Iterable[Cell]) -> frozenset[str]:

@@ -137,23 +137,23 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
 
 def _too_few(parts: Mapping[str, Dataset], labels: Sequence[str]) -> list[str]:
     """A sentence on the labels that an audit or a probe would refuse; not on those that are never there."""
-    found = []
+    short = []
     for column, label in enumerate(labels):
         lacking = [
-            f"{word} in {rows:,} images{f' of {people:,} people' if people < rows else ''} of {name}"
+            f"{word} in {rows:,} images{f' of {people:,} identities' if people < rows else ''} of {name}"
             for name, part in parts.items()
             for word, code in (("present", 1), ("absent", 0))
             for rows, people in [_images_and_people(part, column, code)]
             if 0 < rows < LEAST_OF_A_KIND or (name == "probe" and 0 < people < PEOPLE)
         ]
         if lacking:
-            found.append(f"{label} ({', '.join(lacking)})")
-    if not found:
+            short.append(f"{label} ({', '.join(lacking)})")
+    if not short:
         return []
     return [
-        f"{len(found):,} {'label has' if len(found) == 1 else 'labels have'} too few images for an audit or a"
-        f" probe. These need {LEAST_OF_A_KIND} images of {PEOPLE} people with the label, and as many without"
-        f" it, in each split: {listing(found)}."
+        f"{len(short):,} {'label has' if len(short) == 1 else 'labels have'} too few images for an audit or a"
+        f" probe. These need {LEAST_OF_A_KIND} images of {PEOPLE} identities with the label, and as many"
+        f" without it, in each split: {listing(short)}."
     ]
 
 

@@ -241,10 +241,11 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     if best.spent:
         why = "the retained labels would pay too much"
     elif after > before:
-        shares = [f"{max(share, 0.0):.2f}" for share in (after, before)]  # below 0, a probe misleads
-        more = "no less" if shares[0] == shares[1] else "more"
-        why = f"probes would find {more} of {listing(case.request.masked)}"
-        why += "" if more == "no less" else f", {shares[0]} and not {shares[1]}"
+        then, now = (f"{max(share, 0.0):.2f}" for share in (before, after))  # below 0, a probe misleads
+        label = listing(case.request.masked)
+        why = f"probes would find no less of {label}"
+        if now != then:
+            why = f"probes would find more of {label}, {now} and not {then}"
     else:
         why = "some sites would tell too much"
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
@@ -366,18 +367,17 @@ def _erased(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> li
     if case.look is None or not best.leaks_at_the_end:
         return tried
     case.run.log.say("the last features still tell too much: erasing that in closed form, after the training")
-    strengths = list(STRONGER)
-    while strengths:
-        try:
-            erased = _erasure(case, adversary, best, strengths.pop(0))
-        except MethodError as error:
-            case.run.log.say(f"erasure was not possible: {error}")
-            break
-        if erased.costly and len(strengths) == len(STRONGER) - 1:
-            strengths = [MILDER]
-        elif not erased.leaks_at_the_end:
-            strengths = []
-        tried = _kept([*tried, erased], case.original)
+    try:
+        first = _erasure(case, adversary, best, STRONGER[0])
+        tried = _kept([*tried, first], case.original)
+        if first.costly:
+            return _kept([*tried, _erasure(case, adversary, best, MILDER)], case.original)
+        for strength in STRONGER[1:]:
+            if not tried[-1].leaks_at_the_end:
+                break
+            tried = _kept([*tried, _erasure(case, adversary, best, strength)], case.original)
+    except MethodError as error:
+        case.run.log.say(f"erasure was not possible: {error}")
     return tried
 
 
