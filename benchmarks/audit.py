@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabel.audit.inputs import AuditInputs, Subject
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset

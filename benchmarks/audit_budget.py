@@ -12,8 +12,8 @@ import json
 import time
 from pathlib import Path
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 
 PROMISED = {"quick": 60.0, "standard": 600.0}

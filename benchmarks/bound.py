@@ -12,10 +12,12 @@ from pathlib import Path
 
 from unlabel.audit.attacks.residual_shares import find_residual
 from unlabel.audit.claims.c2_bound import bound_notes
-from unlabel.audit.inputs import AuditInputs, AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import context_of
 from unlabel.audit.reading.outputs import more_untrained, random_init, read_run
-from unlabel.audit.setup import open_request, sets_of
+from unlabel.audit.setup import open_request
 from unlabel.core import engine
 from unlabel.core.progress import SILENT
 from unlabel.core.workers import one_thread

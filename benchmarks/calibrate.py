@@ -25,7 +25,7 @@ from calibration.planted import plant
 from calibration.trials import disabled_at, equivalent, erased_at, errors, estimate, useful_at
 from calibration.trials_durable import durable_at
 from calibration.truth import columns
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.files import write_json, write_text
 
 ONE = AuditOptions(probe_seeds=1)

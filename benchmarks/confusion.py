@@ -11,8 +11,10 @@ import torch
 from unlabel.audit.attacks.outputs import read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.utility import measurable, read_utility
-from unlabel.audit.command import sets_of
-from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.run.folders import sets_of
 from unlabel.core import engine
 from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels

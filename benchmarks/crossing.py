@@ -20,7 +20,9 @@ from calibration.truth import columns
 from unlabel.audit.attacks.cross_fit import TOGETHER, both
 from unlabel.audit.attacks.outputs import read_others_linear
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question, ask
+from unlabel.audit.inputs.subject import Subject
 from unlabel.statistics.estimate import Estimate
 
 OPTIONS = AuditOptions(probe_seeds=1)

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.early_layers import stage_means
 from unlabel.audit.attacks.fine_tuning import say, tune
 from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.starts import renewed
-from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.inputs.attackers import ADAM
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError

@@ -8,7 +8,7 @@ is made of a number for each person and one for each image, of the same spread.
 
 import numpy as np
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.estimate import advantage
 
 PEOPLE = (1, 2, 3, 5, 10, 20, 40)

@@ -25,7 +25,7 @@ from torch import nn
 from unlabel.audit.attacks.canaries import calibrated, kept_for_test, privacy_lost, which_told_right
 from unlabel.audit.attacks.lira import Told, each_in_turn, standardised, told
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError

@@ -22,12 +22,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.few_shot import few_shot
 from unlabel.audit.attacks.fine_tuning import tuned
 from unlabel.audit.attacks.tangent import predicted
-from unlabel.audit.inputs import AuditOptions, ask
-from unlabel.audit.setup import Sets, as_answered, sets_of
+from unlabel.audit.inputs.attackers import ADAM
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.sets import Sets, sets_of
+from unlabel.audit.setup import as_answered
 from unlabel.core import engine
 from unlabel.core.files import write_text
 from unlabel.core.request import Request

@@ -19,7 +19,9 @@ from torch import nn
 from unlabel.audit.attacks.outputs import read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.utility import measurable, read_utility
-from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError

@@ -22,9 +22,9 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import unlabel
-from unlabel.audit.command import NO_UNTRAINED, audit_run
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Audit, Claim
+from unlabel.audit.document.results import Audit, Claim
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import NO_UNTRAINED, audit_run
 from unlabel.core import engine
 from unlabel.core.recipe import Recipe
 from unlabel.data.images.cache_folder import cache_folder
@@ -354,7 +354,7 @@ def test_an_audit_in_a_notebook_is_escaped(audit: Audit) -> None:
 
 
 def test_a_frame_has_one_row_a_figure(audit: Audit, monkeypatch) -> None:
-    monkeypatch.setattr("unlabel.audit.results.find_spec", lambda name: None)
+    monkeypatch.setattr("unlabel.audit.document.results.find_spec", lambda name: None)
     table = audit.to_frame()
     assert len(table) == len(audit.metrics)
     first, metric = table[0], audit.metrics[0]
@@ -375,7 +375,7 @@ def test_a_frame_has_one_row_a_figure(audit: Audit, monkeypatch) -> None:
     pandas = ModuleType("pandas")
     pandas.DataFrame = SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pandas", pandas)
-    monkeypatch.setattr("unlabel.audit.results.find_spec", lambda name: pandas)
+    monkeypatch.setattr("unlabel.audit.document.results.find_spec", lambda name: pandas)
     pandas.DataFrame = lambda found: ("frame", found)  # type: ignore[attr-defined]
     assert audit.to_frame() == ("frame", table)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit import command as auditing
+from unlabel.audit.run import folders as auditing
 from unlabel.cli.app import main
 from unlabel.core import engine, files
 from unlabel.core.errors import DataError, UnlabelError

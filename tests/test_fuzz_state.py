@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import audit_run
 from unlabel.audit.setup import check_manifest
 from unlabel.compare.cells import read_finished, write
 from unlabel.core import engine

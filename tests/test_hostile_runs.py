@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.command import audit_run
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, UnlabelError
 from unlabel.core.files import RECORD

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.references.full import make_references
+from unlabel.audit.run.folders import audit_run
 from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import MissingFiles, ModelError

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 import torch
 
-from unlabel.audit import command as auditing
-from unlabel.audit.results import plain
+from unlabel.audit.document.results import plain
+from unlabel.audit.run import folders as auditing
 from unlabel.cli import demo_steps as demo
 from unlabel.cli.app import main
 from unlabel.cli.demo_networks import DemoSettings

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit import command as auditing
 from unlabel.audit.document.keeping import keeping
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run import folders as auditing
 from unlabel.cli import demo_steps as demo
 from unlabel.compare import command as comparing
 from unlabel.core import engine

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.command import audit_run
 from unlabel.audit.references.full import folder_of, make_references
+from unlabel.audit.run.folders import audit_run
 from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import NothingToForget, OptionError

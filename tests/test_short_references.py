@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.audit.references.short import make_shorts, shares_of
-from unlabel.audit.references.short_pair import ShortPair
+from unlabel.audit.run.folders import audit_run
 from unlabel.audit.setup import open_case, with_shorts
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError

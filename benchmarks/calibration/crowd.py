@@ -20,7 +20,7 @@ from scipy.stats import norm
 from calibration.planted import LABEL, PER_PERSON, SHARED
 from calibration.truth import Floats
 from unlabel.audit.figures import OWN, Readings
-from unlabel.audit.inputs import Question
+from unlabel.audit.inputs.question import Question
 from unlabel.statistics.estimate import advantage, bits
 
 AGREE = 0.7  # share of an image's noise that is common to all models

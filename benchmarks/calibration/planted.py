@@ -23,8 +23,8 @@ from scipy.stats import chi2, norm
 from scipy.stats import f as fisher_f
 
 from calibration.truth import GRID, LOUD, NOTHING, RETAINED, Columns, Floats, Truth, read_out
-from unlabel.audit.inputs import Subject
-from unlabel.audit.results import Role
+from unlabel.audit.document.results import Role
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.errors import OptionError
 from unlabel.core.randomness import normal, uniform
 from unlabel.core.wording import suggest

@@ -31,9 +31,10 @@ from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.fair_references import standings
+from unlabel.audit.document.results import Verdict
 from unlabel.audit.figures import FLOOR, UTILITY_AUC, UTILITY_CALIBRATION, Readings
-from unlabel.audit.inputs import AuditOptions, Question, ask
-from unlabel.audit.results import Verdict
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question, ask
 from unlabel.statistics.estimate import Estimate, advantage, auc, bits, calibration_error
 
 SEED_NOISE = 0.02  # spread of a retrained model's advantage over seeds

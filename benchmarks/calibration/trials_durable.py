@@ -18,9 +18,9 @@ from calibration.truth import Floats
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.claims.c4_durable import claim_durable
+from unlabel.audit.document.results import Verdict
 from unlabel.audit.figures import OWN, RETAIN_TUNED, TRANSFORMS, Readings
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Verdict
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.estimate import advantage, auc, bits, mean
 
 TAUGHT = 0.1  # advantage that training on with the retained labels gives to any model

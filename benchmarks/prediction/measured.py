@@ -14,11 +14,13 @@ from unlabel.audit.attacks.explained import Explained, explained
 from unlabel.audit.attacks.outputs import OwnOutput, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.figures import OWN, Readings
-from unlabel.audit.inputs import AuditOptions, Context, Question, Subject, ask
-from unlabel.audit.reading.memory import Memory, key_of
+from unlabel.audit.inputs.memory import Memory, key_of
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Context, Question, ask
+from unlabel.audit.inputs.sets import Sets, sets_of
+from unlabel.audit.inputs.short_pair import ShortPair
+from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.reading.outputs import read_part
-from unlabel.audit.references.short_pair import ShortPair
-from unlabel.audit.setup import Sets, sets_of
 from unlabel.core.engine import Run
 from unlabel.core.files import write_json
 from unlabel.core.randomness import uniform

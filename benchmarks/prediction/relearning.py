@@ -15,9 +15,9 @@ from prediction.worlds import SHARES, World
 from unlabel.audit.attacks.explained import Explained
 from unlabel.audit.attacks.few_shot import Relearnt, few_shot
 from unlabel.audit.attacks.prediction import RULES, Rule, d_prime, predict_relearning, share
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.reading.memory import Memory, key_of
-from unlabel.audit.references.short_pair import ShortPair
+from unlabel.audit.inputs.memory import Memory, key_of
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.runs.folder import MODEL, file_sha256
 from unlabel.statistics.estimate import Estimate, mean

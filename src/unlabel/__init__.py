@@ -16,11 +16,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unlabel.audit.inputs import AuditOptions, Subject
-    from unlabel.audit.model import audit_model
+    from unlabel.audit.document.results import Audit
+    from unlabel.audit.inputs.options import AuditOptions
+    from unlabel.audit.inputs.subject import Subject
     from unlabel.audit.probe.one_model import probe_model
     from unlabel.audit.protocol import audit_outputs
-    from unlabel.audit.results import Audit
+    from unlabel.audit.run.networks import audit_model
     from unlabel.cli.progress import progress
     from unlabel.core import errors
     from unlabel.core.engine import Run, start
@@ -67,7 +68,7 @@ __all__ = [
 
 _HOME = {
     "METHODS": "unlabel.forget.methods:METHODS",
-    "Audit": "unlabel.audit.results:Audit",
+    "Audit": "unlabel.audit.document.results:Audit",
     "AuditOptions": "unlabel.audit.inputs:AuditOptions",
     "Dataset": "unlabel.data.dataset:Dataset",
     "Loaded": "unlabel.runs.folder:Loaded",
@@ -78,7 +79,7 @@ _HOME = {
     "Run": "unlabel.core.engine:Run",
     "Source": "unlabel.data.dataset:Source",
     "Subject": "unlabel.audit.inputs:Subject",
-    "audit_model": "unlabel.audit.model:audit_model",
+    "audit_model": "unlabel.audit.run.networks:audit_model",
     "audit_outputs": "unlabel.audit.protocol:audit_outputs",
     "fit": "unlabel.training.fit:fit",
     "forget_labels": "unlabel.forget.driver:forget_labels",

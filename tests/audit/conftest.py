@@ -8,8 +8,9 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from unlabel.audit.inputs import AuditOptions, Subject
-from unlabel.audit.results import Role
+from unlabel.audit.document.results import Role
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate

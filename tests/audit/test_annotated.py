@@ -7,7 +7,8 @@ from unlabel.audit.attacks.annotated import HELD, LEAST, few_sizes, fitting, tun
 from unlabel.audit.attacks.few_shot import balanced, few_shot
 from unlabel.audit.attacks.fine_tuning import trainings
 from unlabel.audit.attacks.lessons import draw_images
-from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
 from unlabel.core.randomness import uniform
 from unlabel.statistics.estimate import rarer
 

@@ -11,14 +11,16 @@ from torch import nn
 import unlabel
 from unlabel.audit.attacks.adapters import add_adapters
 from unlabel.audit.attacks.annotated import most_images
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, HELD_OUT, NAMES, chosen
 from unlabel.audit.attacks.early_layers import cell_means, stage_means
 from unlabel.audit.attacks.fine_tuning import best_of_rates, say, trainings, tune
 from unlabel.audit.attacks.held_out import position_readings
 from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.starts import can_attack, distilled, start_of, upper_half
 from unlabel.audit.claims.c4_beside import images_for
-from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.audit.inputs.attackers import ADAM, ATTACKERS, HELD_OUT, NAMES, chosen
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.models.features import PENULTIMATE, Outputs, outputs

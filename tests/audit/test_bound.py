@@ -12,7 +12,9 @@ from sklearn.linear_model import LinearRegression
 from unlabel.audit.attacks.prediction import d_prime
 from unlabel.audit.attacks.residual_shares import Found, Residual, Shares, share_told, shares_of
 from unlabel.audit.claims.c2_bound import bound_notes, cells, margin_above
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Context, Question, ask
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset

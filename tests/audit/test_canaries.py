@@ -18,12 +18,15 @@ from unlabel.audit.attacks.canaries import (
     told_right,
 )
 from unlabel.audit.claims.c6_memorised import claim_canaries, how_to_plant, plantable, power
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions, Canaries, ask
-from unlabel.audit.model import audit_model
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.inputs.subject import Canaries
 from unlabel.audit.reading.outputs import read_canaries
 from unlabel.audit.references.full import make_references
-from unlabel.audit.setup import open_case, sets_of
+from unlabel.audit.run.folders import audit_run
+from unlabel.audit.run.networks import audit_model
+from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.recipe import Recipe

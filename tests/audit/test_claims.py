@@ -16,9 +16,10 @@ from unlabel.audit.claims.c5_useful import claim_useful
 from unlabel.audit.claims.evasion import condemned
 from unlabel.audit.claims.headline import HEADLINES, headline, untested_claims
 from unlabel.audit.claims.judging import Cell, place_of
+from unlabel.audit.document.results import Audit, Claim, Metric
 from unlabel.audit.figures import ATTACKS
-from unlabel.audit.inputs import AuditOptions, ask
-from unlabel.audit.results import Audit, Claim, Metric
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
 from unlabel.report.sentences import FINDINGS
 from unlabel.statistics.contrast import Contrast
 

@@ -12,7 +12,10 @@ import torch
 from unlabel.audit.attacks.outputs import OwnOutput, log_odds, restored
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.claims.c1_disabled import disabled
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.loss import log_odds as log_odds_of_loss

@@ -9,9 +9,12 @@ from calibration.planted import LABEL, draw, plant
 from calibration.truth import columns
 from unlabel.audit.attacks.cross_fit import both, crossed, exchanged, pooled
 from unlabel.audit.attacks.outputs import OwnOutput, read_others_linear
-from unlabel.audit.inputs import PEOPLE, AuditInputs, AuditOptions, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
+from unlabel.data.splits import PEOPLE
 from unlabel.statistics.estimate import advantage, auc
 
 OPTIONS = AuditOptions(

@@ -16,7 +16,8 @@ from unlabel.audit.claims.sample_size import (
     too_rare,
     worded,
 )
-from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
 from unlabel.statistics.contrast import Contrast, combined
 
 OPTIONS = AuditOptions()

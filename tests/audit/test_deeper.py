@@ -9,13 +9,16 @@ from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
-from unlabel.audit.attacks.tuned import Tuned
 from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, stage_readings, taught
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.sample_size import references_for
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Altered
+from unlabel.audit.inputs.tables import AuditInputs
+from unlabel.audit.inputs.tuned import Tuned
 from unlabel.audit.protocol import audit_outputs
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.core.recipe import Recipe

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.setup import overlap
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import overlap
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.progress import Silent
 from unlabel.core.recipe import Recipe

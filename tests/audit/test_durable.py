@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from unlabel.audit.attacks.evidence import gather_larger
 from unlabel.audit.attacks.few_shot import Relearnt, faster, few_shot, samples
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
 from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_recovery import few_cells
-from unlabel.audit.evidence import gather_larger
 from unlabel.audit.figures import DISTANCES, FIGURES, TRANSFORMS
-from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Context, Subject, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Context, ask
+from unlabel.audit.inputs.subject import Altered, Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit import evidence, figures
+from unlabel.audit import figures
+from unlabel.audit.attacks import evidence
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
 from unlabel.audit.figures import FEATURES, FIGURES, Figure, find
-from unlabel.audit.inputs import AuditInputs
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
 from unlabel.report import card, render

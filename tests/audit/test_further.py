@@ -27,7 +27,8 @@ from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.c5_useful import losses
 from unlabel.audit.claims.judging import reference_margin
 from unlabel.audit.figures import LABEL_MEMBERSHIP
-from unlabel.audit.inputs import AuditOptions, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import share_bounds
 

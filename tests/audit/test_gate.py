@@ -12,7 +12,7 @@ import pytest
 from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES
 from unlabel.audit.claims.gate import NAMES, judge, required
 from unlabel.audit.claims.headline import headline
-from unlabel.audit.results import Claim
+from unlabel.audit.document.results import Claim
 from unlabel.core.errors import OptionError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -82,8 +82,8 @@ def test_claims_go_by_number_and_by_name() -> None:
 
 def test_the_command_ends_with_the_gates_code(command, base: Path, tmp_path: Path, monkeypatch) -> None:
     """The audit itself is another test's; here its result is given."""
-    from unlabel.audit import command as module
-    from unlabel.audit.results import Audit
+    from unlabel.audit.document.results import Audit
+    from unlabel.audit.run import folders as module
 
     run = Path(shutil.copytree(base, tmp_path / "run"))
     content = dict.fromkeys(Audit.__dataclass_fields__, ()) | {"headline": "X", "valid": True}

@@ -8,8 +8,8 @@ import pytest
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c4_information import information_left, total, with_information
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Claim
+from unlabel.audit.document.results import Claim
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.estimate import Estimate
 
 IMAGES = 400

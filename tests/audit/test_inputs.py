@@ -5,23 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.evidence import gather_larger
-from unlabel.audit.inputs import (
-    BUDGETS,
-    FULL,
-    QUICK,
-    STANDARD,
-    Altered,
-    AuditInputs,
-    AuditOptions,
-    Budget,
-    Canaries,
-    Context,
-    ask,
-)
+from unlabel.audit.attacks.evidence import gather_larger
+from unlabel.audit.inputs.options import BUDGETS, FULL, QUICK, STANDARD, AuditOptions, Budget
+from unlabel.audit.inputs.question import Context, ask
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Altered, Canaries
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.reading.outputs import read_model
-from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.parallel import run_jobs

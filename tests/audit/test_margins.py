@@ -12,7 +12,7 @@ from unlabel.audit.claims.c2_retrain_equivalent import weigh
 from unlabel.audit.claims.c4_margins import choices, instead, margins
 from unlabel.audit.claims.judging import Cell, judge
 from unlabel.audit.claims.margins import kind_of, limits, smallest
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import Contrast
 
 OPTIONS = AuditOptions()

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.audit import evidence
-from unlabel.audit.inputs import AuditInputs
+from unlabel.audit.attacks import evidence
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading.memory import Memory
 from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.probe.findings import Probed, gate, lines
 from unlabel.audit.probe.one_model import probe_model
 from unlabel.core import engine

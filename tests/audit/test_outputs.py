@@ -16,7 +16,7 @@ from unlabel.audit.attacks.outputs import (
     restored,
 )
 from unlabel.audit.claims.c1_disabled import disabled
-from unlabel.audit.inputs import ask
+from unlabel.audit.inputs.question import ask
 
 
 @pytest.fixture

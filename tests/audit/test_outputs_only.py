@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.read_only.outputs_audit import audit_deployed, audit_files
 from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, read_outputs
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, NothingToForget, OptionError
 from unlabel.core.request import Request

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.plan.trainings import attackers_plan
 from unlabel.audit.plan.whole import design_effect, images_for, plan_audit, references_for
 from unlabel.audit.setup import open_request

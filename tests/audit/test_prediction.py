@@ -33,8 +33,10 @@ from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.gate import judge
 from unlabel.audit.claims.headline import HEADLINES
-from unlabel.audit.inputs import AuditOptions, Context, Question, Subject, ask
-from unlabel.audit.references.short_pair import ShortPair
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Context, Question, ask
+from unlabel.audit.inputs.short_pair import ShortPair
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.request import Request
 from unlabel.models.features import Outputs
 from unlabel.statistics.contrast import contrast, seeded

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from unlabel.audit.attacks.logistic import Standard, platt
 from unlabel.audit.attacks.probes import choose_penalty, folds, linear, multilayer, read_features
-from unlabel.audit.inputs import ask
+from unlabel.audit.inputs.question import ask
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc
 

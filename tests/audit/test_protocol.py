@@ -10,7 +10,9 @@ from unlabel.audit.attacks.controls import head_zero, permuted, raw_images, read
 from unlabel.audit.attacks.outputs import OwnOutput, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.claims.c2_retrain_equivalent import weigh
-from unlabel.audit.inputs import AuditInputs, AuditOptions, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.errors import DataError, ModelError, OptionError
 from unlabel.core.request import Request

@@ -6,7 +6,8 @@ from sklearn.linear_model import Ridge
 
 from unlabel.audit.attacks.prototypes import IMAGES, RIDGE, began_at, by_prototypes, learner, nearer
 from unlabel.audit.figures import CLUSTERS, NEAREST_MEAN
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.models.features import PENULTIMATE, Outputs
 
 OPTIONS = AuditOptions(budget="standard", attackers=("prototypes",), draws=20)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from unlabel.audit.attacks.transforms import BY_LABELS, TRANSFORMS
+from unlabel.audit.inputs.sets import Sets
 from unlabel.audit.probe import one_model
 from unlabel.audit.read_only.deployed import of_run
 from unlabel.audit.reading.outputs import after_transform, random_init
-from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.layout import FinalLayer, Layout

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from unlabel.audit.attacks import fine_tuning
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.reading import jobs as shared_out
-from unlabel.audit.reading.jobs import Opened, read_ahead, readings
-from unlabel.audit.setup import open_case, sets_of
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.run import jobs as shared_out
+from unlabel.audit.run.folders import audit_run
+from unlabel.audit.run.jobs import Opened, read_ahead, readings
+from unlabel.audit.setup import open_case
 from unlabel.core import engine
 from unlabel.core.errors import UnlabelError
 from unlabel.core.recipe import Recipe

@@ -18,7 +18,9 @@ from unlabel.audit.attacks.stitching import (
     stitched_readings,
 )
 from unlabel.audit.claims.c4_beside import depth_score
-from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.models.features import Outputs, outputs
 from unlabel.models.sites import Site, find_stages

@@ -11,11 +11,12 @@ from torch import nn
 from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, too_few, views
 from unlabel.audit.attacks.head_consistency import changed_outputs, tampered
 from unlabel.audit.attacks.input_stability import oddities
-from unlabel.audit.attacks.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
 from unlabel.audit.figures import OWN_PERTURBED, TRAIN
-from unlabel.audit.inputs import AuditInputs, Context, ask
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
+from unlabel.audit.inputs.question import Context, ask
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading.memory import Memory
 from unlabel.core.request import Request
 from unlabel.models.features import Outputs
 from unlabel.testing.stage import honest, stage

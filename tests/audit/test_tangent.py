@@ -24,8 +24,8 @@ from unlabel.audit.attacks.tangent import (
     tangent_kernel,
     with_new_heads,
 )
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets
 from unlabel.core import engine
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of

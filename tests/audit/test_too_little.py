@@ -6,14 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unlabel.audit.attacks.perturbed_images import Perturbed
 from unlabel.audit.attacks.probes import folds
 from unlabel.audit.attacks.utility import read_utility
-from unlabel.audit.inputs import JUDGED_PEOPLE, Altered, AuditInputs, AuditOptions, Subject, ask
+from unlabel.audit.document.results import Audit
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import JUDGED_PEOPLE, AuditOptions
+from unlabel.audit.inputs.perturbed_images import Perturbed
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.short_pair import ShortPair
+from unlabel.audit.inputs.subject import Altered, Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading.memory import Memory
-from unlabel.audit.references.short_pair import ShortPair
-from unlabel.audit.results import Audit
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE

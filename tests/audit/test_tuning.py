@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.early_layers import stage_means, with_early_layers
 from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.fine_tuning import best_of_rates, say, tune, tune_all, tuned
 from unlabel.audit.attacks.lessons import BATCH, Lesson, batch_at, draw_images
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.starts import renewed
-from unlabel.audit.inputs import AuditOptions, Subject
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.attackers import ADAM
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.core.request import Request
 from unlabel.models.build import build

@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from unlabel.audit.attacks.evidence import groups_of
 from unlabel.audit.attacks.groups import LEAST
 from unlabel.audit.attacks.hits import Hits, hit_rows, served
 from unlabel.audit.attacks.moved_errors import CALLED, MISSED, Errors, mean_rates, moved
 from unlabel.audit.attacks.persons import persons
 from unlabel.audit.attacks.within_groups import Part, areas, leaks, parts_of
 from unlabel.audit.claims.c5_groups import notes_of, table
-from unlabel.audit.evidence import groups_of
-from unlabel.audit.inputs import AuditOptions, Context, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Context, ask
 from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.report import render

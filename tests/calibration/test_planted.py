@@ -7,7 +7,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from calibration.planted import LABEL, draw, plant
 from calibration.truth import LOUD, RETAINED, columns, read_out
-from unlabel.audit.inputs import AuditInputs, AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.errors import OptionError
 from unlabel.core.request import Request

@@ -17,7 +17,7 @@ from calibration.trials import (
 )
 from calibration.trials_durable import durable_at
 from calibration.truth import columns
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 
 QUICK = AuditOptions(probe_seeds=1, trees=60)
 

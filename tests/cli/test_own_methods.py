@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import unlabel
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.cli.settings import read_settings
 from unlabel.compare import cells as cells_module
 from unlabel.compare.jobs import Job, described

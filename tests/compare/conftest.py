@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.compare.cells import CellResult, Cells, Job, run_cells
 from unlabel.compare.table import table
 from unlabel.core import engine

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from unlabel.audit import evidence
-from unlabel.audit.command import audit_run
+from unlabel.audit.attacks import evidence
+from unlabel.audit.document.results import Audit, Claim, Comparison
 from unlabel.audit.figures import FIGURES, LEAST_SQUARES, judged_by
-from unlabel.audit.results import Audit, Claim, Comparison
+from unlabel.audit.run.folders import audit_run
 from unlabel.compare import run_cell as work
 from unlabel.compare.cells import Job
 from unlabel.compare.jobs import resolved

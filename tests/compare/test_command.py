@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.setup import open_request
 from unlabel.compare import cells as cells_module
 from unlabel.compare import run_cell as work

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.cli.settings import read_settings
 from unlabel.compare import cells as cells_module
 from unlabel.compare import search as search_module

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from unlabel.audit.attacks.perturbed_images import perturb
+from unlabel.audit.inputs.perturbed_images import perturb
 from unlabel.core.errors import DataError, OptionError
 from unlabel.core.framing import CENTRE, Frame, Size, checked_size
 from unlabel.data import Framing, load

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlabel.audit.inputs import ask
+from unlabel.audit.inputs.question import ask
 from unlabel.core.errors import DataError
 from unlabel.data import load
 from unlabel.data.dataset import Dataset, Source

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from unlabel.audit.command import random_init
+from unlabel.audit.run.folders import random_init
 from unlabel.cli.adopt import lines
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
@@ -793,7 +793,7 @@ def test_a_refusal_leaves_a_run_that_was_to_be_replaced(module, adopt, files) ->
 
 
 def test_the_audits_untrained_network_is_the_users_own(adopt, module, world_folder, monkeypatch) -> None:
-    from unlabel.audit.setup import sets_of
+    from unlabel.audit.inputs.sets import sets_of
 
     assert adopt(f"{module()}:make").code == 0
     run = engine.start(accelerator="cpu")

@@ -90,8 +90,8 @@ def place(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def make_runs() -> None:
     """The runs, their audits by both budgets, and all tables that these were computed from."""
-    from unlabel.audit import command
-    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.inputs.options import AuditOptions
+    from unlabel.audit.run import folders as command
     from unlabel.core import engine
     from unlabel.core.recipe import Recipe
     from unlabel.data.canaries import CanaryPlan

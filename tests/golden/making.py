@@ -105,8 +105,8 @@ def _outputs(place: str, outputs: Any) -> dict[str, Any]:
 
 def unpacked(tables: Tables, audit: Mapping[str, Any]) -> dict[str, Any]:
     """What `packed` was given, for an audit of either budget; its other facts are those that it recorded."""
-    from unlabel.audit.attacks.perturbed_images import Perturbed
-    from unlabel.audit.inputs import Altered, Canaries, Subject
+    from unlabel.audit.inputs.perturbed_images import Perturbed
+    from unlabel.audit.inputs.subject import Altered, Canaries, Subject
     from unlabel.core.request import Request
     from unlabel.data.dataset import Dataset
     from unlabel.models.features import Outputs
@@ -186,7 +186,8 @@ def read_text(path: Path) -> str:
 
 def again(audit: Mapping[str, Any]) -> dict[str, Any]:
     """The audit computed anew from the stored tables, as ``audit.json`` holds it."""
-    from unlabel.audit.inputs import AuditInputs, AuditOptions
+    from unlabel.audit.inputs.options import AuditOptions
+    from unlabel.audit.inputs.tables import AuditInputs
     from unlabel.audit.protocol import audit_outputs
 
     with np.load(TABLES) as tables:

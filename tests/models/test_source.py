@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unlabel.audit.inputs.sets import Sets
 from unlabel.audit.reading.outputs import read_run as read
-from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.files import write_json
 from unlabel.core.recipe import History

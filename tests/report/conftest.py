@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlabel.audit.results import Audit, Claim, Comparison, Metric
+from unlabel.audit.document.results import Audit, Claim, Comparison, Metric
 from unlabel.report.pictures import STRIPS, Example, Gallery, Picture, address
 
 PAPER = ["Male", "Young", "Smiling", "Eyeglasses", "Bald", "Mustache", "Wearing_Hat", "Blond_Hair"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError, UnlabelError
 from unlabel.data import load

@@ -13,7 +13,8 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from unlabel.audit.attacks.fine_tuning import tune_all
-from unlabel.audit.setup import open_request, sets_of
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.setup import open_request
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.core.reading import read_json

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run

@@ -10,7 +10,7 @@ import pytest
 
 from unlabel.audit.claims.c2_retrain_equivalent import BLIND, NO_REFERENCE, NOTHING
 from unlabel.audit.claims.headline import headline
-from unlabel.audit.results import Claim
+from unlabel.audit.document.results import Claim
 from unlabel.core.errors import ModelError
 from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.statement.schema import audit_faults, audit_schema
 

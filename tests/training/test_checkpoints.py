@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.reading.memory import Memory
+from unlabel.audit.inputs.memory import Memory
 from unlabel.compare.cells import read_finished, write
 from unlabel.core import engine
 from unlabel.core.engine import Run

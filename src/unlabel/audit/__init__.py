@@ -2,7 +2,10 @@
 
 ::
 
-    command.py -> setup.py, reading.py -> inputs.py -> protocol.py    runs, tables of outputs, steps
-    attacks/    what is tried: estimates, no verdict      claims/    what is concluded: C1 to C6, the headline
-    figures.py  every figure, transform and claim by id   results.py what audit.json holds
+    run/ -> setup, reading/ -> inputs/ -> protocol -> document/    runs, tables, steps, what is said
+    attacks/    what is tried: estimates, no verdict      claims/    what is concluded: C1 to C6
+    figures     every figure, transform and claim by id   references/, plan/    retrained models, the cost
+    read_only/  outputs in files, deployed models         probe/     one model, and one label
+
+Imports go one way: see the layers in ``pyproject.toml``.
 """

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from unlabel.audit.attacks.attackers import ADAM, HELD_OUT
+from unlabel.audit.inputs.attackers import ADAM, HELD_OUT
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import Estimate
 

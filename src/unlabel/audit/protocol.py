@@ -20,6 +20,7 @@ from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.canaries import Guesses, attack_canaries, canary_rows
 from unlabel.audit.attacks.cross_fit import crossed
 from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion, too_few
+from unlabel.audit.attacks.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
 from unlabel.audit.attacks.explained import explained
 from unlabel.audit.attacks.head_consistency import tampered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
@@ -42,12 +43,13 @@ from unlabel.audit.claims.headline import headline, limitations, not_tested, unt
 from unlabel.audit.claims.judging import Judgement
 from unlabel.audit.claims.outputs_only import restricted, untested
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
-from unlabel.audit.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
+from unlabel.audit.document.results import Audit, Claim, Comparison, Metric
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Context, Question, ask, check_thresholds
-from unlabel.audit.reading.memory import Memory
-from unlabel.audit.references.short_pair import ShortPair
-from unlabel.audit.results import Audit, Claim, Comparison, Metric
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import AuditOptions, check_thresholds
+from unlabel.audit.inputs.question import Context, Question, ask
+from unlabel.audit.inputs.short_pair import ShortPair
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
 from unlabel.data.dataset import Dataset

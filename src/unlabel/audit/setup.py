@@ -4,49 +4,24 @@
 
     open_case(run, before, references)         -> models, request, source
     open_request(labels, before, references)   -> the same, where nothing has been unlearned yet
-    sets_of(source)                            -> the probe split, the test split, the training images
 """
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from unlabel.audit.attacks.perturbed_images import perturbed
-from unlabel.audit.references.short_pair import ShortPair
+from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, NothingToForget, OptionError
-from unlabel.core.randomness import uniform
 from unlabel.core.reading import read_json
 from unlabel.core.request import Request, listed
 from unlabel.core.wording import listing
 from unlabel.data.canaries import Planting, digest
-from unlabel.data.dataset import Dataset, Source
-from unlabel.data.survey.duplicates import picture_hashes
+from unlabel.data.dataset import Source
 from unlabel.forget.methods import METHODS
 from unlabel.runs.folder import CANARIES, Loaded, load_run
 from unlabel.runs.record import planted_source
-
-TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The three sets of images that every model is read on, drawn by a seed."""
-
-    probe: Dataset
-    test: Dataset
-    train: Dataset
-    digest: str
-    seed: int
-
-    @cached_property
-    def perturbed(self) -> tuple[Dataset, Dataset]:
-        """Images of the probe split and of the test split, perturbed: made once, for all models."""
-        return perturbed(self.probe, self.seed), perturbed(self.test, self.seed)
 
 
 @dataclass(frozen=True)
@@ -282,39 +257,3 @@ def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:
         if reference.record.digest != before.record.digest:
             sentences.append(f"{reference.path} was trained on other data than {before.path}")
     return sentences
-
-
-def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets:
-    """The probe and test splits, and a keyed sample of the training images without canaries."""
-    whole = np.ones(len(source.train), bool)
-    for item in (planting or {}).values():
-        whole[item.positions] = False
-    honest = source.train.take(whole)
-    rank = uniform(seed, "audit/train", honest.rows)
-    train = honest.take(np.sort(np.argsort(rank, kind="stable")[:TRAIN_IMAGES]))
-    return Sets(source.probe, source.test, train, str(source.facts.get("digest")), seed)
-
-
-def overlap(source: Source) -> str | None:
-    """What images or identities the splits share, in a sentence; None where they share nothing."""
-    named = {
-        "the training split": source.train,
-        "the probe split": source.probe,
-        "the test split": source.test,
-    }
-    names = list(named)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared = np.intersect1d(named[first].ids, named[second].ids)
-            if len(shared):
-                return f"{len(shared)} images are in both {first} and {second}, such as {shared[0]}"
-    crossing = int(source.facts.get("identity_overlap") or 0)
-    if crossing:
-        return f"{crossing} identities have images in more than one split; split by identity in meta.csv"
-    pictures = {name: {*picture_hashes(part)} for name, part in named.items()}
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared_pictures = len(pictures[first] & pictures[second])
-            if shared_pictures > 0.01 * len(named[second]):
-                return f"{shared_pictures} pictures of {second} are also in {first}, pixel for pixel"
-    return None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from unlabel.audit.command import audit_run
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import audit_run
 from unlabel.bench.pairs import Line, against, seconds
 from unlabel.bench.pictures import cache_in
 from unlabel.core import engine

@@ -14,8 +14,8 @@ from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line
 from unlabel.core.errors import OptionError
 
 if TYPE_CHECKING:
-    from unlabel.audit.references.short_pair import ShortPair
-    from unlabel.audit.results import Audit
+    from unlabel.audit.document.results import Audit
+    from unlabel.audit.inputs.short_pair import ShortPair
     from unlabel.core.engine import Run
 
 
@@ -209,9 +209,9 @@ def _audit_run(
     force: bool,
 ) -> tuple["Audit", list[str]]:
     """The audit of a run, written into it after references were trained; and its lines."""
-    from unlabel.audit.command import audit_run
     from unlabel.audit.document.keeping import check_place
-    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.inputs.options import AuditOptions
+    from unlabel.audit.run.folders import audit_run
     from unlabel.report.terminal import lines
 
     assert what.after is not None
@@ -263,7 +263,7 @@ def _audit_outputs(
     what: Asked, given: Given, budget: str, place: Places, *, force: bool
 ) -> tuple["Audit", list[str], Path]:
     """The audit of outputs in files or of deployed models, its lines, and the folder it was written into."""
-    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.inputs.options import AuditOptions
     from unlabel.audit.read_only.outputs_audit import audit_deployed, audit_files, check_out, write
     from unlabel.exchange.onnx_file import PREFIX, OnnxSettings, colours
     from unlabel.report.terminal import lines
@@ -353,7 +353,7 @@ def _plan(
         raise OptionError(
             "a plan needs either --before BEFORE, or the labels that RUN could forget: --labels A,B"
         )
-    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.inputs.options import AuditOptions
     from unlabel.audit.plan.whole import lines, plan_audit
     from unlabel.audit.references.full import check_count
     from unlabel.audit.setup import open_case, open_request

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from unlabel.audit.command import audit_run
 from unlabel.audit.document.keeping import check_place
-from unlabel.audit.inputs import STANDARD, AuditOptions
+from unlabel.audit.inputs.options import STANDARD, AuditOptions
+from unlabel.audit.run.folders import audit_run
 from unlabel.cli.demo_networks import (
     LABEL,
     SHIPPED,

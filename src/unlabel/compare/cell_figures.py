@@ -10,10 +10,12 @@ from scipy.special import expit, log_softmax
 
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
+from unlabel.audit.document.results import Metric, plain
 from unlabel.audit.figures import UTILITY_AUC, UTILITY_CALIBRATION
-from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.results import Metric, plain
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import TRAIN_SET

@@ -20,9 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.inputs import QUICK, AuditOptions, ask
-from unlabel.audit.reading.memory import Memory
-from unlabel.audit.setup import open_request, sets_of
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import QUICK, AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.setup import open_request
 from unlabel.compare.cell_figures import Also, value_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of, key_of, resolved
 from unlabel.compare.models import read_models

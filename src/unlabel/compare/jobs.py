@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.reading.memory import digest
-from unlabel.audit.results import plain
+from unlabel.audit.document.results import plain
+from unlabel.audit.inputs.memory import digest
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.setup import Case
 from unlabel.compare.cell_figures import Also
 from unlabel.core.engine import Run

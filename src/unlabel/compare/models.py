@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from unlabel.audit.attacks.evidence import gather
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows
-from unlabel.audit.command import SharedOutputs
-from unlabel.audit.evidence import gather
-from unlabel.audit.inputs import AuditOptions, Context, ask
-from unlabel.audit.reading.memory import Memory
-from unlabel.audit.results import plain
+from unlabel.audit.document.results import plain
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Context, ask
+from unlabel.audit.run.folders import SharedOutputs
 from unlabel.compare.cell_figures import Also, figure_rows, reading
 from unlabel.core.progress import Log
 from unlabel.runs.folder import Loaded, Record

@@ -4,14 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.command import SharedOutputs, read_shared
+from unlabel.audit.document.results import Audit, plain
 from unlabel.audit.figures import judged_by
-from unlabel.audit.inputs import AuditOptions, ask
-from unlabel.audit.reading.jobs import Opened, read_ahead
-from unlabel.audit.reading.memory import Memory
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.sets import sets_of
 from unlabel.audit.reading.outputs import read_run, repeats
-from unlabel.audit.results import Audit, plain
-from unlabel.audit.setup import Case, sets_of
+from unlabel.audit.run.folders import SharedOutputs, read_shared
+from unlabel.audit.run.jobs import Opened, read_ahead
+from unlabel.audit.setup import Case
 from unlabel.compare.cell_figures import Also, reading
 from unlabel.compare.jobs import Job
 from unlabel.core import engine

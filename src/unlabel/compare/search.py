@@ -19,10 +19,12 @@ from unlabel.audit.attacks.outputs import OwnOutput, read_others
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.claims.judging import reference_margin
+from unlabel.audit.document.results import plain
 from unlabel.audit.figures import ATTACKS, OWN, UTILITY_AUC
-from unlabel.audit.inputs import AuditOptions, Subject, ask
-from unlabel.audit.reading.memory import Memory
-from unlabel.audit.results import plain
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.setup import Case, open_request
 from unlabel.compare.cells import SCHEMA, read_finished, write
 from unlabel.compare.jobs import Job, described, hashed, identity_of

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from unlabel.audit.document.results import plain
 from unlabel.audit.figures import ATTACKS, UTILITY_AUC_MEAN, unit_of
 from unlabel.audit.figures import FIGURES as ALL
-from unlabel.audit.results import plain
 from unlabel.compare.cell_figures import value_of
 from unlabel.compare.cells import CellResult, Cells
 from unlabel.compare.plan import overrun

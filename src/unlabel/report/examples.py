@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.document.typed import ModelRecord
-from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question, ask
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.reading.outputs import read_run
-from unlabel.audit.setup import Case, open_case, sets_of
+from unlabel.audit.setup import Case, open_case
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError

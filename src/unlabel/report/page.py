@@ -36,7 +36,7 @@ def render(audit: Mapping[str, Any], *, command: str | None = None, gallery: Gal
     """The report as HTML text: no script, no outside request, the same bytes for the same input.
 
     Args:
-        audit: Parsed content of audit.json, as `unlabel.audit.results.Audit.to_json` gives it.
+        audit: Parsed content of audit.json, as `unlabel.audit.document.results.Audit.to_json` gives it.
         command: The command that makes this page, shown with those that made the models.
         gallery: Example images to show; without it, the page holds none.
     """

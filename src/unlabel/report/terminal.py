@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from unlabel.audit import figures
+from unlabel.audit.document.results import Audit, Metric
 from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC_MEAN
-from unlabel.audit.results import Audit, Metric
 from unlabel.models.features import PENULTIMATE
 
 

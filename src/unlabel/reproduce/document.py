@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from unlabel.audit.results import plain
+from unlabel.audit.document.results import plain
 from unlabel.core.engine import Run
 from unlabel.core.files import write_json, write_text
 from unlabel.core.places import check_file, check_folder

@@ -20,6 +20,7 @@ from unlabel.audit.attacks.distances import entropy
 from unlabel.audit.attacks.logistic import Floats
 from unlabel.audit.attacks.membership import label_membership, sample_membership
 from unlabel.audit.attacks.outputs import NEVER, log_odds
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     INFERRED_FEATURES,
     INFERRED_FEATURES_ADV,
@@ -29,9 +30,10 @@ from unlabel.audit.figures import (
     INFERRED_OUTPUTS_BITS,
     Figure,
 )
-from unlabel.audit.inputs import AuditOptions, Question, Subject, ask
-from unlabel.audit.results import Metric
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question, ask
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import TRAIN_SET

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.fine_tuning import tune_all
 from unlabel.audit.attacks.utility import answerable, measurable, read_utility
 from unlabel.audit.figures import UTILITY_AUC
-from unlabel.audit.inputs import AuditOptions, Subject
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.attackers import ADAM
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.runs.folder import Loaded

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.compare.cells import CellResult, run_cells
 from unlabel.compare.jobs import Job
 from unlabel.core.engine import Run

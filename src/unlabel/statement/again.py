@@ -34,7 +34,7 @@ class Figure:
     """One figure of the audit and the same figure measured again.
 
     Args:
-        id, label, model, layer, transform: Which figure; see `unlabel.audit.results.Metric`.
+        id, label, model, layer, transform: Which figure; see `unlabel.audit.document.results.Metric`.
         run: The model, as the audit named it.
         recorded: Its value in the audit.
         interval: Its 95 % interval there; None where it had none, then only the same number agrees.
@@ -114,7 +114,7 @@ def measure_again(
         ModelError: A model of the audit is not at hand with the weights that were audited.
         UnlabelError: As an audit raises.
     """
-    from unlabel.audit.command import audit_run
+    from unlabel.audit.run.folders import audit_run
     from unlabel.core import engine
 
     options = _options(audit["options"], run)
@@ -188,7 +188,7 @@ def _lacking(recorded: Sequence[Json], again: Sequence[Json], *, every_label: bo
 
 def _options(recorded: Json, run: Path) -> Any:
     """The audit's options, for the quick budget; sizes that would not end are refused."""
-    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.inputs.options import AuditOptions
 
     usual = AuditOptions().to_json()
     names = {item.name for item in fields(AuditOptions)}

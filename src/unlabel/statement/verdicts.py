@@ -23,7 +23,7 @@ DECIDING = ("alpha", "rare", "canaries")
 def headline_fault(audit: Json) -> str | None:
     """What is wrong with the headline of a parsed, checked audit; None if it follows from the claims."""
     from unlabel.audit.claims.headline import EARLIER, headline
-    from unlabel.audit.results import Claim
+    from unlabel.audit.document.results import Claim
 
     claims = {name: Claim(**claim) for name, claim in audit["claims"].items()}
     references = len(audit["models"].get("references") or ())
@@ -80,7 +80,7 @@ def _tests(name: str, audit: Json) -> list[Json]:
 
 def changed_margins(options: Json) -> dict[str, dict[str, Any]]:
     """By name, the signed and the published value of each changed option that verdicts rest on."""
-    from unlabel.audit.inputs import AuditOptions
+    from unlabel.audit.inputs.options import AuditOptions
 
     published = AuditOptions().to_json()
     names = [name for name in published if name.startswith("d_") or name in DECIDING]

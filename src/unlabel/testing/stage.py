@@ -18,13 +18,15 @@ import torch
 from torch import nn
 
 from unlabel.audit.attacks.transforms import TRANSFORMS, Use
+from unlabel.audit.document.results import Audit, Role
 from unlabel.audit.figures import RETAIN_TUNED
-from unlabel.audit.inputs import Altered, AuditInputs, AuditOptions, Subject
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Altered, Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading.memory import Memory
 from unlabel.audit.reading.outputs import read_model
-from unlabel.audit.results import Audit, Role
-from unlabel.audit.setup import Sets
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.request import Request

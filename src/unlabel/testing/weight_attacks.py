@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, POSITIONS
 from unlabel.audit.attacks.early_layers import cell_means, stage_means
 from unlabel.audit.attacks.fine_tuning import best_of_rates
 from unlabel.audit.attacks.held_out import position_readings
@@ -22,7 +21,10 @@ from unlabel.audit.attacks.lessons import Lesson, draw_images
 from unlabel.audit.attacks.starts import can_attack
 from unlabel.audit.attacks.whole_model import stage_readings
 from unlabel.audit.figures import LINEAR_PROBE
-from unlabel.audit.inputs import AuditOptions, Subject, ask
+from unlabel.audit.inputs.attackers import ADAM, ATTACKERS, POSITIONS
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.forget.pipeline import Unlearner
 from unlabel.models.features import Outputs, outputs

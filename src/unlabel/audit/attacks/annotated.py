@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.estimate import rarer
 
 HELD = 1024  # probe images by which an attacker chooses its rate, at most, beside those that it trains on

@@ -9,6 +9,7 @@ from unlabel.audit.attacks.distances import entropy
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import best_cut, guess_linear
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     COMPRESSION,
     INFERRED_FEATURES,
@@ -18,8 +19,9 @@ from unlabel.audit.figures import (
     INFERRED_OUTPUTS_ADV,
     INFERRED_OUTPUTS_BITS,
 )
-from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.randomness import permutation
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import balanced_accuracy

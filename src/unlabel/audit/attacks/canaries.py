@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unlabel.audit.attacks.lira import standardised
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.attacks.outputs import best_cut
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     CANARY_OWN,
     CANARY_OWN_CALIBRATED,
@@ -29,8 +30,9 @@ from unlabel.audit.figures import (
     CANARY_PROBE_PRIVACY,
     Figure,
 )
-from unlabel.audit.inputs import AuditOptions, Canaries, Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Canaries, Subject
 from unlabel.core.errors import ModelError
 from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE

@@ -15,7 +15,9 @@ from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.attacks.outputs import OwnOutput, guess_linear
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.figures import OWN, unit_of
-from unlabel.audit.inputs import AuditOptions, Question, Subject, has_features
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.core.randomness import permutation
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs

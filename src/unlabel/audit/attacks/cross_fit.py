@@ -12,7 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from unlabel.audit.figures import Readings
-from unlabel.audit.inputs import PEOPLE, AuditOptions, Question, Subject
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
+from unlabel.data.splits import PEOPLE
 from unlabel.statistics.estimate import Estimate, people, rarer
 
 TOGETHER = 4 / 3  # spread of a pooled, fitted figure over what independent directions would have

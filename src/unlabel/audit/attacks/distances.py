@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from unlabel.audit.attacks.membership import retained_loss
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     AGREEMENT,
     DIVERGENCE,
@@ -21,8 +22,7 @@ from unlabel.audit.figures import (
     LIKENESS_ORIGINAL,
     NEARER,
 )
-from unlabel.audit.inputs import Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, Floats, share_bounds

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unlabel.audit.inputs import Subject
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from unlabel.audit.attacks.logistic import Standard
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, guess_trees
-from unlabel.audit.attacks.perturbed_images import IMAGES
 from unlabel.audit.attacks.probes import read_features
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     LEAST_SQUARES,
     OTHERS_TREES,
@@ -32,19 +32,14 @@ from unlabel.audit.figures import (
     Readings,
     unit_of,
 )
-from unlabel.audit.inputs import (
-    LEAST_OF_A_KIND,
-    PEOPLE,
-    AuditOptions,
-    Context,
-    Question,
-    Subject,
-    has_features,
-)
-from unlabel.audit.reading.memory import digest, key_of
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.memory import digest, key_of
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.perturbed_images import IMAGES
+from unlabel.audit.inputs.question import Context, Question
+from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.randomness import uniform
+from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage
 

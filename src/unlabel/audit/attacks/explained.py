@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from unlabel.audit.attacks.logistic import Standard
-from unlabel.audit.inputs import Context, Question, Subject
+from unlabel.audit.inputs.question import Context, Question
+from unlabel.audit.inputs.subject import Subject
 from unlabel.forget.residual import residuals
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import advantage

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from unlabel.audit.attacks.annotated import few_sizes
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast, combined

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlabel.audit.attacks.annotated import Target, curve_sizes, tune_sizes
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, Attacker
 from unlabel.audit.attacks.lessons import Lesson, batch_at, draw_images
 from unlabel.audit.attacks.starts import can_attack, start_of
-from unlabel.audit.attacks.tuned import Scores, Tuned
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.attackers import ADAM, ATTACKERS, CURVE, Attacker
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.tuned import Scores, Tuned
 from unlabel.core.engine import Run
 from unlabel.core.loss import loss_of
 from unlabel.core.request import Request

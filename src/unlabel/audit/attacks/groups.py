@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unlabel.audit.attacks.metric_rows import row
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import GAP_AUC, GAP_CALLED, GAP_FOUND
-from unlabel.audit.inputs import Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import Estimate, auc, average
 

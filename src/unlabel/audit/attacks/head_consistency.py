@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.inputs import Subject
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.wording import joined
 from unlabel.models.features import PENULTIMATE, Outputs
 

@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS, CURVE, POSITIONS
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.metric_rows import row
@@ -18,8 +17,8 @@ from unlabel.audit.attacks.probes import Readings as Probed
 from unlabel.audit.attacks.probes import linear, multilayer
 from unlabel.audit.attacks.prototypes import Handful
 from unlabel.audit.attacks.stitching import stitched_readings
-from unlabel.audit.attacks.tuned import Predicted
 from unlabel.audit.attacks.whole_model import Learner, Taught
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     ALL_STAGES,
     ALL_STAGES_MLP,
@@ -31,8 +30,11 @@ from unlabel.audit.figures import (
     TRIED_BY,
     TRIED_BY_BEST,
 )
-from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.attackers import ADAM, ATTACKERS, CURVE, POSITIONS
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.tuned import Predicted
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, mean
 

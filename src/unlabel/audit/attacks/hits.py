@@ -7,6 +7,7 @@ from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.moved_errors import CALLED, MISSED, Errors, Moved, mean_rates, moved
 from unlabel.audit.attacks.persons import Persons
 from unlabel.audit.attacks.within_groups import Found, Masks, areas, part_rows
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     GROUP_AUC,
     GROUP_CALLED,
@@ -16,8 +17,8 @@ from unlabel.audit.figures import (
     MOVED_SHARE,
     PERSONS_HARMED,
 )
-from unlabel.audit.inputs import AuditOptions, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unlabel.audit.attacks.annotated import HELD, LEAST
 from unlabel.audit.attacks.few_shot import balanced
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.randomness import permutation, uniform
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import rarer

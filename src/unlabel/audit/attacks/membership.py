@@ -13,9 +13,11 @@ from scipy.special import log_expit, log_softmax
 
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.probes import linear
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import SAMPLE_MEMBERSHIP, SAMPLES_CAUGHT
-from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, Floats, auc, share_bounds

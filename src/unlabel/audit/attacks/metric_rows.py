@@ -6,6 +6,7 @@ import numpy as np
 
 from unlabel.audit.attacks.outputs import OwnOutput, decision_bits
 from unlabel.audit.attacks.utility import Utility
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     FLOOR,
     OWN_BITS,
@@ -20,8 +21,9 @@ from unlabel.audit.figures import (
     Readings,
 )
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
 from unlabel.statistics.estimate import Estimate
 
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from unlabel.audit.attacks.groups import LEAST
 from unlabel.audit.attacks.logistic import Floats
 from unlabel.audit.attacks.within_groups import Found, Masks, Part
-from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import Estimate, mean
 

@@ -18,7 +18,9 @@ from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others
 from unlabel.audit.attacks.probes import linear, read_features
 from unlabel.audit.attacks.whole_model import stage_readings
 from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OWN
-from unlabel.audit.inputs import AuditOptions, Question, Subject, has_features
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.core.parallel import Job
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs

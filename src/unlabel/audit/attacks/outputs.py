@@ -18,7 +18,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from unlabel.audit.attacks.cross_fit import pooled
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.figures import OTHERS_LINEAR, OTHERS_TREES
-from unlabel.audit.inputs import AuditOptions, Question, Subject
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import Estimate, advantage, average

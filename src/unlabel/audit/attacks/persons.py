@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unlabel.audit.attacks.membership import retained_loss
-from unlabel.audit.inputs import Subject
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import Estimate, Floats, average
 

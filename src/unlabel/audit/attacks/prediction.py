@@ -37,7 +37,7 @@ from unlabel.audit.figures import (
     judged_by,
     unit_of,
 )
-from unlabel.audit.references.short_pair import ShortPair
+from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.statistics.estimate import Estimate
 
 CLOSEST = 1e-4  # to an AUC of 0 or 1; nearer, a probit says nothing of a model

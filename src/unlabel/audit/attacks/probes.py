@@ -16,7 +16,8 @@ from scipy.special import log_expit, logsumexp
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic, platt
 from unlabel.audit.attacks.mlp import fit_mlps
 from unlabel.audit.figures import LINEAR_BITS, LINEAR_PROBE, MLP_BITS, MLP_PROBE
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.randomness import uniform
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage, bits, mean

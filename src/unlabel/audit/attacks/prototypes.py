@@ -31,7 +31,8 @@ from scipy.linalg import cho_factor, cho_solve
 from unlabel.audit.attacks.few_shot import Relearnt, samples
 from unlabel.audit.attacks.logistic import Standard
 from unlabel.audit.figures import CLUSTERS, NEAREST_MEAN
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Floats, auc, mean
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unlabel.audit.inputs import AuditInputs, Context, Question
+from unlabel.audit.inputs.question import Context, Question
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.forget.adversary import fit_probe
 from unlabel.forget.residual import annotations, residuals, unexplained
 from unlabel.models.features import Outputs

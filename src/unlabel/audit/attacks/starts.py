@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div
 
 from unlabel.audit.attacks.adapters import add_adapters, free_norms, layers, norms
-from unlabel.audit.attacks.attackers import Attacker
 from unlabel.audit.attacks.lessons import Lesson, batch_at
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
+from unlabel.audit.inputs.attackers import Attacker
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT

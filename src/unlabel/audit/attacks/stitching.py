@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlabel.audit.attacks.early_layers import with_tables
-from unlabel.audit.inputs import Question, Subject
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.randomness import uniform

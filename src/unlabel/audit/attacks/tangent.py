@@ -35,9 +35,9 @@ from unlabel.audit.attacks.annotated import tune_sizes
 from unlabel.audit.attacks.fine_tuning import scaled
 from unlabel.audit.attacks.lessons import draw_images
 from unlabel.audit.attacks.starts import LOOK, renewed, replace_head, stage_of_weights
-from unlabel.audit.attacks.tuned import Predicted
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.setup import Sets
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.tuned import Predicted
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.randomness import uniform

@@ -18,7 +18,8 @@ from unlabel.audit.figures import (
     UTILITY_CALIBRATION,
     UTILITY_PRECISION,
 )
-from unlabel.audit.inputs import AuditOptions, Subject
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import (
     Estimate,

@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from unlabel.audit.attacks.annotated import tune_sizes
-from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
-from unlabel.audit.attacks.tuned import Tuned
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import FINE_TUNED, LINEAR_BITS, LINEAR_PROBE, TUNING_STEPS, Readings
-from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.attackers import ADAM
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.tuned import Tuned
 from unlabel.core.errors import OptionError
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc, mean

@@ -15,9 +15,11 @@ from unlabel.audit.attacks.groups import LEAST
 from unlabel.audit.attacks.logistic import Floats, Standard, fit_logistic
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.probes import choose_penalty
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import Figure
-from unlabel.audit.inputs import AuditOptions, Question, Subject
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
+from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import Estimate, advantage, auc, mean, rarer

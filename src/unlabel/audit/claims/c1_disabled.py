@@ -6,9 +6,10 @@ from dataclasses import replace
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.claims.judging import Cell, all_of, placed
 from unlabel.audit.claims.sample_size import Need, need_of, needs, notes_of
+from unlabel.audit.document.results import Claim, Verdict
 from unlabel.audit.figures import OWN, OWN_SIGNED
-from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import joined
 from unlabel.statistics.contrast import seeded
 from unlabel.statistics.estimate import Estimate

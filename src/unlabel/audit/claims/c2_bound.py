@@ -16,8 +16,9 @@ from scipy.stats import norm
 from unlabel.audit.attacks.prediction import d_prime
 from unlabel.audit.attacks.residual_shares import Found, Shares
 from unlabel.audit.claims.judging import Cell, Judgement, all_of, judge
-from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Verdict
+from unlabel.audit.document.results import Verdict
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import joined
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.contrast import contrast

@@ -17,10 +17,11 @@ from unlabel.audit.claims.judging import (
 from unlabel.audit.claims.margins import Limits, limits, smallest
 from unlabel.audit.claims.predicted import made_from, prediction_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, too_thin, worded
+from unlabel.audit.document.results import Claim, Verdict
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings, judged_by
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import beside_margin, joined
 
 NOTHING = "nothing to forget found"

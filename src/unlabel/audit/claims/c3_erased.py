@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from unlabel.audit.claims.judging import all_of, excess_cells, judge, place_of, unit_words
 from unlabel.audit.claims.sample_size import needs, notes_of, too_rare, worded
+from unlabel.audit.document.results import Claim, Verdict
 from unlabel.audit.figures import FEATURE_ATTACKS, OTHERS_TREES, OUTPUT_ATTACKS, Readings, unit_of
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import joined
 from unlabel.statistics.contrast import seeded
 from unlabel.statistics.estimate import Estimate, mean

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.held_out import HeldOut, best
 from unlabel.audit.attacks.whole_model import Learner
 from unlabel.audit.figures import STITCHED_OUTPUT, TRIED_BY_BEST
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.attackers import ADAM
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import contrast
 
 LEVELS = np.round(np.arange(0.55, 1.0, 0.05), 2)  # of AUC, for which the images needed are compared

@@ -18,10 +18,11 @@ from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
 from unlabel.audit.claims.judging import Cell, Judgement, few_people, judge, place_of, unit_words
 from unlabel.audit.claims.predicted import made_from, relearning_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, too_thin
+from unlabel.audit.document.results import Claim, Verdict
 from unlabel.audit.figures import TRANSFORMS, Readings, transform
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import beside_margin, joined
 
 UNPREDICTED = (

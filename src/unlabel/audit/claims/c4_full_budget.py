@@ -8,7 +8,7 @@ from unlabel.audit.attacks.few_shot import faster
 from unlabel.audit.attacks.whole_model import BELOW, WeightAttacks
 from unlabel.audit.claims.judging import Cell, reference_margin
 from unlabel.audit.figures import FINE_TUNED, unit_of
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import contrast
 
 

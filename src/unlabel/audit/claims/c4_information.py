@@ -19,9 +19,9 @@ from dataclasses import replace
 from scipy.optimize import root_scalar
 
 from unlabel.audit.attacks.recovery import Recovery
+from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import LINEAR_BITS, Readings
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Claim
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import Contrast, seeded
 from unlabel.statistics.estimate import Estimate, mean
 

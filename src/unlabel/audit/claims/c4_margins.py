@@ -13,7 +13,7 @@ from unlabel.audit.claims.c4_full_budget import weight_cells
 from unlabel.audit.claims.c4_recovery import few_cells, recovery_choices
 from unlabel.audit.claims.judging import Cell, counts, few_people
 from unlabel.audit.claims.margins import Choice, Limits, limits, smallest
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 
 Measured = TypeVar("Measured")
 

@@ -7,7 +7,7 @@ from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.recovery import REPEATED, Recovery, Rows
 from unlabel.audit.claims.judging import Cell, Judgement, reference_margin
 from unlabel.audit.figures import FEW_SHOT, RECOVERED
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 
 
 def recovery_choices(

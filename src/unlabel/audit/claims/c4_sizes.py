@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from unlabel.audit.attacks.annotated import LEAST, few_sizes, tune_sizes
 from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
-from unlabel.audit.inputs import AuditOptions, Question
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import joined
 from unlabel.statistics.estimate import rarer
 

@@ -10,8 +10,8 @@ from unlabel.audit.attacks.groups import LEAST
 from unlabel.audit.attacks.hits import Hits
 from unlabel.audit.attacks.persons import Persons
 from unlabel.audit.attacks.within_groups import Found, Part
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Claim
+from unlabel.audit.document.results import Claim
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import contrast
 from unlabel.statistics.estimate import Estimate
 from unlabel.statistics.simultaneous import Band, Multipliers, bands, multipliers

@@ -7,6 +7,7 @@ from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.fair_references import Standing, undecided
 from unlabel.audit.claims.judging import Cell, judge, placed
 from unlabel.audit.claims.sample_size import need_of, notes_of, worded
+from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import (
     SAMPLE_MEMBERSHIP,
     UTILITY_AUC,
@@ -15,8 +16,7 @@ from unlabel.audit.figures import (
     UTILITY_CALIBRATION_MEAN,
 )
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Claim
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.wording import beside_margin, joined
 from unlabel.statistics.contrast import Contrast, contrast
 from unlabel.statistics.estimate import Estimate

@@ -8,8 +8,8 @@ from scipy.stats import binom
 
 from unlabel.audit.attacks.canaries import ADVISED, ATTACKS, Guesses
 from unlabel.audit.claims.judging import all_of, placed
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.document.results import Claim, Verdict
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.wording import beside_margin, joined
 from unlabel.data.canaries import LEAST, MOST
 from unlabel.data.dataset import Dataset

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from unlabel.audit.claims.judging import Cell, Judgement, excess_cells, judge, place_of, reference_margin
 from unlabel.audit.claims.margins import without_margins
+from unlabel.audit.document.results import BINDING_TEST, Claim, Verdict
 from unlabel.audit.figures import OWN_PERTURBED, PERTURBED, TRAIN, Readings
 from unlabel.audit.figures import figure as entry
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import BINDING_TEST, Claim, Verdict
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.wording import beside_margin, joined
 
 

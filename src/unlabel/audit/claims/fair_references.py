@@ -13,8 +13,8 @@ from typing import Any
 
 from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.margins import without_margins
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.document.results import Claim, Verdict
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.wording import joined
 from unlabel.statistics.contrast import contrast
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from unlabel.audit.results import Audit
+from unlabel.audit.document.results import Audit
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import suggest
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE, SUFFICES
-from unlabel.audit.inputs import JUDGED_PEOPLE, AuditInputs, Budget, Context
-from unlabel.audit.results import Claim
+from unlabel.audit.document.results import Claim
+from unlabel.audit.inputs.options import JUDGED_PEOPLE, Budget
+from unlabel.audit.inputs.question import Context
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.core.wording import joined
 from unlabel.statistics.estimate import Estimate
 

@@ -7,9 +7,9 @@ PASS needs *every* test within its margin: an intersection-union test, so none i
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from unlabel.audit.document.results import BINDING_TEST, Against, Comparison, Verdict
 from unlabel.audit.figures import Readings, layer_of, unit_of
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import BINDING_TEST, Against, Comparison, Verdict
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import Contrast, contrast, holm, seeded
 from unlabel.statistics.estimate import Estimate, mean
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from unlabel.audit.claims.judging import Cell
 from unlabel.audit.figures import layer_of, unit_of
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 
 Choice = Sequence[Cell]  # tests of which one within its margin is enough; most often a single one
 Row = dict[str, object]

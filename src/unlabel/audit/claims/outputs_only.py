@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from unlabel.audit.claims.fair_references import UNFAIR
 from unlabel.audit.claims.margins import without_margins
-from unlabel.audit.inputs import AuditInputs
-from unlabel.audit.results import Claim, Verdict
+from unlabel.audit.document.results import Claim, Verdict
+from unlabel.audit.inputs.tables import AuditInputs
 
 NO_TRAINING = "outputs on training images"
 NO_FEATURES = "features"

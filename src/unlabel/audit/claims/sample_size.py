@@ -12,7 +12,8 @@ from math import ceil, sqrt
 from scipy.stats import norm, t
 
 from unlabel.audit.claims.judging import Cell, few_people
-from unlabel.audit.inputs import JUDGED_PEOPLE, AuditOptions, Question
+from unlabel.audit.inputs.options import JUDGED_PEOPLE, AuditOptions
+from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import joined
 from unlabel.statistics.contrast import Contrast
 

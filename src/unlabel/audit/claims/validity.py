@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unlabel.audit.attacks import controls
+from unlabel.audit.attacks.evidence import Evidence
 from unlabel.audit.claims.c1_disabled import disabled
 from unlabel.audit.claims.judging import Judgement
-from unlabel.audit.evidence import Evidence
-from unlabel.audit.inputs import AuditOptions, Question
-from unlabel.audit.results import Verdict
+from unlabel.audit.document.results import Verdict
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Question
 
 Decoys = dict[str, dict[str, Verdict]]
 SHUFFLED = "shuffled labels"

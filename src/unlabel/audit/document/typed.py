@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
-from unlabel.audit.results import Against, Comparison, Metric, Verdict
+from unlabel.audit.document.results import Against, Comparison, Metric, Verdict
 from unlabel.core.errors import ModelError
 from unlabel.core.reading import typed
 
@@ -302,7 +302,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class Decided:
-    """A claim and how it came out; see `audit.results.Claim`."""
+    """A claim and how it came out; see `audit.document.results.Claim`."""
 
     verdict: Verdict
     sentence: str
@@ -398,7 +398,7 @@ class Document:
 
     Args:
         headline, valid, claims, metrics, comparisons, request, models, data, options: See
-            `audit.results.Audit`.
+            `audit.document.results.Audit`.
         invalid_because, not_tested, limitations: Sentences.
         controls: Cases with known answers, by name.
         seconds: Of the audit's stages.

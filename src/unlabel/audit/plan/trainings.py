@@ -5,7 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from unlabel.audit.attacks.annotated import HELD, Target, few_sizes, tune_sizes
-from unlabel.audit.attacks.attackers import (
+from unlabel.audit.attacks.fine_tuning import Training, trainings
+from unlabel.audit.attacks.lessons import BATCH
+from unlabel.audit.attacks.prototypes import IMAGES
+from unlabel.audit.attacks.starts import DISTILLED
+from unlabel.audit.attacks.stitching import FITTED
+from unlabel.audit.attacks.tangent import SCORED
+from unlabel.audit.inputs.attackers import (
     ADAM,
     ATTACKERS,
     CURVE,
@@ -15,13 +21,7 @@ from unlabel.audit.attacks.attackers import (
     TANGENT,
     Attacker,
 )
-from unlabel.audit.attacks.fine_tuning import Training, trainings
-from unlabel.audit.attacks.lessons import BATCH
-from unlabel.audit.attacks.prototypes import IMAGES
-from unlabel.audit.attacks.starts import DISTILLED
-from unlabel.audit.attacks.stitching import FITTED
-from unlabel.audit.attacks.tangent import SCORED
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.references.full import duration
 from unlabel.models.sites import STAGES
 

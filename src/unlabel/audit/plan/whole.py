@@ -13,11 +13,12 @@ import numpy as np
 from scipy.stats import norm, t
 
 from unlabel.audit.attacks.annotated import Target, tune_sizes
-from unlabel.audit.attacks.attackers import ADAM
 from unlabel.audit.attacks.cross_fit import TOGETHER
-from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.figures import TRANSFORMS
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.attackers import ADAM
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.perturbed_images import IMAGES as PERTURBED
+from unlabel.audit.inputs.sets import Sets, sets_of
 from unlabel.audit.plan.trainings import (
     FORWARD,
     annotated,
@@ -27,7 +28,7 @@ from unlabel.audit.plan.trainings import (
     seconds_to_train,
 )
 from unlabel.audit.references.full import duration, reference_seconds
-from unlabel.audit.setup import Case, Sets, sets_of
+from unlabel.audit.setup import Case
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import people, rarer
 

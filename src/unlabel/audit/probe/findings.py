@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from unlabel.audit.attacks.one_label import PIXELS, SHUFFLED, Key
+from unlabel.audit.document.results import plain
 from unlabel.audit.figures import FLOOR, OWN, figure
-from unlabel.audit.results import plain
 from unlabel.core.errors import OptionError
 from unlabel.models.features import PENULTIMATE
 from unlabel.statistics.estimate import Estimate

@@ -32,11 +32,13 @@ from unlabel.audit.attacks.one_label import (
     jobs_of,
 )
 from unlabel.audit.figures import FLOOR
-from unlabel.audit.inputs import JUDGED_PEOPLE, AuditOptions, Question, Subject, ask
+from unlabel.audit.inputs.options import JUDGED_PEOPLE, AuditOptions
+from unlabel.audit.inputs.question import Question, ask
+from unlabel.audit.inputs.sets import Sets, overlap
+from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.probe.findings import Probed, Told, row_of
 from unlabel.audit.read_only.deployed import Deployed, of_run, open_model, unlabelled
 from unlabel.audit.read_only.outputs_file import PROBE, SUFFIX, TEST, check_same_images, read_outputs
-from unlabel.audit.setup import Sets, overlap
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import LabelMismatch, ModelError, OptionError

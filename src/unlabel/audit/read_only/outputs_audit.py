@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
+from unlabel.audit.document.results import Audit, Role
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets, overlap, sets_of
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.read_only.deployed import Deployed, open_model
 from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, Tables, check_same_images, read_outputs
-from unlabel.audit.results import Audit, Role
-from unlabel.audit.setup import Sets, overlap, sets_of
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, LabelMismatch, ModelError, NothingToForget, OptionError
 from unlabel.core.files import write_json

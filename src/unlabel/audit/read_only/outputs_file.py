@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.inputs import Subject
-from unlabel.audit.results import Role
+from unlabel.audit.document.results import Role
+from unlabel.audit.inputs.subject import Subject
 from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
 from unlabel.core.files import visible
 from unlabel.core.randomness import uniform

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 from unlabel.audit.attacks.input_stability import oddities
-from unlabel.audit.attacks.perturbed_images import Perturbed
 from unlabel.audit.attacks.transforms import BY_LABELS, TRANSFORMS, Use, norms_of
-from unlabel.audit.attacks.tuned import Predicted, Tuned
+from unlabel.audit.document.results import Role
 from unlabel.audit.figures import BATCHNORM
-from unlabel.audit.inputs import Altered, Canaries, Subject
-from unlabel.audit.results import Role
-from unlabel.audit.setup import Case, Sets
+from unlabel.audit.inputs.perturbed_images import Perturbed
+from unlabel.audit.inputs.sets import Sets
+from unlabel.audit.inputs.subject import Altered, Canaries, Subject
+from unlabel.audit.inputs.tuned import Predicted, Tuned
+from unlabel.audit.setup import Case
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.randomness import uniform

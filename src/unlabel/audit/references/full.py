@@ -16,8 +16,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.inputs import ask
-from unlabel.audit.setup import Case, sets_of
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.setup import Case
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError, UnlabelError
 from unlabel.core.files import RECORD

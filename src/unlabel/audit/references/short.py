@@ -14,10 +14,11 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
-from unlabel.audit.inputs import ask
+from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.sets import sets_of
+from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.audit.references.full import Job, folder_of, recipe_of, seeds_of, train_jobs
-from unlabel.audit.references.short_pair import ShortPair
-from unlabel.audit.setup import Case, sets_of
+from unlabel.audit.setup import Case
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 

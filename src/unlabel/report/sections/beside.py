@@ -5,7 +5,6 @@ a handful of images.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from unlabel.audit.attacks.attackers import ADAM, ATTACKERS
 from unlabel.audit.document.typed import AttackCurve, ByRole, DepthScore, Document, Needed, Noted, Worst
 from unlabel.audit.figures import (
     ALL_STAGES,
@@ -20,6 +19,7 @@ from unlabel.audit.figures import (
     TRIED_BY,
     TRIED_BY_BEST,
 )
+from unlabel.audit.inputs.attackers import ADAM, ATTACKERS
 from unlabel.core.wording import joined
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import count, number

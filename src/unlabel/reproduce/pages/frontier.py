@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.compare.jobs import Job, resolved
 from unlabel.compare.plan import chosen, sized
 from unlabel.compare.table import pareto

@@ -12,16 +12,18 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
-from unlabel.audit.attacks.attackers import ADAM, POSITIONS, STITCHED, TANGENT, Attacker
 from unlabel.audit.attacks.early_layers import CELLS_READ, STAGES_READ, StageReading, stage_tables
 from unlabel.audit.attacks.fine_tuning import scaled, trainings_of, tuned
-from unlabel.audit.attacks.perturbed_images import IMAGES as PERTURBED
 from unlabel.audit.attacks.starts import can_attack
 from unlabel.audit.attacks.stitching import stitched_tables
 from unlabel.audit.attacks.tangent import predicted, predictions_of
 from unlabel.audit.attacks.transforms import TRANSFORMS
 from unlabel.audit.figures import RETAIN_TUNED
-from unlabel.audit.inputs import AuditOptions
+from unlabel.audit.inputs.attackers import ADAM, POSITIONS, STITCHED, TANGENT, Attacker
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.perturbed_images import IMAGES as PERTURBED
+from unlabel.audit.inputs.sets import Sets, sets_of
+from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.audit.plan.trainings import FORWARD, images_of_prediction, images_of_stitches, work
 from unlabel.audit.reading.outputs import (
     after_transform,
@@ -30,8 +32,7 @@ from unlabel.audit.reading.outputs import (
     read_part,
     untrained_count,
 )
-from unlabel.audit.references.short_pair import ShortPair
-from unlabel.audit.setup import Case, Sets, open_case, open_request, sets_of, with_shorts
+from unlabel.audit.setup import Case, open_case, open_request, with_shorts
 from unlabel.core.engine import Run
 from unlabel.core.workers import Held, share_out
 from unlabel.data.dataset import Dataset

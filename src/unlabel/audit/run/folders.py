@@ -12,21 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unlabel.audit.attacks.attackers import POSITIONS, STITCHED, TANGENT
 from unlabel.audit.attacks.early_layers import with_cells, with_early_layers
 from unlabel.audit.attacks.fine_tuning import trainings_of, tune_all
 from unlabel.audit.attacks.stitching import with_stitched
 from unlabel.audit.attacks.tangent import predict_all
 from unlabel.audit.document.keeping import keeping
-from unlabel.audit.inputs import AuditInputs, AuditOptions, Subject
+from unlabel.audit.document.results import Audit
+from unlabel.audit.inputs.attackers import POSITIONS, STITCHED, TANGENT
+from unlabel.audit.inputs.memory import Memory
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.sets import Sets, overlap, sets_of
+from unlabel.audit.inputs.short_pair import ShortPair
+from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.reading.jobs import Opened, read_ahead
-from unlabel.audit.reading.memory import Memory
 from unlabel.audit.reading.outputs import Used, more_untrained, random_init, read_run, repeats, use_on
 from unlabel.audit.references.full import reference_cost
-from unlabel.audit.references.short_pair import ShortPair
-from unlabel.audit.results import Audit
-from unlabel.audit.setup import Case, Sets, differences, open_case, overlap, sets_of, with_shorts
+from unlabel.audit.run.jobs import Opened, read_ahead
+from unlabel.audit.setup import Case, differences, open_case, with_shorts
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import nn
 
-from unlabel.audit.command import audit_case
-from unlabel.audit.inputs import AuditOptions
-from unlabel.audit.results import Audit
+from unlabel.audit.document.results import Audit
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.run.folders import audit_case
 from unlabel.audit.setup import Case, case_of, check_manifest, check_references
 from unlabel.core import engine
 from unlabel.core.engine import Run

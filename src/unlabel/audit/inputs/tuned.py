@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.attacks.attackers import ADAM
+from unlabel.audit.inputs.attackers import ADAM
 from unlabel.statistics.estimate import Estimate, auc
 
 Scores = NDArray[np.float32]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from unlabel.audit.attacks import controls
-from unlabel.audit.attacks.attackers import POSITIONS, PROTOTYPES, STITCHED, TANGENT, UNTRAINED
 from unlabel.audit.attacks.attribute_inference import attribute_inference, code_rows
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.distances import distance_rows, nearer_rows
@@ -26,13 +25,16 @@ from unlabel.audit.attacks.persons import persons
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.attacks.prototypes import by_prototypes
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
-from unlabel.audit.attacks.tuned import Predicted, Tuned
 from unlabel.audit.attacks.whole_model import WeightAttacks, judged, stage_readings, taught, weight_rows
 from unlabel.audit.attacks.within_groups import Masks, leaks, parts_of
+from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import FEW_SHOT, OTHERS_LINEAR, OWN, RECOVERED, Readings
-from unlabel.audit.inputs import Altered, AuditOptions, Context, Question, Subject, has_features
-from unlabel.audit.reading.memory import Memory, digest, key_of
-from unlabel.audit.results import Metric
+from unlabel.audit.inputs.attackers import POSITIONS, PROTOTYPES, STITCHED, TANGENT, UNTRAINED
+from unlabel.audit.inputs.memory import Memory, digest, key_of
+from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.question import Context, Question
+from unlabel.audit.inputs.subject import Altered, Subject, has_features
+from unlabel.audit.inputs.tuned import Predicted, Tuned
 from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.progress import Log
 from unlabel.models.features import Outputs
