@@ -9,7 +9,7 @@ from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
-from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, stage_readings, taught
+from unlabel.audit.attacks.whole_model import TOGETHER, Learner, WeightAttacks, stage_readings, taught
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.sample_size import references_for
 from unlabel.audit.inputs.options import AuditOptions
@@ -24,6 +24,7 @@ from unlabel.core.errors import OptionError
 from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
 from unlabel.forget.run import forget_run
+from unlabel.models.features import Outputs
 from unlabel.report.terminal import lines
 from unlabel.statement.again import measure_again
 from unlabel.statement.schema import audit_faults
@@ -42,7 +43,13 @@ def judged(world_of_tables, figure):
     questions = {"Male": ask("Male", *world_of_tables.splits)}
 
     def make(
-        tuned=0.0, stage=0.0, references=3, sizes=(256, 1024), few_sizes=(16, 64, 256, 1024), present=750
+        tuned=0.0,
+        stage=0.0,
+        together=0.0,
+        references=3,
+        sizes=(256, 1024),
+        few_sizes=(16, 64, 256, 1024),
+        present=750,
     ):
         plain = {"Male": dict.fromkeys(REPEATED, figure(0.3, 0.0))}
         probe = (np.arange(1500) < present).astype(np.int8)
@@ -52,13 +59,14 @@ def judged(world_of_tables, figure):
         def whole(area):
             return dict.fromkeys(sizes, Learner(learnt(area), 1e-3, None))
 
-        def early(adv):
-            figures = {"probe.adv.lin": figure(adv, 0.005), "probe.bits.lin": figure(0.1, 0.005)}
-            return {"stage2": figures}
+        def early(alone, joint):
+            tells = {"stage2": 0.4 + alone, TOGETHER: 0.5 + joint}
+            bits = {"probe.bits.lin": figure(0.1, 0.005)}
+            return {name: {"probe.adv.lin": figure(adv, 0.005), **bits} for name, adv in tells.items()}
 
         weights = WeightAttacks(
             {"Male": [whole(0.9), whole(0.7 + tuned), *[whole(0.7)] * references]},
-            {"Male": [early(0.9), early(0.4 + stage), *[early(0.4)] * references]},
+            {"Male": [early(0.5, 0.4), early(stage, together), *[early(0.0, 0.0)] * references]},
         )
         recovery = Recovery({"int8": plain}, [{"int8": plain}] * references, {"Male": few}, weights)
         options = AuditOptions(budget="full")
@@ -87,15 +95,40 @@ def test_relearning_by_the_whole_model_is_judged_against_retrained_ones(judged, 
     assert said.get(verdict, "cannot decide") in claim.sentence
 
 
-@pytest.mark.parametrize(("stage", "verdict"), [(0.2, "FAIL"), (0.1, "INCONCLUSIVE"), (-0.2, "PASS")])
-def test_an_early_stage_is_judged_by_the_margins_of_c2(judged, stage, verdict):
-    claim, table = judged(stage=stage)
+@pytest.mark.parametrize(("together", "verdict"), [(0.2, "FAIL"), (0.1, "INCONCLUSIVE"), (-0.2, "PASS")])
+def test_all_stages_together_are_judged_by_the_margins_of_c2(judged, together, verdict):
+    claim, table = judged(together=together)
     assert claim.verdict == verdict
+    rows = [row for row in table.comparisons(AuditOptions(budget="full")) if row.layer == TOGETHER]
+    assert {(row.id, row.margin) for row in rows} == {("probe.adv.lin", 0.1), ("probe.bits.lin", 0.075)}
+    assert claim.notes["earlier_stages"]["Male"][TOGETHER]["excess_of_original_adv"] == pytest.approx(0.4)
+    if verdict == "FAIL":
+        said = "a linear probe on all stages and the last features together recovers"
+        assert f"can be recovered from earlier layers: {said}" in claim.sentence
+
+
+@pytest.mark.parametrize(("stage", "verdict"), [(0.2, "FAIL"), (0.1, "PASS"), (-0.2, "PASS")])
+def test_a_single_stage_can_only_fail_the_claim(judged, stage, verdict):
+    """Retrained models differ at one stage by more than the margin; a PASS would need twenty of them."""
+    claim, table = judged(stage=stage)
+    assert (claim.verdict, claim.per_label) == (verdict, {"Male": verdict})
     rows = [row for row in table.comparisons(AuditOptions(budget="full")) if row.layer == "stage2"]
     assert {(row.id, row.margin) for row in rows} == {("probe.adv.lin", 0.1), ("probe.bits.lin", 0.075)}
-    assert claim.notes["earlier_stages"]["Male"]["stage2"]["excess_of_original_adv"] == pytest.approx(0.5)
+    alone = {0.2: "FAIL", 0.1: "INCONCLUSIVE", -0.2: "PASS"}[stage]
+    assert next(row.verdict for row in rows if row.id == "probe.adv.lin") == alone
     if verdict == "FAIL":
         assert "can be recovered from earlier layers: a linear probe on stage 2" in claim.sentence
+    else:
+        assert claim.notes["margin_curve"][0]["passes_above"] < 1
+    assert "a linear probe on a single stage" in claim.notes["rule"]
+
+
+def test_what_would_decide_an_open_claim_is_not_read_from_a_single_stage(judged):
+    alone, _ = judged(tuned=0.03)
+    both, _ = judged(tuned=0.03, stage=0.1)
+    assert alone.verdict == both.verdict == "INCONCLUSIVE"
+    assert both.notes["references_needed"] == alone.notes["references_needed"]
+    assert both.notes["images_needed"] == alone.notes["images_needed"]
 
 
 def test_without_retrained_models_or_annotated_images_there_is_no_pass(judged):
@@ -233,10 +266,16 @@ def test_a_probe_at_a_stage_is_the_probe_of_the_last_features_elsewhere(world_of
 
     doubled = replace(subject, probe=twice(subject.probe), test=twice(subject.test))
     found = stage_readings(doubled, question, OPTIONS)
-    assert list(found) == ["stage1"]
+    assert list(found) == ["stage1", TOGETHER]
     assert stage_readings(subject, question, OPTIONS) == {}
     expected = linear(subject.probe, subject.test, question, OPTIONS).estimates(question)
     assert [item.value for item in found["stage1"].values()] == [item.value for item in expected]
+    joint = [
+        Outputs(part.logits, {"penultimate": np.hstack([part.features["penultimate"]] * 2)})
+        for part in (subject.probe, subject.test)
+    ]
+    expected = linear(*joint, question, OPTIONS).estimates(question)
+    assert [item.value for item in found[TOGETHER].values()] == [item.value for item in expected]
 
 
 def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypatch):
@@ -255,7 +294,14 @@ def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypa
     audit = audit_run(tmp_path / "less", tmp_path / "base", [tmp_path / "retrained"], where, options=options)
     content = audit.to_json()
     assert audit_faults(content) == []
-    assert {row.layer for row in audit.metrics} == {None, "penultimate", "stage2", "stage3", "stage4"}
+    assert {row.layer for row in audit.metrics} == {
+        None,
+        "penultimate",
+        "stage2",
+        "stage3",
+        "stage4",
+        TOGETHER,
+    }
     assert len([row for row in audit.metrics if row.id == "tune.auc@8"]) == 3
     text = "\n".join(lines(audit))
     assert "stage4, linear probe" in text

@@ -16,7 +16,7 @@ from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
 from unlabel.runs.folder import file_sha256
 from unlabel.statement.again import Figure, measure_again
-from unlabel.statement.verdicts import contradictions, headline_fault
+from unlabel.statement.verdicts import contradictions, headline_fault, unborne
 from unlabel.testing import tiny_world, write_folder
 
 Resign = Callable[[Path], None]
@@ -257,6 +257,22 @@ def test_a_pass_that_the_recorded_bounds_do_not_allow_is_a_problem_without_data(
     ran = command("verify", signed)
     assert ran.code == (3 if said else 0), ran.out
     assert said is None or said in ran.out
+
+
+@pytest.mark.parametrize(
+    ("beyond", "layers", "said"),
+    [
+        ("stage1", ["stage1", "stages"], False),  # a single stage can only FAIL C4
+        ("stages", ["stage1", "stages"], True),
+        ("stage1", ["stage1"], True),  # audits of earlier versions need every stage
+    ],
+)
+def test_a_pass_of_c4_needs_all_stages_together_within_the_margin(beyond, layers, said) -> None:
+    row = {"id": "probe.adv.lin", "label": "top", "margin": 0.1, "transform": None}
+    rows = [{**row, "layer": layer, "upper": 0.2 if layer == beyond else 0.0} for layer in layers]
+    audit = {"options": {"d_reference": 0.1}, "comparisons": rows, "claims": {"C4": {"verdict": "PASS"}}}
+    found = [("C4", "PASS, but probe.adv.lin is at most 0.2, where less than 0.1 is allowed")]
+    assert list(unborne(audit)) == (found if said else [])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ MORE_TESTS = ("C2", "C5")
 """Those that a larger budget judges by more tests: it may find a FAIL where the quick one does not."""
 FAULTS = ("NOT UNLEARNED", "DISABLED ONLY")
 """Headlines that are as bad with "(provisional)" as without."""
+TOGETHER = "stages"
+"""Layer of the test of all stages together; older audits have none, and need each stage."""
 DECIDING = ("alpha", "rare", "canaries")
 """Options that a verdict rests on, beside the margins, whose names begin with ``d_``."""
 
@@ -75,7 +77,14 @@ def _tests(name: str, audit: Json) -> list[Json]:
         return altered or any(row["id"].startswith(family) for family in families)
 
     tests = [row for row in audit["comparisons"] if decides(row)]
+    if any(row.get("layer") == TOGETHER for row in tests):  # then a PASS does not need a single stage
+        tests = [row for row in tests if not _is_single_stage(row)]
     return [row for row in tests if row["label"] is None] or tests
+
+
+def _is_single_stage(row: Json) -> bool:
+    layer = row.get("layer") or ""
+    return layer.startswith("stage") and layer != TOGETHER
 
 
 def changed_margins(options: Json) -> dict[str, dict[str, Any]]:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
-
 from unlabel.audit.attacks.cross_fit import both
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.attacks.metric_rows import row
@@ -17,7 +15,7 @@ from unlabel.audit.attacks.probes import Readings as Probed
 from unlabel.audit.attacks.probes import linear, multilayer
 from unlabel.audit.attacks.prototypes import Handful
 from unlabel.audit.attacks.stitching import stitched_readings
-from unlabel.audit.attacks.whole_model import Learner, Taught
+from unlabel.audit.attacks.whole_model import Learner, Taught, joined
 from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
     ALL_STAGES,
@@ -136,11 +134,8 @@ def position_readings(subject: Subject, question: Question, options: AuditOption
     few = replace(options, probe_seeds=1)
 
     def read(layers: Sequence[str], probe: Probe, model: Subject, asked: Question) -> dict[str, Estimate]:
-        joined = [
-            Outputs(part.logits, {PENULTIMATE: np.concatenate([part.features[name] for name in layers], 1)})
-            for part in (model.probe, model.test)
-        ]
-        return {"adv": probe(joined[0], joined[1], asked, few).estimates(asked)[0]}
+        fitted, judged = (joined(part, layers) for part in (model.probe, model.test))
+        return {"adv": probe(fitted, judged, asked, few).estimates(asked)[0]}
 
     names = list(subject.probe.features)
     stages = [name for name in names if name.startswith("stage")]

@@ -1,8 +1,14 @@
-"""What the full budget measures for C4: the model trained on few annotations, probes on earlier stages."""
+"""What the full budget measures for C4: the model trained on few annotations, probes on earlier stages.
+
+Each earlier stage is read alone, and all of them together with the last features. Whoever has the weights
+reads them together: where in the network a label lies is the model's choice, and differs between retrained
+models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+
+import numpy as np
 
 from unlabel.audit.attacks.annotated import tune_sizes
 from unlabel.audit.attacks.cross_fit import both
@@ -22,6 +28,7 @@ from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc, mean
 
 BELOW = (LINEAR_PROBE.id, LINEAR_BITS.id)
+TOGETHER = "stages"  # in place of one stage: all earlier ones and the last features
 REACHED = 0.95  # of what the original's own output is above one half
 
 
@@ -50,7 +57,8 @@ class WeightAttacks:
 
     Args:
         tuned: By number of images; empty where no model could be trained.
-        stages: By stage before the last features, the attacks of `BELOW`; empty where there is none.
+        stages: By stage before the last features, and for `TOGETHER`, the attacks of `BELOW`; empty where
+            there is no stage.
     """
 
     tuned: Mapping[str, Sequence[Mapping[int, Learner]]] = field(default_factory=dict)
@@ -76,7 +84,8 @@ class WeightAttacks:
     @property
     def places(self) -> list[str]:
         """Stages that were read."""
-        return sorted({stage for _, after, *_ in self.stages.values() for stage in after})
+        read = {stage for _, after, *_ in self.stages.values() for stage in after}
+        return sorted(read - {TOGETHER})
 
 
 Taught = Mapping[tuple[str, int], Learner]  # by attacker and number of images
@@ -113,16 +122,27 @@ def judged(found: Taught, question: Question, options: AuditOptions) -> dict[int
 
 
 def stage_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[str, Readings]:
-    """The linear probe at every stage of a model that was read."""
+    """The linear probe at every stage of a model that was read, and on all of them together.
 
-    def fitted(stage: str, model: Subject, asked: Question) -> Readings:
-        probe, test = (
-            Outputs(part.logits, {PENULTIMATE: part.features[stage]}) for part in (model.probe, model.test)
-        )
+    Args:
+        subject: With its stages among its features; without, nothing is read.
+        question: The label.
+        options: Sizes and seed of the probes.
+    """
+
+    def fitted(layers: Sequence[str], model: Subject, asked: Question) -> Readings:
+        probe, test = (joined(part, layers) for part in (model.probe, model.test))
         return dict(zip(BELOW, linear(probe, test, asked, options).estimates(asked), strict=True))
 
     stages = [name for name in subject.probe.features if name.startswith("stage")]
-    return {stage: both(partial(fitted, stage), subject, question) for stage in stages}
+    layers = {stage: [stage] for stage in stages} | ({TOGETHER: [*stages, PENULTIMATE]} if stages else {})
+    return {name: both(partial(fitted, read), subject, question) for name, read in layers.items()}
+
+
+def joined(outputs: Outputs, layers: Sequence[str]) -> Outputs:
+    """Outputs whose last features are these layers' side by side."""
+    tables = [outputs.features[name] for name in layers]
+    return Outputs(outputs.logits, {PENULTIMATE: np.concatenate(tables, axis=1)})
 
 
 def weight_rows(weights: WeightAttacks, subjects: Sequence[Subject]) -> list[Metric]:

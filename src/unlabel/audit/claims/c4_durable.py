@@ -156,7 +156,7 @@ def _sentence(
     bound = beside_margin(cell.upper(options), cell.margin)
     if verdict == "PASS":
         learner = ", by a probe or the whole model," if weights.sizes else ""
-        early = " Earlier layers leak no more than a retrained model's." if weights.places else ""
+        early = " All stages together tell no more than a retrained model's." if weights.places else ""
         return (
             f"No compression, pruning or fine-tuning made {joined(names)} predictable again. Relearning it"
             f" from few images{learner} was no easier than {than}.{early} The closest test:"
@@ -190,13 +190,14 @@ def _sentence(
 def _rule(sizes: Sizes, weights: WeightAttacks, options: AuditOptions) -> str:
     """When the claim passes and when it fails, in words."""
     few = sorted({n for item in sizes.few.values() for n in item.measured or item.wanted})
+    alone = ", or a linear probe on a single stage," if weights.places else ""
     return (
         f"PASS if after each transform every attack gains less than {options.d_recover:g} advantage or bits,"
         " or exceeds the same attack on retrained models, before or after it, by less than"
         f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits, and probes on"
         f" {joined([str(n) for n in few])} annotated images exceed those on retrained models by less than"
-        f" {options.d_few:g} AUC{_full_budget_rules(weights, options)}; FAIL if some test is above its margin"
-        " (after a transform: above both), corrected for their number"
+        f" {options.d_few:g} AUC{_full_budget_rules(weights, options)}; FAIL if some test{alone} is above its"
+        " margin (after a transform: above both), corrected for their number"
     )
 
 
@@ -207,8 +208,8 @@ def _full_budget_rules(weights: WeightAttacks, options: AuditOptions) -> str:
         text += f", and so does the whole model, trained on {joined([str(n) for n in weights.sizes])}"
     if weights.places:
         text += (
-            f", and linear probes on earlier stages exceed those on retrained models by less than"
-            f" {options.d_reference:g} advantage and {options.d_reference_bits:g} bits"
+            f", and linear probes on all stages and the last features together exceed those on retrained"
+            f" models by less than {options.d_reference:g} advantage and {options.d_reference_bits:g} bits"
         )
     return text
 

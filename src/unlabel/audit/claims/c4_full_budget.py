@@ -1,11 +1,13 @@
 """What the full budget adds to C4: the whole model trained on few annotations, and probes on earlier stages.
 
 An attacker who has the weights can do both. Both are compared with the retrained models: any network relearns
-fast from its features, and its early layers reveal something about every label.
+fast from its features, and its early layers reveal something about every label. All stages together must tell
+no more than a retrained model's. A single stage can only FAIL the claim: at which one a label is read best
+differs between retrained models by more than the margin, so few of them would pass at every stage.
 """
 
 from unlabel.audit.attacks.few_shot import faster
-from unlabel.audit.attacks.whole_model import BELOW, WeightAttacks
+from unlabel.audit.attacks.whole_model import BELOW, TOGETHER, WeightAttacks
 from unlabel.audit.claims.judging import Cell, reference_margin
 from unlabel.audit.figures import FINE_TUNED, unit_of
 from unlabel.audit.inputs.options import AuditOptions
@@ -17,7 +19,11 @@ def in_words(stage: str) -> str:
 
     >>> in_words("stage3")
     'stage 3, before the last features,'
+    >>> in_words("stages")
+    'all stages and the last features together'
     """
+    if stage == TOGETHER:
+        return "all stages and the last features together"
     return f"stage {stage.removeprefix('stage')}, before the last features,"
 
 
@@ -41,6 +47,7 @@ def weight_cells(weights: WeightAttacks, options: AuditOptions) -> list[Cell]:
             contrast(after[stage][figure], [reference[stage][figure] for reference in references]),
             reference_margin(figure, options),
             stage=stage,
+            only_fails=stage != TOGETHER,
         )
         for label, (_, after, *references) in weights.stages.items()
         if references
@@ -81,7 +88,7 @@ def tuned_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict
 
 
 def stage_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict[str, dict[str, object]]]:
-    """By label and stage: the probe's excess over retrained models, here and in the original."""
+    """By label, and by stage or `TOGETHER`: the probe's excess over retrained models, here and originally."""
     table: dict[str, dict[str, dict[str, object]]] = {}
     for label, (before, after, *references) in weights.stages.items():
         for stage in after:

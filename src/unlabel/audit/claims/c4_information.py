@@ -19,6 +19,7 @@ from dataclasses import replace
 from scipy.optimize import root_scalar
 
 from unlabel.audit.attacks.recovery import Recovery
+from unlabel.audit.attacks.whole_model import TOGETHER
 from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import LINEAR_BITS, Readings
 from unlabel.audit.inputs.options import AuditOptions
@@ -43,12 +44,17 @@ def with_information(
     left: dict[str, dict[str, object]] = {}
     for label, read in stages.items():
         totals = [
-            total([*(stage[LINEAR_BITS.id] for stage in early.values()), rows[label][LINEAR_BITS.id]])
+            total([*_bits(early), rows[label][LINEAR_BITS.id]])
             for early, rows in zip(read, models, strict=True)
         ]
         if row := information_left(totals, options.level):
             left[label] = row
     return replace(claim, notes={**claim.notes, "information_left": left}) if left else claim
+
+
+def _bits(early: Mapping[str, Readings]) -> list[Estimate]:
+    """The bits of every single stage."""
+    return [readings[LINEAR_BITS.id] for stage, readings in early.items() if stage != TOGETHER]
 
 
 def total(bits: Sequence[Estimate]) -> Estimate:

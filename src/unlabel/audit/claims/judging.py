@@ -35,6 +35,11 @@ def all_of(verdicts: Sequence[Verdict]) -> Verdict:
     return "PASS" if set(verdicts) == {"PASS"} else "INCONCLUSIVE"
 
 
+def of_tests(cells: Sequence["Cell"]) -> Verdict:
+    """FAIL where one test fails, PASS where all pass that a PASS needs."""
+    return all_of([cell.verdict for cell in cells if cell.verdict == "FAIL" or not cell.only_fails])
+
+
 @dataclass(frozen=True)
 class Cell:
     """One test: a figure of one label (None: the mean over labels), perhaps after a transform of the
@@ -52,6 +57,7 @@ class Cell:
             of the error rate, so that the choice is paid for.
         stage: Where before the last features it is read; None: where its figure always is.
         few_people: Whether the images that it is read on show too few people of a kind for it to decide.
+        only_fails: Whether it can only FAIL its claim, and a PASS does not need it.
     """
 
     label: str | None
@@ -64,6 +70,7 @@ class Cell:
     chosen_of: int = 1
     stage: str | None = None
     few_people: bool = False
+    only_fails: bool = False
 
     def lower(self, options: AuditOptions) -> float:
         """One-sided lower bound."""
@@ -212,17 +219,16 @@ def judge(
 
     labels = dict.fromkeys(cell.label for cell in cells if cell.label is not None)
     per_label: dict[str, Verdict] = {
-        label: all_of([c.verdict for c in judged if c.label == label]) for label in labels
+        label: of_tests([cell for cell in judged if cell.label == label]) for label in labels
     }
     means = [cell for cell in judged if cell.label is None] if mean_passes else []
     whole = means or list(judged)
-    verdict: Verdict = (
-        "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else all_of([cell.verdict for cell in whole])
-    )
+    verdict: Verdict = "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else of_tests(whole)
     if rare and verdict == "PASS":
         verdict = "INCONCLUSIVE"
+    needed = [cell for cell in whole if not cell.only_fails]
     pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
-        [c for c in whole if counts(c, rare)] or [c for c in judged if counts(c, rare)] or list(judged)
+        [c for c in needed if counts(c, rare)] or [c for c in judged if counts(c, rare)] or list(judged)
     )
     binding = max(pool, key=lambda c: c.distance(options))
     return Judgement(verdict, per_label, judged, binding)

@@ -52,8 +52,14 @@ def limits(
     means = [choice for choice in choices if choice[0].label is None]
     level = 1.0 - options.alpha / len(choices)
     fails = max(min(c.contrast.lower(level) / c.margin for c in choice) for choice in choices)
-    easiest = [min(choice, key=lambda c: c.upper(options) / c.margin) for choice in means or choices]
-    factors = [(max(c.upper(options) / c.margin, 0.0), c) for c in easiest]
+
+    def needed(cell: Cell) -> float:
+        """The margin that the test needs, as a multiple of its own; one that only FAILs needs not to."""
+        bound = cell.contrast.lower(level) if cell.only_fails else cell.upper(options)
+        return bound / cell.margin
+
+    easiest = [min(choice, key=needed) for choice in means or choices]
+    factors = [(max(needed(cell), 0.0), cell) for cell in easiest]
     binding: dict[str, tuple[float, Cell]] = {}
     for factor, cell in factors:
         kind = kind_of(cell, published)

@@ -133,7 +133,8 @@ def needs(
     """
     rows = {}
     for name, question in questions.items():
-        need = need_of((cell for cell in cells if cell.label == name), question.n, references, options)
+        needed = (cell for cell in cells if cell.label == name and not cell.only_fails)
+        need = need_of(needed, question.n, references, options)
         if question.rare(options):
             short = max(options.rare / max(question.rarer, 1), JUDGED_PEOPLE / max(question.people, 1))
             common = ceil(question.n * short)

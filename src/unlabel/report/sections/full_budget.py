@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from unlabel.audit.attacks.whole_model import BELOW
+from unlabel.audit.attacks.whole_model import BELOW, TOGETHER
 from unlabel.audit.document.typed import Difference, Document, Noted, Steps
 from unlabel.audit.figures import FINE_TUNED
 from unlabel.report.formatting import beside_margin, count, number
@@ -74,12 +74,13 @@ def tuned(audit: Document, label: str) -> list[Deep]:
 
 
 def staged(audit: Document, label: str) -> list[Deep]:
-    """Linear probes of the stages before the last features."""
+    """Linear probes of all stages together, then of each stage before the last features."""
     measured = [m for m in audit.metrics if is_stage(m.layer) and m.label == label and m.id in BELOW]
-    places = sorted({(m.layer, m.id) for m in measured})
+    found = sorted({(m.layer or "", m.id) for m in measured})
+    places = [place for place in found if place[0] == TOGETHER] + [p for p in found if p[0] != TOGETHER]
     return [
         Deep(
-            spoken(layer or ""),
+            spoken(layer),
             "linear, bits" if measured.any.unit == "bits" else "linear",
             measured,
             Noted(),
@@ -90,7 +91,7 @@ def staged(audit: Document, label: str) -> list[Deep]:
 
 
 def is_stage(layer: str | None) -> bool:
-    """Whether a layer is a stage before the last features."""
+    """Whether a layer is a stage before the last features, or all of them together."""
     return layer is not None and layer.startswith("stage")
 
 
@@ -99,7 +100,11 @@ def spoken(layer: str) -> str:
 
     >>> spoken("stage3")
     'Stage 3'
+    >>> spoken("stages")
+    'All stages and the features'
     """
+    if layer == TOGETHER:
+        return "All stages and the features"
     return f"Stage {layer.removeprefix('stage')}"
 
 
