@@ -20,17 +20,17 @@ PUBLISHED = {"adv": 0.1, "bits": 0.075, "auc": 0.03, "gain": 0.05}
 
 
 def made_up(seed, labels):
-    """Made-up tests of some labels and units; of several labels also of their mean. The last can only FAIL."""
+    """Made-up tests of some labels and units, and of several labels' mean; the neural one can only FAIL."""
     rng = np.random.default_rng(seed)
     names = [*labels, *([None] if len(labels) > 1 else [])]
     return [
-        Cell(name, figure, Contrast(value, se, 20.0), margin, only_fails=figure == "probe.adv.gbt")
+        Cell(name, figure, Contrast(value, se, 20.0), margin, only_fails=figure == "probe.adv.mlp")
         for name in names
         for figure, margin in (
             ("probe.adv.lin", 0.1),
             ("probe.bits.lin", 0.075),
             ("tune.auc@256", 0.03),
-            ("probe.adv.gbt", 0.1),
+            ("probe.adv.mlp", 0.1),
         )
         for value, se in [(rng.normal(0, 0.06), rng.uniform(0.002, 0.03))]
     ]
