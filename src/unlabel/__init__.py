@@ -69,7 +69,7 @@ __all__ = [
 _HOME = {
     "METHODS": "unlabel.forget.methods:METHODS",
     "Audit": "unlabel.audit.document.results:Audit",
-    "AuditOptions": "unlabel.audit.inputs:AuditOptions",
+    "AuditOptions": "unlabel.audit.inputs.options:AuditOptions",
     "Dataset": "unlabel.data.dataset:Dataset",
     "Loaded": "unlabel.runs.folder:Loaded",
     "Method": "unlabel.forget.methods:Method",
@@ -78,7 +78,7 @@ _HOME = {
     "Request": "unlabel.core.request:Request",
     "Run": "unlabel.core.engine:Run",
     "Source": "unlabel.data.dataset:Source",
-    "Subject": "unlabel.audit.inputs:Subject",
+    "Subject": "unlabel.audit.inputs.subject:Subject",
     "audit_model": "unlabel.audit.run.networks:audit_model",
     "audit_outputs": "unlabel.audit.protocol:audit_outputs",
     "fit": "unlabel.training.fit:fit",
