@@ -319,14 +319,6 @@ def test_a_name_without_its_ending_is_completed(make_folder) -> None:
         read(root)
 
 
-@pytest.mark.parametrize("nobody", ["-1", "nan", "None", "NULL", "-1.0"])
-def test_an_identity_that_says_unknown_is_no_person(make_folder, nobody: str) -> None:
-    meta = [["image_id", "identity"], *([name, nobody if n % 2 else "ann"] for n, name in enumerate(IDS))]
-    facts = read(make_folder(meta=meta)).facts
-    assert facts["clusters"] == 1 + 20
-    assert facts["identity_note"] == "20 images have no identity: each counts as one of its own."
-
-
 @pytest.mark.parametrize("bare", ["attributes", "meta"])
 def test_splits_and_people_are_found_though_one_table_leaves_the_endings_out(make_folder, bare) -> None:
     given = [("train", "val", "test")[n % 3] for n in range(40)]

@@ -17,6 +17,7 @@ from unlabel.core.progress import Log
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache import Decoded
+from unlabel.data.readers.identities import crowd, people
 from unlabel.data.splits import PROBE, TEST, TRAIN, assign_splits, check_sizes, cluster_codes, straddling
 from unlabel.data.texts import Coded, Names
 
@@ -44,7 +45,7 @@ class Annotations:
         ids: Name of each image.
         target: int8 (image, label): 1 present, 0 absent, -1 unknown.
         split: ``train``, ``val`` or ``test`` for each image, or empty for every image.
-        identity: Whose image it is; empty where unknown.
+        identity: Whose image it is, as it is written; `people` has one spelling of each.
         exclusive: Whether the labels may be classes; they are where every image has exactly one.
     """
 
@@ -55,13 +56,18 @@ class Annotations:
     identity: Sequence[str]
     exclusive: bool = True
 
+    @property
+    def people(self) -> Coded:
+        """Whose each image is, empty where nobody knows; one person has one spelling."""
+        return people(self.identity)
+
     def splits(self, wording: Wording) -> tuple[NDArray[np.int8], str]:
         """The split of each image and the rule; refused where one is too small.
 
         Raises:
             DataError: A split has fewer than 2 images.
         """
-        codes, rule = assign_splits(self.ids, self.identity, self.split, giver=wording.splits)
+        codes, rule = assign_splits(self.ids, self.people, self.split, giver=wording.splits)
         check_sizes(codes, rule, wording.remedy)
         return codes, rule
 
@@ -176,7 +182,7 @@ def source_of_images(
         DataError: An image cannot be read, or a split is too small.
     """
     codes, rule = annotations.splits(wording)
-    names, identity = Names.of(annotations.ids), Coded.of(annotations.identity)
+    names, identity = Names.of(annotations.ids), annotations.people
     bad = [names[at] for at in sorted(images.bad)]
     if bad and not skip_bad:
         shown = listing([f"{names[at]!r}: {images.bad[at]}" for at in sorted(images.bad)], 3)
@@ -215,6 +221,8 @@ def source_of_images(
         "digest": _digest(whole, codes, images.digest),
     }
     _tell(every, wording, log)
+    if (said := crowd(identity)) is not None:
+        log.say(f"warning: {said}")
     train, probe, test = (whole.take(codes == code) for code in (TRAIN, PROBE, TEST))
     return Source(name, train, probe, test, every, folder, images.photos)
 

@@ -21,6 +21,7 @@ from unlabel.data.images.photos import decoded
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.files import find_files, is_there
+from unlabel.data.readers.identities import people
 from unlabel.data.readers.location import Location, read_location
 from unlabel.data.readers.meaning import SPLITS, Meaning, meaning_of
 from unlabel.data.readers.meta import Meta, read_meta
@@ -171,16 +172,14 @@ def _meta(where: Location, sheet: Sheet, meaning: Meaning, root: Path) -> Meta:
     """What ``meta.csv`` says of the images; refused where the table of labels says it too."""
     file = where.path / "meta.csv"
     meta = read_meta(file, sheet.names, Images(root, "images/"))
-    for kind, here, there in (
-        ("split", meaning.split, meta.split),
-        ("identity", meaning.identity, meta.identity),
-    ):
+    mine, theirs = people(meaning.identity), people(meta.identity)
+    for kind, here, there in (("split", meaning.split, meta.split), ("identity", mine, theirs)):
         if np.any(here.known()) and np.any(there.known()):
             raise DataError(f"{file} and {sheet.path} both have a column {kind!r}; keep one of them")
     return replace(
         meta,
         split=meta.split if np.any(meta.split.known()) else meaning.split,
-        identity=meta.identity if np.any(meta.identity.known()) else meaning.identity,
+        identity=theirs if np.any(theirs.known()) else mine,
     )
 
 

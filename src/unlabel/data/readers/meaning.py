@@ -40,9 +40,6 @@ SPLITS: Mapping[str, str] = {
 }
 """What a split may be called in a table of labels or as a folder."""
 
-NOBODY = ("-1", "-1.0", "nan", "none", "null")
-"""Identities that say that nobody knows whose image it is, as an empty one does; small letters."""
-
 _MOST_NAMES = 10_000
 
 
@@ -54,7 +51,7 @@ class Meaning:
         labels: Names of the target's columns.
         target: int8 (row, label): 1 present, 0 absent, -1 unknown.
         split: ``train``, ``val`` or ``test`` for each row, or empty for every row.
-        identity: Whose image each is; empty where unknown.
+        identity: Whose image each is, as it is written; see `identities`.
         facts: How the table is spelt, JSON-plain.
     """
 
@@ -287,22 +284,4 @@ def _identity(sheet: Sheet, kinds: Mapping[str, Column | Lists]) -> Coded:
                 f"{sheet.place(first)}, column 'identity': found {len(text):,} characters; expected at"
                 f" most {LONGEST_NAME}, such as a name or a number"
             )
-    return known(column.values())
-
-
-def known(identity: Coded) -> Coded:
-    """Identities, empty where the text says that nobody knows: else all such images were one person's.
-
-    >>> list(known(Coded.of(["p1", "-1", "NaN", ""])))
-    ['p1', '', '', '']
-    """
-    return Coded(["" if nobody(text) else text for text in identity.texts], identity.codes)
-
-
-def nobody(text: str) -> bool:
-    """Whether an identity says that nobody knows whose image it is.
-
-    >>> [nobody(text) for text in ("", "-1", "None", "p1")]
-    [True, True, True, False]
-    """
-    return not text or text.casefold() in NOBODY
+    return column.values()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
 from unlabel.data.readers.files import is_image, with_slashes
-from unlabel.data.readers.meaning import SPLITS, known
+from unlabel.data.readers.meaning import SPLITS
 from unlabel.data.readers.sheet import Column, Images, Part, Sheet, read_sheet
 from unlabel.data.readers.tables import LONGEST_NAME, check_given
 from unlabel.data.splits import GIVEN_NAMES
@@ -65,7 +65,7 @@ def read_meta(path: Path, names: Names, images: Images) -> Meta:
     split, identity = (_column(sheet, name, rows) for name in _COLUMNS)
     check_given(split, names, path)
     unread = () if any(name in sheet.columns for name in _COLUMNS) else tuple(sheet.columns)
-    return Meta(split, known(identity), len(sheet.names) - int(np.sum(rows >= 0)), unread)
+    return Meta(split, identity, len(sheet.names) - int(np.sum(rows >= 0)), unread)
 
 
 def _refuse_misnamed(sheet: Sheet, path: Path) -> None:
