@@ -524,3 +524,126 @@ def test_fairface_unpacked_works_at_once(tmp_path: Path, cache: Path) -> None:
     assert source.facts["split_rule"].startswith("the split column without test: val is E")
     assert source.facts["ignored_meta_rows"] == 19_991 - (len(lines) - 1)
     assert {os.path.basename(name)[:5] for name in source.test.ids} == {"val_0"}
+
+
+# -- names that differ in what programs change of them
+
+COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"
+ACCENTED = [f"{COMPOSED}{n:02}.png" for n in range(80)]
+OF_A_MAC = [f"{DECOMPOSED}{n:02}.png" for n in range(80)]
+
+
+def people_in_two_splits(source: Source) -> int:
+    """Of people with two neighbouring images each, by the numbers in the names."""
+    found = [{int(re.findall(r"\d+", name)[0]) // 2 for name in part.ids} for part in splits(source).values()]
+    return sum(map(len, found)) - len(set.union(*found))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        str.upper,
+        lambda name: f"{name} ",
+        lambda name: name.replace(COMPOSED, DECOMPOSED),
+        lambda name: name.replace("/", "\\"),
+        lambda name: f" {name.upper()}".removesuffix(".PNG"),
+    ],
+    ids=["case", "space", "form", "backslash", "several"],
+)
+def test_a_row_of_meta_that_differs_by_what_programs_change_is_of_its_image(make_folder, changed) -> None:
+    ids = [f"ann/{COMPOSED}{n:02}.png" for n in range(40)]
+    meta = [[changed(name) if n % 2 else name, f"p{n // 2}"] for n, name in enumerate(ids)]
+    source = read(make_folder(ids=ids, meta=[["image_id", "identity"], *meta]))
+    assert (source.facts["ignored_meta_rows"], source.facts["clusters"]) == (0, 20)
+    assert people_in_two_splits(source) == 0
+
+
+def test_rows_of_meta_that_may_be_one_image_are_refused_with_both(make_folder) -> None:
+    meta = [[name.upper() if name == "00.png" else name, "ann"] for name in IDS]
+    root = make_folder(meta=[["image_id", "identity"], *meta, ["00.png ", "bob"]])
+    with pytest.raises(DataError, match=r"may be '00\.png': '00\.PNG' and '00\.png '; keep one"):
+        read(root)
+
+
+def test_a_row_of_meta_that_may_be_two_images_by_case_is_refused_with_both(make_folder) -> None:
+    ids = [*IDS, "Ann.png", "ann.png"]
+    root = make_folder(
+        ids=ids, meta=[["image_id", "identity"], *([name, "p"] for name in IDS), ["ANN.png", "p"]]
+    )
+    with pytest.raises(DataError, match=r"names 'ANN\.png', which may be 'Ann\.png' or 'ann\.png'"):
+        read(root)
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [(OF_A_MAC, ACCENTED), (ACCENTED, OF_A_MAC)])
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_name_in_another_form_of_unicode_finds_its_file(make_folder, on_disk, written, bare) -> None:
+    rows = [[name.removesuffix(".png" if bare else ""), str(n % 2)] for n, name in enumerate(written)]
+    source = read(make_folder(ids=on_disk, attributes=[["image_id", "Male"], *rows]))
+    assert sorted(name for part in splits(source).values() for name in part.ids) == sorted(on_disk)
+    beside = load(f"table:{source.folder}/../attributes.csv", image_size=16, workers=0)
+    assert beside.facts["digest"] == source.facts["digest"]
+
+
+def test_a_table_finds_images_in_a_folder_in_another_form_of_unicode(make_folder) -> None:
+    rows = [[f"{COMPOSED}/{name}", str(n % 2)] for n, name in enumerate(IDS)]
+    ids = [f"{DECOMPOSED}/{name}" for name in IDS]
+    root = make_folder(ids=ids, attributes=[["image_id", "Male"], *rows])
+    assert load(f"table:{root}/attributes.csv", image_size=16, workers=0).facts["images"] == 40
+
+
+def test_a_name_that_fits_two_forms_of_unicode_is_refused(make_folder) -> None:
+    ids = [*IDS, f"{COMPOSED}.png", f"{DECOMPOSED}.png"]
+    rows = [[name, str(n % 2)] for n, name in enumerate([*IDS, f"{COMPOSED}.png "])]
+    read(make_folder(ids=ids, attributes=[["image_id", "Male"], *rows]))  # the very name but for the space
+    rows[-1][0] = DECOMPOSED
+    with pytest.raises(DataError, match=r"fits '.*\.png' and '.*\.png'; write the whole name"):
+        read(make_folder(ids=ids, attributes=[["image_id", "Male"], *rows]))
+
+
+def test_a_label_may_be_typed_in_another_form_of_unicode(make_folder) -> None:
+    values = [[str(n % 2), str(n // 2 % 2)] for n in range(40)]
+    root = make_folder(attributes=table(values, ["image_id", f"caf{DECOMPOSED}", "Hat"]))
+    source = read(root, labels=[f"caf{COMPOSED}"])
+    assert source.labels == (f"caf{COMPOSED}",)
+    assert read(root).train.with_labels([f"caf{COMPOSED}"]).target.tolist() == source.train.target.tolist()
+
+
+def test_spaces_around_names_of_images_are_no_part_of_them(make_folder) -> None:
+    rows = [[f" {name} ", str(n % 2)] for n, name in enumerate(IDS)]
+    source = read(make_folder(attributes=[["image_id", "Male"], *rows]))
+    assert sorted(name for part in splits(source).values() for name in part.ids) == IDS
+
+
+def test_an_image_whose_name_has_spaces_around_it_is_found_by_that_name(make_folder) -> None:
+    ids = [f" {name}" for name in IDS]
+    assert read(make_folder(ids=ids)).facts["images"] == 40
+
+
+def test_a_name_without_its_folder_is_told_the_whole(make_folder) -> None:
+    rows = [[name, str(n % 2)] for n, name in enumerate(IDS)]
+    ids = [f"ann/{name}" for name in IDS]
+    with pytest.raises(MissingFiles, match=r"there is 'ann/00\.png': write the whole name"):
+        read(make_folder(ids=ids, attributes=[["image_id", "Male"], *rows]))
+    twice = [*ids, *(f"bob/{name}" for name in IDS)]
+    with pytest.raises(MissingFiles, match=r"and 37 more; add the files"):
+        read(make_folder(name="b", ids=twice, attributes=[["image_id", "Male"], *rows]))
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_a_name_longer_than_any_file_is_named(make_folder, kind: str) -> None:
+    rows = [[name, str(n % 2)] for n, name in enumerate(["y" * 260 + ".png", *IDS])]
+    root = make_folder(attributes=[["image_id", "Male"], *rows])
+    source = f"folder:{root}" if kind == "folder" else f"table:{root}/attributes.csv"
+    with pytest.raises(MissingFiles, match=r"rows of attributes.csv have no file .*'yyyyy"):
+        load(source, image_size=16, workers=0)
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_space_before_a_quoted_cell_is_no_part_of_it(make_folder, quoted: bool) -> None:
+    root = make_folder()
+    mark = '"' if quoted else ""
+    lines = [f"{mark}{name}{mark}, {mark}{n % 2}{mark}, {n // 2 % 2}" for n, name in enumerate(IDS)]
+    (root / "attributes.csv").write_text("\n".join(['image_id, "Smiling", "Male"', *lines]) + "\n")
+    found = read(root)
+    assert found.labels == ("Smiling", "Male")
+    assert found.facts["digest"] == read(make_folder(name="b")).facts["digest"]

@@ -97,7 +97,7 @@ def train_run(
     )
     data = data.normalised(*normalisation) if normalisation else data
     if without:
-        Request.make(without, data.labels, see="with: unlabel data SOURCE")
+        without = Request.make(without, data.labels, see="with: unlabel data SOURCE").forget
     refuse_constant(data.train, without)
     data = _told_of_duplicates(data, run)
     data, listed = planted(data, canaries)

@@ -113,8 +113,7 @@ def check_matched(
         )
     missing = [name for name in names if name not in files]
     if missing:
-        stems = {os.path.splitext(file)[0]: file for file in files}
-        near = stems.get(missing[0]) or stems.get(os.path.splitext(missing[0])[0])
+        near = _near(missing[0], files)
         hint = f" (there is {near!r}: write the whole name)" if near else ""
         where = (
             ", or add ?root=FOLDER if they lie elsewhere" if len(missing) == len(names) and not near else ""
@@ -124,6 +123,16 @@ def check_matched(
             f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
             f"{where}"
         )
+
+
+def _near(name: str, files: Collection[str]) -> str | None:
+    """The file that a name may mean: of another ending, or the only one of this name in another folder."""
+    stems = {os.path.splitext(file)[0]: file for file in files}
+    if near := stems.get(name) or stems.get(os.path.splitext(name)[0]):
+        return near
+    base = os.path.basename(name)
+    fitting = [file for file in files if base in (last := os.path.basename(file), os.path.splitext(last)[0])]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def list_files(images: Path, inside: Sequence[str], *, deep: bool = True) -> tuple[set[str], set[str]]:

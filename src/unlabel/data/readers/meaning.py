@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.core.request import spelt
 from unlabel.core.wording import listing
 from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, UNKNOWN, Column, Lists, Sheet
 from unlabel.data.readers.tables import LONGEST_NAME, check_given, chosen_labels
@@ -82,13 +83,12 @@ def meaning_of(
         LabelMismatch: A wanted label is not there.
         DataError: A column holds no labels, or its marks can be read in two ways.
     """
-    wanted = labels or ()
+    asked = () if labels is None else tuple(labels)
     special = {name: name.casefold() for name in sheet.columns if name.casefold() in ("split", "identity")}
-    special = {name: kind for name, kind in special.items() if name not in wanted}
+    special = {name: kind for name, kind in special.items() if name not in asked}
     columns = {name: column for name, column in sheet.columns.items() if name not in special}
     lists = [name for name in columns if _of_names(name, columns[name])]
     named = _label_names(sheet, {name: columns[name] for name in lists})
-    marked = [name for name in columns if name not in lists and (labels is None or name in wanted)]
     every = [*(name for name in columns if name not in lists), *named]
     if twice := [name for name in named if name in columns]:
         raise DataError(
@@ -99,7 +99,8 @@ def meaning_of(
             f"{sheet.path} has no label column; expected one column of 0 and 1 for each label, or a column"
             " named labels with names separated by '|'"
         )
-    names = chosen_labels(every, labels, str(sheet.path))
+    names = chosen_labels(every, None if labels is None else spelt(asked, every), str(sheet.path))
+    marked = [name for name in columns if name not in lists and name in names]
     _check_marks(sheet, columns, marked, [*named], labels)
     values = _values(sheet, columns, marked, absent, in_doubt)
     target = np.empty((len(sheet.names), len(names)), np.int8)
@@ -113,7 +114,7 @@ def meaning_of(
         "columns_of_names": lists,
         "ignored_columns": [name for name in columns if name not in marked and name not in lists],
     }
-    return Meaning(names, target, _split(sheet, kinds.get("split")), _identity(sheet, kinds), facts)
+    return Meaning(asked or names, target, _split(sheet, kinds.get("split")), _identity(sheet, kinds), facts)
 
 
 def _vocabulary(column: Column | Lists) -> Mapping[str, int] | None:

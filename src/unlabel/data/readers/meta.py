@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
-from unlabel.data.readers.files import is_image, with_slashes
+from unlabel.data.readers.files import is_image, plain_form
 from unlabel.data.readers.meaning import SPLITS
 from unlabel.data.readers.sheet import Column, Images, Part, Sheet, read_sheet
 from unlabel.data.readers.tables import LONGEST_NAME, check_given
@@ -37,7 +37,8 @@ class Meta:
 def read_meta(path: Path, names: Names, images: Images) -> Meta:
     """What ``meta.csv`` says of these images; all empty where there is no such file.
 
-    A name may have the ending of an image in one table and none in the other.
+    A name may have the ending of an image in one table and none in the other, or differ by letter case, outer
+    spaces, Unicode's form or a backslash, if it means one image.
 
     Args:
         path: The table.
@@ -80,37 +81,47 @@ def _refuse_misnamed(sheet: Sheet, path: Path) -> None:
 
 
 def _rows(there: Names, names: Names, path: Path) -> NDArray[np.int64]:
-    """The row of each image, -1 for none; where one of two names lacks an ending, the rest of it counts."""
+    """The row of each image, -1 for none; where none has its very name, one that `_fits` counts."""
     rows = there.rows_of(names)
     missing = np.flatnonzero(rows < 0)
     free = np.setdiff1d(np.arange(len(there)), rows) if len(missing) else missing
     if not len(free):
         return rows
-    stems, twice = dict[str, int](), set[str]()
-    for at in free.tolist():
-        stem = _stem(there[at])
-        if stems.setdefault(stem, at) != at:
-            twice.add(stem)
+    alike: dict[str, list[int]] = {}
+    for row in free.tolist():
+        alike.setdefault(_stem(there[row]), []).append(row)
     first: dict[int, str] = {}
-    for at in missing:
-        name = names[int(at)]
-        row = stems.get(_stem(name))
-        if row is None or is_image(name) == is_image(there[row]):
-            continue
-        if _stem(name) in twice:
-            raise DataError(f"{path} has several rows that may be {name!r}, such as {there[row]!r}; keep one")
-        if first.setdefault(row, name) != name:
-            raise DataError(
-                f"{path} names {there[row]!r}, which may be {first[row]!r} or {name!r}; write the whole name"
-            )
-        rows[at] = row
+    for at in missing.tolist():
+        name = names[at]
+        fitting = [row for row in alike.get(_stem(name), ()) if _fits(name, there[row])]
+        if len(fitting) > 1:
+            found = " and ".join(repr(there[row]) for row in fitting[:3])
+            raise DataError(f"{path} has several rows that may be {name!r}: {found}; keep one")
+        for row in fitting:
+            if first.setdefault(row, name) != name:
+                raise DataError(
+                    f"{path} names {there[row]!r}, which may be {first[row]!r} or {name!r}; write the whole"
+                    " name"
+                )
+            rows[at] = row
     return rows
 
 
+def _fits(name: str, row: str) -> bool:
+    """Whether two names with one stem may be one image: as one lacks the ending, or both have the same."""
+    one, other = _loose(name), _loose(row)
+    return one == other or is_image(one) != is_image(other)
+
+
 def _stem(name: str) -> str:
-    """A name without the ending of an image, and with ``/`` between folders."""
-    slashed = with_slashes(name)
-    return slashed.rpartition(".")[0] if is_image(slashed) else slashed
+    """A name as `_loose` has it, without the ending of an image."""
+    loose = _loose(name)
+    return loose.rpartition(".")[0] if is_image(loose) else loose
+
+
+def _loose(name: str) -> str:
+    """A name without what two tables may write differently: its plain form, in small letters."""
+    return plain_form(name).casefold()
 
 
 def _column(sheet: Sheet, name: str, rows: NDArray[np.int64]) -> Coded:
