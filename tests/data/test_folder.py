@@ -363,7 +363,36 @@ def test_a_meta_table_with_neither_split_nor_identity_is_told(make_folder) -> No
     facts = read(make_folder(meta=meta), log=log).facts
     assert facts["ignored_meta_columns"] == ["age", "person"]
     (line,) = [line for line in log.lines if "meta.csv" in line]
-    assert line.endswith("has neither 'split' nor 'identity': ignored (its columns are 'age', 'person')")
+    said = "has neither 'split' nor 'identity': ignored (its columns are 'age', 'person')"
+    assert line.endswith(f"{said}; if 'person' says whose each image is, name it 'identity'")
+
+
+@pytest.mark.parametrize("name", ["person", "Subject", "person_id", "identity_id"])
+def test_identities_under_another_name_are_told(make_folder, name: str) -> None:
+    given = [("train", "val", "test")[n % 3] for n in range(40)]
+    meta = [
+        ["image_id", "split", "age", name],
+        *([n, split, "30", "p"] for n, split in zip(IDS, given, strict=True)),
+    ]
+    log = Saying()
+    facts = read(make_folder(meta=meta), log=log).facts
+    assert facts["ignored_meta_columns"] == ["age", name]
+    said = f"meta.csv: not read: 'age', {name!r}; if {name!r} says whose each image is, name it 'identity'"
+    assert said in log.lines
+
+
+def test_other_columns_of_a_meta_table_are_told_without_advice(make_folder) -> None:
+    log = Saying()
+    read(make_folder(meta=meta_of("identity", "camera", "person", identity="")), log=log)
+    assert "meta.csv: not read: 'camera', 'person'" in log.lines
+
+
+def test_meta_reads_splits_and_names_of_columns_as_attributes_does(make_folder) -> None:
+    words = ["Train", "validation", "TEST", "train", "valid", "Test", "TRAIN", "dev", "test"]
+    rows = [[name, words[n % 9], f"p{n // 3}"] for n, name in enumerate(IDS)]
+    told = read(make_folder(meta=[["image_id", "Split", "IDENTITY"], *rows])).facts
+    plain = [[name, ("train", "val", "test")[n % 3], f"p{n // 3}"] for n, name in enumerate(IDS)]
+    assert told == read(make_folder(name="b", meta=[["image_id", "split", "identity"], *plain])).facts
 
 
 def test_splits_under_another_name_are_refused(make_folder) -> None:
@@ -426,10 +455,59 @@ def test_an_image_id_that_leads_elsewhere_is_refused(make_folder, name: str) -> 
         read(root)
 
 
+@pytest.mark.parametrize("missing", ["nan", "NaN", "NA", "<NA>", "None", "null"])
+def test_a_missing_value_is_unknown_as_an_empty_cell_is(make_folder, missing: str) -> None:
+    values = [[str(n % 2), missing if n % 5 == 0 else ("yes", "no")[n % 2]] for n in range(40)]
+    empty = [[male, "" if hat == missing else hat] for male, hat in values]
+    header = ["image_id", "Male", "Hat"]
+    digests = {
+        read(make_folder(name=name, attributes=table(rows, header))).facts["digest"]
+        for name, rows in (("a", values), ("b", empty))
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("where", ["meta", "attributes"])
+def test_a_split_column_of_train_alone_says_what_to_do(make_folder, where: str) -> None:
+    if where == "meta":
+        root = make_folder(meta=[["image_id", "split"], *([name, "train"] for name in IDS)])
+    else:
+        rows = table([[str(n % 2), "Train"] for n in range(40)], ["image_id", "Male", "split"])
+        root = make_folder(attributes=rows)
+    said = "found train alone as the split of all 40 images, by the split column.*call some of them test"
+    with pytest.raises(DataError, match=said):
+        read(root)
+
+
+@pytest.mark.parametrize(("marks", "told"), [(("0", "1"), True), (("yes", "no"), True), (("1", "7"), False)])
+def test_a_column_of_identities_that_may_be_a_label_is_told(make_folder, marks, told: bool) -> None:
+    rows = table([[str(n // 2 % 2), marks[n % 2]] for n in range(40)], ["image_id", "Male", "identity"])
+    given = [("train", "val", "test")[n % 3] for n in range(40)]
+    meta = [["image_id", "split"], *map(list, zip(IDS, given, strict=True))]
+    root, log = make_folder(attributes=rows, meta=meta), Saying()
+    read(root, log=log)
+    assert any("column 'identity' of attributes.csv holds marks alone" in line for line in log.lines) == told
+    if told:
+        assert read(root, labels=["Male", "identity"]).labels == ("Male", "identity")
+
+
+def test_other_people_are_another_digest_of_identities_and_the_same_data(make_folder) -> None:
+    def facts(name: str, whose) -> dict:
+        given = [("train", "val", "test")[n % 3] for n in range(40)]
+        rows = [[image, split, whose(n)] for n, (image, split) in enumerate(zip(IDS, given, strict=True))]
+        return read(make_folder(name=name, meta=[["image_id", "split", "identity"], *rows])).facts
+
+    one, other = facts("a", lambda n: f"p{n}"), facts("b", lambda n: f"p{n // 3}")
+    renamed, nobody = facts("c", lambda n: f"q{40 - n}"), facts("d", lambda n: "")
+    assert len({each["digest"] for each in (one, other, renamed, nobody)}) == 1
+    assert one["identity_digest"] == renamed["identity_digest"] != other["identity_digest"]
+    assert "identity_digest" not in nobody
+
+
 # -- tables that are wrong
 
 
-@pytest.mark.parametrize("value", ["2", "yes", "0.5", "nan", "True", "<b>", "1\n0"])
+@pytest.mark.parametrize("value", ["2", "yes", "0.5", "nil", "True", "<b>", "1\n0"])
 def test_a_value_that_is_no_target_is_named(make_folder, value: str) -> None:
     root = make_folder(attributes=table([["1"], ["0"], [value]]))
     said = f"column 'Male': found {value!r}; expected 1 (present), 0 (absent), -1 or nothing (unknown)"
@@ -481,8 +559,8 @@ def test_an_unknown_label_is_refused_with_close_ones(make_folder) -> None:
     ("meta", "said"),
     [
         ([["image_id", "split"], ["00.png", "train"]], "39 of 40 images have no split in"),
-        ([["image_id", "split"], ["00.png", "valid"]], "line 2, column 'split': found 'valid'"),
-        ([["image_id", "Split"], ["00.png", "train"]], "has a column 'Split'; name it 'split'"),
+        ([["image_id", "split"], ["00.png", "later"]], "line 2, column 'split': found 'later'"),
+        ([["image_id", "Split", "split"], ["00.png", "train", ""]], "columns 'Split' and 'split'; keep one"),
         ([["image_id", "identity"], ["00.png", "a"], ["00.png", "b"]], "line 3: image_id '00.png' is there"),
         ([["file", "split"], ["00.png", "train"]], "has no column 'image_id', found 'file', 'split'"),
         ([["image_id", "split"], ["00.png"]], "line 2: found 1 values, expected 2"),

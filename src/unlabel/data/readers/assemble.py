@@ -228,6 +228,7 @@ def source_of_images(
         **framing_facts(images.framing),
         **facts,
         "digest": _digest(whole, codes, images.digest),
+        **({"identity_digest": _people_digest(cluster)} if np.any(identity.known()) else {}),
     }
     _tell(every, wording, log)
     if (said := crowd(identity)) is not None:
@@ -280,6 +281,12 @@ def _digest(whole: Dataset, codes: NDArray[np.int8], pixels: str) -> str:
     return digest.hexdigest()
 
 
+def _people_digest(cluster: NDArray[np.int64]) -> str:
+    """SHA-256 over which images are one identity's, whatever these are called."""
+    _, first, people = np.unique(cluster, return_index=True, return_inverse=True)
+    return sha256(first[people].astype("<i8").tobytes()).hexdigest()
+
+
 def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     """One line for each thing that was left out or may surprise."""
     if facts["exclusive"]:
@@ -291,9 +298,6 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     if facts["ignored_meta_rows"]:
         count = facts["ignored_meta_rows"]
         log.say(f"{count:,} rows of {wording.meta} name no image of {wording.table}: ignored")
-    if unread := facts.get("ignored_meta_columns"):
-        shown = listing([repr(name) for name in unread], 3)
-        log.say(f"{wording.meta} has neither 'split' nor 'identity': ignored (its columns are {shown})")
     if facts["skipped_bad"]:
         shown = listing([repr(name) for name in facts["skipped_bad"]], 3)
         log.say(f"{facts['skipped_bad_count']:,} images cannot be read: left out ({shown})")

@@ -116,7 +116,7 @@ def source_of_tables(
     if np.any(sheet.split.known()):
         wording = replace(wording, splits="the folders or files named train, val and test")
     format_says = "0" if parts[0].path.name == TABLE else None  # of -1: unknown
-    meaning = meaning_of(sheet, options.labels, where.absent, in_doubt=format_says)
+    meaning = meaning_of(sheet, options.labels, where.absent, in_doubt=format_says, log=options.log)
     meta = (
         _meta(where, sheet, meaning, roots[0])
         if kind == "folder"
@@ -133,6 +133,8 @@ def source_of_tables(
     images = decoded(
         root, annotations.ids, options.frame(), cache=options.cache, workers=options.workers, log=options.log
     )
+    if meta.remark:
+        options.log.say(meta.remark)
     facts = {
         "ignored_files": files.ignored,
         "ignored_meta_rows": meta.ignored,
