@@ -250,7 +250,7 @@ def test_a_person_in_two_splits_makes_the_audit_invalid(changed, small) -> None:
     assert "350 identities" in (read_outputs(changed(identity=shared)).overlap() or "")
 
 
-@pytest.mark.parametrize("word", ["", "-1", "NaN", "none", "null", -1, b"nan"])
+@pytest.mark.parametrize("word", ["", "-1", "NaN", "none", "<NA>", -1, b"nan"])
 def test_images_of_unknown_identity_are_one_person_each(word, changed) -> None:
     """As in `meta.csv`; every second image is unknown."""
     people = np.repeat(np.arange(ROWS // 2), 2)
@@ -262,6 +262,12 @@ def test_images_of_unknown_identity_are_one_person_each(word, changed) -> None:
     assert 0.4 < np.mean(tables.split[::2] == TEST) < 0.6
     assert (read_outputs(changed(identity=names)).overlap(), tables.identities) == (None, True)
     assert not read_outputs(changed(identity=np.full(ROWS, word))).identities
+
+
+def test_one_person_has_one_spelling(changed) -> None:
+    names = np.array([f"{number}" for number in range(ROWS)], "U8")
+    names[1::2] = np.char.add(names[::2], ".0")
+    assert len(np.unique(read_outputs(changed(identity=names)).cluster)) == ROWS // 2
 
 
 def test_class_numbers_are_exclusive_labels(tmp_path: Path) -> None:

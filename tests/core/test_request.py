@@ -74,6 +74,16 @@ def test_one_name_stands_for_a_list_of_one() -> None:
         Request.make("", LABELS)
 
 
+def test_a_name_in_another_form_of_unicode_is_the_label() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    request = Request.make([composed], ["Male", decomposed, "Hat"], forgotten=["Male"])
+    assert (request.forget, request.columns) == ((decomposed,), (1,))
+    both = Request.make([composed], [decomposed, composed])
+    assert both.columns == (1,)
+    with pytest.raises(NothingToForget, match="more than once"):
+        Request.make([composed, decomposed], ["Male", decomposed])
+
+
 def test_a_comma_in_a_name_is_explained_where_it_is_missing() -> None:
     labels = ("Hat, red", "Male")
     with pytest.raises(UnknownLabel, match=r"no label 'Hat'.*after a backslash: 'Hat\\, red'"):

@@ -337,6 +337,14 @@ def test_a_photo_without_identity_counts_by_itself(make: MakeCelebA) -> None:
     assert facts["identity_note"] == "1 images have no identity: each counts as one of its own."
 
 
+def test_photos_of_identity_minus_one_are_no_person(make: MakeCelebA) -> None:
+    root = make()
+    who = (root / "identity_CelebA.txt").read_text()
+    (root / "identity_CelebA.txt").write_text(re.sub(r" \d+\n", " -1\n", who, count=3))
+    facts = read(root).facts
+    assert facts["identity_note"] == "3 images have no identity: each counts as one of its own."
+
+
 def test_too_small_a_part_is_refused_before_decoding(make: MakeCelebA, cache: Path) -> None:
     root = make()
     (root / "list_eval_partition.txt").write_text(pairs(lambda number: 0 if number > 1 else 2))

@@ -319,14 +319,6 @@ def test_a_name_without_its_ending_is_completed(make_folder) -> None:
         read(root)
 
 
-@pytest.mark.parametrize("nobody", ["-1", "nan", "None", "NULL", "-1.0"])
-def test_an_identity_that_says_unknown_is_no_person(make_folder, nobody: str) -> None:
-    meta = [["image_id", "identity"], *([name, nobody if n % 2 else "ann"] for n, name in enumerate(IDS))]
-    facts = read(make_folder(meta=meta)).facts
-    assert facts["clusters"] == 1 + 20
-    assert facts["identity_note"] == "20 images have no identity: each counts as one of its own."
-
-
 @pytest.mark.parametrize("bare", ["attributes", "meta"])
 def test_splits_and_people_are_found_though_one_table_leaves_the_endings_out(make_folder, bare) -> None:
     given = [("train", "val", "test")[n % 3] for n in range(40)]
@@ -371,7 +363,36 @@ def test_a_meta_table_with_neither_split_nor_identity_is_told(make_folder) -> No
     facts = read(make_folder(meta=meta), log=log).facts
     assert facts["ignored_meta_columns"] == ["age", "person"]
     (line,) = [line for line in log.lines if "meta.csv" in line]
-    assert line.endswith("has neither 'split' nor 'identity': ignored (its columns are 'age', 'person')")
+    said = "has neither 'split' nor 'identity': ignored (its columns are 'age', 'person')"
+    assert line.endswith(f"{said}; if 'person' says whose each image is, name it 'identity'")
+
+
+@pytest.mark.parametrize("name", ["person", "Subject", "person_id", "identity_id"])
+def test_identities_under_another_name_are_told(make_folder, name: str) -> None:
+    given = [("train", "val", "test")[n % 3] for n in range(40)]
+    meta = [
+        ["image_id", "split", "age", name],
+        *([n, split, "30", "p"] for n, split in zip(IDS, given, strict=True)),
+    ]
+    log = Saying()
+    facts = read(make_folder(meta=meta), log=log).facts
+    assert facts["ignored_meta_columns"] == ["age", name]
+    said = f"meta.csv: not read: 'age', {name!r}; if {name!r} says whose each image is, name it 'identity'"
+    assert said in log.lines
+
+
+def test_other_columns_of_a_meta_table_are_told_without_advice(make_folder) -> None:
+    log = Saying()
+    read(make_folder(meta=meta_of("identity", "camera", "person", identity="")), log=log)
+    assert "meta.csv: not read: 'camera', 'person'" in log.lines
+
+
+def test_meta_reads_splits_and_names_of_columns_as_attributes_does(make_folder) -> None:
+    words = ["Train", "validation", "TEST", "train", "valid", "Test", "TRAIN", "dev", "test"]
+    rows = [[name, words[n % 9], f"p{n // 3}"] for n, name in enumerate(IDS)]
+    told = read(make_folder(meta=[["image_id", "Split", "IDENTITY"], *rows])).facts
+    plain = [[name, ("train", "val", "test")[n % 3], f"p{n // 3}"] for n, name in enumerate(IDS)]
+    assert told == read(make_folder(name="b", meta=[["image_id", "split", "identity"], *plain])).facts
 
 
 def test_splits_under_another_name_are_refused(make_folder) -> None:
@@ -434,10 +455,59 @@ def test_an_image_id_that_leads_elsewhere_is_refused(make_folder, name: str) -> 
         read(root)
 
 
+@pytest.mark.parametrize("missing", ["nan", "NaN", "NA", "<NA>", "None", "null"])
+def test_a_missing_value_is_unknown_as_an_empty_cell_is(make_folder, missing: str) -> None:
+    values = [[str(n % 2), missing if n % 5 == 0 else ("yes", "no")[n % 2]] for n in range(40)]
+    empty = [[male, "" if hat == missing else hat] for male, hat in values]
+    header = ["image_id", "Male", "Hat"]
+    digests = {
+        read(make_folder(name=name, attributes=table(rows, header))).facts["digest"]
+        for name, rows in (("a", values), ("b", empty))
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("where", ["meta", "attributes"])
+def test_a_split_column_of_train_alone_says_what_to_do(make_folder, where: str) -> None:
+    if where == "meta":
+        root = make_folder(meta=[["image_id", "split"], *([name, "train"] for name in IDS)])
+    else:
+        rows = table([[str(n % 2), "Train"] for n in range(40)], ["image_id", "Male", "split"])
+        root = make_folder(attributes=rows)
+    said = "found train alone as the split of all 40 images, by the split column.*call some of them test"
+    with pytest.raises(DataError, match=said):
+        read(root)
+
+
+@pytest.mark.parametrize(("marks", "told"), [(("0", "1"), True), (("yes", "no"), True), (("1", "7"), False)])
+def test_a_column_of_identities_that_may_be_a_label_is_told(make_folder, marks, told: bool) -> None:
+    rows = table([[str(n // 2 % 2), marks[n % 2]] for n in range(40)], ["image_id", "Male", "identity"])
+    given = [("train", "val", "test")[n % 3] for n in range(40)]
+    meta = [["image_id", "split"], *map(list, zip(IDS, given, strict=True))]
+    root, log = make_folder(attributes=rows, meta=meta), Saying()
+    read(root, log=log)
+    assert any("column 'identity' of attributes.csv holds marks alone" in line for line in log.lines) == told
+    if told:
+        assert read(root, labels=["Male", "identity"]).labels == ("Male", "identity")
+
+
+def test_other_people_are_another_digest_of_identities_and_the_same_data(make_folder) -> None:
+    def facts(name: str, whose) -> dict:
+        given = [("train", "val", "test")[n % 3] for n in range(40)]
+        rows = [[image, split, whose(n)] for n, (image, split) in enumerate(zip(IDS, given, strict=True))]
+        return read(make_folder(name=name, meta=[["image_id", "split", "identity"], *rows])).facts
+
+    one, other = facts("a", lambda n: f"p{n}"), facts("b", lambda n: f"p{n // 3}")
+    renamed, nobody = facts("c", lambda n: f"q{40 - n}"), facts("d", lambda n: "")
+    assert len({each["digest"] for each in (one, other, renamed, nobody)}) == 1
+    assert one["identity_digest"] == renamed["identity_digest"] != other["identity_digest"]
+    assert "identity_digest" not in nobody
+
+
 # -- tables that are wrong
 
 
-@pytest.mark.parametrize("value", ["2", "yes", "0.5", "nan", "True", "<b>", "1\n0"])
+@pytest.mark.parametrize("value", ["2", "yes", "0.5", "nil", "True", "<b>", "1\n0"])
 def test_a_value_that_is_no_target_is_named(make_folder, value: str) -> None:
     root = make_folder(attributes=table([["1"], ["0"], [value]]))
     said = f"column 'Male': found {value!r}; expected 1 (present), 0 (absent), -1 or nothing (unknown)"
@@ -489,8 +559,8 @@ def test_an_unknown_label_is_refused_with_close_ones(make_folder) -> None:
     ("meta", "said"),
     [
         ([["image_id", "split"], ["00.png", "train"]], "39 of 40 images have no split in"),
-        ([["image_id", "split"], ["00.png", "valid"]], "line 2, column 'split': found 'valid'"),
-        ([["image_id", "Split"], ["00.png", "train"]], "has a column 'Split'; name it 'split'"),
+        ([["image_id", "split"], ["00.png", "later"]], "line 2, column 'split': found 'later'"),
+        ([["image_id", "Split", "split"], ["00.png", "train", ""]], "columns 'Split' and 'split'; keep one"),
         ([["image_id", "identity"], ["00.png", "a"], ["00.png", "b"]], "line 3: image_id '00.png' is there"),
         ([["file", "split"], ["00.png", "train"]], "has no column 'image_id', found 'file', 'split'"),
         ([["image_id", "split"], ["00.png"]], "line 2: found 1 values, expected 2"),
@@ -532,3 +602,126 @@ def test_fairface_unpacked_works_at_once(tmp_path: Path, cache: Path) -> None:
     assert source.facts["split_rule"].startswith("the split column without test: val is E")
     assert source.facts["ignored_meta_rows"] == 19_991 - (len(lines) - 1)
     assert {os.path.basename(name)[:5] for name in source.test.ids} == {"val_0"}
+
+
+# -- names that differ in what programs change of them
+
+COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"
+ACCENTED = [f"{COMPOSED}{n:02}.png" for n in range(80)]
+OF_A_MAC = [f"{DECOMPOSED}{n:02}.png" for n in range(80)]
+
+
+def people_in_two_splits(source: Source) -> int:
+    """Of people with two neighbouring images each, by the numbers in the names."""
+    found = [{int(re.findall(r"\d+", name)[0]) // 2 for name in part.ids} for part in splits(source).values()]
+    return sum(map(len, found)) - len(set.union(*found))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        str.upper,
+        lambda name: f"{name} ",
+        lambda name: name.replace(COMPOSED, DECOMPOSED),
+        lambda name: name.replace("/", "\\"),
+        lambda name: f" {name.upper()}".removesuffix(".PNG"),
+    ],
+    ids=["case", "space", "form", "backslash", "several"],
+)
+def test_a_row_of_meta_that_differs_by_what_programs_change_is_of_its_image(make_folder, changed) -> None:
+    ids = [f"ann/{COMPOSED}{n:02}.png" for n in range(40)]
+    meta = [[changed(name) if n % 2 else name, f"p{n // 2}"] for n, name in enumerate(ids)]
+    source = read(make_folder(ids=ids, meta=[["image_id", "identity"], *meta]))
+    assert (source.facts["ignored_meta_rows"], source.facts["clusters"]) == (0, 20)
+    assert people_in_two_splits(source) == 0
+
+
+def test_rows_of_meta_that_may_be_one_image_are_refused_with_both(make_folder) -> None:
+    meta = [[name.upper() if name == "00.png" else name, "ann"] for name in IDS]
+    root = make_folder(meta=[["image_id", "identity"], *meta, ["00.png ", "bob"]])
+    with pytest.raises(DataError, match=r"may be '00\.png': '00\.PNG' and '00\.png '; keep one"):
+        read(root)
+
+
+def test_a_row_of_meta_that_may_be_two_images_by_case_is_refused_with_both(make_folder) -> None:
+    ids = [*IDS, "Ann.png", "ann.png"]
+    root = make_folder(
+        ids=ids, meta=[["image_id", "identity"], *([name, "p"] for name in IDS), ["ANN.png", "p"]]
+    )
+    with pytest.raises(DataError, match=r"names 'ANN\.png', which may be 'Ann\.png' or 'ann\.png'"):
+        read(root)
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [(OF_A_MAC, ACCENTED), (ACCENTED, OF_A_MAC)])
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_name_in_another_form_of_unicode_finds_its_file(make_folder, on_disk, written, bare) -> None:
+    rows = [[name.removesuffix(".png" if bare else ""), str(n % 2)] for n, name in enumerate(written)]
+    source = read(make_folder(ids=on_disk, attributes=[["image_id", "Male"], *rows]))
+    assert sorted(name for part in splits(source).values() for name in part.ids) == sorted(on_disk)
+    beside = load(f"table:{source.folder}/../attributes.csv", image_size=16, workers=0)
+    assert beside.facts["digest"] == source.facts["digest"]
+
+
+def test_a_table_finds_images_in_a_folder_in_another_form_of_unicode(make_folder) -> None:
+    rows = [[f"{COMPOSED}/{name}", str(n % 2)] for n, name in enumerate(IDS)]
+    ids = [f"{DECOMPOSED}/{name}" for name in IDS]
+    root = make_folder(ids=ids, attributes=[["image_id", "Male"], *rows])
+    assert load(f"table:{root}/attributes.csv", image_size=16, workers=0).facts["images"] == 40
+
+
+def test_a_name_that_fits_two_forms_of_unicode_is_refused(make_folder) -> None:
+    ids = [*IDS, f"{COMPOSED}.png", f"{DECOMPOSED}.png"]
+    rows = [[name, str(n % 2)] for n, name in enumerate([*IDS, f"{COMPOSED}.png "])]
+    read(make_folder(ids=ids, attributes=[["image_id", "Male"], *rows]))  # the very name but for the space
+    rows[-1][0] = DECOMPOSED
+    with pytest.raises(DataError, match=r"fits '.*\.png' and '.*\.png'; write the whole name"):
+        read(make_folder(ids=ids, attributes=[["image_id", "Male"], *rows]))
+
+
+def test_a_label_may_be_typed_in_another_form_of_unicode(make_folder) -> None:
+    values = [[str(n % 2), str(n // 2 % 2)] for n in range(40)]
+    root = make_folder(attributes=table(values, ["image_id", f"caf{DECOMPOSED}", "Hat"]))
+    source = read(root, labels=[f"caf{COMPOSED}"])
+    assert source.labels == (f"caf{COMPOSED}",)
+    assert read(root).train.with_labels([f"caf{COMPOSED}"]).target.tolist() == source.train.target.tolist()
+
+
+def test_spaces_around_names_of_images_are_no_part_of_them(make_folder) -> None:
+    rows = [[f" {name} ", str(n % 2)] for n, name in enumerate(IDS)]
+    source = read(make_folder(attributes=[["image_id", "Male"], *rows]))
+    assert sorted(name for part in splits(source).values() for name in part.ids) == IDS
+
+
+def test_an_image_whose_name_has_spaces_around_it_is_found_by_that_name(make_folder) -> None:
+    ids = [f" {name}" for name in IDS]
+    assert read(make_folder(ids=ids)).facts["images"] == 40
+
+
+def test_a_name_without_its_folder_is_told_the_whole(make_folder) -> None:
+    rows = [[name, str(n % 2)] for n, name in enumerate(IDS)]
+    ids = [f"ann/{name}" for name in IDS]
+    with pytest.raises(MissingFiles, match=r"there is 'ann/00\.png': write the whole name"):
+        read(make_folder(ids=ids, attributes=[["image_id", "Male"], *rows]))
+    twice = [*ids, *(f"bob/{name}" for name in IDS)]
+    with pytest.raises(MissingFiles, match=r"and 37 more; add the files"):
+        read(make_folder(name="b", ids=twice, attributes=[["image_id", "Male"], *rows]))
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_a_name_longer_than_any_file_is_named(make_folder, kind: str) -> None:
+    rows = [[name, str(n % 2)] for n, name in enumerate(["y" * 260 + ".png", *IDS])]
+    root = make_folder(attributes=[["image_id", "Male"], *rows])
+    source = f"folder:{root}" if kind == "folder" else f"table:{root}/attributes.csv"
+    with pytest.raises(MissingFiles, match=r"rows of attributes.csv have no file .*'yyyyy"):
+        load(source, image_size=16, workers=0)
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_space_before_a_quoted_cell_is_no_part_of_it(make_folder, quoted: bool) -> None:
+    root = make_folder()
+    mark = '"' if quoted else ""
+    lines = [f"{mark}{name}{mark}, {mark}{n % 2}{mark}, {n // 2 % 2}" for n, name in enumerate(IDS)]
+    (root / "attributes.csv").write_text("\n".join(['image_id, "Smiling", "Male"', *lines]) + "\n")
+    found = read(root)
+    assert found.labels == ("Smiling", "Male")
+    assert found.facts["digest"] == read(make_folder(name="b")).facts["digest"]

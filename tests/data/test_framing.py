@@ -65,9 +65,40 @@ def test_by_default_pixels_and_keys_are_what_they_were_before_other_ways(
     resized = picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     expected = np.asarray(picture if shape == (size, size) else resized)
     assert np.array_equal(decode(encoded(picture), size), expected)
-    transform = f"rgb-upright-centre-square-bicubic-2/{size}/pillow-{PIL.__version__}"
+    transform = f"rgb-upright-centre-square-bicubic-3/{size}/pillow-{PIL.__version__}"
     key = hashlib.sha256(transform.encode() + b"content").hexdigest()[:32]
     assert content_key([b"content"], Frame.of(size)) == key
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "framing", [CENTRE, Framing("squash"), Framing("pad"), Framing(crop_pct=0.8)], ids=str
+)
+@pytest.mark.parametrize("sides", [(257, 257), (385, 257), (300, 385)])
+def test_a_large_jpeg_lies_where_the_same_png_does(
+    sides: tuple[int, int], framing: Framing, orientation: int
+) -> None:
+    """At 1/8 a side of 257 is 33 pixels, of which it covers 32.125: without that, the picture shifts."""
+    noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    picture, exif = Image.fromarray(noise).resize(sides, Image.Resampling.BICUBIC), Image.Exif()
+    exif[0x0112] = orientation
+    frame = Frame(16, 16, framing)
+    png = decode(encoded(picture, exif=exif), frame).astype(float)
+    jpeg = decode(encoded(picture, "JPEG", exif=exif, quality=98, subsampling=0), frame)
+    assert np.abs(jpeg - png).mean() < 1.0
+
+
+@pytest.mark.parametrize("sides", [(256, 256), (640, 480)])
+def test_a_large_jpeg_whose_sides_divide_keeps_its_pixels(sides: tuple[int, int]) -> None:
+    """The oracle is the code of before."""
+    data, (width, height), side = encoded(ramp(*sides), "JPEG"), sides, min(sides)
+    image = Image.open(io.BytesIO(data))
+    image.draft(None, (128, 128))
+    scale = width // image.width
+    box = [edge / 2 / scale for edge in (width - side, height - side, width + side, height + side)]
+    resized = image.resize((64, 64), Image.Resampling.BICUBIC, box=tuple(box), reducing_gap=3.0)
+    assert scale > 1
+    assert np.array_equal(decode(data, 64), np.asarray(resized))
 
 
 def test_every_way_and_size_has_a_key_of_its_own() -> None:

@@ -96,6 +96,15 @@ def test_families_are_read_from_the_names_where_no_column_has_them(make: MakeMuf
     assert read(make("a")).facts == read(make("b", numbered=False, family=False)).facts
 
 
+def test_photos_of_an_unknown_family_are_no_family(make: MakeMufac) -> None:
+    root = make()
+    table = root / "custom_train_dataset.csv"
+    header, first, *rest = table.read_text().splitlines()
+    family = photos("train")[0][0]
+    table.write_text("\n".join([header, first.replace(f",{family},", ",NA,", 1), *rest]) + "\n")
+    assert read(root).facts["identity_note"] == "1 images have no identity: each counts as one of its own."
+
+
 def test_a_training_folder_in_parts_is_the_same_data(make: MakeMufac) -> None:
     assert read(make("a")).facts["digest"] == read(make("b", parted=True)).facts["digest"]
 

@@ -51,7 +51,7 @@ def test_both_ways_read_the_same(
 ) -> None:
     path = tmp_path / "t.csv"
     lines = ["image_id,A,identity,tags,split"]
-    lines += [",".join([f"{n}.jpg", *row]) for n, row in enumerate(rows)]
+    lines += [",".join([f"{' ' * (n % 2)}{n}.jpg", *row]) for n, row in enumerate(rows)]
     path.write_bytes((end.join(lines) + (end if closed else "")).encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plain_csv, "_BYTES", size)  # blocks of a few rows

@@ -15,11 +15,23 @@ import pytest
 from PIL import Image
 
 from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, OptionError, UnlabelError
+from unlabel.core.progress import Silent
 from unlabel.data import load
 from unlabel.data.dataset import Source
 from unlabel.data.readers.location import read_location
 from unlabel.data.readers.meaning import meaning_of
 from unlabel.data.readers.sheet import Images, Part, read_sheet
+
+
+class Saying(Silent):
+    """Remembers the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
 
 DOCS = Path(__file__).parents[2] / "docs" / "tables.md"
 N = 36
@@ -369,6 +381,35 @@ def test_marks_that_can_be_read_in_two_ways_are_refused(rows: Sequence[str], tmp
     table = "image_id,Male,Hat\n" + "".join(f"{n}.png,{row}\n" for n, row in enumerate(rows))
     with pytest.raises(DataError, match=r"-1 may mean absent or unknown; add \?absent=-1"):
         meaning(tmp_path, table)
+
+
+@pytest.mark.parametrize("words", [("yes", "no"), ("True", "False")])
+def test_words_say_absent_as_a_0_does(words: tuple[str, str], tmp_path: Path, cache: Path) -> None:
+    """So -1 in another column is unknown in attributes.csv, and refused in other tables."""
+    photos(tmp_path / "images", IDS)
+    rows = [[name, (1, -1)[n % 2], words[n % 3 % 2]] for n, name in enumerate(IDS)]
+    table = lines(["image_id", "Male", "Hat"], rows)
+    text(tmp_path, table, "attributes.csv")
+    source = load(f"folder:{tmp_path}", image_size=16)
+    male = np.concatenate([part.target[:, 0] for part in (source.train, source.probe, source.test)])
+    assert set(male.tolist()) == {-1, 1}
+    with pytest.raises(DataError, match=r"'Male' has -1 and column 'Hat' has no or false.*\?absent=-1"):
+        load(f"table:{text(tmp_path, table)}", image_size=16)
+
+
+@pytest.mark.parametrize(("option", "told"), [("", True), ("?absent=-1", False)])
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_that_minus_one_is_read_as_absent_is_told(
+    kind: str, option: str, told: bool, tmp_path: Path, cache: Path
+) -> None:
+    photos(tmp_path / "images", IDS)
+    rows = [[name, (1, -1)[n % 2], (1, -1)[n % 3 % 2]] for n, name in enumerate(IDS)]
+    file = text(tmp_path, lines(["image_id", "Male", "Hat"], rows), "attributes.csv")
+    log = Saying()
+    source = load(f"{kind}:{tmp_path if kind == 'folder' else file}{option}", image_size=16, log=log)
+    assert source.facts["table"]["absent"] == "-1"
+    said = "no column of attributes.csv has a 0, so -1 is read as absent, as in CelebA; if it means unknown,"
+    assert (f"{said} add ?absent=0 to the source" in log.lines) == told
 
 
 def test_in_attributes_csv_minus_one_is_unknown_beside_a_0(tmp_path: Path) -> None:

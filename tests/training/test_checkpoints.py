@@ -1,8 +1,10 @@
 """What is kept between two commands: with a flipped bit or foreign content, refused or made again."""
 
+import importlib
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,14 +23,17 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import CheckpointMismatch, OptionError
 from unlabel.core.progress import Advance, Silent
-from unlabel.core.reading import sealed, unsealed
+from unlabel.core.reading import file_sha256, sealed, unsealed
 from unlabel.core.recipe import Recipe
+from unlabel.models import source as sources
 from unlabel.models.cached_outputs import cached_outputs
 from unlabel.models.features import PENULTIMATE
+from unlabel.runs.record import place_record
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import differing, tiny_network, tiny_world
 from unlabel.training import fit as training
+from unlabel.training import run as runs
 from unlabel.training.checkpoints import Checkpoint, open_checkpoint
 from unlabel.training.fit import LabelLoss, fit
 from unlabel.training.run import train_run
@@ -416,3 +421,85 @@ def test_another_job_is_refused_by_name(run: Run, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="with other options"):
         open_checkpoint(folder, JOB, run, force=False)
     assert open_checkpoint(folder, OTHER, run, force=False).file.read_bytes() == b"weights"
+
+
+# -- what must be equal for a training to go on
+
+NETWORK = """
+from torch import nn
+
+def make(outputs):
+    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.{0}(), *pooled, nn.Linear(4, outputs))
+"""
+
+
+@pytest.fixture
+def train_own(
+    photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
+    """Trains a network of the user's own as a new process would; returns the hash of the weights."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("UNLABEL_TRUST", "ownnet:make")
+
+    def train_it(name: str, layer: str = "ReLU", **place: Any) -> str:
+        (tmp_path / "ownnet.py").write_text(NETWORK.format(layer))
+        sys.modules.pop("ownnet", None)
+        importlib.invalidate_caches()
+        monkeypatch.setattr(sources, "_digests", {})
+        now = {**place_record(run, ""), **place}
+        monkeypatch.setattr(runs, "place_record", lambda *_: now | {"versions": dict(now["versions"])})
+        out = tmp_path / name
+        train_run(f"folder:{photos}", out, run, network="ownnet:make", recipe=SHORT, image_size=16)
+        return file_sha256(out / "model.safetensors")
+
+    yield train_it
+    sys.modules.pop("ownnet", None)
+
+
+@pytest.fixture
+def killed(train_own: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training of that network, killed after its first checkpoint, beside ``run``."""
+    save = Checkpoint.save
+
+    def save_and_die(*arguments: Any) -> None:
+        save(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+        patch.setattr(Checkpoint, "save", save_and_die)
+        with pytest.raises(Killed):
+            train_own("run")
+
+
+@pytest.mark.usefixtures("killed")
+def test_an_unchanged_training_goes_on_to_the_same_bits(train_own, run: Run) -> None:
+    assert train_own("run") == train_own("whole")
+    said = [line for line in run.log.lines if "unfinished" in line or "rounded" in line]
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"layer": "Tanh"}, r"\(network's source: another\)"),
+        ({"device": "cuda"}, r"\(device: it was \"cpu\", and is now \"cuda\"\)"),
+        ({"versions": {"torch": "0.1"}}, r"version of torch: it was \".*\", and is now \"0\.1\"\)"),
+    ],
+)
+@pytest.mark.usefixtures("killed")
+def test_a_training_that_would_end_in_other_bits_is_refused(train_own, changed, said: str) -> None:
+    with pytest.raises(OptionError, match=rf"unfinished training with other options.*{said}.*--force"):
+        train_own("run", **changed)
+
+
+@pytest.mark.usefixtures("killed")
+def test_another_number_of_threads_is_told(train_own, run: Run) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        train_own("run")
+    finally:
+        torch.set_num_threads(threads)
+    assert any(f"(threads: it was {threads}, and is now {threads + 1})" in line for line in run.log.lines)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from unicodedata import normalize
 
 from unlabel.core.errors import NothingLeft, NothingToForget, OptionError, UnknownLabel
 from unlabel.core.wording import suggest
@@ -25,6 +26,19 @@ def as_names(labels: Iterable[str]) -> tuple[str, ...]:
             f"{odd[0]!r} stands where the name of a label was expected; write a name, or a list of names"
         )
     return names
+
+
+def spelt(names: Iterable[str], labels: Iterable[str]) -> tuple[str, ...]:
+    """Names as the labels write them, if they differ in the form of Unicode alone; others as they are.
+
+    A keyboard types one sign where a table from a Mac may hold a letter and its accent.
+
+    >>> spelt(["\u00e9", "Hat"], ["e\u0301"]) == ("e\u0301", "Hat")
+    True
+    """
+    exact = dict.fromkeys(labels)
+    of_form = {normalize("NFC", label): label for label in exact}
+    return tuple(name if name in exact else of_form.get(normalize("NFC", name), name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,13 @@ class Request:
         rows: Sequence[int] = (),
         see: str = "with: unlabel show RUN",
     ) -> "Request":
-        """Checks the names and builds the request; one name may stand for a list of one.
+        """Checks the names and builds the request, which spells them as the labels do.
+
+        One name may stand for a list of one.
 
         `see` ends a sentence on how the user sees all labels.
         """
-        names, forgotten = as_names(forget), as_names(forgotten)
+        names, forgotten = (spelt(as_names(given), labels) for given in (forget, forgotten))
         if not names:
             raise NothingToForget("no label to forget was named; name one or more with --labels A,B")
         if strange := [name for name in forgotten if name not in labels]:

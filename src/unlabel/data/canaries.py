@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import OptionError
 from unlabel.core.randomness import uniform
-from unlabel.core.request import as_names
+from unlabel.core.request import as_names, spelt
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset, Source
 
@@ -77,7 +77,7 @@ def plant(source: Source, plan: CanaryPlan) -> tuple[Source, Planting]:
         OptionError: The number or a label does not fit, or the labels are classes that exclude each other.
     """
     train = source.train
-    names = as_names(plan.labels) or (most_balanced(train),)
+    names = spelt(as_names(plan.labels), train.labels) or (most_balanced(train),)
     _check(train, plan, names)
     target, plantings = train.target.copy(), {}
     for name in names:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import LabelMismatch
 from unlabel.core.framing import Frame, Size
-from unlabel.core.request import as_names
+from unlabel.core.request import as_names, spelt
 from unlabel.core.wording import suggest
 from unlabel.data.texts import Names
 
@@ -117,15 +117,16 @@ class Dataset:
             LabelMismatch: A label has no column here.
         """
         labels = as_names(labels)
-        for name in labels:
+        found = spelt(labels, self.labels)
+        for name in found:
             if name not in self.labels:
                 raise LabelMismatch(
                     f"the data has no label column '{name}' among its {len(self.labels)}."
                     f"{suggest(name, self.labels)} Name columns of the data, or use the data the"
                     " model was trained on"
                 )
-        columns = [self.labels.index(name) for name in labels]
-        return replace(self, target=self.target[:, columns], labels=tuple(labels))
+        columns = [self.labels.index(name) for name in found]
+        return replace(self, target=self.target[:, columns], labels=labels)
 
     def answerable(self, columns: Sequence[int]) -> "Dataset":
         """Of exclusive classes, the images whose class is among these columns; otherwise all images.

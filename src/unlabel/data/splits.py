@@ -79,7 +79,7 @@ def assign_splits(
         Codes int8 (n,): 0 train, 1 P, 2 E; and the rule as a sentence.
 
     Raises:
-        DataError: Some images have a split and some do not, or a split is unknown.
+        DataError: Some images have a split and some do not, all are of train, or a split is unknown.
 
     Example:
         >>> codes, rule = assign_splits(["a", "b", "c"], ["ann", "", "ann"], ["train", "val", "test"])
@@ -102,6 +102,12 @@ def assign_splits(
             f"{len(without):,} of {len(ids):,} images have no split"
             f" ({listing([repr(name) for name in names[without]], 3)})"
             " although others do; give every image train, val or test, or leave out the split column"
+        )
+    if split.used() == {"train"}:
+        raise DataError(
+            f"found train alone as the split of all {len(ids):,} images, by {giver}, so none is left to"
+            " measure on; call some of them test, and others val if you like, or give no splits: then a hash"
+            " draws them"
         )
     column = np.array([GIVEN_NAMES.index(text) if text else -1 for text in split.texts], np.int8)[split.codes]
     if {"test", "val"} <= split.used():

@@ -193,7 +193,7 @@ def _read(foreign: ForeignModel) -> Given:
     names = read_labels(foreign.labels) if foreign.labels else library.labels
     file, weights = _weights(foreign.weights, library)
     if without:
-        Request.make(without, names, see="in the file of --labels")
+        without = Request.make(without, names, see="in the file of --labels").forget
     withheld = tuple(name for name in names if name in without)
     normalisation = normalisation or library.normalisation
     return Given(

@@ -13,7 +13,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError, OptionError
 from unlabel.core.framing import sides_of
 from unlabel.core.places import check_output, staged
-from unlabel.core.request import Request, as_names
+from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.readers.tables import read_ids
 from unlabel.forget.driver import forget_labels
@@ -75,8 +75,8 @@ def forget_run(
     if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
         raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")
     check_output(out, force=force)
-    config, record, labels = read_config(parent), read_record(parent), as_names(labels)
-    Request.make(labels, config.labels, forgotten=config.forgotten)
+    config, record = read_config(parent), read_record(parent)
+    labels = Request.make(labels, config.labels, forgotten=config.forgotten).forget
     run = as_trained(run, record, config, lambda: load_run(parent).model)
     entry = find_method(method)
     if entry.reference:

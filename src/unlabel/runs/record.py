@@ -84,13 +84,26 @@ def changed_since(source: Source, record: Record) -> str | None:
     Other data than the run's own are no change.
     """
     remembered = record.data or DataRecord()
-    if source.name != remembered.source or record.digest in (None, source.facts.get("digest")):
+    if source.name != remembered.source or record.digest is None:
         return None
+    if record.digest == source.facts.get("digest"):
+        was, now = (_identities(facts) for facts in (remembered.facts or {}, source.facts))
+        if was in (None, now):
+            return None
+        return (
+            f"The identities in the data, {source.name}, have changed since the run was trained: other images"
+            " count as one identity's now."
+        )
     return (
         f"The data, {source.name}, have changed since the run was trained (images, annotations or splits), or"
         " another version of Pillow decodes the images otherwise; images of the training may be in the test"
         " split now."
     )
+
+
+def _identities(facts: Mapping[str, Any]) -> str | None:
+    """What facts tell of identities: a digest, empty where none was known; None in records of before it."""
+    return "" if facts.get("identities") is False else facts.get("identity_digest")
 
 
 def as_answered(source: Source, config: Config) -> Source:

@@ -2,7 +2,7 @@
 
 ::
 
-    job.json         which training it is of
+    job.json         which training it is of, and what must be equal for it to go on
     checkpoint.pt    sha256 of all that follows
                      torch.save of {"job", "model", "optimiser", "rows", "seconds"}
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from unlabel.core.reading import read_json, read_plain, sealed, unsealed
 Row = dict[str, float]
 
 LONGEST_SECONDS = 1e9
+LONGEST, HASHED = 40, "sha256 "
+"""Characters of what `open_checkpoint` says of a part; a longer one is a hash, which begins like that."""
+
 _PARTS = {"job", "model", "optimiser", "rows", "seconds"}
 
 
@@ -93,7 +97,15 @@ class Checkpoint:
             return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def open_checkpoint(folder: Path, job: str, run: Run, *, force: bool) -> Checkpoint:
+def open_checkpoint(
+    folder: Path,
+    job: str,
+    run: Run,
+    *,
+    force: bool,
+    parts: Mapping[str, str] = MappingProxyType({}),
+    place: Mapping[str, str] = MappingProxyType({}),
+) -> Checkpoint:
     """The checkpoint of a training in a folder that outlives a kill; a folder of another job is refused.
 
     Args:
@@ -101,6 +113,8 @@ def open_checkpoint(folder: Path, job: str, run: Run, *, force: bool) -> Checkpo
         job: What identifies the training, a hex digest.
         run: Where; rank 0 alone reads and writes, the others wait for it.
         force: Discard what is there of another job.
+        parts: What the job is made of, by name, to say what differs.
+        place: What may round otherwise, by name: a training goes on elsewhere with a note.
 
     Raises:
         OptionError: An unfinished training of another job is there.
@@ -108,33 +122,62 @@ def open_checkpoint(folder: Path, job: str, run: Run, *, force: bool) -> Checkpo
     """
     note, checkpoint = folder / "job.json", Checkpoint(folder / "checkpoint.pt", job)
     if run.rank == 0:
-        recorded = _job(note) if note.exists() else ""
+        recorded, told = _noted(note) if note.exists() else ("", {})
         if recorded == job:
+            began = _texts(told.get("place"))
             if checkpoint.file.exists():
                 run.log.say(f"going on with the unfinished training in {folder}")
+                if differing := _differing(began, place):
+                    run.log.say(f"warning: sums may be rounded otherwise from here on{differing}")
+            place = {**place, **began}
         elif folder.exists():
             if recorded is None and not force:
                 raise damaged(note)
             if recorded and not force:
+                what = _differing(_texts(told.get("parts")), parts)
                 raise OptionError(
-                    f"an unfinished training with other options is in {folder}; finish it with the same"
-                    " options, discard it with --force, or delete that folder"
+                    f"an unfinished training with other options is in {folder}{what}; finish it as it began,"
+                    " discard it with --force, or delete that folder"
                 )
             empty(folder)  # without a note: a kill while it was emptied, whose it was is not known
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"job": job})
+        more = {name: dict(value) for name, value in (("parts", parts), ("place", place)) if value}
+        write_json(note, {"job": job, **more})
     run.fabric.barrier()
     return checkpoint
 
 
-def _job(note: Path) -> str | None:
-    """The job that a note names; None where it is damaged."""
+def _noted(note: Path) -> tuple[str | None, Mapping[str, Any]]:
+    """The job that a note names, None where it is damaged; and all that it holds."""
     try:
         record = read_json(note)
     except (OSError, ValueError):
-        return None
-    job = record.get("job") if isinstance(record, dict) else None
-    return job if isinstance(job, str) and re.fullmatch("[0-9a-f]{64}", job) else None
+        return None, {}
+    record = record if isinstance(record, dict) else {}
+    job = record.get("job")
+    return job if isinstance(job, str) and re.fullmatch("[0-9a-f]{64}", job) else None, record
+
+
+def _texts(found: Any) -> dict[str, str]:
+    """The texts by name that a note may hold; nothing else."""
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: text for name, text in items if isinstance(text, str)}
+
+
+def _differing(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between two trainings, in brackets; nothing where a note does not tell.
+
+    >>> _differing({"device": "cpu", "seed": "0"}, {"device": "cuda", "seed": "0"})
+    ' (device: it was cpu, and is now cuda)'
+    """
+    said = [
+        f"{name}: another"
+        if HASHED in was[name] + text or not was[name].isprintable()
+        else f"{name}: it was {was[name][:LONGEST]}, and is now {text}"
+        for name, text in now.items()
+        if was.get(name, text) != text
+    ]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def damaged(file: Path, fault: str = "") -> CheckpointMismatch:

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch import nn
 
 from unlabel.core import engine
@@ -27,10 +28,11 @@ from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.build import build
 from unlabel.models.named import check_input, resolve
 from unlabel.models.named_options import packages_of
+from unlabel.models.source import code_of
 from unlabel.runs.config import Config
 from unlabel.runs.folder import write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record, refuse_constant
-from unlabel.training.checkpoints import Checkpoint, open_checkpoint
+from unlabel.training.checkpoints import HASHED, LONGEST, Checkpoint, open_checkpoint
 from unlabel.training.fit import train
 from unlabel.training.micro_batch import with_micro_batch
 
@@ -97,7 +99,7 @@ def train_run(
     )
     data = data.normalised(*normalisation) if normalisation else data
     if without:
-        Request.make(without, data.labels, see="with: unlabel data SOURCE")
+        without = Request.make(without, data.labels, see="with: unlabel data SOURCE").forget
     refuse_constant(data.train, without)
     data = _told_of_duplicates(data, run)
     data, listed = planted(data, canaries)
@@ -204,11 +206,32 @@ def _unfinished_training(
     out: Path, record: Mapping[str, Any], config: Config, run: Run, *, force: bool
 ) -> Checkpoint:
     """What outlives a kill, in a hidden folder beside ``out``; one of another job is refused."""
-    folder = _unfinished(out)
-    same = {key: record[key] for key in ("blueprint", "labels", "without", "seed", "processes", "precision")}
-    same |= {"digest": record["data"]["digest"], "mean": config.mean, "std": config.std}
-    if run.compiled:
-        same["compiled"] = True  # which rounds otherwise
-    same["canaries"] = record["data"]["facts"].get("canaries")
-    print_of_job = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-    return open_checkpoint(folder, print_of_job, run, force=force)
+    parts = {name: _short(value) for name, value in _depends_on(record, config, run).items()}
+    job = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    place = {"threads": str(torch.get_num_threads())}
+    if run.device.type == "cuda":
+        place = {"card": torch.cuda.get_device_name(run.device)}
+    return open_checkpoint(_unfinished(out), job, run, force=force, parts=parts, place=place)
+
+
+def _depends_on(record: Mapping[str, Any], config: Config, run: Run) -> dict[str, Any]:
+    """All that must be equal for a killed training to go on to the same bits, as a message names it."""
+    plan, data = record["blueprint"], record["data"]
+    return {
+        **{name: value for name, value in plan.items() if name != "recipe"},
+        **plan["recipe"],
+        **{name: record[name] for name in ("labels", "without", "seed", "processes", "precision", "device")},
+        "data": data["digest"],
+        "canaries": data["facts"].get("canaries"),
+        "mean": config.mean,
+        "std": config.std,
+        "compiled": run.compiled,
+        "network's source": code_of(config.network),
+        **{f"version of {name}": value for name, value in record["versions"].items()},
+    }
+
+
+def _short(value: Any) -> str:
+    """A value as text; a long one as a hash."""
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= LONGEST else HASHED + hashlib.sha256(text.encode()).hexdigest()

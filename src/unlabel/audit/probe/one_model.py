@@ -44,6 +44,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import LabelMismatch, ModelError, OptionError
 from unlabel.core.framing import size_text
 from unlabel.core.parallel import run_jobs
+from unlabel.core.request import spelt
 from unlabel.core.wording import in_shell
 from unlabel.data import load
 from unlabel.data.dataset import Source
@@ -106,6 +107,7 @@ def probe_model(
         asked = _of_files(texts, data, options.seed, skip_bad=skip_bad)
     else:
         models = _opened(texts, onnx or OnnxSettings())
+        (label,) = spelt([label], models[0].labels)
         asked = _of_models(models, _source(models[0], label, data, where, skip_bad=skip_bad), where)
     return measure(asked, label, options, where)
 

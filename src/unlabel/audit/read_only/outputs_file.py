@@ -32,7 +32,7 @@ from unlabel.core.randomness import uniform
 from unlabel.core.reading import file_sha256, open_plain
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, one_hot
-from unlabel.data.readers.meaning import nobody
+from unlabel.data.readers.identities import person
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.runs.config import LONGEST_LABEL, MOST_LABELS
 
@@ -303,13 +303,14 @@ def _people(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArra
             f"identity of {file} has the shape {names.shape} of {names.dtype}; expected {n:,} whole numbers"
             " or texts, (image,)"
         )
-    people, code = np.unique(names, return_inverse=True)
-    texts = [item.decode(errors="replace") if isinstance(item, bytes) else str(item) for item in people]
-    known = np.array([not nobody(text) for text in texts], bool)
-    number = np.where(known, np.cumsum(known) - 1, -1)[code]
+    written, code = np.unique(names, return_inverse=True)
+    texts = [item.decode(errors="replace") if isinstance(item, bytes) else str(item) for item in written]
+    people = [person(text) for text in texts]
+    rank = {text: at for at, text in enumerate(dict.fromkeys(filter(None, people)))}
+    number = np.array([rank.get(text, -1) for text in people], np.int64)[code]
     unknown = number < 0
-    number[unknown] = known.sum() + np.arange(int(unknown.sum()))
-    return number.astype(np.int64), bool(known.any())
+    number[unknown] = len(rank) + np.arange(int(unknown.sum()))
+    return number, bool(rank)
 
 
 def _split(

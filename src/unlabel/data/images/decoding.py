@@ -12,7 +12,7 @@ from PIL import Image
 
 from unlabel.core.framing import Frame, Size
 from unlabel.data.images.depth import to_rgb
-from unlabel.data.images.framing import fit
+from unlabel.data.images.framing import Box, fit
 from unlabel.data.images.unreadable import Unreadable
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "Unreadable", "decode", "fit", "read_picture", "shape_of"]
@@ -86,17 +86,41 @@ def read_picture(data: bytes, frame: Frame) -> Picture:
     """What `decode` returns, and what was done to its depth."""
 
     def read(image: Image.Image) -> Picture:
-        orientation, size = _orientation(image), (frame.width, frame.height)
-        if frame.framing.interpolation != "nearest":  # a large JPEG decodes at 1/2, 1/4 or 1/8
-            least = [2 * side / frame.framing.crop_pct for side in size]
-            width, height = reversed(least) if orientation in _TURNED else least
-            image.draft(None, (int(width), int(height)))
+        part = _drafted(image, frame)
         pixels, depth = to_rgb(image)
         if (still := _orientation(image)) in _UPRIGHT:  # Pillow turns a TIFF itself as it is loaded
+            part = part and _upright(part, pixels.size, still)
             pixels = pixels.transpose(_UPRIGHT[still])
-        return Picture(fit(pixels, frame), depth)
+        return Picture(fit(pixels, frame, part), depth)
 
     return _opened(data, read)
+
+
+def _drafted(image: Image.Image, frame: Frame) -> Box | None:
+    """Has a large JPEG decoded at 1/2, 1/4 or 1/8, and says what part of those pixels the picture is.
+
+    At 1/8, a side of 257 pixels becomes 33, of which it covers 32.125. None stands for all pixels.
+    """
+    if frame.framing.interpolation == "nearest":
+        return None
+    least = [int(2 * side / frame.framing.crop_pct) for side in (frame.width, frame.height)]
+    width, height = reversed(least) if _orientation(image) in _TURNED else least
+    drafted = image.draft(None, (width, height))
+    return drafted[1] if drafted else None
+
+
+def _upright(part: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Where a part of an image of a size, (width, height), lies once the image is turned upright.
+
+    >>> _upright((0, 0, 32.125, 20), (33, 20), 6), _upright((0, 0, 32.125, 20), (33, 20), 8)
+    ((0, 0, 20, 32.125), (0, 0.875, 20, 33))
+    """
+    (left, top, right, bottom), (width, height) = part, size
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return (top, left, bottom, right) if orientation in _TURNED else (left, top, right, bottom)
 
 
 def shape_of(data: bytes) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from unlabel.core.progress import Log
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache import Decoded
+from unlabel.data.readers.identities import crowd, people
 from unlabel.data.splits import PROBE, TEST, TRAIN, assign_splits, check_sizes, cluster_codes, straddling
 from unlabel.data.texts import Coded, Names
 
@@ -44,7 +45,7 @@ class Annotations:
         ids: Name of each image.
         target: int8 (image, label): 1 present, 0 absent, -1 unknown.
         split: ``train``, ``val`` or ``test`` for each image, or empty for every image.
-        identity: Whose image it is; empty where unknown.
+        identity: Whose image it is, as it is written; `people` has one spelling of each.
         exclusive: Whether the labels may be classes; they are where every image has exactly one.
     """
 
@@ -55,13 +56,18 @@ class Annotations:
     identity: Sequence[str]
     exclusive: bool = True
 
+    @property
+    def people(self) -> Coded:
+        """Whose each image is, empty where nobody knows; one person has one spelling."""
+        return people(self.identity)
+
     def splits(self, wording: Wording) -> tuple[NDArray[np.int8], str]:
         """The split of each image and the rule; refused where one is too small.
 
         Raises:
             DataError: A split has fewer than 2 images.
         """
-        codes, rule = assign_splits(self.ids, self.identity, self.split, giver=wording.splits)
+        codes, rule = assign_splits(self.ids, self.people, self.split, giver=wording.splits)
         check_sizes(codes, rule, wording.remedy)
         return codes, rule
 
@@ -107,8 +113,7 @@ def check_matched(
         )
     missing = [name for name in names if name not in files]
     if missing:
-        stems = {os.path.splitext(file)[0]: file for file in files}
-        near = stems.get(missing[0]) or stems.get(os.path.splitext(missing[0])[0])
+        near = _near(missing[0], files)
         hint = f" (there is {near!r}: write the whole name)" if near else ""
         where = (
             ", or add ?root=FOLDER if they lie elsewhere" if len(missing) == len(names) and not near else ""
@@ -118,6 +123,16 @@ def check_matched(
             f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
             f"{where}"
         )
+
+
+def _near(name: str, files: Collection[str]) -> str | None:
+    """The file that a name may mean: of another ending, or the only one of this name in another folder."""
+    stems = {os.path.splitext(file)[0]: file for file in files}
+    if near := stems.get(name) or stems.get(os.path.splitext(name)[0]):
+        return near
+    base = os.path.basename(name)
+    fitting = [file for file in files if base in (last := os.path.basename(file), os.path.splitext(last)[0])]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def list_files(images: Path, inside: Sequence[str], *, deep: bool = True) -> tuple[set[str], set[str]]:
@@ -176,7 +191,7 @@ def source_of_images(
         DataError: An image cannot be read, or a split is too small.
     """
     codes, rule = annotations.splits(wording)
-    names, identity = Names.of(annotations.ids), Coded.of(annotations.identity)
+    names, identity = Names.of(annotations.ids), annotations.people
     bad = [names[at] for at in sorted(images.bad)]
     if bad and not skip_bad:
         shown = listing([f"{names[at]!r}: {images.bad[at]}" for at in sorted(images.bad)], 3)
@@ -213,8 +228,11 @@ def source_of_images(
         **framing_facts(images.framing),
         **facts,
         "digest": _digest(whole, codes, images.digest),
+        **({"identity_digest": _people_digest(cluster)} if np.any(identity.known()) else {}),
     }
     _tell(every, wording, log)
+    if (said := crowd(identity)) is not None:
+        log.say(f"warning: {said}")
     train, probe, test = (whole.take(codes == code) for code in (TRAIN, PROBE, TEST))
     return Source(name, train, probe, test, every, folder, images.photos)
 
@@ -263,6 +281,12 @@ def _digest(whole: Dataset, codes: NDArray[np.int8], pixels: str) -> str:
     return digest.hexdigest()
 
 
+def _people_digest(cluster: NDArray[np.int64]) -> str:
+    """SHA-256 over which images are one identity's, whatever these are called."""
+    _, first, people = np.unique(cluster, return_index=True, return_inverse=True)
+    return sha256(first[people].astype("<i8").tobytes()).hexdigest()
+
+
 def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     """One line for each thing that was left out or may surprise."""
     if facts["exclusive"]:
@@ -274,9 +298,6 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     if facts["ignored_meta_rows"]:
         count = facts["ignored_meta_rows"]
         log.say(f"{count:,} rows of {wording.meta} name no image of {wording.table}: ignored")
-    if unread := facts.get("ignored_meta_columns"):
-        shown = listing([repr(name) for name in unread], 3)
-        log.say(f"{wording.meta} has neither 'split' nor 'identity': ignored (its columns are {shown})")
     if facts["skipped_bad"]:
         shown = listing([repr(name) for name in facts["skipped_bad"]], 3)
         log.say(f"{facts['skipped_bad_count']:,} images cannot be read: left out ({shown})")

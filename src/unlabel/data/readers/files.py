@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from unlabel.core.errors import DataError
 from unlabel.data.readers.assemble import check_matched, list_files
@@ -32,7 +33,8 @@ class Found:
 def find_files(root: Path, names: Names, table: str, *, whole: bool) -> Found:
     """The files of a table's names, by one listing of each folder.
 
-    A name that has no file and no ending of an image is completed; so is one with Windows' ``\\``.
+    A name without a file is completed if one file fits: by an ending of an image, where it has none; with
+    ``/`` for Windows' ``\\``; without spaces around it; in another form of Unicode.
 
     Args:
         root: The folder that the names are relative to.
@@ -61,10 +63,10 @@ def find_files(root: Path, names: Names, table: str, *, whole: bool) -> Found:
 
 def _completed(names: Names, files: Collection[str], table: str) -> list[str]:
     """The file that each name means, or the name where there is none; no two mean the same."""
-    stems = _stems(files)
+    forms, stems = _by_form(files)
     first: dict[str, str] = {}
     for written in names:
-        name = _resolved(written, with_slashes(written), files, stems, table)
+        name = _resolved(written, files, forms, stems, table)
         if first.setdefault(name, written) != written:
             raise DataError(
                 f"two rows of {table} mean the file {name!r}: {first[name]!r} and {written!r};"
@@ -75,8 +77,24 @@ def _completed(names: Names, files: Collection[str], table: str) -> list[str]:
 
 def is_there(root: Path, name: str) -> bool:
     """Whether a table's name may be that of a file below a folder, with or without its ending."""
-    file = root / with_slashes(name)
-    return file.is_file() or any(file.with_name(file.name + ending).is_file() for ending in ENDINGS)
+    paths = [os.path.join(root, spelling) for spelling in _spellings(name)]
+    return any(os.path.isfile(path + ending) for path in paths for ending in ("", *ENDINGS))
+
+
+def _spellings(name: str) -> list[str]:
+    """How a name may stand on the disk: as written, without outer spaces, in both forms of Unicode."""
+    slashed = with_slashes(name)
+    bare = slashed.strip()
+    return list(dict.fromkeys((slashed, bare, normalize("NFC", bare), normalize("NFD", bare))))
+
+
+def plain_form(name: str) -> str:
+    r"""A name without what programs change of it: outer spaces, Unicode's form, and ``\`` between folders.
+
+    >>> plain_form(" ann\\1.jpg ")
+    'ann/1.jpg'
+    """
+    return normalize("NFC", with_slashes(name.strip()))
 
 
 def with_slashes(name: str) -> str:
@@ -94,7 +112,8 @@ def _folders(root: Path, names: Iterable[str], table: str) -> list[str]:
     real = os.path.join(os.path.realpath(root), "")
     folders = sorted({str(PurePosixPath(folder)) for folder in {name.rpartition("/")[0] for name in names}})
     existing = []
-    for folder in folders:
+    for written in folders:
+        folder = next((form for form in _spellings(written) if os.path.isdir(root / form)), written)
         there = os.path.join(os.path.realpath(root / folder), "")
         if not there.startswith(real):
             raise DataError(
@@ -110,30 +129,35 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].casefold() in ENDINGS
 
 
-def _stems(files: Iterable[str]) -> Mapping[str, list[str]]:
-    """The images by their names without an ending."""
+def _by_form(files: Iterable[str]) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
+    """The files by their plain form, and the images by it without an ending."""
+    forms: dict[str, list[str]] = {}
     stems: dict[str, list[str]] = {}
     for name in files:
-        if is_image(name):
-            stems.setdefault(os.path.splitext(name)[0], []).append(name)
-    return stems
+        form = plain_form(name)
+        forms.setdefault(form, []).append(name)
+        if is_image(form):
+            stems.setdefault(os.path.splitext(form)[0], []).append(name)
+    return forms, stems
 
 
 def _resolved(
-    name: str,
-    slashed: str,
+    written: str,
     files: Collection[str],
+    forms: Mapping[str, list[str]],
     stems: Mapping[str, list[str]],
     table: str,
 ) -> str:
-    if name in files or is_image(name):
-        return name if name in files or slashed not in files else slashed
-    if slashed in files:
-        return slashed
-    fitting = stems.get(name) or stems.get(slashed) or []
+    """The file that a name means, or the name where there is none."""
+    if written in files:
+        return written
+    form = plain_form(written)
+    if form in files:
+        return form
+    fitting = forms.get(form) or ([] if is_image(form) else stems.get(form)) or []
     if len(fitting) > 1:
         raise DataError(
-            f"{table}: {name!r} fits {' and '.join(repr(one) for one in sorted(fitting)[:3])};"
+            f"{table}: {written!r} fits {' and '.join(repr(one) for one in sorted(fitting)[:3])};"
             " write the whole name"
         )
-    return fitting[0] if fitting else name
+    return fitting[0] if fitting else written

@@ -21,6 +21,7 @@ from unlabel.data.images.photos import decoded
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers.assemble import Annotations, Wording, source_of_images
 from unlabel.data.readers.files import find_files, is_there
+from unlabel.data.readers.identities import people
 from unlabel.data.readers.location import Location, read_location
 from unlabel.data.readers.meaning import SPLITS, Meaning, meaning_of
 from unlabel.data.readers.meta import Meta, read_meta
@@ -115,7 +116,7 @@ def source_of_tables(
     if np.any(sheet.split.known()):
         wording = replace(wording, splits="the folders or files named train, val and test")
     format_says = "0" if parts[0].path.name == TABLE else None  # of -1: unknown
-    meaning = meaning_of(sheet, options.labels, where.absent, in_doubt=format_says)
+    meaning = meaning_of(sheet, options.labels, where.absent, in_doubt=format_says, log=options.log)
     meta = (
         _meta(where, sheet, meaning, roots[0])
         if kind == "folder"
@@ -132,6 +133,8 @@ def source_of_tables(
     images = decoded(
         root, annotations.ids, options.frame(), cache=options.cache, workers=options.workers, log=options.log
     )
+    if meta.remark:
+        options.log.say(meta.remark)
     facts = {
         "ignored_files": files.ignored,
         "ignored_meta_rows": meta.ignored,
@@ -171,16 +174,14 @@ def _meta(where: Location, sheet: Sheet, meaning: Meaning, root: Path) -> Meta:
     """What ``meta.csv`` says of the images; refused where the table of labels says it too."""
     file = where.path / "meta.csv"
     meta = read_meta(file, sheet.names, Images(root, "images/"))
-    for kind, here, there in (
-        ("split", meaning.split, meta.split),
-        ("identity", meaning.identity, meta.identity),
-    ):
+    mine, theirs = people(meaning.identity), people(meta.identity)
+    for kind, here, there in (("split", meaning.split, meta.split), ("identity", mine, theirs)):
         if np.any(here.known()) and np.any(there.known()):
             raise DataError(f"{file} and {sheet.path} both have a column {kind!r}; keep one of them")
     return replace(
         meta,
         split=meta.split if np.any(meta.split.known()) else meaning.split,
-        identity=meta.identity if np.any(meta.identity.known()) else meaning.identity,
+        identity=theirs if np.any(theirs.known()) else mine,
     )
 
 

@@ -120,7 +120,7 @@ def load_datasets(spec: str, options: ReadOptions = DEFAULTS) -> Source:
         for place, data in zip(places, sets, strict=True)
     ]
     sheet = read_sheet(tables, Images(where.path, str(where.path)), where.names)
-    meaning = meaning_of(sheet, options.labels, where.absent)
+    meaning = meaning_of(sheet, options.labels, where.absent, log=options.log)
     annotations = Annotations(meaning.labels, sheet.names, meaning.target, meaning.split, meaning.identity)
     wording = Wording(
         "the folder",

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
+from unlabel.core.progress import SILENT, Log
+from unlabel.core.request import spelt
 from unlabel.core.wording import listing
 from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, UNKNOWN, Column, Lists, Sheet
 from unlabel.data.readers.tables import LONGEST_NAME, check_given, chosen_labels
@@ -40,8 +42,8 @@ SPLITS: Mapping[str, str] = {
 }
 """What a split may be called in a table of labels or as a folder."""
 
-NOBODY = ("-1", "-1.0", "nan", "none", "null")
-"""Identities that say that nobody knows whose image it is, as an empty one does; small letters."""
+EMPTY = frozenset({"", UNKNOWN, "nan", "na", "<na>", "none", "null"})
+"""Cells that say nothing, in small letters; pandas and others write a missing value in these ways."""
 
 _MOST_NAMES = 10_000
 
@@ -54,7 +56,7 @@ class Meaning:
         labels: Names of the target's columns.
         target: int8 (row, label): 1 present, 0 absent, -1 unknown.
         split: ``train``, ``val`` or ``test`` for each row, or empty for every row.
-        identity: Whose image each is; empty where unknown.
+        identity: Whose image each is, as it is written; see `identities`.
         facts: How the table is spelt, JSON-plain.
     """
 
@@ -71,6 +73,7 @@ def meaning_of(
     absent: str | None = None,
     *,
     in_doubt: str | None = None,
+    log: Log = SILENT,
 ) -> Meaning:
     """The labels of a table, with its splits and identities where it has them.
 
@@ -80,18 +83,17 @@ def meaning_of(
         absent: ``-1`` where that is absent (and 0, if any, unknown), ``0`` where -1 is unknown; None to find
             it out.
         in_doubt: The same where the table can be read in two ways; None to refuse it.
+        log: Receives what was read in one way and may be meant in another.
 
     Raises:
         LabelMismatch: A wanted label is not there.
         DataError: A column holds no labels, or its marks can be read in two ways.
     """
-    wanted = labels or ()
-    special = {name: name.casefold() for name in sheet.columns if name.casefold() in ("split", "identity")}
-    special = {name: kind for name, kind in special.items() if name not in wanted}
-    columns = {name: column for name, column in sheet.columns.items() if name not in special}
+    asked = () if labels is None else tuple(labels)
+    special = special_columns(sheet, asked)
+    columns = {name: column for name, column in sheet.columns.items() if name not in special.values()}
     lists = [name for name in columns if _of_names(name, columns[name])]
     named = _label_names(sheet, {name: columns[name] for name in lists})
-    marked = [name for name in columns if name not in lists and (labels is None or name in wanted)]
     every = [*(name for name in columns if name not in lists), *named]
     if twice := [name for name in named if name in columns]:
         raise DataError(
@@ -102,13 +104,17 @@ def meaning_of(
             f"{sheet.path} has no label column; expected one column of 0 and 1 for each label, or a column"
             " named labels with names separated by '|'"
         )
-    names = chosen_labels(every, labels, str(sheet.path))
+    names = chosen_labels(every, None if labels is None else spelt(asked, every), str(sheet.path))
+    marked = [name for name in columns if name not in lists and name in names]
     _check_marks(sheet, columns, marked, [*named], labels)
     values = _values(sheet, columns, marked, absent, in_doubt)
     target = np.empty((len(sheet.names), len(names)), np.int8)
     for position, name in enumerate(names):
         target[:, position] = named[name] if name in named else _coded(columns[name], values)
-    kinds = {kind: sheet.columns[name] for name, kind in special.items()}
+    kinds = {kind: sheet.columns[name] for kind, name in special.items()}
+    if absent is None:
+        _tell_of_minus(sheet, [columns[name] for name in marked], values, log)
+    _tell_of_marks(sheet, special.get("identity"), log)
     facts = {
         "separator": sheet.separator,
         "names": sheet.key,
@@ -116,14 +122,56 @@ def meaning_of(
         "columns_of_names": lists,
         "ignored_columns": [name for name in columns if name not in marked and name not in lists],
     }
-    return Meaning(names, target, _split(sheet, kinds.get("split")), _identity(sheet, kinds), facts)
+    return Meaning(asked or names, target, _split(sheet, kinds.get("split")), _identity(sheet, kinds), facts)
+
+
+def special_columns(sheet: Sheet, labels: Sequence[str] = ()) -> dict[str, str]:
+    """The columns of splits and identities by kind, whose names may have any case; labels are none of them.
+
+    Raises:
+        DataError: There are two of one kind.
+    """
+    found: dict[str, str] = {}
+    for name in sheet.columns:
+        kind = name.casefold()
+        if kind not in ("split", "identity") or name in labels:
+            continue
+        if found.setdefault(kind, name) != name:
+            raise DataError(f"{sheet.path} has the columns {found[kind]!r} and {name!r}; keep one of them")
+    return found
+
+
+def _tell_of_minus(
+    sheet: Sheet, columns: Sequence[Column | Lists], values: Mapping[str, int], log: Log
+) -> None:
+    """Says that -1 is absent, where a table has it and does not tell what it means."""
+    if values["-1"] == 0 and any(-1 in _marks(column) for column in columns):
+        log.say(
+            f"no column of {sheet.path.name} has a 0, so -1 is read as absent, as in CelebA; if it means"
+            " unknown, add ?absent=0 to the source"
+        )
+
+
+def _tell_of_marks(sheet: Sheet, identity: str | None, log: Log) -> None:
+    """Says that a column that may be a label is read as identities."""
+    if identity is not None and _marks(sheet.columns[identity]) & {0, 1}:
+        log.say(
+            f"column {identity!r} of {sheet.path.name} holds marks alone, such as 0 and 1, and is read as"
+            " whose each image is; if it is a label, name it among others with --labels"
+        )
+
+
+def _marks(column: Column | Lists) -> set[int]:
+    """The numbers that stand for a column's marks, of words 1 and 0; nothing where it holds anything else."""
+    kind = _vocabulary(column) or {}
+    return {kind[text] for text in map(str.casefold, column.texts) if text in kind}
 
 
 def _vocabulary(column: Column | Lists) -> Mapping[str, int] | None:
     """The kind of marks that a column holds; None where it holds anything else."""
     if isinstance(column, Lists) or column.codes.min(initial=0) == MANY:
         return None
-    marks = {text.casefold() for text in column.texts} - {"", UNKNOWN}
+    marks = {text.casefold() for text in column.texts} - EMPTY
     return next((kind for kind in (NUMBERS, *WORDS) if marks <= kind.keys()), None)
 
 
@@ -184,9 +232,9 @@ def _check_marks(
     column = columns[odd[0]]
     assert isinstance(column, Column)  # one of lists holds names
     folded = [text.casefold() for text in column.texts]
-    first = next((text for text in folded if text), "")
+    first = next((text for text in folded if text not in EMPTY), "")
     kind = next((kind for kind in (NUMBERS, *WORDS) if first in kind), NUMBERS)
-    at = next(at for at, text in enumerate(folded) if text and text not in kind)
+    at = next(at for at, text in enumerate(folded) if text not in EMPTY and text not in kind)
     good = [name for name in (*marked, *named) if name not in odd]
     if labels is None:
         shown = ",".join(good[:5]) + (",..." if len(good) > 5 else "") if good else "A,B"
@@ -209,11 +257,7 @@ def _values(
     in_doubt: str | None,
 ) -> Mapping[str, int]:
     """What each number means in this table."""
-    by_column = {
-        name: {NUMBERS[text] for text in column.texts if text in NUMBERS}
-        for name, column in columns.items()
-        if _vocabulary(column) is NUMBERS
-    }
+    by_column = {name: _marks(column) for name, column in columns.items()}
     read = {name: by_column[name] for name in marked if name in by_column}
     ways = {_way(read), _way(by_column)} if any(-1 in marks for marks in read.values()) else {"0"}
     ways = ways if absent is None else {absent}
@@ -226,10 +270,11 @@ def _values(
         return {text: {-1: 0, 0: -1 if middle else 0, 1: 1}[value] for text, value in NUMBERS.items()}
     minus = next(name for name, marks in read.items() if -1 in marks)
     zero = next((name for name, marks in by_column.items() if 0 in marks), minus)
+    mark = "0" if _vocabulary(columns[zero]) is NUMBERS else "no or false"
     raise DataError(
-        f"{sheet.path}: column {minus!r} has -1 and column {zero!r} has 0, and no column has 1, 0 and -1, so"
-        " -1 may mean absent or unknown; add ?absent=-1 to the source if it means absent, or ?absent=0 if it"
-        " means unknown"
+        f"{sheet.path}: column {minus!r} has -1 and column {zero!r} has {mark}, and no column has 1, 0 and"
+        " -1, so -1 may mean absent or unknown; add ?absent=-1 to the source if it means absent, or ?absent=0"
+        " if it means unknown"
     )
 
 
@@ -287,22 +332,4 @@ def _identity(sheet: Sheet, kinds: Mapping[str, Column | Lists]) -> Coded:
                 f"{sheet.place(first)}, column 'identity': found {len(text):,} characters; expected at"
                 f" most {LONGEST_NAME}, such as a name or a number"
             )
-    return known(column.values())
-
-
-def known(identity: Coded) -> Coded:
-    """Identities, empty where the text says that nobody knows: else all such images were one person's.
-
-    >>> list(known(Coded.of(["p1", "-1", "NaN", ""])))
-    ['p1', '', '', '']
-    """
-    return Coded(["" if nobody(text) else text for text in identity.texts], identity.codes)
-
-
-def nobody(text: str) -> bool:
-    """Whether an identity says that nobody knows whose image it is.
-
-    >>> [nobody(text) for text in ("", "-1", "None", "p1")]
-    [True, True, True, False]
-    """
-    return not text or text.casefold() in NOBODY
+    return column.values()

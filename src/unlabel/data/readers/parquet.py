@@ -74,7 +74,7 @@ def _source(where: Location, shards: Sequence[Shard], column: str, options: Read
     """The source of images inside the files."""
     tables = [sheets.Part(shard.path, f"{shard.stem}/", shard.split) for shard in shards]
     sheet = sheets.read_sheet(tables, sheets.Images(where.path, str(where.path)), where.names)
-    meaning = meaning_of(sheet, options.labels, where.absent)
+    meaning = meaning_of(sheet, options.labels, where.absent, log=options.log)
     annotations = Annotations(meaning.labels, sheet.names, meaning.target, meaning.split, meaning.identity)
     wording = Wording("the files", where.path.name, splits="the files' names or split column")
     wording = replace(wording, remedy="add images, or give a split column")

@@ -41,10 +41,10 @@ class Block:
         return self.start.shape[1]
 
     def texts(self, column: int) -> list[str]:
-        """The cells of a column."""
+        """The cells of a column, without spaces before them, as `csv` reads them."""
         memory = self.text.data
         start, stop = self.start[column].tolist(), self.stop[column].tolist()
-        return [str(memory[a:b], "utf-8") for a, b in zip(start, stop, strict=True)]
+        return [str(memory[a:b], "utf-8").lstrip(" ") for a, b in zip(start, stop, strict=True)]
 
     def keys(self, column: int) -> NDArray[np.int64] | None:
         """A number for each cell, its bytes; None where a cell is longer than 7."""

@@ -122,7 +122,9 @@ def spelt_rows(
             try:
                 first = next(lines, "")
                 separator = separator_of(first, separators)
-                reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+                reader = csv.reader(
+                    chain([first], lines), delimiter=separator, strict=True, skipinitialspace=True
+                )
                 try:
                     header = [name.strip() for name in next(reader, [])]
                     if numbered and header and not header[0]:
@@ -155,7 +157,10 @@ def separator_of(header: str, separators: str = SEPARATORS) -> str:
 
     def found(separator: str) -> tuple[bool, int]:
         try:
-            names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+            names = [
+                name.strip()
+                for name in next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
+            ]
         except csv.Error:
             return False, 0
         return any(name.casefold() in NAME_COLUMNS for name in names), len(names)

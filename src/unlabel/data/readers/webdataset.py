@@ -58,7 +58,7 @@ def load_webdataset(spec: str, options: ReadOptions = DEFAULTS) -> Source:
     rows = np.arange(len(members))
     if table.is_file():
         listed = read_sheet([Part(table)], Images(base, "the shards"), where.names)
-        meaning = meaning_of(listed, options.labels, where.absent, in_doubt="0")
+        meaning = meaning_of(listed, options.labels, where.absent, in_doubt="0", log=options.log)
         rows, at = _matched(listed, members, shards)
         meaning, ignored = _taken(meaning, at, sheet, rows, table), ignored + len(members) - len(rows)
     else:
@@ -67,7 +67,7 @@ def load_webdataset(spec: str, options: ReadOptions = DEFAULTS) -> Source:
                 f"{sheet.path} holds images without labels; expected a .json or a .cls beside each, or"
                 f" {table} with a column image_id of keys"
             )
-        meaning = meaning_of(sheet, options.labels, where.absent)
+        meaning = meaning_of(sheet, options.labels, where.absent, log=options.log)
     wording = Wording(
         "the shards",
         TABLE if table.is_file() else "their labels",
