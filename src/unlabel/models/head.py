@@ -165,14 +165,19 @@ def remove_rows(head: nn.Linear, columns: Sequence[int], constants: Sequence[flo
 
 
 @contextmanager
-def tap(head: nn.Module) -> Iterator[list[Tensor]]:
-    """While open, the list holds the head's input (batch, feature) of the latest forward pass."""
+def tap(head: nn.Module, *, before_eraser: bool = False) -> Iterator[list[Tensor]]:
+    """While open, the list holds the head's input (batch, feature) of the latest forward pass.
+
+    Args:
+        head: The last linear layer.
+        before_eraser: Whether it is what the network makes, before an erasing layer (`models.eraser`).
+    """
     tapped: list[Tensor] = []
 
     def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         tapped[:] = [inputs[0]]
 
-    handle = head.register_forward_pre_hook(keep)
+    handle = head.register_forward_pre_hook(keep, prepend=before_eraser)
     try:
         yield tapped
     finally:
