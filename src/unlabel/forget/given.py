@@ -68,19 +68,19 @@ def _refuse_unsaid(head: nn.Linear, request: Request) -> None:
         )
 
 
+def annotated(request: Request, data: Dataset) -> list[str]:
+    """The labels forgotten now or earlier that some images show as present and others as absent."""
+    columns = zip(request.masked, request.masked_columns, strict=True)
+    return [name for name, column in columns if {0, 1} <= set(np.unique(data.target[:, column]).tolist())]
+
+
 def refuse_unannotated(request: Request, data: Dataset) -> None:
     """Refuses to train on where nothing says which images have a label that was forgotten earlier.
 
     Raises:
         LabelMismatch: A label forgotten earlier is not annotated as present and as absent.
     """
-    target = data.target[:, [request.labels.index(name) for name in request.forgotten]]
-    missing = [
-        name
-        for name, column in zip(request.forgotten, target.T, strict=True)
-        if not {0, 1} <= set(np.unique(column).tolist())
-    ]
-    if missing:
+    if missing := [name for name in request.forgotten if name not in annotated(request, data)]:
         raise LabelMismatch(
             f"{listing(missing)} was forgotten earlier, and no images are annotated with it as present, or"
             " none as absent; so a training could bring it back unseen. Use annotated images, or a method"
