@@ -8,7 +8,7 @@ from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import Diverged, MethodError, OptionError
+from unlabel.core.errors import Diverged, EmptySelection, MethodError, OptionError
 from unlabel.core.progress import Silent
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
@@ -554,17 +554,43 @@ def test_if_there_is_nothing_to_push_out_no_training_may_make_the_label_easier_t
 
 
 @pytest.mark.parametrize("keep_row", [True, False])
-def test_a_training_that_misses_its_aim_gives_way_to_removing_the_output_though_rows_are_kept(
+def test_a_training_that_misses_its_aim_gives_way_to_removing_the_output_unless_rows_are_kept(
     keep_row: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where rows are kept, nothing is left to be done: that is an error, and no row goes in silence."""
     monkeypatch.setattr(room, "slight", lambda shares: True)
     monkeypatch.setattr(room, "label_told", lambda *_: 0.3)
     monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.4))
     world = tiny_world(images=1024)
-    outcome = forget_labels(world.model, ["top"], world.data, method="auto", keep_row=keep_row)
+    if keep_row:
+        with pytest.raises(EmptySelection, match="or do not keep the output row"):
+            forget_labels(world.model, ["top"], world.data, method="auto", keep_row=True)
+        return
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto")
     removed = forget_labels(world.model, ["top"], world.data, method="head-removal")
     assert outcome.method == "head-removal"
     assert differing(outcome.model, removed.model) == []
+
+
+def test_where_an_earlier_label_is_not_annotated_the_head_alone_is_the_last_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An edit of the features could bring it back unseen."""
+    world, heard = tiny_world(images=1024), Heard()
+    first = forget_labels(world.model, ["middle"], world.data, method="head-removal").model
+    target = world.data.target.copy()
+    target[:, 1] = -1
+    monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.4))
+    run = engine.start(accelerator="cpu", log=heard)
+    options = {"against": "outputs", "forgotten": ["middle"], "run": run}
+    outcome = forget_labels(first, ["top"], replace(world.data, target=target), "auto", **options)
+    assert outcome.method == "leace-head"
+    assert {name.rpartition(".")[0] for name in differing(outcome.model, first)} == {
+        f"{len(world.model) - 1}"
+    }
+    assert outcome.self_check is not None
+    assert outcome.self_check["reached"] is False
+    assert any("erasure was not possible: middle was forgotten earlier" in line for line in heard.lines)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])

@@ -1,7 +1,7 @@
 """New random weights for some modules of a network, keyed by their names."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from zlib import crc32
 
 import torch

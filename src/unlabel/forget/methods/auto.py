@@ -10,12 +10,13 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from unlabel.core.engine import Run
-from unlabel.core.errors import MethodError, OptionError
+from unlabel.core.errors import LabelMismatch, MethodError, OptionError
 from unlabel.core.request import Request
 from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.adversary import Adversary
+from unlabel.forget.given import refuse_unannotated
 from unlabel.forget.leace import say_bill
 from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
 from unlabel.forget.methods.erasure import erasure
@@ -37,7 +38,6 @@ from unlabel.forget.self_check import (
     slight,
     unchecked,
 )
-from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.models.sites import Site, find_sites
 
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
@@ -205,7 +205,7 @@ class Auto:
                 f"a retained label is a copy of {listing(request.masked)} or its opposite, so nothing else is"
                 " to be forgotten: only the output is removed"
             )
-        attempts = [_removed(case, data)] if nothing else _ATTEMPTS[self.against](case)
+        attempts = [_removed(case)] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
         read = len(look.fitted) + len(look.held) if look else 0
         label_record: dict[str, Any] = {}
@@ -249,15 +249,12 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     else:
         why = "some sites would tell too much"
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
-    return _removed(case, data), record
+    return _removed(case), record
 
 
-def _removed(case: Case, data: Dataset) -> Attempt:
-    """The original less its output."""
-    removed, masked = copy.deepcopy(case.original), case.request.masked_columns
-    _, head = find_head(removed, len(case.request.labels))
-    remove_rows(head, masked, [removed_output(data, column) for column in masked])
-    return case.judged(Work(removed, method="head-removal"))
+def _removed(case: Case) -> Attempt:
+    """The original as it is: whoever called `auto` removes its output, or keeps it if that is asked for."""
+    return case.judged(Work(copy.deepcopy(case.original), method="head-removal"))
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt:
@@ -288,9 +285,12 @@ def _outputs(case: Case) -> list[Attempt]:
     """The head alone; if its outputs still tell the label or the others pay, the layer before it."""
     work = erase_at_head(case.original, case.request, case.used, case.run, told=False)
     first = case.judged(replace(work, method="leace-head"))
+    if first.done:
+        return [first]
     try:
-        return [first] if first.done else [first, *_features(case)]
-    except MethodError as error:
+        refuse_unannotated(case.request, case.used)  # the driver lets the head alone pass without annotations
+        return [first, *_features(case)]
+    except (LabelMismatch, MethodError) as error:
         case.run.log.say(f"erasure was not possible: {error}")
         return [first]
 
