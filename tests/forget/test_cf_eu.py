@@ -237,6 +237,18 @@ def test_what_the_user_froze_stays_frozen(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_head_without_a_bias_trains_too(method: str) -> None:
+    """Its normal form holds a bias of 0, which is frozen; so may a user's be."""
+    world = tiny_world()
+    world.model[5].bias.requires_grad_(False)
+    assert tail(world.model, 1) == ["5"]
+    model = forget_labels(world.model, ["top"], world.data, method=method, layers=1, steps=3).model
+    before, after = world.model[5], model[5]
+    assert (before.weight != after.weight).any(1).tolist() == [True] * 3
+    assert torch.equal(before.bias[1:], after.bias[1:])
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_single_annotations_and_exclusive_classes_work_too(method: str) -> None:
     world = tiny_world()
     rows = world.data.ids[:9].tolist()

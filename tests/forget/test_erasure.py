@@ -19,6 +19,7 @@ from unlabel.forget.methods.erasure import erasure, least_change, ridge
 from unlabel.forget.refit import SHRINK, refit, shrink_of
 from unlabel.forget.residual import residuals
 from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.head import find_head
 from unlabel.testing import World, differing, tiny_world
 
 
@@ -243,6 +244,30 @@ def test_a_refitted_row_is_the_minimum_of_its_formula(anchor: float) -> None:
     assert np.mean(expit(x @ weight + offset)) == pytest.approx(y.mean(), abs=1e-6)
     if anchor == 1e4:
         np.testing.assert_allclose(weight, old, atol=1e-3)
+
+
+def test_a_refitted_row_whose_bias_is_held_is_the_minimum_with_this_bias() -> None:
+    rng = np.random.default_rng(0)
+    x, weight, bias, anchor = rng.normal(1.0, 1.0, size=(400, 4)), rng.normal(size=4), 0.7, 0.3
+    y = (rng.uniform(size=400) < expit(x @ rng.normal(size=4))).astype(float)
+    new, held = refit(x, y, weight, bias, anchor, 0.0, hold_bias=True)
+    moment = x.T @ x / len(x)
+    slope = x.T @ (expit(x @ new + bias) - y) / len(x) + anchor * moment @ (new - weight)
+    assert held == bias
+    np.testing.assert_allclose(slope, 0.0, atol=1e-8)
+
+
+def test_rows_of_a_head_without_a_bias_are_refitted_as_well() -> None:
+    world = tiny_world("correlated")
+    world.model[5].bias.requires_grad_(False)
+    rows = {}
+    for anchor in (1.0, 0.0):
+        options = {"method": "erasure", "anchor": anchor}
+        rows[anchor] = find_head(forget_labels(world.model, ["top"], world.data, **options).model, 3)[1]
+    before = find_head(world.model, 3)[1]
+    assert torch.equal(before.weight[1:], rows[0.0].weight[1:])
+    assert (before.weight != rows[1.0].weight).any(1).tolist() == [True] * 3
+    assert torch.equal(before.bias[1:], rows[1.0].bias[1:])
 
 
 def test_an_earlier_label_is_erased_again(run: Run) -> None:
