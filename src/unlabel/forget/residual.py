@@ -188,13 +188,18 @@ class Residuals:
         return torch.where(share > 0, share, 1.0)
 
     def pull(self, residual: Tensor, known: Tensor) -> Float[Tensor, "batch label"]:
-        """What each image of a batch weighs in the share of a label, so that the mean over images is it.
+        r"""What each image of a batch weighs in the share of a label, so that the mean over images is it.
 
-        ``(r - mean of the batch) / Var(r)``. Where some images are not annotated, r stays as it is (its mean
-        is 0 over all images), and each counts for those that are not.
+        .. math:: \frac{m}{m - 1} \cdot \frac{r - \bar{r}}{\mathrm{Var}(r)}
+
+        with m the images of the batch and r-bar their mean, if the label is annotated in all images of the
+        data: its mean over batches is the covariance, whatever m is. If some are not annotated, or m is 1, r
+        stays as it is (its mean is 0 over all images), and each counts for those that are not.
         """
-        whole = known.all(0)
-        return torch.where(whole, centred(residual, known), residual / self.known_share) / self.variance
+        images = len(residual)
+        whole = self.known.all(0) & (images > 1)
+        pulled = images / max(images - 1, 1) * centred(residual, known)
+        return torch.where(whole, pulled, residual / self.known_share) / self.variance
 
     @property
     def variance(self) -> Float[Tensor, " label"]:
