@@ -124,11 +124,8 @@ def test_the_objective_is_the_formula_in_float64(run: Run, unknown: int) -> None
     objective.weights = {site.name: torch.tensor([0.1 * at]) for at, site in enumerate(sites)}
     extra = float((objective(model, batch).detach() - plain).double().sum())
     residual, known = (item.double().numpy()[:, 0] for item in told.at(batch))
-    r = (
-        residual / (world.data.target[:, 0] >= 0).mean()
-        if unknown
-        else 32 / 31 * (residual - residual.mean())
-    )
+    centred_r = 32 / 31 * (residual - residual.mean())
+    r = residual / (world.data.target[:, 0] >= 0).mean() if unknown else centred_r
     exact = 0.0
     for at, site in enumerate(sites):
         said = adversary.probes[site.name](objective.met[0].rows[site.name]).double().numpy()[:, 0]

@@ -17,7 +17,7 @@ from unlabel.forget.driver import forget_labels
 from unlabel.forget.feature_layer import Reading
 from unlabel.forget.methods.erasure import erasure, least_change, ridge
 from unlabel.forget.refit import SHRINK, refit, shrink_of
-from unlabel.forget.residual import residuals
+from unlabel.forget.residual import has_twin, residuals
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.testing import World, differing, tiny_world
@@ -158,6 +158,29 @@ def test_nothing_is_taken_of_what_the_retained_annotations_tell() -> None:
     assert abs(raw) > 0.3
     for column in (1, 2):
         assert abs(np.corrcoef(found, data.target[:, column])[0, 1]) < 0.01  # shrunk by one image of 400
+
+
+@pytest.mark.parametrize(
+    ("images", "annotated", "agree", "copy"),
+    [
+        (2048, 2048, 1.0, True),
+        (2048, 2048, 0.0, True),  # the opposite
+        (64, 64, 1.0, True),  # annotated in all images, however few
+        (2048, 200, 1.0, True),
+        (2048, 16, 1.0, False),  # so few agree by chance, as of a label that does in 92 %
+        (2048, 2048, 0.999, False),
+    ],
+)
+def test_a_label_is_a_copy_if_all_images_agree_and_these_are_enough(
+    images: int, annotated: int, agree: float, copy: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(images) % 2
+    other = np.where(rng.permutation(images) < agree * images, label, 1 - label)
+    other[annotated:] = -1
+    data = tiny_world(images=images).data
+    target = np.c_[label, other, rng.integers(0, 2, images)].astype(np.int8)
+    assert has_twin(replace(data, target=target), 0, [1, 2]) is copy
 
 
 def test_strength_sets_how_much_of_the_logits_say_is_spared() -> None:
