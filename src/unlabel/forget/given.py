@@ -17,7 +17,7 @@ from unlabel.core.wording import listing
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.models.custom import copied
-from unlabel.models.head import check_in_layout, find_head
+from unlabel.models.head import check_in_layout, find_head, shared_with
 
 FEW = 2  # images on which outputs are looked at, before and after; they are on no bill
 
@@ -34,7 +34,7 @@ def taken(model: object, request: Request, data: Dataset, run: Run) -> tuple[nn.
     Raises:
         ModelError: It is no network, cannot be copied, or does not return one row of logits an image.
         NoLinearHead: Its outputs are not those of its last linear layer, or that layer's weights are made of
-            others.
+            others, or serve another layer as well.
         LabelMismatch: An output is a constant, and nobody said that its label was forgotten.
     """
     original = engine.place(copied(model, "model"), run).eval()
@@ -46,6 +46,11 @@ def taken(model: object, request: Request, data: Dataset, run: Run) -> tuple[nn.
             f"the weights of the last linear layer '{name}' are computed from others (a parametrisation), so"
             f" its rows cannot be set; call torch.nn.utils.parametrize.remove_parametrizations("
             f"model.get_submodule('{name}'), 'weight') first"
+        )
+    if other := shared_with(original, head):
+        raise NoLinearHead(
+            f"the last linear layer '{name}' shares its weights with '{other}', so removing an output would"
+            " change what that layer does; expected weights of its own: give one of them a copy"
         )
     _refuse_unsaid(head, request)
     return original, plain
