@@ -206,6 +206,20 @@ def test_all_trainings_together_are_few_passes_or_three_tenths_of_the_originals(
     assert outcome.options["images_trained"] == shown
 
 
+def test_the_record_names_every_training_that_the_model_went_through(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = [checked(0.4), checked(0.05)]
+    monkeypatch.setattr(room, "check", lambda *_, **__: checks.pop(0))
+    world = tiny_world(images=1024)
+    options = forget_labels(world.model, ["top"], world.data, "auto", run=run).options
+    assert (options["steps"], options["lr"], options["pressure"]) == (30, 0.1, 0.03)
+    assert options["trainings"] == [
+        {"steps": 20, "lr": 0.1, "pressure": 0.03},
+        {"steps": 10, "lr": 0.025, "pressure": 0.03},
+    ]
+
+
 def test_a_run_tells_how_long_its_original_was_trained(base: Path, tmp_path: Path, run: Run) -> None:
     given = {"max_loss": 1.0, "images_trained": 0}  # as the command line gives it
     record = forget_run("auto", base, ["top"], tmp_path / "less", run, **given)

@@ -412,11 +412,17 @@ def _trained(case: Case, method: DeepProbes, start: Work, adversary: Adversary, 
     model, started = copy.deepcopy(start.model), time.perf_counter()
     history = method.train(model, adversary, case.told, case.request, case.used, run)
     seconds = {"train": time.perf_counter() - started}
-    steps = start.settings.get("steps", 0) + method.steps  # of all trainings that the model went through
-    work = Work(
-        model, history, seconds=seconds, settings={**vars(method), "steps": steps}, method="deep-probes"
-    )
+    settings = _trainings(start.settings, method)
+    work = Work(model, history, seconds=seconds, settings=settings, method="deep-probes")
     return case.judged(work, adversary.floors)
+
+
+def _trainings(before: Mapping[str, Any], method: DeepProbes) -> dict[str, Any]:
+    """The settings of a model after one more training: the first rate, all steps, and each training's own."""
+    own = {"steps": method.steps, "lr": method.lr, "pressure": method.pressure}
+    trainings = [*before.get("trainings", []), own]
+    steps = sum(training["steps"] for training in trainings)
+    return {**vars(method), "lr": trainings[0]["lr"], "steps": steps, "trainings": trainings}
 
 
 _ATTEMPTS: Mapping[Against, Callable[[Case], list[Attempt]]] = {
