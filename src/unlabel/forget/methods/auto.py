@@ -72,7 +72,8 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     * what the trainings leave at the last features is erased there in closed form, on top, mildly if the
       usual erasure costs too much;
     * if nothing did harm, with one more training from the original, at twice the pressure. It counts only if
-      every site then tells little enough.
+      every site then tells little enough;
+    * if every training did harm, with an erasure of the original's last features, in closed form.
 
     All trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
     original's training if that is more. The last two count only if they cost the retained labels at most .005
@@ -80,8 +81,9 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
 
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
     original tells the label's residual, nothing is there to be pushed out, and training only makes the model
-    better at the retained labels. If probes of the label itself then find more than before, on average, or if
-    the result does harm or misses its aim, `auto` only removes the output.
+    better at the retained labels. If the result then does harm or misses its aim, `auto` only removes the
+    output. So it does if probes of the label itself find more than before, on average. This is read if no
+    site tells the residual, if the aim is missed, or if earlier requests were made.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -209,8 +211,9 @@ class Auto:
         best = _best(attempts)
         read = len(look.fitted) + len(look.held) if look else 0
         label_record: dict[str, Any] = {}
-        if look and enough and not nothing:
-            chosen, label_record = _no_worse(case, look, data, best)
+        doubtful = enough or not best.done or bool(request.forgotten)
+        if look and doubtful and not nothing:
+            chosen, label_record = _no_worse(case, look, data, best, done=best.done or not enough)
             attempts, best, read = attempts if chosen is best else [*attempts, chosen], chosen, 3 * read
         if best.work.method == "leace-head":  # the costs of attempts that are dropped say nothing
             say_bill(best.work.settings, run)
@@ -230,13 +233,21 @@ class Auto:
         )
 
 
-def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Attempt, dict[str, Any]]:
-    """The best attempt, or the original less its output if that tells less of the label; and the figures."""
+def _no_worse(
+    case: Case, look: Look, data: Dataset, best: Attempt, *, done: bool
+) -> tuple[Attempt, dict[str, Any]]:
+    """The best attempt, or the original less its output if that tells less of the label; and the figures.
+
+    Args:
+        case, look, data: What was asked, and what it is read on.
+        best: The best attempt.
+        done: Whether it may stand if probes find no more of the label than before.
+    """
     labels = Residuals.of_annotations(case.request, data, case.run)
     before = label_told(case.original, look, labels, case.run)
     after = label_told(best.work.model.eval(), look, labels, case.run)
     record = {"label_told": {"before": before, "after": after}}
-    if best.done and after <= before:
+    if done and after <= before:
         return best, record
     if best.spent:
         why = "the retained labels would pay too much"
@@ -295,12 +306,13 @@ def _outputs(case: Case) -> list[Attempt]:
         return [first]
 
 
-def _features(case: Case) -> list[Attempt]:
+def _features(case: Case, floors: Mapping[str, Tensor] | None = None) -> list[Attempt]:
+    """Erasures of the original's last features, stronger until the aim is reached."""
     attempts: list[Attempt] = []
     for strength in STRONGER:
         work = erasure(strength=strength)(case.original, case.request, case.used, case.run)
         settings = {**work.settings, "strength": strength}
-        attempts.append(case.judged(replace(work, settings=settings, method="erasure")))
+        attempts.append(case.judged(replace(work, settings=settings, method="erasure"), floors))
         attempts = _kept(attempts, case.original)
         if attempts[-1].done:
             break
@@ -308,7 +320,7 @@ def _features(case: Case) -> list[Attempt]:
 
 
 def _weights(case: Case) -> list[Attempt]:
-    """One training, and what follows if sites still tell too much."""
+    """One training, and what follows if sites still tell too much, or the retained labels paid too much."""
     method = cast(DeepProbes, deep_probes())
     method = replace(method, steps=min(method.steps, case.most_steps))
     started = time.perf_counter()
@@ -319,6 +331,8 @@ def _weights(case: Case) -> list[Attempt]:
     attempts = _further(case, chosen, now, attempts)
     if _best(attempts).unfinished:
         attempts = _erased(case, adversary, attempts)
+    elif _best(attempts).spent and not slight(case.before):
+        attempts = _untrained(case, adversary, attempts)
     harmless = chosen == method and not any(attempt.spent for attempt in attempts)
     if _best(attempts).unfinished and harmless:
         attempts = _harder(case, method, adversary, attempts)
@@ -338,6 +352,11 @@ def _first(
         case.run.log.say(f"{error}; trying a quarter of the rate")
     if attempts and not attempts[0].spent:
         return attempts, method, now
+    if attempts:
+        case.run.log.say(
+            "the training cost the retained labels too much: training again from the original, at a quarter"
+            " of the rate"
+        )
     method = replace(method, lr=method.lr * GENTLER)
     attempts.append(_trained(case, method, Work(case.original), again, case.run))
     return _kept(attempts, case.original), method, again
@@ -359,6 +378,19 @@ def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Atte
             break
         attempts = _kept([*attempts, more], case.original)
     return attempts
+
+
+def _untrained(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Erasures of the original's last features, beside trainings that all cost too much."""
+    case.run.log.say(
+        "each training cost the retained labels too much: erasing at the last features of the original, in"
+        " closed form"
+    )
+    try:
+        return _kept([*attempts, *_features(case, adversary.floors)], case.original)
+    except MethodError as error:
+        case.run.log.say(f"erasure was not possible: {error}")
+        return list(attempts)
 
 
 def _erased(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
