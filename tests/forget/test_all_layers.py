@@ -146,6 +146,21 @@ def test_settling_gives_retained_outputs_their_old_means(run: Run) -> None:
     assert f"{name}.weight" not in differing(model, world.model)
 
 
+@pytest.mark.parametrize("micro_batch", [2, 64])
+def test_the_means_are_those_of_the_settled_network_whatever_the_micro_batch_is(micro_batch: int) -> None:
+    """A norm that took a few images for all would leave other means."""
+    world = tiny_world(batchnorm=True)
+    run = engine.start(accelerator="cpu", micro_batch=micro_batch)
+    before = torch.from_numpy(outputs(world.model, world.data, run).logits).double().mean(0)
+    model = copy.deepcopy(world.model)
+    with torch.no_grad():
+        model[0].weight.mul_(0.8)
+    passes = settle(model, (0, 2), before, world.data, run, move_bias=True)
+    after = torch.from_numpy(outputs(model, world.data, run).logits).double().mean(0)
+    torch.testing.assert_close(after[[0, 2]], before[[0, 2]], atol=1e-4, rtol=0)
+    assert passes == 2
+
+
 def test_a_norm_without_running_statistics_is_left_alone(run: Run) -> None:
     world = tiny_world()
     network = tiny_network(3, batchnorm=True)

@@ -1,6 +1,7 @@
 """CF-k and EU-k: which layers are the last, what stays bit for bit, and what new random weights are."""
 
 import copy
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import EmptySelection, OptionError
 from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
-from unlabel.forget.fresh import reinitialise
+from unlabel.forget.fresh import reinitialise, untrained
 from unlabel.forget.methods.last_layers import LastLayers, cf_k, eu_k, tail
 from unlabel.forget.phases import in_eval_mode, training_only
 from unlabel.forget.ranking import auc, aucs
@@ -133,6 +134,44 @@ def test_what_no_reset_reaches_becomes_noise_and_the_callers_random_state_stays(
     assert model.token.std().item() == pytest.approx(2.0, abs=0.15)
 
 
+class Partial(nn.Module):
+    """One whose reset reaches one of its two weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.missed = (nn.Parameter(torch.randn(4000)) for _ in range(2))
+        self.constant = nn.Parameter(torch.ones(3))
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.reached)
+
+
+def spectral() -> nn.Module:
+    """A layer whose `reset_parameters` draws what is computed from its weight, and not the weight."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.utils.spectral_norm(nn.Linear(60, 50))
+
+
+@pytest.mark.parametrize(
+    ("module", "names"), [(Partial(), ("reached", "missed")), (spectral(), ("weight_orig",))]
+)
+def test_a_reset_that_does_not_reach_a_weight_leaves_nothing_of_it(module: nn.Module, names: tuple) -> None:
+    model = copy.deepcopy(module)
+    reinitialise(model, [""], 0)
+    for name in names:
+        both = torch.stack([each.get_parameter(name).detach().flatten() for each in (module, model)])
+        assert abs(float(torch.corrcoef(both)[0, 1])) < 0.1
+    if isinstance(model, Partial):
+        assert model.constant.tolist() == [1.0] * 3
+
+
+def test_a_network_that_is_not_new_throughout_is_no_untrained_one() -> None:
+    """What stands beside the weight of a spectral norm follows from it, and would be of the old one."""
+    assert untrained(nn.Sequential(Partial(), nn.BatchNorm1d(3)), 0) is not None
+    assert untrained(nn.Sequential(spectral()), 0) is None
+
+
 def test_resetting_the_head_rows_changes_them_alone(run: Run) -> None:
     world = tiny_world()
     model = copy.deepcopy(world.model)
@@ -195,6 +234,18 @@ def test_what_the_user_froze_stays_frozen(method: str) -> None:
     world.model.requires_grad_(False)
     with pytest.raises(EmptySelection, match="has a weight that may change"):
         forget_labels(world.model, ["top"], world.data, method=method, steps=3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_head_without_a_bias_trains_too(method: str) -> None:
+    """Its normal form holds a bias of 0, which is frozen; so may a user's be."""
+    world = tiny_world()
+    world.model[5].bias.requires_grad_(False)
+    assert tail(world.model, 1) == ["5"]
+    model = forget_labels(world.model, ["top"], world.data, method=method, layers=1, steps=3).model
+    before, after = world.model[5], model[5]
+    assert (before.weight != after.weight).any(1).tolist() == [True] * 3
+    assert torch.equal(before.bias[1:], after.bias[1:])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -144,7 +144,7 @@ def test_the_label_leaves_and_the_others_stay(labels, batchnorm: bool, run: Run)
     logits = outputs(outcome.model, test, run).logits
     assert max(abs(area - 0.5) for area in aucs(logits, test, outcome.request.columns)) < 0.25
     assert min(aucs(logits, test, outcome.request.retained_columns)) > 0.95
-    assert outcome.images_processed == 4 * len(world.data)
+    assert outcome.images_processed == 6 * len(world.data)
 
 
 def test_an_earlier_label_is_projected_out_again(run: Run) -> None:

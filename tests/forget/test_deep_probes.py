@@ -25,7 +25,7 @@ from unlabel.forget.methods.deep_probes import (
 )
 from unlabel.forget.methods.deep_probes import bill as bill_of
 from unlabel.forget.repair import brief, held_rows
-from unlabel.forget.residual import Residuals
+from unlabel.forget.residual import Residuals, centred
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.models.sites import find_sites
@@ -124,13 +124,31 @@ def test_the_objective_is_the_formula_in_float64(run: Run, unknown: int) -> None
     objective.weights = {site.name: torch.tensor([0.1 * at]) for at, site in enumerate(sites)}
     extra = float((objective(model, batch).detach() - plain).double().sum())
     residual, known = (item.double().numpy()[:, 0] for item in told.at(batch))
-    r = residual / (world.data.target[:, 0] >= 0).mean() if unknown else residual - residual.mean()
+    centred_r = 32 / 31 * (residual - residual.mean())
+    r = residual / (world.data.target[:, 0] >= 0).mean() if unknown else centred_r
     exact = 0.0
     for at, site in enumerate(sites):
         said = adversary.probes[site.name](objective.met[0].rows[site.name]).double().numpy()[:, 0]
         exact += 0.1 * at * float(said @ r) / float(told.variance[0])
     assert extra == pytest.approx(exact, rel=1e-3, abs=1e-4)
     assert np.count_nonzero(r) == np.sum(known > 0)
+
+
+@pytest.mark.parametrize("share_known", [1.0, 0.5])
+@pytest.mark.parametrize("images", [1, 2, 3, 32])
+def test_the_pull_is_the_share_on_average_however_small_a_micro_batch_is(
+    images: int, share_known: float
+) -> None:
+    """Also where a micro-batch happens to hold annotated images alone."""
+    rng = torch.Generator().manual_seed(0)
+    r, noise = torch.randn(2, 3072, 1, generator=rng, dtype=torch.float64)
+    known = torch.rand(r.shape, generator=rng) < share_known
+    residual, said = centred(r, known), 0.5 * r + noise
+    told = Residuals(residual, known, torch.arange(len(r)), (1,))
+    share = float((said * residual).sum() / residual.square().sum())
+    parts = [torch.randperm(len(r), generator=rng).view(-1, images) for _ in range(20)]
+    met = [float((said[part] * told.pull(residual[part], known[part])).mean()) for part in torch.cat(parts)]
+    assert np.mean(met) == pytest.approx(share, abs=0.02)
 
 
 def test_passes_change_neither_weights_nor_statistics_and_see_every_image(run: Run) -> None:

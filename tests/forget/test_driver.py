@@ -88,6 +88,20 @@ def test_a_model_with_other_outputs_than_the_data_is_refused() -> None:
         forget_labels(tiny_network(5), ["top"], tiny_world().data, method="head-removal")
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_second_request_leaves_the_constant_of_the_first(known: bool) -> None:
+    """Also where its annotations are gone, or say another base rate on these images."""
+    world = tiny_world()
+    first = forget_labels(world.model, ["top"], world.data, method="head-removal").model
+    target = world.data.target.copy()
+    target[:, 0] = target[:, 0] * (np.arange(len(target)) % 2) if known else -1
+    data = replace(world.data, target=target)
+    second = forget_labels(first, ["middle"], data, method="head-removal", forgotten=["top"]).model
+    before, after = find_head(first, 3)[1], find_head(second, 3)[1]
+    assert torch.equal(before.bias[0], after.bias[0])
+    assert before.bias[1] != after.bias[1]
+
+
 def test_an_output_forgotten_earlier_is_removed_even_where_the_model_still_answers() -> None:
     """As after a request that kept its row, or a model that was trained on elsewhere."""
     world = tiny_world()

@@ -17,8 +17,9 @@ from unlabel.forget.driver import forget_labels
 from unlabel.forget.feature_layer import Reading
 from unlabel.forget.methods.erasure import erasure, least_change, ridge
 from unlabel.forget.refit import SHRINK, refit, shrink_of
-from unlabel.forget.residual import residuals
+from unlabel.forget.residual import has_twin, residuals
 from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.head import find_head
 from unlabel.testing import World, differing, tiny_world
 
 
@@ -159,6 +160,29 @@ def test_nothing_is_taken_of_what_the_retained_annotations_tell() -> None:
         assert abs(np.corrcoef(found, data.target[:, column])[0, 1]) < 0.01  # shrunk by one image of 400
 
 
+@pytest.mark.parametrize(
+    ("images", "annotated", "agree", "copy"),
+    [
+        (2048, 2048, 1.0, True),
+        (2048, 2048, 0.0, True),  # the opposite
+        (64, 64, 1.0, True),  # annotated in all images, however few
+        (2048, 200, 1.0, True),
+        (2048, 16, 1.0, False),  # so few agree by chance, as of a label that does in 92 %
+        (2048, 2048, 0.999, False),
+    ],
+)
+def test_a_label_is_a_copy_if_all_images_agree_and_these_are_enough(
+    images: int, annotated: int, agree: float, copy: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(images) % 2
+    other = np.where(rng.permutation(images) < agree * images, label, 1 - label)
+    other[annotated:] = -1
+    data = tiny_world(images=images).data
+    target = np.c_[label, other, rng.integers(0, 2, images)].astype(np.int8)
+    assert has_twin(replace(data, target=target), 0, [1, 2]) is copy
+
+
 def test_strength_sets_how_much_of_the_logits_say_is_spared() -> None:
     """At 0 the residual is uncorrelated with the logits, at infinity it is that of the annotations alone."""
     data = correlated(400)
@@ -243,6 +267,30 @@ def test_a_refitted_row_is_the_minimum_of_its_formula(anchor: float) -> None:
     assert np.mean(expit(x @ weight + offset)) == pytest.approx(y.mean(), abs=1e-6)
     if anchor == 1e4:
         np.testing.assert_allclose(weight, old, atol=1e-3)
+
+
+def test_a_refitted_row_whose_bias_is_held_is_the_minimum_with_this_bias() -> None:
+    rng = np.random.default_rng(0)
+    x, weight, bias, anchor = rng.normal(1.0, 1.0, size=(400, 4)), rng.normal(size=4), 0.7, 0.3
+    y = (rng.uniform(size=400) < expit(x @ rng.normal(size=4))).astype(float)
+    new, held = refit(x, y, weight, bias, anchor, 0.0, hold_bias=True)
+    moment = x.T @ x / len(x)
+    slope = x.T @ (expit(x @ new + bias) - y) / len(x) + anchor * moment @ (new - weight)
+    assert held == bias
+    np.testing.assert_allclose(slope, 0.0, atol=1e-8)
+
+
+def test_rows_of_a_head_without_a_bias_are_refitted_as_well() -> None:
+    world = tiny_world("correlated")
+    world.model[5].bias.requires_grad_(False)
+    rows = {}
+    for anchor in (1.0, 0.0):
+        options = {"method": "erasure", "anchor": anchor}
+        rows[anchor] = find_head(forget_labels(world.model, ["top"], world.data, **options).model, 3)[1]
+    before = find_head(world.model, 3)[1]
+    assert torch.equal(before.weight[1:], rows[0.0].weight[1:])
+    assert (before.weight != rows[1.0].weight).any(1).tolist() == [True] * 3
+    assert torch.equal(before.bias[1:], rows[1.0].bias[1:])
 
 
 def test_an_earlier_label_is_erased_again(run: Run) -> None:

@@ -12,6 +12,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
 from unlabel.data.batches import batch_of
 from unlabel.forget.feature_layer import columns_of, edit_layer, final_layer, read_layer
+from unlabel.models.eraser import Erase, insert_eraser
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.testing import tiny_world
@@ -140,6 +141,18 @@ def test_what_no_bias_can_take_up_is_handed_back(run: Run) -> None:
     left = edit_layer(model[2], None, change, reading, everything(model))
     after = outputs(model, data, run).features[PENULTIMATE]
     np.testing.assert_allclose((after - before).mean(0), left, rtol=0, atol=1e-5)
+
+
+def test_a_layer_that_erases_before_the_head_does_not_mix_the_slopes(run: Run) -> None:
+    """It mixes all features; each channel still makes one feature before it."""
+    data, model = tiny_world().data, smooth("norm")
+    plain = read_layer(model, model[2], data, run)
+    out, into = torch.randn(2, 8, 1).double()
+    insert_eraser(model, 3, Erase(out, into.T, torch.zeros(1)))
+    reading = read_layer(model, model[2], data, run)
+    np.testing.assert_array_equal(reading.gain, plain.gain)
+    np.testing.assert_array_equal(reading.patches, plain.patches)
+    np.testing.assert_array_equal(reading.features, outputs(model, data, run).features[PENULTIMATE])
 
 
 def test_a_channel_that_is_never_on_is_left_alone(run: Run) -> None:

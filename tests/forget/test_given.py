@@ -24,6 +24,7 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.given import check_constant
 from unlabel.forget.pipeline import Work
+from unlabel.models.final_layers import find_layout
 from unlabel.models.head import find_head
 from unlabel.testing import tiny_network, tiny_world
 
@@ -81,6 +82,36 @@ def test_a_last_layer_of_computed_weights_is_refused(world) -> None:
     weight_norm(head)
     with pytest.raises(NoLinearHead, match=f"layer '{name}' are computed .*remove_parametrizations"):
         forget_labels(model, "top", world.data, "head-removal")
+
+
+class Tied(nn.Module):
+    """The rows of its head are embeddings of the labels, which it adds to the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU())
+        self.label = nn.Linear(8, 3, bias=False)
+        self.head = nn.Linear(8, 3)
+        self.head.weight = self.label.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.trunk(x)
+        return self.head(h + self.label(h).sigmoid() @ self.label.weight)
+
+
+@pytest.mark.parametrize("method", ["head-removal", "deep-probes"])
+def test_a_last_layer_whose_weights_serve_another_layer_is_refused(world, method: str) -> None:
+    with pytest.raises(NoLinearHead, match=r"'head' shares its weights with 'label.weight'.*give .* a copy"):
+        forget_labels(Tied(), "top", world.data, method)
+    with pytest.raises(NoLinearHead, match=r"'head' shares 'head.weight' with 'label.weight'"):
+        find_layout(Tied().eval(), world.labels, torch.zeros(2, 3, 16, 16))
+
+
+def test_a_second_name_of_the_last_layer_is_no_other_layer(world) -> None:
+    model = Tied()
+    model.head = nn.Linear(8, 3)
+    model.classifier = model.head
+    assert forget_labels(model, "top", world.data, "head-removal").changed == 9
 
 
 def test_a_network_that_cannot_be_copied_or_trained_is_refused(world) -> None:

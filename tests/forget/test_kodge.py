@@ -114,7 +114,7 @@ def test_the_order_of_the_names_changes_nothing() -> None:
         for names in (["bottom", "top"], ["top", "bottom"])
     ]
     assert differing(made[0].model, made[1].model) == []
-    assert made[0].images_processed == 3 * len(world.data)
+    assert made[0].images_processed == 4 * len(world.data)
 
 
 def test_of_classes_the_retain_space_is_that_of_the_retained_ones() -> None:

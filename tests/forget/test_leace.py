@@ -18,7 +18,7 @@ from unlabel.forget.methods.leace import erase_at_head
 from unlabel.forget.ranking import auc, aucs
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
-from unlabel.testing import check_unlearner, differing, tiny_world
+from unlabel.testing import World, check_unlearner, differing, tiny_world
 
 IMAGES, FEATURES = 600, 12
 
@@ -238,6 +238,32 @@ def test_the_row_of_an_earlier_label_keeps_its_bits() -> None:
     assert torch.equal(before.weight[0], after.weight[0])
     assert torch.equal(before.bias[0], after.bias[0])
     assert (before.weight != after.weight).any(1).tolist() == [False, True, True]
+
+
+def largest_covariance(model: torch.nn.Module, world: World, column: int, run: Run) -> float:
+    logits = outputs(model, world.data, run).logits
+    return float(np.abs(covariance(logits, world.data.target, column)).max())
+
+
+@pytest.mark.parametrize("method", ["leace-head", "leace-layer"])
+def test_a_second_request_does_not_give_the_first_label_back_to_the_outputs(method: str, run: Run) -> None:
+    world = tiny_world("correlated", images=512)
+    first = forget_labels(world.model, ["top"], world.data, method="leace-head", run=run).model
+    second = forget_labels(first, ["middle"], world.data, method, forgotten=["top"], run=run).model
+    for column in (0, 1):
+        largest = largest_covariance(world.model, world, column, run)
+        assert largest_covariance(second, world, column, run) < 1e-4 * largest
+
+
+def test_where_nobody_annotates_the_first_label_any_more_the_second_one_goes_all_the_same(run: Run) -> None:
+    world = tiny_world("correlated", images=512)
+    first = forget_labels(world.model, ["top"], world.data, method="leace-head", run=run).model
+    target = world.data.target.copy()
+    target[:, 0] = -1
+    data = replace(world.data, target=target)
+    second = forget_labels(first, ["middle"], data, "leace-head", forgotten=["top"], run=run).model
+    largest = largest_covariance(world.model, world, 1, run)
+    assert largest_covariance(second, world, 1, run) < 1e-4 * largest
 
 
 def test_exclusive_classes_keep_the_contract() -> None:

@@ -163,7 +163,7 @@ def test_a_label_that_few_images_show_stays_out_of_the_mean_and_is_still_measure
     ]
     assert found.loss.value == pytest.approx(np.mean(kept))
     assert len(found.falls) == 3  # whom it hits most is asked of all three
-    said = f"without {len(left_out)} label{'s' * (len(left_out) > 1)} with fewer than 20 images of a kind"
+    said = f"mean of {3 - len(left_out)} of 3 labels: the others have too few images of a kind"
     assert (said in sentence_of(found.to_json())) is bool(left_out)
 
 

@@ -3,7 +3,7 @@
 A layer is a convolution without groups or a linear layer, the head among them, whose weight may change. A
 projection edits it on the side of its inputs, so that ``W (I - P)`` no longer sees what P projects onto. One
 pass of the network reads the inputs of all layers; after the edits one more gives every BatchNorm the
-statistics of its new inputs and every retained output its old mean.
+statistics of its new inputs, and a third one every retained output its old mean.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,23 +139,47 @@ def apply_projection(
         layer.bias[chosen] += (change @ centre).to(layer.bias.dtype)
 
 
-@torch.no_grad()
 def settle(
     model: nn.Module, columns: Sequence[int], means: Tensor, data: Dataset, run: Run, *, move_bias: bool
-) -> None:
-    """One forward pass that gives an edited network the statistics and output means it needs.
+) -> int:
+    """Gives an edited network the statistics and output means it needs, by one forward pass for each.
 
-    Each BatchNorm normalises a micro-batch by its own statistics while the mean and the variance of its
-    inputs over all images are summed up, and gets these as its running statistics. Then each retained
-    output's bias moves so that its mean over the images is what it was.
+    First each BatchNorm gets new running statistics. Then, with these, each retained output's bias moves so
+    that its mean over the images is what it was.
 
     Args:
         model: In eval mode; changed in place.
         columns: The retained outputs.
         means: float64 (label,) mean logits to restore, of `read_inputs` before the edits.
         data: Images.
-        run: Where; micro-batches are shared out over the processes.
+        run: Where; images are shared out over the processes.
         move_bias: Whether the head's bias may change.
+
+    Returns:
+        How often the images were read.
+    """
+    renew_statistics(model, data, run)
+    if not move_bias:
+        return 1
+    now = read_inputs(model, {}, data, run, lambda _name, _patches, _batch: None)
+    _, head = find_head(model, len(data.labels))
+    chosen = list(columns)
+    with torch.no_grad():
+        head.bias[chosen] += (means - now)[chosen].to(head.bias)
+    return 2
+
+
+@torch.no_grad()
+def renew_statistics(model: nn.Module, data: Dataset, run: Run) -> None:
+    """Gives each BatchNorm of a network the statistics of its inputs, in place, by one forward pass.
+
+    It normalises a micro-batch by its own statistics while the mean and the variance of its inputs over all
+    images are summed up, and gets these as its running statistics.
+
+    Args:
+        model: In eval mode.
+        data: Images.
+        run: Where; micro-batches are shared out over the processes.
     """
     kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
     tracked: list[Any] = [each for each in model.modules() if isinstance(each, kinds)]
@@ -179,9 +203,8 @@ def settle(
     for norm in tracked:
         norm.train()
     try:
-        with logit_means(model, len(data.labels), run) as now:
-            for batch in micro_batches(data, run, "settle"):
-                model(batch.image)
+        for batch in micro_batches(data, run, "settle"):
+            model(batch.image)
     finally:
         for handle in handles:
             handle.remove()
@@ -196,7 +219,3 @@ def settle(
             variance = (total[1] / count - mean**2).clamp(min=0.0) * count / (count - 1)
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(variance)
-    if move_bias:
-        _, head = find_head(model, len(data.labels))
-        chosen = list(columns)
-        head.bias[chosen] += (means - now[0])[chosen].to(head.bias)

@@ -43,7 +43,7 @@ def forget_labels(
     """Makes a copy of a model forget some of its labels.
 
     Every method ends by making the forgotten outputs constant (row weights 0, bias logit of the base
-    rate), so that downstream code keeps its K outputs.
+    rate), so that downstream code keeps its K outputs. A constant of an earlier request stays as it is.
 
     Args:
         model: Any network whose last linear layer has one output a label of the data; not changed.
@@ -114,8 +114,7 @@ def forget_labels(
     again = erase_again(work.model, original, request, sample, run)
     _, head = find_head(work.model, len(request.labels))
     if not keep_row:
-        masked = request.masked_columns
-        remove_rows(head, masked, [removed_output(sample, column) for column in masked])
+        remove_rows(head, request.masked_columns, constants(original, request, sample))
         check_constant(work.model.eval(), request, sample, run)
     seconds = {**work.seconds, "total": time.perf_counter() - started}
     changed, total = count_changed(original, work.model)
@@ -139,6 +138,17 @@ def forget_labels(
         retained=compare(original, work.model.eval(), held, request, run, unseen=entry.data != "train"),
         self_check=work.self_check,
     )
+
+
+def constants(original: nn.Module, request: Request, data: Dataset) -> list[float]:
+    """What each forgotten output says from now on; one that was removed earlier says what it said."""
+    _, head = find_head(original, len(request.labels))
+    return [
+        head.bias[column].item()
+        if name in request.forgotten and not head.weight[column].any()
+        else removed_output(data, column)
+        for name, column in zip(request.masked, request.masked_columns, strict=True)
+    ]
 
 
 def unlearned(

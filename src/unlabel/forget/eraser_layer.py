@@ -11,6 +11,7 @@ from torch import nn
 from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
+from unlabel.forget.given import annotated
 from unlabel.forget.leace import Eraser, bill_of, read, say_bill
 from unlabel.models.eraser import Erase, eraser_of, insert_eraser
 from unlabel.models.features import PENULTIMATE
@@ -21,6 +22,16 @@ SCOPE = (
     " expectation over the calibration images, for any convex loss; probes that are not affine, and all"
     " probes of earlier layers, are not covered"
 )
+
+
+def to_erase(model: nn.Module, request: Request, data: Dataset) -> list[str]:
+    """The annotated labels, forgotten now or earlier, that no layer takes out of a model's features already.
+
+    An eraser of the new label alone moves the directions of the earlier ones, and so gives them back to a
+    head from which they were taken.
+    """
+    layer = eraser_of(model)
+    return [name for name in annotated(request, data) if not (layer and name in layer.labels)]
 
 
 def erase(

@@ -7,6 +7,9 @@ that a change D of the layer's weight changes the features by about (the mean an
 constant, see `forget.norms`)::
 
     dh_ic = gain_c * (D_c . x_i)        x_i the mean patch of image i, weighted by those slopes
+
+A layer that erases labels before the head mixes all features. So the slopes are those of the features before
+it, where each channel makes one feature, while h are those after it, in which the labels are looked for.
 """
 
 from collections.abc import Sequence, Set
@@ -199,16 +202,16 @@ def read_layers(model: nn.Module, parts: Sequence[Part], data: Dataset, run: Run
         for part in parts:
             hooks.callback(part.layer.register_forward_hook(catch).remove)
         tapped = hooks.enter_context(tap(head))
+        made = hooks.enter_context(tap(head, before_eraser=True))
         hooks.enter_context(torch.enable_grad())
         advance = hooks.enter_context(run.log.track("score", len(data), "images"))
         for batch in in_order(data, run, BATCH, positions):
             with ConstantNorms():
                 model(batch.image)
             for number, (inputs, output) in enumerate(caught):
-                features = sums[number].own(tapped[0])
-                keep_graph = number < len(parts) - 1
-                (gradient,) = torch.autograd.grad(features.sum(), output, retain_graph=keep_graph)
-                sums[number].add(inputs, gradient, features.detach())
+                own, keep_graph = sums[number].own, number < len(parts) - 1
+                (gradient,) = torch.autograd.grad(own(made[0]).sum(), output, retain_graph=keep_graph)
+                sums[number].add(inputs, gradient, own(tapped[0]).detach())
             advance(len(batch.rows) * run.world)
     return [each.reading(len(data), run) for each in sums]
 

@@ -17,7 +17,7 @@ from unlabel.core.wording import listing
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.models.custom import copied
-from unlabel.models.head import check_in_layout, find_head
+from unlabel.models.head import check_in_layout, find_head, shared_with
 
 FEW = 2  # images on which outputs are looked at, before and after; they are on no bill
 
@@ -34,7 +34,7 @@ def taken(model: object, request: Request, data: Dataset, run: Run) -> tuple[nn.
     Raises:
         ModelError: It is no network, cannot be copied, or does not return one row of logits an image.
         NoLinearHead: Its outputs are not those of its last linear layer, or that layer's weights are made of
-            others.
+            others, or serve another layer as well.
         LabelMismatch: An output is a constant, and nobody said that its label was forgotten.
     """
     original = engine.place(copied(model, "model"), run).eval()
@@ -46,6 +46,11 @@ def taken(model: object, request: Request, data: Dataset, run: Run) -> tuple[nn.
             f"the weights of the last linear layer '{name}' are computed from others (a parametrisation), so"
             f" its rows cannot be set; call torch.nn.utils.parametrize.remove_parametrizations("
             f"model.get_submodule('{name}'), 'weight') first"
+        )
+    if other := shared_with(original, head):
+        raise NoLinearHead(
+            f"the last linear layer '{name}' shares its weights with '{other}', so removing an output would"
+            " change what that layer does; expected weights of its own: give one of them a copy"
         )
     _refuse_unsaid(head, request)
     return original, plain
@@ -68,19 +73,19 @@ def _refuse_unsaid(head: nn.Linear, request: Request) -> None:
         )
 
 
+def annotated(request: Request, data: Dataset) -> list[str]:
+    """The labels forgotten now or earlier that some images show as present and others as absent."""
+    columns = zip(request.masked, request.masked_columns, strict=True)
+    return [name for name, column in columns if {0, 1} <= set(np.unique(data.target[:, column]).tolist())]
+
+
 def refuse_unannotated(request: Request, data: Dataset) -> None:
     """Refuses to train on where nothing says which images have a label that was forgotten earlier.
 
     Raises:
         LabelMismatch: A label forgotten earlier is not annotated as present and as absent.
     """
-    target = data.target[:, [request.labels.index(name) for name in request.forgotten]]
-    missing = [
-        name
-        for name, column in zip(request.forgotten, target.T, strict=True)
-        if not {0, 1} <= set(np.unique(column).tolist())
-    ]
-    if missing:
+    if missing := [name for name in request.forgotten if name not in annotated(request, data)]:
         raise LabelMismatch(
             f"{listing(missing)} was forgotten earlier, and no images are annotated with it as present, or"
             " none as absent; so a training could bring it back unseen. Use annotated images, or a method"

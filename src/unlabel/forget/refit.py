@@ -26,7 +26,15 @@ FOLDS = 4
 SURE = 1.0  # standard errors
 
 
-def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run, anchor: float) -> None:
+def refit_rows(
+    model: nn.Module,
+    columns: Sequence[int],
+    data: Dataset,
+    run: Run,
+    anchor: float,
+    *,
+    hold_bias: bool = False,
+) -> None:
     """Fits output rows to the features as they are, in place, as freely as so many images allow.
 
     As many features as images fit anything: the rows of a ResNet-18 that were fitted to 512 images lost .05
@@ -38,7 +46,7 @@ def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run
         columns: Labels of independent outputs; one with a single kind of annotation here is left alone.
         data: Images with annotations, read once.
         run: Where; every process fits the same.
-        anchor: See `refit`.
+        anchor, hold_bias: See `refit`.
     """
     _, head = find_head(model, len(data.labels))
     features = outputs(model, data, run, stage="refit").features[PENULTIMATE].astype(np.float64)
@@ -47,7 +55,9 @@ def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run
     fold = np.argsort(np.argsort(uniform(run.seed, "refit", data.rows), kind="stable")) % FOLDS
     for chosen, inputs in _by_features(model, every):
         rows, x = weights[:, inputs], features[:, inputs]
-        shrink = shrink_of(x, data.target[:, chosen], rows[chosen], biases[chosen], anchor, fold)
+        shrink = shrink_of(
+            x, data.target[:, chosen], rows[chosen], biases[chosen], anchor, fold, hold_bias=hold_bias
+        )
         if shrink != SHRINK[0]:
             run.log.say(
                 f"{x.shape[1]:,} features and {len(data):,} images: the output rows are refitted with"
@@ -56,7 +66,9 @@ def refit_rows(model: nn.Module, columns: Sequence[int], data: Dataset, run: Run
         for column in chosen:
             annotated = data.target[:, column] >= 0
             y = data.target[annotated, column].astype(np.float64)
-            weight, bias = refit(x[annotated], y, rows[column], float(biases[column]), anchor, shrink)
+            weight, bias = refit(
+                x[annotated], y, rows[column], float(biases[column]), anchor, shrink, hold_bias=hold_bias
+            )
             with torch.no_grad():
                 head.weight[column, inputs] = torch.as_tensor(weight).to(head.weight)
                 head.bias[column] = bias
@@ -74,7 +86,14 @@ def _by_features(model: nn.Module, columns: Sequence[int]) -> list[tuple[list[in
 
 
 def shrink_of(
-    x: Floats, target: NDArray[np.int8], weight: Floats, bias: Floats, anchor: float, fold: NDArray[np.int64]
+    x: Floats,
+    target: NDArray[np.int8],
+    weight: Floats,
+    bias: Floats,
+    anchor: float,
+    fold: NDArray[np.int64],
+    *,
+    hold_bias: bool = False,
 ) -> float:
     """The first `SHRINK` whose rows do no worse on images left out than rows with only their bias fitted.
 
@@ -84,10 +103,10 @@ def shrink_of(
         x: (image, feature).
         target: (image, label) 1, 0 or -1.
         weight, bias: The old rows, (label, feature) and (label,).
-        anchor: See `refit`.
+        anchor, hold_bias: See `refit`.
         fold: (image,) which images are left out together.
     """
-    splits = [_split(x, target, weight, bias, fold == number) for number in range(FOLDS)]
+    splits = [_split(x, target, weight, bias, fold == number, hold_bias=hold_bias) for number in range(FOLDS)]
 
     def loss(shrink: float) -> Floats:
         return np.concatenate([split.loss(anchor, shrink * split.share) for split in splits])
@@ -113,6 +132,7 @@ class _Split:
     rows: Floats
     logits: tuple[Floats, Floats]  # of the old rows: fitted, left out
     share: float
+    hold_bias: bool
 
     def loss(self, anchor: float, shrink: float) -> Floats:
         """Mean loss over labels of each image left out, after one Newton step from the old rows."""
@@ -125,7 +145,9 @@ class _Split:
             z = old
             if 0 < y.sum() < len(y):
                 start = float(self.logits[0][0, number] - self.fitted[0] @ row)
-                new, bias = refit(self.fitted[use], y, row, start, anchor, shrink, most=1)
+                new, bias = refit(
+                    self.fitted[use], y, row, start, anchor, shrink, most=1, hold_bias=self.hold_bias
+                )
                 z = old + self.left @ (new - row) + bias - start
             truth = self.targets[1][:, number]
             total += np.where(annotated[:, number], np.logaddexp(0, z) - truth * z, 0.0)
@@ -133,9 +155,15 @@ class _Split:
 
 
 def _split(
-    x: Floats, target: NDArray[np.int8], weight: Floats, bias: Floats, out: NDArray[np.bool_]
+    x: Floats,
+    target: NDArray[np.int8],
+    weight: Floats,
+    bias: Floats,
+    out: NDArray[np.bool_],
+    *,
+    hold_bias: bool,
 ) -> _Split:
-    centre = x[~out].mean(0)
+    centre = _centre(x[~out], hold_bias)
     fitted, left, rows = x[~out] - centre, x[out] - centre, weight
     logits = x[~out] @ weight.T + bias, x[out] @ weight.T + bias
     share = 1.0
@@ -143,7 +171,7 @@ def _split(
         axes = np.linalg.svd(fitted, full_matrices=False)[2]
         fitted, left, rows = fitted @ axes.T, left @ axes.T, rows @ axes.T
         share = len(axes) / x.shape[1]
-    return _Split(fitted, left, (target[~out], target[out]), rows, logits, share)
+    return _Split(fitted, left, (target[~out], target[out]), rows, logits, share, hold_bias)
 
 
 def refit(
@@ -155,6 +183,7 @@ def refit(
     shrink: float = SHRINK[0],
     *,
     most: int = MOST,
+    hold_bias: bool = False,
 ) -> tuple[Floats, float]:
     r"""Logistic regression that stays near a given one, by Newton steps.
 
@@ -162,7 +191,8 @@ def refit(
               + \frac{c}{2} (w - w_0)^\top \Sigma (w - w_0)
 
     with c the anchor and Sigma the covariance of x: a change is as dear as the logits that it moves. The
-    bias is free, so that the mean probability becomes the base rate.
+    bias is free, so that the mean probability becomes the base rate. If it is held, b is the old one, and
+    Sigma the second moment of x about 0: a change then moves the mean logit, too.
 
     Args:
         x: (image, feature).
@@ -171,11 +201,13 @@ def refit(
         anchor: > 0.
         shrink: Share of the features' mean variance that is added to each variance.
         most: Newton steps at most.
+        hold_bias: Whether the bias stays as it is, as of a head that has none.
 
     Returns:
         The new row.
     """
-    centre = x.mean(0)
+    centre = _centre(x, hold_bias)
+    free = slice(len(weight)) if hold_bias else slice(None)
     hidden = x - centre
     spread = hidden.T @ hidden / len(x)
     spread += max(shrink * np.trace(spread) / len(spread), LEAST) * np.eye(len(spread))
@@ -194,7 +226,8 @@ def refit(
         gradient = design.T @ (prob - y) / len(y) + pull @ (now - start)
         hessian = (design * (prob * (1 - prob))[:, None]).T @ design / len(y) + pull
         hessian[-1, -1] += 1e-9
-        step = np.linalg.solve(hessian, gradient)
+        step = np.zeros_like(now)
+        step[free] = np.linalg.solve(hessian[free, free], gradient[free])
         if float(gradient @ step) < TOLERANCE:
             break
         length, here = 1.0, loss(now)
@@ -202,3 +235,8 @@ def refit(
             length /= 2
         now -= length * step
     return now[:-1], float(now[-1] - now[:-1] @ centre)
+
+
+def _centre(x: Floats, hold_bias: bool) -> Floats:
+    """What rows are read about: their mean, which a free bias takes up, or 0."""
+    return np.zeros(x.shape[1]) if hold_bias else x.mean(0)

@@ -30,6 +30,8 @@ from unlabel.statistics.estimate import rarer
 
 Floats = NDArray[np.float64]
 TWINS = 5  # images of each kind that show that two labels are one
+ALIKE = 0.98  # share of images in which a label that is no copy agrees, at most
+CHANCE = 0.05  # that all images agree by luck
 SHRINK = 1.0  # images' worth of shrinkage: two equal columns are then no singular system
 
 
@@ -78,6 +80,9 @@ def residuals(
 def has_twin(data: Dataset, column: int, retained: Sequence[int]) -> bool:
     """Whether a retained label is a copy of a label or its opposite, on all images annotated for both.
 
+    Those are all images, or so many (149) that a label that agrees in 98 % of images would differ in one of
+    them, by 95 %. A few may agree by chance.
+
     Shrinkage would leave a scaled copy of that retained label over, and a method would push it out. Of a
     group of which each image has one label, the others determine each as well. But a retrained model knows it
     less, as it has not learnt it, so there the residual stays.
@@ -96,8 +101,8 @@ def has_twin(data: Dataset, column: int, retained: Sequence[int]) -> bool:
     label = data.target[:, column]
     for other in data.target[:, list(retained)].T:
         both = (label >= 0) & (other >= 0)
-        same = label[both] == other[both]
-        if rarer(label[both]) >= TWINS and (same.all() or not same.any()):
+        same, enough = label[both] == other[both], both.all() or ALIKE ** both.sum() <= CHANCE
+        if enough and rarer(label[both]) >= TWINS and (same.all() or not same.any()):
             return True
     return False
 
@@ -188,13 +193,18 @@ class Residuals:
         return torch.where(share > 0, share, 1.0)
 
     def pull(self, residual: Tensor, known: Tensor) -> Float[Tensor, "batch label"]:
-        """What each image of a batch weighs in the share of a label, so that the mean over images is it.
+        r"""What each image of a batch weighs in the share of a label, so that the mean over images is it.
 
-        ``(r - mean of the batch) / Var(r)``. Where some images are not annotated, r stays as it is (its mean
-        is 0 over all images), and each counts for those that are not.
+        .. math:: \frac{m}{m - 1} \cdot \frac{r - \bar{r}}{\mathrm{Var}(r)}
+
+        with m the images of the batch and r-bar their mean, if the label is annotated in all images of the
+        data: its mean over batches is the covariance, whatever m is. If some are not annotated, or m is 1, r
+        stays as it is (its mean is 0 over all images), and each counts for those that are not.
         """
-        whole = known.all(0)
-        return torch.where(whole, centred(residual, known), residual / self.known_share) / self.variance
+        images = len(residual)
+        whole = self.known.all(0) & (images > 1)
+        pulled = images / max(images - 1, 1) * centred(residual, known)
+        return torch.where(whole, pulled, residual / self.known_share) / self.variance
 
     @property
     def variance(self) -> Float[Tensor, " label"]:

@@ -45,6 +45,7 @@ class Retained:
         after: Mean AUC of the unlearned model, on the same images.
         falls: What the AUC of each label measured lost, paired by image.
         left_out: Labels measured that the mean leaves out: fewer than `ENOUGH` images of a kind show them.
+        out_of: Retained labels, measured or not.
     """
 
     labels: tuple[str, ...]
@@ -54,15 +55,20 @@ class Retained:
     after: Estimate | None = None
     falls: tuple[Estimate, ...] = ()
     left_out: tuple[str, ...] = ()
+    out_of: int = 0
 
     @property
     def worst(self) -> dict[str, Any] | None:
-        """The label that lost most, with an interval that holds for all of them together (95 %)."""
+        """The label that lost most for certain, with an interval that holds for all together (95 %)."""
         if not self.falls:
             return None
-        fall, label = max(zip(self.falls, self.labels, strict=True), key=lambda pair: pair[0].value)
-        low, high = fall.interval(1 - 0.05 / len(self.falls), low=-1.0, high=1.0)
-        return {"label": label, "value": fall.value, "low": low, "high": high}
+        level = 1 - 0.05 / len(self.falls)
+        rows = [
+            {"label": label, "value": fall.value, "low": low, "high": high}
+            for label, fall in zip(self.labels, self.falls, strict=True)
+            for low, high in [fall.interval(level, low=-1.0, high=1.0)]
+        ]
+        return max(rows, key=lambda row: row["low"])
 
     @property
     def loss(self) -> Estimate | None:
@@ -84,6 +90,7 @@ class Retained:
             "held_back": self.held_back,
             "labels": list(self.labels),
             "left_out": list(self.left_out),
+            "out_of": self.out_of,
             **({"note": OWN} if self.held_back and self.loss else {}),
         }
 
@@ -99,10 +106,9 @@ def sentence_of(record: Mapping[str, Any]) -> str:
         return f"retained labels: not measured, none has {LEAST} images of both kinds among {images}"
     before, after = (record[name]["value"] for name in ("before", "after"))
     text = f"retained labels: mean AUC {before:.3f} before, {after:.3f} after, on {images}"
-    if rare := record.get("left_out"):
-        text += (
-            f", without {len(rare)} label{'s' * (len(rare) > 1)} with fewer than {ENOUGH} images of a kind"
-        )
+    counted = len(record["labels"]) - len(record.get("left_out", ()))
+    if counted < (out_of := record.get("out_of", len(record["labels"]))):
+        text += f", mean of {counted} of {out_of} labels: the others have too few images of a kind"
     return f"{text}; {record['note']}" if "note" in record else text
 
 
@@ -204,7 +210,7 @@ def compare(
     sure = sure if any(sure) else [True] * len(chosen)
     labels = tuple(request.retained[position] for position in chosen)
     if not chosen:
-        return Retained((), len(held), unseen)
+        return Retained((), len(held), unseen, out_of=len(columns))
     areas: list[list[Estimate]] = []
     for model, which in ((before, "before"), (after, "after")):
         scores = outputs(model, held, run, stage="check").logits[:, columns]
@@ -219,4 +225,4 @@ def compare(
     falls = tuple(one - other for one, other in zip(*areas, strict=True))
     there, here = (mean(list(compress(part, sure))) for part in areas)
     rare = tuple(label for label, counts in zip(labels, sure, strict=True) if not counts)
-    return Retained(labels, len(held), unseen, there, here, falls, rare)
+    return Retained(labels, len(held), unseen, there, here, falls, rare, len(columns))

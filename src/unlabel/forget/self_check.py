@@ -167,11 +167,16 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     row = max(missed or record["sites"], key=lambda row: row["after"] - row["aim"])
     after, aim, before = (max(row[name], 0.0) for name in ("after", "aim", "before"))
     what, images = f"what the other labels do not tell of {row['label']}", f"{record['n']:,} training images"
+    if not missed and after > aim:
+        return (
+            f"{start}: cannot tell; of {what}, the probe at {row['site']} tells {after:.2f} where"
+            f" {aim:.2f} is allowed ({before:.2f} before), and {images} held back cannot tell that from"
+            " chance"
+        )
     if not missed:
-        chance = ", the difference may be chance" if after > aim else ""
         return (
             f"{start}: reached; of {what}, the closest probe ({row['site']}) tells {after:.2f} of {aim:.2f}"
-            f" allowed{chance} ({before:.2f} before), on {images} held back"
+            f" allowed ({before:.2f} before), on {images} held back"
         )
     places = listing(list(dict.fromkeys(row["site"] for row in missed)), 3)
     further = "; to go further: --against weights" if goes_further(record) else ""
@@ -188,6 +193,8 @@ def goes_further(record: Mapping[str, Any]) -> bool:
 
 def instead_of(record: Mapping[str, Any] | None) -> str:
     """What else may be tried after a run with this ``self_check``; None where the method made none."""
+    if record and record["against"] == "weights":
+        return "another method, such as head-removal, which leaves the features as they are"
     return "--against weights" if record and goes_further(record) else OTHERS
 
 

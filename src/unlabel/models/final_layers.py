@@ -20,7 +20,7 @@ from unlabel.core.layout import FinalLayer, Layout
 from unlabel.core.wording import listing, suggest
 from unlabel.models.axes import find_channels_last
 from unlabel.models.custom import one_line
-from unlabel.models.head import find_head
+from unlabel.models.head import find_head, shared_with
 from unlabel.models.normal_form import mean_input, mean_output
 from unlabel.models.returned import Columns, Reading, Returned, columns_of
 
@@ -308,6 +308,7 @@ def _is_plain(model: nn.Module, seen: Pass, outputs: int) -> bool:
         use.output.shape != seen.value.shape
         or not torch.equal(use.output, seen.value)
         or is_parametrized(use.module)
+        or shared_with(model, use.module)
     ):
         return False
     try:

@@ -49,6 +49,26 @@ def find_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
     return name, head
 
 
+def shared_with(model: nn.Module, head: nn.Linear) -> str | None:
+    """The weight or bias of another layer that is the head's own as well; None if the head's serve it alone.
+
+    By such a layer a removed output would come back, and removing it would change what that layer does. A
+    second name of the head itself is no other layer.
+
+    Example:
+        >>> tied = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+        >>> tied[0].weight = tied[2].weight
+        >>> shared_with(tied, tied[2])
+        '0.weight'
+    """
+    own = {id(value) for value in head.parameters(recurse=False)}
+    for name, module in model.named_modules():
+        for part, value in module.named_parameters(recurse=False):
+            if module is not head and id(value) in own:
+                return f"{name}.{part}".removeprefix(".")
+    return None
+
+
 @torch.inference_mode()
 def check_head(model: nn.Module, outputs: int, images: Tensor) -> None:
     """Checks by a forward pass that the head found by name is what makes the model's outputs.
@@ -165,14 +185,19 @@ def remove_rows(head: nn.Linear, columns: Sequence[int], constants: Sequence[flo
 
 
 @contextmanager
-def tap(head: nn.Module) -> Iterator[list[Tensor]]:
-    """While open, the list holds the head's input (batch, feature) of the latest forward pass."""
+def tap(head: nn.Module, *, before_eraser: bool = False) -> Iterator[list[Tensor]]:
+    """While open, the list holds the head's input (batch, feature) of the latest forward pass.
+
+    Args:
+        head: The last linear layer.
+        before_eraser: Whether it is what the network makes, before an erasing layer (`models.eraser`).
+    """
     tapped: list[Tensor] = []
 
     def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         tapped[:] = [inputs[0]]
 
-    handle = head.register_forward_pre_hook(keep)
+    handle = head.register_forward_pre_hook(keep, prepend=before_eraser)
     try:
         yield tapped
     finally:

@@ -10,12 +10,13 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from unlabel.core.engine import Run
-from unlabel.core.errors import MethodError, OptionError
+from unlabel.core.errors import LabelMismatch, MethodError, OptionError
 from unlabel.core.request import Request
 from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.adversary import Adversary
+from unlabel.forget.given import refuse_unannotated
 from unlabel.forget.leace import say_bill
 from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
 from unlabel.forget.methods.erasure import erasure
@@ -37,7 +38,6 @@ from unlabel.forget.self_check import (
     slight,
     unchecked,
 )
-from unlabel.models.head import find_head, remove_rows, removed_output
 from unlabel.models.sites import Site, find_sites
 
 STRONGER = (0.5, 1.0, 2.0)  # strengths of erasure, tried until the check is passed
@@ -72,7 +72,8 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     * what the trainings leave at the last features is erased there in closed form, on top, mildly if the
       usual erasure costs too much;
     * if nothing did harm, with one more training from the original, at twice the pressure. It counts only if
-      every site then tells little enough.
+      every site then tells little enough;
+    * if every training did harm, with an erasure of the original's last features, in closed form.
 
     All trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
     original's training if that is more. The last two count only if they cost the retained labels at most .005
@@ -80,8 +81,9 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
 
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
     original tells the label's residual, nothing is there to be pushed out, and training only makes the model
-    better at the retained labels. If probes of the label itself then find more than before, on average, or if
-    the result does harm or misses its aim, `auto` only removes the output.
+    better at the retained labels. If the result then does harm or misses its aim, `auto` only removes the
+    output. So it does if probes of the label itself find more than before, on average. This is read if no
+    site tells the residual, if the aim is missed, or if earlier requests were made.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -205,12 +207,13 @@ class Auto:
                 f"a retained label is a copy of {listing(request.masked)} or its opposite, so nothing else is"
                 " to be forgotten: only the output is removed"
             )
-        attempts = [_removed(case, data)] if nothing else _ATTEMPTS[self.against](case)
+        attempts = [_removed(case)] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
         read = len(look.fitted) + len(look.held) if look else 0
         label_record: dict[str, Any] = {}
-        if look and enough and not nothing:
-            chosen, label_record = _no_worse(case, look, data, best)
+        doubtful = enough or not best.done or bool(request.forgotten)
+        if look and doubtful and not nothing:
+            chosen, label_record = _no_worse(case, look, data, best, done=best.done or not enough)
             attempts, best, read = attempts if chosen is best else [*attempts, chosen], chosen, 3 * read
         if best.work.method == "leace-head":  # the costs of attempts that are dropped say nothing
             say_bill(best.work.settings, run)
@@ -230,13 +233,21 @@ class Auto:
         )
 
 
-def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Attempt, dict[str, Any]]:
-    """The best attempt, or the original less its output if that tells less of the label; and the figures."""
+def _no_worse(
+    case: Case, look: Look, data: Dataset, best: Attempt, *, done: bool
+) -> tuple[Attempt, dict[str, Any]]:
+    """The best attempt, or the original less its output if that tells less of the label; and the figures.
+
+    Args:
+        case, look, data: What was asked, and what it is read on.
+        best: The best attempt.
+        done: Whether it may stand if probes find no more of the label than before.
+    """
     labels = Residuals.of_annotations(case.request, data, case.run)
     before = label_told(case.original, look, labels, case.run)
     after = label_told(best.work.model.eval(), look, labels, case.run)
     record = {"label_told": {"before": before, "after": after}}
-    if best.done and after <= before:
+    if done and after <= before:
         return best, record
     if best.spent:
         why = "the retained labels would pay too much"
@@ -249,15 +260,12 @@ def _no_worse(case: Case, look: Look, data: Dataset, best: Attempt) -> tuple[Att
     else:
         why = "some sites would tell too much"
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
-    return _removed(case, data), record
+    return _removed(case), record
 
 
-def _removed(case: Case, data: Dataset) -> Attempt:
-    """The original less its output."""
-    removed, masked = copy.deepcopy(case.original), case.request.masked_columns
-    _, head = find_head(removed, len(case.request.labels))
-    remove_rows(head, masked, [removed_output(data, column) for column in masked])
-    return case.judged(Work(removed, method="head-removal"))
+def _removed(case: Case) -> Attempt:
+    """The original as it is: whoever called `auto` removes its output, or keeps it if that is asked for."""
+    return case.judged(Work(copy.deepcopy(case.original), method="head-removal"))
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt:
@@ -288,19 +296,23 @@ def _outputs(case: Case) -> list[Attempt]:
     """The head alone; if its outputs still tell the label or the others pay, the layer before it."""
     work = erase_at_head(case.original, case.request, case.used, case.run, told=False)
     first = case.judged(replace(work, method="leace-head"))
+    if first.done:
+        return [first]
     try:
-        return [first] if first.done else [first, *_features(case)]
-    except MethodError as error:
+        refuse_unannotated(case.request, case.used)  # the driver lets the head alone pass without annotations
+        return [first, *_features(case)]
+    except (LabelMismatch, MethodError) as error:
         case.run.log.say(f"erasure was not possible: {error}")
         return [first]
 
 
-def _features(case: Case) -> list[Attempt]:
+def _features(case: Case, floors: Mapping[str, Tensor] | None = None) -> list[Attempt]:
+    """Erasures of the original's last features, stronger until the aim is reached."""
     attempts: list[Attempt] = []
     for strength in STRONGER:
         work = erasure(strength=strength)(case.original, case.request, case.used, case.run)
         settings = {**work.settings, "strength": strength}
-        attempts.append(case.judged(replace(work, settings=settings, method="erasure")))
+        attempts.append(case.judged(replace(work, settings=settings, method="erasure"), floors))
         attempts = _kept(attempts, case.original)
         if attempts[-1].done:
             break
@@ -308,7 +320,7 @@ def _features(case: Case) -> list[Attempt]:
 
 
 def _weights(case: Case) -> list[Attempt]:
-    """One training, and what follows if sites still tell too much."""
+    """One training, and what follows if sites still tell too much, or the retained labels paid too much."""
     method = cast(DeepProbes, deep_probes())
     method = replace(method, steps=min(method.steps, case.most_steps))
     started = time.perf_counter()
@@ -319,6 +331,8 @@ def _weights(case: Case) -> list[Attempt]:
     attempts = _further(case, chosen, now, attempts)
     if _best(attempts).unfinished:
         attempts = _erased(case, adversary, attempts)
+    elif _best(attempts).spent and not slight(case.before):
+        attempts = _untrained(case, adversary, attempts)
     harmless = chosen == method and not any(attempt.spent for attempt in attempts)
     if _best(attempts).unfinished and harmless:
         attempts = _harder(case, method, adversary, attempts)
@@ -338,6 +352,11 @@ def _first(
         case.run.log.say(f"{error}; trying a quarter of the rate")
     if attempts and not attempts[0].spent:
         return attempts, method, now
+    if attempts:
+        case.run.log.say(
+            "the training cost the retained labels too much: training again from the original, at a quarter"
+            " of the rate"
+        )
     method = replace(method, lr=method.lr * GENTLER)
     attempts.append(_trained(case, method, Work(case.original), again, case.run))
     return _kept(attempts, case.original), method, again
@@ -359,6 +378,19 @@ def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Atte
             break
         attempts = _kept([*attempts, more], case.original)
     return attempts
+
+
+def _untrained(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Erasures of the original's last features, beside trainings that all cost too much."""
+    case.run.log.say(
+        "each training cost the retained labels too much: erasing at the last features of the original, in"
+        " closed form"
+    )
+    try:
+        return _kept([*attempts, *_features(case, adversary.floors)], case.original)
+    except MethodError as error:
+        case.run.log.say(f"erasure was not possible: {error}")
+        return list(attempts)
 
 
 def _erased(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -412,11 +444,17 @@ def _trained(case: Case, method: DeepProbes, start: Work, adversary: Adversary, 
     model, started = copy.deepcopy(start.model), time.perf_counter()
     history = method.train(model, adversary, case.told, case.request, case.used, run)
     seconds = {"train": time.perf_counter() - started}
-    steps = start.settings.get("steps", 0) + method.steps  # of all trainings that the model went through
-    work = Work(
-        model, history, seconds=seconds, settings={**vars(method), "steps": steps}, method="deep-probes"
-    )
+    settings = _trainings(start.settings, method)
+    work = Work(model, history, seconds=seconds, settings=settings, method="deep-probes")
     return case.judged(work, adversary.floors)
+
+
+def _trainings(before: Mapping[str, Any], method: DeepProbes) -> dict[str, Any]:
+    """The settings of a model after one more training: the first rate, all steps, and each training's own."""
+    own = {"steps": method.steps, "lr": method.lr, "pressure": method.pressure}
+    trainings = [*before.get("trainings", []), own]
+    steps = sum(training["steps"] for training in trainings)
+    return {**vars(method), "lr": trainings[0]["lr"], "steps": steps, "trainings": trainings}
 
 
 _ATTEMPTS: Mapping[Against, Callable[[Case], list[Attempt]]] = {

@@ -46,7 +46,7 @@ def damp(*, strength: float = 1.0, rounds: int = 1) -> Unlearner:
     images; here those of a label are told apart by its own annotations on the same images, and an unknown
     one counts in neither. Of exclusive classes, retained prototypes are compared among each other only. Of
     the head, the retained rows are projected. At the end of a round one pass gives BatchNorm the statistics
-    of its new inputs and the retained outputs their old means.
+    of its new inputs, and another one the retained outputs their old means.
 
     A label that a retained label repeats stays, as does one in a layer with fewer inputs than there are
     retained labels: their directions span everything there. Labels forgotten earlier are projected out again.
@@ -74,8 +74,8 @@ class Damp:
 
     @property
     def passes(self) -> float:
-        """Forward passes over the images: each round reads and settles."""
-        return 2.0 * self.rounds
+        """Forward passes over the images: each round reads, and settles by two."""
+        return 3.0 * self.rounds
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         started = time.perf_counter()
@@ -85,6 +85,7 @@ class Damp:
         gone, retained = request.masked_columns, request.retained_columns
         half = uniform(run.seed, "damp/half", data.rows) < 0.5
         means: list[Tensor] = []
+        settled = 0
         for _ in range(self.rounds):
             read = {name: MeanPatches(layer.weight[0].numel()) for name, layer in layers.items()}
 
@@ -101,9 +102,9 @@ class Damp:
                 if basis.shape[1] and scale > 0:
                     held = torch.from_numpy(min(1.0, scale) * basis @ basis.T).to(run.device)
                     apply_projection(layer, held, retained if layer is head else None)
-            settle(edited, retained, means[0], data, run, move_bias=head.bias.requires_grad)
+            settled += settle(edited, retained, means[0], data, run, move_bias=head.bias.requires_grad)
         seconds = {"edit": time.perf_counter() - started}
-        return Work(edited, images_scored=round(self.passes * len(data)), seconds=seconds)
+        return Work(edited, images_scored=(self.rounds + settled) * len(data), seconds=seconds)
 
 
 class MeanPatches:

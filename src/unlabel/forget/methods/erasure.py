@@ -49,7 +49,8 @@ def erasure(*, strength: float = 0.5, rounds: int = 3, anchor: float = 1.0) -> U
     gain (`forget.norms`). The next round meets new images, so that what it corrects was not fitted to them.
     Then the retained output rows are fitted once more, by logistic regression on images of their own, drawn
     towards the old rows, and more strongly where images left out say so: with as many features as images,
-    rows fit anything (`forget.refit`). The network is only read, about ``--images`` times forward: no
+    rows fit anything (`forget.refit`). A bias that is frozen, or that the head does not have, is held where
+    it is. The network is only read, about ``--images`` times forward: no
     optimiser step, whatever the size of the data.
 
     Labels forgotten earlier are erased again. Of exclusive classes the output rows stay as they are.
@@ -96,7 +97,7 @@ class Erasure:
         free = {id(parameter) for parameter in edited.parameters() if parameter.requires_grad}
         edited.requires_grad_(False)
         _, head = find_head(edited, len(request.labels))
-        refits = self.anchor > 0 and not data.exclusive and {id(head.weight), id(head.bias)} <= free
+        refits = self.anchor > 0 and not data.exclusive and id(head.weight) in free
         samples = shares(data, self.rounds + refits, run.seed)
         look = batch_of(data, range(LOOK), run.device).image
         layers = final_layers(edited, len(request.labels), look, free)
@@ -118,7 +119,8 @@ class Erasure:
                     head.bias.sub_(head.weight @ torch.as_tensor(left).to(head.weight))
         edit = time.perf_counter()
         if refits:
-            refit_rows(edited, request.retained_columns, samples[-1], run, self.anchor)
+            hold_bias = id(head.bias) not in free
+            refit_rows(edited, request.retained_columns, samples[-1], run, self.anchor, hold_bias=hold_bias)
         for parameter in edited.parameters():
             parameter.requires_grad_(id(parameter) in free)
         seconds = {"edit": edit - started, "refit": time.perf_counter() - edit}

@@ -46,8 +46,8 @@ def kodge(*, alpha_r: float = 100.0, alpha_f: float = 3.0, centre: bool = True) 
     little else than their means (``--no-centre`` takes them about 0, as the paper does). Several labels go
     one after another, each with a pass of its own. The right-hand side above needs no SVD; all positions of
     all calibration images are read, where the paper draws 10,000 patches of 900 images. Of the head, the
-    retained rows are projected. At the end one pass gives BatchNorm the statistics of its new inputs and the
-    retained outputs their old means, which the paper leaves.
+    retained rows are projected. At the end one pass gives BatchNorm the statistics of its new inputs, and
+    another one the retained outputs their old means, which the paper leaves.
 
     Expect little: images with and without a label are much more alike than images of two classes.
 
@@ -108,9 +108,9 @@ class Kodge:
                 )
                 apply_projection(layer, projection, retained if layer is head else None, middle)
         moved = time.perf_counter()
-        settle(edited, retained, means[0], data, run, move_bias=head.bias.requires_grad)
+        settled = settle(edited, retained, means[0], data, run, move_bias=head.bias.requires_grad)
         seconds = {"edit": moved - started, "settle": time.perf_counter() - moved}
-        return Work(edited, images_scored=(len(request.columns) + 1) * len(data), seconds=seconds)
+        return Work(edited, images_scored=(len(request.columns) + settled) * len(data), seconds=seconds)
 
 
 def sides(data: Dataset, column: int, retained: tuple[int, ...]) -> "Sides":
@@ -186,5 +186,5 @@ def scaled_space(moment: Float[Tensor, "input input"], alpha: float) -> Float[Te
 
 
 def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
-    """Every calibration image once a label, and once more to settle the network."""
-    return Bill(0, (budget.labels + 1) * budget.images)
+    """Every calibration image once a label, and twice more to settle the network."""
+    return Bill(0, (budget.labels + 2) * budget.images)

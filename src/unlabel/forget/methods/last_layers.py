@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 from unlabel.core.engine import Run
@@ -108,6 +109,7 @@ class LastLayers:
         heads = [head_name] if head_name in names else []  # one that the user has frozen stays as it is
         renewed = {"nothing": [], "rows": heads, "layers": names}[self.renewed]
         reinitialise(model, renewed, run.seed)
+        put_back_frozen(model, original)
         copy_rows(head, find_head(original, outputs)[1], others if self.renewed == "rows" else earlier)
         objective, retained, read = retained_loss(original, request, data, run)
         after = [held_rows(model, request)]
@@ -121,7 +123,8 @@ def tail(model: nn.Module, k: int) -> list[str]:
     """Names of all modules registered from the k-th last convolution or linear layer on.
 
     Registration is the order of use in every network that the command line builds. A module with a weight
-    that the user has frozen is left out: it stays frozen.
+    that the user has frozen is left out: it stays frozen. One of which only the bias is frozen, as of a head
+    that has none, trains its weight.
 
     Example:
         >>> tail(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)), 2)
@@ -133,5 +136,15 @@ def tail(model: nn.Module, k: int) -> list[str]:
     return [
         name
         for name, module in named[start:]
-        if all(weight.requires_grad for weight in module.parameters(recurse=False))
+        if all(
+            weight.requires_grad for own, weight in module.named_parameters(recurse=False) if own != "bias"
+        )
     ]
+
+
+@torch.no_grad()
+def put_back_frozen(model: nn.Module, original: nn.Module) -> None:
+    """Gives the parameters that may not change the numbers of the original."""
+    for weight, before in zip(model.parameters(), original.parameters(), strict=True):
+        if not weight.requires_grad:
+            weight.copy_(before)

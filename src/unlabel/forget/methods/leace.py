@@ -10,6 +10,7 @@ from torch import nn
 from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
+from unlabel.forget.eraser_layer import to_erase
 from unlabel.forget.leace import Eraser, bill_of, read, say_bill
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.features import PENULTIMATE
@@ -36,6 +37,9 @@ def leace_head() -> Unlearner:
     on the outputs, and an upper bound for what editing the head alone can do. For the features, leace-layer
     adds a layer: they come out of an activation, so that no weight is there to take the eraser up.
 
+    Labels of earlier requests are taken out as well, if some images are annotated with them: an eraser of the
+    new label alone would give their direction back to the outputs.
+
     What it costs the retained labels is told before it is applied, and recorded, see `bill_of`. A label that
     goes along with the forgotten one pays most.
 
@@ -53,7 +57,8 @@ def erase_at_head(model: nn.Module, request: Request, data: Dataset, run: Run, *
     started = time.perf_counter()
     answers = read(model, data, run)
     features = answers.features[PENULTIMATE]
-    eraser = Eraser.fit(features, data.target[:, list(request.columns)])
+    columns = [request.labels.index(name) for name in to_erase(model, request, data)]
+    eraser = Eraser.fit(features, data.target[:, columns])
     edited = copy.deepcopy(model)
     _, head = find_head(edited, len(request.labels))
     live = [column for column, name in enumerate(request.labels) if name not in request.forgotten]

@@ -9,7 +9,7 @@ from torch import nn
 from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.forget.eraser_layer import erase
+from unlabel.forget.eraser_layer import erase, to_erase
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.pipeline import Unlearner, Work
 
@@ -27,9 +27,10 @@ def leace_layer(*, rare: float = 0.01) -> Unlearner:
     the forgotten label, and the AUC that it loses on the calibration images.
 
     The run remembers the layer, and every later command and request builds on it; a second leace-layer is
-    merged into it. Later requests do not train it; where they move the features, what it took out is taken
-    out of them again. An exported state dict holds the layer's numbers beside
-    the network's own, which a network without the layer refuses to load; ONNX holds it as part of the graph.
+    merged into it. Labels of earlier requests are taken out as well, if some images are annotated with them.
+    Later requests do not train the layer; where they move the features, what it took out is taken out of them
+    again. An exported state dict holds the layer's numbers beside the network's own, which a network without
+    the layer refuses to load; ONNX holds it as part of the graph.
 
     Differs from the paper: see leace-head; and units of the features that are not 0 in fewer images than a
     given share are set to 0 first. What so few images show weighs nothing in a covariance, while a probe
@@ -54,6 +55,6 @@ class EraseInFeatures:
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         started = time.perf_counter()
         edited = copy.deepcopy(model)
-        bill = erase(edited, request.forget, request, data, run, self.rare)
+        bill = erase(edited, to_erase(model, request, data), request, data, run, self.rare)
         seconds = {"erase": time.perf_counter() - started}
         return Work(edited, images_scored=len(data), seconds=seconds, settings=bill)

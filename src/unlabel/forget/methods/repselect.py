@@ -50,8 +50,8 @@ def repselect(
     unknown count nothing); several labels are averaged. A class of a softmax is read by its log-odds. All
     convolutions and linear layers below the head move, where the paper moves a transformer's MLPs. The paper
     first tunes an adapter on the forget set so that its gradient shows more; that stage is left out. Singular
-    vectors are exact. At the end one pass gives BatchNorm the statistics of its new inputs and the retained
-    outputs their old means. Output rows stay as they are, but for the retained biases.
+    vectors are exact. At the end one pass gives BatchNorm the statistics of its new inputs, and another one
+    the retained outputs their old means. Output rows stay as they are, but for the retained biases.
 
     Args:
         step: Length of the move, as a share of the length of all weights that may move, > 0, at most 10.
@@ -77,7 +77,7 @@ class RepSelect:
     components: float
     distribution: Distribution
     collapse: Collapse
-    passes: float = 2.0  # the gradient, and settling
+    passes: float = 3.0  # the gradient, and two to settle
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         started = time.perf_counter()
@@ -109,9 +109,11 @@ class RepSelect:
             for name, weight in weights.items():
                 weight.sub_((self.step * whole / length * updates[name]).to(weight))
         moved = time.perf_counter()
-        settle(edited, request.retained_columns, means[0], data, run, move_bias=head.bias.requires_grad)
+        settled = settle(
+            edited, request.retained_columns, means[0], data, run, move_bias=head.bias.requires_grad
+        )
         seconds = {"edit": moved - started, "settle": time.perf_counter() - moved}
-        return Work(edited, images_scored=round(self.passes * len(data)), seconds=seconds)
+        return Work(edited, images_scored=(1 + settled) * len(data), seconds=seconds)
 
     def _gradients(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> tuple[Named, Named]:
         """Of the forgetting loss, and the one whose components are collapsed; by one forward pass."""
