@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from unlabel.audit import figures
+from unlabel.audit.attacks.whole_model import TOGETHER
 from unlabel.audit.document.results import Audit, Metric
 from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC_MEAN
 from unlabel.models.features import PENULTIMATE
@@ -42,7 +43,8 @@ def lines(audit: Audit) -> list[str]:
         ]
         for stage in dict.fromkeys(row.layer for row in early):
             rows = [row for row in early if row.layer == stage]
-            out.append(_attack(f"{stage}, linear probe", rows, shown=bool(column)))
+            place = "all stages" if stage == TOGETHER else stage
+            out.append(_attack(f"{place}, linear probe", rows, shown=bool(column)))
     macro = [row for row in audit.metrics if row.id == UTILITY_AUC_MEAN.id]
     if macro:
         out.append(_attack("retained labels, mean AUC", macro, shown=bool(column)))
