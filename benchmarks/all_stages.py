@@ -2,16 +2,17 @@
 
 python benchmarks/all_stages.py AFTER BEFORE RETRAIN,RETRAIN,...     the table of decision 41
 
-Advantages of the linear probe of the full budget, with one seed; the excess over the retrained models with
-its one-sided 95 % bounds; and of each retrained model over the others, its upper bound.
+The linear probe of the full budget, with one seed, in advantage and in bits; the excess over the retrained
+models with its one-sided 95 % bounds; and of each retrained model over the others, its upper bound.
 """
 
 import sys
+from itertools import product
 from pathlib import Path
 
 from unlabel.audit.attacks.early_layers import with_early_layers
-from unlabel.audit.attacks.whole_model import TOGETHER, stage_readings
-from unlabel.audit.figures import LINEAR_PROBE
+from unlabel.audit.attacks.whole_model import BELOW, TOGETHER, stage_readings
+from unlabel.audit.figures import unit_of
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.sets import sets_of
@@ -43,12 +44,12 @@ def main(after: str, before: str, references: str) -> None:
     for label in case.request.masked:
         question = ask(label, sets.probe, sets.test, sets.train)
         read = [stage_readings(subject, question, OPTIONS) for subject in subjects]
-        for stage in read[0]:
-            original, model, *retrained = (readings[stage][LINEAR_PROBE.id] for readings in read)
+        for stage, figure in product(read[0], BELOW):
+            original, model, *retrained = (readings[stage][figure] for readings in read)
             each = [contrast(one, [item for item in retrained if item is not one]) for one in retrained]
             cells = [
                 label,
-                "all together" if stage == TOGETHER else stage,
+                f"{'all together' if stage == TOGETHER else stage}, {unit_of(figure)}",
                 f"{original.value:.3f}",
                 f"{model.value:.3f}",
                 " ".join(f"{item.value:.3f}" for item in retrained),
