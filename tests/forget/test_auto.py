@@ -133,6 +133,11 @@ def row(site: str, before: float, after: float, error: float = 0.0, floor: float
             " chance",
         ),
         (
+            [row("stage2", 0.5, 0.204, 0.05)],  # no more, as far as it is printed
+            "weights",
+            "the closest probe (stage2) tells 0.20 of 0.20 allowed (0.50 before)",
+        ),
+        (
             [row("stage2", 0.5, 0.3)],
             "weights",
             "NOT reached at stage2; of what the other labels do not tell of striped, the probe at stage2"

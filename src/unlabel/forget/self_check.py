@@ -167,7 +167,7 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     row = max(missed or record["sites"], key=lambda row: row["after"] - row["aim"])
     after, aim, before = (max(row[name], 0.0) for name in ("after", "aim", "before"))
     what, images = f"what the other labels do not tell of {row['label']}", f"{record['n']:,} training images"
-    if not missed and after > aim:
+    if not missed and round(after, 2) > round(aim, 2):  # as it is printed
         return (
             f"{start}: cannot tell; of {what}, the probe at {row['site']} tells {after:.2f} where"
             f" {aim:.2f} is allowed ({before:.2f} before), and {images} held back cannot tell that from"
