@@ -528,6 +528,19 @@ class Heard(Silent):
         self.lines.append(line)
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_network_of_which_no_earlier_layer_can_be_read_is_told(readable: bool) -> None:
+    world, heard = tiny_world(images=1024), Heard()
+    torch.manual_seed(0)
+    hidden = [nn.Linear(768, 16), nn.ReLU(), *([nn.Linear(16, 16), nn.ReLU()] if readable else [])]
+    model = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(16, 3))
+    run = engine.start(accelerator="cpu", log=heard)
+    outcome = forget_labels(model, ["top"], world.data, method="auto", run=run)
+    assert outcome.self_check is not None
+    assert ("stage1" in {row["site"] for row in outcome.self_check["sites"]}) is readable
+    assert any("no layer before the last features" in line for line in heard.lines) is not readable
+
+
 @pytest.mark.parametrize("enough", [True, False])
 def test_if_the_original_hardly_tells_the_label_the_method_says_so(
     enough: bool, monkeypatch: pytest.MonkeyPatch

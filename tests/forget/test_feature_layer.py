@@ -11,7 +11,15 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
 from unlabel.data.batches import batch_of
-from unlabel.forget.feature_layer import columns_of, edit_layer, final_layer, read_layer
+from unlabel.forget.all_layers import layers_of, read_inputs
+from unlabel.forget.feature_layer import (
+    columns_of,
+    edit_layer,
+    final_layer,
+    final_layers,
+    read_layer,
+    read_layers,
+)
 from unlabel.models.eraser import Erase, insert_eraser
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
@@ -175,3 +183,60 @@ def test_reading_changes_nothing(run: Run) -> None:
     read_layer(world.model, layer, replace(world.data), run)
     assert all(torch.equal(state[name], value) for name, value in world.model.state_dict().items())
     assert find_head(world.model, 3)[1].weight.grad is None
+
+
+class Encoder(nn.Module):
+    """A transformer on rows of the picture, (token, image, channel) or with the images first."""
+
+    def __init__(self, *, tokens_first: bool, size: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tokens_first = tokens_first
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=not tokens_first)
+        self.cut, self.head = nn.Conv2d(3, 8, size, size), nn.Linear(8, 3)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.cut(images).flatten(2).permute((2, 0, 1) if self.tokens_first else (0, 2, 1))
+        return self.head(self.encoder(tokens).mean(0 if self.tokens_first else 1))
+
+
+@pytest.mark.parametrize(("size", "images"), [(4, 96), (2, 64)])
+def test_tokens_that_stand_first_are_read_as_those_of_each_image(run: Run, size: int, images: int) -> None:
+    """With 64 tokens and 64 images, their numbers tell nothing."""
+    data, readings, layers = tiny_world(images=2 * images).data.take(np.arange(images)), [], []
+    for tokens_first in (True, False):
+        model = Encoder(tokens_first=tokens_first, size=size).eval().requires_grad_(False)
+        parts = final_layers(model, 3, batch_of(data, range(2), run.device).image, everything(model))
+        assert parts[0].layer is model.encoder.layers[1].linear2
+        readings.append(read_layers(model, parts, data, run)[0])
+        seen: dict[str, list[torch.Tensor]] = {}
+        read_inputs(
+            model.requires_grad_(),
+            layers_of(model),
+            data,
+            run,
+            lambda name, patches, _, seen=seen: seen.setdefault(name, []).append(patches),
+        )
+        layers.append({name: torch.cat(patches) for name, patches in seen.items()})
+    for name in ("features", "patches", "plain", "gain"):
+        np.testing.assert_allclose(*(getattr(reading, name) for reading in readings), rtol=0, atol=1e-4)
+    assert {"encoder.layers.0.linear1", "encoder.layers.1.linear2"} <= set(layers[0])
+    assert set(layers[0]) == set(layers[1])
+    for name, patches in layers[0].items():
+        torch.testing.assert_close(patches, layers[1][name], atol=1e-4, rtol=0)
+
+
+class Flat(Encoder):
+    """All tokens of all images in one row of rows."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.cut(images).flatten(2).permute(2, 0, 1)
+        return self.head(self.encoder.layers[0].linear1(tokens.flatten(0, 1))[: len(images), :8])
+
+
+def test_tensors_without_an_axis_of_images_are_refused(run: Run) -> None:
+    model, data = Flat(tokens_first=True).eval().requires_grad_(False), tiny_world().data
+    parts = final_layers(model, 3, batch_of(data, range(2), run.device).image, everything(model))
+    with pytest.raises(MethodError, match="no axis of what the last layer before the head reads"):
+        read_layers(model, parts, data, run)

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -196,3 +199,90 @@ def test_finding_changes_neither_mode_nor_statistics() -> None:
     find_sites(model, 3, torch.randn(4, 3, 16, 16))
     assert model.training
     assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+class Sequences(nn.Module):
+    """A transformer whose tokens stand first, or its images."""
+
+    def __init__(self, *, tokens_first: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=not tokens_first)
+        self.cut = nn.Conv2d(3, 16, 8, 8)
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        order = (2, 0, 1) if self.encoder.layers[0].self_attn.batch_first is False else (0, 2, 1)
+        tokens = self.encoder(self.cut(images).flatten(2).permute(order))
+        return self.head(tokens.mean(order.index(2)))
+
+
+@pytest.mark.parametrize("side", [32, 16])
+def test_tokens_that_stand_first_are_read_as_those_of_each_image(side: int) -> None:
+    """Of pictures of 16 pixels there are as many tokens as images, so their numbers tell nothing."""
+    images = torch.randn(4, 3, side, side)
+    first, last = (Sequences(tokens_first=tokens_first).eval() for tokens_first in (True, False))
+    last.load_state_dict(first.state_dict())
+    rows = []
+    for model in (first, last):
+        with torch.no_grad(), reading(model, find_sites(model, 3, images)) as read:
+            model(images)
+        rows.append(read)
+    assert list(rows[0]) == list(rows[1])
+    assert {"stage1", "stage2", "grid3", "features"} <= set(rows[0])
+    for name, row in rows[0].items():
+        torch.testing.assert_close(row, rows[1][name], atol=1e-5, rtol=0)
+    assert [site.tokens_first for site in find_sites(last, 3, images)] == [False] * (len(rows[1]) + 1)
+
+
+def test_a_network_without_positions_is_read_behind_its_hidden_layers() -> None:
+    sizes = (48, 32, 24, 16)
+    hidden = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.ReLU())]
+    model = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(16, 3))
+    images = torch.randn(5, 3, 4, 4)
+    sites = find_sites(model, 3, images)
+    assert [(site.name, site.module) for site in sites[:2]] == [("stage1", "1"), ("stage2", "3")]
+    assert [site.name for site in sites[2:]] == ["features", "outputs"]
+    with torch.no_grad(), reading(model, sites) as rows:
+        model(images)
+        assert torch.equal(rows["stage2"], model[:4](images))
+
+
+class Shared(nn.Module):
+    """A trunk for both halves of a picture, with an activation that it uses twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.deep, self.act = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 1, 1), nn.ReLU()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.act(self.deep(self.act(self.conv(images))))
+
+
+class Halves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk, self.head = Shared(), nn.Linear(8, 3)
+
+    def halves(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [self.trunk(half) for half in images.chunk(2, 2)]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([half.amax((2, 3)) for half in self.halves(images)], 1))
+
+
+@pytest.mark.parametrize("module", ["trunk", "trunk.act"])
+def test_a_module_that_two_pictures_share_is_read_at_both(module: str) -> None:
+    """And an activation at its last use in each: what it makes between is no end of a stage."""
+    model, images = Halves().eval(), torch.randn(2, 3, 32, 16)
+    site = next(site for site in find_sites(model, 3, images) if site.kind == "stage")
+    assert site.module == "trunk"
+    every = {"trunk": 1, "trunk.act": 2}[module]
+    assert site.every == 1
+    with torch.no_grad(), reading(model, [replace(site, module=module, every=every)]) as rows:
+        model(images)
+    with torch.no_grad():
+        means = [half.mean((2, 3)) for half in model.halves(images)]
+    torch.testing.assert_close(rows["stage1"], (means[0] + means[1]) / 2)

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError
-from unlabel.data.batches import Batch
+from unlabel.core.wording import listing
+from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import in_order
-from unlabel.forget.feature_layer import BATCH, Layer, columns_of
+from unlabel.forget.feature_layer import BATCH, LOOK, Layer, columns_of
 from unlabel.forget.gradients import micro_batches
+from unlabel.models.axes import image_axes
 from unlabel.models.head import find_head
 
 Layers = Mapping[str, Layer]  # by name, in the order in which they are registered
@@ -53,8 +55,8 @@ def read_inputs(model: nn.Module, layers: Layers, data: Dataset, run: Run, take:
 
     Args:
         model: In eval mode.
-        layers: Of `layers_of`; one that is used twice in a pass is shown twice, one that is never used or
-            whose inputs belong to no single image is not shown.
+        layers: Of `layers_of`; one that is used twice in a pass is shown twice, one that is never used is not
+            shown. If the inputs of one belong to no single image, it is not shown either, and that is said.
         data: Images; shared out over the processes in the order of ``run.shard``.
         run: Where.
         take: Called with each layer's patches of some images.
@@ -64,12 +66,14 @@ def read_inputs(model: nn.Module, layers: Layers, data: Dataset, run: Run, take:
     """
     positions = np.asarray(run.shard(len(data)), np.int64)
     now: list[Batch] = []
+    first = _image_axes(model, layers, data, run)
 
     def watch(name: str, layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def shown(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            images, read = len(now[0].rows), inputs[0]
-            if len(read) % images:
+            images, axis = len(now[0].rows), first.get(name, 0)
+            if axis is None or inputs[0].shape[axis] % images:
                 return
+            read = inputs[0].transpose(0, axis)
             patches = columns_of(layer, read)
             if len(patches) != images:  # windows of an image, one after another
                 patches = patches.unflatten(0, (images, -1)).transpose(1, 2).flatten(2)
@@ -91,6 +95,20 @@ def read_inputs(model: nn.Module, layers: Layers, data: Dataset, run: Run, take:
     if not bool(torch.isfinite(means[0]).all()):
         raise MethodError("the model's outputs are NaN or infinite on some images; is it trained?")
     return means[0]
+
+
+def _image_axes(model: nn.Module, layers: Layers, data: Dataset, run: Run) -> dict[str, int | None]:
+    """The axis of each linear layer's inputs that holds the images, 0 or 1; None if neither does."""
+    _, head = find_head(model, len(data.labels))
+    linear = [name for name, layer in layers.items() if isinstance(layer, nn.Linear) and layer is not head]
+    if not linear:
+        return {}
+    axes = image_axes(model, head, batch_of(data, range(LOOK), run.device).image)
+    found = {name: axes[name][0] for name in linear if name in axes}
+    first = {name: axis if axis in (0, 1) else None for name, axis in found.items()}
+    if unread := [name for name, axis in first.items() if axis is None]:
+        run.log.say(f"not edited, as what they read belongs to no single image: {listing(unread, 3)}")
+    return first
 
 
 @contextmanager

@@ -14,7 +14,7 @@ it, where each channel makes one feature, while h are those after it, in which t
 
 from collections.abc import Sequence, Set
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +29,7 @@ from unlabel.core.errors import MethodError
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import in_order
 from unlabel.forget.norms import ConstantNorms
+from unlabel.models.axes import image_axes
 from unlabel.models.head import find_head, tap
 from unlabel.models.normal_form import NormalForm
 
@@ -39,6 +40,11 @@ NEVER = 0.01  # below which a channel is left alone
 NO_LAYER = (
     "the model has no convolution or linear layer before its head whose weights may change, so there are no"
     " features to change; choose another method, see: unlabel methods"
+)
+NO_AXIS = (
+    "no axis of what the last layer before the head reads and makes holds the images one after another, so"
+    " what it makes of each cannot be told; expected (image, ..., channel) or (token, image, channel); choose"
+    " a method that trains, such as deep-probes or confusion"
 )
 
 Layer: TypeAlias = nn.Conv2d | nn.Linear
@@ -52,11 +58,13 @@ class Part:
         layer: A convolution or a linear layer.
         norm: The BatchNorm that takes its output, or None.
         columns: Its features among those that the head reads; None for all.
+        tokens_first: Whether what it reads and makes is (token, image, channel).
     """
 
     layer: Layer
     norm: Any
     columns: tuple[int, ...] | None = None
+    tokens_first: bool = False
 
     @property
     def places(self) -> list[int] | slice:
@@ -131,6 +139,10 @@ def final_layers(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) 
     Returns:
         Each layer once, in the order of use.
     """
+    return [_with_axis(part, model, outputs, image) for part in _parts(model, outputs, image, free)]
+
+
+def _parts(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) -> list[Part]:
     if not isinstance(model, NormalForm):
         return [Part(*final_layer(model, outputs, image, free))]
     order: list[tuple[Layer, Tensor, Tensor]] = []
@@ -163,6 +175,18 @@ def final_layers(model: nn.Module, outputs: int, image: Tensor, free: Set[int]) 
         norm = next((module for module, given in norms if given is shown), None)
         layers.append(Part(layer, norm, tuple(columns[at])))
     return layers
+
+
+def _with_axis(part: Part, model: nn.Module, outputs: int, image: Tensor) -> Part:
+    """The same part, with where its images lie; it is refused if they lie nowhere."""
+    if isinstance(part.layer, nn.Conv2d):
+        return part
+    _, head = find_head(model, outputs)
+    name = next(name for name, module in model.named_modules() if module is part.layer)
+    axes = image_axes(model, head, image)[name]
+    if axes not in ((0, 0), (1, 1)):
+        raise MethodError(NO_AXIS)
+    return replace(part, tokens_first=axes == (1, 1))
 
 
 def _may_change(module: nn.Module, free: Set[int]) -> bool:
@@ -209,6 +233,8 @@ def read_layers(model: nn.Module, parts: Sequence[Part], data: Dataset, run: Run
             with ConstantNorms():
                 model(batch.image)
             for number, (inputs, output) in enumerate(caught):
+                if inputs.shape[int(parts[number].tokens_first)] != len(batch.rows):
+                    raise MethodError(NO_AXIS)
                 own, keep_graph = sums[number].own, number < len(parts) - 1
                 (gradient,) = torch.autograd.grad(own(made[0]).sum(), output, retain_graph=keep_graph)
                 sums[number].add(inputs, gradient, own(tapped[0]).detach())
@@ -249,6 +275,8 @@ class _Sums:
 
     def add(self, inputs: Tensor, gradient: Tensor, features: Tensor) -> None:
         """Takes in some images."""
+        if self.part.tokens_first:
+            inputs, gradient = inputs.transpose(0, 1), gradient.transpose(0, 1)
         slope, square, plain, counts = self.totals
         layer = self.part.layer
         read, by_position = columns_of(layer, inputs), positions_of(layer, gradient.float())

@@ -1,4 +1,4 @@
-"""Which axis of a picture inside a network holds its channels.
+"""Which axis of what a network computes holds the channels of a picture, and which one the images.
 
 Most have (batch, channel, height, width), a Swin transformer has (batch, height, width, channel). The sides
 of a picture are those of the images at a smaller scale, which tells the two apart. It does not if there are
@@ -7,12 +7,16 @@ as many channels as rows and columns. Then other pictures of the same forward pa
     the module's own kind    a convolution has its channels first, a linear layer last
     modules of its class     beside it, such as a network's other stages, or else anywhere
     layers inside it         that have one way only, on pictures of the same shape
+
+Most networks have the images first. ``nn.TransformerEncoder``, as it is by default, has (token, image,
+channel). Two passes of different numbers of images tell the two apart: the images' axis is the one that
+follows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -108,3 +112,74 @@ def _of_kind(module: nn.Module) -> bool | None:
     if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm):
         return False
     return True if type(module) in (nn.Linear, nn.LayerNorm) else None
+
+
+class _Arrived(BaseException):
+    """Raised at the head, past which nothing is to be seen; no ``except Exception`` catches it."""
+
+
+Shape: TypeAlias = tuple[int, ...]
+Shapes: TypeAlias = Mapping[str, tuple[Shape, Shape]]  # of what a module reads and makes, by its name
+
+
+def image_axes(model: nn.Module, head: nn.Module, images: Tensor) -> dict[str, tuple[int | None, int | None]]:
+    """Along which axis the images lie in what each module reads and makes; None if no axis follows them.
+
+    Args:
+        model: In eval mode.
+        head: Its last linear layer, where the passes end: no outputs are made, so the look is on no bill.
+        images: Two or more.
+
+    Returns:
+        By the name of each module that is used, the axis of the first tensor that it reads and makes.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Flatten(), nn.Linear(24, 2))
+        >>> image_axes(model, model[2], torch.randn(2, 3, 4))
+        {'0': (0, 0), '1': (0, 0)}
+    """
+    more = torch.cat([images, images[:1]])
+    one, two = (_shapes(model, head, batch) for batch in (images, more))
+    count = len(images)
+    return {
+        name: (_following(one[name][0], two[name][0], count), _following(one[name][1], two[name][1], count))
+        for name in one
+        if name in two
+    }
+
+
+@torch.no_grad()
+def _shapes(model: nn.Module, head: nn.Module, images: Tensor) -> Shapes:
+    """What each module below the head reads and makes in a pass, when it is used last."""
+    shapes: dict[str, tuple[Shape, Shape]] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            shapes[name] = _shape(inputs), _shape(output)
+
+        return hook
+
+    def arrive(_module: nn.Module, _inputs: tuple[Any, ...]) -> None:
+        raise _Arrived
+
+    with ExitStack() as hooks, suppress(_Arrived):
+        hooks.callback(head.register_forward_pre_hook(arrive).remove)
+        for name, module in model.named_modules():
+            hooks.callback(module.register_forward_hook(keep(name)).remove)
+        model(images)
+    return shapes
+
+
+def _shape(value: Any) -> Shape:
+    first = value[0] if isinstance(value, tuple | list) and value else value
+    return tuple(first.shape) if isinstance(first, Tensor) else ()
+
+
+def _following(one: Shape, two: Shape, count: int) -> int | None:
+    """The first axis that is as many times longer as there are images, with one image more.
+
+    >>> _following((9, 2, 8), (9, 3, 8), 2), _following((18, 8), (27, 8), 2), _following((9, 8), (9, 8), 2)
+    (1, 0, None)
+    """
+    axes = range(min(len(one), len(two)))
+    return next((axis for axis in axes if one[axis] * (count + 1) == two[axis] * count), None)

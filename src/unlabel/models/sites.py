@@ -12,6 +12,10 @@ an image::
     outputs   logits, of which a caller chooses columns
 
 A network that keeps one size throughout, as a vision transformer does, is read between its blocks instead.
+One without any positions, as an MLP, is read behind its hidden linear layers, but for the last one, which
+makes the features. If a module is used several times in a pass, as the trunk that two pictures share, its row
+is the mean over the uses; of an activation that one block uses again and again, the last use in the block
+counts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 from unlabel.core.randomness import normal
-from unlabel.models.axes import Picture, alike, channels_last
+from unlabel.models.axes import Picture, alike, channels_last, image_axes
 from unlabel.models.head import find_head, tap
 from unlabel.models.normal_form import Emptied
 
@@ -55,6 +59,8 @@ class Site:
         size: Positions of that output, (height, width) or (tokens,); empty for ``features`` and ``outputs``.
         width: Features of a row.
         channels_last: Whether the channels of that output stand last; None: `size` tells.
+        tokens_first: Whether that output is (token, image, channel).
+        every: Of several uses of the module in a pass, each so-manieth counts.
     """
 
     name: str
@@ -63,16 +69,25 @@ class Site:
     size: tuple[int, ...]
     width: int
     channels_last: bool | None = None
+    tokens_first: bool = False
+    every: int = 1
+
+    def row(self, output: Tensor) -> Float[Tensor, "batch feature"]:
+        """One row an image of an output of the module."""
+        images_first = output.transpose(0, 1) if self.tokens_first else output
+        return pooled(images_first, self.kind, self.size, self.channels_last)
 
 
 @dataclass(frozen=True)
 class _End:
-    """The output of a module that has positions, on a few images."""
+    """The output of a module on a few images, with these first."""
 
     module: str
     size: tuple[int, ...]
     output: Tensor
     channels_last: bool | None
+    tokens_first: bool
+    every: int
 
     def pooled(self, kind: Kind) -> Tensor:
         """One row an image."""
@@ -81,7 +96,26 @@ class _End:
     def site(self, kind: Kind, number: int) -> Site:
         """The place where it was made."""
         width = self.pooled(kind).shape[1]
-        return Site(f"{kind}{number}", kind, self.module, self.size, width, self.channels_last)
+        return Site(
+            f"{kind}{number}",
+            kind,
+            self.module,
+            self.size,
+            width,
+            self.channels_last,
+            self.tokens_first,
+            self.every,
+        )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a module made when it was used last, and all that it read and made then, with the images first."""
+
+    passed: list[Tensor]
+    output: Tensor
+    tokens_first: bool
+    every: int
 
 
 @torch.no_grad()
@@ -95,7 +129,8 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
 
     Returns:
         The ends of the last `STAGES` stages, those of the last `GRIDS` as grids as well, ``features`` and
-        ``outputs``. A stage whose mean is what the head reads is not listed a second time.
+        ``outputs``. A stage whose mean is what the head reads is not listed a second time. Of a network
+        without stages, the hidden linear layers are, but for the last.
 
     Raises:
         NoLinearHead: There is no last linear layer with one output a label.
@@ -106,15 +141,15 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
         ['stage1', 'stage2', 'stage3', 'grid2', 'grid3', 'grid4', 'features', 'outputs']
     """
     name, head = find_head(model, outputs)
-    ends, features = _ends(model, head, images)
-    chosen = _stages(model, ends)[-STAGES:]
+    made, features = _made(model, head, images)
+    chosen = (_stages(model, _ends(model, made, images)) or _hidden(model, made))[-STAGES:]
     sites = [
         site
         for site, end in zip(_means_of(chosen), chosen, strict=True)
         if not _same(end.pooled("stage"), features)
     ]
     for number, end in enumerate(chosen, 1):
-        if number > len(chosen) - GRIDS and min(end.size) >= 2:
+        if number > len(chosen) - GRIDS and min(end.size, default=0) >= 2:
             sites.append(end.site("grid", number))
     sites.append(Site("features", "features", name, (), features.shape[1]))
     sites.append(Site("outputs", "outputs", name, (), outputs))
@@ -125,7 +160,8 @@ def find_sites(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 he
 def find_stages(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 height width"]) -> list[Site]:
     """The ends of the last `STAGES` stages, also one that the head reads; otherwise as in `find_sites`.
 
-    If the network computes on, at one position, from the last stage's mean, that is a stage as well.
+    If the network computes on, at one position, from the last stage's mean, that is a stage as well. Left out
+    are stages that make (token, image, channel): who takes an output as it is expects the images first.
 
     Example:
         >>> from unlabel.models.build import small
@@ -133,7 +169,8 @@ def find_stages(model: nn.Module, outputs: int, images: Float[Tensor, "batch 3 h
         [(32, 32), (16, 16), (8, 8), (4, 4)]
     """
     _, head = find_head(model, outputs)
-    ends, _ = _ends(model, head, images, least=1)
+    made, _ = _made(model, head, images)
+    ends = [end for end in _ends(model, made, images, least=1) if not end.tokens_first]
     chosen = _stages(model, [end for end in ends if max(end.size) > 1])[-STAGES:]
     for end in ends[-1:] if chosen else []:
         if max(end.size) == 1 and not _same(chosen[-1].pooled("stage"), end.pooled("stage")):
@@ -151,41 +188,50 @@ def _same(mean: Tensor, features: Tensor) -> bool:
     return mean.shape == features.shape and torch.allclose(mean, features, rtol=0, atol=atol)
 
 
-def _ends(model: nn.Module, head: nn.Module, images: Tensor, least: int = 2) -> tuple[list[_End], Tensor]:
-    """Every module's last output that has so many positions, in the order of their ends; the head's input.
+def _ends(model: nn.Module, made: Mapping[str, _Made], images: Tensor, least: int = 2) -> list[_End]:
+    """Every module's last output that has so many positions, in the order of their ends.
 
     Without what lies inside a block and has more or fewer positions than the block reads and makes, such as
     an attention's weights.
     """
-    made, features = _made(model, head, images)
     shape = (images.shape[2], images.shape[3])
     pictures = {
-        name: Picture(model.get_submodule(name), tuple(output.shape[1:]))
-        for name, (_, output) in made.items()
-        if output.ndim == 4
+        name: Picture(model.get_submodule(name), tuple(each.output.shape[1:]))
+        for name, each in made.items()
+        if each.output.ndim == 4
     }
     last = channels_last(pictures, shape)
     ends, counts = [], {}
-    for name, (passed, output) in made.items():
-        size = positions(output, shape, last.get(name))
+    for name, each in made.items():
+        size = positions(each.output, shape, last.get(name))
         if size and _is_block(model, name):
-            sizes = [positions(tensor, shape, last.get(name)) for tensor in passed]
-            counts[name] = [int(np.prod(each)) for each in sizes if each]
+            sizes = [positions(tensor, shape, last.get(name)) for tensor in each.passed]
+            counts[name] = [int(np.prod(size)) for size in sizes if size]
         if size and max(size) >= least:
-            ends.append(_End(name, size, output, last.get(name)))
-    return [end for end in ends if _fits(end, counts)], features
+            ends.append(_End(name, size, each.output, last.get(name), each.tokens_first, each.every))
+    return [end for end in ends if _fits(end, counts)]
 
 
-def _made(
-    model: nn.Module, head: nn.Module, images: Tensor
-) -> tuple[dict[str, tuple[list[Tensor], Tensor]], Tensor]:
-    """All that a module read and made, and its last output, in the order of their ends; the head's input."""
+def _hidden(model: nn.Module, made: Mapping[str, _Made]) -> list[_End]:
+    """The hidden linear layers of a network without positions, but for the last, which makes the features."""
+    linear = [
+        _End(name, (), each.output, None, tokens_first=False, every=each.every)
+        for name, each in made.items()
+        if isinstance(model.get_submodule(name), nn.Linear) and each.output.ndim == 2
+    ]
+    return linear[:-1]
+
+
+def _made(model: nn.Module, head: nn.Module, images: Tensor) -> tuple[dict[str, _Made], Tensor]:
+    """What each module made when it was used last, in the order of their ends; the head's input."""
     made: dict[str, tuple[list[Tensor], Tensor]] = {}
+    times: dict[str, int] = {}
 
     def keep(name: str) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], given: Any) -> None:
             output = _tensor(given)
-            if output is not None and output.is_floating_point() and len(output) == len(images):
+            times[name] = times.get(name, 0) + 1
+            if output is not None and output.is_floating_point():
                 made.pop(name, None)
                 made[name] = [*_tensors(inputs), *_tensors(given)], output
 
@@ -200,8 +246,45 @@ def _made(
                 hooks.callback(module.register_forward_hook(keep(name)).remove)
         model(images)
         features = inputs[0].float()
+    turned = _tokens_first(model, head, images, {name: output for name, (_, output) in made.items()})
     model.train(was_training)
-    return made, features
+    every = {name: _every(model, name, times) for name in made}
+    parts = {
+        name: _Made(*_images_first(passed, output, len(images)), True, every[name])
+        if name in turned
+        else _Made(passed, output, False, every[name])
+        for name, (passed, output) in made.items()
+    }
+    return {name: each for name, each in parts.items() if each.output.shape[:1] == (len(images),)}, features
+
+
+def _tokens_first(
+    model: nn.Module, head: nn.Module, images: Tensor, outputs: Mapping[str, Tensor]
+) -> set[str]:
+    """The modules that make (token, image, channel); nothing is run if all outputs have the images first."""
+    count = len(images)
+    if not any(
+        output.ndim == 3 and (len(output) != count or output.shape[1] == count) for output in outputs.values()
+    ):
+        return set()
+    axes = image_axes(model, head, images)
+    return {name for name, output in outputs.items() if output.ndim == 3 and axes.get(name, (0, 0))[1] == 1}
+
+
+def _images_first(passed: Sequence[Tensor], output: Tensor, count: int) -> tuple[list[Tensor], Tensor]:
+    """What a module read and made as (token, image, channel), with the images first."""
+    turned = [
+        value.transpose(0, 1) if value.ndim == 3 and value.shape[1] == count else value for value in passed
+    ]
+    return turned, output.transpose(0, 1)
+
+
+def _every(model: nn.Module, name: str, times: Mapping[str, int]) -> int:
+    """How many uses of a module there are for each use of it, or of what is around it, that has weights."""
+    around = name
+    while around and not (around in times and any(True for _ in model.get_submodule(around).parameters())):
+        around = around.rpartition(".")[0]
+    return max(times[name] // times.get(around, 1), 1)
 
 
 def _is_output(module: nn.Module, head: nn.Module) -> bool:
@@ -315,6 +398,8 @@ def pooled(
 ) -> Float[Tensor, "batch feature"]:
     """One row an image: the mean over all positions, over cells, or over quarters, of filters as well.
 
+    An output without positions is its own row.
+
     Args:
         output: Of a module.
         kind: How it is read.
@@ -323,6 +408,8 @@ def pooled(
     """
     size = positions(output) if size is None else size
     output = output.float()
+    if output.ndim == 2:
+        return output
     if output.ndim == 3:
         output = output.transpose(1, 2)[:, :, None]  # a picture of one line
     elif has_channels_last(output, size, channels_last):
@@ -350,7 +437,7 @@ def _filters(channels: int, line: bool) -> Tensor:
 
 @contextmanager
 def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tensor]]:
-    """While open, a forward pass leaves each site's rows in the dictionary, with their gradient.
+    """While open, one forward pass leaves each site's rows in the dictionary, with their gradient.
 
     ``outputs`` is what the model returns and is left to the caller. A network's gradient checkpointing is off
     meanwhile: it would compute its blocks a second time, when no row is read any more.
@@ -362,15 +449,18 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
             by_module.setdefault(site.module, []).append(site)
 
     def after(wanted: Sequence[Site]) -> Any:
+        uses = 0
+
         def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            nonlocal uses
+            uses += 1
             for site in wanted:
-                tensor = inputs[0] if site.kind == "features" else _tensor(output)
-                assert isinstance(tensor, Tensor), "it was one when the sites were found"
-                rows[site.name] = (
-                    tensor.float()
-                    if site.kind == "features"
-                    else pooled(tensor, site.kind, site.size, site.channels_last)
-                )
+                if site.kind == "features":
+                    rows[site.name] = inputs[0].float()
+                elif uses % site.every == 0:
+                    tensor = _tensor(output)
+                    assert isinstance(tensor, Tensor), "it was one when the sites were found"
+                    rows[site.name] = _averaged(rows.get(site.name), site.row(tensor), uses // site.every)
 
         return hook
 
@@ -379,6 +469,13 @@ def reading(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
         for module, wanted in by_module.items():
             hooks.callback(model.get_submodule(module).register_forward_hook(after(wanted)).remove)
         yield rows
+
+
+def _averaged(before: Tensor | None, row: Tensor, uses: int) -> Tensor:
+    """The mean over so many uses of a module, of that over all but the last and the last; of one, its own."""
+    if before is None or before.shape != row.shape:
+        return row
+    return before + (row - before) / uses
 
 
 @contextmanager

@@ -191,6 +191,11 @@ class Auto:
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         used, held = set_aside(data, request, run.seed)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
+        if self.against == "weights" and not any(site.kind in ("stage", "grid") for site in sites):
+            run.log.say(
+                "no layer before the last features of this network can be read: neither the training nor the"
+                " check sees one, so they may still tell the label"
+            )
         told = Residuals.of(model, request, data, run, SPARE)
         look = Look.of(self.against, sites, told, used, held, run.seed) if held else None
         before = shares_of(model.eval(), look, run) if look else {}
