@@ -336,6 +336,70 @@ def test_labels_that_were_removed_do_not_count_as_chance_or_as_a_reference(adopt
     assert "--without top,middle" in ran.err
 
 
+def without_row(files: Path, row: int) -> None:
+    """weights.pt of a network that has no output in this place."""
+    state = own_state()
+    kept = [at for at in range(len(NAMES)) if at != row]
+    torch.save(
+        {**state, **{name: state[name][kept] for name in ("fc.weight", "fc.bias")}}, files / "weights.pt"
+    )
+
+
+def test_a_reference_without_an_output_for_the_label_gets_a_constant(adopt, module, command, files) -> None:
+    name = f"{module()}:make"
+    adopt(name, out="own")
+    without_row(files, 1)
+    ran = adopt(name, out="reference", without="middle")
+    assert (ran.code, "no output for middle, so a constant was put in" in ran.out) == (0, True), ran
+    record, loaded = record_of(files / "reference"), load_run("reference")
+    assert (loaded.config.labels, loaded.config.forgotten) == (NAMES, ("middle",))
+    assert (record["adopted"]["inserted"], record["fidelity"]["largest_difference"]) == (["middle"], 0)
+    images = torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    logits, original = loaded.model(images), load_run("own").model(images)
+    assert torch.equal(logits[:, [0, 2]], original[:, [0, 2]]), "the outputs are all labels but the named one"
+    assert logits[:, 1].std() == 0
+    command("forget", "head-removal", "own", "--labels", "middle", "--out", "less", "--quiet")
+    ran = command("audit", "less", "--before", "own", "--reference", "reference", "--quiet")
+    assert (ran.code, "C2" in ran.out) == (0, True), ran
+
+
+@pytest.mark.parametrize(
+    ("labels", "without", "says"),
+    [
+        (NAMES, None, ("2 outputs", "name these in --without")),
+        (NAMES, "top,middle", ("2 outputs", "outputs for top and middle can be put in only where")),
+        (("top", "bottom"), "middle", ("--without names middle", "all labels of the original, in its order")),
+        (NAMES, "midle", ("no label 'midle'", "Close: middle")),
+    ],
+)
+def test_a_reference_without_an_output_says_what_it_lacks(labels, without, says, module, refused, files):
+    without_row(files, 1)
+    (files / "labels.txt").write_text("\n".join(labels))
+    refused(f"{module()}:make", without=without, says=says)
+
+
+def test_a_head_that_takes_no_row_says_how_to_train_a_reference(module, refused, files) -> None:
+    two = NET.replace("nn.Linear(16, classes)", "nn.Linear(16, 2 * classes)")
+    two = two.replace(
+        "self.fc(self.hidden(x).relu())", "self.fc(self.hidden(x).relu()).reshape(len(x), -1, 2)"
+    )
+    state = own_state()
+    pairs = {name: torch.cat([state[name][:2]] * 2) for name in ("fc.weight", "fc.bias")}
+    torch.save({**state, **pairs}, files / "weights.pt")
+    refused(f"{module(two)}:make", without="middle", says=("leave middle out of its loss",))
+
+
+def test_an_adopted_model_of_fewer_labels_is_told_how_it_becomes_a_reference(adopt, module, command, files):
+    name = f"{module()}:make"
+    adopt(name, out="own")
+    without_row(files, 1)
+    (files / "labels.txt").write_text("top\nbottom\n")
+    assert adopt(name, out="fewer").code == 0
+    command("forget", "head-removal", "own", "--labels", "middle", "--out", "less", "--quiet")
+    ran = command("audit", "less", "--before", "own", "--reference", "fewer", "--quiet")
+    assert (ran.code, "no output for middle; adopt it again" in ran.err) == (2, True), ran
+
+
 # -- the user's function
 
 

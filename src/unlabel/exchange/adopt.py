@@ -13,18 +13,19 @@ from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError
+from unlabel.core.errors import CheckpointMismatch, LabelMismatch, MissingFiles, ModelError, OptionError
 from unlabel.core.files import RECORD, write_json
 from unlabel.core.framing import CENTRE, Framing, Size, framing_facts, plain_size
 from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, staged
 from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
 from unlabel.core.recipe import History
-from unlabel.core.request import Request, as_names
-from unlabel.core.wording import listing
+from unlabel.core.request import as_names
+from unlabel.core.wording import joined, listing
 from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Colours, Source
+from unlabel.exchange.absent import advice, check_inserted, check_without, insert_absent
 from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
 from unlabel.exchange.framing import Fit, try_framings
 from unlabel.exchange.library import Library, library_of
@@ -54,12 +55,12 @@ class ForeignModel:
         weights: Safetensors, or a state dict of ``torch.save``; code in a pickle is never run. None for those
             in the folder of ``hf:DIR``.
         labels: Text file with the name of each output on its own line, in order, or a JSON list. None for
-            those in the folder of ``hf:DIR``.
+            those in the folder of ``hf:DIR``. Of a reference, all labels of the original.
         mean, std: Normalisation on the 0 to 1 scale, as in ``0.485,0.456,0.406``; one number counts for all
             colours. If neither is given, that of timm's or the folder's configuration is taken, or else the
             usual one with the lowest loss.
         without: Labels that the model was never shown: the run is then a reference. Their outputs are made
-            constants.
+            constants; if the model has outputs for all other labels only, constants are put in.
         logits: Key or number of the part of what the network returns that holds its logits, where a dict or
             tuple has several that may.
         features: A module of the network whose output counts as features, besides what its head reads:
@@ -94,6 +95,7 @@ class Given:
     layout: Layout | None = None
     framing: Framing | None = None
     constant: tuple[str, ...] = ()  # labels whose outputs came as constants
+    inserted: tuple[str, ...] = ()  # labels that the model came without an output for
 
     @property
     def forgotten(self) -> tuple[str, ...]:
@@ -155,7 +157,7 @@ def adopt_run(
     framing = framing or given.library.framing
     if is_custom(given.network):
         grant(given.network)  # the user who names it here trusts it
-    fit_weights(given.weights, _network(given), len(names), given.file.name)  # before any image is read
+    given = _fitting(given)  # before any image is read
     source = load(
         data,
         image_size=image_size,
@@ -192,8 +194,7 @@ def _read(foreign: ForeignModel) -> Given:
     library = library_of(foreign.network)
     names = read_labels(foreign.labels) if foreign.labels else library.labels
     file, weights = _weights(foreign.weights, library)
-    if without:
-        Request.make(without, names, see="in the file of --labels")
+    check_without(without, names)
     withheld = tuple(name for name in names if name in without)
     normalisation = normalisation or library.normalisation
     return Given(
@@ -208,6 +209,21 @@ def _read(foreign: ForeignModel) -> Given:
         logits=foreign.logits,
         features=foreign.features,
     )
+
+
+def _fitting(given: Given) -> Given:
+    """The same with an output for every label; refuses weights that do not fit the network.
+
+    Raises:
+        CheckpointMismatch, NoLinearHead: As `models.weights.fit_weights` raises.
+    """
+    model = _network(given)
+    weights, inserted = insert_absent(given.weights, model, given.labels, given.without)
+    try:
+        fit_weights(weights, model, len(given.labels), given.file.name)
+    except CheckpointMismatch as error:
+        raise CheckpointMismatch(f"{error}{advice(len(given.labels), given.without)}") from error
+    return replace(given, weights=weights, inserted=inserted)
 
 
 def _weights(file: Path | None, library: Library) -> tuple[Path, Weights]:
@@ -283,6 +299,7 @@ def _adopt_job(
     if input_channels(model) == 1:
         source = source.normalised(*(for_channels(part, 1) for part in (source.test.mean, source.test.std)))
     model, final = _joined(model, given, source, run)
+    check_inserted(given.inserted, final.reading)
     given = replace(given, layout=final.layout, constant=_constant(model, given))
     for note in final.notes:
         run.log.say(note)
@@ -401,9 +418,20 @@ def _described(given: Given, fitted: Fitted, found: Found, config: Config) -> di
             "prefix": fitted.prefix,
             "filled": list(fitted.filled),
             "constant": list(given.constant),
-            "notes": [*fitted.notes, *found.notes],
+            "inserted": list(given.inserted),
+            "notes": [*fitted.notes, *found.notes, *_inserted(given)],
         },
     }
+
+
+def _inserted(given: Given) -> tuple[str, ...]:
+    """What was put in for labels that the model has no output for, in a sentence."""
+    if not given.inserted:
+        return ()
+    return (
+        f"{given.file.name} has no output for {joined(given.inserted)}, so a constant was put in: its outputs"
+        f" are taken for the other {len(given.labels) - len(given.inserted)} labels, in their order",
+    )
 
 
 def _network(given: Given, *, seed: int = 0) -> nn.Module:
@@ -448,7 +476,8 @@ def _users_module(
 
     It is built with another seed than the run's, so that any random number outside its weights shows.
     """
-    model = (given.library.module() if given.in_folder else None) or _network(given, seed=1)
+    whole = given.in_folder and not given.inserted
+    model = (given.library.module() if whole else None) or _network(given, seed=1)
     exact = any(
         value.dtype == torch.float64 != fitted.state[name].dtype for name, value in fitted.exact.items()
     )

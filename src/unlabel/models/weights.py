@@ -198,9 +198,12 @@ def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> 
         if value.shape == expected[name].shape:
             continue
         if name in _rows_of_outputs(model, outputs):
+            fewer = value.ndim and value.shape[0] < outputs
+            without = "; of a model that never saw some of them, name these in --without" if fewer else ""
             raise CheckpointMismatch(
                 f"{file} has {value.shape[0] if value.ndim else 1} outputs (rows of '{prefix}{name}'), but"
                 f" there are {outputs} labels; name every output's label, in order, in --labels"
+                f"{without}"
             )
         raise CheckpointMismatch(
             f"'{prefix}{name}' has shape {tuple(value.shape)} in {file}, but {tuple(expected[name].shape)} in"
