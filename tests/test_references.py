@@ -155,6 +155,37 @@ def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
     assert not list(runs.glob(".*.training"))
 
 
+def test_an_unfinished_training_of_another_recipe_is_discarded_by_force(
+    adopted, command, monkeypatch
+) -> None:
+    def stop(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+        patch.setattr(Checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(adopted, epochs=1, lr=0.05)
+    audit = (
+        "audit",
+        "less",
+        "--before",
+        "base",
+        "--quiet",
+        "--make-references",
+        1,
+        "--epochs",
+        1,
+        "--lr",
+        0.1,
+    )
+    ran = command(*audit)
+    assert (ran.code, "discard it with --force" in ran.err) == (2, True), ran
+    ran = command(*audit, "--force")
+    assert ran.code == 0, ran.err
+    assert read_record(adopted / "base-without-top-seed5").blueprint.recipe.lr == 0.1
+
+
 def test_an_unlearned_model_is_no_reference_and_one_that_retrain_made_is(runs, command) -> None:
     """Beside another unlearned model, any method would look as good as retraining."""
     for method, out in (("leace-head", "unlearned"), ("retrain", "retrained")):

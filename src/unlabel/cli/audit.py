@@ -92,7 +92,8 @@ def audit(
         labels_file: Names of the outputs of an ONNX file, one per line, if its metadata do not tell them.
         mean: Means of red, green and blue for an ONNX file, from 0 to 1, comma-separated.
         std: Standard deviations of red, green and blue for an ONNX file.
-        force: Replace the audit of a larger budget, or a file that is no audit of RUN.
+        force: Replace the audit of a larger budget, or a file that is no audit of RUN. Discard an unfinished
+            training of references that was begun with other options.
     """
     wanted = () if require is None else required(names(require))
     compared = named("--reference", reference, "model")
@@ -221,7 +222,7 @@ def _audit_run(
     if lacking.full is None and (lacking.epochs, lacking.lr) != (None, None):
         raise OptionError("--epochs and --lr are for training references; add --make-references 3")
     where = place.start()
-    made, shorts = _train(what, lacking, where, place)
+    made, shorts = _train(what, lacking, where, place, force=force)
     result = audit_run(
         what.after,
         what.before,
@@ -238,7 +239,7 @@ def _audit_run(
 
 
 def _train(
-    what: Asked, lacking: Lacking, where: "Run", place: Places
+    what: Asked, lacking: Lacking, where: "Run", place: Places, *, force: bool
 ) -> tuple[list[Path], list["ShortPair[Path]"]]:
     """The folders of the references that were trained, and those of the short trainings."""
     if lacking.full is None and lacking.budget is None:
@@ -253,10 +254,10 @@ def _train(
     case = open_case(what.after, what.before, [Path(name) for name in what.references], where, what.data)
     training, command = where if place.devices else engine.alone(where), command_line()
     if lacking.budget is not None:
-        return [], make_shorts(case, lacking.budget, training, command=command)
+        return [], make_shorts(case, lacking.budget, training, command=command, force=force)
     assert lacking.full is not None
     recipe = {"epochs": lacking.epochs, "lr": lacking.lr}
-    return make_references(case, lacking.full, training, **recipe, command=command), []
+    return make_references(case, lacking.full, training, **recipe, command=command, force=force), []
 
 
 def _audit_outputs(

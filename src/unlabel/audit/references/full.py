@@ -94,6 +94,7 @@ def make_references(
     epochs: float | None = None,
     lr: float | None = None,
     command: str = "",
+    force: bool = False,
 ) -> list[Path]:
     """Trains models without the labels of a case, by the original's recipe; finished ones are used again.
 
@@ -107,6 +108,7 @@ def make_references(
         epochs: Epochs over the training images, > 0, if the original's recipe is not recorded.
         lr: Peak learning rate, > 0, if the original's recipe is not recorded.
         command: The command line, for the records.
+        force: Discard an unfinished training of another recipe; a finished run is never replaced.
 
     Returns:
         The run folders, in the order of their seeds.
@@ -135,10 +137,12 @@ def make_references(
         )
         for number, seed in enumerate(seeds_of(case, count), start=1)
     }
-    return train_jobs(jobs, case, where, command)
+    return train_jobs(jobs, case, where, command, force=force)
 
 
-def train_jobs(jobs: Mapping[str, Job], case: Case, where: Run, command: str) -> list[Path]:
+def train_jobs(
+    jobs: Mapping[str, Job], case: Case, where: Run, command: str, *, force: bool = False
+) -> list[Path]:
     """Trains each model that is not there yet; what stands in the place of one is refused before the first.
 
     Args:
@@ -146,6 +150,7 @@ def train_jobs(jobs: Mapping[str, Job], case: Case, where: Run, command: str) ->
         case: The audit's runs and data.
         where: Receives progress.
         command: The command line, for the records.
+        force: Discard an unfinished training of another recipe.
 
     Returns:
         Their folders.
@@ -157,11 +162,11 @@ def train_jobs(jobs: Mapping[str, Job], case: Case, where: Run, command: str) ->
             continue
         network, seed = job.blueprint.network, job.place.seed
         where.log.say(f"{what}: training {network} with seed {seed} into {job.out}")
-        _train(job, case, command)
+        _train(job, case, command, force=force)
     return [job.out for job in jobs.values()]
 
 
-def _train(job: Job, case: Case, command: str) -> None:
+def _train(job: Job, case: Case, command: str, *, force: bool) -> None:
     config, remembered = case.original.config, case.original.record.data
     train_run(
         case.source.name,
@@ -179,6 +184,7 @@ def _train(job: Job, case: Case, command: str) -> None:
         canaries=_canaries(case),
         skip_bad=bool(remembered and remembered.skipped_bad),
         short=job.short,
+        force=force,
         command=command,
     )
 

@@ -44,7 +44,9 @@ def shares_of(budget: float) -> tuple[float, float]:
     return shorter, LONGER * shorter
 
 
-def make_shorts(case: Case, budget: float, where: Run, *, command: str = "") -> list[ShortPair[Path]]:
+def make_shorts(
+    case: Case, budget: float, where: Run, *, command: str = "", force: bool = False
+) -> list[ShortPair[Path]]:
     """Trains two pairs of original and Retrain for a share of the epochs; finished ones are used again.
 
     Everything that an audit would refuse is refused before the first training.
@@ -54,6 +56,7 @@ def make_shorts(case: Case, budget: float, where: Run, *, command: str = "") -> 
         budget: Cost of all four trainings, as a share of one training.
         where: Device.
         command: The command line, for the records.
+        force: Discard an unfinished training of another recipe.
 
     Returns:
         The pairs, the shorter one first.
@@ -83,7 +86,7 @@ def make_shorts(case: Case, budget: float, where: Run, *, command: str = "") -> 
                 without,
                 share,
             )
-    made = train_jobs(jobs, case, where, command)
+    made = train_jobs(jobs, case, where, command, force=force)
     return [ShortPair(share, *pair) for share, pair in zip(shares, (made[:2], made[2:]), strict=True)]
 
 
