@@ -243,7 +243,10 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
     adopted, command
 ) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
-    assert "about 80 images an epoch; the original's recipe is not recorded" in ran.out
+    assert (
+        "3 references would take about 80 images an epoch for each; the original's recipe is not recorded"
+        in ran.out
+    )
     assert "--make-references 3 --epochs EPOCHS --lr LR" in ran.out
     assert "by SGD on a one-cycle schedule, so a network trained otherwise may need other values" in ran.out
     with pytest.raises(OptionError, match="how it was trained, so --epochs and --lr must say"):
@@ -252,6 +255,8 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
         make(adopted)
     with pytest.raises(OptionError, match="so --lr must say"):
         make(adopted, epochs=1)
+    with pytest.raises(OptionError, match="its own code trained without the label, adopted with --without"):
+        make(adopted)
     found = make(adopted, 3, epochs=1, lr=0.05)
     config, record = read_config(found[0]), read_record(found[0])
     assert (config.mean, config.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))

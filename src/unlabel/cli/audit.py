@@ -62,8 +62,9 @@ def audit(
         make_references: Number of references to train first, by BEFORE's recipe and beside it. Finished ones
             are used again. With --plan, they are counted as given, and nothing is trained.
         reference_budget: Instead of references: a share of one training, such as 0.3, for two pairs of short
-            trainings beside BEFORE. From these the audit predicts what references would leak. C2, and
-            C4 under the standard budget, are then called predicted. Finished trainings are used again.
+            trainings beside BEFORE, which unlabel train must have made. From these the audit predicts what
+            references would leak. C2, and C4 under the standard budget, are then called predicted. Finished
+            trainings are used again. --plan prints the least budget that this data allows.
         epochs: Epochs for --make-references; only needed if BEFORE does not record how it was trained.
         lr: Peak learning rate for --make-references; only needed if BEFORE does not record it.
         data: Data source to use instead of the recorded one.

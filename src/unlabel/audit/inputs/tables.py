@@ -76,6 +76,12 @@ class AuditInputs:
         return has_features(self.before)
 
     @property
+    def trained_elsewhere(self) -> bool:
+        """Whether the original was adopted, or made from an adopted model."""
+        original = self.models.get("before", {})
+        return original.get("method") == "adopt" or original.get("start") == "unknown"
+
+    @property
     def subjects(self) -> list[Subject]:
         """The original, the unlearned model and the retrained ones."""
         return [self.before, self.after, *self.references]

@@ -31,9 +31,10 @@ from unlabel.runs.record import blueprint_of, canaries_of
 from unlabel.training.micro_batch import with_micro_batch
 from unlabel.training.run import train_run
 
+OWN_CODE = "models that its own code trained without the label, adopted with --without"
 TRAINED_AS = (
     "references are trained as unlabel train does it, by SGD on a one-cycle schedule, so a network trained"
-    " otherwise may need other values"
+    f" otherwise may need other values, or {OWN_CODE}"
 )
 MOST = 20
 REFERENCES = 3  # from three on, C2 is not provisional
@@ -332,9 +333,10 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
         images = len(case.source.train)
     rate, basis = speed(case)
     seconds = images / rate if rate else None
-    each = f"about {images:,} images {'each' if plan else 'an epoch'}"
+    per = "each" if plan else "an epoch for each"
+    each = f"about {images:,} images {per}"
     if seconds is not None:
-        each += f", about {duration(seconds)} {'each' if plan else 'an epoch'} (estimated from {basis})"
+        each += f", about {duration(seconds)} {per} (estimated from {basis})"
     sentence = f"{REFERENCES} references would take {each}"
     if not plan:
         sentence += "; the original's recipe is not recorded, so name the epochs and the learning rate"

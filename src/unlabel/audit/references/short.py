@@ -17,7 +17,7 @@ from pathlib import Path
 from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.sets import sets_of
 from unlabel.audit.inputs.short_pair import ShortPair
-from unlabel.audit.references.full import Job, folder_of, recipe_of, seeds_of, train_jobs
+from unlabel.audit.references.full import OWN_CODE, Job, folder_of, recipe_of, seeds_of, train_jobs
 from unlabel.audit.setup import Case
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
@@ -90,13 +90,26 @@ def make_shorts(
     return [ShortPair(share, *pair) for share, pair in zip(shares, (made[:2], made[2:]), strict=True)]
 
 
+def least_budget(case: Case) -> float | None:
+    """The least ``--reference-budget`` that leaves the shortest training enough steps, in hundredths.
+
+    None where none below one training does, or where short trainings cannot be made at all.
+    """
+    record = case.original.record
+    if record.blueprint is None or record.method != "train":
+        return None
+    whole = record.blueprint.recipe.steps(len(case.source.train), record.blueprint.batch_size)
+    needed = ceil(200 * (1 + LONGER) * FEWEST_STEPS / whole) / 100
+    return needed if needed < 1 else None
+
+
 def _refuse(case: Case, budget: float) -> None:
     """Refuses an original of which no short training can be made, and lengths that nothing is known of."""
     path, plan = case.original.path, case.original.record.blueprint
     if plan is None or case.original.record.method != "train":
         raise OptionError(
             f"{path} was not made by `unlabel train`, so no short training is like it; train references"
-            " instead: --make-references 3"
+            f" instead: --make-references 3{'' if plan else f' --epochs EPOCHS --lr LR, or {OWN_CODE}'}"
         )
     if case.source.facts.get("exclusive") and case.original.config.activation == "sigmoid":
         raise OptionError(
@@ -111,9 +124,8 @@ def _refuse(case: Case, budget: float) -> None:
 
     shortest = steps(shares_of(budget)[0])
     if shortest < FEWEST_STEPS:
-        whole = plan.recipe.steps(images, plan.batch_size)
-        needed = ceil(200 * (1 + LONGER) * FEWEST_STEPS / whole) / 100
-        advice = f"give {needed:.2f} or more, or " if needed < 1 else ""
+        whole, needed = plan.recipe.steps(images, plan.batch_size), least_budget(case)
+        advice = f"give {needed:.2f} or more, or " if needed else ""
         raise OptionError(
             f"--reference-budget {budget:g} leaves {shortest} of {whole:,} optimiser steps for the shortest"
             f" training; expected at least {FEWEST_STEPS}: {advice}train references with --make-references 3"
