@@ -124,6 +124,14 @@ def test_a_pass_does_not_count_where_the_decoy_cannot_be_told(questions, reading
     assert f"about {images:,} test images would decide" in claim.sentence
 
 
+def test_an_open_claim_says_if_not_even_the_original_is_told_from_retrained_models(questions, reading):
+    for before, told in ((reading(0.39, 0.2), False), (reading(0.9), True)):
+        claim, _, removed = equivalent(questions, reading(0.39, 0.2), [reading(0.3)] * 3, before)
+        assert claim.verdict == "INCONCLUSIVE"
+        assert (removed.verdict == "INCONCLUSIVE") is not told
+        assert ("cannot tell even the original, its output removed" in claim.sentence) is not told
+
+
 def test_seed_noise_of_the_references_widens_the_bounds(questions, reading):
     after, before = reading(0.33, 0.1), reading(0.9)
     calm = equivalent(questions, after, [reading(0.3, 0.1)] * 3, before)[0]

@@ -46,6 +46,15 @@ def test_a_quick_audit_shows_no_section_of_what_it_did_not_test(make_audit: Make
     assert durability.lasting(document_of(make_audit())) == ""
 
 
+def test_the_summary_says_if_not_even_the_original_is_told_from_retrained_models(make_audit: Make):
+    audit = make_audit()
+    audit["claims"]["C2"]["notes"]["head_zero"] = "INCONCLUSIVE"
+    lead, words = "How much is left.", "cannot tell even the original, its output removed"
+    assert words not in dict(summary(document_of(audit)))[lead]
+    audit["claims"]["C2"]["verdict"] = "INCONCLUSIVE"
+    assert words in dict(summary(document_of(audit)))[lead]
+
+
 def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard: Make):
     audit = make_standard()
     worst = next(

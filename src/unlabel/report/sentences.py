@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from unlabel.audit.claims.c2_retrain_equivalent import CANNOT_TELL
 from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
 from unlabel.report.formatting import brief, count, names, number, spoken
@@ -245,6 +246,9 @@ def _strength(audit: Document) -> str:
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {reading(floor.any)}."
+    equivalent = audit.claims.get("C2")
+    if equivalent and (equivalent.verdict, equivalent.notes.head_zero) == ("INCONCLUSIVE", "INCONCLUSIVE"):
+        text += f" {CANNOT_TELL}"
     return text
 
 
