@@ -16,6 +16,7 @@ from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.evasion import condemning
 from unlabel.report.sentences import summary
+from unlabel.report.views import claim
 
 Make = Callable[..., dict[str, Any]]
 CLAIMS = Path(__file__).parents[2] / "docs" / "claims.md"
@@ -38,6 +39,15 @@ def test_every_kind_of_figure_has_its_section_and_table(make_standard: Make):
     for name in ("durable", "memory", "groups", "further", "words"):
         assert f'<section id="{name}"' in text
         assert name == "further" or f'href="#{name}"' in text
+
+
+def test_the_title_of_c4_is_what_its_budget_tested(make_standard: Make):
+    audit = make_standard()
+    for budget, told in (("standard", False), ("full", True)):
+        audit["claims"]["C4"]["budget"] = budget
+        meaning = claim(document_of(audit), "C4")["meaning"]
+        assert "Nobody" not in meaning
+        assert ("whole model" in meaning) is told
 
 
 def test_a_quick_audit_shows_no_section_of_what_it_did_not_test(make_audit: Make):

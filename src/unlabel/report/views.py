@@ -123,7 +123,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
     return {
         "id": id_,
         "title": kind.title,
-        "meaning": kind.meaning,
+        "meaning": kind.meaning_by(claim.budget),
         "verdict": claim.verdict,
         "sentence": claim.sentence,
         "notes": texts,
