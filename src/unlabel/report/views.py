@@ -134,7 +134,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
 
 
 def attacker(audit: Document) -> str:
-    """Against whom C4 speaks: with how many annotations and steps.
+    """Which attacker C4 covers: with how many annotations and steps.
 
     Empty if relearning was not tested, or if the claim's own sentence says it.
     """
@@ -151,7 +151,7 @@ def attacker(audit: Document) -> str:
         return min(largest.values(), default=0)
 
     steps = audit.raw.get("options", {}).get("tune_steps")
-    who = "This speaks against whoever has the weights, with at most {} annotations and {}."
+    who = "This covers an attacker who has the weights, with at most {} annotations and {}."
     if (images := most(FINE_TUNED)) and isinstance(steps, int):
         return who.format(numbers.count(images), f"{numbers.count(steps)} steps")
     if images := most(FEW_SHOT):
