@@ -342,6 +342,11 @@ def test_an_open_claim_names_the_test_that_left_it_open(utility):
 
 def test_a_label_without_enough_images_is_not_the_worst(utility):
     base = utility()
+    assert "mean AUC over 3 retained labels " in found.sentence
+    few = replace(base, steady=("Young", "Smiling"))
+    assert (
+        "mean AUC over 2 retained labels " in claim_useful(few, few, [few] * 3, ("Young",), OPTIONS).sentence
+    )
     found = claim_useful(utility(Hat=0.88), base, [base] * 3, ("Young", "Smiling"), OPTIONS)
     assert found.notes["against_retrained"]["worst_label"]["label"] != "Hat"
 

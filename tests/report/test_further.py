@@ -56,6 +56,11 @@ def test_a_quick_audit_shows_no_section_of_what_it_did_not_test(make_audit: Make
     assert durability.lasting(document_of(make_audit())) == ""
 
 
+def test_the_summary_says_over_how_many_labels_a_mean_is(make_audit: Make):
+    said = dict(summary(document_of(make_audit())))["What it cost the retained labels."]
+    assert "mean over 9)" in said
+
+
 def test_the_summary_says_if_not_even_the_original_is_told_from_retrained_models(make_audit: Make):
     audit = make_audit()
     audit["claims"]["C2"]["notes"]["head_zero"] = "INCONCLUSIVE"

@@ -258,7 +258,8 @@ def _retained(audit: Document) -> str:
         return ""
     change = macro.after.value - macro.before.value
     moved = f"{'fell' if change < 0 else 'rose'} by {number(abs(change))} to"
-    text = "Their mean quality (AUC; 0.5 = chance, 1 = perfect) "
+    labels = {found.label for found in label_rows(audit)} - {*audited(audit)}
+    text = f"Their quality (AUC; 0.5 = chance, 1 = perfect; mean over {len(labels)}) "
     text += f"{moved if abs(change) >= NOTICED else 'stayed at'} {reading(macro.after)}"
     if macro.retrained is not None:
         text += f"; retraining gives {reading(macro.retrained)}"

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from unlabel.audit import figures
 from unlabel.audit.document.results import Audit, Metric
-from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC_MEAN
+from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC, UTILITY_AUC_MEAN
 from unlabel.models.features import PENULTIMATE
 
 
@@ -45,7 +45,9 @@ def lines(audit: Audit) -> list[str]:
             out.append(_attack(f"{stage}, linear probe", rows, shown=bool(column)))
     macro = [row for row in audit.metrics if row.id == UTILITY_AUC_MEAN.id]
     if macro:
-        out.append(_attack("retained labels, mean AUC", macro, shown=bool(column)))
+        count = len({row.label for row in audit.metrics if row.id == UTILITY_AUC.id})
+        words = f"{count} retained label{'s' * (count != 1)}, mean AUC"
+        out.append(_attack(words, macro, shown=bool(column)))
     if floors:
         out += [
             "the truth: what the true retained labels tell by themselves; outputs that answer them correctly",

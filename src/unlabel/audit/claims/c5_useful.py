@@ -125,7 +125,8 @@ def claim_useful(
         notes["against_retrained"] = _table(cells, options.level)
         notes["references_against_original"] = [item.to_json() for item in fair]
     lost = _moved(original[0].contrast)
-    change = f"mean AUC over retained labels {_moved(cells[0].contrast)}"
+    count = len(after.steady or after.labels)
+    change = f"mean AUC over {count} retained label{'s' * (count != 1)} {_moved(cells[0].contrast)}"
     if references:
         change += f" (against the original it {lost})"
     sentence = {
