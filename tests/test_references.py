@@ -16,6 +16,7 @@ from unlabel.core.files import write_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
 from unlabel.report import write_report
+from unlabel.report.terminal import lines
 from unlabel.runs.folder import load_run, read_config, read_record
 from unlabel.testing import differing, tiny_world, write_folder
 from unlabel.training import fit as training
@@ -270,11 +271,21 @@ def test_c2_stays_provisional_where_nobody_knows_how_the_original_began(adopted)
     run = engine.start(accelerator="cpu")
     found = audit_run(adopted / "less", adopted / "base", make(adopted, 3, epochs=1, lr=0.05), run)
     assert found.claims["C2"].provisional
+    reason = (
+        "   provisional: it is not recorded from which weights the original's training began; if you know,"
+    )
+    assert [line for line in lines(found) if line.startswith(reason)], lines(found)
     assert any("are not recorded" in line and "provisional" in line for line in found.limitations)
     assert all("is not recorded" in line for line in found.data["references_differ"])
     page = write_report(adopted / "less").read_text("utf-8")
     assert "it is not recorded from which weights" in page
     assert "Provisional: only" not in page
+
+
+def test_what_was_not_judged_is_not_provisional(adopted, command) -> None:
+    ran = command("audit", "less", "--before", "base", "--quiet")
+    assert "C2 NOT_EVALUATED: " in ran.out
+    assert "provisional" not in ran.out
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,14 @@ def test_a_reference_that_never_saw_a_label_is_adopted_as_one(adopt, module, fil
     assert logits.std(0).gt(0).tolist() == [True, False, True]
 
 
+def test_the_start_of_the_training_is_recorded_if_the_user_knows_it(adopt, module, refused) -> None:
+    name = f"{module()}:make"
+    refused(name, start=" ", says=("--start has 1 characters", "such as random"))
+    adopt(name, out="one", start="random")
+    adopt(name, out="two")
+    assert [load_run(run).record.start for run in ("one", "two")] == ["random", "unknown"]
+
+
 def test_a_label_that_was_removed_before_the_model_came_stays_forgotten(adopt, module, command, files):
     name, state = f"{module()}:make", own_state()
     state["fc.weight"][0] = 0.0

@@ -293,7 +293,7 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     membership = [item.auc for item in larger.samples] if larger else ()
     before, after, *others = measured.utilities
     runs = [subject.run for subject in inputs.references]
-    fair = standings(before, others, runs, options, elsewhere=inputs.trained_elsewhere)
+    fair = standings(before, others, runs, options, elsewhere=inputs.adopted)
     claims = untested_claims(options.budget) | {
         "C1": c1,
         "C2": undecided(c2, fair),

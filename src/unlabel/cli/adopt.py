@@ -31,6 +31,7 @@ def adopt(
     without: str | None = None,
     logits: str | None = None,
     features: str | None = None,
+    start: str = "unknown",
     skip_bad: Annotated[bool, NoNegative] = False,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     force: Annotated[bool, NoNegative] = False,
@@ -55,6 +56,8 @@ def adopt(
             the model has no outputs for them, constants are put in. Put a backslash before a comma in a name.
         logits: Key or number of the part of a returned dict or tuple that holds the logits, if several may.
         features: Name of a module whose output counts as features, too: methods edit it, audits attack it.
+        start: From which weights its training began, in a word or two: random, if it was trained from
+            scratch. If it is not known, C2 of an audit stays provisional.
         skip_bad: Leave out unreadable images instead of refusing.
         json_: Print the record as JSON.
         force: Replace an existing run folder.
@@ -62,7 +65,7 @@ def adopt(
     from unlabel.exchange.adopt import ForeignModel, adopt_run
 
     record = adopt_run(
-        ForeignModel(model, weights, labels, mean, std, named("--without", without), logits, features),
+        ForeignModel(model, weights, labels, mean, std, named("--without", without), logits, features, start),
         data,
         out,
         place.start(),

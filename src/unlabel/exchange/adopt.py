@@ -43,6 +43,9 @@ from unlabel.runs.config import MOST_LABELS, Config
 from unlabel.runs.folder import file_sha256, load_run, write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record
 
+UNKNOWN = "unknown"
+LONGEST_START = 200
+
 
 @dataclass(frozen=True)
 class ForeignModel:
@@ -65,6 +68,7 @@ class ForeignModel:
             tuple has several that may.
         features: A module of the network whose output counts as features, besides what its head reads:
             methods edit it and audits attack it, too.
+        start: From which weights its training began, such as ``random``; ``unknown`` leaves C2 provisional.
     """
 
     network: str
@@ -75,6 +79,7 @@ class ForeignModel:
     without: Sequence[str] = ()
     logits: str | None = None
     features: str | None = None
+    start: str = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,11 @@ def adopt_run(
         DataError: The labels are no columns of the data, or the data cannot be read.
     """
     check_output(out, force=force)
+    if not 0 < len(foreign.start.strip()) <= LONGEST_START:
+        raise OptionError(
+            f"--start has {len(foreign.start):,} characters; expected the weights from which the training"
+            f" began, in up to {LONGEST_START}, such as random"
+        )
     if run.processes != 1:
         raise OptionError(
             f"--devices is {run.processes}; adopting reads the model on one: leave --devices out"
@@ -174,7 +184,7 @@ def adopt_run(
         "labels": list(names),
         "without": list(given.without),
         "blueprint": None,
-        "start": "unknown",
+        "start": foreign.start,
         "parent": None,
         "data": data_record(source),
         **place_record(run, command),

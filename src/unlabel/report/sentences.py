@@ -330,6 +330,18 @@ def _with_budget(text: str) -> str:
     return f"{text.rstrip('.')}: --budget full tests it." if left_out else text
 
 
+UNKNOWN_START = "it is not recorded from which weights the original's training began"
+
+
+def why_provisional(references: int, *, start_unknown: bool) -> str:
+    """Why a verdict against so many retrained models is provisional, as a part of a sentence.
+
+    >>> why_provisional(2, start_unknown=True)
+    'fewer than three retrained models'
+    """
+    return UNKNOWN_START if start_unknown and references >= 3 else "fewer than three retrained models"
+
+
 def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     """Warnings above the numbers: (tone, sentence, reasons)."""
     result: list[tuple[str, str, list[str]]] = []
@@ -352,7 +364,7 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
         result.append(("open", text, []))
         return result
     if provisional and references >= 3:
-        text = "Provisional: it is not recorded from which weights the original's training began."
+        text = f"Provisional: {UNKNOWN_START}."
         result.append(("open", text, []))
     elif provisional and references:
         models = "one retrained model stands" if references == 1 else f"{references} retrained models stand"

@@ -110,12 +110,8 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
             "Predicted: no model was retrained in full. `--require` takes a predicted PASS as not decided."
         )
     elif claim.provisional and claim.verdict != "NOT_EVALUATED":
-        unknown = notes.start == "unknown" and notes.references >= 3
-        texts.append(
-            "Provisional: it is not recorded from which weights the original's training began."
-            if unknown
-            else "Provisional: fewer than three retrained models."
-        )
+        why = sentences.why_provisional(notes.references, start_unknown=notes.start == "unknown")
+        texts.append(f"Provisional: {why}.")
     if notes.bound is not None:
         texts.append(f"Bound without training: {notes.bound.verdict}. {notes.bound.sentence}")
     if cost and notes.finding == "no reference":

@@ -102,7 +102,7 @@ class Claim:
         """What follows the verdict: that it rests on a predicted level, or that it is provisional."""
         if self.notes.get("predicted") and self.verdict != "NOT_EVALUATED":
             return " (predicted)"
-        return " (provisional)" if self.provisional else ""
+        return " (provisional)" if self.provisional and self.verdict != "NOT_EVALUATED" else ""
 
 
 @dataclass(frozen=True, repr=False)

@@ -227,6 +227,7 @@ class SharedOutputs:
                 **(models or {}),
             },
             start_known=case.start_known,
+            adopted=case.original.record.adopted is not None,
             shorts=self.shorts,
             untrained=self.untrained,
         )
