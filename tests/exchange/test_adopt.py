@@ -301,6 +301,27 @@ def test_a_reference_that_never_saw_a_label_is_adopted_as_one(adopt, module, fil
     assert logits.std(0).gt(0).tolist() == [True, False, True]
 
 
+ANY_SIZE = NET.replace("self.conv(x).relu()", "nn.functional.adaptive_avg_pool2d(self.conv(x).relu(), 4)")
+CORNER = NET.replace("self.conv(x).relu()", "self.conv(x).relu()[..., :4, :4].contiguous()")
+
+
+def test_the_size_that_nobody_gave_is_told_with_the_photos_own(adopt, module, files) -> None:
+    name = f"{module(ANY_SIZE)}:make"
+    ran = adopt(name, image_size=None)
+    told = ran.out + ran.err
+    assert "--image-size is not given, so photos are read at 64 x 64" in told, ran
+    assert "photos have 16 x 16 pixels: the loss is" in told
+    ran = adopt(f"{module(CORNER)}:make", image_size=None, out="corner")
+    assert "that is clearly better, so adopt it again with --image-size 16" in ran.out + ran.err
+    ran = adopt(name, image_size=16, out="again")
+    assert (ran.code, "is not given" in ran.out) == (0, False)
+    fixed = ANY_SIZE.replace("x = x.view", "assert x.shape[0] and size == 64\n        x = x.view").replace(
+        "def forward(self, x):", "def forward(self, x):\n        size = x.shape[-1]"
+    )
+    ran = adopt(f"{module(fixed)}:make", image_size=None, out="fixed")
+    assert "photos have 16 x 16 pixels, which the network does not take" in ran.out + ran.err
+
+
 def test_the_start_of_the_training_is_recorded_if_the_user_knows_it(adopt, module, refused) -> None:
     name = f"{module()}:make"
     refused(name, start=" ", says=("--start has 1 characters", "such as random"))

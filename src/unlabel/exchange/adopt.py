@@ -29,6 +29,7 @@ from unlabel.exchange.absent import advice, check_inserted, check_without, inser
 from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
 from unlabel.exchange.framing import Fit, try_framings
 from unlabel.exchange.library import Library, library_of
+from unlabel.exchange.sizes import size_note
 from unlabel.models.build import build
 from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom, remember
@@ -318,8 +319,10 @@ def _adopt_job(
     source, losses, fit = _prepared(model, given, source, run)
     logits = outputs(model, source.test, run, stage="measure").logits
     measured = measure(logits, source.test, without=given.forgotten)
-    refuse_chance(measured, pairs=given.layout is not None and given.layout.pairs)
     size, colours, framed = given.asked
+    sized = None if size or given.library.size else size_note(model, source, run)
+    pairs = given.layout is not None and given.layout.pairs
+    refuse_chance(measured, pairs=pairs, size=sized)
     notes = given.library.notes(
         exclusive=source.test.exclusive, asked_size=size, asked_colours=colours, asked_framing=framed
     )
@@ -336,7 +339,7 @@ def _adopt_job(
         "images_processed": 0,
         "steps": 0,
     }
-    record["adopted"]["notes"] += notes
+    record["adopted"]["notes"] += [*notes, *([sized] if sized else [])]
     record["versions"] |= packages_of(given.network)
     with staged(out, force=force) as folder:
         write_run(folder, model, config, record, History())
