@@ -124,6 +124,8 @@ class Audit:
         not_tested: Sentences that say what was not tested.
         limitations: Sentences that say what limits the audit.
         seconds: Of attacks and verdicts.
+        earlier: Of each audit against other models that this one, or one before it, replaced in the run:
+            ``date``, ``before``, ``references``, ``budget``, ``headline`` and the file's ``sha256``.
     """
 
     headline: str
@@ -141,10 +143,14 @@ class Audit:
     limitations: tuple[str, ...]
     seconds: Mapping[str, float]
     schema: str = SCHEMA
+    earlier: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON-plain dictionary, numbers with six significant digits and no NaN or infinity."""
-        return plain(asdict(self))
+        content = asdict(self)
+        if not self.earlier:
+            del content["earlier"]
+        return plain(content)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Audit":
@@ -157,6 +163,7 @@ class Audit:
             fields = dict(content)
             for name in ("invalid_because", "not_tested", "limitations"):
                 fields[name] = tuple(fields[name])
+            fields["earlier"] = tuple(fields.get("earlier", ()))
             fields["claims"] = {name: Claim(**claim) for name, claim in fields["claims"].items()}
             fields["comparisons"] = tuple(Comparison(**row) for row in fields["comparisons"])
             fields["metrics"] = tuple(

@@ -87,7 +87,7 @@ def audit_run(
         case = with_shorts(open_case(run, before, references, where, data), shorts)
         result = audit_case(case, where, settings, command=command, data=data)
         if keep is not None:
-            keep(result.to_json())
+            result = keep(result)
     return result
 
 
