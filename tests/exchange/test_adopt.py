@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -697,6 +698,11 @@ WEIGHTS = {
     "no file": (lambda file: file.unlink(), ("no file weights.pt", "safetensors")),
     "a whole model": (lambda file: torch.save(tiny_network(3), file), ("Sequential", "would run code")),
     "a program": (script, ("TorchScript", "state_dict()")),
+    "a table": (lambda file: file.write_text("image_id,top\n1.png,1\n"), ("is no file of weights",)),
+    "a picture": (
+        lambda file: Image.new("RGB", (8, 8)).save(file, "PNG"),
+        ("is no file of weights", "neither safetensors nor a file of torch.save"),
+    ),
     "text": (lambda file: file.write_text("hello"), ("cannot be read as weights", "copy it again")),
     "nothing": (lambda file: file.write_bytes(b""), ("cannot be read as weights",)),
     "half": (cut(torch.save), ("cannot be read as weights", "damaged")),
