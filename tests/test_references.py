@@ -217,6 +217,20 @@ def test_the_command_trains_audits_and_says_what_it_made(runs, command) -> None:
     assert found["claims"]["C2"]["provisional"] is True
 
 
+def test_a_forgotten_original_is_named_if_the_run_records_it(runs, command) -> None:
+    for parent, said in (("base", "--before base"), ("gone", "--before BEFORE"), (None, "--before BEFORE")):
+        change(runs / "less", "unlabel.json", parent=parent and {"run": parent})
+        ran = command("audit", "less", "--quiet")
+        assert (ran.code, ran.err.strip().endswith(f"name it with {said}")) == (2, True), ran
+
+
+def test_forget_says_how_references_come_about(runs, adopted, command) -> None:
+    forget = ("forget", "head-removal", "base", "--labels", "top", "--quiet", "--out")
+    assert "to train retrained models first: --make-references 3 in place" in command(*forget, "one").out
+    change(runs / "base", "unlabel.json", adopted={"weights": "w.pt", "notes": []})
+    assert "--make-references 3 --epochs EPOCHS --lr LR in place" in command(*forget, "two").out
+
+
 def test_what_references_would_cost_is_said_where_there_are_none(runs, command) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
     found = json.loads((runs / "less" / "audit.json").read_text("utf-8"))

@@ -22,7 +22,7 @@ from unlabel.cli.adopt import lines
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.data import load
-from unlabel.exchange.check import measure, refuse_chance
+from unlabel.exchange.check import measure, refuse_chance, swap_advice
 from unlabel.models import custom
 from unlabel.models.build import build
 from unlabel.models.features import outputs
@@ -876,6 +876,20 @@ def test_swapped_lines_of_the_labels_are_named_at_adoption(module, refused, adop
     assert not any("swapped" in line for line in lines(record))
     record["auc"]["swapped"] = [["middle", "top"]]  # of two among many labels, a warning
     assert any(line.startswith(f"warning: {says}") for line in lines(record))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "whole"),
+    [
+        ([("a", "b")], False),
+        ([("a", "b"), ("c", "d")], False),
+        ([("a", "b"), ("b", "c")], True),
+        ([("a", "b"), ("c", "d"), ("e", "f")], True),
+    ],
+)
+def test_many_swapped_labels_mean_that_the_whole_order_is_wrong(pairs, whole) -> None:
+    assert ("the order of the whole file of --labels is probably wrong" in swap_advice(pairs)) is whole
+    assert ("swap the two lines" in swap_advice(pairs)) is not whole
 
 
 def test_a_refusal_leaves_a_run_that_was_to_be_replaced(module, adopt, files) -> None:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from unlabel.audit.claims.gate import FAILED, judge, required
 from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, named, names
 from unlabel.core.errors import OptionError
+from unlabel.core.wording import in_shell
 
 if TYPE_CHECKING:
     from unlabel.audit.document.results import Audit
@@ -130,12 +131,25 @@ def audit(
         _plan(what, given.labels, attacking, make_references, place, json_=json_)
         return
     if before is None:
-        raise OptionError("an audit needs the run that RUN was made from; name it with --before BEFORE")
+        raise OptionError(
+            f"an audit needs the run that RUN was made from; name it with {_before(run) or '--before BEFORE'}"
+        )
     if labels is not None:
         raise OptionError("--labels is for --plan alone; an audit reads the labels from RUN")
     lacking = Lacking(make_references, reference_budget, epochs, lr)
     result, shown = _audit_run(what, lacking, budget, attacking, place, force=force)
     _finish(result, shown, run, require, wanted, fail_on, json_=json_)
+
+
+def _before(run: Path) -> str | None:
+    """The option that names the run which a run records as its parent; None if that is not there."""
+    from unlabel.core.files import RECORD
+    from unlabel.runs.folder import read_record
+
+    parent = read_record(run).parent
+    if parent is None or not parent.run or not (Path(parent.run) / RECORD).is_file():
+        return None
+    return f"--before {in_shell(parent.run)}"
 
 
 def _check_plan(

@@ -207,6 +207,13 @@ def _crossed(scores: NDArray[np.floating], data: Dataset, column: int, own: floa
 
 def swap_advice(pairs: Sequence[Sequence[str]]) -> str:
     """What to do about swapped labels, as a part of a sentence."""
+    names = {name for pair in pairs for name in pair}
+    if len(pairs) > 2 or len(names) < 2 * len(pairs):
+        return (
+            f"each of {len(names)} outputs predicts another label better than its own"
+            f" ({listing(sorted(names), 3)}): the order of the whole file of --labels is probably wrong;"
+            " write the names in the order of the model's outputs"
+        )
     shown = listing([f"{first!r} and {second!r}" for first, second in pairs], 3)
     return (
         f"{shown}: probably swapped, as each output predicts the other's column better than its own; swap the"
