@@ -568,12 +568,12 @@ def test_an_audit_prints_the_numbers_of_the_test_that_decided(questions, reading
     references = [dict.fromkeys(labels, equal)] * 3
     claim = equivalent(questions, level, references, dict.fromkeys(labels, reading(0.9)), labels)[0]
     line = printed(claim, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
-    assert line.endswith("probe.adv.lin: unlearned 0.800, retrained 0.500")
+    assert line.endswith("probe.adv.lin of Bald: unlearned 0.800, retrained 0.500")
     base = utility()
     names = ("Young", "Smiling", "Hat")
     c5 = claim_useful(utility(auc=0.95, Hat=0.80), base, [base] * 3, names, OPTIONS)
     line = printed(c5, "Male", "util.auc", Young=0.95, Smiling=0.95, Hat=0.8)
-    assert line.endswith("util.auc: unlearned 0.800, retrained 0.500")
+    assert line.endswith("util.auc of Hat: unlearned 0.800, retrained 0.500")
     early = replace(claim, notes={"binding_test": {"label": "Bald", "layer": "stage3"}})
     line = printed(early, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
     assert line.endswith("unlearned 0.400, retrained 0.250")

@@ -542,6 +542,13 @@ def test_a_network_with_random_parts_outside_its_weights(module, refused) -> Non
     refused(f"{module(text)}:make", says=("apart when the network is built again", "state dict"))
 
 
+def test_a_file_in_place_of_a_module_is_told_the_name_to_write(module, refused) -> None:
+    name = module()
+    refused(
+        f"{name}.py:make", says=(f"'{name}.py' is a file, but a module has no ending; write {name}:make",)
+    )
+
+
 def test_another_name_of_a_network(refused) -> None:
     for name in ("resnet19", "nets", "a:b:c", "a/b.py:make"):
         refused(name, says=(f"no network '{name}'", "resnet18", "package.module:function"))

@@ -261,7 +261,7 @@ class Audit:
         return max(rows, key=lambda row: (row.upper - row.margin) / row.margin, default=None)
 
     def _decided(self) -> Iterator[tuple[str, str, str, str]]:
-        """Each claim that was tested: name, verdict, the figure that decided, its value in each model."""
+        """Each claim that was tested: name, verdict, the figure that decided and its label, its value in each."""
         for name, claim in self.claims.items():
             if claim.verdict == "NOT_EVALUATED":
                 continue
@@ -271,6 +271,8 @@ class Audit:
                 for role in ("before", "after", "reference")
                 if any(row.model == role for row in rows)
             }
+            if label := (claim.notes.get(BINDING_TEST) or {}).get("label"):
+                figure = f"{figure} of {label}"
             words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
             if not rows and (row := self._nearest(claim)):
                 words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"
