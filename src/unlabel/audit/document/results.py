@@ -261,7 +261,7 @@ class Audit:
         return max(rows, key=lambda row: (row.upper - row.margin) / row.margin, default=None)
 
     def _decided(self) -> Iterator[tuple[str, str, str, str]]:
-        """Each claim that was tested: name, verdict, the figure that decided and its label, its value in each."""
+        """Each claim that was tested: name, verdict, the figure that decided, its value in each model."""
         for name, claim in self.claims.items():
             if claim.verdict == "NOT_EVALUATED":
                 continue
