@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unlabel.audit.document.keeping import keeping
+from unlabel.audit.document.results import Audit
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.run import folders as auditing
 from unlabel.cli import demo_steps as demo
@@ -28,6 +31,7 @@ from unlabel.forget.run import forget_run
 from unlabel.report import examples, write_report
 from unlabel.reproduce import command as pages
 from unlabel.runs.folder import MODEL, file_sha256
+from unlabel.statement.schema import audit_faults
 from unlabel.training import run as training
 
 SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)
@@ -159,8 +163,8 @@ def test_the_later_of_two_audits_is_kept_and_says_so(here: Path, capsys) -> None
     run = here / "less"
     with keeping(run, "quick", force=False) as keep:
         change_audit(run, lambda audit: audit.update(headline="ANOTHER"))
-        mine = json.loads((run / "audit.json").read_text("utf-8")) | {"headline": "MINE"}
-        keep(mine)
+        content = json.loads((run / "audit.json").read_text("utf-8")) | {"headline": "MINE"}
+        keep(mine := Audit.from_json(content))
     assert json.loads((run / "audit.json").read_text("utf-8"))["headline"] == "MINE"
     said = capsys.readouterr().err
     assert "was written by another audit while this one ran; this one replaces it" in said
@@ -172,11 +176,36 @@ def test_the_later_of_two_audits_is_kept_and_says_so(here: Path, capsys) -> None
 def test_a_deeper_audit_that_ended_meanwhile_is_kept(here: Path) -> None:
     run = here / "less"
     with keeping(run, "quick", force=False) as keep:
-        mine = json.loads((run / "audit.json").read_text("utf-8"))
+        mine = Audit.from_json(json.loads((run / "audit.json").read_text("utf-8")))
         full = change_audit(run, lambda audit: audit["options"].update(budget="full"))
         with pytest.raises(OptionError, match="is a full audit"):
             keep(mine)
     assert (run / "audit.json").read_bytes() == full
+
+
+def test_an_audit_against_other_models_notes_the_one_that_it_replaces(here: Path, capsys) -> None:
+    file = here / "less" / "audit.json"
+    first, content = file_sha256(file), json.loads(file.read_text("utf-8"))
+    mine = Audit.from_json(content)
+    other = {**content["models"]["before"], "run": "runs/other", "sha256": "1" * 64}
+    for models, count in (
+        (content["models"], 0),
+        ({**content["models"], "references": [other]}, 1),
+        ({**content["models"], "references": [other]}, 1),
+        ({**content["models"], "before": other}, 2),
+    ):
+        with keeping(here / "less", "quick", force=False) as keep:
+            kept = keep(replace(mine, models=models))
+        said = capsys.readouterr().err
+        assert len(kept.earlier) == count
+        assert Audit.from_json(json.loads(file.read_text("utf-8"))) == kept
+    assert kept.earlier[0]["sha256"] == first
+    assert (kept.earlier[0]["references"], kept.earlier[1]["references"]) == ([], ["runs/other"])
+    assert kept.earlier[0]["headline"] == content["headline"]
+    assert f"replaces the audit of {kept.earlier[1]['date']}, before" in said
+    assert "references runs/other" in said
+    if find_spec("jsonschema"):
+        assert audit_faults(json.loads(file.read_text("utf-8"))) == []
 
 
 # -- compare, reproduce and demo

@@ -16,6 +16,7 @@ from unlabel.core.files import write_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
 from unlabel.report import write_report
+from unlabel.report.terminal import lines
 from unlabel.runs.folder import load_run, read_config, read_record
 from unlabel.testing import differing, tiny_world, write_folder
 from unlabel.training import fit as training
@@ -155,6 +156,37 @@ def test_a_killed_training_goes_on(runs, monkeypatch) -> None:
     assert not list(runs.glob(".*.training"))
 
 
+def test_an_unfinished_training_of_another_recipe_is_discarded_by_force(
+    adopted, command, monkeypatch
+) -> None:
+    def stop(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+        patch.setattr(Checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(adopted, epochs=1, lr=0.05)
+    audit = (
+        "audit",
+        "less",
+        "--before",
+        "base",
+        "--quiet",
+        "--make-references",
+        1,
+        "--epochs",
+        1,
+        "--lr",
+        0.1,
+    )
+    ran = command(*audit)
+    assert (ran.code, "discard it with --force" in ran.err) == (2, True), ran
+    ran = command(*audit, "--force")
+    assert ran.code == 0, ran.err
+    assert read_record(adopted / "base-without-top-seed5").blueprint.recipe.lr == 0.1
+
+
 def test_an_unlearned_model_is_no_reference_and_one_that_retrain_made_is(runs, command) -> None:
     """Beside another unlearned model, any method would look as good as retraining."""
     for method, out in (("leace-head", "unlearned"), ("retrain", "retrained")):
@@ -185,6 +217,20 @@ def test_the_command_trains_audits_and_says_what_it_made(runs, command) -> None:
     assert found["claims"]["C2"]["provisional"] is True
 
 
+def test_a_forgotten_original_is_named_if_the_run_records_it(runs, command) -> None:
+    for parent, said in (("base", "--before base"), ("gone", "--before BEFORE"), (None, "--before BEFORE")):
+        change(runs / "less", "unlabel.json", parent=parent and {"run": parent})
+        ran = command("audit", "less", "--quiet")
+        assert (ran.code, ran.err.strip().endswith(f"name it with {said}")) == (2, True), ran
+
+
+def test_forget_says_how_references_come_about(runs, adopted, command) -> None:
+    forget = ("forget", "head-removal", "base", "--labels", "top", "--quiet", "--out")
+    assert "to train retrained models first: --make-references 3 in place" in command(*forget, "one").out
+    change(runs / "base", "unlabel.json", adopted={"weights": "w.pt", "notes": []})
+    assert "--make-references 3 --epochs EPOCHS --lr LR in place" in command(*forget, "two").out
+
+
 def test_what_references_would_cost_is_said_where_there_are_none(runs, command) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
     found = json.loads((runs / "less" / "audit.json").read_text("utf-8"))
@@ -212,7 +258,10 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
     adopted, command
 ) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
-    assert "about 80 images an epoch; the original's recipe is not recorded" in ran.out
+    assert (
+        "3 references would take about 80 images an epoch for each; the original's recipe is not recorded"
+        in ran.out
+    )
     assert "--make-references 3 --epochs EPOCHS --lr LR" in ran.out
     assert "by SGD on a one-cycle schedule, so a network trained otherwise may need other values" in ran.out
     with pytest.raises(OptionError, match="how it was trained, so --epochs and --lr must say"):
@@ -221,6 +270,8 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
         make(adopted)
     with pytest.raises(OptionError, match="so --lr must say"):
         make(adopted, epochs=1)
+    with pytest.raises(OptionError, match="its own code trained without the label, adopted with --without"):
+        make(adopted)
     found = make(adopted, 3, epochs=1, lr=0.05)
     config, record = read_config(found[0]), read_record(found[0])
     assert (config.mean, config.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
@@ -234,11 +285,21 @@ def test_c2_stays_provisional_where_nobody_knows_how_the_original_began(adopted)
     run = engine.start(accelerator="cpu")
     found = audit_run(adopted / "less", adopted / "base", make(adopted, 3, epochs=1, lr=0.05), run)
     assert found.claims["C2"].provisional
+    reason = (
+        "   provisional: it is not recorded from which weights the original's training began; if you know,"
+    )
+    assert [line for line in lines(found) if line.startswith(reason)], lines(found)
     assert any("are not recorded" in line and "provisional" in line for line in found.limitations)
     assert all("is not recorded" in line for line in found.data["references_differ"])
     page = write_report(adopted / "less").read_text("utf-8")
     assert "it is not recorded from which weights" in page
     assert "Provisional: only" not in page
+
+
+def test_what_was_not_judged_is_not_provisional(adopted, command) -> None:
+    ran = command("audit", "less", "--before", "base", "--quiet")
+    assert "C2 NOT_EVALUATED: " in ran.out
+    assert "provisional" not in ran.out
 
 
 @pytest.mark.parametrize(

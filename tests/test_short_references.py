@@ -137,6 +137,10 @@ def test_an_original_without_a_recorded_recipe_is_refused(runs):
         change(runs / name, "unlabel.json", blueprint=None, start="unknown", method=method)
     with pytest.raises(OptionError, match="was not made by `unlabel train`, so no short training is like it"):
         make(runs)
+    with pytest.raises(
+        OptionError, match="--make-references 3 --epochs EPOCHS --lr LR, or models that its own"
+    ):
+        make(runs)
 
 
 def test_a_short_run_of_other_labels_is_refused(runs):

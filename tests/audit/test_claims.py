@@ -124,6 +124,14 @@ def test_a_pass_does_not_count_where_the_decoy_cannot_be_told(questions, reading
     assert f"about {images:,} test images would decide" in claim.sentence
 
 
+def test_an_open_claim_says_if_not_even_the_original_is_told_from_retrained_models(questions, reading):
+    for before, told in ((reading(0.39, 0.2), False), (reading(0.9), True)):
+        claim, _, removed = equivalent(questions, reading(0.39, 0.2), [reading(0.3)] * 3, before)
+        assert claim.verdict == "INCONCLUSIVE"
+        assert (removed.verdict == "INCONCLUSIVE") is not told
+        assert ("cannot tell even the original, its output removed" in claim.sentence) is not told
+
+
 def test_seed_noise_of_the_references_widens_the_bounds(questions, reading):
     after, before = reading(0.33, 0.1), reading(0.9)
     calm = equivalent(questions, after, [reading(0.3, 0.1)] * 3, before)[0]
@@ -323,6 +331,13 @@ def test_useful_looks_at_the_mean_the_worst_and_the_calibration(utility, changed
         assert binding in (None, found.binding)
         assert found.notes["against"] == ("retrained" if references else "original")
         assert "macro_auc_loss" in found.notes["against_original"]
+
+
+def test_a_mean_says_over_how_many_labels_it_is(utility):
+    base = utility()
+    for used, count in ((base, len(base.labels)), (replace(base, steady=("Young", "Smiling")), 2)):
+        found = claim_useful(used, used, [used] * 3, ("Young",), OPTIONS)
+        assert f"mean AUC over {count} retained labels " in found.sentence
 
 
 def test_an_open_claim_names_the_test_that_left_it_open(utility):
@@ -553,12 +568,12 @@ def test_an_audit_prints_the_numbers_of_the_test_that_decided(questions, reading
     references = [dict.fromkeys(labels, equal)] * 3
     claim = equivalent(questions, level, references, dict.fromkeys(labels, reading(0.9)), labels)[0]
     line = printed(claim, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
-    assert line.endswith("probe.adv.lin: unlearned 0.800, retrained 0.500")
+    assert line.endswith("probe.adv.lin of Bald: unlearned 0.800, retrained 0.500")
     base = utility()
     names = ("Young", "Smiling", "Hat")
     c5 = claim_useful(utility(auc=0.95, Hat=0.80), base, [base] * 3, names, OPTIONS)
     line = printed(c5, "Male", "util.auc", Young=0.95, Smiling=0.95, Hat=0.8)
-    assert line.endswith("util.auc: unlearned 0.800, retrained 0.500")
+    assert line.endswith("util.auc of Hat: unlearned 0.800, retrained 0.500")
     early = replace(claim, notes={"binding_test": {"label": "Bald", "layer": "stage3"}})
     line = printed(early, "Male", claim.binding, "penultimate", Male=0.3, Bald=0.8)
     assert line.endswith("unlearned 0.400, retrained 0.250")

@@ -15,6 +15,7 @@ from unlabel.audit.claims.sample_size import (
     references_for,
     too_rare,
     worded,
+    words_of,
 )
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask
@@ -79,6 +80,32 @@ def test_where_images_do_not_help_retrained_models_may():
     assert need.references > 3
     assert need.words() == f"; about {need.references} retrained models would decide"
     assert need_of(cells, 500, 1, OPTIONS) == Need(None, None)
+
+
+def test_no_number_of_images_is_advised_that_is_there_already():
+    few_seeds = combined(0.0074, [(3e-7, 689), (6e-6, 2)])  # by the normal distribution 690 images would do
+    cell = Cell(None, "util.auc.macro", few_seeds, 0.014, "INCONCLUSIVE")
+    assert few_seeds.upper(0.95) > cell.margin
+    need = need_of([cell], 690, 3, OPTIONS)
+    assert (need.images, need.references) == (None, 5)
+    for value in np.linspace(0, 0.0135, 28):
+        for fixed in (0.0, 1e-6, 6e-6):
+            item = combined(float(value), [(4e-6, 689), (fixed, 2)])
+            found = images_for(item, 0.014, 690, 0.95)
+            assert found is None or found > 690 or item.upper(0.95) < 0.014
+
+
+def test_a_number_of_images_that_nobody_has_is_not_advised():
+    need = need_of([open_cell(0.0999, 0.02)], 690, 0, OPTIONS)
+    assert need.images > 100 * 690
+    assert need.words() == "; no affordable number of test images would decide"
+
+
+def test_the_number_is_of_the_test_that_the_sentence_names():
+    near, far = open_cell(0.08, 0.04), open_cell(0.0, 0.07)
+    whole, named = need_of([near, far], 500, 0, OPTIONS), need_of([near, far], 500, 0, OPTIONS, far)
+    assert named.images == images_for(far.contrast, 0.1, 500, 0.95) < whole.images
+    assert words_of(named, whole) == f"; about {named.images:,} test images would decide that alone"
 
 
 def test_a_rare_label_needs_as_many_as_make_it_common(world):

@@ -148,7 +148,7 @@ def test_a_whole_model_is_judged_on_as_many_images_as_the_probe_split_allows(jud
     assert claim.notes["few_sizes"] == {"Male": [64, 256, 276]}
     assert "the whole model, trained on 212" in claim.notes["rule"]
     assert claim.sentence.endswith(
-        "too few images for 256 and 1024. So this speaks against whoever has at most 212 annotated images,"
+        "too few images for 256 and 1024. So this covers an attacker who has at most 212 annotated images,"
         " and at most 100 steps."
     )
     assert "tune.auc@212" in {cell.figure for cell in table.cells}

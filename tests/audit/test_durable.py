@@ -264,10 +264,10 @@ def test_fewer_annotated_images_are_judged_and_named_where_the_probe_split_has_f
     assert (claim.notes["too_few_in_p"], claim.notes["few_sizes"]) == ({"Male": [256]}, {"Male": [64, 200]})
     assert "probes on 64 and 200 annotated images" in claim.notes["rule"]
     assert claim.sentence.endswith(
-        "too few images for 256. So this speaks against whoever has at most 200 annotated images, and no"
+        "too few images for 256. So this covers an attacker who has at most 200 annotated images, and no"
         " training but of a new probe."
     )
-    assert "speaks against" not in judged().sentence  # all that is wanted was tried
+    assert "covers an attacker" not in judged().sentence  # all that is wanted was tried
     assert judged(questions=probed(questions["Male"], 100), sizes=(16, 64, 200), few=0.1).verdict == "FAIL"
 
 

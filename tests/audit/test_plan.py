@@ -1,6 +1,7 @@
 """The plan of an audit: its numbers follow from counts, and reading it costs no attack."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy.stats import norm
 
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.plan.trainings import attackers_plan
-from unlabel.audit.plan.whole import design_effect, images_for, plan_audit, references_for
+from unlabel.audit.plan.whole import design_effect, images_for, lines, plan_audit, references_for
 from unlabel.audit.setup import open_request
 from unlabel.core import engine
 from unlabel.testing import tiny_world
@@ -49,7 +50,9 @@ def test_a_plan_is_made_before_anything_is_forgotten(base):
 def test_the_command_prints_the_plan(command, base):
     ran = command("audit", base, "--plan", "--labels", "top", "--quiet")
     assert ran.code == 0
-    assert "C4 lacks" in ran.out
+    assert "C4 may lack: needs at most" in ran.out
+    assert "1 retrained model (0 given)" in ran.out
+    assert "--reference-budget" not in ran.out  # too few steps for any
     assert "C4 full: the probe split has too few annotated images" in ran.out
     assert "test and probe images have it" in ran.out
     ran = command("audit", base, "--plan", "--labels", "top", "--json", "--quiet")
@@ -58,6 +61,20 @@ def test_the_command_prints_the_plan(command, base):
     assert top["images"] == 48
     assert "needs either" in command("audit", base, "--plan").err
     assert "--before BEFORE" in command("audit", base).err
+
+
+def test_the_plan_says_the_least_budget_that_leaves_enough_steps(base):
+    case = open_request(["top"], base, [], engine.start(accelerator="cpu"), None)
+    plan = case.original.record.blueprint
+    assert plan is not None
+    longer = replace(plan, recipe=replace(plan.recipe, epochs=300 * plan.recipe.epochs))
+    record = replace(case.original.record, blueprint=longer)
+    found = plan_audit(replace(case, original=replace(case.original, record=record)), AuditOptions(), 0)
+    least = found["reference_budget"]
+    steps = longer.recipe.steps(len(case.source.train), longer.batch_size)
+    assert least == pytest.approx(180 / steps, abs=0.01)
+    assert f"a prediction: --reference-budget {least:.2f} or more" in "\n".join(lines(found))
+    assert plan_audit(case, AuditOptions(), 0)["reference_budget"] is None
 
 
 def test_judging_both_sets_is_planned_with_larger_errors_and_without_c5(base):

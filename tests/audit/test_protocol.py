@@ -174,6 +174,17 @@ def test_an_unfair_reference_is_named_and_nothing_is_decided_against_it(forgotte
     assert fair == [True, True, False]
 
 
+def test_an_unfair_reference_of_an_adopted_model_is_trained_by_its_own_code(world, settings):
+    after = world.subject("after", 0.1, network=5, absent=["Male"])
+    short = world.subject("reference", [0.1, 0.4, 0.4, 0.4, 0.4], network=13, absent=["Male"])
+    found = audit(world, after, [replace(short, run="runs/short")], settings, adopted=True)
+    for name in ("C2", "C5"):
+        assert (
+            "by the code that made the original, and adopt it with --without" in found.claims[name].sentence
+        )
+    assert "elsewhere" not in found.claims["C2"].notes["unfair_references"][0]
+
+
 def test_c5_says_what_is_lost_against_the_original_whatever_it_compares_with(forgotten, against_unfair):
     for found, words in (
         (forgotten, "(against the original it "),

@@ -31,6 +31,12 @@ def test_lines_tell_no_time_left_before_anything_is_done(capsys: pytest.CaptureF
     assert capsys.readouterr().err.splitlines()[0] == "train     60/100 images"
 
 
+def test_one_of_a_kind_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Lines().track("audit", 1, "attacks") as advance:
+        advance(1)
+    assert capsys.readouterr().err == "audit     1 attack in 20.0 s (20.0 s each)\n"
+
+
 def test_a_bar_begins_where_the_earlier_process_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[rich.Progress] = []
     honest = rich.Progress.__enter__

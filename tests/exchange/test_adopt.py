@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,7 +22,7 @@ from unlabel.cli.adopt import lines
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.data import load
-from unlabel.exchange.check import measure, refuse_chance
+from unlabel.exchange.check import measure, refuse_chance, swap_advice
 from unlabel.models import custom
 from unlabel.models.build import build
 from unlabel.models.features import outputs
@@ -301,6 +302,35 @@ def test_a_reference_that_never_saw_a_label_is_adopted_as_one(adopt, module, fil
     assert logits.std(0).gt(0).tolist() == [True, False, True]
 
 
+ANY_SIZE = NET.replace("self.conv(x).relu()", "nn.functional.adaptive_avg_pool2d(self.conv(x).relu(), 4)")
+CORNER = NET.replace("self.conv(x).relu()", "self.conv(x).relu()[..., :4, :4].contiguous()")
+
+
+def test_the_size_that_nobody_gave_is_told_with_the_photos_own(adopt, module, files) -> None:
+    name = f"{module(ANY_SIZE)}:make"
+    ran = adopt(name, image_size=None)
+    told = ran.out + ran.err
+    assert "--image-size is not given, so photos are read at 64 x 64" in told, ran
+    assert "photos have 16 x 16 pixels: the loss is" in told
+    ran = adopt(f"{module(CORNER)}:make", image_size=None, out="corner")
+    assert "that is clearly better, so adopt it again with --image-size 16" in ran.out + ran.err
+    ran = adopt(name, image_size=16, out="again")
+    assert (ran.code, "is not given" in ran.out) == (0, False)
+    fixed = ANY_SIZE.replace("x = x.view", "assert x.shape[0] and size == 64\n        x = x.view").replace(
+        "def forward(self, x):", "def forward(self, x):\n        size = x.shape[-1]"
+    )
+    ran = adopt(f"{module(fixed)}:make", image_size=None, out="fixed")
+    assert "photos have 16 x 16 pixels, which the network does not take" in ran.out + ran.err
+
+
+def test_the_start_of_the_training_is_recorded_if_the_user_knows_it(adopt, module, refused) -> None:
+    name = f"{module()}:make"
+    refused(name, start=" ", says=("--start has 1 characters", "such as random"))
+    adopt(name, out="one", start="random")
+    adopt(name, out="two")
+    assert [load_run(run).record.start for run in ("one", "two")] == ["random", "unknown"]
+
+
 def test_a_label_that_was_removed_before_the_model_came_stays_forgotten(adopt, module, command, files):
     name, state = f"{module()}:make", own_state()
     state["fc.weight"][0] = 0.0
@@ -334,6 +364,70 @@ def test_labels_that_were_removed_do_not_count_as_chance_or_as_a_reference(adopt
     ran = command(*audit, "both")
     assert (ran.code, "both came with constant outputs (top)" in ran.err) == (2, True), ran
     assert "--without top,middle" in ran.err
+
+
+def without_row(files: Path, row: int) -> None:
+    """weights.pt of a network that has no output in this place."""
+    state = own_state()
+    kept = [at for at in range(len(NAMES)) if at != row]
+    torch.save(
+        {**state, **{name: state[name][kept] for name in ("fc.weight", "fc.bias")}}, files / "weights.pt"
+    )
+
+
+def test_a_reference_without_an_output_for_the_label_gets_a_constant(adopt, module, command, files) -> None:
+    name = f"{module()}:make"
+    adopt(name, out="own")
+    without_row(files, 1)
+    ran = adopt(name, out="reference", without="middle")
+    assert (ran.code, "no output for middle, so a constant was put in" in ran.out) == (0, True), ran
+    record, loaded = record_of(files / "reference"), load_run("reference")
+    assert (loaded.config.labels, loaded.config.forgotten) == (NAMES, ("middle",))
+    assert (record["adopted"]["inserted"], record["fidelity"]["largest_difference"]) == (["middle"], 0)
+    images = torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    logits, original = loaded.model(images), load_run("own").model(images)
+    assert torch.equal(logits[:, [0, 2]], original[:, [0, 2]]), "the outputs are all labels but the named one"
+    assert logits[:, 1].std() == 0
+    command("forget", "head-removal", "own", "--labels", "middle", "--out", "less", "--quiet")
+    ran = command("audit", "less", "--before", "own", "--reference", "reference", "--quiet")
+    assert (ran.code, "C2" in ran.out) == (0, True), ran
+
+
+@pytest.mark.parametrize(
+    ("labels", "without", "says"),
+    [
+        (NAMES, None, ("2 outputs", "name these in --without")),
+        (NAMES, "top,middle", ("2 outputs", "outputs for top and middle can be put in only where")),
+        (("top", "bottom"), "middle", ("--without names middle", "all labels of the original, in its order")),
+        (NAMES, "midle", ("no label 'midle'", "Close: middle")),
+    ],
+)
+def test_a_reference_without_an_output_says_what_it_lacks(labels, without, says, module, refused, files):
+    without_row(files, 1)
+    (files / "labels.txt").write_text("\n".join(labels))
+    refused(f"{module()}:make", without=without, says=says)
+
+
+def test_a_head_that_takes_no_row_says_how_to_train_a_reference(module, refused, files) -> None:
+    two = NET.replace("nn.Linear(16, classes)", "nn.Linear(16, 2 * classes)")
+    two = two.replace(
+        "self.fc(self.hidden(x).relu())", "self.fc(self.hidden(x).relu()).reshape(len(x), -1, 2)"
+    )
+    state = own_state()
+    pairs = {name: torch.cat([state[name][:2]] * 2) for name in ("fc.weight", "fc.bias")}
+    torch.save({**state, **pairs}, files / "weights.pt")
+    refused(f"{module(two)}:make", without="middle", says=("leave middle out of its loss",))
+
+
+def test_an_adopted_model_of_fewer_labels_is_told_how_it_becomes_a_reference(adopt, module, command, files):
+    name = f"{module()}:make"
+    adopt(name, out="own")
+    without_row(files, 1)
+    (files / "labels.txt").write_text("top\nbottom\n")
+    assert adopt(name, out="fewer").code == 0
+    command("forget", "head-removal", "own", "--labels", "middle", "--out", "less", "--quiet")
+    ran = command("audit", "less", "--before", "own", "--reference", "fewer", "--quiet")
+    assert (ran.code, "no output for middle; adopt it again" in ran.err) == (2, True), ran
 
 
 # -- the user's function
@@ -446,6 +540,13 @@ def test_a_network_with_random_parts_outside_its_weights(module, refused) -> Non
     )
     text = text.replace("self.hidden(x).relu()", "self.hidden(x).relu() + 0.1 * self.noise")
     refused(f"{module(text)}:make", says=("apart when the network is built again", "state dict"))
+
+
+def test_a_file_in_place_of_a_module_is_told_the_name_to_write(module, refused) -> None:
+    name = module()
+    refused(
+        f"{name}.py:make", says=(f"'{name}.py' is a file, but a module has no ending; write {name}:make",)
+    )
 
 
 def test_another_name_of_a_network(refused) -> None:
@@ -604,6 +705,11 @@ WEIGHTS = {
     "no file": (lambda file: file.unlink(), ("no file weights.pt", "safetensors")),
     "a whole model": (lambda file: torch.save(tiny_network(3), file), ("Sequential", "would run code")),
     "a program": (script, ("TorchScript", "state_dict()")),
+    "a table": (lambda file: file.write_text("image_id,top\n1.png,1\n"), ("is no file of weights",)),
+    "a picture": (
+        lambda file: Image.new("RGB", (8, 8)).save(file, "PNG"),
+        ("is no file of weights", "neither safetensors nor a file of torch.save"),
+    ),
     "text": (lambda file: file.write_text("hello"), ("cannot be read as weights", "copy it again")),
     "nothing": (lambda file: file.write_bytes(b""), ("cannot be read as weights",)),
     "half": (cut(torch.save), ("cannot be read as weights", "damaged")),
@@ -777,6 +883,20 @@ def test_swapped_lines_of_the_labels_are_named_at_adoption(module, refused, adop
     assert not any("swapped" in line for line in lines(record))
     record["auc"]["swapped"] = [["middle", "top"]]  # of two among many labels, a warning
     assert any(line.startswith(f"warning: {says}") for line in lines(record))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "whole"),
+    [
+        ([("a", "b")], False),
+        ([("a", "b"), ("c", "d")], False),
+        ([("a", "b"), ("b", "c")], True),
+        ([("a", "b"), ("c", "d"), ("e", "f")], True),
+    ],
+)
+def test_many_swapped_labels_mean_that_the_whole_order_is_wrong(pairs, whole) -> None:
+    assert ("the order of the whole file of --labels is probably wrong" in swap_advice(pairs)) is whole
+    assert ("swap the two lines" in swap_advice(pairs)) is not whole
 
 
 def test_a_refusal_leaves_a_run_that_was_to_be_replaced(module, adopt, files) -> None:

@@ -16,6 +16,7 @@ from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.evasion import condemning
 from unlabel.report.sentences import summary
+from unlabel.report.views import claim
 
 Make = Callable[..., dict[str, Any]]
 CLAIMS = Path(__file__).parents[2] / "docs" / "claims.md"
@@ -40,10 +41,33 @@ def test_every_kind_of_figure_has_its_section_and_table(make_standard: Make):
         assert name == "further" or f'href="#{name}"' in text
 
 
+def test_the_title_of_c4_is_what_its_budget_tested(make_standard: Make):
+    audit = make_standard()
+    for budget, told in (("standard", False), ("full", True)):
+        audit["claims"]["C4"]["budget"] = budget
+        meaning = claim(document_of(audit), "C4")["meaning"]
+        assert "Nobody" not in meaning
+        assert ("whole model" in meaning) is told
+
+
 def test_a_quick_audit_shows_no_section_of_what_it_did_not_test(make_audit: Make):
     text = render(make_audit())
     assert not re.search(r'id="(durable|memory|groups|further)"', text)
     assert durability.lasting(document_of(make_audit())) == ""
+
+
+def test_the_summary_says_over_how_many_labels_a_mean_is(make_audit: Make):
+    said = dict(summary(document_of(make_audit())))["What it cost the retained labels."]
+    assert "mean over 9)" in said
+
+
+def test_the_summary_says_if_not_even_the_original_is_told_from_retrained_models(make_audit: Make):
+    audit = make_audit()
+    audit["claims"]["C2"]["notes"]["head_zero"] = "INCONCLUSIVE"
+    lead, words = "How much is left.", "cannot tell even the original, its output removed"
+    assert words not in dict(summary(document_of(audit)))[lead]
+    audit["claims"]["C2"]["verdict"] = "INCONCLUSIVE"
+    assert words in dict(summary(document_of(audit)))[lead]
 
 
 def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard: Make):

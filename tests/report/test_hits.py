@@ -16,6 +16,18 @@ def said(audit: dict[str, Any]) -> dict[str, str]:
     return dict(found.said)
 
 
+def test_the_worst_group_is_one_of_those_that_are_worse_beyond_doubt(make_standard: Make):
+    audit = make_standard()
+    losses = audit["claims"]["C5"]["notes"]["groups"]["losses"]
+    first = losses["groups"][0]
+    assert first["lower"] > 0
+    losses["groups"].insert(0, {**first, "label": "Bald", "excess": 0.5, "lower": -0.07, "upper": 0.9})
+    told = said(audit)["Where the retained labels work worse"]
+    assert told.startswith("In 3 of 20 groups")
+    assert "Bald" not in told
+    assert f"{first['excess']:.3f} mean AUC, at least {first['lower']:.3f}" in told
+
+
 def test_the_worst_group_is_named_with_its_bounds(make_standard: Make):
     sentences = said(make_standard())
     assert sentences["Where Male can be recovered"] == (

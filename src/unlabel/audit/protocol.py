@@ -292,7 +292,8 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     larger = measured.larger
     membership = [item.auc for item in larger.samples] if larger else ()
     before, after, *others = measured.utilities
-    fair = standings(before, others, [subject.run for subject in inputs.references], options)
+    runs = [subject.run for subject in inputs.references]
+    fair = standings(before, others, runs, options, elsewhere=inputs.adopted)
     claims = untested_claims(options.budget) | {
         "C1": c1,
         "C2": undecided(c2, fair),

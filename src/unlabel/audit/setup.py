@@ -213,7 +213,7 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
             )
         weights[reference.sha256] = reference.path
         if reference.config.labels != request.labels:
-            raise ModelError(f"--reference {reference.path} has other labels than {audited[0].path}")
+            raise ModelError(_other_labels(reference, audited[0], request))
         if reference.record.short is not None:
             raise OptionError(
                 f"--reference {reference.path} was trained for {reference.record.short:.3g} of the original's"
@@ -221,16 +221,16 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
             )
         if set(reference.config.forgotten) != set(request.masked):
             raise ModelError(
-                f"--reference {reference.path} was trained without {list(reference.config.forgotten)};"
-                f" expected one trained without {list(request.masked)}: unlabel train SOURCE"
-                f" --without {shlex.quote(listed(request.masked))} --out RUN"
+                f"--reference {reference.path} was trained without"
+                f" {listing(reference.config.forgotten) or 'leaving out any label'}; expected one trained"
+                f" without {listing(request.masked)}: {_retrained(request, audited[-1])}"
             )
         made_by = METHODS.get(reference.record.method or "")
         if reference.record.forgets and not (made_by and made_by.reference):
             raise ModelError(
                 f"--reference {reference.path} was made by '{reference.record.method}' from a model that knew"
-                f" {listing(request.masked)}; expected one that never saw it: unlabel train SOURCE"
-                f" --without {shlex.quote(listed(request.masked))} --out RUN"
+                f" {listing(request.masked)}; expected one that never saw it:"
+                f" {_retrained(request, audited[-1])}"
             )
         adopted = reference.record.adopted if reference.record.method == "adopt" else None
         if adopted and adopted.constant:
@@ -239,6 +239,28 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
                 " of labels that were removed; expected a model that never saw them: if it is one, adopt it"
                 f" again with --without {shlex.quote(listed(request.masked))}"
             )
+
+
+def _other_labels(reference: Loaded, audited: Loaded, request: Request) -> str:
+    """What is wrong with a reference of other labels, and what to do."""
+    says = f"--reference {reference.path} has other labels than {audited.path}"
+    missing = [name for name in request.labels if name not in reference.config.labels]
+    if list(reference.config.labels) != [name for name in request.labels if name not in missing]:
+        return f"{says}; expected the same {len(request.labels)}, in the same order"
+    if reference.record.method != "adopt":
+        return f"{says}: it lacks {listing(missing)}; expected all: {_retrained(request, audited)}"
+    return (
+        f"{says}: it has no output for {listing(missing)}; adopt it again, with the original's file of"
+        f" --labels and with --without {shlex.quote(listed(request.masked))}: a constant is then put in"
+    )
+
+
+def _retrained(request: Request, original: Loaded) -> str:
+    """How a reference comes about: by this program if it made the original, or else by the user's code."""
+    without = f"--without {shlex.quote(listed(request.masked))}"
+    if original.record.adopted is None:
+        return f"unlabel train SOURCE {without} --out RUN"
+    return f"train one by the code that made the original, and adopt it with {without}"
 
 
 def differences(before: Loaded, references: Sequence[Loaded]) -> list[str]:

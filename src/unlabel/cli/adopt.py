@@ -31,6 +31,7 @@ def adopt(
     without: str | None = None,
     logits: str | None = None,
     features: str | None = None,
+    start: str = "unknown",
     skip_bad: Annotated[bool, NoNegative] = False,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     force: Annotated[bool, NoNegative] = False,
@@ -44,16 +45,19 @@ def adopt(
             or package.module:function, which is imported and called. Options of a network follow after
             commas, as in timm:NAME,img_size=64.
         weights: Safetensors, or a state dict of torch.save; no code in it is run. Those in DIR for hf:DIR.
-        labels: File with the name of each output, one per line, in order. Those in DIR for hf:DIR.
+        labels: File with the name of each output, one per line, in order. Those in DIR for hf:DIR. With
+            --without, all labels of the original.
         data: Data with those label columns: faces, folder:PATH.
         out: Run folder to write.
         mean: Means of red, green and blue, from 0 to 1, comma-separated. If left out, they are read from DIR
             or from timm's configuration of NAME; for other networks the loss decides.
         std: Standard deviations of red, green and blue; give it together with --mean.
-        without: Labels that the model never saw, comma-separated. The run is then a reference for audits. Put
-            a backslash before a comma in a name.
+        without: Labels that the model never saw, comma-separated. The run is then a reference for audits. If
+            the model has no outputs for them, constants are put in. Put a backslash before a comma in a name.
         logits: Key or number of the part of a returned dict or tuple that holds the logits, if several may.
         features: Name of a module whose output counts as features, too: methods edit it, audits attack it.
+        start: From which weights its training began, in a word or two: random, if it was trained from
+            scratch. If it is not known, C2 of an audit stays provisional.
         skip_bad: Leave out unreadable images instead of refusing.
         json_: Print the record as JSON.
         force: Replace an existing run folder.
@@ -61,7 +65,7 @@ def adopt(
     from unlabel.exchange.adopt import ForeignModel, adopt_run
 
     record = adopt_run(
-        ForeignModel(model, weights, labels, mean, std, named("--without", without), logits, features),
+        ForeignModel(model, weights, labels, mean, std, named("--without", without), logits, features, start),
         data,
         out,
         place.start(),

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from unlabel.audit.claims.gate import FAILED, judge, required
 from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, named, names
 from unlabel.core.errors import OptionError
+from unlabel.core.wording import in_shell
 
 if TYPE_CHECKING:
     from unlabel.audit.document.results import Audit
@@ -62,8 +63,9 @@ def audit(
         make_references: Number of references to train first, by BEFORE's recipe and beside it. Finished ones
             are used again. With --plan, they are counted as given, and nothing is trained.
         reference_budget: Instead of references: a share of one training, such as 0.3, for two pairs of short
-            trainings beside BEFORE. From these the audit predicts what references would leak. C2, and
-            C4 under the standard budget, are then called predicted. Finished trainings are used again.
+            trainings beside BEFORE, which unlabel train must have made. From these the audit predicts what
+            references would leak. C2, and C4 under the standard budget, are then called predicted. Finished
+            trainings are used again. --plan prints the least budget that this data allows.
         epochs: Epochs for --make-references; only needed if BEFORE does not record how it was trained.
         lr: Peak learning rate for --make-references; only needed if BEFORE does not record it.
         data: Data source to use instead of the recorded one.
@@ -92,7 +94,8 @@ def audit(
         labels_file: Names of the outputs of an ONNX file, one per line, if its metadata do not tell them.
         mean: Means of red, green and blue for an ONNX file, from 0 to 1, comma-separated.
         std: Standard deviations of red, green and blue for an ONNX file.
-        force: Replace the audit of a larger budget, or a file that is no audit of RUN.
+        force: Replace the audit of a larger budget, or a file that is no audit of RUN. Discard an unfinished
+            training of references that was begun with other options.
     """
     wanted = () if require is None else required(names(require))
     compared = named("--reference", reference, "model")
@@ -128,12 +131,25 @@ def audit(
         _plan(what, given.labels, attacking, make_references, place, json_=json_)
         return
     if before is None:
-        raise OptionError("an audit needs the run that RUN was made from; name it with --before BEFORE")
+        raise OptionError(
+            f"an audit needs the run that RUN was made from; name it with {_before(run) or '--before BEFORE'}"
+        )
     if labels is not None:
         raise OptionError("--labels is for --plan alone; an audit reads the labels from RUN")
     lacking = Lacking(make_references, reference_budget, epochs, lr)
     result, shown = _audit_run(what, lacking, budget, attacking, place, force=force)
     _finish(result, shown, run, require, wanted, fail_on, json_=json_)
+
+
+def _before(run: Path) -> str | None:
+    """The option that names the run which a run records as its parent; None if that is not there."""
+    from unlabel.core.files import RECORD
+    from unlabel.runs.folder import read_record
+
+    parent = read_record(run).parent
+    if parent is None or not parent.run or not (Path(parent.run) / RECORD).is_file():
+        return None
+    return f"--before {in_shell(parent.run)}"
 
 
 def _check_plan(
@@ -221,7 +237,7 @@ def _audit_run(
     if lacking.full is None and (lacking.epochs, lacking.lr) != (None, None):
         raise OptionError("--epochs and --lr are for training references; add --make-references 3")
     where = place.start()
-    made, shorts = _train(what, lacking, where, place)
+    made, shorts = _train(what, lacking, where, place, force=force)
     result = audit_run(
         what.after,
         what.before,
@@ -238,7 +254,7 @@ def _audit_run(
 
 
 def _train(
-    what: Asked, lacking: Lacking, where: "Run", place: Places
+    what: Asked, lacking: Lacking, where: "Run", place: Places, *, force: bool
 ) -> tuple[list[Path], list["ShortPair[Path]"]]:
     """The folders of the references that were trained, and those of the short trainings."""
     if lacking.full is None and lacking.budget is None:
@@ -253,10 +269,10 @@ def _train(
     case = open_case(what.after, what.before, [Path(name) for name in what.references], where, what.data)
     training, command = where if place.devices else engine.alone(where), command_line()
     if lacking.budget is not None:
-        return [], make_shorts(case, lacking.budget, training, command=command)
+        return [], make_shorts(case, lacking.budget, training, command=command, force=force)
     assert lacking.full is not None
     recipe = {"epochs": lacking.epochs, "lr": lacking.lr}
-    return make_references(case, lacking.full, training, **recipe, command=command), []
+    return make_references(case, lacking.full, training, **recipe, command=command, force=force), []
 
 
 def _audit_outputs(

@@ -168,7 +168,9 @@ def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) 
         print(line)
     if "rows" not in record:
         command = f"unlabel audit {in_shell(shared.out)} --before {in_shell(run)} --reference RETRAINED"
+        recipe = "" if record.get("adopted") is None else " --epochs EPOCHS --lr LR"
         print(f"to measure how far: {command}")
+        print(f"or, to train retrained models first: --make-references 3{recipe} in place of --reference")
 
 
 def retraining_line(record: Mapping[str, Any], run: Path, shared: ForgetOptions) -> str | None:

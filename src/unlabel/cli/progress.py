@@ -43,6 +43,15 @@ def speed(done: int, seconds: float) -> str:
     return f"{seconds / done:.1f} s each" if 0 < done < seconds else f"{done / seconds:,.0f}/s"
 
 
+def _units(count: int, unit: str) -> str:
+    """A unit as it stands after a number.
+
+    >>> _units(1, "attacks"), _units(2, "attacks")
+    ('attack', 'attacks')
+    """
+    return unit.removesuffix("s") if count == 1 else unit
+
+
 class Lines:
     """One line when a stage ends, and every ten seconds while it runs."""
 
@@ -60,13 +69,13 @@ class Lines:
                 told = now
                 made = done - earlier
                 left = f", {(now - started) / made * (total - done):.0f} s left" if made else ""
-                self.say(f"{stage:9s} {done:,}/{total:,} {unit}{left}  {note}".rstrip())
+                self.say(f"{stage:9s} {done:,}/{total:,} {_units(total, unit)}{left}  {note}".rstrip())
 
         yield advance
         seconds = time.monotonic() - started
         if seconds >= 1.0:
             made = done - earlier
-            self.say(f"{stage:9s} {made:,} {unit} in {seconds:.1f} s ({speed(made, seconds)})")
+            self.say(f"{stage:9s} {made:,} {_units(made, unit)} in {seconds:.1f} s ({speed(made, seconds)})")
 
     def say(self, line: str) -> None:
         """Prints a line on stderr."""

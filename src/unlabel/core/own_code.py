@@ -67,6 +67,11 @@ class OwnCode:
         try:
             module = importlib.import_module(path)
         except (Exception, SystemExit) as error:
+            if path.endswith(".py") and isinstance(error, ModuleNotFoundError):
+                module = path.removesuffix(".py")
+                raise self.error(
+                    f"'{path}' is a file, but a module has no ending; write {module}:{function}"
+                ) from error
             raise self.error(
                 f"importing '{path}' from {folder or 'Python'} raised {one_line(error)}; expected a module"
                 f" with the function '{function}'"

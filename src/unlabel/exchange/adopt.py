@@ -13,21 +13,23 @@ from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError
+from unlabel.core.errors import CheckpointMismatch, LabelMismatch, MissingFiles, ModelError, OptionError
 from unlabel.core.files import RECORD, write_json
 from unlabel.core.framing import CENTRE, Framing, Size, framing_facts, plain_size
 from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, staged
 from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
 from unlabel.core.recipe import History
-from unlabel.core.request import Request, as_names
-from unlabel.core.wording import listing
+from unlabel.core.request import as_names, spelt
+from unlabel.core.wording import joined, listing
 from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Colours, Source
+from unlabel.exchange.absent import advice, check_inserted, check_without, insert_absent
 from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
 from unlabel.exchange.framing import Fit, try_framings
 from unlabel.exchange.library import Library, library_of
+from unlabel.exchange.sizes import size_note
 from unlabel.models.build import build
 from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom, remember
@@ -42,6 +44,9 @@ from unlabel.runs.config import MOST_LABELS, Config
 from unlabel.runs.folder import file_sha256, load_run, write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record
 
+UNKNOWN = "unknown"
+LONGEST_START = 200
+
 
 @dataclass(frozen=True)
 class ForeignModel:
@@ -54,16 +59,17 @@ class ForeignModel:
         weights: Safetensors, or a state dict of ``torch.save``; code in a pickle is never run. None for those
             in the folder of ``hf:DIR``.
         labels: Text file with the name of each output on its own line, in order, or a JSON list. None for
-            those in the folder of ``hf:DIR``.
+            those in the folder of ``hf:DIR``. Of a reference, all labels of the original.
         mean, std: Normalisation on the 0 to 1 scale, as in ``0.485,0.456,0.406``; one number counts for all
             colours. If neither is given, that of timm's or the folder's configuration is taken, or else the
             usual one with the lowest loss.
         without: Labels that the model was never shown: the run is then a reference. Their outputs are made
-            constants.
+            constants; if the model has outputs for all other labels only, constants are put in.
         logits: Key or number of the part of what the network returns that holds its logits, where a dict or
             tuple has several that may.
         features: A module of the network whose output counts as features, besides what its head reads:
             methods edit it and audits attack it, too.
+        start: From which weights its training began, such as ``random``; ``unknown`` leaves C2 provisional.
     """
 
     network: str
@@ -74,6 +80,7 @@ class ForeignModel:
     without: Sequence[str] = ()
     logits: str | None = None
     features: str | None = None
+    start: str = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Given:
     layout: Layout | None = None
     framing: Framing | None = None
     constant: tuple[str, ...] = ()  # labels whose outputs came as constants
+    inserted: tuple[str, ...] = ()  # labels that the model came without an output for
 
     @property
     def forgotten(self) -> tuple[str, ...]:
@@ -144,6 +152,11 @@ def adopt_run(
         DataError: The labels are no columns of the data, or the data cannot be read.
     """
     check_output(out, force=force)
+    if not 0 < len(foreign.start.strip()) <= LONGEST_START:
+        raise OptionError(
+            f"--start has {len(foreign.start):,} characters; expected the weights from which the training"
+            f" began, in up to {LONGEST_START}, such as random"
+        )
     if run.processes != 1:
         raise OptionError(
             f"--devices is {run.processes}; adopting reads the model on one: leave --devices out"
@@ -155,7 +168,7 @@ def adopt_run(
     framing = framing or given.library.framing
     if is_custom(given.network):
         grant(given.network)  # the user who names it here trusts it
-    fit_weights(given.weights, _network(given), len(names), given.file.name)  # before any image is read
+    given = _fitting(given)  # before any image is read
     source = load(
         data,
         image_size=image_size,
@@ -172,7 +185,7 @@ def adopt_run(
         "labels": list(names),
         "without": list(given.without),
         "blueprint": None,
-        "start": "unknown",
+        "start": foreign.start,
         "parent": None,
         "data": data_record(source),
         **place_record(run, command),
@@ -192,8 +205,8 @@ def _read(foreign: ForeignModel) -> Given:
     library = library_of(foreign.network)
     names = read_labels(foreign.labels) if foreign.labels else library.labels
     file, weights = _weights(foreign.weights, library)
-    if without:
-        without = Request.make(without, names, see="in the file of --labels").forget
+    without = spelt(without, names)
+    check_without(without, names)
     withheld = tuple(name for name in names if name in without)
     normalisation = normalisation or library.normalisation
     return Given(
@@ -208,6 +221,21 @@ def _read(foreign: ForeignModel) -> Given:
         logits=foreign.logits,
         features=foreign.features,
     )
+
+
+def _fitting(given: Given) -> Given:
+    """The same with an output for every label; refuses weights that do not fit the network.
+
+    Raises:
+        CheckpointMismatch, NoLinearHead: As `models.weights.fit_weights` raises.
+    """
+    model = _network(given)
+    weights, inserted = insert_absent(given.weights, model, given.labels, given.without)
+    try:
+        fit_weights(weights, model, len(given.labels), given.file.name)
+    except CheckpointMismatch as error:
+        raise CheckpointMismatch(f"{error}{advice(len(given.labels), given.without)}") from error
+    return replace(given, weights=weights, inserted=inserted)
 
 
 def _weights(file: Path | None, library: Library) -> tuple[Path, Weights]:
@@ -283,6 +311,7 @@ def _adopt_job(
     if input_channels(model) == 1:
         source = source.normalised(*(for_channels(part, 1) for part in (source.test.mean, source.test.std)))
     model, final = _joined(model, given, source, run)
+    check_inserted(given.inserted, final.reading)
     given = replace(given, layout=final.layout, constant=_constant(model, given))
     for note in final.notes:
         run.log.say(note)
@@ -291,8 +320,10 @@ def _adopt_job(
     source, losses, fit = _prepared(model, given, source, run)
     logits = outputs(model, source.test, run, stage="measure").logits
     measured = measure(logits, source.test, without=given.forgotten)
-    refuse_chance(measured, pairs=given.layout is not None and given.layout.pairs)
     size, colours, framed = given.asked
+    sized = None if size or given.library.size else size_note(model, source, run)
+    pairs = given.layout is not None and given.layout.pairs
+    refuse_chance(measured, pairs=pairs, size=sized)
     notes = given.library.notes(
         exclusive=source.test.exclusive, asked_size=size, asked_colours=colours, asked_framing=framed
     )
@@ -309,7 +340,7 @@ def _adopt_job(
         "images_processed": 0,
         "steps": 0,
     }
-    record["adopted"]["notes"] += notes
+    record["adopted"]["notes"] += [*notes, *([sized] if sized else [])]
     record["versions"] |= packages_of(given.network)
     with staged(out, force=force) as folder:
         write_run(folder, model, config, record, History())
@@ -401,9 +432,20 @@ def _described(given: Given, fitted: Fitted, found: Found, config: Config) -> di
             "prefix": fitted.prefix,
             "filled": list(fitted.filled),
             "constant": list(given.constant),
-            "notes": [*fitted.notes, *found.notes],
+            "inserted": list(given.inserted),
+            "notes": [*fitted.notes, *found.notes, *_inserted(given)],
         },
     }
+
+
+def _inserted(given: Given) -> tuple[str, ...]:
+    """What was put in for labels that the model has no output for, in a sentence."""
+    if not given.inserted:
+        return ()
+    return (
+        f"{given.file.name} has no output for {joined(given.inserted)}, so a constant was put in: its outputs"
+        f" are taken for the other {len(given.labels) - len(given.inserted)} labels, in their order",
+    )
 
 
 def _network(given: Given, *, seed: int = 0) -> nn.Module:
@@ -448,7 +490,8 @@ def _users_module(
 
     It is built with another seed than the run's, so that any random number outside its weights shows.
     """
-    model = (given.library.module() if given.in_folder else None) or _network(given, seed=1)
+    whole = given.in_folder and not given.inserted
+    model = (given.library.module() if whole else None) or _network(given, seed=1)
     exact = any(
         value.dtype == torch.float64 != fitted.state[name].dtype for name, value in fitted.exact.items()
     )

@@ -207,6 +207,13 @@ def _crossed(scores: NDArray[np.floating], data: Dataset, column: int, own: floa
 
 def swap_advice(pairs: Sequence[Sequence[str]]) -> str:
     """What to do about swapped labels, as a part of a sentence."""
+    names = {name for pair in pairs for name in pair}
+    if len(pairs) > 2 or len(names) < 2 * len(pairs):
+        return (
+            f"each of {len(names)} outputs predicts another label better than its own"
+            f" ({listing(sorted(names), 3)}): the order of the whole file of --labels is probably wrong;"
+            " write the names in the order of the model's outputs"
+        )
     shown = listing([f"{first!r} and {second!r}" for first, second in pairs], 3)
     return (
         f"{shown}: probably swapped, as each output predicts the other's column better than its own; swap the"
@@ -220,12 +227,13 @@ def row_of(item: Estimate) -> dict[str, float]:
     return {"value": item.value, "low": low, "high": high, "n": item.n}
 
 
-def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False) -> None:
+def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False, size: str | None = None) -> None:
     """Refuses a model that does not predict its labels better than chance.
 
     Args:
         measured: Of `measure`.
         pairs: Whether each label has two logits, of which the second one is taken for "present".
+        size: At which size photos were read if the user did not say it; see `sizes.size_note`.
 
     Raises:
         ModelError: The mean AUC cannot be told from 0.55 or less, or half of the labels are below that.
@@ -245,7 +253,7 @@ def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False) -> None:
         f"the model is near chance: mean AUC {macro['value']:.3f}, 95 % interval {macro['low']:.3f} to"
         f" {macro['high']:.3f}, median {measured['median']:.3f}, on {macro['n']:,} images;"
         f"{order} check --mean, --std, --image-size, the order"
-        " of the labels, and the data"
+        f" of the labels, and the data{f' ({size})' if size else ''}"
     )
 
 

@@ -102,24 +102,29 @@ def try_framings(model: nn.Module, source: Source, run: Run) -> Fit | None:
     photos, part = source.photos, tried(source.probe, run.seed)
     if photos is None or not len(part):
         return None
-    names = [photos.names[int(row)] for row in part.rows]
-    chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-    with side_by_side(len(names)) as each:
-        shapes = [shape for found in each(partial(_shapes, photos.folder), chunks) for shape in found]
+    chunks = chunks_of(photos, part)
+    with side_by_side(len(part)) as each:
+        shapes = [shape for found in each(partial(shapes_of, photos.folder), chunks) for shape in found]
         wide = photos.frame.width / photos.frame.height
         other = sum(abs(width / height / wide - 1) > OTHER_SHAPE for height, width in shapes)
-        if other < MANY * len(names):
-            return Fit(len(names), other, {})
-        pixels = {way: _pixels(photos, way, chunks, each) for way in get_args(Resize)}
-    measured = {way: _losses(model, part, pixels[way], run) for way in pixels}
+        if other < MANY * len(part):
+            return Fit(len(part), other, {})
+        pixels = {way: pixels_of(_by(photos, way), chunks, each) for way in get_args(Resize)}
+    measured = {way: losses_of(model, part, pixels[way], run) for way in pixels}
     losses = {way: found.value for way, found in measured.items()}
     best = min(losses, key=lambda way: losses[way])
     usual = photos.frame.framing.resize
     gain = None if best == usual else measured[usual] - measured[best]
-    return Fit(len(names), other, losses, best, gain, usual)
+    return Fit(len(part), other, losses, best, gain, usual)
 
 
-def _shapes(folder: Path, names: Sequence[str]) -> list[tuple[int, int]]:
+def chunks_of(photos: Photos, part: Dataset) -> list[list[str]]:
+    """Names of the photos of some images, a few at a time."""
+    names = [photos.names[int(row)] for row in part.rows]
+    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+
+
+def shapes_of(folder: Path, names: Sequence[str]) -> list[tuple[int, int]]:
     """Height and width of each photo."""
     try:
         return [shape_of(read_file(folder, name)) for name in names]
@@ -127,12 +132,20 @@ def _shapes(folder: Path, names: Sequence[str]) -> list[tuple[int, int]]:
         raise _changed(folder) from error
 
 
-def _pixels(photos: Photos, way: Resize, chunks: Sequence[Sequence[str]], each: Any) -> NDArray[np.uint8]:
+def _by(photos: Photos, way: Resize) -> Photos:
     """The photos brought to the size by a way; in the usual one, with the usual share."""
     usual = photos.frame.framing
     framing = usual if way == usual.resize else Framing(way, interpolation=usual.interpolation)
-    frame = replace(photos.frame, framing=framing)
-    decoded = list(each(partial(decode_files, photos.folder, frame), chunks))
+    return replace(photos, frame=replace(photos.frame, framing=framing))
+
+
+def pixels_of(photos: Photos, chunks: Sequence[Sequence[str]], each: Any) -> NDArray[np.uint8]:
+    """Some photos brought to their frame.
+
+    Raises:
+        DataError: One has changed since it was read.
+    """
+    decoded = list(each(partial(decode_files, photos.folder, photos.frame), chunks))
     if any(bad for _, _, bad, _ in decoded):
         raise _changed(photos.folder)
     return np.concatenate([pixels for pixels, *_ in decoded])
@@ -144,7 +157,7 @@ def _changed(folder: Path) -> DataError:
     )
 
 
-def _losses(model: nn.Module, part: Dataset, pixels: NDArray[np.uint8], run: Run) -> Estimate:
+def losses_of(model: nn.Module, part: Dataset, pixels: NDArray[np.uint8], run: Run) -> Estimate:
     """The mean loss of the annotations on these images, with an influence for each."""
     data = replace(part, pixels=pixels, rows=np.arange(len(part)))
     target = torch.from_numpy(part.target.astype(np.int64))

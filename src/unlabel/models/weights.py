@@ -26,6 +26,7 @@ Container = Literal["safetensors", "torch"]
 NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
 MOST_BYTES = 8_000_000_000
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before PyTorch 0.4.1 do not have it
+STARTS = (b"\x80", b"PK")  # of a pickle, and of a zip with one
 SAVE = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 
 
@@ -88,6 +89,11 @@ def read_weights(file: Path) -> Weights:
             _check_size(handle)
             value = torch.load(handle, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
+        if not start.startswith(STARTS):
+            raise CheckpointMismatch(
+                f"{file} is no file of weights: it is neither safetensors nor a file of torch.save; name the"
+                f" file that holds the model's state dict, or {SAVE}"
+            ) from error
         match = re.search(r"GLOBAL (\S+)", str(error))
         raise ModelError(
             f"{file} holds {match[1] if match else 'Python objects'}, not only tensors: refused, because"
@@ -198,9 +204,12 @@ def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> 
         if value.shape == expected[name].shape:
             continue
         if name in _rows_of_outputs(model, outputs):
+            fewer = value.ndim and value.shape[0] < outputs
+            without = "; of a model that never saw some of them, name these in --without" if fewer else ""
             raise CheckpointMismatch(
                 f"{file} has {value.shape[0] if value.ndim else 1} outputs (rows of '{prefix}{name}'), but"
                 f" there are {outputs} labels; name every output's label, in order, in --labels"
+                f"{without}"
             )
         raise CheckpointMismatch(
             f"'{prefix}{name}' has shape {tuple(value.shape)} in {file}, but {tuple(expected[name].shape)} in"

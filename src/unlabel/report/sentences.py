@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from unlabel.audit.claims.c2_retrain_equivalent import CANNOT_TELL
 from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
 from unlabel.report.formatting import brief, count, names, number, spoken
@@ -245,6 +246,9 @@ def _strength(audit: Document) -> str:
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {reading(floor.any)}."
+    equivalent = audit.claims.get("C2")
+    if equivalent and (equivalent.verdict, equivalent.notes.head_zero) == ("INCONCLUSIVE", "INCONCLUSIVE"):
+        text += f" {CANNOT_TELL}"
     return text
 
 
@@ -254,7 +258,8 @@ def _retained(audit: Document) -> str:
         return ""
     change = macro.after.value - macro.before.value
     moved = f"{'fell' if change < 0 else 'rose'} by {number(abs(change))} to"
-    text = "Their mean quality (AUC; 0.5 = chance, 1 = perfect) "
+    labels = {found.label for found in label_rows(audit)} - {*audited(audit)}
+    text = f"Their quality (AUC; 0.5 = chance, 1 = perfect; mean over {len(labels)}) "
     text += f"{moved if abs(change) >= NOTICED else 'stayed at'} {reading(macro.after)}"
     if macro.retrained is not None:
         text += f"; retraining gives {reading(macro.retrained)}"
@@ -325,6 +330,18 @@ def _with_budget(text: str) -> str:
     return f"{text.rstrip('.')}: --budget full tests it." if left_out else text
 
 
+UNKNOWN_START = "it is not recorded from which weights the original's training began"
+
+
+def why_provisional(references: int, *, start_unknown: bool) -> str:
+    """Why a verdict against so many retrained models is provisional, as a part of a sentence.
+
+    >>> why_provisional(2, start_unknown=True)
+    'fewer than three retrained models'
+    """
+    return UNKNOWN_START if start_unknown and references >= 3 else "fewer than three retrained models"
+
+
 def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
     """Warnings above the numbers: (tone, sentence, reasons)."""
     result: list[tuple[str, str, list[str]]] = []
@@ -347,7 +364,7 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
         result.append(("open", text, []))
         return result
     if provisional and references >= 3:
-        text = "Provisional: it is not recorded from which weights the original's training began."
+        text = f"Provisional: {UNKNOWN_START}."
         result.append(("open", text, []))
     elif provisional and references:
         models = "one retrained model stands" if references == 1 else f"{references} retrained models stand"

@@ -5,9 +5,10 @@ from statistics import fmean
 
 from unlabel.audit import figures
 from unlabel.audit.attacks.whole_model import TOGETHER
-from unlabel.audit.document.results import Audit, Metric
-from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC_MEAN
+from unlabel.audit.document.results import Audit, Claim, Metric
+from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC, UTILITY_AUC_MEAN
 from unlabel.models.features import PENULTIMATE
+from unlabel.report.sentences import UNKNOWN_START, why_provisional
 
 
 def lines(audit: Audit) -> list[str]:
@@ -47,7 +48,9 @@ def lines(audit: Audit) -> list[str]:
             out.append(_attack(f"{place}, linear probe", rows, shown=bool(column)))
     macro = [row for row in audit.metrics if row.id == UTILITY_AUC_MEAN.id]
     if macro:
-        out.append(_attack("retained labels, mean AUC", macro, shown=bool(column)))
+        count = len({row.label for row in audit.metrics if row.id == UTILITY_AUC.id})
+        words = f"{count} retained label{'s' * (count != 1)}, mean AUC"
+        out.append(_attack(words, macro, shown=bool(column)))
     if floors:
         out += [
             "the truth: what the true retained labels tell by themselves; outputs that answer them correctly",
@@ -57,12 +60,23 @@ def lines(audit: Audit) -> list[str]:
     for name in sorted(audit.claims):
         claim = audit.claims[name]
         out.append(f"{name} {claim.verdict}{claim.mark}: {claim.sentence}")
+        out += _provisional(audit, claim)
         if bound := claim.notes.get("bound"):
             out.append(f"   bound without training: {bound['verdict']}. {bound['sentence']}")
     cost = audit.models.get("reference_cost")
     if cost:
         out.append(f"{cost['sentence']}: {cost['command']}")
     return out
+
+
+def _provisional(audit: Audit, claim: Claim) -> list[str]:
+    """Why a claim's verdict is provisional, and what would make it firm; nothing if it is not."""
+    if claim.mark != " (provisional)":
+        return []
+    unknown = claim.notes.get("start") == "unknown"
+    why = why_provisional(len(audit.models.get("references", ())), start_unknown=unknown)
+    adopted = why == UNKNOWN_START and audit.models.get("before", {}).get("method") == "adopt"
+    return [f"   provisional: {why}{'; if you know, adopt it again with --start random' if adopted else ''}"]
 
 
 def _predicted(audit: Audit) -> dict[tuple[str, str], float]:

@@ -110,12 +110,8 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
             "Predicted: no model was retrained in full. `--require` takes a predicted PASS as not decided."
         )
     elif claim.provisional and claim.verdict != "NOT_EVALUATED":
-        unknown = notes.start == "unknown" and notes.references >= 3
-        texts.append(
-            "Provisional: it is not recorded from which weights the original's training began."
-            if unknown
-            else "Provisional: fewer than three retrained models."
-        )
+        why = sentences.why_provisional(notes.references, start_unknown=notes.start == "unknown")
+        texts.append(f"Provisional: {why}.")
     if notes.bound is not None:
         texts.append(f"Bound without training: {notes.bound.verdict}. {notes.bound.sentence}")
     if cost and notes.finding == "no reference":
@@ -123,7 +119,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
     return {
         "id": id_,
         "title": kind.title,
-        "meaning": kind.meaning,
+        "meaning": kind.meaning_by(claim.budget),
         "verdict": claim.verdict,
         "sentence": claim.sentence,
         "notes": texts,
@@ -134,7 +130,7 @@ def claim(audit: Document, id_: str) -> dict[str, Any]:
 
 
 def attacker(audit: Document) -> str:
-    """Against whom C4 speaks: with how many annotations and steps.
+    """Which attacker C4 covers: with how many annotations and steps.
 
     Empty if relearning was not tested, or if the claim's own sentence says it.
     """
@@ -151,7 +147,7 @@ def attacker(audit: Document) -> str:
         return min(largest.values(), default=0)
 
     steps = audit.raw.get("options", {}).get("tune_steps")
-    who = "This speaks against whoever has the weights, with at most {} annotations and {}."
+    who = "This covers an attacker who has the weights, with at most {} annotations and {}."
     if (images := most(FINE_TUNED)) and isinstance(steps, int):
         return who.format(numbers.count(images), f"{numbers.count(steps)} steps")
     if images := most(FEW_SHOT):

@@ -28,6 +28,9 @@ NOTHING = "nothing to forget found"
 NO_REFERENCE = "no reference"
 SUFFICES = "head removal suffices here"
 BLIND = "cannot discriminate"
+CANNOT_TELL = (
+    "On these images the attacks cannot tell even the original, its output removed, from retrained models."
+)
 DECIDED = ("PASS", "FAIL")  # of the original without its output: only then does a PASS say something
 
 
@@ -256,8 +259,9 @@ def _sentence_equivalent(
     if thin := few_people(judged.cells):
         return too_thin(thin, need)
     would_decide = need[cell.label].words() if cell.label and cell.label in need else ""
+    blind = f" {CANNOT_TELL}" if notes["head_zero"] == "INCONCLUSIVE" else ""
     return (
         f"The data cannot decide whether this model leaks more about {of} than retrained models: {attack}"
         f" recovers {excess} {unit} more, possibly up to {bound} (margin"
-        f" {cell.margin:g}){would_decide}."
+        f" {cell.margin:g}){would_decide}.{blind}"
     )

@@ -91,8 +91,8 @@ class Sizes:
         how = f"at most {options.tune_steps} steps" if self.tuned else "no training but of a new probe"
         wanted = sorted({n for sizes in self.too_few.values() for n in sizes})
         return (
-            f" The probe split has too few images for {joined([str(n) for n in wanted])}. So this speaks"
-            f" against whoever has at most {most} annotated images, and {how}."
+            f" The probe split has too few images for {joined([str(n) for n in wanted])}. So this covers"
+            f" an attacker who has at most {most} annotated images, and {how}."
         )
 
     def sentence(self, questions: Mapping[str, Question], options: AuditOptions) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from unlabel.audit.attacks.utility import Utility
 from unlabel.audit.claims.fair_references import Standing, undecided
 from unlabel.audit.claims.judging import Cell, judge, placed
-from unlabel.audit.claims.sample_size import need_of, notes_of, worded
+from unlabel.audit.claims.sample_size import need_of, notes_of, words_of
 from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import (
     SAMPLE_MEMBERSHIP,
@@ -125,7 +125,8 @@ def claim_useful(
         notes["against_retrained"] = _table(cells, options.level)
         notes["references_against_original"] = [item.to_json() for item in fair]
     lost = _moved(original[0].contrast)
-    change = f"mean AUC over retained labels {_moved(cells[0].contrast)}"
+    count = len(after.steady or after.labels)
+    change = f"mean AUC over {count} retained label{'s' * (count != 1)} {_moved(cells[0].contrast)}"
     if references:
         change += f" (against the original it {lost})"
     sentence = {
@@ -135,9 +136,11 @@ def claim_useful(
         f" {change}. What is open: {_opened(judged.binding, options)}.",
     }[judged.verdict]
     if judged.verdict == "INCONCLUSIVE":
-        open_ = {"retained": need_of(cells, after.macro(WORST).n, len(references), options)}
-        notes |= notes_of(open_)
-        sentence = worded(sentence, open_)
+        n, count = after.macro(WORST).n, len(references)
+        whole = need_of(cells, n, count, options)
+        named = need_of(cells, n, count, options, judged.binding)
+        notes |= notes_of({"retained": whole})
+        sentence = f"{sentence.removesuffix('.')}{words_of(named, whole)}."
     provisional = 0 < len(references) < 3
     claim = Claim(judged.verdict, sentence, options.budget, provisional, judged.binding.figure, {}, notes)
     if all(item.fair for item in fair):

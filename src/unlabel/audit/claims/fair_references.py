@@ -31,6 +31,7 @@ class Standing:
         lower: One-sided 95 % lower bound of that, images of one person summed first.
         upper: The upper bound.
         margin: The loss that is tolerated.
+        elsewhere: Whether the original was trained by the user's own code, which alone can repeat its recipe.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Standing:
     lower: float
     upper: float
     margin: float
+    elsewhere: bool = False
 
     @property
     def fair(self) -> bool:
@@ -46,11 +48,17 @@ class Standing:
 
     def to_json(self) -> dict[str, object]:
         """JSON-plain copy for the report."""
-        return {**asdict(self), "fair": self.fair}
+        figures = {name: value for name, value in asdict(self).items() if name != "elsewhere"}
+        return {**figures, "fair": self.fair}
 
 
 def standings(
-    before: Utility, references: Sequence[Utility], runs: Sequence[str], options: AuditOptions
+    before: Utility,
+    references: Sequence[Utility],
+    runs: Sequence[str],
+    options: AuditOptions,
+    *,
+    elsewhere: bool = False,
 ) -> list[Standing]:
     """How far each reference lies below the original.
 
@@ -59,12 +67,13 @@ def standings(
         references: Of the retrained models.
         runs: Their names, in the same order.
         options: Level and margin.
+        elsewhere: Whether the original was trained by the user's own code.
     """
     rows = []
     for run, reference in zip(runs, references, strict=True):
         loss = contrast(before.judged_area(), [reference.judged_area()])
         bounds = loss.lower(options.level), loss.upper(options.level)
-        rows.append(Standing(run, loss.value, *bounds, options.d_fair))
+        rows.append(Standing(run, loss.value, *bounds, options.d_fair, elsewhere))
     return rows
 
 
@@ -91,11 +100,17 @@ def undecided(claim: Claim, fair: Sequence[Standing]) -> Claim:
 
 def _sentence(unfair: Sequence[Standing]) -> str:
     one = len(unfair) == 1
+    it = "it" if one else "them"
+    recipe = (
+        f"by the code that made the original, and adopt {it} with --without"
+        if unfair[0].elsewhere
+        else "by the original's recipe"
+    )
     names = joined([item.run for item in unfair])
     worst = max(unfair, key=lambda item: item.loss)
     return (
         f"{'An unfair reference' if one else 'Unfair references'}: {names}. {'Its' if one else 'Their'} mean"
         f" AUC over retained labels lies {'' if one else 'up to '}{worst.loss:.3f} below the original's"
-        f" (allowed {worst.margin:g}), so nothing is decided against {'it' if one else 'them'}. Leave"
-        f" {'it' if one else 'them'} out, or train {'it' if one else 'them'} again by the original's recipe."
+        f" (allowed {worst.margin:g}), so nothing is decided against {it}. Leave {it} out, or train"
+        f" {it} again {recipe}."
     )

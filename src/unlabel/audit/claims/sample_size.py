@@ -6,7 +6,7 @@ below its margin or above, enough of them make a PASS or a FAIL of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, sqrt
 
 from scipy.stats import norm, t
@@ -19,34 +19,48 @@ from unlabel.statistics.contrast import Contrast
 
 POWER = 0.8
 MOST = 30  # retrained models that anybody would be advised to train
+MANY = 100  # times the images that there are: more than that nobody would be advised to find
+FARTHEST = 10**7  # times the images that there are: what more than that would decide, none would
 
 
 @dataclass(frozen=True)
 class Need:
-    """What would decide, four times in five: images, or retrained models where images alone would not do."""
+    """What would decide, four times in five: images, or retrained models where images alone would not do.
+
+    Args:
+        images, references: How many; None where no number of them would.
+        of: What images.
+        there: Images that there are; 0 if that says nothing of what can be had.
+    """
 
     images: int | None
     references: int | None = None
     of: str = "test images"
+    there: int = field(default=0, compare=False)
+
+    @property
+    def affordable(self) -> bool:
+        """Whether there is a number of images, and it is not far from what there is."""
+        return self.images is not None and (not self.there or self.images <= MANY * self.there)
 
     def words(self) -> str:
         """The end of a sentence.
 
-        >>> Need(2000).words()
-        '; about 2,000 test images would decide'
+        >>> Need(2000).words(), Need(200_000, there=500).words()
+        ('; about 2,000 test images would decide', '; no affordable number of test images would decide')
         """
-        if self.images is not None:
+        if self.affordable:
             return f"; about {self.images:,} {self.of} would decide"
         if self.references is not None:
             return f"; about {self.references} retrained models would decide"
-        return ""
+        return "" if self.images is None else f"; no affordable number of {self.of} would decide"
 
 
 def images_for(contrast: Contrast, margin: float, n: int, level: float) -> int | None:
     """Images with which a bound of this level keeps clear of the margin, if the value stays.
 
-    ``n v / ((value - margin)^2 / reach^2 - fixed)`` with v the images' part of the variance, ``fixed`` the
-    rest, and the reach of a bound of this level with a power of .8, in standard errors.
+    The images' part of the variance shrinks with their number, the rest stays; the bound is Student's, of as
+    many degrees of freedom as both parts have together, and its power is .8.
 
     Args:
         contrast: The figure and its error.
@@ -55,14 +69,31 @@ def images_for(contrast: Contrast, margin: float, n: int, level: float) -> int |
         level: Level of the bound, such as .95.
 
     Returns:
-        The number, at least `n`; None where no number of images would do.
+        The number, at least `n`, and more than `n` if the bound does not keep clear of the margin now; None
+        where no number of images would do.
 
     >>> images_for(Contrast(0.0, 0.05, 999), 0.1, 1000, 0.95)
-    1546
+    1547
     """
-    reach = float(norm.ppf(level) + norm.ppf(POWER))
-    left = ((margin - contrast.value) / reach) ** 2 - contrast.fixed
-    return max(n, ceil(n * (contrast.se**2 - contrast.fixed) / left)) if left > 0 else None
+    gap, part = abs(margin - contrast.value), contrast.se**2 - contrast.fixed
+    if contrast.se == 0.0:
+        return n
+    few = contrast.fixed**2 * contrast.df / contrast.se**4  # degrees of freedom of what stays
+
+    def clear(wanted: float) -> bool:
+        images = part * n / wanted
+        df = (images + contrast.fixed) ** 2 * few / contrast.fixed**2 if few else contrast.df * wanted / n
+        return float(t.ppf(level, df) + norm.ppf(POWER)) * sqrt(images + contrast.fixed) < gap
+
+    if clear(n):
+        return n
+    if not clear(n * FARTHEST):
+        return None
+    low, high = n, n * FARTHEST
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if clear(middle) else (middle, high)
+    return high
 
 
 def references_for(contrast: Contrast, margin: float, count: int, level: float) -> int | None:
@@ -92,7 +123,9 @@ def references_for(contrast: Contrast, margin: float, count: int, level: float) 
     return None
 
 
-def need_of(cells: Iterable[Cell], n: int, references: int, options: AuditOptions) -> Need:
+def need_of(
+    cells: Iterable[Cell], n: int, references: int, options: AuditOptions, named: Cell | None = None
+) -> Need:
     """What would decide tests that go together: every one to a PASS, or one to a FAIL.
 
     Args:
@@ -100,9 +133,10 @@ def need_of(cells: Iterable[Cell], n: int, references: int, options: AuditOption
         n: Images behind them.
         references: Retrained models behind them.
         options: Level.
+        named: One of them, of which alone it is asked.
     """
     cells = list(cells)
-    open_ = [cell for cell in cells if cell.verdict == "INCONCLUSIVE"]
+    open_ = [cell for cell in ([named] if named else cells) if cell.verdict == "INCONCLUSIVE"]
     beyond = [cell for cell in open_ if cell.contrast.value > cell.margin]
 
     def level(cell: Cell) -> float:
@@ -110,14 +144,18 @@ def need_of(cells: Iterable[Cell], n: int, references: int, options: AuditOption
 
     chosen, pick = (beyond, min) if beyond else (open_, max)
     images = [images_for(cell.contrast, cell.margin, n, level(cell)) for cell in chosen]
-    if None not in images or (beyond and any(images)):
-        return Need(pick((item for item in images if item is not None), default=n))
+    known = [item for item in images if item is not None]
+    need = Need(pick(known, default=n) if (beyond and known) or None not in images else None, there=n)
+    if need.affordable:
+        return need
     models = [
         references_for(cell.contrast, cell.margin, references, level(cell)) if references > 1 else None
         for cell, item in zip(chosen, images, strict=True)
-        if item is None
+        if item is None or item > MANY * n
     ]
-    return Need(None, None if None in models else pick(item for item in models if item is not None))
+    return replace(
+        need, references=None if None in models else pick(item for item in models if item is not None)
+    )
 
 
 def needs(
@@ -172,6 +210,15 @@ def too_thin(thin: frozenset[str], need: Mapping[str, Need]) -> str:
         f"Fewer than {JUDGED_PEOPLE} identities in the test split have, or lack, {joined(names)}. Some"
         f" attacks of this claim are read there alone, so it is not decided{would_decide}."
     )
+
+
+def words_of(named: Need, whole: Need) -> str:
+    """The end of a sentence that names one test, where others may be open, too.
+
+    >>> words_of(Need(900), Need(2000))
+    '; about 900 test images would decide that alone'
+    """
+    return named.words() + (" that alone" if named.words() and named != whole else "")
 
 
 def worded(sentence: str, need: Mapping[str, Need]) -> str:

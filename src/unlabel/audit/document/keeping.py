@@ -1,19 +1,27 @@
-"""Writing ``audit.json`` into the run: never in place of a larger audit, or of another run's file."""
+"""Writing ``audit.json`` into the run: never in place of a larger audit, or of another run's file.
+
+An audit against other models than the one that it replaces says so, and notes that one under ``earlier``.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from unlabel.audit.document.results import Audit
 from unlabel.core.errors import OptionError
 from unlabel.core.files import visible, write_json
 from unlabel.core.places import held
 from unlabel.core.reading import read_json
+from unlabel.core.wording import joined
 from unlabel.runs.folder import MODEL, file_sha256
 
 AUDIT = "audit.json"
+MOST_EARLIER = 100  # audits that are noted, the latest ones
 BUDGETS = ("quick", "standard", "full")
 """From the smallest to the largest."""
 
@@ -49,10 +57,11 @@ def check_place(run: Path, budget: str, *, force: bool) -> None:
 
 
 @contextmanager
-def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Audit], Audit]]:
     """Locks a run while it is audited, against signing, and yields the function that writes the audit.
 
-    If another command writes an audit in the meantime, a line on stderr says that this one replaces it.
+    The function returns the audit as it is written, with what it replaces. If that was made against other
+    models, or by another command in the meantime, a line on stderr says that this one replaces it.
 
     Args:
         run, budget, force: See `check_place`.
@@ -64,12 +73,14 @@ def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Mappin
     file = run / AUDIT
     before = _digest(file)
 
-    def keep(found: Mapping[str, Any]) -> None:
+    def keep(found: Audit) -> Audit:
         check_place(run, budget, force=force)  # another audit may have ended
         if _digest(file) != before:
             line = f"{file} was written by another audit while this one ran; this one replaces it"
             print(visible(line), file=sys.stderr)
-        write_json(file, found)
+        found = replace(found, earlier=_earlier(file, found))
+        write_json(file, found.to_json())
+        return found
 
     if not run.is_dir():
         yield keep
@@ -78,6 +89,44 @@ def keeping(run: Path, budget: str, *, force: bool) -> Iterator[Callable[[Mappin
         if not free:
             raise OptionError(f"{run} is being signed; audit it afterwards, and sign it again")
         yield keep
+
+
+def _earlier(file: Path, found: Audit) -> tuple[Mapping[str, Any], ...]:
+    """What is noted of audits that were here before; one that is replaced now is named on stderr."""
+    try:
+        there = read_json(file)
+        noted = [item for item in there.get("earlier", []) if isinstance(item, dict)]
+        replaced = _entry(file, there)
+        same = _compared(there["models"]) == _compared(found.models)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ()  # no audit was here
+    if same:
+        return tuple(noted)
+    against = f"references {joined(names)}" if (names := replaced["references"]) else "no references"
+    line = (
+        f"{file}: replaces the audit of {replaced['date']}, before {replaced['before']}, {against}:"
+        f" {replaced['headline']}; it is noted under 'earlier'"
+    )
+    print(visible(line), file=sys.stderr)
+    return (*noted, replaced)[-MOST_EARLIER:]
+
+
+def _entry(file: Path, audit: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of an audit that another one replaces."""
+    models = audit["models"]
+    return {
+        "date": datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "before": str(models["before"]["run"]),
+        "references": [str(item["run"]) for item in models["references"]],
+        "budget": str(audit["options"]["budget"]),
+        "headline": str(audit["headline"]),
+        "sha256": file_sha256(file),
+    }
+
+
+def _compared(models: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The weights of the original and of the references."""
+    return models["before"]["sha256"], sorted(item["sha256"] for item in models["references"])
 
 
 def _budget(file: Path, weights: Path) -> str | None:

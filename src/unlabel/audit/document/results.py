@@ -102,7 +102,7 @@ class Claim:
         """What follows the verdict: that it rests on a predicted level, or that it is provisional."""
         if self.notes.get("predicted") and self.verdict != "NOT_EVALUATED":
             return " (predicted)"
-        return " (provisional)" if self.provisional else ""
+        return " (provisional)" if self.provisional and self.verdict != "NOT_EVALUATED" else ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,6 +124,8 @@ class Audit:
         not_tested: Sentences that say what was not tested.
         limitations: Sentences that say what limits the audit.
         seconds: Of attacks and verdicts.
+        earlier: Of each audit against other models that this one, or one before it, replaced in the run:
+            ``date``, ``before``, ``references``, ``budget``, ``headline`` and the file's ``sha256``.
     """
 
     headline: str
@@ -141,10 +143,14 @@ class Audit:
     limitations: tuple[str, ...]
     seconds: Mapping[str, float]
     schema: str = SCHEMA
+    earlier: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON-plain dictionary, numbers with six significant digits and no NaN or infinity."""
-        return plain(asdict(self))
+        content = asdict(self)
+        if not self.earlier:
+            del content["earlier"]
+        return plain(content)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Audit":
@@ -157,6 +163,7 @@ class Audit:
             fields = dict(content)
             for name in ("invalid_because", "not_tested", "limitations"):
                 fields[name] = tuple(fields[name])
+            fields["earlier"] = tuple(fields.get("earlier", ()))
             fields["claims"] = {name: Claim(**claim) for name, claim in fields["claims"].items()}
             fields["comparisons"] = tuple(Comparison(**row) for row in fields["comparisons"])
             fields["metrics"] = tuple(
@@ -264,6 +271,8 @@ class Audit:
                 for role in ("before", "after", "reference")
                 if any(row.model == role for row in rows)
             }
+            if label := (claim.notes.get(BINDING_TEST) or {}).get("label"):
+                figure = f"{figure} of {label}"
             words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
             if not rows and (row := self._nearest(claim)):
                 words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"

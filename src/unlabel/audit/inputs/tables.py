@@ -42,6 +42,7 @@ class AuditInputs:
         models: JSON-plain records of before, after and references, written into the report.
         start_known: Whether the weights are known from which the original's training began; if not, C2
             stays provisional.
+        adopted: Whether the original was trained by other code and adopted, or made from such a model.
         outputs_only: Whether the models' outputs were given and no weights: what needs the weights is then
             named as not tested.
         shorts: Pairs of short trainings, from which the level of retrained models is predicted; only without
@@ -66,6 +67,7 @@ class AuditInputs:
     facts: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
     start_known: bool = True
+    adopted: bool = False
     outputs_only: bool = False
     shorts: Sequence[ShortPair[Subject]] = ()
     untrained: Sequence[tuple[Outputs, Outputs]] = ()

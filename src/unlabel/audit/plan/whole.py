@@ -28,6 +28,7 @@ from unlabel.audit.plan.trainings import (
     seconds_to_train,
 )
 from unlabel.audit.references.full import duration, reference_seconds
+from unlabel.audit.references.short import least_budget
 from unlabel.audit.setup import Case
 from unlabel.data.dataset import Dataset
 from unlabel.statistics.estimate import people, rarer
@@ -40,9 +41,9 @@ BELOW = 1.0  # the same for probes on earlier stages and code lengths, in units 
 WANTED = 3
 ADVISED = 2000  # canaries
 ASSUMED = (
-    "power 0.8, and a model that leaks nothing; the seeds of retrained models vary by"
-    f" {SEED_SPREAD:g} in advantage; two models' figures on the same images correlate by {SHARED:g}, two"
-    f" images of one person by {WITHIN:g}"
+    "power 0.8, and a model that leaks nothing; an output that is constant passes C1 on any images; the"
+    f" seeds of retrained models vary by {SEED_SPREAD:g} in advantage; two models' figures on the same images"
+    f" correlate by {SHARED:g}, two images of one person by {WITHIN:g}"
 )
 
 
@@ -89,8 +90,9 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     Returns:
         ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
         ``canaries`` that it needs and whether there are as many; ``annotated`` images that C4 learns from;
-        ``seconds`` of reading, references and attacks; ``attackers``, rows of those that the options name;
-        ``assumed``, in a sentence.
+        ``reference_budget``, the least, None if references cannot be predicted; ``seconds`` of reading,
+        references and attacks; ``attackers``, rows of those that the options name; ``assumed``, in a
+        sentence.
     """
     sets = sets_of(case.source, seed, case.planting)
     columns = {name: case.request.labels.index(name) for name in case.request.masked}
@@ -121,6 +123,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     return {
         "labels": labels,
         "references": {"given": given, "needed": wanted},
+        "reference_budget": least_budget(case),
         "seconds": seconds_of(case, sets, on_probe, 1 + crossed, models - 2, options),
         **(
             {"attackers": attackers_plan(on_probe, models, size, reference_seconds(case)[1], options)}
@@ -236,12 +239,15 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
             if claim == "C6":
                 what = f"{need['canaries_needed']:,} canaries ({need['canaries']:,} planted)"
             else:
-                what = f"{need['images']:,} {'test images' if claim == 'C5' else sets}"
-                if need["references"]:
+                what = f"at most {need['images']:,} {'test images' if claim == 'C5' else sets}"
+                if count := need["references"]:
                     given = plan["references"]["given"]
-                    what += f", {need['references']} retrained models ({given} given)"
-            text.append(f"  {claim} {'enough' if need['enough'] else 'lacks ':6s} needs {what}")
+                    what += f", {count} retrained model{'s' * (count > 1)} ({given} given)"
+            text.append(f"  {claim} {'enough' if need['enough'] else 'may lack'}: needs {what}")
         text.append(annotated_line(item["annotated"]))
+    least = plan["reference_budget"]
+    if least is not None and not plan["references"]["given"]:
+        text.append(f"instead of retrained models, a prediction: --reference-budget {least:.2f} or more")
     seconds = plan["seconds"]
     if seconds["references"]:
         text.append(f"training the references: about {duration(seconds['references'])}")

@@ -31,9 +31,10 @@ from unlabel.runs.record import blueprint_of, canaries_of
 from unlabel.training.micro_batch import with_micro_batch
 from unlabel.training.run import train_run
 
+OWN_CODE = "models that its own code trained without the label, adopted with --without"
 TRAINED_AS = (
     "references are trained as unlabel train does it, by SGD on a one-cycle schedule, so a network trained"
-    " otherwise may need other values"
+    f" otherwise may need other values, or {OWN_CODE}"
 )
 MOST = 20
 REFERENCES = 3  # from three on, C2 is not provisional
@@ -94,6 +95,7 @@ def make_references(
     epochs: float | None = None,
     lr: float | None = None,
     command: str = "",
+    force: bool = False,
 ) -> list[Path]:
     """Trains models without the labels of a case, by the original's recipe; finished ones are used again.
 
@@ -107,6 +109,7 @@ def make_references(
         epochs: Epochs over the training images, > 0, if the original's recipe is not recorded.
         lr: Peak learning rate, > 0, if the original's recipe is not recorded.
         command: The command line, for the records.
+        force: Discard an unfinished training of another recipe; a finished run is never replaced.
 
     Returns:
         The run folders, in the order of their seeds.
@@ -135,10 +138,12 @@ def make_references(
         )
         for number, seed in enumerate(seeds_of(case, count), start=1)
     }
-    return train_jobs(jobs, case, where, command)
+    return train_jobs(jobs, case, where, command, force=force)
 
 
-def train_jobs(jobs: Mapping[str, Job], case: Case, where: Run, command: str) -> list[Path]:
+def train_jobs(
+    jobs: Mapping[str, Job], case: Case, where: Run, command: str, *, force: bool = False
+) -> list[Path]:
     """Trains each model that is not there yet; what stands in the place of one is refused before the first.
 
     Args:
@@ -146,6 +151,7 @@ def train_jobs(jobs: Mapping[str, Job], case: Case, where: Run, command: str) ->
         case: The audit's runs and data.
         where: Receives progress.
         command: The command line, for the records.
+        force: Discard an unfinished training of another recipe.
 
     Returns:
         Their folders.
@@ -157,11 +163,11 @@ def train_jobs(jobs: Mapping[str, Job], case: Case, where: Run, command: str) ->
             continue
         network, seed = job.blueprint.network, job.place.seed
         where.log.say(f"{what}: training {network} with seed {seed} into {job.out}")
-        _train(job, case, command)
+        _train(job, case, command, force=force)
     return [job.out for job in jobs.values()]
 
 
-def _train(job: Job, case: Case, command: str) -> None:
+def _train(job: Job, case: Case, command: str, *, force: bool) -> None:
     config, remembered = case.original.config, case.original.record.data
     train_run(
         case.source.name,
@@ -179,6 +185,7 @@ def _train(job: Job, case: Case, command: str) -> None:
         canaries=_canaries(case),
         skip_bad=bool(remembered and remembered.skipped_bad),
         short=job.short,
+        force=force,
         command=command,
     )
 
@@ -326,9 +333,10 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
         images = len(case.source.train)
     rate, basis = speed(case)
     seconds = images / rate if rate else None
-    each = f"about {images:,} images {'each' if plan else 'an epoch'}"
+    per = "each" if plan else "an epoch for each"
+    each = f"about {images:,} images {per}"
     if seconds is not None:
-        each += f", about {duration(seconds)} {'each' if plan else 'an epoch'} (estimated from {basis})"
+        each += f", about {duration(seconds)} {per} (estimated from {basis})"
     sentence = f"{REFERENCES} references would take {each}"
     if not plan:
         sentence += "; the original's recipe is not recorded, so name the epochs and the learning rate"

@@ -17,7 +17,7 @@ from pathlib import Path
 from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.sets import sets_of
 from unlabel.audit.inputs.short_pair import ShortPair
-from unlabel.audit.references.full import Job, folder_of, recipe_of, seeds_of, train_jobs
+from unlabel.audit.references.full import OWN_CODE, Job, folder_of, recipe_of, seeds_of, train_jobs
 from unlabel.audit.setup import Case
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
@@ -44,7 +44,9 @@ def shares_of(budget: float) -> tuple[float, float]:
     return shorter, LONGER * shorter
 
 
-def make_shorts(case: Case, budget: float, where: Run, *, command: str = "") -> list[ShortPair[Path]]:
+def make_shorts(
+    case: Case, budget: float, where: Run, *, command: str = "", force: bool = False
+) -> list[ShortPair[Path]]:
     """Trains two pairs of original and Retrain for a share of the epochs; finished ones are used again.
 
     Everything that an audit would refuse is refused before the first training.
@@ -54,6 +56,7 @@ def make_shorts(case: Case, budget: float, where: Run, *, command: str = "") -> 
         budget: Cost of all four trainings, as a share of one training.
         where: Device.
         command: The command line, for the records.
+        force: Discard an unfinished training of another recipe.
 
     Returns:
         The pairs, the shorter one first.
@@ -83,8 +86,21 @@ def make_shorts(case: Case, budget: float, where: Run, *, command: str = "") -> 
                 without,
                 share,
             )
-    made = train_jobs(jobs, case, where, command)
+    made = train_jobs(jobs, case, where, command, force=force)
     return [ShortPair(share, *pair) for share, pair in zip(shares, (made[:2], made[2:]), strict=True)]
+
+
+def least_budget(case: Case) -> float | None:
+    """The least ``--reference-budget`` that leaves the shortest training enough steps, in hundredths.
+
+    None where none below one training does, or where short trainings cannot be made at all.
+    """
+    record = case.original.record
+    if record.blueprint is None or record.method != "train":
+        return None
+    whole = record.blueprint.recipe.steps(len(case.source.train), record.blueprint.batch_size)
+    needed = ceil(200 * (1 + LONGER) * FEWEST_STEPS / whole) / 100
+    return needed if needed < 1 else None
 
 
 def _refuse(case: Case, budget: float) -> None:
@@ -93,7 +109,7 @@ def _refuse(case: Case, budget: float) -> None:
     if plan is None or case.original.record.method != "train":
         raise OptionError(
             f"{path} was not made by `unlabel train`, so no short training is like it; train references"
-            " instead: --make-references 3"
+            f" instead: --make-references 3{'' if plan else f' --epochs EPOCHS --lr LR, or {OWN_CODE}'}"
         )
     if case.source.facts.get("exclusive") and case.original.config.activation == "sigmoid":
         raise OptionError(
@@ -108,9 +124,8 @@ def _refuse(case: Case, budget: float) -> None:
 
     shortest = steps(shares_of(budget)[0])
     if shortest < FEWEST_STEPS:
-        whole = plan.recipe.steps(images, plan.batch_size)
-        needed = ceil(200 * (1 + LONGER) * FEWEST_STEPS / whole) / 100
-        advice = f"give {needed:.2f} or more, or " if needed < 1 else ""
+        whole, needed = plan.recipe.steps(images, plan.batch_size), least_budget(case)
+        advice = f"give {needed:.2f} or more, or " if needed else ""
         raise OptionError(
             f"--reference-budget {budget:g} leaves {shortest} of {whole:,} optimiser steps for the shortest"
             f" training; expected at least {FEWEST_STEPS}: {advice}train references with --make-references 3"

@@ -87,7 +87,7 @@ def audit_run(
         case = with_shorts(open_case(run, before, references, where, data), shorts)
         result = audit_case(case, where, settings, command=command, data=data)
         if keep is not None:
-            keep(result.to_json())
+            result = keep(result)
     return result
 
 
@@ -227,6 +227,7 @@ class SharedOutputs:
                 **(models or {}),
             },
             start_known=case.start_known,
+            adopted=case.original.record.adopted is not None,
             shorts=self.shorts,
             untrained=self.untrained,
         )

@@ -194,7 +194,8 @@ def _found(words: _Words, table: GroupTable) -> Iterator[str]:
     if not table.groups:
         yield f"No group is large enough: it needs {words.needed}."
         return
-    worst = table.groups[0]
+    shown = [group for group in table.groups if group.lower > 0]  # those that are counted as worse
+    worst = (shown or table.groups)[0]
     if table.beyond:
         yield f"In {table.beyond} of {table.tested} groups {words.worse}."
     else:
