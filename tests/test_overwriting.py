@@ -202,8 +202,8 @@ def test_an_audit_against_other_models_notes_the_one_that_it_replaces(here: Path
     assert kept.earlier[0]["sha256"] == first
     assert (kept.earlier[0]["references"], kept.earlier[1]["references"]) == ([], ["runs/other"])
     assert kept.earlier[0]["headline"] == content["headline"]
-    assert f"replaces the audit of {kept.earlier[1]['date']}, before" in said
-    assert "references runs/other" in said
+    assert f"replaces the audit of {kept.earlier[1]['date']}, against the original" in said
+    assert "with the references runs/other (" in said
     if find_spec("jsonschema"):
         assert audit_faults(json.loads(file.read_text("utf-8"))) == []
 

@@ -102,10 +102,10 @@ def _earlier(file: Path, found: Audit) -> tuple[Mapping[str, Any], ...]:
         return ()  # no audit was here
     if same:
         return tuple(noted)
-    against = f"references {joined(names)}" if (names := replaced["references"]) else "no references"
+    given = f"the references {joined(names)}" if (names := replaced["references"]) else "no references"
     line = (
-        f"{file}: replaces the audit of {replaced['date']}, before {replaced['before']}, {against}:"
-        f" {replaced['headline']}; it is noted under 'earlier'"
+        f"{file}: replaces the audit of {replaced['date']}, against the original {replaced['before']} with"
+        f" {given} ({replaced['headline']}), which is noted under 'earlier'"
     )
     print(visible(line), file=sys.stderr)
     return (*noted, replaced)[-MOST_EARLIER:]

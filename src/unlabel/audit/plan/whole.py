@@ -41,9 +41,9 @@ BELOW = 1.0  # the same for probes on earlier stages and code lengths, in units 
 WANTED = 3
 ADVISED = 2000  # canaries
 ASSUMED = (
-    "power 0.8, and a model that leaks nothing; an output that is constant passes C1 on any images; the"
-    f" seeds of retrained models vary by {SEED_SPREAD:g} in advantage; two models' figures on the same images"
-    f" correlate by {SHARED:g}, two images of one person by {WITHIN:g}"
+    "power 0.8, and a model that leaks and harms nothing; an output that is constant passes C1 on any images;"
+    f" the seeds of retrained models vary by {SEED_SPREAD:g} in advantage; two models' figures on the same"
+    f" images correlate by {SHARED:g}, two images of one person by {WITHIN:g}"
 )
 
 
