@@ -136,8 +136,8 @@ def _reading(config: Config, reshaped: Reshaped) -> str:
     gone = f"; constant, because forgotten: {', '.join(constant)}" if constant else ""
     colours = "RGB" if len(config.mean) == 3 else "grey"
     return (
-        f"input: {colours}, {size_in_words(config.image_size)},"
-        f" (pixel / 255 - mean) / std with mean {centre} and std {scale};"
+        f"input: {colours}, {size_in_words(config.image_size)}, to which photos come by"
+        f" {config.framing}; (pixel / 255 - mean) / std with mean {centre} and std {scale};"
         f" outputs are logits of {', '.join(reshaped.labels)}{gone}"
     )
 

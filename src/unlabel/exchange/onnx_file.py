@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 
 from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError
+from unlabel.core.framing import CENTRE, Framing
 from unlabel.core.install import install_command
 from unlabel.core.progress import SILENT, Log
-from unlabel.core.reading import parse_json, read_plain
+from unlabel.core.reading import parse_json, read_plain, typed
 from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import normalise
 from unlabel.data.dataset import Dataset
@@ -73,6 +74,8 @@ class OnnxModel:
         forgotten: Labels that the metadata call forgotten.
         image_size: Side of its input in pixels.
         mean, std: Normalisation of red, green and blue.
+        framing: How a picture of another shape comes to that size, as the metadata say; the usual centred cut
+            where they do not.
         activation: ``sigmoid`` or ``softmax``.
         features: The inner tensor that is read beside the outputs; None: none is.
         notes: What was found out about the file, in sentences.
@@ -97,6 +100,7 @@ class OnnxModel:
     names: tuple[str, ...]
     batch: int | None = None
     channels_last: bool = False
+    framing: Framing = CENTRE
 
     def read(self, data: Dataset, log: Log = SILENT) -> Outputs:
         """Logits, and features if a tensor is named, of every image.
@@ -239,6 +243,7 @@ def open_onnx(text: str, settings: OnnxSettings | None = None) -> OnnxModel:
         names=(image, *wanted),
         batch=batch,
         channels_last=last,
+        framing=_framing(facts, path),
     )
 
 
@@ -352,7 +357,7 @@ def _facts(model: Any) -> dict[str, Any]:
     """The metadata that `unlabel export --to onnx` writes; of other files, whatever has the same names."""
     facts: dict[str, Any] = {}
     for item in model.metadata_props:
-        if item.key in ("labels", "forgotten", "mean", "std", "image_size", "activation"):
+        if item.key in ("labels", "forgotten", "mean", "std", "image_size", "framing", "activation"):
             facts[item.key] = item.value
             with suppress(ValueError):
                 facts[item.key] = parse_json(item.value.encode())
@@ -423,6 +428,19 @@ def _normalisation(settings: OnnxSettings, facts: Mapping[str, Any], path: Path)
             )
         triples.append((numbers[0], numbers[1], numbers[2]))
     return triples[0], triples[1]
+
+
+def _framing(facts: Mapping[str, Any], path: Path) -> Framing:
+    """How `unlabel export` says that photos come to the size; it writes nothing for the usual way."""
+    if "framing" not in facts:
+        return CENTRE
+    try:
+        return typed(facts["framing"], Framing)
+    except (ValueError, OptionError) as error:
+        raise ModelError(
+            f"the metadata of {path} tell a framing that is none ({error}); expected resize, crop_pct and"
+            " interpolation, as unlabel export writes them: export the model again"
+        ) from error
 
 
 def _numbers(value: object) -> list[float]:

@@ -154,6 +154,11 @@ def _opened(texts: Sequence[str], onnx: OnnxSettings) -> list[Deployed]:
                 f"{other.name} reads images of {size_text(other.image_size)} pixels, but {first.name} of"
                 f" {size_text(first.image_size)}; expected references for the same images"
             )
+        if other.framing != first.framing:
+            raise ModelError(
+                f"{other.name} takes photos by {other.framing}, but {first.name} by {first.framing}; expected"
+                " references for the same images"
+            )
         if other.sha256 == first.sha256:
             raise OptionError(
                 f"{other.name} is the same model as {first.name}; expected another as reference"
@@ -203,7 +208,7 @@ def _source(model: Deployed, label: str, data: str | None, where: Run, *, skip_b
         load,
         name,
         image_size=model.image_size,
-        framing=model.loaded.config.framing if model.loaded else None,
+        framing=model.framing,
         skip_bad=skip_bad or (data is None and bool(remembered.skipped_bad)),
         cache=where.cache,
         workers=where.workers,

@@ -167,11 +167,10 @@ def audit_deployed(
             f"neither {models[1].name} nor --labels says which label was forgotten; name it: --labels Male"
         )
     request = _request(named, first.labels, [name for name in first.forgotten if name not in named])
-    framing = first.loaded.config.framing if first.loaded else None
     source = load(
         data,
         image_size=first.image_size,
-        framing=framing,
+        framing=first.framing,
         labels=first.labels,
         cache=where.cache,
         workers=where.workers,
@@ -267,6 +266,11 @@ def _check_together(models: Sequence[Deployed]) -> None:
             raise ModelError(
                 f"{item.name} and {first.name} read images of another size, or answer in another way;"
                 " expected models of one kind"
+            )
+        if item.framing != first.framing:
+            raise ModelError(
+                f"{item.name} takes photos by {item.framing}, but {first.name} by {first.framing}; expected"
+                " models that read the same images"
             )
 
 
