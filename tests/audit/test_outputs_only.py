@@ -477,6 +477,15 @@ def test_a_run_and_an_onnx_file_stand_beside_each_other(
     assert any("add ?features=" in line for line in found.limitations)
 
 
+def test_any_number_of_processes_reads_runs_beside_files(exported: Path, base: Path, photos: Path) -> None:
+    two = engine.start(accelerator="cpu", devices=2)
+    texts, data = (f"onnx:{exported / 'after.onnx'}", str(base)), f"folder:{photos}"
+    found = audit_deployed(*texts, [], data, ["top"], two, SETTINGS, onnx=OnnxSettings())
+    assert found.claims["C1"].verdict == "PASS"
+    probed = probe_model(base, "top", two, data=data)
+    assert probed.of("model")
+
+
 def test_the_command_writes_an_audit_of_which_a_page_is_made(exported: Path, photos: Path, command) -> None:
     file = exported / "after.onnx"
     asked = (f"onnx:{file}", "--before", f"onnx:{exported / 'before.onnx'}", "--data", f"folder:{photos}")

@@ -79,7 +79,7 @@ def probe_model(
     Args:
         model: A run folder, ``onnx:FILE?features=TENSOR``, or a file of outputs, ``FILE.npz``.
         label: The label; a column of the data, which the model need not have.
-        where: One process, this machine by default; its seed keys folds and probes.
+        where: This machine by default, of which one process works; its seed keys folds and probes.
         data: Data source with that column; None: what the run remembers. Not for files of outputs.
         references: Models of the same kinds to compare with, such as some that never saw the label.
         skip_bad: Leave out images that cannot be read, instead of refusing. Not for files of outputs.
@@ -97,7 +97,7 @@ def probe_model(
         Traceback (most recent call last):
         unlabel.core.errors.OptionError: nets:make is a function; make a run of it first: unlabel adopt ...
     """
-    where = where or engine.start()
+    where = engine.alone(where or engine.start())
     options = options or AuditOptions(seed=where.seed)
     texts = [str(text) for text in (model, *references)]
     if twice := [text for text in texts if texts.count(text) > 1]:

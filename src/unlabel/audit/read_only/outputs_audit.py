@@ -21,6 +21,7 @@ from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.read_only.deployed import Deployed, open_model
 from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, Tables, check_same_images, read_outputs
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, LabelMismatch, ModelError, NothingToForget, OptionError
 from unlabel.core.files import write_json
@@ -146,7 +147,7 @@ def audit_deployed(
         after, before, references: The unlearned model, the original, and retrained ones.
         data: Data source with the models' label columns.
         labels: What was to be forgotten; none: what AFTER's record says it forgot and BEFORE's does not.
-        where: One process.
+        where: The machine; one process reads the models.
         settings: Margins, sizes and seed, with the quick budget.
         onnx: What the metadata of ONNX files lack.
         command: The command line, for the record.
@@ -158,6 +159,7 @@ def audit_deployed(
         RequestError: The labels do not fit the models'.
     """
     _check_budget(settings)
+    where = engine.alone(where)
     models = [open_model(text, onnx) for text in (before, after, *references)]
     _check_together(models)
     first = models[0]
