@@ -153,9 +153,10 @@ def run_cells(
     done = {file: read_finished(file, SCHEMA, where.log) for file in files}
     if gone := [file for file, record in done.items() if record is None]:
         raise DataError(f"{gone[0]} was written and is damaged or gone; run the same command again")
+    now = [str(item.path) for item in case.references]  # a run may have been moved since it was read
     return Cells(
-        models["before"],
-        tuple(models["references"]),
+        {**models["before"], "run": str(case.original.path)},
+        tuple({**record, "run": run} for record, run in zip(models["references"], now, strict=True)),
         tuple(models["floor"]),
         tuple(CellResult(job, file, done[file] or {}) for job, file in zip(jobs, files, strict=True)),
         common,
