@@ -26,7 +26,7 @@ from unlabel.core.install import install_command
 from unlabel.core.places import check_file
 from unlabel.exchange.export_hf import write_hf
 from unlabel.exchange.reshaping import NUMBERS, Changes, Number, Reshaped, converted, reshape
-from unlabel.exchange.written import DIFFERENCE, check_written, random_images, rebuilt
+from unlabel.exchange.written import DIFFERENCE, apart, check_written, random_images, rebuilt
 from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import eraser_of, erasing
 from unlabel.models.named_options import is_named, parse_named
@@ -245,7 +245,7 @@ def _onnx(loaded: Loaded, reshaped: Reshaped, file: Path, number: Number) -> tup
     onnx.checker.check_model(written, full_check=True)
     content = written.SerializeToString()
     return content, [
-        _check_values(content, reshaped.model, images, number),
+        _check_values(content, reshaped, images, number),
         f"load it with: onnxruntime.InferenceSession('{file}').run(None, {{'image': images}})",
     ]
 
@@ -283,24 +283,24 @@ class _Converted(nn.Module):
         return self.model(image.to(self.dtype)).float()
 
 
-def _check_values(content: bytes, model: nn.Module, images: torch.Tensor, number: Number) -> str:
+def _check_values(content: bytes, reshaped: Reshaped, images: torch.Tensor, number: Number) -> str:
     """Compares the file's outputs with the run's, for two sizes of batch."""
     runtime, evaluate = _evaluator(content)
     share = DIFFERENCE if number == "float32" else DIFFERENCE_HALF
     largest, bound = 0.0, share
     for part in (images[:1], images):
         with torch.inference_mode():
-            expected = model(part).double().numpy()
+            expected = reshaped.model(part).double()
         try:
-            actual = np.asarray(evaluate(part.numpy()), np.float64)
+            actual = torch.from_numpy(np.asarray(evaluate(part.numpy()), np.float64))
         except Exception as error:
             raise ModelError(
                 f"the ONNX file cannot be run on {len(part)} images ({one_line(error)[:160]}), so it was"
                 " not written; expected a forward pass for any number of images (x.shape[0], not len(x)), or"
                 " export --to state-dict"
             ) from error
-        largest = max(largest, float(np.abs(actual - expected).max()))
-        bound = max(bound, share * float(np.abs(expected).max()))
+        away, scale = apart(expected, actual, reshaped)
+        largest, bound = max(largest, away), max(bound, share * scale)
     if not largest <= bound:
         raise ModelError(
             f"the ONNX file gives outputs up to {largest:.3g} from the run's, so it was not written; export"
