@@ -440,12 +440,17 @@ class make(nn.Sequential):
     refused(f"{module(text)}:make", says=says)
 
 
-def test_a_network_with_random_parts_outside_its_weights(module, refused) -> None:
+def test_a_network_with_random_parts_outside_its_weights(module, refused, files, tmp_path) -> None:
     text = NET.replace(
         "        self.fc =", "        self.noise = __import__('torch').randn(16)\n        self.fc ="
     )
     text = text.replace("self.hidden(x).relu()", "self.hidden(x).relu() + 0.1 * self.noise")
-    refused(f"{module(text)}:make", says=("apart when the network is built again", "state dict"))
+    says = ("apart when the network is built again", "state dict")
+    refused(f"{module(text)}:make", says=says)
+    state = own_state()
+    state["fc.weight"][0], state["fc.bias"][0] = 0.0, -1e4  # the constant of a class that was removed
+    torch.save(state, tmp_path / "weights.pt")
+    refused(f"{module(text)}:make", says=says)
 
 
 def test_another_name_of_a_network(refused) -> None:
