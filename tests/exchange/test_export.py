@@ -348,6 +348,10 @@ def test_a_users_own_network_is_written_or_refused(
         images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         # float32 sums in another order
         np.testing.assert_allclose(evaluate(Path(ran.last), images), model.eval()(images).detach(), atol=1e-5)
+        content = Path(ran.last).read_bytes()
+        assert b"stack_trace" not in content  # paths, and lines of the user's source
+        assert b".py" not in content
+        assert {item.key for item in onnx.load(ran.last).metadata_props} >= {"labels", "mean", "run_sha256"}
         assert f"model is make of {name}" in command("export", run, "--to", "state-dict").out
     else:
         refused(run, "--to", "onnx", says=("cannot be written as ONNX", "--to state-dict"))

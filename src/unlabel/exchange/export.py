@@ -25,6 +25,7 @@ from unlabel.core.framing import framing_facts, plain_size, size_in_words
 from unlabel.core.install import install_command
 from unlabel.core.places import check_file
 from unlabel.exchange.export_hf import write_hf
+from unlabel.exchange.onnx_file import graphs
 from unlabel.exchange.reshaping import NUMBERS, Changes, Number, Reshaped, converted, reshape
 from unlabel.exchange.written import DIFFERENCE, apart, check_written, random_images, rebuilt
 from unlabel.models.custom import is_custom, one_line
@@ -229,6 +230,7 @@ def _onnx(loaded: Loaded, reshaped: Reshaped, file: Path, number: Number) -> tup
             f"the network '{config.network}' cannot be written as ONNX ({cause[:160]}); expected a forward"
             " pass without Python branches on the images, or export --to state-dict"
         ) from error
+    _forget_traces(onnx, written)
     facts = {
         "labels": list(reshaped.labels),
         "forgotten": list(reshaped.constant),
@@ -248,6 +250,19 @@ def _onnx(loaded: Loaded, reshaped: Reshaped, file: Path, number: Number) -> tup
         _check_values(content, reshaped, images, number),
         f"load it with: onnxruntime.InferenceSession('{file}').run(None, {{'image': images}})",
     ]
+
+
+def _forget_traces(onnx: Any, model: Any) -> None:
+    """Clears what torch notes of each step: paths and lines of the source, and names of modules."""
+    model.ClearField("doc_string")
+    for part in (model.graph, *model.functions):
+        for graph in graphs(part):
+            told = [graph, *graph.node, *graph.value_info]
+            if isinstance(graph, onnx.GraphProto):
+                told += [*graph.input, *graph.output, *graph.initializer]
+            for item in told:
+                item.ClearField("doc_string")
+                item.ClearField("metadata_props")
 
 
 @contextmanager

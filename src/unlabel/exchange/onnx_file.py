@@ -278,18 +278,18 @@ def _load(onnx: Any, content: bytes, path: Path) -> Any:
         model = onnx.load_model_from_string(content)
     except Exception as error:
         raise ModelError(f"{path} is no ONNX model ({_short(error)}); export the model again") from error
-    graphs = list(_graphs(model.graph))
-    if not model.graph.node or sum(len(graph.node) for graph in graphs) > MOST_NODES:
+    parts = list(graphs(model.graph))
+    if not model.graph.node or sum(len(graph.node) for graph in parts) > MOST_NODES:
         raise ModelError(f"{path} holds no ONNX graph of 1 to {MOST_NODES:,} nodes; export the model again")
     external = onnx.TensorProto.EXTERNAL
-    if any(tensor.data_location == external for tensor in _tensors(graphs)):
+    if any(tensor.data_location == external for tensor in _tensors(parts)):
         raise ModelError(
             f"{path} keeps its weights in other files; expected one file that holds them: save it again with"
             " onnx.save_model(..., save_as_external_data=False)"
         )
     domains = {function.domain for function in model.functions}
     odd = sorted(
-        {node.op_type for graph in graphs for node in graph.node if node.domain not in (*DOMAINS, *domains)}
+        {node.op_type for graph in parts for node in graph.node if node.domain not in (*DOMAINS, *domains)}
     )
     if odd:
         raise ModelError(
@@ -299,8 +299,8 @@ def _load(onnx: Any, content: bytes, path: Path) -> Any:
     return model
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
-    """A graph and those inside its nodes, in any depth."""
+def graphs(graph: Any) -> Iterator[Any]:
+    """A graph, or a function, of ONNX and the graphs inside its nodes, in any depth."""
     waiting = [graph]
     while waiting:
         current = waiting.pop()
@@ -312,8 +312,8 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 waiting.extend(attribute.graphs)
 
 
-def _tensors(graphs: list[Any]) -> Iterator[Any]:
-    for graph in graphs:
+def _tensors(parts: list[Any]) -> Iterator[Any]:
+    for graph in parts:
         yield from graph.initializer
         for node in graph.node:
             for attribute in node.attribute:
