@@ -451,7 +451,9 @@ def test_a_cut_that_transformers_cannot_make_is_refused_and_a_rounded_one_is_tol
         (16, told | {"crop_pct": 0.5}, 0, "load it with"),
     ):
         (tmp_path / "own/config.json").write_text(json.dumps(config | {"image_size": size} | more))
-        ran = command("export", "own", "--to", "hf", "--out", f"out-{size}-{more['resize'], more['crop_pct']}")
+        ran = command(
+            "export", "own", "--to", "hf", "--out", f"out-{size}-{more['resize'], more['crop_pct']}"
+        )
         assert (ran.code, says in ran.out + ran.err) == (code, True), ran
         assert ("whole pixels" in ran.out) == (more["crop_pct"] == 0.9)
 

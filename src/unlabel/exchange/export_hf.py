@@ -86,8 +86,8 @@ def _rounded(config: Config) -> list[str]:
     if config.framing.resize != "crop" or isclose(side, share * shorter):
         return []
     return [
-        f"transformers' processors scale to whole pixels, here {shorter}: they cut out {side / shorter:.4f} of"
-        f" a side, and the run {share:g}; probabilities may differ a little from those of unlabel predict"
+        f"transformers' processors scale to whole pixels, here {shorter}: they cut out {side / shorter:.4f}"
+        f" of a side, and the run {share:g}; probabilities may differ a little from those of unlabel predict"
     ]
 
 
