@@ -6,6 +6,7 @@ from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
 from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
+from unlabel.report.sections import binding
 from unlabel.report.sections.durability import lasting
 from unlabel.report.sections.provenance import split_size
 from unlabel.report.tables import (
@@ -245,7 +246,7 @@ def _strength(audit: Document) -> str:
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {reading(floor.any)}."
-    return text
+    return f"{text} {binding.sentence(audit, 'C2')}".rstrip()
 
 
 def _retained(audit: Document) -> str:

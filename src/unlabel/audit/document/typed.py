@@ -274,6 +274,7 @@ class Notes:
     rule: str = ""
     attainable: bool | None = None
     finding: str | None = None
+    binding_test: dict[str, str] = field(default_factory=dict)
     start: str | None = None
     references: Count = 0
     unfair_references: tuple[UnfairReference, ...] = ()
