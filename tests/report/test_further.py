@@ -67,6 +67,14 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
     assert "That is +0.006 AUC more than on retrained models, at most +0.021; 0.030 is allowed." in said
 
 
+def test_of_several_labels_the_one_closest_to_its_limit_is_named(make_standard: Make):
+    audit = make_standard(forget=["Male", "Young"])
+    worst = [c for c in audit["comparisons"] if (c["id"], c.get("transform")) == ("recover.own.adv", "int8")]
+    worst[1].update(diff=0.21, lower=0.18, upper=0.24, verdict="FAIL")
+    said = durability.lasting(document_of(audit))
+    assert "(own output, for Young) finds +0.210 advantage more than before" in said
+
+
 def test_the_number_of_images_closest_to_its_limit_is_shown_with_bound_and_limit(make_standard: Make):
     audit = make_standard()
     worst = next(row for row in audit["comparisons"] if row["id"] == "few.auc@64")

@@ -238,6 +238,7 @@ def lasting(audit: Document) -> str:
         ways = len({item.transform for item in every})
         spoken_ = transform(worst.transform).of_model
         unit = full_budget.SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
+        whose = f", for {brief(worst.row.label)}" if worst.row.label and len(targets(audit)) > 1 else ""
         than = (
             "before"
             if worst.judged.against == "itself"
@@ -246,7 +247,7 @@ def lasting(audit: Document) -> str:
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"
             f" attacked again. After {spoken_}, the attack that came closest to its limit"
-            f" ({worst.attack[:1].lower()}{worst.attack[1:]}) finds"
+            f" ({worst.attack[:1].lower()}{worst.attack[1:]}{whose}) finds"
             f" {number(worst.judged.diff, signed=True)} {unit} more than"
             f" {than}, at most"
             f" {beside_margin(worst.judged.upper, worst.judged.margin, signed=True)};"
