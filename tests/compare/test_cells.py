@@ -380,6 +380,26 @@ def test_kept_models_are_the_models_that_were_audited(compare, where, made, tmp_
     }
 
 
+def test_models_are_kept_of_cells_that_were_finished_without(compare, forgets, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(work, "forget_run", counted(work.forget_run, forgets))
+    first = compare(SHORT)
+    kept = compare(SHORT, keep_models=tmp_path / "models")
+    assert len(list((tmp_path / "models").iterdir())) == 1
+    assert kept.cells[0].record["figures"] == first.cells[0].record["figures"]
+    compare(SHORT, keep_models=tmp_path / "models")
+    assert forgets["confusion"] == 2  # once without, once to be kept
+
+
+def counted(call, seen: Counter[str]):
+    """A call that is counted by its first argument."""
+
+    def spy(method, *rest, **more):
+        seen[method] += 1
+        return call(method, *rest, **more)
+
+    return spy
+
+
 def test_retrain_is_a_job_as_well(compare, made) -> None:
     """By the recorded recipe; a reference's seed gives the reference."""
     cell = compare(Job("retrain", seed=1)).cells[0]
