@@ -382,6 +382,14 @@ def test_a_headline_of_an_earlier_version_that_says_no_more_still_holds(signed, 
     assert (headline_fault(audit) is None) is right
 
 
+def test_an_audit_that_says_two_things_is_refused(signed: Path, resign: Resign, command) -> None:
+    """Of two headlines, one program reads the first and another one the last."""
+    text = (signed / "audit.json").read_text("utf-8").lstrip()
+    (signed / "audit.json").write_text('{"headline": "UNLEARNED",' + text[1:])
+    ran = command("sign", signed, "--key", signed.parent / "ada", "--force")
+    assert (ran.code, "'headline' is there twice" in ran.err) == (2, True), ran
+
+
 def test_both_headlines_are_printed(signed: Path, command) -> None:
     true = audit_of(signed)["headline"]
     ran = command("verify", signed, "--data", f"folder:{signed.parent / 'photos'}", "--quiet")
