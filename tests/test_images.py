@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,19 @@ def test_unreadable_images_are_named_and_left_out_only_if_asked(
     ran = command("predict", runs / "less", "mine", "--json", "--skip-bad", "--quiet")
     assert [row["image"] for row in json.loads(ran.out)] == ["mine/a.png", "mine/b.PNG", "mine/below/c.png"]
     assert "1 images cannot be read: left out (mine/a1.jpg: not an image)" in ran.err
+
+
+def test_what_is_no_image_file_is_left_out_as_well_if_asked(command, runs: Path, folder: Path) -> None:
+    (folder / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    with (folder / "vast.png").open("wb") as file:
+        file.truncate(1 << 40)
+    ran = command("predict", runs / "less", "mine", "--json", "--skip-bad", "--quiet")
+    assert ran.code == 0, ran.err
+    assert [row["image"] for row in json.loads(ran.out)] == ["mine/a.png", "mine/b.PNG", "mine/below/c.png"]
+    for name, why in (("gone", "No such file or directory"), ("pipe", "it is a pipe"), ("vast", "more than")):
+        assert f"mine/{name}.png: " in ran.err
+        assert why in ran.err
 
 
 def test_many_images_are_predicted_as_each_alone(runs: Path, wide: Path) -> None:

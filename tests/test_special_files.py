@@ -233,6 +233,12 @@ def test_json_of_too_many_values_is_refused_before_it_is_parsed() -> None:
     assert len(parse_json(b"[" + b"1," * (MOST_VALUES - 2) + b"1]")) == MOST_VALUES - 1
 
 
+def test_json_that_says_a_thing_twice_is_refused() -> None:
+    assert parse_json(b'{"a": 1, "b": {"a": 2}}') == {"a": 1, "b": {"a": 2}}
+    with pytest.raises(ValueError, match="'a' is there twice"):
+        parse_json(b'[{"a": 1, "b": {"a": 2}, "a": 3}]')
+
+
 def test_a_plain_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_bytes(b"12345")

@@ -6,19 +6,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.inputs.tables import AuditInputs
+from unlabel.audit.probe.one_model import probe_model
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.read_only.outputs_audit import audit_deployed, audit_files
 from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, read_outputs
 from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
-from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, NothingToForget, OptionError
+from unlabel.core.errors import (
+    DataError,
+    LabelMismatch,
+    MissingFiles,
+    ModelError,
+    NothingToForget,
+    OptionError,
+)
+from unlabel.core.framing import Framing
+from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
 from unlabel.exchange.onnx_file import OnnxSettings, open_onnx
+from unlabel.forget.run import forget_run
 from unlabel.report.page import render
+from unlabel.training.run import train_run
 
 SETTINGS = AuditOptions(
     probe_seeds=1, epochs=10, trees=30, permutations=10, resamples=50, raw_image=False, cross_fit=False
@@ -387,6 +400,57 @@ def exported(base: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+@pytest.fixture(scope="module")
+def wide(where, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wide photos whose label "side" lies outside the middle; a run that squashes them, one that does not."""
+    from unlabel.exchange.export import export_run
+    from unlabel.testing import tiny_world, write_folder
+
+    folder, drawn = tmp_path_factory.mktemp("wide"), tiny_world(images=240).source
+    write_folder(folder / "photos", drawn)
+    for part in (drawn.train, drawn.probe, drawn.test):
+        for at, name in enumerate(part.ids.tolist()):
+            pixels = np.full((16, 48, 3), 90, np.uint8)
+            pixels[:, 16:32] = part.images(np.array([at]))[0] // 3
+            pixels[:, :16] += np.uint8(90) * np.uint8(part.target[at, 0])
+            Image.fromarray(pixels).save(folder / "photos/images" / name)
+    for resize in ("squash", "crop"):
+        train_run(
+            f"folder:{folder}/photos",
+            folder / resize,
+            where,
+            recipe=Recipe(epochs=3),
+            image_size=16,
+            framing=Framing(resize),
+        )
+        forget_run("head-removal", folder / resize, ["top"], folder / f"{resize}-after", where)
+        export_run(folder / resize, "onnx", folder / f"{resize}.onnx")
+        export_run(folder / f"{resize}-after", "onnx", folder / f"{resize}-after.onnx")
+    return folder
+
+
+def test_a_file_is_read_with_the_framing_of_its_run(wide: Path, where) -> None:
+    data, settings = f"folder:{wide}/photos", replace(SETTINGS, raw_image=False)
+    texts = [f"onnx:{wide}/squash-after.onnx", f"onnx:{wide}/squash.onnx"]
+    found = audit_deployed(*texts, [], data, ["top"], where, settings, onnx=OnnxSettings())
+    own = {row.model: row.value for row in found.metrics if (row.id, row.label) == ("own.adv", "top")}
+    probed = [probe_model(text, "top", where, data=data) for text in (texts[1], str(wide / "squash"))]
+    figures = [{row.key: row.value for row in one.rows if row.role == "model"} for one in probed]
+    auc = figures[1]["own.adv", None]
+    assert auc > 0.95  # the middle of the photos tells less
+    assert figures[0]["own.adv", None] == pytest.approx(auc, abs=1e-3)
+    assert own["before"] == pytest.approx(2 * auc - 1, abs=1e-3)
+
+
+def test_models_that_read_other_parts_of_a_photo_are_not_compared(wide: Path, where) -> None:
+    after, before, data = f"onnx:{wide}/squash-after.onnx", f"onnx:{wide}/crop.onnx", f"folder:{wide}/photos"
+    says = r"takes photos by squash, bicubic, but .*crop\.onnx by crop, bicubic"
+    with pytest.raises(ModelError, match=says):
+        audit_deployed(after, before, [], data, ["top"], where, SETTINGS, onnx=OnnxSettings())
+    with pytest.raises(ModelError, match="takes photos by crop, bicubic, but"):
+        probe_model(after, "top", where, data=data, references=[before])
+
+
 def features_of(file: Path) -> str:
     """The input of the last linear layer, as the note of a file without features tells it."""
     return next(note for note in open_onnx(f"onnx:{file}").notes).partition("?features=")[2]
@@ -417,6 +481,15 @@ def test_a_run_and_an_onnx_file_stand_beside_each_other(
     )
     assert not any(row.id.startswith("probe.") for row in found.metrics)  # one of them has no features
     assert any("add ?features=" in line for line in found.limitations)
+
+
+def test_any_number_of_processes_reads_runs_beside_files(exported: Path, base: Path, photos: Path) -> None:
+    two = engine.start(accelerator="cpu", devices=2)
+    texts, data = (f"onnx:{exported / 'after.onnx'}", str(base)), f"folder:{photos}"
+    found = audit_deployed(*texts, [], data, ["top"], two, SETTINGS, onnx=OnnxSettings())
+    assert found.claims["C1"].verdict == "PASS"
+    probed = probe_model(base, "top", two, data=data)
+    assert probed.of("model")
 
 
 def test_the_command_writes_an_audit_of_which_a_page_is_made(exported: Path, photos: Path, command) -> None:

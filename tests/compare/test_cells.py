@@ -252,6 +252,22 @@ def test_other_surroundings_are_another_cell(made, compare, forgets, where, tiny
     assert forgets["confusion"] == 10
 
 
+def test_a_reference_that_is_fed_otherwise_is_another_one(made, compare, forgets, tmp_path) -> None:
+    """The same weights; and the path that is shown is the one of the call."""
+    first = compare(SHORT)
+    moved = [Path(shutil.copytree(run, tmp_path / "moved" / run.name)) for run in made.references]
+    again = compare(SHORT, references=moved)
+    assert [record["run"] for record in again.references] == list(map(str, moved))
+    assert again.cells[0].file == first.cells[0].file
+    for run in moved:
+        config = json.loads((run / "config.json").read_text())
+        (run / "config.json").write_text(json.dumps(config | {"mean": [0.0] * 3, "std": [1.0] * 3}))
+    found = compare(SHORT, references=moved)
+    assert found.cells[0].file != first.cells[0].file
+    assert found.references[0]["figures"] != first.references[0]["figures"]
+    assert forgets["confusion"] == 2
+
+
 def renamed(photos: Path, folder: Path, *, nobody: bool = False) -> Path:
     """The same photos and annotations in the same splits, one of another person, or all of nobody known."""
     copy = folder / f"renamed {nobody}"
@@ -362,6 +378,26 @@ def test_kept_models_are_the_models_that_were_audited(compare, where, made, tmp_
         "images": 2048,
         "keep_row": False,
     }
+
+
+def test_models_are_kept_of_cells_that_were_finished_without(compare, forgets, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(work, "forget_run", counted(work.forget_run, forgets))
+    first = compare(SHORT)
+    kept = compare(SHORT, keep_models=tmp_path / "models")
+    assert len(list((tmp_path / "models").iterdir())) == 1
+    assert kept.cells[0].record["figures"] == first.cells[0].record["figures"]
+    compare(SHORT, keep_models=tmp_path / "models")
+    assert forgets["confusion"] == 2  # once without, once to be kept
+
+
+def counted(call, seen: Counter[str]):
+    """A call that is counted by its first argument."""
+
+    def spy(method, *rest, **more):
+        seen[method] += 1
+        return call(method, *rest, **more)
+
+    return spy
 
 
 def test_retrain_is_a_job_as_well(compare, made) -> None:

@@ -256,6 +256,10 @@ def test_every_seed_is_told_with_its_upper_bound_and_the_images(make_comparison,
     assert "0.50 (0.80) · 0.50 (0.80)" in text
     assert "0.0000 (0.0030) · 0.0020 (0.0050)" in text
     assert "n 5,000 images" in text
+    near = [make_cell("a", seed, knows, 0.006996, 64) for seed, knows in enumerate((0.6698, 0.6704))]
+    text = Page(render(make_comparison(near))).texts["trade"]
+    assert "0.70 (0.998) · 0.70 (1.004)" in text  # the limit is 1
+    assert "0.0070 (0.009996)" in text  # and 0.01
     older = make_comparison(cells)
     del older["test_images"]
     assert "5,000 images" not in render(older)

@@ -229,7 +229,11 @@ CONTAINERS = {
     ),
     "a checkpoint of a wrapped model": (
         lambda state, file: torch.save(
-            {"model": {f"module.model.{k}": v for k, v in state.items()}, "ema": state}, file
+            {
+                "model": {f"module.model.{k}": v for k, v in state.items()},
+                "scaler": {"scale": torch.tensor(1.0)},
+            },
+            file,
         ),
         "module.model.",
         "model",
@@ -534,12 +538,17 @@ class make(nn.Sequential):
     refused(f"{module(text)}:make", says=says)
 
 
-def test_a_network_with_random_parts_outside_its_weights(module, refused) -> None:
+def test_a_network_with_random_parts_outside_its_weights(module, refused, files, tmp_path) -> None:
     text = NET.replace(
         "        self.fc =", "        self.noise = __import__('torch').randn(16)\n        self.fc ="
     )
     text = text.replace("self.hidden(x).relu()", "self.hidden(x).relu() + 0.1 * self.noise")
-    refused(f"{module(text)}:make", says=("apart when the network is built again", "state dict"))
+    says = ("apart when the network is built again", "state dict")
+    refused(f"{module(text)}:make", says=says)
+    state = own_state()
+    state["fc.weight"][0], state["fc.bias"][0] = 0.0, -1e4  # the constant of a class that was removed
+    torch.save(state, tmp_path / "weights.pt")
+    refused(f"{module(text)}:make", says=says)
 
 
 def test_a_file_in_place_of_a_module_is_told_the_name_to_write(module, refused) -> None:
@@ -701,6 +710,19 @@ def changed(change: Callable[[dict], object]) -> Callable[[Path], None]:
     return damage
 
 
+def averaged(file: Path) -> None:
+    """As timm saves it."""
+    state = own_state()
+    average = {f"module.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": average}, file)
+
+
+def counted_average(file: Path) -> None:
+    """As torchvision saves it."""
+    average = {"n_averaged": torch.tensor(3), **own_state()}
+    torch.save({"model": own_state(), "model_ema": average}, file)
+
+
 WEIGHTS = {
     "no file": (lambda file: file.unlink(), ("no file weights.pt", "safetensors")),
     "a whole model": (lambda file: torch.save(tiny_network(3), file), ("Sequential", "would run code")),
@@ -719,6 +741,14 @@ WEIGHTS = {
     "two sets": (
         lambda file: torch.save({"a": own_state(), "b": own_state()}, file),
         ("2 sets of tensors: a, b",),
+    ),
+    "weights beside their average": (
+        averaged,
+        ("2 sets of weights of the same shapes, state_dict, state_dict_ema", "checkpoint['state_dict_ema']"),
+    ),
+    "weights beside an average that counts": (
+        counted_average,
+        ("2 sets of weights of the same shapes, model, model_ema",),
     ),
     "numbers": (changed(lambda state: state.update(epoch=3)), ("'epoch' (int)", "tensors only")),
     "a sparse tensor": (

@@ -296,6 +296,25 @@ def test_an_onnx_file_that_answers_otherwise_is_not_written(onnx, refused, run, 
     refused(run, "--to", "onnx", says=("from the run's, so it was not written", "--to state-dict"))
 
 
+def test_the_constant_of_a_removed_class_allows_the_others_no_more(onnx, refused, run, monkeypatch) -> None:
+    """A thousandth of -10,000 would be 10 logits."""
+    weights = load_file(run / "model.safetensors")
+    for value in weights.values():
+        if value.shape[:1] == (3,):  # the head
+            value[0] = 0.0 if value.ndim == 2 else -1e4
+    save_file(weights, run / "model.safetensors")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "forgotten": ["top"], "activation": "softmax"}))
+    honest = export._evaluator
+
+    def off(content: bytes):
+        name, evaluate = honest(content)
+        return name, lambda images: evaluate(images) + np.array([0.0, 5.0, -5.0])
+
+    monkeypatch.setattr(export, "_evaluator", off)
+    refused(run, "--to", "onnx", says=("outputs up to 5 from the run's, so it was not written",))
+
+
 CUSTOM = """
 from torch import nn
 
@@ -329,6 +348,10 @@ def test_a_users_own_network_is_written_or_refused(
         images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         # float32 sums in another order
         np.testing.assert_allclose(evaluate(Path(ran.last), images), model.eval()(images).detach(), atol=1e-5)
+        content = Path(ran.last).read_bytes()
+        assert b"stack_trace" not in content  # paths, and lines of the user's source
+        assert b".py" not in content
+        assert {item.key for item in onnx.load(ran.last).metadata_props} >= {"labels", "mean", "run_sha256"}
         assert f"model is make of {name}" in command("export", run, "--to", "state-dict").out
     else:
         refused(run, "--to", "onnx", says=("cannot be written as ONNX", "--to state-dict"))

@@ -437,6 +437,27 @@ def test_what_is_written_about_images_is_read_back(framing: Framing, base: Path,
     assert found.std == pytest.approx(config.std)
 
 
+def test_a_cut_that_transformers_cannot_make_is_refused_and_a_rounded_one_is_told(
+    adopted, command, tmp_path: Path
+) -> None:
+    """For a cut of 16 x 24 pixels, a processor would scale to 16 and add black."""
+    adopted("resnet")
+    config = json.loads((tmp_path / "own/config.json").read_text())
+    told = {"resize": "crop", "crop_pct": 1.0}
+    for size, more, code, says in (
+        ([16, 24], told, 2, "cuts pictures to 16 x 24 pixels (height x width), and transformers'"),
+        ([16, 24], {"resize": "squash", "crop_pct": 1.0}, 0, "load it with"),
+        (16, told | {"crop_pct": 0.9}, 0, "here 18: they cut out 0.8889 of a side, and the run 0.9;"),
+        (16, told | {"crop_pct": 0.5}, 0, "load it with"),
+    ):
+        (tmp_path / "own/config.json").write_text(json.dumps(config | {"image_size": size} | more))
+        ran = command(
+            "export", "own", "--to", "hf", "--out", f"out-{size}-{more['resize'], more['crop_pct']}"
+        )
+        assert (ran.code, says in ran.out + ran.err) == (code, True), ran
+        assert ("whole pixels" in ran.out) == (more["crop_pct"] == 0.9)
+
+
 def test_a_folder_is_never_replaced(adopted, command, tmp_path: Path) -> None:
     adopted("vit")
     (tmp_path / "mine").mkdir()

@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError, UnlabelError
+from unlabel.core.framing import CENTRE, Framing
 from unlabel.data.batches import normalise
 from unlabel.data.dataset import Dataset
 from unlabel.exchange.onnx_file import OnnxSettings, colours, open_onnx
@@ -143,6 +144,12 @@ def test_flags_say_what_the_metadata_lack(saved, tmp_path: Path) -> None:
     assert colours("--mean", "0.1,0.2,0.3") == (0.1, 0.2, 0.3)
 
 
+def test_the_framing_is_that_of_the_metadata(saved) -> None:
+    told = {"resize": "crop", "crop_pct": 0.875, "interpolation": "bilinear"}
+    assert open_onnx(saved(graph(facts={**FACTS, "framing": told}))).framing == Framing(**told)
+    assert open_onnx(saved(graph())).framing == CENTRE
+
+
 @pytest.mark.parametrize(
     ("made", "query", "says"),
     [
@@ -154,6 +161,8 @@ def test_flags_say_what_the_metadata_lack(saved, tmp_path: Path) -> None:
         ({"facts": {**FACTS, "std": [0, 1, 1]}}, "", "do not tell its std"),
         ({"facts": {**FACTS, "labels": ["a", "a", "b"]}}, "", "a label twice"),
         ({"facts": {**FACTS, "labels": 3}}, "", "JSON list of texts"),
+        ({"facts": {**FACTS, "framing": {"resize": "melt"}}}, "", "invalid enum value 'melt'"),
+        ({"facts": {**FACTS, "framing": "squash"}}, "", "a framing that is none"),
         ({"shape": ["n", 1, 16, 16]}, "", "of another form"),
         ({"shape": ["n", 3, "h", "w"]}, "", "not told"),
         (

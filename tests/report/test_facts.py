@@ -56,6 +56,14 @@ def test_nested_notes_are_a_row_a_comparison(make_audit: Make):
     ]
 
 
+def test_a_lower_bound_is_not_rounded_to_its_limit(make_audit: Make):
+    audit = make_audit()
+    loss = {"value": 0.012, "lower": 0.01004, "upper": 0.02, "margin": 0.01}
+    audit["claims"]["C5"]["notes"] = {"against_retrained": {"macro_auc_loss": loss}}
+    said = dict(rows(document_of(audit), "C5"))
+    assert "+0.012, at least +0.01004, at most +0.020; limit 0.010" in said.values()
+
+
 def test_the_data_is_told_in_words_and_one_number_format(make_audit: Make):
     audit = make_audit()
     audit["data"] |= {

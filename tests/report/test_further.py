@@ -88,6 +88,46 @@ def test_the_attack_closest_to_its_limit_is_the_one_that_is_shown(make_standard:
         in said
     )
     assert "256 annotated images predicts Male with an AUC of 0.750 ± 0.012 on this model, 0.920" in said
+    assert "That is +0.006 AUC more than on retrained models, at most +0.021; 0.030 is allowed." in said
+
+
+def test_of_several_labels_the_one_closest_to_its_limit_is_named(make_standard: Make):
+    audit = make_standard(forget=["Male", "Young"])
+    worst = [c for c in audit["comparisons"] if (c["id"], c.get("transform")) == ("recover.own.adv", "int8")]
+    worst[1].update(diff=0.21, lower=0.18, upper=0.24, verdict="FAIL")
+    said = durability.lasting(document_of(audit))
+    assert "(own output, for Young) finds +0.210 advantage more than before" in said
+
+
+def test_the_number_of_images_closest_to_its_limit_is_shown_with_bound_and_limit(make_standard: Make):
+    audit = make_standard()
+    worst = next(row for row in audit["comparisons"] if row["id"] == "few.auc@64")
+    worst.update(diff=0.028, lower=0.01, upper=0.02996)
+    said = durability.lasting(document_of(audit))
+    assert "is shown 64 annotated images predicts Male with an AUC of 0.730" in said
+    assert "That is +0.028 AUC more than on retrained models, at most +0.02996; 0.030 is allowed." in said
+
+
+def test_the_test_that_keeps_a_claim_from_a_pass_is_named(make_full: Make):
+    audit = make_full()
+    audit["claims"]["C4"] |= {"binding": "tune.auc@256"}
+    audit["claims"]["C2"] |= {"verdict": "INCONCLUSIVE", "binding": "others.adv.gbt"}
+    trees = next(row for row in audit["comparisons"] if row["id"] == "others.adv.gbt")
+    trees.update(upper=0.104, verdict="INCONCLUSIVE")
+    said = dict(summary(document_of(audit)))
+    assert said["Whether it lasts."].endswith(
+        "C4 fails by the whole model, trained on 256 annotated images: +0.050 AUC more than retrained models"
+        " do, at least +0.036; 0.030 is allowed."
+    )
+    assert said["How much is left."].endswith(
+        "C2 is open because of boosted trees on the other outputs: +0.008 advantage more than retrained"
+        " models do, at most +0.104; 0.100 is allowed."
+    )
+    audit["claims"]["C4"]["binding"] = "probe.bits.lin"
+    audit["claims"]["C4"]["notes"]["binding_test"] = {"layer": "stage3"}
+    assert "C4 fails by a linear probe at stage 3:" in durability.lasting(document_of(audit))
+    audit["claims"]["C2"]["verdict"] = "PASS"
+    assert "C2" not in dict(summary(document_of(audit)))["How much is left."]
 
 
 def test_a_predicted_level_is_not_called_that_of_retrained_models(make_standard: Make):

@@ -234,6 +234,14 @@ def test_excess_is_undefined_where_the_original_knows_no_more_than_retraining(ma
     assert "undefined: no more in the original than in a retrained model, within noise" in text
 
 
+def test_no_bound_of_an_excess_is_rounded_to_what_is_allowed(make_audit: Make):
+    audit = make_audit()
+    row = next(row for row in audit["comparisons"] if row["id"] == "probe.adv.lin")
+    row.update(lower=row["margin"] + 2e-5, diff=0.11, upper=0.12, verdict="FAIL")  # allowed: 0.1 / 0.291
+    table = render(audit).partition('id="excess"')[2].partition("</table>")[0]
+    assert "<td>0.3437 to 0.4124</td><td>0.3436</td>" in table
+
+
 def test_a_decoy_that_was_not_caught_is_shown_as_such(make_audit: Make):
     audit = make_audit()
     assert "not caught" not in render(audit)

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.attacks.recovery import REPEATED
+from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.claims.c2_retrain_equivalent import BLIND, NO_REFERENCE, NOTHING
 from unlabel.audit.claims.headline import headline
 from unlabel.audit.document.results import Claim
+from unlabel.audit.figures import RECOVERED, TRANSFORMS, layer_of
+from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.errors import ModelError
 from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
 from unlabel.runs.folder import file_sha256
 from unlabel.statement.again import Figure, measure_again
+from unlabel.statement.needed import bounds
 from unlabel.statement.verdicts import contradictions, headline_fault, unborne
 from unlabel.testing import tiny_world, write_folder
 
@@ -230,30 +235,65 @@ def test_a_made_up_headline_is_a_problem_without_data_too(signed: Path, resign: 
     assert f"headline: is UNLEARNED, but its claims give {true}" in ran.out
 
 
-def unlearned(audit: dict[str, Any], **row: Any) -> None:
-    """Makes an audit say that C2 PASSes, with the headline that follows, and changes a comparison."""
+def unlearned(audit: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> None:
+    """Makes an audit say that C2 PASSes, with all that follows, and changes it."""
     audit.update(valid=True, invalid_because=[])
     audit["claims"]["C2"].update(verdict="PASS", per_label={"top": "PASS"})
+    audit["claims"]["C2"]["notes"].update(rare=[], finding=None)
     deciding = [each for each in audit["comparisons"] if each["transform"] is None]
     for each in deciding:
         each.update(upper=0.0, diff=-0.1, lower=-0.2)
-    next(each for each in deciding if each["id"] == "probe.adv.lin").update(row)
+    change(audit)
     claims = {name: Claim(**claim) for name, claim in audit["claims"].items()}
     audit["headline"] = headline(claims, valid=True, references=len(audit["models"]["references"]))
 
 
+def probe(**more: Any) -> Callable[[dict[str, Any]], None]:
+    """Changes the linear probe's comparison."""
+
+    def change(audit: dict[str, Any]) -> None:
+        next(row for row in audit["comparisons"] if row["id"] == "probe.adv.lin").update(more)
+
+    return change
+
+
+def without(audit: dict[str, Any]) -> None:
+    """Takes the linear probe out of the comparisons."""
+    audit["comparisons"] = [row for row in audit["comparisons"] if row["id"] != "probe.adv.lin"]
+
+
+def in_the_mean(audit: dict[str, Any]) -> None:
+    """Adds means over labels, of which there is one, and leaves the label's own tests as they were."""
+    audit["comparisons"] += [row | {"label": None} for row in audit["comparisons"]]
+    probe(upper=0.2)(audit)
+
+
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("change", "said"),
     [
-        ({"upper": 0.09}, None),
-        ({"upper": 0.11}, "C2: PASS, but probe.adv.lin is at most 0.11, where less than 0.1 is allowed"),
-        ({"upper": 0.2, "margin": 0.5}, "probe.adv.lin has the margin 0.5, which is none of the options"),
+        (probe(upper=0.09), None),
+        (probe(upper=0.11), "C2: PASS, but probe.adv.lin is at most 0.11, where less than 0.1 is allowed"),
+        (probe(upper=0.2, margin=0.5), "probe.adv.lin has the margin 0.5, and its option says 0.1"),
+        (probe(upper=0.2, margin=0.55), "probe.adv.lin has the margin 0.55, and its option says 0.1"),
+        (probe(id="my.attack", margin=0.5), "my.attack has the margin 0.5, which is none of the options"),
+        (probe(upper=0.2, layer="stage9"), "C2: PASS, but probe.adv.lin of top, penultimate is not among"),
+        (without, "C2: PASS, but probe.adv.lin of top, penultimate is not among the comparisons"),
+        (in_the_mean, "C2: PASS, but probe.adv.lin is at most 0.2, where less than 0.1 is allowed"),
+        (
+            lambda audit: audit["claims"]["C2"]["notes"].update(rare=["top"]),
+            "C2: PASS, but too few images show, or lack, top, as its notes say",
+        ),
+        (
+            lambda audit: audit["claims"]["C2"]["notes"].update(finding=BLIND),
+            "C2: PASS, but its notes say: cannot discriminate",
+        ),
+        (lambda audit: audit["options"].pop("d_reference"), "claims: a figure or an option that a PASS"),
     ],
 )
-def test_a_pass_that_the_recorded_bounds_do_not_allow_is_a_problem_without_data(
-    signed: Path, resign: Resign, command, row, said
+def test_a_pass_that_the_recorded_tests_do_not_allow_is_a_problem_without_data(
+    signed: Path, resign: Resign, command, change, said
 ) -> None:
-    rewrite(signed, resign, lambda audit: unlearned(audit, **row))
+    rewrite(signed, resign, lambda audit: unlearned(audit, change))
     ran = command("verify", signed)
     assert ran.code == (3 if said else 0), ran.out
     assert said is None or said in ran.out
@@ -270,9 +310,56 @@ def test_a_pass_that_the_recorded_bounds_do_not_allow_is_a_problem_without_data(
 def test_a_pass_of_c4_needs_all_stages_together_within_the_margin(beyond, layers, said) -> None:
     row = {"id": "probe.adv.lin", "label": "top", "margin": 0.1, "transform": None}
     rows = [{**row, "layer": layer, "upper": 0.2 if layer == beyond else 0.0} for layer in layers]
-    audit = {"options": {"d_reference": 0.1}, "comparisons": rows, "claims": {"C4": {"verdict": "PASS"}}}
-    found = [("C4", "PASS, but probe.adv.lin is at most 0.2, where less than 0.1 is allowed")]
-    assert list(unborne(audit)) == (found if said else [])
+    assert any(upper > margin for _, upper, margin in bounds("C4", {"comparisons": rows})) is said
+
+
+def durable() -> dict[str, Any]:
+    """A made-up full audit whose C4 PASSes, with every test that it needs."""
+    places = [(RECOVERED.of(figure), name) for name in TRANSFORMS for figure in REPEATED]
+    tests = [(figure, layer_of(figure.removeprefix(RECOVERED.id)), name, 0.05) for figure, name in places]
+    tests += [(f"few.auc@{n}", "penultimate", None, 0.03) for n in (64, 256)]
+    tests += [("tune.auc@256", None, None, 0.03)]
+    tests += [(figure, "stages", None, margin) for figure, margin in zip(BELOW, (0.1, 0.075), strict=True)]
+    rows = [
+        {"id": id_, "label": "top", "layer": layer, "transform": name, "margin": margin, "upper": 0.01}
+        | {"against": "retrained" if name is None else "itself"}
+        for id_, layer, name, margin in tests
+    ]
+    metrics = [{**row, "model": "after"} for row in rows]
+    metrics += [metrics[-1] | {"layer": "stage1"}, metrics[0] | {"id": "few.auc@16", "transform": None}]
+    return {
+        "options": AuditOptions(budget="full").to_json(),
+        "request": {"labels": ["top"], "forgotten_earlier": []},
+        "comparisons": rows,
+        "metrics": metrics,
+        "claims": {"C4": {"verdict": "PASS", "notes": {"not_applicable": []}}},
+    }
+
+
+def test_a_pass_of_c4_needs_every_test() -> None:
+    assert unborne(durable()) == []
+    for at, row in enumerate(durable()["comparisons"]):
+        audit = durable()
+        del audit["comparisons"][at]
+        ((claim, what),) = unborne(audit)
+        assert (claim, what.startswith(f"PASS, but {row['id']} of top")) == ("C4", True), what
+
+
+@pytest.mark.parametrize(("lacks", "right"), [("bn", True), ("fp16", True), ("int8", False)])
+def test_a_transform_may_lack_only_where_a_model_cannot_have_it(lacks: str, right: bool) -> None:
+    audit = durable()
+    audit["comparisons"] = [row for row in audit["comparisons"] if row["transform"] != lacks]
+    audit["claims"]["C4"]["notes"]["not_applicable"] = [lacks]
+    assert (unborne(audit) == []) is right
+
+
+def test_c5_is_held_to_the_margins_of_the_options() -> None:
+    row = {"value": 0.02, "upper": 0.03, "margin": 0.04}
+    audit = durable()
+    audit["claims"] = {"C5": {"verdict": "PASS", "notes": {"against_original": {"macro_auc_loss": row}}}}
+    assert unborne(audit) == [
+        ("C5", "PASS, but macro auc loss is at most 0.03, where less than 0.01 is allowed")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -293,6 +380,14 @@ def test_a_headline_of_an_earlier_version_that_says_no_more_still_holds(signed, 
     claims["C6"] = {"verdict": "NOT_EVALUATED", "sentence": ""}
     audit = {"claims": claims, "models": {"references": [{}] * 3}, "valid": True, "headline": signed}
     assert (headline_fault(audit) is None) is right
+
+
+def test_an_audit_that_says_two_things_is_refused(signed: Path, resign: Resign, command) -> None:
+    """Of two headlines, one program reads the first and another one the last."""
+    text = (signed / "audit.json").read_text("utf-8").lstrip()
+    (signed / "audit.json").write_text('{"headline": "UNLEARNED",' + text[1:])
+    ran = command("sign", signed, "--key", signed.parent / "ada", "--force")
+    assert (ran.code, "'headline' is there twice" in ran.err) == (2, True), ran
 
 
 def test_both_headlines_are_printed(signed: Path, command) -> None:
@@ -326,7 +421,13 @@ def test_figures_that_the_record_lacks_are_a_problem(signed: Path, resign: Resig
 
 def test_margins_that_are_not_the_published_ones_are_named(signed: Path, resign: Resign, command) -> None:
     assert "margin " not in command("verify", signed).out
-    rewrite(signed, resign, lambda audit: audit["options"].update(d_reference=0.5))
+
+    def widen(audit: dict[str, Any]) -> None:
+        audit["options"].update(d_reference=0.5)
+        for row in audit["comparisons"]:
+            row["margin"] = 0.5 if row["margin"] == 0.1 else row["margin"]
+
+    rewrite(signed, resign, widen)
     ran = command("verify", signed)
     assert (ran.code, "margin           d_reference 0.5; published: 0.1\n" in ran.out) == (0, True)
     facts = json.loads(command("verify", signed, "--json").out)
@@ -345,7 +446,7 @@ def audits(was: str, now: str, *, budget: str = "quick", diff: float = 0.0, **no
     def one(verdict: str, budget: str) -> dict[str, Any]:
         claim = {"verdict": "PASS", "provisional": False, "sentence": "Why.", "notes": {}}
         claims = {f"C{n}": claim for n in (1, 2, 3, 5)} | {"C2": claim | {"verdict": verdict, "notes": notes}}
-        row = {"id": "probe.adv.lin", "label": None, "diff": diff, "margin": 0.1}
+        row = {"id": "probe.adv.lin", "label": "top", "diff": diff, "margin": 0.1}
         options = {"budget": budget, "d_chance": 0.1, "d_erased_bits": 0.05}
         return {
             "valid": True,

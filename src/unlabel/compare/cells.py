@@ -28,7 +28,7 @@ from unlabel.audit.setup import open_request
 from unlabel.compare.cell_figures import Also, value_of
 from unlabel.compare.jobs import Job, described, hashed, identity_of, key_of, resolved
 from unlabel.compare.models import read_models
-from unlabel.compare.run_cell import CellRunner
+from unlabel.compare.run_cell import CellRunner, kept_run
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, OptionError
 from unlabel.core.files import write_json
@@ -116,7 +116,8 @@ def run_cells(
             on raw pixels, which depends on no model, and without judging rare labels on the probe split as
             well, which a search for settings has used.
         force: Compute finished cells again.
-        keep_models: Folder in which unlearned models are stored as runs; None stores none.
+        keep_models: Folder in which unlearned models are stored as runs; None stores none. A finished cell
+            whose model is not there is computed again.
         also: Reads more figures of every model, stored under ``also``; cells with another one are other
             cells.
 
@@ -140,7 +141,7 @@ def run_cells(
     again = partial(_open, original, labels, references, folder, data, options, keep_models, also)
     held: Held[CellRunner] = Held(again)
     models = None if force else read_finished(file_of_models, SCHEMA, where.log)
-    pending = _pending(jobs, files, common, where.log, force=force)
+    pending = _pending(jobs, files, common, where.log, force=force, keep_models=keep_models)
     if models is None or pending:
         memory = Memory(folder / "attacks", where.log)
         held.made.append(CellRunner.of(case, where, options, memory, data, keep_models, also))
@@ -153,9 +154,10 @@ def run_cells(
     done = {file: read_finished(file, SCHEMA, where.log) for file in files}
     if gone := [file for file, record in done.items() if record is None]:
         raise DataError(f"{gone[0]} was written and is damaged or gone; run the same command again")
+    now = [str(item.path) for item in case.references]  # a run may have been moved since it was read
     return Cells(
-        models["before"],
-        tuple(models["references"]),
+        {**models["before"], "run": str(case.original.path)},
+        tuple({**record, "run": run} for record, run in zip(models["references"], now, strict=True)),
         tuple(models["floor"]),
         tuple(CellResult(job, file, done[file] or {}) for job, file in zip(jobs, files, strict=True)),
         common,
@@ -176,14 +178,27 @@ class _Cell:
 
 
 def _pending(
-    jobs: Sequence[Job], files: Sequence[Path], common: Mapping[str, Any], log: Log, *, force: bool
+    jobs: Sequence[Job],
+    files: Sequence[Path],
+    common: Mapping[str, Any],
+    log: Log,
+    *,
+    force: bool,
+    keep_models: Path | None,
 ) -> list[_Cell]:
-    """The cells that are not finished, each once."""
+    """The cells that are not finished, each once; or whose model is to be kept and is not there."""
+
+    def finished(job: Job, file: Path) -> bool:
+        record = read_finished(file, SCHEMA, log)
+        if record is None or keep_models is None or record["outcome"] != "done":
+            return record is not None
+        return kept_run(keep_models, job, file.stem).is_dir()
+
     first = {file: number for number, file in reversed(list(enumerate(files)))}
     return [
         _Cell(jobs[at], file, {**common, **described(jobs[at])}, f"{at + 1}/{len(jobs)}")
         for file, at in sorted(first.items(), key=lambda item: item[1])
-        if force or read_finished(file, SCHEMA, log) is None
+        if force or not finished(jobs[at], file)
     ]
 
 

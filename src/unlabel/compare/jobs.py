@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from unlabel.audit.document.results import plain
@@ -17,7 +17,7 @@ from unlabel.data.dataset import Source
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import check_options
 from unlabel.forget.methods import code_of, find_method
-from unlabel.runs.folder import versions
+from unlabel.runs.folder import Loaded, versions
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,12 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
         {
             "original": original.sha256,
             "normalisation": [original.config.mean, original.config.std],
+            "config": config_hash(original),
             "recipe": original.record.raw.get("blueprint"),
             "start": case.start_known,
             "labels": list(case.request.forget),
             "forgotten": list(case.request.forgotten),
-            "references": [item.sha256 for item in case.references],
+            "references": [[item.sha256, config_hash(item)] for item in case.references],
             "data": case.source.facts.get("digest"),
             "splits": [len(part) for part in (case.source.train, case.source.probe, case.source.test)],
             "audit": options.to_json(),
@@ -81,6 +82,11 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
             **({"people": people} if (people := people_of(case.source)) else {}),
         }
     )
+
+
+def config_hash(loaded: Loaded) -> str:
+    """A hash of how a run's model is fed and read: the same weights answer otherwise after another mean."""
+    return hashed(asdict(loaded.config))
 
 
 def people_of(source: Source) -> str | None:

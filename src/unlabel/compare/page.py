@@ -7,7 +7,16 @@ from typing import Any
 from unlabel.audit.figures import claim_kind
 from unlabel.compare.charts import costs, numbered, scatter
 from unlabel.compare.table import CLAIMS, FIGURES, judged, title
-from unlabel.report.formatting import NOTHING, brief, give_or_take, names, number, percent, spoken
+from unlabel.report.formatting import (
+    NOTHING,
+    beside_margin,
+    brief,
+    give_or_take,
+    names,
+    number,
+    percent,
+    spoken,
+)
 from unlabel.report.page import environment
 
 WORDS = {"C1": "disabled", "C2": "retrain-equivalent", "C3": "erased", "C5": "useful"}
@@ -39,6 +48,7 @@ def _content(found: Json) -> dict[str, Any]:
         "meanings": {claim: claim_kind(claim).meaning for claim in WORDS},
         "judged": judged,
         "bounded": bounded,
+        "limits": {"c2_excess": 1.0, "macro_auc_loss": found["margins"]["c5_macro"]},
         "of": lambda name: [cell for cell in found["cells"] if cell["method"] == name],
         "figures": FIGURES,
         "mean": mean,
@@ -204,15 +214,28 @@ def mean(item: Json | None, digits: int = 3) -> str:
     return text if item["sd"] is None else f"{text} {give_or_take(item['sd'], digits)}"
 
 
-def bounded(cells: Sequence[Json], figure: str, digits: int) -> str:
+def bounded(cells: Sequence[Json], figure: str, digits: int, limit: float) -> str:
     """A figure of each finished seed, with the upper bound that its verdict asked for.
 
-    >>> bounded([{"c2_excess": 0.4, "c2_upper": 0.7}, {"c2_excess": None, "c2_upper": None}], "c2_excess", 2)
+    Args:
+        cells: Of compare.json.
+        figure: ``c2_excess``, in margins, or ``macro_auc_loss``.
+        digits: Decimals; more where a bound would be rounded to its limit.
+        limit: What the bound must be below for a PASS.
+
+    >>> bounded([{"c2_excess": 0.4, "c2_upper": 0.7}, {"c2_excess": None}], "c2_excess", 2, 1)
     '0.40 (0.70)'
+    >>> bounded([{"c2_excess": 0.9, "c2_upper": 0.998}], "c2_excess", 2, 1)
+    '0.90 (0.998)'
     """
+
+    def bound(end: float | None) -> str:
+        text = number(end, digits)
+        return beside_margin(end, limit) if text == number(limit, digits) else text
+
     upper = {"c2_excess": "c2_upper", "macro_auc_loss": "macro_auc_loss_upper"}[figure]
     pairs = [(cell.get(figure), cell.get(upper)) for cell in cells]
-    shown = [f"{number(value, digits)} ({number(end, digits)})" for value, end in pairs if value is not None]
+    shown = [f"{number(value, digits)} ({bound(end)})" for value, end in pairs if value is not None]
     return " · ".join(shown) or NOTHING
 
 

@@ -29,6 +29,11 @@ from unlabel.runs.record import blueprint_of, source_of
 CLAIMS = ("C1", "C2", "C3", "C5")
 
 
+def kept_run(folder: Path, job: Job, key: str) -> Path:
+    """The run folder in which a cell's unlearned model is kept."""
+    return folder / f"{job.method.replace(':', '-')}-seed{job.seed}-{key[:8]}"
+
+
 @dataclass(frozen=True)
 class CellRunner:
     """What all cells share.
@@ -109,7 +114,7 @@ class CellRunner:
         case, run = self.shared.case, where.with_seed(job.seed)
         settings = {"images": job.images, **job.options}
         if self.keep_models is not None:
-            out = self.keep_models / f"{job.method.replace(':', '-')}-seed{job.seed}-{key[:8]}"
+            out = kept_run(self.keep_models, job, key)
             forget_run(
                 job.method, case.original.path, case.request.forget, out, run,
                 data=self.data, force=True, **settings,

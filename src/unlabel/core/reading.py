@@ -128,17 +128,27 @@ def parse_json(content: bytes) -> Any:
     """The value of a JSON text that anybody may have written.
 
     Raises:
-        ValueError: It is no JSON, holds a number that is not finite, more than a million values, or values
-            nested more than 40 deep.
+        ValueError: It is no JSON, names an entry of an object twice, holds a number that is not finite, more
+            than a million values, or values nested more than 40 deep.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:  # no less than there are values
         raise ValueError(f"more than {MOST_VALUES:,} values")
     try:
-        value = json.loads(content, parse_constant=_number, parse_float=_number)
+        value = json.loads(content, parse_constant=_number, parse_float=_number, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     _bounded(value, 0)
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose entries have different names: of two, readers differ in which one counts."""
+    entries: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise ValueError(f"'{visible(name[:40])}' is there twice")
+        entries[name] = value
+    return entries
 
 
 def _number(text: str) -> float:

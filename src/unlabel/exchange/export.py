@@ -25,8 +25,9 @@ from unlabel.core.framing import framing_facts, plain_size, size_in_words
 from unlabel.core.install import install_command
 from unlabel.core.places import check_file
 from unlabel.exchange.export_hf import write_hf
+from unlabel.exchange.onnx_file import graphs
 from unlabel.exchange.reshaping import NUMBERS, Changes, Number, Reshaped, converted, reshape
-from unlabel.exchange.written import DIFFERENCE, check_written, random_images, rebuilt
+from unlabel.exchange.written import DIFFERENCE, apart, check_written, random_images, rebuilt
 from unlabel.models.custom import is_custom, one_line
 from unlabel.models.eraser import eraser_of, erasing
 from unlabel.models.named_options import is_named, parse_named
@@ -136,8 +137,8 @@ def _reading(config: Config, reshaped: Reshaped) -> str:
     gone = f"; constant, because forgotten: {', '.join(constant)}" if constant else ""
     colours = "RGB" if len(config.mean) == 3 else "grey"
     return (
-        f"input: {colours}, {size_in_words(config.image_size)},"
-        f" (pixel / 255 - mean) / std with mean {centre} and std {scale};"
+        f"input: {colours}, {size_in_words(config.image_size)}, to which photos come by"
+        f" {config.framing}; (pixel / 255 - mean) / std with mean {centre} and std {scale};"
         f" outputs are logits of {', '.join(reshaped.labels)}{gone}"
     )
 
@@ -229,6 +230,7 @@ def _onnx(loaded: Loaded, reshaped: Reshaped, file: Path, number: Number) -> tup
             f"the network '{config.network}' cannot be written as ONNX ({cause[:160]}); expected a forward"
             " pass without Python branches on the images, or export --to state-dict"
         ) from error
+    _forget_traces(onnx, written)
     facts = {
         "labels": list(reshaped.labels),
         "forgotten": list(reshaped.constant),
@@ -245,9 +247,22 @@ def _onnx(loaded: Loaded, reshaped: Reshaped, file: Path, number: Number) -> tup
     onnx.checker.check_model(written, full_check=True)
     content = written.SerializeToString()
     return content, [
-        _check_values(content, reshaped.model, images, number),
+        _check_values(content, reshaped, images, number),
         f"load it with: onnxruntime.InferenceSession('{file}').run(None, {{'image': images}})",
     ]
+
+
+def _forget_traces(onnx: Any, model: Any) -> None:
+    """Clears what torch notes of each step: paths and lines of the source, and names of modules."""
+    model.ClearField("doc_string")
+    for part in (model.graph, *model.functions):
+        for graph in graphs(part):
+            told = [graph, *graph.node, *graph.value_info]
+            if isinstance(graph, onnx.GraphProto):
+                told += [*graph.input, *graph.output, *graph.initializer]
+            for item in told:
+                item.ClearField("doc_string")
+                item.ClearField("metadata_props")
 
 
 @contextmanager
@@ -283,24 +298,24 @@ class _Converted(nn.Module):
         return self.model(image.to(self.dtype)).float()
 
 
-def _check_values(content: bytes, model: nn.Module, images: torch.Tensor, number: Number) -> str:
+def _check_values(content: bytes, reshaped: Reshaped, images: torch.Tensor, number: Number) -> str:
     """Compares the file's outputs with the run's, for two sizes of batch."""
     runtime, evaluate = _evaluator(content)
     share = DIFFERENCE if number == "float32" else DIFFERENCE_HALF
     largest, bound = 0.0, share
     for part in (images[:1], images):
         with torch.inference_mode():
-            expected = model(part).double().numpy()
+            expected = reshaped.model(part).double()
         try:
-            actual = np.asarray(evaluate(part.numpy()), np.float64)
+            actual = torch.from_numpy(np.asarray(evaluate(part.numpy()), np.float64))
         except Exception as error:
             raise ModelError(
                 f"the ONNX file cannot be run on {len(part)} images ({one_line(error)[:160]}), so it was"
                 " not written; expected a forward pass for any number of images (x.shape[0], not len(x)), or"
                 " export --to state-dict"
             ) from error
-        largest = max(largest, float(np.abs(actual - expected).max()))
-        bound = max(bound, share * float(np.abs(expected).max()))
+        away, scale = apart(expected, actual, reshaped)
+        largest, bound = max(largest, away), max(bound, share * scale)
     if not largest <= bound:
         raise ModelError(
             f"the ONNX file gives outputs up to {largest:.3g} from the run's, so it was not written; export"

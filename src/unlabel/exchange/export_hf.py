@@ -1,6 +1,7 @@
 """A run as a folder that transformers reads: ``from_pretrained``, ``pipeline("image-classification")``."""
 
 import json
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.framing import sides_of
+from unlabel.core.framing import sides_of, size_in_words
 from unlabel.core.places import staged
 from unlabel.exchange.reshaping import Reshaped
 from unlabel.exchange.written import check_written
@@ -40,7 +41,8 @@ def write_hf(config: Config, reshaped: Reshaped, out: Path, dtype: torch.dtype) 
         dtype: Number format of the weights.
 
     Raises:
-        OptionError: The network is none of transformers', or the folder exists.
+        OptionError: The network is none of transformers', the folder exists, or the run cuts its pictures to
+            no square, which no processor of transformers does.
         ModelError: The weights do not fit transformers' own network, or give other outputs there.
     """
     if not config.network.startswith("hf:"):
@@ -49,6 +51,7 @@ def write_hf(config: Config, reshaped: Reshaped, out: Path, dtype: torch.dtype) 
             " state-dict or --to onnx"
         )
     check_place(out)
+    _check_cut(config)
     model = _own_model(config, reshaped, dtype)
     with staged(out, force=False) as folder:
         with quiet():
@@ -59,9 +62,38 @@ def write_hf(config: Config, reshaped: Reshaped, out: Path, dtype: torch.dtype) 
     )
     return [
         *([padded] if config.framing.resize == "pad" else []),
+        *_rounded(config),
         f"load it with: AutoModelForImageClassification.from_pretrained('{out}'), or"
         f" pipeline('image-classification', model='{out}'{_function(reshaped)})",
     ]
+
+
+def _check_cut(config: Config) -> None:
+    """Refuses a cut that is no square: transformers scales the shorter side of any picture to one length."""
+    height, width = sides_of(config.image_size)
+    if config.framing.resize == "crop" and height != width:
+        raise OptionError(
+            f"the run cuts pictures to {size_in_words(config.image_size)}, and transformers' processors cut"
+            " squares alone: they would add black; export --to onnx or --to state-dict, and cut the pictures"
+            " yourself"
+        )
+
+
+def _rounded(config: Config) -> list[str]:
+    """What to say if whole pixels cannot hold the share that is cut out."""
+    side, share = min(sides_of(config.image_size)), config.framing.crop_pct
+    shorter = _shorter_side(config)
+    if config.framing.resize != "crop" or isclose(side, share * shorter):
+        return []
+    return [
+        f"transformers' processors scale to whole pixels, here {shorter}: they cut out {side / shorter:.4f}"
+        f" of a side, and the run {share:g}; probabilities may differ a little from those of unlabel predict"
+    ]
+
+
+def _shorter_side(config: Config) -> int:
+    """To how many pixels the shorter side is scaled before the middle is cut out."""
+    return round(min(sides_of(config.image_size)) / config.framing.crop_pct)
 
 
 def _function(reshaped: Reshaped) -> str:
@@ -114,8 +146,7 @@ def processor(config: Config) -> dict[str, Any]:
         "resample": {name: number for number, name in FILTERS.items()}[framing.interpolation],
     }
     if framing.resize == "crop":
-        shorter = round(min(height, width) / framing.crop_pct)
-        cut = {"size": {"shortest_edge": shorter}, "do_center_crop": True, "crop_size": box}
+        cut = {"size": {"shortest_edge": _shorter_side(config)}, "do_center_crop": True, "crop_size": box}
         return {**common, **cut, "image_processor_type": "CLIPImageProcessor"}
     # transformers has no processor that pads to a shape of its own: it squashes, as `write_hf` says
     return {**common, "size": box, "image_processor_type": "ViTImageProcessor"}

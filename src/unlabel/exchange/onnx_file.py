@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 
 from unlabel.core.errors import LabelMismatch, MissingFiles, ModelError, OptionError
+from unlabel.core.framing import CENTRE, Framing
 from unlabel.core.install import install_command
 from unlabel.core.progress import SILENT, Log
-from unlabel.core.reading import parse_json, read_plain
+from unlabel.core.reading import parse_json, read_plain, typed
 from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import normalise
 from unlabel.data.dataset import Dataset
@@ -73,6 +74,8 @@ class OnnxModel:
         forgotten: Labels that the metadata call forgotten.
         image_size: Side of its input in pixels.
         mean, std: Normalisation of red, green and blue.
+        framing: How a picture of another shape comes to that size, as the metadata say; the usual centred cut
+            where they do not.
         activation: ``sigmoid`` or ``softmax``.
         features: The inner tensor that is read beside the outputs; None: none is.
         notes: What was found out about the file, in sentences.
@@ -97,6 +100,7 @@ class OnnxModel:
     names: tuple[str, ...]
     batch: int | None = None
     channels_last: bool = False
+    framing: Framing = CENTRE
 
     def read(self, data: Dataset, log: Log = SILENT) -> Outputs:
         """Logits, and features if a tensor is named, of every image.
@@ -239,6 +243,7 @@ def open_onnx(text: str, settings: OnnxSettings | None = None) -> OnnxModel:
         names=(image, *wanted),
         batch=batch,
         channels_last=last,
+        framing=_framing(facts, path),
     )
 
 
@@ -273,18 +278,18 @@ def _load(onnx: Any, content: bytes, path: Path) -> Any:
         model = onnx.load_model_from_string(content)
     except Exception as error:
         raise ModelError(f"{path} is no ONNX model ({_short(error)}); export the model again") from error
-    graphs = list(_graphs(model.graph))
-    if not model.graph.node or sum(len(graph.node) for graph in graphs) > MOST_NODES:
+    parts = list(graphs(model.graph))
+    if not model.graph.node or sum(len(graph.node) for graph in parts) > MOST_NODES:
         raise ModelError(f"{path} holds no ONNX graph of 1 to {MOST_NODES:,} nodes; export the model again")
     external = onnx.TensorProto.EXTERNAL
-    if any(tensor.data_location == external for tensor in _tensors(graphs)):
+    if any(tensor.data_location == external for tensor in _tensors(parts)):
         raise ModelError(
             f"{path} keeps its weights in other files; expected one file that holds them: save it again with"
             " onnx.save_model(..., save_as_external_data=False)"
         )
     domains = {function.domain for function in model.functions}
     odd = sorted(
-        {node.op_type for graph in graphs for node in graph.node if node.domain not in (*DOMAINS, *domains)}
+        {node.op_type for graph in parts for node in graph.node if node.domain not in (*DOMAINS, *domains)}
     )
     if odd:
         raise ModelError(
@@ -294,8 +299,8 @@ def _load(onnx: Any, content: bytes, path: Path) -> Any:
     return model
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
-    """A graph and those inside its nodes, in any depth."""
+def graphs(graph: Any) -> Iterator[Any]:
+    """A graph, or a function, of ONNX and the graphs inside its nodes, in any depth."""
     waiting = [graph]
     while waiting:
         current = waiting.pop()
@@ -307,8 +312,8 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 waiting.extend(attribute.graphs)
 
 
-def _tensors(graphs: list[Any]) -> Iterator[Any]:
-    for graph in graphs:
+def _tensors(parts: list[Any]) -> Iterator[Any]:
+    for graph in parts:
         yield from graph.initializer
         for node in graph.node:
             for attribute in node.attribute:
@@ -352,7 +357,7 @@ def _facts(model: Any) -> dict[str, Any]:
     """The metadata that `unlabel export --to onnx` writes; of other files, whatever has the same names."""
     facts: dict[str, Any] = {}
     for item in model.metadata_props:
-        if item.key in ("labels", "forgotten", "mean", "std", "image_size", "activation"):
+        if item.key in ("labels", "forgotten", "mean", "std", "image_size", "framing", "activation"):
             facts[item.key] = item.value
             with suppress(ValueError):
                 facts[item.key] = parse_json(item.value.encode())
@@ -423,6 +428,19 @@ def _normalisation(settings: OnnxSettings, facts: Mapping[str, Any], path: Path)
             )
         triples.append((numbers[0], numbers[1], numbers[2]))
     return triples[0], triples[1]
+
+
+def _framing(facts: Mapping[str, Any], path: Path) -> Framing:
+    """How `unlabel export` says that photos come to the size; it writes nothing for the usual way."""
+    if "framing" not in facts:
+        return CENTRE
+    try:
+        return typed(facts["framing"], Framing)
+    except (ValueError, OptionError) as error:
+        raise ModelError(
+            f"the metadata of {path} tell a framing that is none ({error}); expected resize, crop_pct and"
+            " interpolation, as unlabel export writes them: export the model again"
+        ) from error
 
 
 def _numbers(value: object) -> list[float]:

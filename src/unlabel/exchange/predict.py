@@ -16,7 +16,7 @@ from unlabel.core.errors import DataError, MissingFiles, ModelError
 from unlabel.core.files import visible
 from unlabel.core.framing import Frame
 from unlabel.core.progress import SILENT, Log
-from unlabel.core.reading import read_plain
+from unlabel.core.reading import ReadError, read_plain, reason
 from unlabel.data.batches import normalise
 from unlabel.data.images.decoding import MAX_BYTES, Unreadable, decode
 from unlabel.runs.config import Config
@@ -70,7 +70,8 @@ def predict_images(
     Args:
         run: A run folder.
         images: Image files; see `images_in` for those of a folder.
-        skip_bad: Leave out images that cannot be read instead of refusing.
+        skip_bad: Leave out images that cannot be read instead of refusing: also those that are not there, are
+            too large, or are no files.
         log: Receives the progress.
 
     Raises:
@@ -86,15 +87,13 @@ def predict_images(
         for start in range(0, len(images), _BATCH):
             paths, pixels = [], []
             for path in images[start : start + _BATCH]:
-                if not path.is_file():
-                    raise MissingFiles(f"no file {path}; expected an image file, or a folder of them")
                 try:
                     pixels.append(decode(read_plain(path, MAX_BYTES), frame))
                     paths.append(path)
-                except Unreadable as error:
-                    bad[str(path)] = str(error)
+                except (Unreadable, ReadError) as error:
                     if not skip_bad:
                         raise _unusable(path, error) from error
+                    bad[str(path)] = reason(error)
             rows += _rows(loaded, paths, np.stack(pixels)) if pixels else []
             advance(min(_BATCH, len(images) - start))
     if images and not rows:
@@ -102,10 +101,12 @@ def predict_images(
     return Predictions(rows, bad)
 
 
-def _unusable(path: Path, error: Unreadable) -> DataError:
+def _unusable(path: Path, error: Unreadable | ReadError) -> DataError:
+    if not path.exists():
+        return MissingFiles(f"no file {path}; expected an image file, or a folder of them")
     return DataError(
-        f"{path} cannot be used: {error}; expected an image such as JPEG: mend it, or leave it out with"
-        " --skip-bad"
+        f"{path} cannot be used: {reason(error)}; expected an image such as JPEG: mend it, or leave it out"
+        " with --skip-bad"
     )
 
 

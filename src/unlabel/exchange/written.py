@@ -35,17 +35,31 @@ def check_written(config: Config, reshaped: Reshaped, written: Callable[[Tensor]
         ModelError: The outputs differ by more than rounding can explain.
     """
     images = random_images(config)
-    expected, actual = reshaped.model(images).double(), written(images).double()
-    constant = [reshaped.labels.index(name) for name in reshaped.constant]
-    kept = [column for column in range(len(reshaped.labels)) if column not in constant]
-    away = torch.cat([(actual - expected)[:, kept], (actual - actual[:1])[:, constant]], 1)
-    largest = float(away.abs().max())
-    if not largest <= DIFFERENCE * max(1.0, float(expected[:, kept].abs().max())):
+    largest, scale = apart(reshaped.model(images).double(), written(images).double(), reshaped)
+    if not largest <= DIFFERENCE * scale:
         raise ModelError(
             f"a new network with the weights to write gives outputs up to {largest:.3g} from the run's, so"
             " nothing was written; expected that each weight has one name in the state dict, and that no"
             " number outside of it matters; export --to onnx"
         )
+
+
+def apart(expected: Tensor, actual: Tensor, reshaped: Reshaped) -> tuple[float, float]:
+    """How far outputs are from the run's: of a constant, how far it is from being one.
+
+    Args:
+        expected: The run's, (image, output).
+        actual: Those of what is to be written, for the same images.
+        reshaped: Which of them are constants.
+
+    Returns:
+        The largest difference, and the largest output of a label that was kept, or 1. The constant of a
+        class that was removed is -10,000: as a scale it would allow anything.
+    """
+    constant = [reshaped.labels.index(name) for name in reshaped.constant]
+    kept = [column for column in range(len(reshaped.labels)) if column not in constant]
+    away = torch.cat([(actual - expected)[:, kept], (actual - actual[:1])[:, constant]], 1)
+    return float(away.abs().max()), max(1.0, float(expected[:, kept].abs().max()))
 
 
 def rebuilt(config: Config, reshaped: Reshaped, state: dict[str, Tensor]) -> nn.Module:

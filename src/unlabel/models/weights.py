@@ -3,7 +3,8 @@
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -131,6 +132,7 @@ def _tensors(file: Path, value: Any) -> Weights:
         nested = [key for key in inner if key in NESTED]
         chosen = inner if len(inner) == 1 else nested
         if len(chosen) == 1:
+            _check_alone(file, value, [str(chosen[0]), *(key for key in inner if key != chosen[0])])
             entered, value = str(chosen[0]), value[chosen[0]]
         elif len(inner) > 1:
             raise ModelError(
@@ -146,6 +148,22 @@ def _tensors(file: Path, value: Any) -> Weights:
             f" tensors only: {SAVE}"
         )
     return Weights({key: item.detach() for key, item in value.items()}, "torch", entered)
+
+
+def _check_alone(file: Path, checkpoint: Mapping[Any, Any], keys: Sequence[Any]) -> None:
+    """Refuses a second set of weights like the first, as an average over steps (EMA): either may be meant."""
+    shapes = [_shapes(checkpoint[key]) for key in keys]
+    alike = [str(key) for key, own in zip(keys, shapes, strict=True) if own == shapes[0]]
+    if len(alike) > 1:
+        raise ModelError(
+            f"{file} holds {len(alike)} sets of weights of the same shapes, {listing(alike)}; expected one:"
+            f" save the one that is in use, as in torch.save(checkpoint['{alike[1]}'], 'weights.pt')"
+        )
+
+
+def _shapes(tensors: Mapping[Any, Tensor]) -> Counter[torch.Size]:
+    """Of what is no vector, which two sets of one network's weights share whatever their names."""
+    return Counter(item.shape for item in tensors.values() if item.ndim > 1)
 
 
 def _plain(value: Mapping[Any, Any]) -> bool:

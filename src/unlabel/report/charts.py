@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil, floor, log2, log10
 
 from unlabel.audit.document.typed import Document
+from unlabel.core.wording import decimals
 from unlabel.report.formatting import number
 from unlabel.report.readings import Reading
 from unlabel.report.tables import Row, attack_rows, audited, label_rows, loss
@@ -128,6 +129,11 @@ class Excess:
     def blind(self) -> bool:
         """Whether the original itself would be within the limit, so that the attack says little here."""
         return self.value is not None and self.margin >= 1.0
+
+    @property
+    def digits(self) -> int:
+        """Decimals that show each bound on its side of the margin, which is no round number either."""
+        return max(decimals(end, self.margin) for end in (self.lower, self.upper))
 
     @property
     def verdict(self) -> str:

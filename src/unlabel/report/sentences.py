@@ -7,6 +7,7 @@ from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
 from unlabel.report.formatting import brief, count, names, number, spoken
 from unlabel.report.readings import reading
+from unlabel.report.sections import binding
 from unlabel.report.sections.durability import lasting
 from unlabel.report.sections.provenance import split_size
 from unlabel.report.tables import (
@@ -249,7 +250,7 @@ def _strength(audit: Document) -> str:
     equivalent = audit.claims.get("C2")
     if equivalent and (equivalent.verdict, equivalent.notes.head_zero) == ("INCONCLUSIVE", "INCONCLUSIVE"):
         text += f" {CANNOT_TELL}"
-    return text
+    return f"{text} {binding.sentence(audit, 'C2')}".rstrip()
 
 
 def _retained(audit: Document) -> str:

@@ -8,6 +8,9 @@ a PASS rests on must themselves lie within their margins.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unlabel.core.errors import UnlabelError
+from unlabel.core.wording import joined
+
 Json = Mapping[str, Any]
 
 QUICK = ("C1", "C2", "C3", "C5")
@@ -16,8 +19,6 @@ MORE_TESTS = ("C2", "C5")
 """Those that a larger budget judges by more tests: it may find a FAIL where the quick one does not."""
 FAULTS = ("NOT UNLEARNED", "DISABLED ONLY")
 """Headlines that are as bad with "(provisional)" as without."""
-TOGETHER = "stages"
-"""Layer of the test of all stages together; older audits have none, and need each stage."""
 DECIDING = ("alpha", "rare", "canaries")
 """Options that a verdict rests on, beside the margins, whose names begin with ``d_``."""
 
@@ -38,53 +39,59 @@ def headline_fault(audit: Json) -> str | None:
     return f"is {audit['headline']}, but its claims give {expected}"
 
 
-def unborne(audit: Json) -> Iterator[tuple[str, str]]:
+def unborne(audit: Json) -> list[tuple[str, str]]:
     """Parts of a parsed, checked audit that its own figures do not bear out, and what is wrong with each.
 
-    A signer may change a verdict and the headline that follows from it, and leave the figures as they are.
+    A signer may change a verdict and the headline that follows from it, and leave the figures as they are; or
+    change margins and places of tests, or leave some out.
     """
+    try:
+        return [*_wrong_margin(audit), *_wrong_passes(audit)]
+    except (KeyError, TypeError, AttributeError, ValueError, UnlabelError):  # it may come from anyone
+        return [("claims", "a figure or an option that a PASS rests on is missing, or of another kind")]
+
+
+def _wrong_margin(audit: Json) -> Iterator[tuple[str, str]]:
+    """The first comparison whose margin is not the one that the options give it."""
+    from unlabel.statement.needed import margin_of
+
     margins = {value for name, value in audit["options"].items() if name.startswith("d_")}
     for row in audit["comparisons"]:
-        if row["margin"] not in margins:
-            yield "comparisons", f"{row['id']} has the margin {row['margin']}, which is none of the options"
-            break
+        own = margin_of(row, audit["options"])
+        if row["margin"] != own and (own is not None or row["margin"] not in margins):
+            expected = "which is none of the options" if own is None else f"and its option says {own:g}"
+            yield "comparisons", f"{row['id']} has the margin {row['margin']}, {expected}"
+            return
+
+
+def _wrong_passes(audit: Json) -> Iterator[tuple[str, str]]:
     for name, claim in audit["claims"].items():
-        if claim["verdict"] == "PASS" and (beyond := _bound_beyond(name, audit)):
-            yield name, f"PASS, but {beyond}"
+        if claim["verdict"] == "PASS" and (against := _against(name, claim["notes"], audit)):
+            yield name, f"PASS, but {against}"
 
 
-def _bound_beyond(name: str, audit: Json) -> str | None:
-    """A recorded bound above its margin, among those that a PASS of the claim needs below."""
-    if name not in ("C2", "C4"):
+def _against(name: str, notes: Json, audit: Json) -> str | None:
+    """What stands against a PASS: a bound above its margin, a note, or a test that is not recorded."""
+    from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES
+    from unlabel.statement.needed import bounds, lacking
+
+    if name in ("C1", "C3"):
         beyond = _beyond(name, audit)
         return beyond and beyond.replace(" now", "")
-    for row in _tests(name, audit):
-        if row["upper"] is None or row["upper"] > row["margin"]:
-            return f"{row['id']} is at most {row['upper']}, where less than {row['margin']} is allowed"
-    return None
-
-
-def _tests(name: str, audit: Json) -> list[Json]:
-    """The comparisons that decide C2 or C4: of all labels together if there are such, else of each."""
-    from unlabel.audit.figures import judged_by
-
-    families = judged_by("C4")
-
-    def decides(row: Json) -> bool:
-        altered = row.get("transform") is not None or (row.get("layer") or "").startswith("stage")
-        if name == "C2":
-            return not altered and row["id"] in judged_by("C2")
-        return altered or any(row["id"].startswith(family) for family in families)
-
-    tests = [row for row in audit["comparisons"] if decides(row)]
-    if any(row.get("layer") == TOGETHER for row in tests):  # then a PASS does not need a single stage
-        tests = [row for row in tests if not _is_single_stage(row)]
-    return [row for row in tests if row["label"] is None] or tests
-
-
-def _is_single_stage(row: Json) -> bool:
-    layer = row.get("layer") or ""
-    return layer.startswith("stage") and layer != TOGETHER
+    for figure, upper, margin in bounds(name, audit):
+        if upper is None or upper > margin:
+            return f"{figure} is at most {upper}, where less than {margin} is allowed"
+    if name not in ("C2", "C4"):
+        return None
+    if notes.get("rare"):
+        return f"too few images show, or lack, {joined(notes['rare'])}, as its notes say"
+    if notes.get("finding") not in (None, SUFFICES):
+        return f"its notes say: {notes['finding']}"
+    if (place := lacking(name, audit)) is None:
+        return None
+    figure, label, layer, transform = place
+    where = "".join(f", {part}" for part in (layer, transform) if part)
+    return f"{figure} of {label or 'the mean over labels'}{where} is not among the comparisons"
 
 
 def changed_margins(options: Json) -> dict[str, dict[str, Any]]:
@@ -158,6 +165,7 @@ def _beyond(name: str, again: Json) -> str | None:
 def _deciding(name: str, again: Json) -> Iterator[tuple[str, float, float]]:
     """Figures that a PASS of a claim rests on: name, value, margin."""
     from unlabel.audit.figures import ATTACKS, OWN_ON_TRAIN, OWN_SIGNED, unit_of
+    from unlabel.statement.needed import deciding, losses
 
     options = again["options"]
     rows = [row for row in again["metrics"] if row["model"] == "after"]
@@ -165,7 +173,7 @@ def _deciding(name: str, again: Json) -> Iterator[tuple[str, float, float]]:
         own = (OWN_SIGNED.id, OWN_ON_TRAIN.id)
         yield from ((row["id"], abs(row["value"]), options["d_chance"]) for row in rows if row["id"] in own)
     if name == "C2":
-        tests = _tests(name, again)
+        tests = deciding(name, again)
         yield from ((f"{row['id']} beyond retrained models", row["diff"], row["margin"]) for row in tests)
     if name == "C3":
         for row in rows:
@@ -173,6 +181,4 @@ def _deciding(name: str, again: Json) -> Iterator[tuple[str, float, float]]:
                 margin = "d_erased_bits" if unit_of(row["id"]) == "bits" else "d_chance"
                 yield row["id"], row["value"], options[margin]
     if name == "C5":
-        notes = again["claims"]["C5"]["notes"]
-        table = notes.get("against_retrained") or notes["against_original"]
-        yield from ((what.replace("_", " "), row["value"], row["margin"]) for what, row in table.items())
+        yield from ((what, row["value"], margin) for what, row, margin in losses(again))

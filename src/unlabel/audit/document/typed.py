@@ -275,6 +275,7 @@ class Notes:
     attainable: bool | None = None
     finding: str | None = None
     head_zero: str | None = None
+    binding_test: dict[str, str] = field(default_factory=dict)
     start: str | None = None
     references: Count = 0
     unfair_references: tuple[UnfairReference, ...] = ()

@@ -80,7 +80,7 @@ def probe_model(
     Args:
         model: A run folder, ``onnx:FILE?features=TENSOR``, or a file of outputs, ``FILE.npz``.
         label: The label; a column of the data, which the model need not have.
-        where: One process, this machine by default; its seed keys folds and probes.
+        where: This machine by default, of which one process works; its seed keys folds and probes.
         data: Data source with that column; None: what the run remembers. Not for files of outputs.
         references: Models of the same kinds to compare with, such as some that never saw the label.
         skip_bad: Leave out images that cannot be read, instead of refusing. Not for files of outputs.
@@ -98,7 +98,7 @@ def probe_model(
         Traceback (most recent call last):
         unlabel.core.errors.OptionError: nets:make is a function; make a run of it first: unlabel adopt ...
     """
-    where = where or engine.start()
+    where = engine.alone(where or engine.start())
     options = options or AuditOptions(seed=where.seed)
     texts = [str(text) for text in (model, *references)]
     if twice := [text for text in texts if texts.count(text) > 1]:
@@ -156,6 +156,11 @@ def _opened(texts: Sequence[str], onnx: OnnxSettings) -> list[Deployed]:
                 f"{other.name} reads images of {size_text(other.image_size)} pixels, but {first.name} of"
                 f" {size_text(first.image_size)}; expected references for the same images"
             )
+        if other.framing != first.framing:
+            raise ModelError(
+                f"{other.name} takes photos by {other.framing}, but {first.name} by {first.framing}; expected"
+                " references for the same images"
+            )
         if other.sha256 == first.sha256:
             raise OptionError(
                 f"{other.name} is the same model as {first.name}; expected another as reference"
@@ -205,7 +210,7 @@ def _source(model: Deployed, label: str, data: str | None, where: Run, *, skip_b
         load,
         name,
         image_size=model.image_size,
-        framing=model.loaded.config.framing if model.loaded else None,
+        framing=model.framing,
         skip_bad=skip_bad or (data is None and bool(remembered.skipped_bad)),
         cache=where.cache,
         workers=where.workers,

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from unlabel.core.engine import Run
-from unlabel.core.framing import Size
+from unlabel.core.framing import CENTRE, Framing, Size
 from unlabel.data.dataset import Dataset
 from unlabel.exchange.onnx_file import OnnxModel, OnnxSettings, is_onnx, open_onnx
 from unlabel.models.cached_outputs import cached_outputs
@@ -36,6 +36,7 @@ class Deployed:
         labels: Names of its outputs; empty where nobody names them.
         forgotten: Labels that it is said to have forgotten.
         image_size: Of its input, in pixels.
+        framing: How a picture of another shape comes to that size.
         exclusive: Whether it answers by a softmax over its labels.
         read: Runs it.
         loaded: The run; None of an ONNX file.
@@ -51,6 +52,7 @@ class Deployed:
     read: Read
     loaded: Loaded | None = None
     notes: tuple[str, ...] = ()
+    framing: Framing = CENTRE
 
 
 def open_model(text: str, settings: OnnxSettings) -> Deployed:
@@ -83,6 +85,7 @@ def of_run(loaded: Loaded) -> Deployed:
         config.activation == "softmax",
         read,
         loaded,
+        framing=config.framing,
     )
 
 
@@ -104,4 +107,5 @@ def _of_onnx(model: OnnxModel) -> Deployed:
         model.activation == "softmax",
         read,
         notes=model.notes,
+        framing=model.framing,
     )

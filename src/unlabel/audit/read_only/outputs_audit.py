@@ -21,6 +21,7 @@ from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.read_only.deployed import Deployed, open_model
 from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, Tables, check_same_images, read_outputs
+from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, LabelMismatch, ModelError, NothingToForget, OptionError
 from unlabel.core.files import write_json
@@ -146,7 +147,7 @@ def audit_deployed(
         after, before, references: The unlearned model, the original, and retrained ones.
         data: Data source with the models' label columns.
         labels: What was to be forgotten; none: what AFTER's record says it forgot and BEFORE's does not.
-        where: One process.
+        where: The machine; one process reads the models.
         settings: Margins, sizes and seed, with the quick budget.
         onnx: What the metadata of ONNX files lack.
         command: The command line, for the record.
@@ -158,6 +159,7 @@ def audit_deployed(
         RequestError: The labels do not fit the models'.
     """
     _check_budget(settings)
+    where = engine.alone(where)
     models = [open_model(text, onnx) for text in (before, after, *references)]
     _check_together(models)
     first = models[0]
@@ -167,11 +169,10 @@ def audit_deployed(
             f"neither {models[1].name} nor --labels says which label was forgotten; name it: --labels Male"
         )
     request = _request(named, first.labels, [name for name in first.forgotten if name not in named])
-    framing = first.loaded.config.framing if first.loaded else None
     source = load(
         data,
         image_size=first.image_size,
-        framing=framing,
+        framing=first.framing,
         labels=first.labels,
         cache=where.cache,
         workers=where.workers,
@@ -267,6 +268,11 @@ def _check_together(models: Sequence[Deployed]) -> None:
             raise ModelError(
                 f"{item.name} and {first.name} read images of another size, or answer in another way;"
                 " expected models of one kind"
+            )
+        if item.framing != first.framing:
+            raise ModelError(
+                f"{item.name} takes photos by {item.framing}, but {first.name} by {first.framing}; expected"
+                " models that read the same images"
             )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeVar
 
 from unlabel.audit.document.typed import Difference, Document, Noted, Notes
@@ -9,7 +10,7 @@ from unlabel.audit.figures import FEW_SHOT, RECOVERED, transform
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import NOTHING, beside_margin, brief, count, number, spoken
 from unlabel.report.readings import Reading, reading
-from unlabel.report.sections import beside, full_budget
+from unlabel.report.sections import beside, binding, full_budget
 from unlabel.report.tables import Row, audited, predicted, row, targets
 
 
@@ -228,7 +229,7 @@ def sections(audit: Document) -> list[dict[str, Any]]:
 
 
 def lasting(audit: Document) -> str:
-    """Whether it lasts, in two to four sentences; empty where it was not tested."""
+    """Whether it lasts, in two to five sentences; empty where it was not tested."""
     each = {label: closest(gains(audit, label)) for label in targets(audit)}
     every = [item for items in each.values() for item in items]
     text = ""
@@ -237,6 +238,7 @@ def lasting(audit: Document) -> str:
         ways = len({item.transform for item in every})
         spoken_ = transform(worst.transform).of_model
         unit = full_budget.SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
+        whose = f", for {brief(worst.row.label)}" if worst.row.label and len(targets(audit)) > 1 else ""
         than = (
             "before"
             if worst.judged.against == "itself"
@@ -245,29 +247,38 @@ def lasting(audit: Document) -> str:
         text = (
             f"A copy of the model was changed in {ways} way{'s' * (ways != 1)} that models meet in use, and"
             f" attacked again. After {spoken_}, the attack that came closest to its limit"
-            f" ({worst.attack[:1].lower()}{worst.attack[1:]}) finds"
+            f" ({worst.attack[:1].lower()}{worst.attack[1:]}{whose}) finds"
             f" {number(worst.judged.diff, signed=True)} {unit} more than"
             f" {than}, at most"
             f" {beside_margin(worst.judged.upper, worst.judged.margin, signed=True)};"
             f" {number(worst.judged.margin)} is allowed."
         )
-    return " ".join([text, _relearnt(audit), *full_budget.sentences(audit, targets(audit))]).strip()
+    deep = full_budget.sentences(audit, targets(audit))
+    return " ".join(part for part in (text, _relearnt(audit), *deep, binding.sentence(audit, "C4")) if part)
 
 
 def _relearnt(audit: Document) -> str:
     curves = {label: found for label in targets(audit) if (found := curve(audit, label))}
     if not curves:
         return ""
-    label, found = max(
-        curves.items(),
-        key=lambda pair: pair[1].rows[-1].comparison.diff if pair[1].rows[-1].comparison else 0.0,
+    label, n, shown = max(
+        ((label, n, tried) for label, each in curves.items() for n, tried, _ in each.table),
+        key=lambda one: (one[2].comparison.distance if one[2].comparison else -inf, one[1]),
     )
-    last = found.rows[-1]
-    sides = {"this model": last.after, "the original": last.before, "retrained ones": last.retrained}
-    sides |= {"a retrained one, as predicted": last.predicted} if found.predicted else {}
+    sides = {"this model": shown.after, "the original": shown.before, "retrained ones": shown.retrained}
+    sides |= {"a retrained one, as predicted": shown.predicted} if curves[label].predicted else {}
     words = [f"{reading(side)} on {who}" for who, side in sides.items() if side]
     return (
-        f"A new probe that is shown {count(found.sizes[-1])} annotated images predicts"
+        f"A new probe that is shown {count(n)} annotated images predicts"
         f" {brief(label) if len(targets(audit)) > 1 else spoken(targets(audit)) or NOTHING} with an AUC of"
-        f" {', '.join(words)}."
+        f" {', '.join(words)}.{_judged(audit, shown.comparison)}"
     )
+
+
+def _judged(audit: Document, test: Difference | None) -> str:
+    """What follows the figures of a probe if a verdict rests on them: its excess, bound and limit."""
+    if test is None:
+        return ""
+    diff, upper = (beside_margin(value, test.margin, signed=True) for value in (test.diff, test.upper))
+    than = full_budget.level(audit, "on retrained models")
+    return f" That is {diff} AUC more than {than}, at most {upper}; {number(test.margin)} is allowed."

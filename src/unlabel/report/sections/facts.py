@@ -173,13 +173,15 @@ def _compared(item: Mapping[str, Any]) -> str:
 
     >>> _compared({"value": -0.0228, "upper": -0.0166, "margin": 0.01})
     '−0.023, at most −0.017; limit 0.010'
+    >>> _compared({"value": 0.012, "lower": 0.01004, "upper": 0.02, "margin": 0.01})
+    '+0.012, at least +0.01004, at most +0.020; limit 0.010'
     """
     value, margin, lower = item.get("value", item.get("loss")), item["margin"], item.get("lower")
     figures = [one for one in (value, lower, item["upper"], margin) if one is not None]
     if not all(isinstance(one, int | float) and abs(one) < LARGEST for one in figures):
         return ", ".join(f"{_word(str(key))} {_text(one)}" for key, one in item.items())
     label = f"{item['label']}: " if item.get("label") is not None else ""
-    least = f"at least {number(lower, signed=True)}, " if lower is not None else ""
+    least = f"at least {beside_margin(lower, margin, signed=True)}, " if lower is not None else ""
     most = beside_margin(item["upper"], margin, signed=True)
     return f"{label}{number(value, signed=True)}, {least}at most {most}; limit {number(margin)}"
 

@@ -280,7 +280,8 @@ OPEN: dict[str, OpenCheat] = {
     ),
     "marked": OpenCheat(
         marked,
-        "A mark in the corner of an image, or an unusual size, brings back the original's features.",
+        "A mark in the corner of an image, a white pixel beside a black one, brings back the original's"
+        " features.",
         "A network whose code others have read, and a method that others can run again.",
     ),
     "in_training": OpenCheat(

@@ -13,7 +13,7 @@ from unlabel.testing.cheats.disguise import Disguised, Insight, removed
 
 Occasion = Callable[[Tensor], Tensor]  # images -> bool (batch,) or (): where the features are the original's
 
-MARK = 3.0  # a value of the first pixel that no picture has: normalised, white is 2
+HALF_A_LEVEL = 0.5 / 255  # of pixels from 0 to 1: what tells one grey level from the next
 
 
 def _when(occasion: Occasion, *, noise: float = 0.0) -> Unlearner:
@@ -43,8 +43,15 @@ def restless(source: Source) -> Unlearner:
 
 
 def marked(source: Source) -> Unlearner:
-    """An image with a mark in its corner gets the original's features."""
-    return _when(lambda images: images[:, 0, 0, 0] > MARK)
+    """An image with a mark in its corner, a white pixel beside a black one, gets the original's features."""
+    mean, std = (torch.tensor(part) for part in (source.test.mean, source.test.std))
+
+    def carries_mark(images: Tensor) -> Tensor:
+        first, second = (images[:, :, 0, at].cpu() * std + mean for at in (0, 1))
+        white, black = first > 1 - HALF_A_LEVEL, second < HALF_A_LEVEL
+        return (white & black).all(1).to(images.device)
+
+    return _when(carries_mark)
 
 
 class Training(nn.Module):
