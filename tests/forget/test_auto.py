@@ -397,6 +397,7 @@ def test_what_the_training_leaves_at_the_last_features_is_erased_there(
     read = (checked(after, loss, "features") for after, loss in zip(erased, losses, strict=True))
     verdicts = [*trained, *read, checked(0.35)]
     monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
+    monkeypatch.setattr(room, "_untrained", lambda case, adversary, attempts: attempts)  # tested below
     monkeypatch.setattr(room, "FURTHER", 0)
     tried, plain, trained_alone = [], room.erasure, []
     monkeypatch.setattr(room, "erasure", lambda strength: tried.append(strength) or plain(strength=strength))
@@ -576,18 +577,19 @@ def test_no_request_leaves_its_label_easier_to_read_where_that_is_in_doubt(
 
 
 @pytest.mark.parametrize(
-    ("losses", "method"),
+    ("told", "losses", "method"),
     [
-        ([0.05, 0.04, 0.0, 0.0, 0.0], "erasure"),  # both trainings harm, no erasure does
-        ([0.05, 0.04, 0.06, 0.06, 0.06], "deep-probes"),  # the least harm
-        ([0.05, 0.0], "deep-probes"),
+        ([0.05, 0.05, 0.3, 0.3, 0.3], [0.05, 0.04, 0.0, 0.0, 0.0], "erasure"),  # both trainings harm
+        ([0.05, 0.05, 0.3, 0.3, 0.3], [0.05, 0.04, 0.06, 0.06, 0.06], "deep-probes"),  # the least harm
+        ([0.05, 0.05], [0.05, 0.0], "deep-probes"),
+        ([0.4, *[0.5] * 3, *[0.45] * 3], [0.028, *[0.05] * 3, *[0.0] * 3], "erasure"),  # for next to nothing
+        ([0.4, *[0.5] * 3, *[0.45] * 3], [0.015, *[0.05] * 3, *[0.0] * 3], "deep-probes"),
     ],
 )
-def test_if_every_training_did_harm_the_last_features_are_erased_in_closed_form(
-    losses: list[float], method: str, monkeypatch: pytest.MonkeyPatch
+def test_if_trainings_harm_or_leave_much_at_the_end_the_original_is_erased_there_in_closed_form(
+    told: list[float], losses: list[float], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = [0.05, 0.05, 0.3, 0.3, 0.3]
-    script = [checked(after, loss) for after, loss in zip(told, losses, strict=False)]
+    script = [checked(after, loss, "features") for after, loss in zip(told, losses, strict=True)]
     expected, floors = len(script), []
 
     def say(*given: object, **_: object) -> SelfCheck:
@@ -605,7 +607,7 @@ def test_if_every_training_did_harm_the_last_features_are_erased_in_closed_form(
             name: value.tolist() for name, value in floors[0].items()
         }
     assert floors[0]
-    assert any("again from the original, at a quarter" in line for line in heard.lines)
+    assert any("again from the original, at a quarter" in line for line in heard.lines) is (losses[0] > 0.03)
     closed = any("erasing at the last features of the original" in line for line in heard.lines)
     assert closed is (expected > 2)
 
