@@ -397,7 +397,7 @@ def test_what_the_training_leaves_at_the_last_features_is_erased_there(
     read = (checked(after, loss, "features") for after, loss in zip(erased, losses, strict=True))
     verdicts = [*trained, *read, checked(0.35)]
     monkeypatch.setattr(room, "check", lambda *_, **__: verdicts.pop(0))
-    monkeypatch.setattr(room, "_untrained", lambda case, adversary, attempts: attempts)  # tested below
+    monkeypatch.setattr(room, "_from_original", lambda case, adversary, attempts: attempts)  # tested below
     monkeypatch.setattr(room, "FURTHER", 0)
     tried, plain, trained_alone = [], room.erasure, []
     monkeypatch.setattr(room, "erasure", lambda strength: tried.append(strength) or plain(strength=strength))

@@ -343,7 +343,7 @@ def _weights(case: Case) -> list[Attempt]:
     if _best(attempts).unfinished and harmless:
         attempts = _harder(case, method, adversary, attempts)
     if not slight(case.before) and (_best(attempts).spent or _best(attempts).leaks_at_the_end):
-        attempts = _untrained(case, adversary, attempts)
+        attempts = _from_original(case, adversary, attempts)
     first = attempts[0].work
     scored, stages = first.images_scored + read, {"prepare": seconds, **first.seconds}
     return [replace(attempts[0], work=replace(first, images_scored=scored, seconds=stages)), *attempts[1:]]
@@ -388,7 +388,7 @@ def _further(case: Case, method: DeepProbes, now: Adversary, attempts: list[Atte
     return attempts
 
 
-def _untrained(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
+def _from_original(case: Case, adversary: Adversary, attempts: Sequence[Attempt]) -> list[Attempt]:
     """Erasures of the original's last features, beside trainings that cost too much or left too much there.
 
     A training that misses its aim is no choice if the retained labels pay notably more for it.
