@@ -183,6 +183,29 @@ def test_the_full_budget_has_its_picture_its_tables_and_a_sentence_each(make_ful
     }
 
 
+@pytest.mark.parametrize("alone", ["PASS", "INCONCLUSIVE", "FAIL"])
+def test_the_sentence_on_depth_is_of_all_stages_together_unless_a_single_one_fails(
+    alone: str, make_full: Make
+) -> None:
+    audit = make_full()
+
+    def joint(rows: list[dict]) -> list[dict]:
+        return [{**row, "layer": "stages"} for row in rows if row["layer"] == "stage2"]
+
+    audit["metrics"] += joint(audit["metrics"])
+    audit["comparisons"] += [
+        {**row, "diff": -0.02, "upper": 0.01, "verdict": "PASS"} for row in joint(audit["comparisons"])
+    ]
+    for row in audit["comparisons"]:
+        if row["layer"] == "stage3":
+            row["verdict"] = alone
+    said = dict(summary(document_of(audit)))["Whether it lasts."]
+    assert ("At all stages and the features together, a linear probe finds" in said) is (alone != "FAIL")
+    assert ("Below its last features, at stage 3, a linear probe finds" in said) is (alone == "FAIL")
+    first = deeper.staged(document_of(audit), "Male")[0]
+    assert first.title == "All stages and the features"
+
+
 def test_without_retrained_models_the_full_budget_shows_figures_and_no_verdict(make_full: Make):
     audit = make_full()
     audit["comparisons"] = [c for c in audit["comparisons"] if not c["id"].startswith(("tune", "probe"))]

@@ -108,6 +108,23 @@ def spoken(layer: str) -> str:
     return f"Stage {layer.removeprefix('stage')}"
 
 
+def deciding(items: list[Deep]) -> list[Deep]:
+    """The tests that decided: what FAILs, or else, where stages were read together, that; or all."""
+    failed = [item for item in items if item.judged.verdict == "FAIL"]
+    return failed or [item for item in items if item.row.layer == TOGETHER] or items
+
+
+def place(layer: str) -> str:
+    """A stage, as a sentence begins.
+
+    >>> place("stage2"), place("stages")
+    ('Below its last features, at stage 2', 'At all stages and the features together')
+    """
+    if layer == TOGETHER:
+        return "At all stages and the features together"
+    return f"Below its last features, at {spoken(layer).lower()}"
+
+
 def closest(tuned: list[Deep], staged: list[Deep]) -> list[Deep]:
     """Every training, and of every stage the probe closest to its margin; none without a verdict."""
     by_stage: dict[str, list[Deep]] = {}
@@ -151,15 +168,13 @@ def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
     """What the two tests found, a sentence each, of the label and the test closest to its limit."""
     for of, template in (
         (tuned, "Trained as a whole on {images} annotated images, it finds"),
-        (staged, "Below its last features, at {stage}, a linear probe finds"),
+        (staged, "{stage}, a linear probe finds"),
     ):
-        every = [item for label in labels for item in of(audit, label) if item.compared]
+        every = deciding([item for label in labels for item in of(audit, label) if item.compared])
         if every:
             worst = max(every, key=lambda item: item.distance)
             unit = SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
-            head = template.format(
-                images=FINE_TUNED.member(worst.row.id), stage=spoken(worst.row.layer or "").lower()
-            )
+            head = template.format(images=FINE_TUNED.member(worst.row.id), stage=place(worst.row.layer or ""))
             about = f" {worst.row.label} with" if len(labels) > 1 else ""
             diff, upper = (
                 beside_margin(getattr(worst.judged, side), worst.judged.margin, signed=True)
