@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlabel.core.errors import DataError, MissingFiles
+from unlabel.core.errors import DataError
 from unlabel.data.images import decoding
 from unlabel.data.images.decoding import MAX_BYTES, MAX_PIXELS, Unreadable, decode
 from unlabel.exchange.predict import predict_files
@@ -202,7 +202,7 @@ def test_predicting_a_bomb_is_one_line(what: str, command, base: Path, tmp_path:
 
 def test_predicting_from_a_device_is_refused(base: Path) -> None:
     """It would be read without an end."""
-    with pytest.raises(MissingFiles, match="no file /dev/zero"):
+    with pytest.raises(DataError, match="/dev/zero cannot be used: it is a device"):
         predict_files(base, [Path("/dev/zero")])
 
 
