@@ -164,24 +164,27 @@ def steps(noted: Noted) -> str:
     return f"{number(reached.before, 0)}; {number(reached.after, 0)}; {others}"
 
 
+def beginning(row: Row) -> str:
+    """What was done, and who finds something by it."""
+    if is_stage(row.layer):
+        return f"{place(row.layer or '')}, a linear probe finds"
+    return f"Trained as a whole on {count(int(FINE_TUNED.member(row.id)))} annotated images, it finds"
+
+
 def sentences(audit: Document, labels: list[str]) -> Iterator[str]:
     """What the two tests found, a sentence each, of the label and the test closest to its limit."""
-    for of, template in (
-        (tuned, "Trained as a whole on {images} annotated images, it finds"),
-        (staged, "{stage}, a linear probe finds"),
-    ):
+    for of in (tuned, staged):
         every = deciding([item for label in labels for item in of(audit, label) if item.compared])
         if every:
             worst = max(every, key=lambda item: item.distance)
             unit = SPOKEN_UNITS.get(worst.row.any.unit, "advantage")
-            head = template.format(images=FINE_TUNED.member(worst.row.id), stage=place(worst.row.layer or ""))
             about = f" {worst.row.label} with" if len(labels) > 1 else ""
             diff, upper = (
                 beside_margin(getattr(worst.judged, side), worst.judged.margin, signed=True)
                 for side in ("diff", "upper")
             )
             yield (
-                f"{head}{about} {diff} {unit} more than {level(audit, 'retrained models do')},"
-                f" at most {upper};"
+                f"{beginning(worst.row)}{about} {diff} {unit} more than"
+                f" {level(audit, 'retrained models do')}, at most {upper};"
                 f" {number(worst.judged.margin)} is allowed."
             )
