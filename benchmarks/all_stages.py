@@ -11,7 +11,8 @@ from itertools import product
 from pathlib import Path
 
 from unlabel.audit.attacks.early_layers import with_early_layers
-from unlabel.audit.attacks.whole_model import BELOW, TOGETHER, stage_readings
+from unlabel.audit.attacks.whole_model import BELOW, stage_readings
+from unlabel.audit.document.stages import TOGETHER
 from unlabel.audit.figures import unit_of
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask

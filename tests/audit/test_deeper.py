@@ -9,9 +9,10 @@ from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
-from unlabel.audit.attacks.whole_model import TOGETHER, Learner, WeightAttacks, stage_readings, taught
+from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, stage_readings, taught
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.sample_size import references_for
+from unlabel.audit.document.stages import TOGETHER
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.subject import Altered
@@ -305,6 +306,7 @@ def test_a_full_audit_of_run_folders_trains_reads_and_repeats(tmp_path, monkeypa
     assert len([row for row in audit.metrics if row.id == "tune.auc@8"]) == 3
     text = "\n".join(lines(audit))
     assert "stage4, linear probe" in text
+    assert "all stages, linear probe" in text
     again = measure_again(tmp_path / "less", content, f"folder:{photos}")
     assert again["outside"] == []
     assert {"tune.auc@8", "probe.adv.lin at stage2"} <= set(again["not_repeated"])

@@ -9,6 +9,7 @@ from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c4_information import information_left, total, with_information
 from unlabel.audit.document.results import Claim
+from unlabel.audit.document.stages import TOGETHER
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.estimate import Estimate
 
@@ -65,7 +66,9 @@ def test_more_seeds_that_differ_widen_the_bounds_and_the_claim_carries_them():
 
     values = (0.8, 0.4, 0.2, 0.2, 0.2)
     figures = [{"probe.bits.lin": bits(value / 2, seed=at)} for at, value in enumerate(values)]
-    weights = WeightAttacks({}, {"Male": [{"stage1": each} for each in figures]})
+    weights = WeightAttacks(
+        {}, {"Male": [{"stage1": each, TOGETHER: {"probe.bits.lin": bits(9.0)}} for each in figures]}
+    )
     claim = Claim("PASS", "", "full", False, None, {}, {"rule": "kept"})
     rows = [{"Male": each} for each in figures]
     noted = with_information(claim, Recovery({}, [], {}, weights), rows, AuditOptions()).notes

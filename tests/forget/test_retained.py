@@ -21,7 +21,7 @@ from unlabel.forget.methods import METHODS, Method
 from unlabel.forget.pipeline import Work
 from unlabel.forget.retained import Retained, compare, sentence_of, warning
 from unlabel.models.head import find_head
-from unlabel.statistics.estimate import auc, mean
+from unlabel.statistics.estimate import Estimate, auc, mean
 from unlabel.testing import tiny_network, tiny_world
 
 
@@ -165,6 +165,19 @@ def test_a_label_that_few_images_show_stays_out_of_the_mean_and_is_still_measure
     assert len(found.falls) == 3  # whom it hits most is asked of all three
     said = f"mean of {3 - len(left_out)} of 3 labels: the others have too few images of a kind"
     assert (said in sentence_of(found.to_json())) is bool(left_out)
+
+
+def test_the_worst_label_is_the_one_that_lost_most_for_certain() -> None:
+    """A rare label may seem to lose more by chance alone."""
+
+    def fall(value: float, spread: float) -> Estimate:
+        influence = spread * np.tile([1.0, -1.0], 50)
+        return Estimate(value, influence, np.arange(100), np.arange(100))
+
+    found = Retained(("rare", "certain"), 100, True, falls=(fall(0.2, 2.0), fall(0.1, 0.1)))
+    assert found.worst is not None
+    assert (found.worst["label"], found.worst["value"]) == ("certain", 0.1)
+    assert found.worst["low"] > 0
 
 
 def test_where_few_images_show_every_label_all_count() -> None:

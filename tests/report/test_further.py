@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from unlabel.audit.document.typed import document_of
+from unlabel.audit.document.typed import SmallestMargin, document_of
 from unlabel.audit.figures import OWN_PERTURBED, TRANSFORMS
 from unlabel.report import render, words
 from unlabel.report import tables as rows
-from unlabel.report.sections import durability, groups
+from unlabel.report.sections import durability, groups, margins
 from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.evasion import condemning
@@ -204,10 +205,16 @@ def test_the_sentence_on_depth_is_of_all_stages_together_unless_a_single_one_fai
         if row["layer"] == "stage3":
             row["verdict"] = alone
     said = dict(summary(document_of(audit)))["Whether it lasts."]
-    assert ("At all stages and the features together, a linear probe finds" in said) is (alone != "FAIL")
+    assert ("At all stages and the last features together, a linear probe finds" in said) is (alone != "FAIL")
     assert ("Below its last features, at stage 3, a linear probe finds" in said) is (alone == "FAIL")
     first = deeper.staged(document_of(audit), "Male")[0]
-    assert first.title == "All stages and the features"
+    assert first.title == "All stages and the last features together"
+
+
+def test_a_margin_at_all_stages_together_is_said_as_such():
+    item = SmallestMargin(0.05, 0.1, "probe.adv.lin", "Male", "stages", None)
+    assert margins.of(item) == "Features, linear, at all stages and the last features together (Male)"
+    assert margins.of(replace(item, layer="stage2")) == "Features, linear, at stage 2 (Male)"
 
 
 def test_without_retrained_models_the_full_budget_shows_figures_and_no_verdict(make_full: Make):

@@ -116,16 +116,15 @@ class Dataset:
         Raises:
             LabelMismatch: A label has no column here.
         """
-        labels = as_names(labels)
-        found = spelt(labels, self.labels)
-        for name in found:
+        labels = spelt(as_names(labels), self.labels)
+        for name in labels:
             if name not in self.labels:
                 raise LabelMismatch(
                     f"the data has no label column '{name}' among its {len(self.labels)}."
                     f"{suggest(name, self.labels)} Name columns of the data, or use the data the"
                     " model was trained on"
                 )
-        columns = [self.labels.index(name) for name in found]
+        columns = [self.labels.index(name) for name in labels]
         return replace(self, target=self.target[:, columns], labels=labels)
 
     def answerable(self, columns: Sequence[int]) -> "Dataset":

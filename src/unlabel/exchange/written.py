@@ -57,9 +57,9 @@ def apart(expected: Tensor, actual: Tensor, reshaped: Reshaped) -> tuple[float, 
         class that was removed is -10,000: as a scale it would allow anything.
     """
     constant = [reshaped.labels.index(name) for name in reshaped.constant]
-    kept = [column for column in range(len(reshaped.labels)) if column not in constant]
-    away = torch.cat([(actual - expected)[:, kept], (actual - actual[:1])[:, constant]], 1)
-    return float(away.abs().max()), max(1.0, float(expected[:, kept].abs().max()))
+    answering = [column for column in range(len(reshaped.labels)) if column not in constant]
+    away = torch.cat([(actual - expected)[:, answering], (actual - actual[:1])[:, constant]], 1)
+    return float(away.abs().max()), max(1.0, float(expected[:, answering].abs().max()))
 
 
 def rebuilt(config: Config, reshaped: Reshaped, state: dict[str, Tensor]) -> nn.Module:

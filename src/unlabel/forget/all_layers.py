@@ -104,8 +104,8 @@ def _image_axes(model: nn.Module, layers: Layers, data: Dataset, run: Run) -> di
     if not linear:
         return {}
     axes = image_axes(model, head, batch_of(data, range(LOOK), run.device).image)
-    found = {name: axes[name][0] for name in linear if name in axes}
-    first = {name: axis if axis in (0, 1) else None for name, axis in found.items()}
+    read = {name: axes[name][0] for name in linear if name in axes}
+    first = {name: axis if axis in (0, 1) else None for name, axis in read.items()}
     if unread := [name for name, axis in first.items() if axis is None]:
         run.log.say(f"not edited, as what they read belongs to no single image: {listing(unread, 3)}")
     return first

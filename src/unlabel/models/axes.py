@@ -138,8 +138,8 @@ def image_axes(model: nn.Module, head: nn.Module, images: Tensor) -> dict[str, t
         >>> image_axes(model, model[2], torch.randn(2, 3, 4))
         {'0': (0, 0), '1': (0, 0)}
     """
-    more = torch.cat([images, images[:1]])
-    one, two = (_shapes(model, head, batch) for batch in (images, more))
+    longer = torch.cat([images, images[:1]])
+    one, two = (_shapes(model, head, batch) for batch in (images, longer))
     count = len(images)
     return {
         name: (_following(one[name][0], two[name][0], count), _following(one[name][1], two[name][1], count))

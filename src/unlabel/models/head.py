@@ -61,10 +61,10 @@ def shared_with(model: nn.Module, head: nn.Linear) -> str | None:
         >>> shared_with(tied, tied[2])
         '0.weight'
     """
-    own = {id(value) for value in head.parameters(recurse=False)}
+    weights = {id(value) for value in head.parameters(recurse=False)}
     for name, module in model.named_modules():
         for part, value in module.named_parameters(recurse=False):
-            if module is not head and id(value) in own:
+            if module is not head and id(value) in weights:
                 return f"{name}.{part}".removeprefix(".")
     return None
 

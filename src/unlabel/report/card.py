@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unlabel.audit.document.stages import is_stage
 from unlabel.audit.document.typed import Document, Figure, ModelRecord, document_of
 from unlabel.audit.figures import claim_kind, name_of
 from unlabel.core.errors import OptionError
@@ -123,7 +124,7 @@ def _results(audit: Document) -> list[Figure]:
     gone = [*rows.audited(audit), None]
     metrics = [m for m in audit.metrics if m.model == "after" and m.label in gone]
     # of the model as it is, at its end: names here tell neither a transform nor a stage
-    return [m for m in metrics if m.transform is None and not (m.layer or "").startswith("stage")]
+    return [m for m in metrics if m.transform is None and not is_stage(m.layer)]
 
 
 def _body(audit: Document) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from unlabel.audit import figures
+from unlabel.audit.document.stages import is_stage
 from unlabel.audit.document.typed import Difference, Document, Figure
 from unlabel.audit.figures import (
     ATTACKED,
@@ -99,13 +100,8 @@ def row(
         roles["reference"],
         next((c for c in audit.comparisons if _key(c) == key), None),
         transform,
-        _predicted(audit, metrics[0]) if transform is None and not _early(layer) else None,
+        _predicted(audit, metrics[0]) if transform is None and not is_stage(layer) else None,
     )
-
-
-def _early(layer: str | None) -> bool:
-    """Whether a figure is read before the last features."""
-    return (layer or "").startswith("stage")
 
 
 def _predicted(audit: Document, like: Figure) -> Reading | None:
@@ -153,7 +149,7 @@ def attack_rows(audit: Document, label: str | None) -> list[tuple[Group, list[Ro
             found
             for item in in_group(group)
             for layer in _layers(audit, item.id, label)
-            if not _early(layer)  # those are the durability section's
+            if not is_stage(layer)  # those are the durability section's
             if (found := row(audit, item.id, label, layer)) is not None
         ]
         if any(found.id == OWN.id for found in rows):

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from unlabel.audit import figures
-from unlabel.audit.attacks.whole_model import TOGETHER
 from unlabel.audit.document.results import Audit, Claim, Metric
+from unlabel.audit.document.stages import TOGETHER
 from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC, UTILITY_AUC_MEAN
 from unlabel.models.features import PENULTIMATE
 from unlabel.report.sentences import UNKNOWN_START, why_provisional
@@ -44,8 +44,8 @@ def lines(audit: Audit) -> list[str]:
         ]
         for stage in dict.fromkeys(row.layer for row in early):
             rows = [row for row in early if row.layer == stage]
-            place = "all stages" if stage == TOGETHER else stage
-            out.append(_attack(f"{place}, linear probe", rows, shown=bool(column)))
+            where = "all stages" if stage == TOGETHER else stage
+            out.append(_attack(f"{where}, linear probe", rows, shown=bool(column)))
     macro = [row for row in audit.metrics if row.id == UTILITY_AUC_MEAN.id]
     if macro:
         count = len({row.label for row in audit.metrics if row.id == UTILITY_AUC.id})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from unlabel.audit.document.stages import is_stage
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
 from unlabel.runs.lineage import at_hand
@@ -59,7 +60,7 @@ class Figure:
     @property
     def name(self) -> str:
         """Its id, the stage before the last features, and the transform that it was read after."""
-        name = f"{self.id} at {self.layer}" if (self.layer or "").startswith("stage") else self.id
+        name = f"{self.id} at {self.layer}" if is_stage(self.layer) else self.id
         return name if self.transform is None else f"{name} after {self.transform}"
 
     @property

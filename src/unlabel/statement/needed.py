@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from unlabel.audit.attacks.recovery import REPEATED
-from unlabel.audit.attacks.whole_model import BELOW, TOGETHER
+from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.claims.judging import reference_margin
+from unlabel.audit.document.stages import TOGETHER, is_stage
 from unlabel.audit.figures import (
     BATCHNORM,
     FEW_SHOT,
@@ -85,7 +86,7 @@ def deciding(name: str, audit: Json) -> list[Json]:
     """
     tests = [row for row in audit["comparisons"] if _decides(name, row)]
     if any(row.get("layer") == TOGETHER for row in tests):  # then a PASS does not need a single stage
-        tests = [row for row in tests if not _is_stage(row) or row.get("layer") == TOGETHER]
+        tests = [row for row in tests if not is_stage(row.get("layer")) or row.get("layer") == TOGETHER]
     means = [row for row in tests if row["label"] is None]
     several = len({row["label"] for row in tests} - {None}) > 1
     return means if means and several else [row for row in tests if row["label"] is not None]
@@ -93,14 +94,10 @@ def deciding(name: str, audit: Json) -> list[Json]:
 
 def _decides(name: str, row: Json) -> bool:
     """Whether a comparison is one of those that C2 or C4 rests on."""
-    altered = row.get("transform") is not None or _is_stage(row)
+    altered = row.get("transform") is not None or is_stage(row.get("layer"))
     if name == "C2":
         return not altered and row["id"] in judged_by("C2")
     return altered or any(row["id"].startswith(family) for family in judged_by("C4"))
-
-
-def _is_stage(row: Json) -> bool:
-    return (row.get("layer") or "").startswith("stage")
 
 
 def lacking(name: str, audit: Json) -> Place | None:
@@ -145,7 +142,7 @@ def _of_c4(audit: Json) -> Iterator[Place]:
         for row in rows:
             if row["id"].startswith(FINE_TUNED.id):
                 yield _place(row)
-        staged = [row for row in rows if _is_stage(row) and row["id"] in BELOW]
+        staged = [row for row in rows if is_stage(row.get("layer")) and row["id"] in BELOW]
         together = [row for row in staged if row.get("layer") == TOGETHER]
         yield from map(_place, together or staged)
 

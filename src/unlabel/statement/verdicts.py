@@ -57,9 +57,9 @@ def _wrong_margin(audit: Json) -> Iterator[tuple[str, str]]:
 
     margins = {value for name, value in audit["options"].items() if name.startswith("d_")}
     for row in audit["comparisons"]:
-        own = margin_of(row, audit["options"])
-        if row["margin"] != own and (own is not None or row["margin"] not in margins):
-            expected = "which is none of the options" if own is None else f"and its option says {own:g}"
+        due = margin_of(row, audit["options"])
+        if row["margin"] != due and (due is not None or row["margin"] not in margins):
+            expected = "which is none of the options" if due is None else f"and its option says {due:g}"
             yield "comparisons", f"{row['id']} has the margin {row['margin']}, {expected}"
             return
 

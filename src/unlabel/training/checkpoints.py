@@ -141,8 +141,8 @@ def open_checkpoint(
                 )
             empty(folder)  # without a note: a kill while it was emptied, whose it was is not known
         folder.mkdir(parents=True, exist_ok=True)
-        more = {name: dict(value) for name, value in (("parts", parts), ("place", place)) if value}
-        write_json(note, {"job": job, **more})
+        told = {name: dict(value) for name, value in (("parts", parts), ("place", place)) if value}
+        write_json(note, {"job": job, **told})
     run.fabric.barrier()
     return checkpoint
 
@@ -170,14 +170,14 @@ def _differing(was: Mapping[str, str], now: Mapping[str, str]) -> str:
     >>> _differing({"device": "cpu", "seed": "0"}, {"device": "cuda", "seed": "0"})
     ' (device: it was cpu, and is now cuda)'
     """
-    said = [
+    changes = [
         f"{name}: another"
         if HASHED in was[name] + text or not was[name].isprintable()
         else f"{name}: it was {was[name][:LONGEST]}, and is now {text}"
         for name, text in now.items()
         if was.get(name, text) != text
     ]
-    return f" ({'; '.join(said)})" if said else ""
+    return f" ({'; '.join(changes)})" if changes else ""
 
 
 def damaged(file: Path, fault: str = "") -> CheckpointMismatch:

@@ -17,6 +17,7 @@ from unlabel.audit.attacks.prototypes import Handful
 from unlabel.audit.attacks.stitching import stitched_readings
 from unlabel.audit.attacks.whole_model import Learner, Taught, joined
 from unlabel.audit.document.results import Metric
+from unlabel.audit.document.stages import is_stage
 from unlabel.audit.figures import (
     ALL_STAGES,
     ALL_STAGES_MLP,
@@ -138,7 +139,7 @@ def position_readings(subject: Subject, question: Question, options: AuditOption
         return {"adv": probe(fitted, judged, asked, few).estimates(asked)[0]}
 
     names = list(subject.probe.features)
-    stages = [name for name in names if name.startswith("stage")]
+    stages = [name for name in names if is_stage(name)]
     wanted: dict[Place, tuple[list[str], Probe]] = {}
     for name in names:
         if name.startswith("cells"):

@@ -17,6 +17,7 @@ from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.document.results import Metric
+from unlabel.audit.document.stages import TOGETHER, is_stage
 from unlabel.audit.figures import FINE_TUNED, LINEAR_BITS, LINEAR_PROBE, TUNING_STEPS, Readings
 from unlabel.audit.inputs.attackers import ADAM
 from unlabel.audit.inputs.options import AuditOptions
@@ -28,7 +29,6 @@ from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc, mean
 
 BELOW = (LINEAR_PROBE.id, LINEAR_BITS.id)
-TOGETHER = "stages"  # in place of one stage: all earlier ones and the last features
 REACHED = 0.95  # of what the original's own output is above one half
 
 
@@ -134,7 +134,7 @@ def stage_readings(subject: Subject, question: Question, options: AuditOptions) 
         probe, test = (joined(part, layers) for part in (model.probe, model.test))
         return dict(zip(BELOW, linear(probe, test, asked, options).estimates(asked), strict=True))
 
-    stages = [name for name in subject.probe.features if name.startswith("stage")]
+    stages = [name for name in subject.probe.features if is_stage(name)]
     layers = {stage: [stage] for stage in stages} | ({TOGETHER: [*stages, PENULTIMATE]} if stages else {})
     return {name: both(partial(fitted, read), subject, question) for name, read in layers.items()}
 

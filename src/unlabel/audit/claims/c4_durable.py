@@ -11,7 +11,7 @@ from unlabel.audit.attacks.recovery import Recovery
 from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE
 from unlabel.audit.claims.c4_beside import notes_beside
-from unlabel.audit.claims.c4_full_budget import in_words, stage_table, tuned_table
+from unlabel.audit.claims.c4_full_budget import place_in_words, stage_table, tuned_table
 from unlabel.audit.claims.c4_margins import choices, margins
 from unlabel.audit.claims.c4_recovery import few_table, nearest, recoveries
 from unlabel.audit.claims.c4_sizes import Sizes, sizes_of
@@ -217,7 +217,7 @@ def _full_budget_rules(weights: WeightAttacks, options: AuditOptions) -> str:
 def _test_words(cell: Cell) -> str:
     """A test in words, up to its figure."""
     if cell.stage:
-        return f"a linear probe on {in_words(cell.stage)} recovers"
+        return f"a linear probe on {place_in_words(cell.stage)} recovers"
     attack = entry(cell.figure).in_words
     if cell.transform is None:
         return f"{attack} recovers"

@@ -7,24 +7,21 @@ differs between retrained models by more than the margin, so few of them would p
 """
 
 from unlabel.audit.attacks.few_shot import faster
-from unlabel.audit.attacks.whole_model import BELOW, TOGETHER, WeightAttacks
+from unlabel.audit.attacks.whole_model import BELOW, WeightAttacks
 from unlabel.audit.claims.judging import Cell, reference_margin
+from unlabel.audit.document.stages import TOGETHER, in_words
 from unlabel.audit.figures import FINE_TUNED, unit_of
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import contrast
 
 
-def in_words(stage: str) -> str:
-    """The words for a stage.
+def place_in_words(stage: str) -> str:
+    """Where a probe reads, in a sentence.
 
-    >>> in_words("stage3")
-    'stage 3, before the last features,'
-    >>> in_words("stages")
-    'all stages and the last features together'
+    >>> place_in_words("stage3"), place_in_words("stages")
+    ('stage 3, before the last features,', 'all stages and the last features together')
     """
-    if stage == TOGETHER:
-        return "all stages and the last features together"
-    return f"stage {stage.removeprefix('stage')}, before the last features,"
+    return in_words(stage) if stage == TOGETHER else f"{in_words(stage)}, before the last features,"
 
 
 def weight_cells(weights: WeightAttacks, options: AuditOptions) -> list[Cell]:

@@ -19,8 +19,8 @@ from dataclasses import replace
 from scipy.optimize import root_scalar
 
 from unlabel.audit.attacks.recovery import Recovery
-from unlabel.audit.attacks.whole_model import TOGETHER
 from unlabel.audit.document.results import Claim
+from unlabel.audit.document.stages import TOGETHER
 from unlabel.audit.figures import LINEAR_BITS, Readings
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import Contrast, seeded

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from unlabel.audit.document.stages import is_stage
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import write_bytes
 
@@ -252,7 +253,7 @@ class Audit:
         rows = [row for row in rows if _there(row, where) and row.label not in never_there]
         if layer := where.get("layer"):
             return [row for row in rows if row.layer == layer]
-        return [row for row in rows if not (row.layer or "").startswith("stage")] or rows
+        return [row for row in rows if not is_stage(row.layer)] or rows
 
     def _nearest(self, claim: Claim) -> Comparison | None:
         """The test that decided, after a transform; where that is not noted, the one nearest to a FAIL."""

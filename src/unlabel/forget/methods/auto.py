@@ -467,8 +467,8 @@ def _trained(case: Case, method: DeepProbes, start: Work, adversary: Adversary, 
 
 def _trainings(before: Mapping[str, Any], method: DeepProbes) -> dict[str, Any]:
     """The settings of a model after one more training: the first rate, all steps, and each training's own."""
-    own = {"steps": method.steps, "lr": method.lr, "pressure": method.pressure}
-    trainings = [*before.get("trainings", []), own]
+    last = {"steps": method.steps, "lr": method.lr, "pressure": method.pressure}
+    trainings = [*before.get("trainings", []), last]
     steps = sum(training["steps"] for training in trainings)
     return {**vars(method), "lr": trainings[0]["lr"], "steps": steps, "trainings": trainings}
 

@@ -5,6 +5,7 @@ a handful of images.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from unlabel.audit.document.stages import is_stage
 from unlabel.audit.document.typed import AttackCurve, ByRole, DepthScore, Document, Needed, Noted, Worst
 from unlabel.audit.figures import (
     ALL_STAGES,
@@ -23,7 +24,7 @@ from unlabel.audit.inputs.attackers import ADAM, ATTACKERS
 from unlabel.core.wording import joined
 from unlabel.report.charts import Axis, axis
 from unlabel.report.formatting import count, number
-from unlabel.report.sections.full_budget import is_stage, spoken
+from unlabel.report.sections.full_budget import spoken
 from unlabel.report.tables import Row, row
 
 

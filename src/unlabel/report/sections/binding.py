@@ -1,10 +1,10 @@
 """The test that keeps a claim from a PASS, in a sentence."""
 
+from unlabel.audit.document.stages import in_words, is_stage
 from unlabel.audit.document.typed import Difference, Document
 from unlabel.audit.figures import find, transform
 from unlabel.report.formatting import beside_margin, brief, number
 from unlabel.report.sections.full_budget import SPOKEN_UNITS, level
-from unlabel.report.sections.full_budget import spoken as stage
 from unlabel.report.tables import targets
 
 
@@ -53,6 +53,6 @@ def _in_words(test: Difference) -> str:
     """The attack, after which change of the model, and at which stage."""
     figure = find(test.id)
     words = figure.in_words.rstrip(",") if figure else test.id
-    if test.layer and test.layer.startswith("stage"):
-        words = f"a linear probe at {stage(test.layer).lower()}"
+    if test.layer is not None and is_stage(test.layer):
+        words = f"a linear probe at {in_words(test.layer)}"
     return f"{words} after {transform(test.transform).of_model}" if test.transform else words

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from unlabel.audit.attacks.whole_model import BELOW, TOGETHER
+from unlabel.audit.attacks.whole_model import BELOW
+from unlabel.audit.document.stages import TOGETHER, in_words, is_stage
 from unlabel.audit.document.typed import Difference, Document, Noted, Steps
 from unlabel.audit.figures import FINE_TUNED
 from unlabel.report.formatting import beside_margin, count, number
@@ -76,8 +77,7 @@ def tuned(audit: Document, label: str) -> list[Deep]:
 def staged(audit: Document, label: str) -> list[Deep]:
     """Linear probes of all stages together, then of each stage before the last features."""
     measured = [m for m in audit.metrics if is_stage(m.layer) and m.label == label and m.id in BELOW]
-    found = sorted({(m.layer or "", m.id) for m in measured})
-    places = [place for place in found if place[0] == TOGETHER] + [p for p in found if p[0] != TOGETHER]
+    places = sorted({(m.layer or "", m.id) for m in measured}, key=lambda at: (at[0] != TOGETHER, at))
     return [
         Deep(
             spoken(layer),
@@ -90,39 +90,20 @@ def staged(audit: Document, label: str) -> list[Deep]:
     ]
 
 
-def is_stage(layer: str | None) -> bool:
-    """Whether a layer is a stage before the last features, or all of them together."""
-    return layer is not None and layer.startswith("stage")
-
-
 def spoken(layer: str) -> str:
-    """A stage's name.
+    """A stage's name, or that of all together.
 
-    >>> spoken("stage3")
-    'Stage 3'
-    >>> spoken("stages")
-    'All stages and the features'
+    >>> spoken("stage3"), spoken("stages")
+    ('Stage 3', 'All stages and the last features together')
     """
-    if layer == TOGETHER:
-        return "All stages and the features"
-    return f"Stage {layer.removeprefix('stage')}"
+    words = in_words(layer)
+    return words[:1].upper() + words[1:]
 
 
 def deciding(items: list[Deep]) -> list[Deep]:
     """The tests that decided: what FAILs, or else, where stages were read together, that; or all."""
     failed = [item for item in items if item.judged.verdict == "FAIL"]
     return failed or [item for item in items if item.row.layer == TOGETHER] or items
-
-
-def place(layer: str) -> str:
-    """A stage, as a sentence begins.
-
-    >>> place("stage2"), place("stages")
-    ('Below its last features, at stage 2', 'At all stages and the features together')
-    """
-    if layer == TOGETHER:
-        return "At all stages and the features together"
-    return f"Below its last features, at {spoken(layer).lower()}"
 
 
 def closest(tuned: list[Deep], staged: list[Deep]) -> list[Deep]:
@@ -166,8 +147,10 @@ def steps(noted: Noted) -> str:
 
 def beginning(row: Row) -> str:
     """What was done, and who finds something by it."""
-    if is_stage(row.layer):
-        return f"{place(row.layer or '')}, a linear probe finds"
+    if row.layer == TOGETHER:
+        return f"At {in_words(TOGETHER)}, a linear probe finds"
+    if row.layer is not None and is_stage(row.layer):
+        return f"Below its last features, at {in_words(row.layer)}, a linear probe finds"
     return f"Trained as a whole on {count(int(FINE_TUNED.member(row.id)))} annotated images, it finds"
 
 

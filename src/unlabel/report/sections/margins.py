@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from unlabel.audit.document.stages import in_words, is_stage
 from unlabel.audit.document.typed import Document, MarginRow, SmallestMargin
 from unlabel.audit.figures import name_of, transform
 from unlabel.report.charts import Axis
@@ -102,6 +103,6 @@ def of(item: SmallestMargin) -> str:
     name = name_of(item.figure)
     if item.transform is not None:
         name = f"{name}, after {transform(item.transform).in_words}"
-    if item.layer is not None and item.layer.startswith("stage"):
-        name = f"{name}, at stage {item.layer.removeprefix('stage')}"
+    if item.layer is not None and is_stage(item.layer):
+        name = f"{name}, at {in_words(item.layer)}"
     return name if item.label is None else f"{name} ({brief(item.label)})"
