@@ -174,7 +174,7 @@ def test_the_worst_label_is_the_one_that_lost_most_for_certain() -> None:
         influence = spread * np.tile([1.0, -1.0], 50)
         return Estimate(value, influence, np.arange(100), np.arange(100))
 
-    found = Retained(("rare", "certain"), 100, True, falls=(fall(0.2, 2.0), fall(0.1, 0.1)))
+    found = Retained(("rare", "certain"), 100, True, falls=(fall(0.2, 0.02), fall(0.1, 0.001)))
     assert found.worst is not None
     assert (found.worst["label"], found.worst["value"]) == ("certain", 0.1)
     assert found.worst["low"] > 0
