@@ -20,7 +20,7 @@ from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
 from unlabel.runs.folder import file_sha256
 from unlabel.statement.again import Figure, measure_again
-from unlabel.statement.needed import bounds
+from unlabel.statement.needed import bounds, margin_of
 from unlabel.statement.verdicts import contradictions, headline_fault, unborne
 from unlabel.testing import tiny_world, write_folder
 
@@ -297,6 +297,12 @@ def test_a_pass_that_the_recorded_tests_do_not_allow_is_a_problem_without_data(
     ran = command("verify", signed)
     assert ran.code == (3 if said else 0), ran.out
     assert said is None or said in ran.out
+
+
+def test_each_test_has_the_margin_of_its_own_option() -> None:
+    options = AuditOptions().to_json()
+    for name, margin in (("few.auc@64", 0.03), ("tune.auc@256", 0.03), ("probe.adv.lin", 0.1)):
+        assert margin_of({"id": name, "margin": 9.0}, options) == margin
 
 
 @pytest.mark.parametrize(
