@@ -11,7 +11,8 @@ from unlabel.audit.attacks.probes import linear
 from unlabel.audit.attacks.recovery import REPEATED, Recovery
 from unlabel.audit.attacks.whole_model import Learner, WeightAttacks, stage_readings, taught
 from unlabel.audit.claims.c4_durable import claim_durable
-from unlabel.audit.claims.sample_size import references_for
+from unlabel.audit.claims.judging import Cell
+from unlabel.audit.claims.sample_size import needs, references_for
 from unlabel.audit.document.stages import TOGETHER
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask
@@ -29,6 +30,7 @@ from unlabel.models.features import Outputs
 from unlabel.report.terminal import lines
 from unlabel.statement.again import measure_again
 from unlabel.statement.schema import audit_faults
+from unlabel.statistics.contrast import Contrast
 from unlabel.testing import tiny_world, write_folder
 from unlabel.training.run import train_run
 
@@ -124,12 +126,15 @@ def test_a_single_stage_can_only_fail_the_claim(judged, stage, verdict):
     assert "a linear probe on a single stage" in claim.notes["rule"]
 
 
-def test_what_would_decide_an_open_claim_is_not_read_from_a_single_stage(judged):
-    alone, _ = judged(tuned=0.028)
-    both, _ = judged(tuned=0.028, stage=0.1)
-    assert alone.verdict == both.verdict == "INCONCLUSIVE"
-    assert both.notes["references_needed"] == alone.notes["references_needed"]
-    assert both.notes["images_needed"] == alone.notes["images_needed"]
+def test_what_would_decide_an_open_claim_is_not_read_from_a_single_stage(world_of_tables):
+    questions = {"Male": ask("Male", *world_of_tables.splits)}
+    needed = Cell("Male", "probe.adv.lin", Contrast(0.05, 0.04, 50.0), 0.1, "INCONCLUSIVE")
+    alone = replace(needed, contrast=Contrast(0.09, 0.08, 50.0), stage="stage1", only_fails=True)
+    options = AuditOptions(rare=0)
+    assert needs([needed, alone], questions, 3, options) == needs([needed], questions, 3, options)
+    assert needs([replace(alone, only_fails=False)], questions, 3, options) != needs(
+        [needed], questions, 3, options
+    )
 
 
 def test_without_retrained_models_or_annotated_images_there_is_no_pass(judged):
