@@ -94,6 +94,11 @@ def test_a_retrain_keeps_all_of_what_the_annotations_explain():
     assert share(rule(), Explained(told=0.9, found=0.8)) == 1.0
 
 
+@pytest.mark.parametrize("found", [0.0, -0.001])
+def test_of_what_a_linear_probe_does_not_find_the_annotations_explain_nothing(found):
+    assert share(rule(), Explained(told=0.0, found=found)) == pytest.approx(0.6)
+
+
 def test_the_level_is_the_weighted_mean_of_share_and_growth():
     whole, pair = estimate(0.8), ShortPair(0.1, estimate(0.3), estimate(0.25))
     kept = 0.6 * d_prime(0.8)
@@ -160,9 +165,8 @@ def test_a_straight_line_in_log_epochs_is_not_what_is_used():
     )
 
 
-@pytest.mark.parametrize("copied", [0.0, 0.9, 1.0])
-def test_of_a_label_that_others_copy_the_annotations_explain_as_much_as_they_tell(copied):
-    """From nothing, by a noisy copy, to a label that they determine."""
+def explained_of_copies(copied: float, *, readable: bool = True) -> Explained:
+    """Of a label that another one copies so often; its features hold all annotations, or noise alone."""
     world, rng = tiny_world(images=2048), np.random.default_rng(0)
     splits = [
         replace(part, target=part.target.copy())
@@ -176,14 +180,28 @@ def test_of_a_label_that_others_copy_the_annotations_explain_as_much_as_they_tel
     def features(part):
         noise = rng.normal(size=(len(part), 3))
         return Outputs(
-            np.zeros((len(part), 3), np.float32), {"penultimate": (part.target + noise).astype(np.float32)}
+            np.zeros((len(part), 3), np.float32),
+            {"penultimate": (readable * part.target + noise).astype(np.float32)},
         )
 
     probe, test, train = splits
     original = Subject("a", "before", features(probe), features(test), features(train))
     question, request = ask("top", probe, test, train), Request.make(["top"], probe.labels)
     context = Context({"top": question}, request, probe, test, train, OPTIONS)
-    found = explained(original, question, context)
+    return explained(original, question, context)
+
+
+def test_a_share_of_noise_counts_as_nothing_explained():
+    """Of a label that another determines, both probes find the same chance: their ratio would be 1."""
+    found = explained_of_copies(1.0, readable=False)
+    assert abs(found.found) < 0.1
+    assert found.told == 0.0
+
+
+@pytest.mark.parametrize("copied", [0.0, 0.9, 1.0])
+def test_of_a_label_that_others_copy_the_annotations_explain_as_much_as_they_tell(copied):
+    """From nothing, by a noisy copy, to a label that they determine."""
+    found = explained_of_copies(copied)
     assert found.found > 0.3
     if copied == 1.0:
         assert found.told == pytest.approx(found.found, abs=1e-3)

@@ -117,13 +117,15 @@ def d_prime(advantage: float) -> float:
 def share(rule: Rule, known: Explained) -> float:
     """The share of the original's level that a Retrain keeps, as far as the annotations tell.
 
+    If the linear probe finds nothing, the annotations explain nothing.
+
     >>> share(Rule(kept=0.6, growth=0.5), Explained(told=0.0, found=0.8))
     0.6
     >>> share(Rule(kept=0.6, growth=0.5), Explained(told=0.8, found=0.8))
     1.0
     """
     told, found = (max(d_prime(value), 0.0) for value in (known.told, known.found))
-    explained = min(told / found, 1.0) if found > 0 else 1.0
+    explained = min(told / found, 1.0) if found > 0 else 0.0
     return sqrt(explained**2 + rule.kept**2 * (1.0 - explained**2))
 
 
