@@ -146,6 +146,43 @@ def test_where_the_original_cannot_be_cut_nothing_is_said(way, module):
     assert module not in {there.module for _, there in shared_stages(network, network, 3, look)}
 
 
+class Rows(nn.Module):
+    """Blocks of one size, as a vision transformer has."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 4, 4)
+        self.blocks = nn.Sequential(*[nn.Sequential(nn.Conv2d(4, 4, 1), nn.Tanh()) for _ in range(depth)])
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.first(x)).mean((2, 3)))
+
+
+def test_of_several_stages_of_one_size_the_first_goes_with_the_first():
+    network, look = Rows(2).eval(), torch.randn(2, 3, 32, 32)
+    found = shared_stages(network, network, 3, look)
+    assert len(found) > 1
+    assert all(here == there for here, there in found)
+    assert shared_stages(Rows(1).eval(), network, 3, look) == []  # which goes with which, nobody can say
+
+
+def test_what_the_last_of_several_stages_lost_the_earlier_ones_still_say(world, run):
+    """The two networks differ in the last block alone, which says nothing."""
+    torch.manual_seed(0)
+    original = Rows(3).eval()
+    other = copy.deepcopy(original)
+    with torch.no_grad():
+        other.blocks[-1][0].weight.zero_()
+    probe, test = world.source.probe, world.source.test
+    found = stitched_outputs((other, original), (probe, probe), (test, test), run)
+    own = outputs(original, test, run).logits
+    *earlier, last, whole = found.values()  # the row of blocks ends where its last block does
+    assert len(earlier) == 2
+    assert all(np.corrcoef(table[:, 0], own[:, 0])[0, 1] > 0.99 for table in earlier)
+    assert all(np.ptp(table, 0) == pytest.approx(0.0, abs=1e-6) for table in (last, whole))
+
+
 def test_both_networks_stay_as_they_are_and_unhooked(world, run):
     before = {key: value.clone() for key, value in world.model.state_dict().items()}
     said(world.model, world, run)

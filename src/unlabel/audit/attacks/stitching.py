@@ -96,12 +96,23 @@ def shared_stages(
 ) -> list[tuple[Site, Site]]:
     """The ends of stages that two networks have at one size, each as (of the model, of the original).
 
-    Only where the original can be cut: what it says then depends on the stage alone, and not on the image by
+    Of several stages of one size, as a vision transformer has, the first goes with the first. If the two
+    networks do not have the same number of them, none of that size is taken. Only where the original can be cut: what it says then depends on the stage alone, and not on the image by
     another way, such as a connection that skips the stage's module or a module that is used twice.
     """
-    ours = {site.size: site for site in find_stages(model, labels, look) if max(site.size) > 1}
-    theirs = find_stages(original, labels, look)
-    return [(ours[site.size], site) for site in theirs if site.size in ours and can_cut(original, site, look)]
+    ours, theirs = (_by_size(find_stages(network, labels, look)) for network in (model, original))
+    alike = [size for size in theirs if len(ours.get(size, ())) == len(theirs[size])]
+    pairs = [pair for size in alike for pair in zip(ours[size], theirs[size], strict=True)]
+    return [(here, there) for here, there in pairs if can_cut(original, there, look)]
+
+
+def _by_size(stages: Sequence[Site]) -> dict[tuple[int, ...], list[Site]]:
+    """Stages of one size together, in the order of use; without those of one position."""
+    groups: dict[tuple[int, ...], list[Site]] = {}
+    for site in stages:
+        if max(site.size) > 1:
+            groups.setdefault(site.size, []).append(site)
+    return groups
 
 
 @torch.inference_mode()
@@ -214,7 +225,7 @@ def stitched_outputs(
         stage: Name in the progress display.
 
     Returns:
-        ``stitched1`` ... by stage, float32 (image, label); empty if no stage has one size in both.
+        ``stitched1`` ... by stage of the original, float32 (image, label); empty if no stage is in both.
     """
     look = batch_of(data[0], np.arange(min(2, len(data[0]))), run.device).image
     stages = shared_stages(*models, len(data[0].labels), look)
@@ -267,7 +278,7 @@ def stitched_tables(item: Loaded, original: Loaded, sets: Sets, where: Run) -> T
         return stitched_outputs(models, normalised(few), normalised(sets.test), where, stage=title)
 
     seen = str((original.config.mean, original.config.std, FITTED, RIDGE, where.seed))
-    key = key_of(item, sets.digest, "stitched", original.key, seen)
+    key = key_of(item, sets.digest, "stitched by order", original.key, seen)
     tables = kept_tables(
         make,
         lambda tables: all(len(table) == len(sets.test) for table in tables.values()),
