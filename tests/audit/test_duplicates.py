@@ -8,6 +8,8 @@ import pytest
 
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.sets import overlap
+from unlabel.audit.probe.one_model import probe_model
+from unlabel.audit.read_only.outputs_audit import Named, audit_deployed
 from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.progress import Silent
@@ -45,6 +47,27 @@ def with_twins(source: Source, count: int) -> Source:
 def test_more_than_one_percent_of_shared_pictures_makes_an_audit_invalid(count: int, invalid: bool) -> None:
     found = overlap(with_twins(tiny_world().source, count))
     assert (found is not None) == invalid
+
+
+def test_images_are_counted_and_not_different_pictures() -> None:
+    source = tiny_world().source
+    pixels = source.test.pixels.copy()
+    pixels[source.test.rows[:50]] = pixels[source.train.rows[0]]
+    found = overlap(replace(source, test=replace(source.test, pixels=pixels)))
+    assert found == "50 images of the test split are also in the training split, pixel for pixel"
+
+
+def test_a_model_that_is_only_read_has_the_same_limitation(tmp_path: Path) -> None:
+    source = with_twins(tiny_world().source, 1)
+    data, run = f"folder:{write_folder(tmp_path / 'photos', source)}", engine.start(accelerator="cpu")
+    train_run(data, tmp_path / "base", run, recipe=Recipe(epochs=1, lr=0.05), image_size=16)
+    forget_run("head-removal", tmp_path / "base", ["top"], tmp_path / "less", run)
+    probed = probe_model(tmp_path / "base", "top", run, options=SMALL)
+    named = Named(str(tmp_path / "less"), str(tmp_path / "base"))
+    audit = audit_deployed(named, data, ["top"], run, SMALL)
+    for told, valid in ((probed.notes, probed.valid), (audit.limitations, audit.valid)):
+        assert valid
+        assert sum("1 images of the test split are in the training split too" in said for said in told) == 1
 
 
 def test_an_audit_with_one_shared_picture_says_so(tmp_path: Path) -> None:

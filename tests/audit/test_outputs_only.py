@@ -13,7 +13,7 @@ from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.probe.one_model import probe_model
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.read_only.outputs_audit import audit_deployed, audit_files
+from unlabel.audit.read_only.outputs_audit import Named, audit_deployed, audit_files
 from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, read_outputs
 from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
@@ -28,7 +28,7 @@ from unlabel.core.errors import (
 from unlabel.core.framing import Framing
 from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
-from unlabel.exchange.onnx_file import OnnxSettings, open_onnx
+from unlabel.exchange.onnx_file import open_onnx
 from unlabel.forget.run import forget_run
 from unlabel.report.page import render
 from unlabel.training.run import train_run
@@ -432,7 +432,7 @@ def wide(where, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_is_read_with_the_framing_of_its_run(wide: Path, where) -> None:
     data, settings = f"folder:{wide}/photos", replace(SETTINGS, raw_image=False)
     texts = [f"onnx:{wide}/squash-after.onnx", f"onnx:{wide}/squash.onnx"]
-    found = audit_deployed(*texts, [], data, ["top"], where, settings, onnx=OnnxSettings())
+    found = audit_deployed(Named(*texts), data, ["top"], where, settings)
     own = {row.model: row.value for row in found.metrics if (row.id, row.label) == ("own.adv", "top")}
     probed = [probe_model(text, "top", where, data=data) for text in (texts[1], str(wide / "squash"))]
     figures = [{row.key: row.value for row in one.rows if row.role == "model"} for one in probed]
@@ -446,7 +446,7 @@ def test_models_that_read_other_parts_of_a_photo_are_not_compared(wide: Path, wh
     after, before, data = f"onnx:{wide}/squash-after.onnx", f"onnx:{wide}/crop.onnx", f"folder:{wide}/photos"
     says = r"takes photos by squash, bicubic, but .*crop\.onnx by crop, bicubic"
     with pytest.raises(ModelError, match=says):
-        audit_deployed(after, before, [], data, ["top"], where, SETTINGS, onnx=OnnxSettings())
+        audit_deployed(Named(after, before), data, ["top"], where, SETTINGS)
     with pytest.raises(ModelError, match="takes photos by crop, bicubic, but"):
         probe_model(after, "top", where, data=data, references=[before])
 
@@ -460,7 +460,7 @@ def test_a_deployed_model_is_audited_as_its_run_is(exported: Path, base: Path, p
     names = [exported / f"{name}.onnx" for name in ("after", "before")]
     after, before = (f"onnx:{file}?features={features_of(file)}" for file in names)
     data, settings = f"folder:{photos}", replace(SETTINGS, raw_image=True)
-    found = audit_deployed(after, before, [], data, [], where, settings, onnx=OnnxSettings())
+    found = audit_deployed(Named(after, before), data, [], where, settings)
     whole = audit_run(exported / "after", base, [], where, options=settings, write=False)
     figures = {(row.id, row.model): row.value for row in whole.metrics if row.label == "top"}
     compared = {(row.id, row.model): row.value for row in found.metrics if row.label == "top"}
@@ -476,17 +476,17 @@ def test_a_run_and_an_onnx_file_stand_beside_each_other(
     exported: Path, base: Path, photos: Path, where
 ) -> None:
     after = f"onnx:{exported / 'after.onnx'}"
-    found = audit_deployed(
-        after, str(base), [], f"folder:{photos}", ["top"], where, SETTINGS, onnx=OnnxSettings()
-    )
+    found = audit_deployed(Named(after, str(base)), f"folder:{photos}", ["top"], where, SETTINGS)
     assert not any(row.id.startswith("probe.") for row in found.metrics)  # one of them has no features
+    [said] = [line for line in found.not_tested if line.startswith("The features")]
+    assert f"none of {after}, so attacks saw the outputs alone, of every model" in said
     assert any("add ?features=" in line for line in found.limitations)
 
 
 def test_any_number_of_processes_reads_runs_beside_files(exported: Path, base: Path, photos: Path) -> None:
     two = engine.start(accelerator="cpu", devices=2)
     texts, data = (f"onnx:{exported / 'after.onnx'}", str(base)), f"folder:{photos}"
-    found = audit_deployed(*texts, [], data, ["top"], two, SETTINGS, onnx=OnnxSettings())
+    found = audit_deployed(Named(*texts), data, ["top"], two, SETTINGS)
     assert found.claims["C1"].verdict == "PASS"
     probed = probe_model(base, "top", two, data=data)
     assert probed.of("model")

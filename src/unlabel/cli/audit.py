@@ -280,7 +280,7 @@ def _audit_outputs(
 ) -> tuple["Audit", list[str], Path]:
     """The audit of outputs in files or of deployed models, its lines, and the folder it was written into."""
     from unlabel.audit.inputs.options import AuditOptions
-    from unlabel.audit.read_only.outputs_audit import audit_deployed, audit_files, check_out, write
+    from unlabel.audit.read_only.outputs_audit import Named, audit_deployed, audit_files, check_out, write
     from unlabel.exchange.onnx_file import PREFIX, OnnxSettings, colours
     from unlabel.report.terminal import lines
 
@@ -313,15 +313,13 @@ def _audit_outputs(
                 "an audit of ONNX files needs the unlearned model, the original and images: unlabel audit"
                 " onnx:AFTER.onnx --before onnx:BEFORE.onnx --data SOURCE"
             )
+        onnx = OnnxSettings(given.labels_file, colours("--mean", given.mean), colours("--std", given.std))
         result = audit_deployed(
-            str(what.after),
-            str(what.before),
-            what.references,
+            Named(str(what.after), str(what.before), what.references, onnx),
             what.data,
             given.labels,
             place.start(),
             settings,
-            onnx=OnnxSettings(given.labels_file, colours("--mean", given.mean), colours("--std", given.std)),
             command=command_line(),
         )
     write(result, out, force=force)

@@ -97,7 +97,9 @@ def shared_stages(
     """The ends of stages that two networks have at one size, each as (of the model, of the original).
 
     Of several stages of one size, as a vision transformer has, the first goes with the first. If the two
-    networks do not have the same number of them, none of that size is taken. Only where the original can be cut: what it says then depends on the stage alone, and not on the image by
+    networks do not have the same number of them, none of that size is taken.
+
+    Only where the original can be cut: what it says then depends on the stage alone, and not on the image by
     another way, such as a connection that skips the stage's module or a module that is used twice.
     """
     ours, theirs = (_by_size(find_stages(network, labels, look)) for network in (model, original))

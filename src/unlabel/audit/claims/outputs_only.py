@@ -10,6 +10,7 @@ from unlabel.audit.claims.fair_references import UNFAIR
 from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.document.results import Claim, Verdict
 from unlabel.audit.inputs.tables import AuditInputs
+from unlabel.core.wording import joined
 
 NO_TRAINING = "outputs on training images"
 NO_FEATURES = "features"
@@ -74,6 +75,11 @@ def untested(inputs: AuditInputs) -> tuple[str, ...]:
     lines: list[str] = list(UNTESTED) if inputs.outputs_only else []
     if not len(inputs.train):
         lines.append("The outputs on training images: none were given.")
-    if not inputs.has_features:
+    if inputs.featureless:
+        names = joined(inputs.featureless)
+        lines.append(
+            f"The features: there are none of {names}, so attacks saw the outputs alone, of every model."
+        )
+    elif not inputs.has_features:
         lines.append("The features: none were given, so attacks saw the outputs alone.")
     return tuple(lines)

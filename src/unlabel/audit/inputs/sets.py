@@ -13,6 +13,7 @@ from unlabel.data.dataset import Dataset, Source
 from unlabel.data.survey.duplicates import picture_hashes
 
 TRAIN_IMAGES = 5000  # enough for an interval of .02 on an advantage of 0
+COPIED = 0.01  # of a split's images may be copies of another split's: they move no figure, and are told
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,29 @@ def sets_of(source: Source, seed: int, planting: Planting | None = None) -> Sets
 
 
 def overlap(source: Source) -> str | None:
-    """What images or identities the splits share, in a sentence; None where they share nothing."""
+    """What images or identities the splits share, in a sentence; None where they share nothing.
+
+    A share of `COPIED` of a split's images may be pixel copies: `shared_pictures` tells of these.
+    """
     named = {
         "the training split": source.train,
         "the probe split": source.probe,
         "the test split": source.test,
     }
     names = list(named)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared = np.intersect1d(named[first].ids, named[second].ids)
-            if len(shared):
-                return f"{len(shared)} images are in both {first} and {second}, such as {shared[0]}"
+    for first, second in combinations(names, 2):
+        shared = np.intersect1d(named[first].ids, named[second].ids)
+        if len(shared):
+            return f"{len(shared)} images are in both {first} and {second}, such as {shared[0]}"
     crossing = int(source.facts.get("identity_overlap") or 0)
     if crossing:
         return f"{crossing} identities have images in more than one split; split by identity in meta.csv"
-    pictures = {name: {*picture_hashes(part)} for name, part in named.items()}
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared_pictures = len(pictures[first] & pictures[second])
-            if shared_pictures > 0.01 * len(named[second]):
-                return f"{shared_pictures} pictures of {second} are also in {first}, pixel for pixel"
+    pictures = {name: picture_hashes(part) for name, part in named.items()}
+    for first, second in combinations(names, 2):
+        there = set(pictures[first])
+        copies = sum(digest in there for digest in pictures[second])
+        if copies > COPIED * len(named[second]):
+            return f"{copies} images of {second} are also in {first}, pixel for pixel"
     return None
 
 

@@ -45,6 +45,7 @@ class AuditInputs:
         adopted: Whether the original was trained by other code and adopted, or made from such a model.
         outputs_only: Whether the models' outputs were given and no weights: what needs the weights is then
             named as not tested.
+        featureless: Names of models without features, for which those of the others were left out.
         shorts: Pairs of short trainings, from which the level of retrained models is predicted; only without
             references.
         untrained: As `random_init`, of further networks: without references, for the bound beside C2.
@@ -69,6 +70,7 @@ class AuditInputs:
     start_known: bool = True
     adopted: bool = False
     outputs_only: bool = False
+    featureless: Sequence[str] = ()
     shorts: Sequence[ShortPair[Subject]] = ()
     untrained: Sequence[tuple[Outputs, Outputs]] = ()
 

@@ -48,6 +48,7 @@ from unlabel.core.request import spelt
 from unlabel.core.wording import in_shell
 from unlabel.data import load
 from unlabel.data.dataset import Source
+from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.exchange.onnx_file import OnnxSettings
 from unlabel.forget.fresh import untrained
 from unlabel.models.build import build
@@ -192,9 +193,10 @@ def _of_models(models: Sequence[Deployed], source: Source, where: Run) -> Asked:
         Answers(item.name, role, item.labels, item.exclusive, subject)
         for (item, role), subject in zip(given, subjects, strict=True)
     ]
-    return Asked(
-        answers, source.probe, source.test, True, overlap(source), tuple(dict.fromkeys(notes)), source.name
-    )
+    crossing = overlap(source)
+    if crossing is None and (copies := shared_pictures(source)):
+        notes.append(copies)
+    return Asked(answers, source.probe, source.test, True, crossing, tuple(dict.fromkeys(notes)), source.name)
 
 
 def _source(model: Deployed, label: str, data: str | None, where: Run, *, skip_bad: bool) -> Source:

@@ -3,20 +3,20 @@
 ::
 
     audit_files([before.npz, after.npz, *references])   the images stay where they are
-    audit_deployed(after, before, references, data)     onnx:FILE, or run folders beside it
+    audit_deployed(Named(after, before), data, ...)     onnx:FILE, or run folders beside it
 
 Both become the inputs that an audit of runs has, and the same ``audit.json``; what needs weights stays open.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unlabel.audit.document.results import Audit, Role
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.sets import Sets, overlap, sets_of
-from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.read_only.deployed import Deployed, open_model
@@ -29,7 +29,8 @@ from unlabel.core.places import check_folder
 from unlabel.core.request import Request
 from unlabel.core.wording import listing
 from unlabel.data import load
-from unlabel.data.dataset import Dataset
+from unlabel.data.dataset import Dataset, Source
+from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.exchange.onnx_file import OnnxSettings
 
 AUDIT = "audit.json"
@@ -129,27 +130,39 @@ def _annotated(first: Tables, part: int) -> Dataset:
     return first.dataset(part).with_labels(first.labels)
 
 
-def audit_deployed(
-    after: str,
-    before: str,
-    references: Sequence[str],
-    data: str,
-    labels: Sequence[str],
-    where: Run,
-    settings: AuditOptions,
-    *,
-    onnx: OnnxSettings,
-    command: str = "",
-) -> Audit:
-    """Audits models that are only read, each a run folder or ``onnx:FILE?features=TENSOR``.
+@dataclass(frozen=True)
+class Named:
+    """Models that are only read, as the user names them: run folders or ``onnx:FILE?features=TENSOR``.
 
     Args:
         after, before, references: The unlearned model, the original, and retrained ones.
+        onnx: What the metadata of ONNX files lack.
+    """
+
+    after: str
+    before: str
+    references: Sequence[str] = ()
+    onnx: OnnxSettings = field(default_factory=OnnxSettings)
+
+    def opened(self) -> list[Deployed]:
+        """The original, the unlearned model and the references, which belong together."""
+        models = [open_model(text, self.onnx) for text in (self.before, self.after, *self.references)]
+        _check_together(models)
+        return models
+
+
+def audit_deployed(
+    named: Named, data: str, labels: Sequence[str], where: Run, settings: AuditOptions, *, command: str = ""
+) -> Audit:
+    """Audits models that are only read. If one of them has no features, those of the others are left out.
+
+    Args:
+        named: The models.
         data: Data source with the models' label columns.
-        labels: What was to be forgotten; none: what AFTER's record says it forgot and BEFORE's does not.
+        labels: What was to be forgotten; none: what the unlearned model's record says and the original's does
+            not.
         where: The machine; one process reads the models.
         settings: Margins, sizes and seed, with the quick budget.
-        onnx: What the metadata of ONNX files lack.
         command: The command line, for the record.
 
     Raises:
@@ -160,15 +173,53 @@ def audit_deployed(
     """
     _check_budget(settings)
     where = engine.alone(where)
-    models = [open_model(text, onnx) for text in (before, after, *references)]
-    _check_together(models)
+    models = named.opened()
     first = models[0]
-    named = labels or [name for name in models[1].forgotten if name not in first.forgotten]
+    request = _request_of(models, labels)
+    source = _source(first, data, where)
+    sets = _answered(sets_of(source, settings.seed), exclusive=first.exclusive)
+    subjects = [
+        _subject(model, role, sets, where) for model, role in zip(models, _roles(len(models)), strict=True)
+    ]
+    featureless = [item.run for item in subjects if not has_features(item)]
+    if featureless:
+        subjects = [_without_features(subject) for subject in subjects]
+    crossing = overlap(source)
+    copies = shared_pictures(source) if crossing is None else None
+    inputs = AuditInputs(
+        subjects[0],
+        subjects[1],
+        subjects[2:],
+        request,
+        sets.probe,
+        sets.test,
+        sets.train,
+        overlap=crossing,
+        facts={"source": source.name, **source.facts},
+        models=_models([_record(item.name, item.sha256, item.labels) for item in models], command),
+        start_known=False,
+        outputs_only=True,
+        featureless=featureless if len(featureless) < len(models) else (),
+    )
+    audit = audit_outputs(inputs, settings, where.log)
+    notes = dict.fromkeys(note for model in models for note in model.notes)
+    told = [copies] if copies else []
+    return replace(audit, limitations=(*audit.limitations, TRAINED_ON, *notes, *told))
+
+
+def _request_of(models: Sequence[Deployed], labels: Sequence[str]) -> Request:
+    """What was to be forgotten: what the user says, or the unlearned model says and the original does not."""
+    first, after = models[:2]
+    named = labels or [name for name in after.forgotten if name not in first.forgotten]
     if not named:
         raise NothingToForget(
-            f"neither {models[1].name} nor --labels says which label was forgotten; name it: --labels Male"
+            f"neither {after.name} nor --labels says which label was forgotten; name it: --labels Male"
         )
-    request = _request(named, first.labels, [name for name in first.forgotten if name not in named])
+    return _request(named, first.labels, [name for name in first.forgotten if name not in named])
+
+
+def _source(first: Deployed, data: str, where: Run) -> Source:
+    """The images, as the models read them."""
     source = load(
         data,
         image_size=first.image_size,
@@ -183,29 +234,7 @@ def audit_deployed(
             f"{first.name} answers by a softmax over classes, but {source.name} has images with several"
             " labels or none; audit it on data whose images have exactly one label: --data SOURCE"
         )
-    sets = _answered(sets_of(source, settings.seed), exclusive=first.exclusive)
-    subjects = [
-        _subject(model, role, sets, where) for model, role in zip(models, _roles(len(models)), strict=True)
-    ]
-    if any(subject.probe.features == {} for subject in subjects):
-        subjects = [_without_features(subject) for subject in subjects]
-    inputs = AuditInputs(
-        subjects[0],
-        subjects[1],
-        subjects[2:],
-        request,
-        sets.probe,
-        sets.test,
-        sets.train,
-        overlap=overlap(source),
-        facts={"source": source.name, **source.facts},
-        models=_models([_record(item.name, item.sha256, item.labels) for item in models], command),
-        start_known=False,
-        outputs_only=True,
-    )
-    audit = audit_outputs(inputs, settings, where.log)
-    notes = dict.fromkeys(note for model in models for note in model.notes)
-    return replace(audit, limitations=(*audit.limitations, TRAINED_ON, *notes))
+    return source
 
 
 def _answered(sets: Sets, *, exclusive: bool) -> Sets:
