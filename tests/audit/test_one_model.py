@@ -134,6 +134,24 @@ def test_the_gate_reads_the_intervals(saved, where) -> None:
         gate(found, 0.3)
 
 
+def test_features_that_nobody_attacked_are_named(saved, where) -> None:
+    """The outputs are a coin, whatever the features tell."""
+    rng = np.random.default_rng(1)
+    coins = rng.normal(size=(800, 3))
+    probed = [
+        probe_model(saved(name, logits=coins, **more), "Male", where, options=OPTIONS)
+        for name, more in (("with.npz", {}), ("without.npz", {"features": None}))
+    ]
+    (there, of_there), (missing, of_missing) = [(one, gate(one, 0.7)) for one in probed]
+    assert (there.not_tested, of_there[0]) == ((), 3)
+    assert missing.to_json()["not_tested"] == ["The features were not attacked: none were given."]
+    assert missing.not_tested[0] in lines(missing)
+    assert of_missing[0] == 0
+    assert of_missing[1].endswith(
+        "no attack reaches above 0.7. The features were not attacked: none were given"
+    )
+
+
 def test_a_model_that_says_nothing_makes_the_figures_invalid(saved, where) -> None:
     text = saved(logits=np.zeros((800, 3)), features=None)
     found = probe_model(text, "Male", where, options=OPTIONS)
@@ -184,6 +202,7 @@ def test_other_columns_and_bad_photos_of_the_data_do_not_matter(
     )
     found = probe_model(str(run), "top", where, options=OPTIONS)
     assert {row.role for row in found.rows} == {"model", "untrained", "pixels", "truth"}
+    assert not any("true other labels" in note for note in found.notes)
     assert not probe_model(str(run), "bottom", where, options=OPTIONS).has_output
     with pytest.raises(LabelMismatch, match="tap"):
         probe_model(str(run), "tap", where, options=OPTIONS)
@@ -194,6 +213,15 @@ def test_other_columns_and_bad_photos_of_the_data_do_not_matter(
     ran = command("probe", run, "--label", "top", "--skip-bad", "--quiet", "--json")
     assert ran.code == 0, ran
     assert sum(json.loads(ran.out)["counts"][part] for part in ("probe", "test")) > 0
+
+
+def test_a_row_that_the_data_do_not_allow_is_named(base: Path, photos: Path, tmp_path: Path, where) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    file = tmp_path / "photos" / "attributes.csv"
+    file.write_text(file.read_text("utf-8").replace("bottom", "floor", 1), "utf-8")
+    found = probe_model(str(base), "top", where, data=f"folder:{tmp_path / 'photos'}", options=OPTIONS)
+    assert not found.of("truth")
+    assert any("true other labels" in note and "no label column 'bottom'" in note for note in found.notes)
 
 
 def test_mistakes_are_named(base: Path, photos: Path, saved, where, tmp_path: Path) -> None:
@@ -209,6 +237,9 @@ def test_mistakes_are_named(base: Path, photos: Path, saved, where, tmp_path: Pa
         probe_model(saved(), "Male", where, skip_bad=True, options=OPTIONS)
     with pytest.raises(LabelMismatch, match="Close: Male"):
         probe_model(saved(), "Mall", where, options=OPTIONS)
+    shutil.copy(saved(), tmp_path / "copy.npz")
+    with pytest.raises(OptionError, match="are the same model"):
+        probe_model(saved(), "Male", where, references=[tmp_path / "copy.npz"], options=OPTIONS)
 
 
 # -- the exam: a gender network in ONNX, whose output nobody named

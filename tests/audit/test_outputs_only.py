@@ -339,7 +339,7 @@ def test_files_of_other_images_are_refused(saved, small, models, tmp_path: Path,
     against("name other labels", labels=content["labels"][::-1])
     shorter = {name: table[:-1] for name, table in content.items() if name != "labels"}
     against("2,100 images and .* 2,099", **shorter)
-    with pytest.raises(OptionError, match="same file"):
+    with pytest.raises(OptionError, match="same model"):
         audit_files([first, first], ["Male"], where, SETTINGS)
     with pytest.raises(OptionError, match="names 1 file"):
         audit_files([first], ["Male"], where, SETTINGS)

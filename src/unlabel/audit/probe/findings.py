@@ -65,6 +65,7 @@ class Probed:
         notes: What else is to be known, in sentences.
         source: Where the images are from; empty where the outputs come from files.
         seed: Of everything random.
+        not_tested: What was not attacked, in sentences.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Probed:
     notes: tuple[str, ...]
     source: str
     seed: int
+    not_tested: tuple[str, ...] = ()
     schema: str = SCHEMA
 
     def of(self, role: Role, unit: str = "auc") -> list[Told]:
@@ -165,7 +167,7 @@ def lines(probed: Probed) -> list[str]:
     planted = next(item for name, item in probed.controls.items() if not name.startswith(SHUFFLED))
     out.append(f"{'control: a planted label':30s} {planted['value']:6.3f}  must be found")
     out += ["", *(f"INVALID: {reason}" for reason in probed.invalid_because), *probed.sentences()]
-    return [*out, *probed.notes]
+    return [*out, *probed.not_tested, *probed.notes]
 
 
 def _short(name: str) -> str:
@@ -209,7 +211,8 @@ def gate(probed: Probed, most: float) -> tuple[int, str]:
         return FAILED, f"not met: {_named(above)}, which is above {most:g}"
     if widest.ci[1] > most:
         return OPEN, f"not decided: {_named(widest)}, which reaches above {most:g}"
-    return MET, f"met: {_named(widest)}, and no attack reaches above {most:g}"
+    left = f". {' '.join(probed.not_tested)}" if probed.not_tested else ""
+    return MET, f"met: {_named(widest)}, and no attack reaches above {most:g}{left.removesuffix('.')}"
 
 
 def check_limit(most: float) -> None:

@@ -35,9 +35,9 @@ from unlabel.audit.figures import FLOOR
 from unlabel.audit.inputs.options import JUDGED_PEOPLE, AuditOptions
 from unlabel.audit.inputs.question import Question, ask
 from unlabel.audit.inputs.sets import Sets, overlap
-from unlabel.audit.inputs.subject import Subject
+from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.audit.probe.findings import Probed, Told, row_of
-from unlabel.audit.read_only.deployed import Deployed, of_run, open_model, unlabelled
+from unlabel.audit.read_only.deployed import Deployed, check_distinct, of_run, open_model, unlabelled
 from unlabel.audit.read_only.outputs_file import PROBE, SUFFIX, TEST, check_same_images, read_outputs
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -60,6 +60,7 @@ TRAINED_ON = (
     "The file does not tell which images the model was trained on. If these are among them, the figures may"
     " be too high."
 )
+NO_FEATURES = "The features were not attacked: none were given."
 NO_UNTRAINED = (
     "There is no untrained network to compare with: a part of this one cannot be given new weights."
 )
@@ -109,7 +110,9 @@ def probe_model(
     else:
         models = _opened(texts, onnx or OnnxSettings())
         (label,) = spelt([label], models[0].labels)
-        asked = _of_models(models, _source(models[0], label, data, where, skip_bad=skip_bad), where)
+        source, lacks = _source(models[0], label, data, where, skip_bad=skip_bad)
+        asked = _of_models(models, source, where)
+        asked = replace(asked, notes=(*asked.notes, *lacks))
     return measure(asked, label, options, where)
 
 
@@ -122,6 +125,7 @@ def _of_files(texts: Sequence[str], data: str | None, seed: int, *, skip_bad: bo
         )
     tables = [read_outputs(Path(text), seed) for text in texts]
     first = tables[0]
+    check_distinct([(item.name, item.sha256) for item in tables])
     for other in tables[1:]:
         check_same_images(replace(first, labels=()), replace(other, labels=()))
     answers = [
@@ -162,10 +166,7 @@ def _opened(texts: Sequence[str], onnx: OnnxSettings) -> list[Deployed]:
                 f"{other.name} takes photos by {other.framing}, but {first.name} by {first.framing}; expected"
                 " references for the same images"
             )
-        if other.sha256 == first.sha256:
-            raise OptionError(
-                f"{other.name} is the same model as {first.name}; expected another as reference"
-            )
+    check_distinct([(item.name, item.sha256) for item in models])
     return models
 
 
@@ -199,10 +200,13 @@ def _of_models(models: Sequence[Deployed], source: Source, where: Run) -> Asked:
     return Asked(answers, source.probe, source.test, True, crossing, tuple(dict.fromkeys(notes)), source.name)
 
 
-def _source(model: Deployed, label: str, data: str | None, where: Run, *, skip_bad: bool) -> Source:
+def _source(
+    model: Deployed, label: str, data: str | None, where: Run, *, skip_bad: bool
+) -> tuple[Source, list[str]]:
     """The images, with the label's column and those of the model's other labels, if the data has them all.
 
-    Other columns are not read: they may hold anything, as where a training named its labels.
+    If it has not, a sentence says so. Other columns are not read: they may hold anything, as where a training
+    named its labels.
     """
     remembered = (model.loaded.record.data if model.loaded else None) or DataRecord()
     name = data or remembered.source
@@ -220,9 +224,10 @@ def _source(model: Deployed, label: str, data: str | None, where: Run, *, skip_b
     )
     others = [name for name in model.labels if name != label]
     try:
-        return read(labels=[label, *others])
-    except LabelMismatch:
-        return read(labels=[label])  # it lacks some of the others; or the label too, and says so
+        return read(labels=[label, *others]), []
+    except LabelMismatch as error:
+        # it lacks some of the others; or the label too, and says so
+        return read(labels=[label]), [f"Left out is what the true other labels tell: {error}."]
 
 
 def _untrained(model: Deployed, seed: int) -> Deployed | None:
@@ -304,6 +309,7 @@ def measure(asked: Asked, label: str, options: AuditOptions, where: Run) -> Prob
         invalid_because=objections,
         controls=record,
         counts=_counts(question),
+        not_tested=() if has_features(first.subject) else (NO_FEATURES,),
         notes=(*asked.notes, *_remarks(question, options)),
         source=asked.source,
         seed=options.seed,

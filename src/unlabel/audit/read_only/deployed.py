@@ -7,7 +7,7 @@
     model.read(images, digest, where)              logits, and features where they can be had
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from unlabel.core.engine import Run
+from unlabel.core.errors import OptionError
 from unlabel.core.framing import CENTRE, Framing, Size
 from unlabel.data.dataset import Dataset
 from unlabel.exchange.onnx_file import OnnxModel, OnnxSettings, is_onnx, open_onnx
@@ -66,6 +67,22 @@ def open_model(text: str, settings: OnnxSettings) -> Deployed:
         UnlabelError: As `load_run` and `open_onnx` raise.
     """
     return _of_onnx(open_onnx(text, settings)) if is_onnx(text) else of_run(load_run(Path(text)))
+
+
+def check_distinct(models: Sequence[tuple[str, str]]) -> None:
+    """Refuses one model under two names.
+
+    Args:
+        models: Names with the sha256 of their weights or files.
+
+    Raises:
+        OptionError: Two are the same, byte for byte.
+    """
+    by_hash: dict[str, str] = {}
+    for name, sha256 in models:
+        if sha256 in by_hash:
+            raise OptionError(f"{name} and {by_hash[sha256]} are the same model; expected different ones")
+        by_hash[sha256] = name
 
 
 def of_run(loaded: Loaded) -> Deployed:

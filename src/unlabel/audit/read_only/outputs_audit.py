@@ -19,7 +19,7 @@ from unlabel.audit.inputs.sets import Sets, overlap, sets_of
 from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
-from unlabel.audit.read_only.deployed import Deployed, open_model
+from unlabel.audit.read_only.deployed import Deployed, check_distinct, open_model
 from unlabel.audit.read_only.outputs_file import PROBE, TEST, TRAIN, Tables, check_same_images, read_outputs
 from unlabel.core import engine
 from unlabel.core.engine import Run
@@ -97,7 +97,7 @@ def audit_files(
             )
     if first.note:
         where.log.say(first.note)
-    _check_distinct([(item.name, item.sha256) for item in tables])
+    check_distinct([(item.name, item.sha256) for item in tables])
     if not first.labels:
         raise LabelMismatch(f"{first.name} has no array 'labels'; an audit needs the name of each output")
     request = _request(labels, first.labels)
@@ -269,19 +269,9 @@ def _check_budget(settings: AuditOptions) -> None:
         )
 
 
-def _check_distinct(models: Sequence[tuple[str, str]]) -> None:
-    by_hash: dict[str, str] = {}
-    for name, sha256 in models:
-        if sha256 in by_hash:
-            raise OptionError(
-                f"{name} and {by_hash[sha256]} are the same file; expected those of different models"
-            )
-        by_hash[sha256] = name
-
-
 def _check_together(models: Sequence[Deployed]) -> None:
     """Refuses models that cannot be compared."""
-    _check_distinct([(item.name, item.sha256) for item in models])
+    check_distinct([(item.name, item.sha256) for item in models])
     first = models[0]
     for item in models:
         if not item.labels:
