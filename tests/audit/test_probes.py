@@ -8,7 +8,16 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 
 from unlabel.audit.attacks.logistic import Standard, platt
-from unlabel.audit.attacks.probes import choose_penalty, folds, linear, multilayer, read_features
+from unlabel.audit.attacks.mlp import fit_mlps
+from unlabel.audit.attacks.probes import (
+    INNER,
+    choose_penalty,
+    folds,
+    linear,
+    multilayer,
+    read_features,
+    watched,
+)
 from unlabel.audit.inputs.question import ask
 from unlabel.models.features import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc
@@ -40,6 +49,42 @@ def test_a_rare_label_is_present_in_every_fold():
     y = np.zeros(500, bool)
     y[:7] = True
     assert (np.bincount(folds(y, np.arange(500), 5, 0, "test"), y) >= 1).all()
+
+
+@pytest.mark.parametrize("people", [2, 4, 6, 10, 20])
+def test_early_stopping_watches_each_kind_and_leaves_each_to_learn_from(people):
+    """Of as few people as an audit allows; their photos are many."""
+    cluster = np.repeat(np.arange(people + 40), 20)
+    y = cluster < people
+    usual = 0
+    for seed in range(20):
+        fold_of = folds(y, cluster, 5, seed, "fold/0")
+        inner = folds(y, cluster, INNER, seed, "inner/0") == 0
+        for k in range(5):
+            rest = fold_of != k
+            watch = watched(y, cluster, rest, inner, seed, f"inner/0/{k}")
+            assert not np.any(watch & ~rest)
+            assert not np.isin(cluster[rest & ~watch], cluster[watch]).any()
+            if len(np.unique(cluster[y & rest])) < 2:  # nobody of this kind can be spared
+                assert not watch.any()
+                continue
+            for part in (watch, rest & ~watch):
+                assert len(np.unique(y[part])) == 2
+            usual += np.array_equal(watch, rest & inner)
+    assert usual or people < 4  # what served before is what is watched
+
+
+def test_a_member_that_watches_nothing_is_trained_to_the_end():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4))
+    y = x[:, 0] > 0
+    none, all_ = np.zeros((300, 1), bool), np.ones((300, 1), bool)
+
+    def fitted(epochs):
+        return fit_mlps(x, y, all_, none, x, hidden=8, epochs=epochs, seed=0)[1][:, 0]
+
+    losses = [np.mean(np.logaddexp(0, np.where(y, -said, said))) for said in map(fitted, (1, 10, 40))]
+    assert losses[0] > losses[1] + 0.05 > losses[2] + 0.1
 
 
 def test_platt_agrees_with_sklearn():

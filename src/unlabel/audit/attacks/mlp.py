@@ -31,6 +31,8 @@ def fit_mlps(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Trains one probe a column of `learn` and keeps each at its lowest loss on its `watch` images.
 
+    One without such images is trained to the end.
+
     Args:
         x: (image, feature) standardised features of the probe split.
         y: (image,) truth.
@@ -82,7 +84,7 @@ def fit_mlps(
         scores = everything(table)
         losses = binary_cross_entropy_with_logits(scores, truth, reduction="none")
         loss = (losses * held).sum(0) / held.sum(0).clamp(min=1)
-        better = loss < best
+        better = (loss < best) | ~held.any(0)
         best, since = torch.where(better, loss, best), torch.where(better, 0, since + 1)
         on_probe = torch.where(better, scores, on_probe)
         if better.any():

@@ -119,6 +119,40 @@ def linear(outputs: Outputs, on_test: Outputs, question: Question, options: Audi
     return Readings(*(np.stack(column, axis=1) for column in zip(*pooled, strict=True)))
 
 
+def watched(
+    y: NDArray[np.bool_],
+    cluster: NDArray[np.int64],
+    rest: NDArray[np.bool_],
+    usual: NDArray[np.bool_],
+    seed: int,
+    stream: str,
+) -> NDArray[np.bool_]:
+    """Images that stop one member of a probe early: each kind is among them, and among those it learns from.
+
+    Of a set without a kind, one answer for all would seem best. If the usual set lacks one, as of a label
+    that few people have, the images are dealt anew.
+
+    Args:
+        y: (image,) truth.
+        cluster: (image,) identity.
+        rest: (image,) all but the member's calibration fold.
+        usual: (image,) one identity in `INNER`.
+        seed, stream: Key the deal.
+
+    Returns:
+        (image,), part of `rest`; empty if no deal serves, and the member is trained to the end.
+    """
+
+    def serves(watch: NDArray[np.bool_]) -> bool:
+        return all(len(np.unique(y[part])) == 2 for part in (watch, rest & ~watch))
+
+    if serves(rest & usual):
+        return rest & usual
+    place = np.full(len(y), -1)
+    place[rest] = folds(y[rest], cluster[rest], INNER, seed, stream)
+    return next((place == at for at in range(INNER) if serves(place == at)), np.zeros(len(y), bool))
+
+
 def multilayer(outputs: Outputs, on_test: Outputs, question: Question, options: AuditOptions) -> Readings:
     """Probes with one hidden layer on the penultimate features, all seeds and folds trained as one."""
     annotated = question.known
@@ -130,8 +164,9 @@ def multilayer(outputs: Outputs, on_test: Outputs, question: Question, options: 
         fold_of = folds(y, cluster, options.folds, options.seed, f"fold/{seed}")
         inner = folds(y, cluster, INNER, options.seed, f"inner/{seed}") == 0
         places.append(fold_of)
-        learn += [(fold_of != k) & ~inner for k in range(options.folds)]
-        watch += [(fold_of != k) & inner for k in range(options.folds)]
+        for k in range(options.folds):
+            watch.append(watched(y, cluster, fold_of != k, inner, options.seed, f"inner/{seed}/{k}"))
+            learn.append((fold_of != k) & ~watch[-1])
     on_probe, scores = fit_mlps(
         x,
         y,
