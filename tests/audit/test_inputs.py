@@ -30,6 +30,36 @@ def test_a_budget_is_a_value() -> None:
     assert AuditOptions(budget="standard").to_json()["budget"] == "standard"
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"tune": 256}, "tune is 256; expected whole numbers, such as"),
+        ({"few": (16.0, 64.0)}, "few is .*; expected whole numbers"),
+        ({"thresholds": 0.5}, "expected a number for each label"),
+        ({"thresholds": {"Male": "x"}}, "expected a number for each label"),
+        ({"alpha": "0.05"}, "alpha is '0.05'; expected a number"),
+        ({"d_few": None}, "d_few is None; expected a number"),
+        ({"d_canary": float("nan")}, "d_canary is nan; expected a number"),
+        ({"probe_seeds": 1.5}, "probe_seeds is 1.5; expected a whole number"),
+        ({"permutations": float("inf")}, "expected a whole number"),
+        ({"seed": True}, "expected a whole number"),
+        ({"seed": 2**40}, "expected 0 to 2147483647"),
+        ({"raw_image": 1}, "raw_image is 1; expected True or False"),
+        ({"attackers": 5}, "attackers is 5; expected names"),
+        ({"budget": ["full"]}, "expected a text"),
+    ],
+)
+def test_an_option_of_another_kind_is_named(given, says) -> None:
+    with pytest.raises(OptionError, match=says):
+        AuditOptions(**given)
+
+
+def test_one_attacker_is_a_name_and_not_its_letters() -> None:
+    one = AuditOptions(budget="standard", attackers="lora")  # pyright: ignore[reportArgumentType]
+    assert one == AuditOptions(budget="standard", attackers=("lora",))
+    assert AuditOptions(few=[16, 64]) == AuditOptions(few=(16, 64))  # pyright: ignore[reportArgumentType]
+
+
 def test_only_what_a_budget_includes_is_measured(world, quick, monkeypatch) -> None:
     monkeypatch.setitem(BUDGETS, "groups", Budget("groups", groups=True))
     models = [world.subject("before"), world.subject("after", 0.1, absent=["Male"])]

@@ -1,7 +1,9 @@
 """The rules of an audit: what each budget measures, and the margins, sizes and seed of all tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from unlabel.audit.inputs.attackers import chosen
@@ -65,6 +67,40 @@ FULL = replace(STANDARD, name="full", fine_tuning=True, early_layers=True, code_
 BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STANDARD, FULL)}
 
 
+MOST_SEED = 2**31 - 1
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_thresholds(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and _is_number(threshold) for name, threshold in value.items()
+    )
+
+
+KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("a whole number", _is_whole),
+    float: ("a number", _is_number),
+    str: ("a text", lambda value: isinstance(value, str)),
+    tuple[int, ...]: (
+        "whole numbers, such as (16, 64)",
+        lambda value: isinstance(value, tuple) and all(map(_is_whole, value)),
+    ),
+    tuple[str, ...]: (
+        "names",
+        lambda value: isinstance(value, tuple) and all(isinstance(name, str) for name in value),
+    ),
+    Mapping[str, float]: ("a number for each label, such as {'Male': 0.5}", _is_thresholds),
+}
+"""By the annotation of an option: what it must be, in words, and whether a value is."""
+
 JUDGED_PEOPLE = 20  # of each kind: with fewer, the error that people make is understated
 
 
@@ -116,8 +152,11 @@ class AuditOptions:
             test splits exchanged.
         thresholds: Decision threshold (logit, or log-odds of a class) of a label for balanced accuracy; where
             not named, 0, or being the most likely of the retained classes.
-        seed: Seed of folds, probes and resamples, the same for every model.
+        seed: Seed of folds, probes and resamples, the same for every model: 0 to 2147483647.
         budget: How much is tested: quick, standard or full.
+
+    Raises:
+        OptionError: A value is of another kind or out of range.
     """
 
     alpha: float = 0.05
@@ -160,6 +199,25 @@ class AuditOptions:
     budget: str = "quick"
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            given = getattr(self, item.name)
+            value = (given,) if isinstance(given, str) and item.name == "attackers" else given
+            value = tuple(value) if isinstance(value, list) else value
+            words, fits = KINDS[item.type]
+            if not fits(value):
+                raise OptionError(f"{item.name} is {given!r}; expected {words}")
+            object.__setattr__(self, item.name, value)
+        self._check_margins()
+        self._check_sizes()
+        if self.budget not in BUDGETS:
+            raise OptionError(f"no budget '{self.budget}'; expected one of {', '.join(BUDGETS)}")
+        if self.asked and not self.includes.durability:
+            raise OptionError(
+                f"attackers are reported beside C4, which the {self.budget} budget does not judge; choose the"
+                " budget standard or full"
+            )
+
+    def _check_margins(self) -> None:
         if not 0 < self.alpha < 0.5:
             raise OptionError(f"alpha is {self.alpha:g}, but must lie between 0 and 0.5; 0.05 is usual")
         for item in fields(self):
@@ -171,6 +229,8 @@ class AuditOptions:
                 f"d_canary is {self.d_canary:g}, but must lie between 0.5, which is chance, and 1; 0.55 is"
                 " usual"
             )
+
+    def _check_sizes(self) -> None:
         least = dict.fromkeys(("probe_seeds", "hidden", "epochs", "trees", "rated_draws"), 1) | {
             "rare": 0,
             "seed": 0,
@@ -179,17 +239,12 @@ class AuditOptions:
         for name, bound in {**least, "resamples": 10, "tune_steps": 10}.items():
             if getattr(self, name) < bound:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be at least {bound}")
+        if self.seed > MOST_SEED:
+            raise OptionError(f"seed is {self.seed}; expected 0 to {MOST_SEED}")
         if max(self.few, default=0) < self.few_judged:
             raise OptionError(
                 f"few is {list(self.few)}, but one size must be at least few_judged, {self.few_judged}:"
                 " C4 would judge none"
-            )
-        if self.budget not in BUDGETS:
-            raise OptionError(f"no budget '{self.budget}'; expected one of {', '.join(BUDGETS)}")
-        if self.asked and not self.includes.durability:
-            raise OptionError(
-                f"attackers are reported beside C4, which the {self.budget} budget does not judge; choose the"
-                " budget standard or full"
             )
         for name in ("few", "tune", "attacked", "curve"):
             sizes = getattr(self, name)
