@@ -220,12 +220,14 @@ def _needed(arrays: dict[str, NDArray[Any]], name: str, file: Path) -> NDArray[A
 def _numbers(arrays: dict[str, NDArray[Any]], name: str, file: Path, n: int | None = None) -> Floats:
     """A table of finite numbers, one row an image: logits in float64, features in float32."""
     table = _needed(arrays, name, file)
-    if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number):
+    real = np.issubdtype(table.dtype, np.integer) or np.issubdtype(table.dtype, np.floating)
+    if table.ndim != 2 or not table.size or not real:
         raise DataError(
-            f"{name} of {file} has the shape {table.shape} of {table.dtype}; expected numbers (image, column)"
+            f"{name} of {file} has the shape {table.shape} of {table.dtype}; expected real numbers"
+            " (image, column)"
         )
-    if np.iscomplexobj(table) or (n is not None and len(table) != n):
-        raise DataError(f"{name} of {file} has {len(table):,} rows; expected {n:,} real ones, as logits has")
+    if n is not None and len(table) != n:
+        raise DataError(f"{name} of {file} has {len(table):,} rows; expected {n:,}, as logits has")
     with np.errstate(over="ignore"):
         short = table.astype(np.float32)
     if not (finite := np.isfinite(short).all(1)).all():
@@ -249,11 +251,7 @@ def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArr
             " -1, (image, label)"
         )
     if table.ndim == 1:
-        number = table.astype(np.int64)
-        count = len(arrays.get("target_labels", arrays.get("labels", ())))
-        if not np.array_equal(number, table) or number.min() < 0 or number.max() >= max(count, 1):
-            raise DataError(f"targets of {file} holds class numbers out of 0 to {count - 1}; or give a table")
-        return (number[:, None] == np.arange(count)).astype(np.int8), True
+        return _of_classes(table, arrays, file), True
     odd = ~np.isin(table, (1, 0, -1))
     if odd.any():
         row = int(np.argmax(odd.any(1)))
@@ -261,6 +259,31 @@ def _targets(arrays: dict[str, NDArray[Any]], n: int, file: Path) -> tuple[NDArr
             f"targets of {file} holds {table[odd][0]} in row {row}; expected 1 present, 0 absent, -1 unknown"
         )
     return table.astype(np.int8), False
+
+
+def _of_classes(number: NDArray[Any], arrays: dict[str, NDArray[Any]], file: Path) -> NDArray[np.int8]:
+    """A column for each class, of class numbers."""
+    name = "target_labels" if "target_labels" in arrays else "labels"
+    names = arrays.get(name)
+    if names is None or names.ndim != 1:
+        found = "no such array" if names is None else f"the shape {names.shape} of {names.dtype}"
+        raise LabelMismatch(
+            f"{file} has class numbers in targets, and {found} in {name}; expected the name of each class,"
+            ' such as numpy.array(["cat", "dog"])'
+        )
+    if len(names) < 2:
+        raise DataError(
+            f"targets of {file} has one axis, as class numbers have, and {len(names)} in {name}; expected the"
+            " names of all classes, or a table: of one label, targets[:, None]"
+        )
+    odd = ~np.isin(number, np.arange(len(names)))
+    if odd.any():
+        row = int(np.argmax(odd))
+        raise DataError(
+            f"targets of {file} has one axis, as class numbers have, and holds {number[row]} in row {row};"
+            f" expected 0 to {len(names) - 1}, as {name} has {len(names)} names"
+        )
+    return (number[:, None] == np.arange(len(names))).astype(np.int8)
 
 
 def _activation(arrays: dict[str, NDArray[Any]], file: Path) -> str | None:
@@ -320,11 +343,13 @@ def _split(
     if "split" not in arrays:
         return (uniform(seed, "outputs/split", cluster) < 0.5).astype(np.int8)
     split = arrays["split"]
-    if split.shape != cluster.shape or not np.isin(split, (PROBE, TEST, TRAIN)).all():
-        raise DataError(
-            f"split of {file} has the shape {split.shape}; expected {len(cluster):,} numbers: 0 probe, 1"
-            " test, 2 train"
-        )
+    expected = f"expected {len(cluster):,} numbers: 0 probe, 1 test, 2 train"
+    if split.shape != cluster.shape:
+        raise DataError(f"split of {file} has the shape {split.shape}; {expected}")
+    odd = ~np.isin(split, (PROBE, TEST, TRAIN))
+    if odd.any():
+        row = int(np.argmax(odd))
+        raise DataError(f"split of {file} holds {split[row].item()!r} in row {row}; {expected}")
     return split.astype(np.int8)
 
 
