@@ -4,13 +4,20 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.short_pair import ShortPair
-from unlabel.audit.references.short import make_shorts, shares_of
+from unlabel.audit.references.short import (
+    FEWEST_STEPS,
+    least_budget,
+    make_shorts,
+    shares_of,
+    shortest_steps,
+)
 from unlabel.audit.run.folders import audit_run
 from unlabel.audit.setup import open_case, with_shorts
 from unlabel.core import engine
@@ -120,6 +127,20 @@ def test_a_full_reference_in_the_place_of_a_short_one_is_refused(runs):
 def test_a_budget_is_a_share_of_one_training(budget):
     with pytest.raises(OptionError, match="expected a share of one training, above 0 and below 1"):
         shares_of(budget)
+
+
+@pytest.mark.parametrize("images", [1000, 1234, 5000])
+@pytest.mark.parametrize("epochs", [8.0, 15.0, 30.0])
+def test_no_smaller_budget_leaves_enough_steps_than_the_one_that_is_printed(images, epochs):
+    plan = SimpleNamespace(recipe=Recipe(epochs=epochs), batch_size=32)
+    record = SimpleNamespace(blueprint=plan, method="train")
+    case = SimpleNamespace(
+        original=SimpleNamespace(record=record), source=SimpleNamespace(train=range(images))
+    )
+    least = least_budget(case)
+    assert least is not None
+    assert shortest_steps(plan, images, least) >= FEWEST_STEPS
+    assert shortest_steps(plan, images, round(least - 0.01, 2)) < FEWEST_STEPS
 
 
 def test_a_budget_that_leaves_too_few_steps_says_how_many_and_what_would_do(made):

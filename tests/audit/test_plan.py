@@ -72,7 +72,7 @@ def test_the_plan_says_the_least_budget_that_leaves_enough_steps(base):
     found = plan_audit(replace(case, original=replace(case.original, record=record)), AuditOptions(), 0)
     least = found["reference_budget"]
     steps = longer.recipe.steps(len(case.source.train), longer.batch_size)
-    assert least == pytest.approx(180 / steps, abs=0.01)
+    assert 6 * 29 / steps < least <= 6 * 29 / steps + 0.01  # a part of a step is a step: more than 29 are 30
     assert f"a prediction: --reference-budget {least:.2f} or more" in "\n".join(lines(found))
     assert plan_audit(case, AuditOptions(), 0)["reference_budget"] is None
 

@@ -11,7 +11,6 @@ The pairs cost 2 (1/20 + 1/10) = .3 of one training. What is predicted from them
 """
 
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 
 from unlabel.audit.inputs.question import ask
@@ -21,6 +20,7 @@ from unlabel.audit.references.full import OWN_CODE, Job, folder_of, recipe_of, s
 from unlabel.audit.setup import Case
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
+from unlabel.runs.origin import Plan
 
 FEWEST_STEPS = 30  # of the shortest training; the shortest of the calibration has 32
 LONGER = 2  # the longer pair is trained so many times as long as the shorter one
@@ -98,9 +98,21 @@ def least_budget(case: Case) -> float | None:
     record = case.original.record
     if record.blueprint is None or record.method != "train":
         return None
-    whole = record.blueprint.recipe.steps(len(case.source.train), record.blueprint.batch_size)
-    needed = ceil(200 * (1 + LONGER) * FEWEST_STEPS / whole) / 100
-    return needed if needed < 1 else None
+    plan, images = record.blueprint, len(case.source.train)
+    budgets = (hundredths / 100 for hundredths in range(1, 100))
+    return next((budget for budget in budgets if shortest_steps(plan, images, budget) >= FEWEST_STEPS), None)
+
+
+def shortest_steps(plan: Plan, images: int, budget: float) -> int:
+    """Optimiser steps of the shortest training.
+
+    Args:
+        plan: How the original was trained.
+        images: Of the train split.
+        budget: Cost of all four trainings, as a share of one training.
+    """
+    recipe = replace(plan.recipe, epochs=shares_of(budget)[0] * plan.recipe.epochs)
+    return recipe.steps(images, plan.batch_size)
 
 
 def _refuse(case: Case, budget: float) -> None:
@@ -118,11 +130,7 @@ def _refuse(case: Case, budget: float) -> None:
             " made, and name them with --reference A,B,C"
         )
     images = len(case.source.train)
-
-    def steps(share: float) -> int:
-        return replace(plan.recipe, epochs=share * plan.recipe.epochs).steps(images, plan.batch_size)
-
-    shortest = steps(shares_of(budget)[0])
+    shortest = shortest_steps(plan, images, budget)
     if shortest < FEWEST_STEPS:
         whole, needed = plan.recipe.steps(images, plan.batch_size), least_budget(case)
         advice = f"give {needed:.2f} or more, or " if needed else ""
