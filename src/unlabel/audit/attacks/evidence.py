@@ -167,10 +167,6 @@ def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Con
         return digest(*(table for part in pair for table in part.ends))
 
     hashes = {index: tables(pair) for index, pair in models.items()}
-    stages = {
-        index: digest(*(table for part in pair for table in part.features.values()))
-        for index, pair in models.items()
-    }
     asked = {
         name: digest(q.column, q.probe, q.test, q.probe_cluster, q.test_cluster, q.crossed)
         for name, q in context.questions.items()
@@ -179,13 +175,7 @@ def keys_of(jobs: Mapping[Place, Job], subjects: Sequence[Subject], context: Con
     if context.random_init is not None:
         read["random"] = tables(context.random_init)
     return {
-        (what, name, index): key_of(
-            what,
-            read.get(what) or hashes[index],
-            asked[name],
-            fixed,
-            *([stages[index]] if what == "stages" else []),
-        )
+        (what, name, index): key_of(what, read.get(what) or hashes[index], asked[name], fixed)
         for what, name, index in jobs
         if what != "pictures" and (what in read or index in hashes)
     }
