@@ -427,6 +427,9 @@ def test_figures_that_the_record_lacks_are_a_problem(signed: Path, resign: Resig
     assert "probe.adv.lin of top (after) was measured now and is not recorded" in ran.out
     rewrite(signed, resign, lambda audit: audit.update(metrics=[]))
     ran = command("verify", signed, "--data", data, "--quiet")
+    assert "C1: PASS, but own.sadv of top is not among the figures" in ran.out
+    rewrite(signed, resign, say("C1", "INCONCLUSIVE"))
+    ran = command("verify", signed, "--data", data, "--quiet")
     assert ran.code == 3
     assert "no figure was compared" in ran.out
 

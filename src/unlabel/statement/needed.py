@@ -199,7 +199,10 @@ def failing(name: str, audit: Json) -> Json | None:
 
 
 def _certain(row: Json, tests: int, audit: Json) -> bool:
-    """Whether a comparison is above its margin by Holm's first step, with the fewest degrees of freedom."""
+    """Whether a comparison is above its margin by Holm's first step, with the fewest degrees of freedom.
+
+    Three references give two or more. Later rules give a PASS only if no label's value is above its margin.
+    """
     beyond, spread = row["diff"] - row["margin"], row["diff"] - row["lower"]
     if beyond <= 0 or spread <= 0:
         return beyond > 0

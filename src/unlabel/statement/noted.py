@@ -58,8 +58,11 @@ def _undecided_decoy(audit: Json) -> str | None:
 def unfair(audit: Json) -> Iterator[tuple[str, str]]:
     """Claims that are decided against a retrained model which the audit names as unfair."""
     standing = audit["claims"]["C5"]["notes"].get("references_against_original") or ()
-    margin = audit["options"].get("d_fair", 0.0)
-    named = [row["run"] for row in standing if not row["fair"] or row["lower"] > margin]
+    named = [
+        row["run"]
+        for row in standing
+        if not row["fair"] or row["lower"] > audit["options"].get("d_fair", row["margin"])
+    ]
     for name in AGAINST_RETRAINED:
         claim = audit["claims"][name]
         runs = [*named, *(row["run"] for row in claim["notes"].get("unfair_references") or ())]
