@@ -319,6 +319,16 @@ def test_any_value_anywhere_in_an_audit_makes_a_page_or_one_line(audited: Path, 
     assert refused > 20
 
 
+@pytest.mark.parametrize("name", ["C1", "C2", "C3", "C4", "C5", "C6"])
+def test_an_audit_without_one_of_its_claims_makes_no_page(name: str, audited: Path, tmp_path: Path) -> None:
+    audit = json.loads((audited / "audit.json").read_text("utf-8"))
+    del audit["claims"][name]
+    (tmp_path / "audit.json").write_text(json.dumps(audit), "utf-8")
+    with pytest.raises(ModelError, match=f"of the claims C1 to C6 it lacks {name}.*run again") as found:
+        write_report(tmp_path)
+    check_line(found.value)
+
+
 @pytest.mark.parametrize("text", [DEEP, '{"a": NaN}', '{"a": 1e999}', "", "[]", '"text"', "\ufeff{}"])
 def test_an_audit_that_is_none_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text(text, "utf-8")

@@ -288,6 +288,18 @@ def test_showing_a_run_says_where_it_came_from(command, base) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "is_one"), [('{"headline": "UNLEARNED"}', True), ("[]", False), ("{}", False), ("", False)]
+)
+def test_a_run_is_shown_as_audited_if_its_file_holds_an_audit(
+    text: str, is_one: bool, command, base, tmp_path
+) -> None:
+    run = Path(shutil.copytree(base, tmp_path / "run"))
+    assert json.loads(command("show", run, "--json").out)["audited"] is False
+    (run / "audit.json").write_text(text, "utf-8")
+    assert json.loads(command("show", run, "--json").out)["audited"] is is_one
+
+
+@pytest.mark.parametrize(
     "command_", ["train", "forget", "audit", "report", "show", "methods", "predict", "demo"]
 )
 def test_every_command_of_the_contract_is_in_the_help(command, command_) -> None:

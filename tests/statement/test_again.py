@@ -239,7 +239,8 @@ def unlearned(audit: dict[str, Any], change: Callable[[dict[str, Any]], None]) -
     """Makes an audit say that C2 PASSes, with all that follows, and changes it."""
     audit.update(valid=True, invalid_because=[])
     audit["claims"]["C2"].update(verdict="PASS", per_label={"top": "PASS"})
-    audit["claims"]["C2"]["notes"].update(rare=[], finding=None)
+    audit["claims"]["C2"]["notes"].update(rare=[], finding=None, head_zero="FAIL")
+    audit["controls"]["decoys"]["top"]["head_zero"] = "FAIL"
     deciding = [each for each in audit["comparisons"] if each["transform"] is None]
     for each in deciding:
         each.update(upper=0.0, diff=-0.1, lower=-0.2)
@@ -328,7 +329,7 @@ def durable() -> dict[str, Any]:
     tests += [(figure, "stages", None, margin) for figure, margin in zip(BELOW, (0.1, 0.075), strict=True)]
     rows = [
         {"id": id_, "label": "top", "layer": layer, "transform": name, "margin": margin, "upper": 0.01}
-        | {"against": "retrained" if name is None else "itself"}
+        | {"against": "retrained" if name is None else "itself", "verdict": "PASS"}
         for id_, layer, name, margin in tests
     ]
     metrics = [{**row, "model": "after"} for row in rows]
@@ -338,7 +339,12 @@ def durable() -> dict[str, Any]:
         "request": {"labels": ["top"], "forgotten_earlier": []},
         "comparisons": rows,
         "metrics": metrics,
-        "claims": {"C4": {"verdict": "PASS", "notes": {"not_applicable": []}}},
+        "claims": {
+            name: {"verdict": verdict, "provisional": False, "per_label": {}, "notes": {"not_applicable": []}}
+            for name, verdict in (("C2", "NOT_EVALUATED"), ("C4", "PASS"), ("C5", "NOT_EVALUATED"))
+        },
+        "models": {"before": {}, "references": [{"sha256": sha} for sha in "abc"]},
+        "valid": False,
     }
 
 
@@ -362,7 +368,7 @@ def test_a_transform_may_lack_only_where_a_model_cannot_have_it(lacks: str, righ
 def test_c5_is_held_to_the_margins_of_the_options() -> None:
     row = {"value": 0.02, "upper": 0.03, "margin": 0.04}
     audit = durable()
-    audit["claims"] = {"C5": {"verdict": "PASS", "notes": {"against_original": {"macro_auc_loss": row}}}}
+    audit["claims"]["C5"] |= {"verdict": "PASS", "notes": {"against_original": {"macro_auc_loss": row}}}
     assert unborne(audit) == [
         ("C5", "PASS, but macro auc loss is at most 0.03, where less than 0.01 is allowed")
     ]
@@ -420,6 +426,9 @@ def test_figures_that_the_record_lacks_are_a_problem(signed: Path, resign: Resig
     assert ran.code == 3
     assert "probe.adv.lin of top (after) was measured now and is not recorded" in ran.out
     rewrite(signed, resign, lambda audit: audit.update(metrics=[]))
+    ran = command("verify", signed, "--data", data, "--quiet")
+    assert "C1: PASS, but own.sadv of top is not among the figures" in ran.out
+    rewrite(signed, resign, say("C1", "INCONCLUSIVE"))
     ran = command("verify", signed, "--data", data, "--quiet")
     assert ran.code == 3
     assert "no figure was compared" in ran.out

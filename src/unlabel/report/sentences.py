@@ -184,8 +184,8 @@ def finding(audit: Document) -> tuple[str, str]:
 
 def _remembers_only(audit: Document) -> bool:
     """Whether C6 alone is behind the headline, and neither C2 nor C4 says that more can be recovered."""
-    verdict = {name: audit.claims[name].verdict for name in ("C2", "C4", "C6") if name in audit.claims}
-    return verdict.get("C6") == "FAIL" and "FAIL" not in (verdict.get("C2"), verdict.get("C4"))
+    verdict = {name: audit.claims[name].verdict for name in ("C2", "C4", "C6")}
+    return verdict["C6"] == "FAIL" and "FAIL" not in (verdict["C2"], verdict["C4"])
 
 
 def summary(audit: Document) -> list[tuple[str, str]]:
@@ -247,8 +247,8 @@ def _strength(audit: Document) -> str:
     if floor is not None:
         text += " Chance is no fair target where labels go together: the true other labels alone, with no"
         text += f" model, give away {reading(floor.any)}."
-    equivalent = audit.claims.get("C2")
-    if equivalent and (equivalent.verdict, equivalent.notes.head_zero) == ("INCONCLUSIVE", "INCONCLUSIVE"):
+    equivalent = audit.claims["C2"]
+    if (equivalent.verdict, equivalent.notes.head_zero) == ("INCONCLUSIVE", "INCONCLUSIVE"):
         text += f" {CANNOT_TELL}"
     return f"{text} {binding.sentence(audit, 'C2')}".rstrip()
 

@@ -190,7 +190,7 @@ def audited(audit: Document) -> list[str]:
 
 def predicted(audit: Document) -> bool:
     """Whether C2 compares with a predicted level: no model was retrained in full."""
-    return "C2" in audit.claims and audit.claims["C2"].notes.predicted
+    return audit.claims["C2"].notes.predicted
 
 
 def strongest(audit: Document, side: str) -> Row | None:

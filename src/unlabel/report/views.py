@@ -134,8 +134,8 @@ def attacker(audit: Document) -> str:
 
     Empty if relearning was not tested, or if the claim's own sentence says it.
     """
-    claim = audit.claims.get("C4")
-    if claim is None or (claim.verdict == "PASS" and claim.notes.too_few_in_p):
+    claim = audit.claims["C4"]
+    if claim.verdict == "PASS" and claim.notes.too_few_in_p:
         return ""
 
     def most(family: Figure) -> int:
@@ -162,7 +162,7 @@ def judge(audit: Document, row: rows.Row) -> tuple[str, str] | None:
         most = numbers.beside_margin(c.upper, c.margin, signed=True)
         excess = f"{numbers.number(c.diff, signed=True)}, at most {most}"
         return c.verdict, f"{excess}; limit {numbers.number(c.margin)}"
-    if row.id in (OWN.id, OWN_SIGNED.id, OWN_ON_TRAIN.id) and "C1" in audit.claims:
+    if row.id in (OWN.id, OWN_SIGNED.id, OWN_ON_TRAIN.id):
         claim = audit.claims["C1"]
         verdict = claim.per_label.get(row.label or "", claim.verdict)
         return verdict, "C1: the output against chance"

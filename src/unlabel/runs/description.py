@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.core.framing import framing_facts, plain_size, size_text
+from unlabel.core.reading import read_json
 from unlabel.runs.folder import MODEL, file_sha256, read_config, read_record
 from unlabel.runs.lineage import MADE, history
 
@@ -42,8 +43,17 @@ def describe(run: Path) -> dict[str, Any]:
         "versions": record.versions,
         "command": record.command,
         "date": record.date,
-        "audited": (run / "audit.json").is_file(),
+        "audited": _audited(run / "audit.json"),
     }
+
+
+def _audited(file: Path) -> bool:
+    """Whether a file holds an audit, as far as can be told without its schema: an object with a headline."""
+    try:
+        content = read_json(file) if file.is_file() else None
+    except (ValueError, OSError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("headline"), str)
 
 
 def chain(run: Path) -> dict[str, Any]:

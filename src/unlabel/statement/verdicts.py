@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from unlabel.core.errors import UnlabelError
-from unlabel.core.wording import joined
 
 Json = Mapping[str, Any]
 
@@ -43,10 +42,14 @@ def unborne(audit: Json) -> list[tuple[str, str]]:
     """Parts of a parsed, checked audit that its own figures do not bear out, and what is wrong with each.
 
     A signer may change a verdict and the headline that follows from it, and leave the figures as they are; or
-    change margins and places of tests, or leave some out.
+    change margins and places of tests, or leave some out; or take away that a verdict is provisional, or that
+    the audit is invalid.
     """
+    from unlabel.statement.noted import invalid, unfair, unmarked
+
     try:
-        return [*_wrong_margin(audit), *_wrong_passes(audit)]
+        wrong = [("valid", f"signed as valid, but {why}") for why in invalid(audit)]
+        return [*_wrong_margin(audit), *_wrong_passes(audit), *wrong, *unfair(audit), *unmarked(audit)]
     except (KeyError, TypeError, AttributeError, ValueError, UnlabelError):  # it may come from anyone
         return [("claims", "a figure or an option that a PASS rests on is missing, or of another kind")]
 
@@ -66,32 +69,30 @@ def _wrong_margin(audit: Json) -> Iterator[tuple[str, str]]:
 
 def _wrong_passes(audit: Json) -> Iterator[tuple[str, str]]:
     for name, claim in audit["claims"].items():
-        if claim["verdict"] == "PASS" and (against := _against(name, claim["notes"], audit)):
+        if claim["verdict"] == "PASS" and (against := _against(name, audit)):
             yield name, f"PASS, but {against}"
 
 
-def _against(name: str, notes: Json, audit: Json) -> str | None:
+def _against(name: str, audit: Json) -> str | None:
     """What stands against a PASS: a bound above its margin, a note, or a test that is not recorded."""
-    from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES
-    from unlabel.statement.needed import bounds, lacking
+    from unlabel.statement.needed import bounds, failing, lacking
+    from unlabel.statement.noted import against_pass
 
-    if name in ("C1", "C3"):
-        beyond = _beyond(name, audit)
-        return beyond and beyond.replace(" now", "")
     for figure, upper, margin in bounds(name, audit):
         if upper is None or upper > margin:
-            return f"{figure} is at most {upper}, where less than {margin} is allowed"
-    if name not in ("C2", "C4"):
-        return None
-    if notes.get("rare"):
-        return f"too few images show, or lack, {joined(notes['rare'])}, as its notes say"
-    if notes.get("finding") not in (None, SUFFICES):
-        return f"its notes say: {notes['finding']}"
+            return f"{figure} is at most {upper:.6g}, where less than {margin} is allowed"
+    if name in ("C2", "C4") and (row := failing(name, audit)):
+        of = row["label"] or "the mean over labels"
+        found = f"{row['diff']} (from {row['lower']} to {row['upper']})"
+        return f"{row['id']} of {of} is {found}, above its margin {row['margin']}"
+    if noted := against_pass(name, audit):
+        return noted
     if (place := lacking(name, audit)) is None:
         return None
     figure, label, layer, transform = place
     where = "".join(f", {part}" for part in (layer, transform) if part)
-    return f"{figure} of {label or 'the mean over labels'}{where} is not among the comparisons"
+    among = "comparisons" if name in ("C2", "C4") else "figures"
+    return f"{figure} of {label or 'the mean over labels'}{where} is not among the {among}"
 
 
 def changed_margins(options: Json) -> dict[str, dict[str, Any]]:
@@ -164,21 +165,13 @@ def _beyond(name: str, again: Json) -> str | None:
 
 def _deciding(name: str, again: Json) -> Iterator[tuple[str, float, float]]:
     """Figures that a PASS of a claim rests on: name, value, margin."""
-    from unlabel.audit.figures import ATTACKS, OWN_ON_TRAIN, OWN_SIGNED, unit_of
-    from unlabel.statement.needed import deciding, losses
+    from unlabel.statement.needed import deciding, losses, measured
 
-    options = again["options"]
-    rows = [row for row in again["metrics"] if row["model"] == "after"]
-    if name == "C1":
-        own = (OWN_SIGNED.id, OWN_ON_TRAIN.id)
-        yield from ((row["id"], abs(row["value"]), options["d_chance"]) for row in rows if row["id"] in own)
+    if name in ("C1", "C3"):
+        rows = measured(name, again)
+        yield from ((row["id"], abs(row["value"]) if name == "C1" else row["value"], at) for row, at in rows)
     if name == "C2":
         tests = deciding(name, again)
         yield from ((f"{row['id']} beyond retrained models", row["diff"], row["margin"]) for row in tests)
-    if name == "C3":
-        for row in rows:
-            if row["id"] in ATTACKS:
-                margin = "d_erased_bits" if unit_of(row["id"]) == "bits" else "d_chance"
-                yield row["id"], row["value"], options[margin]
     if name == "C5":
         yield from ((what, row["value"], margin) for what, row, margin in losses(again))

@@ -9,10 +9,12 @@ from msgspec import Meta
 from unlabel.audit.document.results import Against, Comparison, Metric, Verdict
 from unlabel.core.errors import ModelError
 from unlabel.core.reading import typed
+from unlabel.core.wording import joined
 
 Number = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 T = TypeVar("T")
+EXPECTED = ("C1", "C2", "C3", "C4", "C5", "C6")
 
 
 @dataclass(frozen=True)
@@ -430,9 +432,12 @@ def document_of(content: Mapping[str, Any]) -> Document:
     """The audit of a parsed ``audit.json``.
 
     Raises:
-        ModelError: An entry is missing or of another type.
+        ModelError: An entry is missing or of another type, or one of the claims C1 to C6 is missing.
     """
-    return part({**content, "raw": content}, Document)
+    audit = part({**content, "raw": content}, Document)
+    if missing := [name for name in EXPECTED if name not in audit.claims]:
+        raise ModelError(f"of the claims C1 to C6 it lacks {joined(missing)}")
+    return audit
 
 
 def part(value: Any, kind: type[T]) -> T:

@@ -39,7 +39,7 @@ class Tried:
 
 def attackers(audit: Document, label: str) -> list[Tried]:
     """Every attacker and number of images, in the registry's order."""
-    noted = audit.claims["C4"].notes.attackers.get(label, {}) if "C4" in audit.claims else {}
+    noted = audit.claims["C4"].notes.attackers.get(label, {})
     families = {**TRIED_BY, "best": TRIED_BY_BEST}
     sizes = sorted({int(n) for by_size in noted.values() for n in by_size if n.isdigit()})
     return [
@@ -52,7 +52,7 @@ def attackers(audit: Document, label: str) -> list[Tried]:
 
 def worst(audit: Document, label: str) -> Worst | None:
     """The attacker whose bound is highest; None without retrained models."""
-    return audit.claims["C4"].notes.worst_attacker.get(label) if "C4" in audit.claims else None
+    return audit.claims["C4"].notes.worst_attacker.get(label)
 
 
 def title_of(attacker: str) -> str:
@@ -63,7 +63,7 @@ def title_of(attacker: str) -> str:
 
 def depth(audit: Document, label: str) -> list[Tried]:
     """Probes that see positions or several stages, by figure and stage."""
-    noted = audit.claims["C4"].notes.depth.get(label, {}) if "C4" in audit.claims else {}
+    noted = audit.claims["C4"].notes.depth.get(label, {})
     tried = []
     for figure in (GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP, STITCHED_OUTPUT):
         layers = sorted({m.layer for m in audit.metrics if (m.id, m.label) == (figure.id, label)}, key=str)
@@ -77,7 +77,7 @@ def depth(audit: Document, label: str) -> list[Tried]:
 
 def foretold(audit: Document, label: str) -> list[Tried]:
     """What training the whole model is predicted to find, and in which stages, by number of images."""
-    noted = audit.claims["C4"].notes.tangent.get(label, {}) if "C4" in audit.claims else {}
+    noted = audit.claims["C4"].notes.tangent.get(label, {})
     rows = [m for m in audit.metrics if m.label == label and m.id.startswith(TANGENT_AUC.id)]
     tried = []
     for n in sorted({TANGENT_AUC.member(m.id) for m in rows}, key=lambda n: (len(n), n)):
@@ -93,7 +93,7 @@ def foretold(audit: Document, label: str) -> list[Tried]:
 
 def handful(audit: Document, label: str) -> list[Tried]:
     """What means and clusters of a handful of annotated images tell, by number of images."""
-    noted = audit.claims["C4"].notes.prototypes.get(label, {}) if "C4" in audit.claims else {}
+    noted = audit.claims["C4"].notes.prototypes.get(label, {})
     tried = []
     for family in (NEAREST_MEAN, CLUSTERS):
         rows = [m for m in audit.metrics if m.label == label and m.id.startswith(family.id)]
@@ -125,7 +125,7 @@ class Plane:
 
 def curve(audit: Document, label: str) -> AttackCurve | None:
     """The attack curve of a label; None where it was not measured."""
-    return audit.claims["C4"].notes.attack_curve.get(label) if "C4" in audit.claims else None
+    return audit.claims["C4"].notes.attack_curve.get(label)
 
 
 def planes(audit: Document, label: str) -> Iterator[Plane]:
@@ -161,7 +161,7 @@ def _plane(said: str, unit: str, at: Sequence[int], by_role: ByRole) -> Plane:
 
 def depth_score(audit: Document, label: str) -> DepthScore | None:
     """How much is gone of what the original reads from its stages; None where that was not measured."""
-    return audit.claims["C4"].notes.depth_score.get(label) if "C4" in audit.claims else None
+    return audit.claims["C4"].notes.depth_score.get(label)
 
 
 def needed(audit: Document, label: str) -> list[Needed]:

@@ -15,8 +15,8 @@ def sentence(audit: Document, id_: str) -> str:
         audit: The parsed audit.
         id_: Of the claim.
     """
-    claim, test = audit.claims.get(id_), _test(audit, id_)
-    if claim is None or test is None:
+    claim, test = audit.claims[id_], _test(audit, id_)
+    if test is None:
         return ""
     failed = claim.verdict == "FAIL"
     label = f" for {brief(test.label)}" if test.label and len(targets(audit)) > 1 else ""
@@ -33,8 +33,8 @@ def sentence(audit: Document, id_: str) -> str:
 
 def _test(audit: Document, id_: str) -> Difference | None:
     """The comparison that decided, of those beyond their limit; None if it is not known."""
-    claim = audit.claims.get(id_)
-    if claim is None or claim.verdict not in ("FAIL", "INCONCLUSIVE"):
+    claim = audit.claims[id_]
+    if claim.verdict not in ("FAIL", "INCONCLUSIVE"):
         return None
     where = claim.notes.binding_test
     rows = [

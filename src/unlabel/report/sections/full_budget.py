@@ -66,7 +66,7 @@ def tuned(audit: Document, label: str) -> list[Deep]:
     """The whole model trained on few annotated images, by their number."""
     ids = {m.id for m in audit.metrics if m.id.startswith(FINE_TUNED.id)}
     sizes = sorted(int(FINE_TUNED.member(id_)) for id_ in ids)
-    noted = audit.claims["C4"].notes.whole_model.get(label, {}) if "C4" in audit.claims else {}
+    noted = audit.claims["C4"].notes.whole_model.get(label, {})
     return [
         Deep(f"Trained on {count(n)} images", "the whole model", found, noted.get(str(n)) or Noted())
         for n in sizes
@@ -118,7 +118,7 @@ def closest(tuned: list[Deep], staged: list[Deep]) -> list[Deep]:
 
 def information(audit: Document, label: str) -> str:
     """How much of the original's excess information is left over all depths; empty where it is not known."""
-    noted = audit.claims["C4"].notes.information_left.get(label) if "C4" in audit.claims else None
+    noted = audit.claims["C4"].notes.information_left.get(label)
     if noted is None:
         return ""
     return (

@@ -72,7 +72,7 @@ class Hits:
 
 def hits(audit: Document) -> Hits | None:
     """What an audit says of groups and identities; None where nothing was measured."""
-    noted = audit.claims["C5"].notes.groups if "C5" in audit.claims else None
+    noted = audit.claims["C5"].notes.groups
     if noted is None:
         return None
     parts = tuple(_parts(audit, noted))

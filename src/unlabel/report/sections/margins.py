@@ -64,8 +64,8 @@ class Margins:
 def margins(audit: Document) -> Iterator[Margins]:
     """Of each claim that has margins which could be other ones; none in audits made before."""
     for id_ in ("C2", "C4"):
-        notes = audit.claims[id_].notes if id_ in audit.claims else None
-        if notes is None or not notes.margin_curve:
+        notes = audit.claims[id_].notes
+        if not notes.margin_curve:
             continue
         ends = [end for row in notes.margin_curve for end in (row.fails_below, row.passes_above) if end]
         scale = Axis(0.0, min(WIDEST, max(2.0, ceil(2 * 1.1 * max(ends, default=1.0)) / 2)), 0.5)

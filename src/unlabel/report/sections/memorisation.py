@@ -45,7 +45,7 @@ def canaries(audit: Document) -> dict[str, Any] | None:
     told = [found for found in rows if figure(found.id).claims and found.after]
     if not told:
         return None
-    planted = audit.claims["C6"].notes.canaries if "C6" in audit.claims else {}
+    planted = audit.claims["C6"].notes.canaries
     sizes = [
         f"{count(n)} images" + (f" ({label})" if len(planted) > 1 else "") for label, n in planted.items()
     ]
