@@ -8,10 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.evasion import gather_evasion, halves, least_squares, read_evasion, too_few, views
+from unlabel.audit.attacks.evasion import (
+    gather_evasion,
+    halves,
+    least_squares,
+    ranks,
+    read_evasion,
+    too_few,
+    views,
+    whatever_scale,
+)
 from unlabel.audit.attacks.head_consistency import changed_outputs, tampered
 from unlabel.audit.attacks.input_stability import oddities
-from unlabel.audit.figures import OWN_PERTURBED, TRAIN
+from unlabel.audit.figures import FINE, OWN_PERTURBED, RANKED, TRAIN
 from unlabel.audit.inputs.memory import Memory
 from unlabel.audit.inputs.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
 from unlabel.audit.inputs.question import Context, ask
@@ -240,6 +249,67 @@ def test_least_squares_finds_a_small_difference_of_large_features(world):
     parts = {"probe": hidden(subject.probe, question.probe), "test": hidden(subject.test, question.test)}
     assert before < 0.7
     assert least_squares(replace(subject, **parts), question).value > 0.95
+
+
+def beside(subject, question, hide):
+    """The subject with one more feature, made of the annotations of each set."""
+    parts = {}
+    for name in ("probe", "test", "train"):
+        outputs, target = getattr(subject, name), getattr(question, name)
+        table = np.column_stack([outputs.features["penultimate"], hide(target)])
+        parts[name] = replace(outputs, features={"penultimate": table.astype(np.float32)})
+    return replace(subject, **parts)
+
+
+def in_last_bit(target):
+    return np.where(target == 1, np.nextafter(np.float32(1), np.float32(2)), np.float32(1))
+
+
+def under_huge_numbers(target):
+    """The label, and on 3 % of the images a huge number."""
+    return target + 1e4 * (np.random.default_rng(0).random(len(target)) < 0.03)
+
+
+def test_a_label_in_one_bit_of_a_constant_feature_is_found(world, quick):
+    question = ask(LABEL, *world.splits)
+    subject = world.subject("after", 0.0, network=5)
+    assert FINE.id not in whatever_scale(subject, question, quick)
+    constant = beside(subject, question, lambda target: np.full(len(target), 1.0))
+    assert FINE.id not in whatever_scale(constant, question, quick)
+    assert least_squares(beside(subject, question, in_last_bit), question).value < 0.7
+    found = whatever_scale(beside(subject, question, in_last_bit), question, quick)
+    assert min(found[FINE.id].value, found[RANKED.id].value) > 0.95
+
+
+def test_a_label_under_a_few_huge_numbers_is_found(world, quick):
+    question = ask(LABEL, *world.splits)
+    hidden = beside(world.subject("after", 0.0, network=5), question, under_huge_numbers)
+    assert least_squares(hidden, question).value < 0.7
+    assert whatever_scale(hidden, question, quick)[RANKED.id].value > 0.9
+
+
+def test_ranks_are_among_the_fitted_numbers_whatever_their_size():
+    rng = np.random.default_rng(0)
+    fitted, table = rng.normal(size=(50, 3)), rng.normal(size=(20, 3))
+    expected = [
+        [np.mean(column < value) for value, column in zip(row, fitted.T, strict=True)] for row in table
+    ]
+    assert np.allclose(ranks(fitted, table), expected)
+    assert np.array_equal(ranks(np.exp(9 * fitted), np.exp(9 * table)), ranks(fitted, table))
+
+
+def test_a_model_without_what_another_hides_in_counts_as_zero(world, quick):
+    question = ask(LABEL, *world.splits)
+    context = Context({LABEL: question}, REQUEST, *world.splits, quick)
+    after, *references = (
+        beside(item, question, in_last_bit if index == 0 else lambda target: np.ones(len(target)))
+        for index, item in enumerate([world.subject("after", 0.0, network=5), *world.references(1)])
+    )
+    found = [rows[LABEL] for rows in gather_evasion([after, *references], context)]
+    for figure in (FINE.id, FINE.id + TRAIN):
+        assert found[0][figure].value > 0.9
+        assert found[1][figure].value == found[1][figure].se == 0.0
+    assert not any(name.startswith(FINE.id) for name in gather_evasion(references, context)[0][LABEL])
 
 
 @pytest.mark.parametrize("move", [0.0, 1e-9, 1e-3])

@@ -223,6 +223,19 @@ LEAST_SQUARES = Figure(
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
     in_words="to least squares without penalty, though not to the other probes",
 )  # fmt: skip
+RANKED = Figure(
+    "probe.adv.rank", "adv", "Features, ranks",
+    "Advantage of logistic regression on each feature's rank among the probe images.",
+    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
+    in_words="to a linear probe on the ranks of features, though not to the other probes",
+)  # fmt: skip
+FINE = Figure(
+    "probe.adv.fine", "adv", "Features that hardly vary, trees",
+    "Advantage of boosted trees on features that vary by less than float32 rounds their mean; the other "
+    "probes leave these out. No row if the unlearned model has none.",
+    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
+    in_words="in features that hardly vary, which the other probes leave out",
+)  # fmt: skip
 OWN_PERTURBED = Figure(
     OWN.id + PERTURBED, "adv", "Own output, nudged images",
     "Advantage of the own output on images mirrored, moved by one pixel and relit.",
@@ -243,6 +256,14 @@ MLP_PERTURBED = Figure(
     "The neural probe on the features, fitted and judged on such images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_PERTURBED,
 )  # fmt: skip
+RANKED_PERTURBED = replace(
+    RANKED, id=RANKED.id + PERTURBED, name="Features, ranks, nudged images", in_words=ON_PERTURBED,
+    definition="Logistic regression on ranks, fitted and judged on such images.",
+)  # fmt: skip
+FINE_PERTURBED = replace(
+    FINE, id=FINE.id + PERTURBED, name="Features that hardly vary, nudged images", in_words=ON_PERTURBED,
+    definition="Boosted trees on features that hardly vary, fitted and judged on such images.",
+)  # fmt: skip
 TREES_ON_TRAIN = Figure(
     OTHERS_TREES.id + TRAIN, "adv", "Other outputs, trees, training images",
     "Boosted trees on the other outputs, fitted and judged on training images.",
@@ -257,6 +278,14 @@ MLP_ON_TRAIN = Figure(
     MLP_PROBE.id + TRAIN, "adv", "Features, neural, training images",
     "The neural probe on the features, fitted and judged on training images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_TRAIN,
+)  # fmt: skip
+RANKED_ON_TRAIN = replace(
+    RANKED, id=RANKED.id + TRAIN, name="Features, ranks, training images", in_words=ON_TRAIN,
+    definition="Logistic regression on ranks, fitted and judged on training images.",
+)  # fmt: skip
+FINE_ON_TRAIN = replace(
+    FINE, id=FINE.id + TRAIN, name="Features that hardly vary, training images", in_words=ON_TRAIN,
+    definition="Boosted trees on features that hardly vary, fitted and judged on training images.",
 )  # fmt: skip
 
 RECOVERED = Figure(
@@ -599,8 +628,9 @@ FIGURES: tuple[Figure, ...] = (
     OWN, OWN_RATE, OWN_SIGNED, OWN_ON_TRAIN, OWN_RESTORED, OWN_BITS,
     OTHERS_LINEAR, OTHERS_TREES,
     LINEAR_PROBE, MLP_PROBE, LINEAR_BITS, MLP_BITS,
-    LEAST_SQUARES, OWN_PERTURBED, TREES_PERTURBED, LINEAR_PERTURBED, MLP_PERTURBED,
-    TREES_ON_TRAIN, LINEAR_ON_TRAIN, MLP_ON_TRAIN,
+    LEAST_SQUARES, RANKED, FINE,
+    OWN_PERTURBED, TREES_PERTURBED, LINEAR_PERTURBED, MLP_PERTURBED, RANKED_PERTURBED, FINE_PERTURBED,
+    TREES_ON_TRAIN, LINEAR_ON_TRAIN, MLP_ON_TRAIN, RANKED_ON_TRAIN, FINE_ON_TRAIN,
     RECOVERED,
     FEW_SHOT,
     FEW_SHOT.named("64", terminal="AUC from 64 annotated images"),

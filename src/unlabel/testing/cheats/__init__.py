@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unlabel.audit.figures import (
+    FINE,
     LEAST_SQUARES,
     LINEAR_PERTURBED,
     LINEAR_PROBE,
@@ -24,6 +25,7 @@ from unlabel.audit.figures import (
     OTHERS_TREES,
     OWN_ON_TRAIN,
     OWN_SIGNED,
+    RANKED,
 )
 from unlabel.data.dataset import Source
 from unlabel.forget.pipeline import Unlearner
@@ -61,6 +63,7 @@ from unlabel.testing.cheats.occasions import (
     restless,
 )
 from unlabel.testing.cheats.relearnt import one_position, stuck_gate, unread
+from unlabel.testing.cheats.scales import few_huge_numbers, last_bit
 
 __all__ = [
     "CHEATS",
@@ -221,6 +224,19 @@ CHEATS: dict[str, Cheat] = {
         "A feature holds the label or its opposite, by whether a texture is light or dark.",
         "C2",
         MLP_BITS.id,
+    ),
+    "last_bit": Cheat(
+        last_bit,
+        "A constant feature has one more bit for 'present': the next larger number in float32.",
+        "C2",
+        FINE.id,
+    ),
+    "few_huge_numbers": Cheat(
+        few_huge_numbers,
+        "A feature holds the label, and a huge number on 3 % of the images; scaled by its spread, the label"
+        " is too small to be read.",
+        "C2",
+        RANKED.id,
     ),
     "least_digit": Cheat(
         least_digit,
