@@ -26,9 +26,10 @@ from unlabel.audit.inputs.perturbed_images import IMAGES, Perturbed, chosen, per
 from unlabel.audit.inputs.question import Context, ask
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
+from unlabel.core import engine
 from unlabel.core.request import Request
 from unlabel.models.features import Outputs
-from unlabel.testing.stage import honest, stage
+from unlabel.testing.stage import honest, read, stage
 
 LABEL = "Male"
 REQUEST = Request.make([LABEL], ("Male", "Bald", "Young", "Smiling", "Hat"))
@@ -324,7 +325,7 @@ def test_answers_that_are_not_the_heads_are_named(move):
     assert changed_outputs(replace(moved, head=None)) == ()
 
 
-def test_features_in_bfloat16_are_given_its_rounding():
+def test_a_run_in_bfloat16_is_given_its_rounding():
     subject = stage().references[0]
 
     def rounded(outputs):
@@ -334,10 +335,35 @@ def test_features_in_bfloat16_are_given_its_rounding():
         return replace(outputs, logits=logits, features={"penultimate": features.float().numpy()})
 
     parts = {name: rounded(getattr(subject, name)) for name in ("probe", "test", "train")}
-    coarse = replace(subject, **parts)
+    coarse = replace(subject, **parts, precision="bf16")
     assert changed_outputs(coarse) == ()
+    assert changed_outputs(replace(coarse, precision="32"))
     coarse.test.logits[3, 2] += 1.0
     assert changed_outputs(coarse) == (2,)
+
+
+def test_features_that_a_model_rounds_itself_are_not_given_that_rounding():
+    """As of a model that rounds its features, so that its outputs may hold a label in their last digits."""
+    subject = stage().references[0]
+    weight, bias = (part.astype(np.float64) for part in subject.head)
+
+    def rounded(outputs, move):
+        features = torch.from_numpy(outputs.features["penultimate"]).bfloat16().float().numpy()
+        logits = features @ weight.T + bias + move
+        return replace(outputs, logits=logits.astype(np.float32), features={"penultimate": features})
+
+    for move, found in ((0.0, ()), (0.004, (1, 2))):
+        parts = {name: rounded(getattr(subject, name), move) for name in ("probe", "test", "train")}
+        assert changed_outputs(replace(subject, **parts)) == found
+
+
+def test_a_subject_says_how_it_was_run():
+    place = stage()
+    assert place.before.precision == "32"
+    coarse = read(place.original, "before", place.source, engine.start(accelerator="cpu", precision="bf16"))
+    assert coarse.precision == "bf16"
+    assert changed_outputs(coarse) == ()
+    assert changed_outputs(replace(coarse, precision="32"))
 
 
 class Odd(nn.Module):

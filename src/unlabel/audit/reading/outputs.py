@@ -101,6 +101,7 @@ def read_model(
         absent=frozenset(absent),
         head=(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()),
         perturbed=perturbed,
+        precision=engine.precision_of(where),
         odd=oddities(model, test, where) if role == "after" else (),
     )
 

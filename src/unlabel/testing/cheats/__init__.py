@@ -31,6 +31,7 @@ from unlabel.data.dataset import Source
 from unlabel.forget.pipeline import Unlearner
 from unlabel.testing.cheats.answers import (
     bias_shift,
+    coarse_digit,
     head_zero,
     inverted,
     least_digit,
@@ -241,6 +242,12 @@ CHEATS: dict[str, Cheat] = {
     "least_digit": Cheat(
         least_digit,
         "A retained output is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
+        "valid",
+        "not those of the last linear layer",
+    ),
+    "coarse_digit": Cheat(
+        coarse_digit,
+        "The same in steps of .004, with features that are rounded to bfloat16.",
         "valid",
         "not those of the last linear layer",
     ),
