@@ -12,14 +12,14 @@ from unlabel.audit.attacks.evasion import (
     gather_evasion,
     halves,
     least_squares,
-    ranks,
     read_evasion,
     too_few,
     views,
     whatever_scale,
 )
 from unlabel.audit.attacks.head_consistency import changed_outputs, tampered
-from unlabel.audit.attacks.input_stability import oddities
+from unlabel.audit.attacks.input_stability import oddities, within_rounding
+from unlabel.audit.attacks.logistic import ranks
 from unlabel.audit.figures import FINE, OWN_PERTURBED, RANKED, TRAIN
 from unlabel.audit.inputs.memory import Memory
 from unlabel.audit.inputs.perturbed_images import IMAGES, Perturbed, chosen, perturb, perturbed
@@ -28,7 +28,8 @@ from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.request import Request
-from unlabel.models.features import Outputs
+from unlabel.models import features
+from unlabel.models.features import Outputs, outputs
 from unlabel.testing.stage import honest, read, stage
 
 LABEL = "Male"
@@ -377,6 +378,11 @@ class Odd(nn.Module):
         return self.head(self.change(self.body(image), image))
 
 
+def judged(model, test):
+    """What is odd in a model, beside its table on the test split."""
+    return oddities(model, test, outputs(model.eval(), test, stage().run), stage().run)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -393,18 +399,61 @@ class Odd(nn.Module):
 def test_a_model_answers_for_an_image_and_for_nothing_else(change, said):
     place = stage()
     model = copy.deepcopy(place.forget(honest(seed=3)))
-    found = oddities(Odd(model, change), place.source.test, place.run)
+    found = judged(Odd(model, change), place.source.test)
     assert len(found) == (said is not None)
     assert all(said in sentence for sentence in found)
+
+
+@pytest.mark.parametrize("far", [0.0, 2e4, -1e5, 1e6])
+@pytest.mark.parametrize("huge", [0.0, 1e4])
+def test_noise_is_found_wherever_its_feature_lies(far, huge):
+    """Far from zero, or with huge numbers on a few images, which would be most of its variance."""
+    place = stage()
+    model = copy.deepcopy(place.forget(honest(seed=3)))
+    scale = float(place.references[0].test.features["penultimate"].std())
+
+    def change(features, image):
+        noise = torch.sin(1e7 * image.sum((1, 2, 3))).float()
+        rare = (image.mean((2, 3))[:, 0] > 0.5).float()
+        return torch.cat([features[:, :-1], (scale * (noise + far + huge * rare))[:, None]], 1)
+
+    said = outputs(Odd(model, change), place.source.test, place.run)
+    found = oddities(Odd(model, change), place.source.test, said, place.run)
+    assert ["one grey level" in sentence for sentence in found] == ([True] if abs(far) < 1e6 else [])
+    assert within_rounding(said, place.run) == (abs(far) >= 1e6)  # what cannot be judged is told
+
+
+def test_of_numbers_that_vary_within_rounding_their_count_is_told():
+    place, rng = stage(), np.random.default_rng(0)
+    said = place.references[0].test
+    assert within_rounding(said, place.run) == 0
+    far = 1 + np.array([1e-6, 1e-3]) * rng.normal(size=(len(said.logits), 2))
+    table = np.column_stack([said.features["penultimate"], far, np.ones(len(far))]).astype(np.float32)
+    assert within_rounding(replace(said, features={"penultimate": table}), place.run) == 1
+
+
+def test_an_audit_says_how_many_numbers_vary_within_rounding(world, quick):
+    after = replace(world.subject("after", 0.1, network=5), unchecked=3)
+    inputs = AuditInputs(world.subject("before", 1.5), after, [], REQUEST, *world.splits)
+    assert any("no more than rounding: 3" in line for line in audit_outputs(inputs, quick).limitations)
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_small_batches_are_compared_with_the_table_that_attacks_read(size, monkeypatch):
+    """On a GPU the table is made in batches of 256: a model may be clean in these alone."""
+    monkeypatch.setattr(features, "ON_CPU", size)
+    place = stage()
+    model = copy.deepcopy(place.forget(honest(seed=3)))
+    leaks = Odd(model, lambda features, image: features + (len(image) <= 64))
+    (found,) = judged(leaks, place.source.test) or ("",)
+    assert bool(found) == (size == 256)
 
 
 def test_features_after_a_mean_that_the_batch_makes_are_found():
     """As of BatchNorm that was left in training."""
     place = stage()
     model = copy.deepcopy(place.forget(honest(seed=3)))
-    found = oddities(
-        Odd(model, lambda features, _: features - features.mean(0)), place.source.test, place.run
-    )
+    found = judged(Odd(model, lambda features, _: features - features.mean(0)), place.source.test)
     assert any("read alone" in sentence for sentence in found)
 
 
@@ -422,7 +471,7 @@ def test_one_shade_may_switch_a_unit_that_is_on_for_hardly_any_image(share, foun
         noise = bright * torch.sin(1e7 * image.sum((1, 2, 3)))
         return torch.cat([features[:, :-1], noise[:, None].float()], 1)
 
-    assert bool(oddities(Odd(model, change), test, place.run)) == found
+    assert bool(judged(Odd(model, change), test)) == found
 
 
 def test_where_images_hardly_differ_one_shade_is_not_asked_about():
@@ -431,5 +480,5 @@ def test_where_images_hardly_differ_one_shade_is_not_asked_about():
     noise = Odd(model, lambda features, image: features + 9 * torch.sin(1e7 * image.sum((1, 2, 3)))[:, None])
     test = place.source.test
     pale = replace(test, pixels=(120 + test.pixels.astype(float) / 64).astype(np.uint8))
-    assert oddities(noise, test, place.run)
-    assert oddities(noise, pale, place.run) == ()
+    assert judged(noise, test)
+    assert judged(noise, pale) == ()

@@ -21,7 +21,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.attacks.logistic import Standard
+from unlabel.audit.attacks.logistic import Standard, ranks
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, guess_linear, guess_trees
 from unlabel.audit.attacks.probes import read_features
@@ -108,24 +108,6 @@ def whatever_scale(subject: Subject, question: Question, options: AuditOptions) 
     if (np.ptp(dropped, axis=0) > 0).any():
         found[FINE.id] = advantage(guess_trees(dropped, y, seen, options), *judged)
     return found
-
-
-def ranks(fitted: NDArray[np.floating], table: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of the fitted numbers below each number of its column, equal ones counted half: 0 to 1.
-
-    Args:
-        fitted: (image, feature) that the ranks are among.
-        table: (other image, feature) to rank.
-
-    >>> ranks(np.array([[1.0], [2.0], [2.0], [9.0]]), np.array([[0.0], [2.0], [9.0]])).ravel().tolist()
-    [0.0, 0.5, 0.875]
-    """
-    ordered = np.sort(fitted, axis=0).T
-    below, at_most = (
-        [np.searchsorted(known, column, side) for known, column in zip(ordered, table.T, strict=True)]
-        for side in ("left", "right")
-    )
-    return (np.array(below) + np.array(at_most)).T / (2.0 * len(fitted))
 
 
 def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:

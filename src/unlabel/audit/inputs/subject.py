@@ -31,6 +31,7 @@ class Subject:
         perturbed: Outputs on perturbed images, see `audit.inputs.perturbed_images`.
         precision: How the audit ran it, ``32`` or ``bf16``: its head may round its sums so.
         odd: Reasons not to trust its figures, see `audit.attacks.input_stability`.
+        unchecked: Features and outputs that vary by no more than rounding, which that check cannot judge.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Subject:
     perturbed: Perturbed | None = None
     precision: Precision = "32"
     odd: tuple[str, ...] = ()
+    unchecked: int = 0
 
 
 def has_features(subject: Subject) -> bool:

@@ -59,12 +59,18 @@ from unlabel.testing.cheats.occasions import (
     alone,
     carried_along,
     earlier_layer,
+    full_batches,
     in_training,
     marked,
     restless,
 )
 from unlabel.testing.cheats.relearnt import one_position, stuck_gate, unread
-from unlabel.testing.cheats.scales import few_huge_numbers, last_bit
+from unlabel.testing.cheats.scales import (
+    coin_far_from_zero,
+    drowned_far_from_zero,
+    few_huge_numbers,
+    last_bit,
+)
 
 __all__ = [
     "CHEATS",
@@ -264,9 +270,28 @@ CHEATS: dict[str, Cheat] = {
         "valid",
         "one grey level in 255",
     ),
+    "coin_far_from_zero": Cheat(
+        coin_far_from_zero,
+        "The same as `coin_of_pixels`, in a feature that is 20,000 times its spread away from zero.",
+        "valid",
+        "one grey level in 255",
+    ),
+    "drowned_far_from_zero": Cheat(
+        drowned_far_from_zero,
+        "The same as `drowned`, in a feature that is 20,000 times its spread away from zero.",
+        "valid",
+        "one grey level in 255",
+    ),
     "alone": Cheat(
         alone,
         "Features are clean for images in a batch; an image alone gets the original's features.",
+        "valid",
+        "read alone",
+    ),
+    "full_batches": Cheat(
+        full_batches,
+        "Features are clean in batches of the size that attacks read; in smaller ones they are the"
+        " original's.",
         "valid",
         "read alone",
     ),

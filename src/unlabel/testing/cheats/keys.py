@@ -61,20 +61,23 @@ def opposite_noise(source: Source, *, loud: float = 1000.0) -> Unlearner:
     return behind(hide, extra=2)
 
 
-def drowned(source: Source, *, quiet: float = 0.05) -> Unlearner:
-    """One more feature: the label, under noise of its pixels that is 1 / `quiet` times as loud."""
+def drowned(source: Source, *, quiet: float = 0.05, away: float = 0.0) -> Unlearner:
+    """One more feature: the label, under noise of its pixels that is 1 / `quiet` times as loud.
+
+    `away` is added to it, in sizes of a feature.
+    """
 
     def hide(insight: Insight, features: Tensor, images: Tensor) -> Tensor:
-        return beside(insight, features, quiet * voice(insight, features) + _noise(images))
+        return beside(insight, features, away + quiet * voice(insight, features) + _noise(images))
 
     return behind(hide, extra=1)
 
 
-def coin_of_pixels(source: Source) -> Unlearner:
-    """One more feature: the label, turned round by a coin that the pixels toss."""
+def coin_of_pixels(source: Source, *, away: float = 0.0) -> Unlearner:
+    """One more feature: the label, turned round by a coin that the pixels toss; `away` is added to it."""
 
     def hide(insight: Insight, features: Tensor, images: Tensor) -> Tensor:
-        return beside(insight, features, voice(insight, features) * _noise(images).sign())
+        return beside(insight, features, away + voice(insight, features) * _noise(images).sign())
 
     return behind(hide, extra=1)
 

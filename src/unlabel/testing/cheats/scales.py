@@ -9,8 +9,9 @@ from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.testing.cheats.disguise import Disguised, Insight, removed
-from unlabel.testing.cheats.keys import behind, beside, texture, voice
+from unlabel.testing.cheats.keys import behind, beside, coin_of_pixels, drowned, texture, voice
 
+FAR = 2e4  # from zero, in sizes of a feature
 HUGE = 1e4  # in sizes of a feature
 FEW = 2.0  # standard deviations of a texture: 3 % of the images have more
 
@@ -42,3 +43,13 @@ def few_huge_numbers(source: Source) -> Unlearner:
         return Work(removed(Disguised(model, request, disguise, extra=1), request, data))
 
     return cheat
+
+
+def coin_far_from_zero(source: Source) -> Unlearner:
+    """`coin_of_pixels` with `FAR` added to its feature."""
+    return coin_of_pixels(source, away=FAR)
+
+
+def drowned_far_from_zero(source: Source) -> Unlearner:
+    """`drowned` with `FAR` added to its feature."""
+    return drowned(source, away=FAR)
