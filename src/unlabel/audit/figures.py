@@ -389,6 +389,11 @@ CANARY_PROBE = Figure(
     "The same for a linear probe on the features, fitted to honest annotations.",
     layer=PENULTIMATE, claims=("C6",), budget="standard", in_words="a probe on the features",
 )  # fmt: skip
+CANARY_RESTORED = Figure(
+    "canary.restored.acc", "fraction", "Canaries guessed right, row put back",
+    "The same for the original's row, put back on the features of a model that has an output of its own.",
+    claims=("C6",), budget="standard", in_words="the original's output row, put back,",
+)  # fmt: skip
 CANARY_OWN_CALIBRATED = Figure(
     "canary.own.acc@calibrated", "fraction", "Canaries guessed right, own output, less retrained models",
     "Share of all canaries that the own output guesses right after what retrained models score on the same "
@@ -401,6 +406,13 @@ CANARY_PROBE_CALIBRATED = Figure(
     layer=PENULTIMATE, claims=("C6",), budget="standard",
     in_words="a probe on the features beside retrained models' scores",
 )  # fmt: skip
+CANARY_RESTORED_CALIBRATED = Figure(
+    "canary.restored.acc@calibrated", "fraction",
+    "Canaries guessed right, row put back, less retrained models",
+    "The same for the original's row, put back.",
+    claims=("C6",), budget="standard",
+    in_words="the original's output row, put back, beside retrained models' scores",
+)  # fmt: skip
 CANARY_OWN_PRIVACY = Figure(
     "canary.own.eps_lb", "nats", "Label privacy lost, own output",
     "Lower bound of the label privacy lost: log(p / (1 - p)) for the lower bound p of that share, in nats. "
@@ -412,6 +424,11 @@ CANARY_PROBE_PRIVACY = Figure(
     "The same for the probe on the features.",
     range=(0.0, float("inf")), layer=PENULTIMATE, budget="standard",
 )  # fmt: skip
+CANARY_RESTORED_PRIVACY = Figure(
+    "canary.restored.eps_lb", "nats", "Label privacy lost, row put back",
+    "The same for the original's row, put back.",
+    range=(0.0, float("inf")), budget="standard",
+)  # fmt: skip
 CANARY_OWN_CALIBRATED_PRIVACY = Figure(
     "canary.own.eps_lb@calibrated", "nats", "Label privacy lost, own output, less retrained models",
     "The same for the own output less what retrained models score.",
@@ -421,6 +438,11 @@ CANARY_PROBE_CALIBRATED_PRIVACY = Figure(
     "canary.probe.eps_lb@calibrated", "nats", "Label privacy lost, features, less retrained models",
     "The same for the probe on the features less what retrained models score.",
     range=(0.0, float("inf")), layer=PENULTIMATE, budget="standard",
+)  # fmt: skip
+CANARY_RESTORED_CALIBRATED_PRIVACY = Figure(
+    "canary.restored.eps_lb@calibrated", "nats", "Label privacy lost, row put back, less retrained models",
+    "The same for the original's row, put back, less what retrained models score.",
+    range=(0.0, float("inf")), budget="standard",
 )  # fmt: skip
 LABEL_MEMBERSHIP = Figure(
     "mia.label.auc", "auc", "By certainty of the annotation",
@@ -640,8 +662,10 @@ FIGURES: tuple[Figure, ...] = (
     *TRIED_BY.values(), TRIED_BY_BEST,
     STITCHED_OUTPUT, TANGENT_AUC, TANGENT_SHARE, NEAREST_MEAN, CLUSTERS,
     GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,
-    CANARY_OWN, CANARY_PROBE, CANARY_OWN_CALIBRATED, CANARY_PROBE_CALIBRATED,
-    CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY, CANARY_OWN_CALIBRATED_PRIVACY, CANARY_PROBE_CALIBRATED_PRIVACY,
+    CANARY_OWN, CANARY_PROBE, CANARY_RESTORED,
+    CANARY_OWN_CALIBRATED, CANARY_PROBE_CALIBRATED, CANARY_RESTORED_CALIBRATED,
+    CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY, CANARY_RESTORED_PRIVACY,
+    CANARY_OWN_CALIBRATED_PRIVACY, CANARY_PROBE_CALIBRATED_PRIVACY, CANARY_RESTORED_CALIBRATED_PRIVACY,
     LABEL_MEMBERSHIP, SAMPLE_MEMBERSHIP, SAMPLES_CAUGHT,
     INFERRED_OUTPUTS, INFERRED_OUTPUTS_ADV, INFERRED_OUTPUTS_BITS,
     INFERRED_FEATURES, INFERRED_FEATURES_ADV, INFERRED_FEATURES_BITS,
