@@ -72,7 +72,7 @@ def make_audits() -> None:
 
 
 def grown(now: Any, then: Any) -> Any:
-    """What was there, with the keys, metrics and comparisons of `now` that it lacks, in the order of `now`."""
+    """What was there, with the keys and rows of `now` that it lacks, in the order of `now`."""
     if isinstance(now, list) and now and isinstance(now[0], dict) and {"id", "label"} <= now[0].keys():
         rows = {place(row): row for row in then}
         return [rows.get(place(row), row) for row in now]
