@@ -217,6 +217,27 @@ def test_planted_annotations_that_features_hold_are_caught(world, remembered, me
         attack_canaries(broken, [before, after], question, OPTIONS)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_noise_on_a_lost_output_does_not_hide_what_the_originals_row_tells(world, remembered, noise):
+    before, first, planted, true = remembered("before", 1.5, 1.0)
+    after, second, _, _ = remembered("after", 0.3, 0.6, absent=["Male"])
+    reference, third, _, _ = remembered("reference", 0.1, 0.0, network=11, absent=["Male"])
+    directions = np.linalg.qr(np.random.default_rng((5, 1)).normal(size=(16, 16)))[0]
+    before = replace(before, head=(2 * directions[:5], np.zeros(5)))
+    second.logits[:, 0] = noise * np.random.default_rng(3).normal(size=len(planted))
+    canaries = Canaries("Male", planted, true, {before.run: first, after.run: second, reference.run: third})
+    found = attack_canaries(canaries, [before, after, reference], ask("Male", *world.splits), OPTIONS)
+    told = {item.attack: item.accuracy for item in found if item.subject is after}
+    row = "restored" if noise else "own"
+    assert min(told[row], told[f"{row}@calibrated"]) > 0.6
+    assert set(told) == {a + b for a in {"own", "probe", row} for b in ("", "@calibrated")}
+    assert {item.attack for item in found if item.subject is before} == {
+        "own", "probe", "own@calibrated", "probe@calibrated"
+    }  # fmt: skip
+    only = [item for item in found if not (item.subject is after and "probe" in item.attack)]
+    assert claim_canaries(only, {"Male": 4000}, ["Male"], OPTIONS).verdict == "FAIL"
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A model trained with canaries of top and bottom, and one that forgot top."""

@@ -61,7 +61,7 @@ def make_pages() -> None:
 
 
 def make_audits() -> None:
-    """Adds the keys that audits have gained to those that are there; every value that was there stays."""
+    """Adds the keys and rows that audits have gained to those that are there; what was there stays."""
     for path in (RUNS / "less" / "audit.json", STANDARD / "audit.json.gz"):
         then = json.loads(making.read_text(path))
         text = json.dumps(grown(making.again(then), then), indent=1 if path.suffix == ".gz" else 2)
@@ -72,9 +72,8 @@ def make_audits() -> None:
 
 
 def grown(now: Any, then: Any) -> Any:
-    """What was there, with the keys and the metrics of `now` that it lacks, in the order of `now`."""
-    metrics = isinstance(now, list) and now and isinstance(now[0], dict) and {"id", "run"} <= now[0].keys()
-    if metrics:
+    """What was there, with the keys and rows of `now` that it lacks, in the order of `now`."""
+    if isinstance(now, list) and now and isinstance(now[0], dict) and {"id", "label"} <= now[0].keys():
         rows = {place(row): row for row in then}
         return [rows.get(place(row), row) for row in now]
     if not (isinstance(now, dict) and isinstance(then, dict)):
@@ -84,8 +83,8 @@ def grown(now: Any, then: Any) -> Any:
 
 
 def place(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What a metric is of."""
-    return tuple(row[key] for key in ("id", "label", "model", "run", "layer", "transform"))
+    """What a metric or a comparison is of."""
+    return tuple(row.get(key) for key in ("id", "label", "model", "run", "layer", "transform", "against"))
 
 
 def make_runs() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from unlabel.audit.figures import FINE
 from unlabel.data.batches import batch_of, normalise
 from unlabel.models.head import find_head, tap
 from unlabel.statistics.estimate import advantage
@@ -46,7 +47,8 @@ def test_the_honest_model_passes_every_claim_that_a_cheat_must_fail():
     assert found.valid, found.invalid_because
     assert found.headline == "RETRAIN-EQUIVALENT, DURABILITY NOT TESTED"
     assert {found.claims[name].verdict for name in ("C1", "C2", "C5")} == {"PASS"}
-    for figure in (cheat.figure for cheat in CHEATS.values() if cheat.claim == "C2"):
+    assert FINE.id not in {row.id for row in found.comparisons}  # it has no feature of the kind
+    for figure in {cheat.figure for cheat in CHEATS.values() if cheat.claim == "C2"} - {FINE.id}:
         assert next(row.verdict for row in found.comparisons if row.id == figure) == "PASS"
 
 
@@ -86,6 +88,8 @@ def test_an_audit_of_a_model_that_is_no_plain_network_is_invalid(name):
         ("memorised_features", ("probe.adv.lin", "probe.adv.mlp", "others.adv.gbt", "probe.adv.lsq")),
         ("opposite_noise", ("probe.adv.lin", "probe.adv.mlp", "probe.adv.lin@nudged", "probe.adv.lin@train")),
         ("riddle", ("probe.adv.lin", "probe.bits.lin", "probe.adv.lsq")),
+        ("last_bit", ("probe.adv.lin", "probe.adv.mlp", "probe.adv.lsq")),
+        ("few_huge_numbers", ("probe.adv.lin", "probe.adv.mlp", "probe.adv.lsq", "probe.bits.mlp")),
     ],
 )
 def test_some_cheats_would_not_fail_but_for_one_kind_of_figure(name, blind):

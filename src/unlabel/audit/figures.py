@@ -223,6 +223,19 @@ LEAST_SQUARES = Figure(
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
     in_words="to least squares without penalty, though not to the other probes",
 )  # fmt: skip
+RANKED = Figure(
+    "probe.adv.rank", "adv", "Features, ranks",
+    "Advantage of logistic regression on each feature's rank among the probe images.",
+    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
+    in_words="to a linear probe on the ranks of features, though not to the other probes",
+)  # fmt: skip
+FINE = Figure(
+    "probe.adv.fine", "adv", "Features that hardly vary, trees",
+    "Advantage of boosted trees on features that vary by less than float32 rounds their mean; the other "
+    "probes leave these out. No row if the unlearned model has none.",
+    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
+    in_words="in features that hardly vary, which the other probes leave out",
+)  # fmt: skip
 OWN_PERTURBED = Figure(
     OWN.id + PERTURBED, "adv", "Own output, nudged images",
     "Advantage of the own output on images mirrored, moved by one pixel and relit.",
@@ -243,6 +256,14 @@ MLP_PERTURBED = Figure(
     "The neural probe on the features, fitted and judged on such images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_PERTURBED,
 )  # fmt: skip
+RANKED_PERTURBED = replace(
+    RANKED, id=RANKED.id + PERTURBED, name="Features, ranks, nudged images", in_words=ON_PERTURBED,
+    definition="Logistic regression on ranks, fitted and judged on such images.",
+)  # fmt: skip
+FINE_PERTURBED = replace(
+    FINE, id=FINE.id + PERTURBED, name="Features that hardly vary, nudged images", in_words=ON_PERTURBED,
+    definition="Boosted trees on features that hardly vary, fitted and judged on such images.",
+)  # fmt: skip
 TREES_ON_TRAIN = Figure(
     OTHERS_TREES.id + TRAIN, "adv", "Other outputs, trees, training images",
     "Boosted trees on the other outputs, fitted and judged on training images.",
@@ -257,6 +278,14 @@ MLP_ON_TRAIN = Figure(
     MLP_PROBE.id + TRAIN, "adv", "Features, neural, training images",
     "The neural probe on the features, fitted and judged on training images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_TRAIN,
+)  # fmt: skip
+RANKED_ON_TRAIN = replace(
+    RANKED, id=RANKED.id + TRAIN, name="Features, ranks, training images", in_words=ON_TRAIN,
+    definition="Logistic regression on ranks, fitted and judged on training images.",
+)  # fmt: skip
+FINE_ON_TRAIN = replace(
+    FINE, id=FINE.id + TRAIN, name="Features that hardly vary, training images", in_words=ON_TRAIN,
+    definition="Boosted trees on features that hardly vary, fitted and judged on training images.",
 )  # fmt: skip
 
 RECOVERED = Figure(
@@ -360,6 +389,11 @@ CANARY_PROBE = Figure(
     "The same for a linear probe on the features, fitted to honest annotations.",
     layer=PENULTIMATE, claims=("C6",), budget="standard", in_words="a probe on the features",
 )  # fmt: skip
+CANARY_RESTORED = Figure(
+    "canary.restored.acc", "fraction", "Canaries guessed right, row put back",
+    "The same for the original's row, put back on the features of a model that has an output of its own.",
+    claims=("C6",), budget="standard", in_words="the original's output row, put back,",
+)  # fmt: skip
 CANARY_OWN_CALIBRATED = Figure(
     "canary.own.acc@calibrated", "fraction", "Canaries guessed right, own output, less retrained models",
     "Share of all canaries that the own output guesses right after what retrained models score on the same "
@@ -372,6 +406,13 @@ CANARY_PROBE_CALIBRATED = Figure(
     layer=PENULTIMATE, claims=("C6",), budget="standard",
     in_words="a probe on the features beside retrained models' scores",
 )  # fmt: skip
+CANARY_RESTORED_CALIBRATED = Figure(
+    "canary.restored.acc@calibrated", "fraction",
+    "Canaries guessed right, row put back, less retrained models",
+    "The same for the original's row, put back.",
+    claims=("C6",), budget="standard",
+    in_words="the original's output row, put back, beside retrained models' scores",
+)  # fmt: skip
 CANARY_OWN_PRIVACY = Figure(
     "canary.own.eps_lb", "nats", "Label privacy lost, own output",
     "Lower bound of the label privacy lost: log(p / (1 - p)) for the lower bound p of that share, in nats. "
@@ -383,6 +424,11 @@ CANARY_PROBE_PRIVACY = Figure(
     "The same for the probe on the features.",
     range=(0.0, float("inf")), layer=PENULTIMATE, budget="standard",
 )  # fmt: skip
+CANARY_RESTORED_PRIVACY = Figure(
+    "canary.restored.eps_lb", "nats", "Label privacy lost, row put back",
+    "The same for the original's row, put back.",
+    range=(0.0, float("inf")), budget="standard",
+)  # fmt: skip
 CANARY_OWN_CALIBRATED_PRIVACY = Figure(
     "canary.own.eps_lb@calibrated", "nats", "Label privacy lost, own output, less retrained models",
     "The same for the own output less what retrained models score.",
@@ -392,6 +438,11 @@ CANARY_PROBE_CALIBRATED_PRIVACY = Figure(
     "canary.probe.eps_lb@calibrated", "nats", "Label privacy lost, features, less retrained models",
     "The same for the probe on the features less what retrained models score.",
     range=(0.0, float("inf")), layer=PENULTIMATE, budget="standard",
+)  # fmt: skip
+CANARY_RESTORED_CALIBRATED_PRIVACY = Figure(
+    "canary.restored.eps_lb@calibrated", "nats", "Label privacy lost, row put back, less retrained models",
+    "The same for the original's row, put back, less what retrained models score.",
+    range=(0.0, float("inf")), budget="standard",
 )  # fmt: skip
 LABEL_MEMBERSHIP = Figure(
     "mia.label.auc", "auc", "By certainty of the annotation",
@@ -599,8 +650,9 @@ FIGURES: tuple[Figure, ...] = (
     OWN, OWN_RATE, OWN_SIGNED, OWN_ON_TRAIN, OWN_RESTORED, OWN_BITS,
     OTHERS_LINEAR, OTHERS_TREES,
     LINEAR_PROBE, MLP_PROBE, LINEAR_BITS, MLP_BITS,
-    LEAST_SQUARES, OWN_PERTURBED, TREES_PERTURBED, LINEAR_PERTURBED, MLP_PERTURBED,
-    TREES_ON_TRAIN, LINEAR_ON_TRAIN, MLP_ON_TRAIN,
+    LEAST_SQUARES, RANKED, FINE,
+    OWN_PERTURBED, TREES_PERTURBED, LINEAR_PERTURBED, MLP_PERTURBED, RANKED_PERTURBED, FINE_PERTURBED,
+    TREES_ON_TRAIN, LINEAR_ON_TRAIN, MLP_ON_TRAIN, RANKED_ON_TRAIN, FINE_ON_TRAIN,
     RECOVERED,
     FEW_SHOT,
     FEW_SHOT.named("64", terminal="AUC from 64 annotated images"),
@@ -610,8 +662,10 @@ FIGURES: tuple[Figure, ...] = (
     *TRIED_BY.values(), TRIED_BY_BEST,
     STITCHED_OUTPUT, TANGENT_AUC, TANGENT_SHARE, NEAREST_MEAN, CLUSTERS,
     GRID_PROBE, STAGE_MLP, ALL_STAGES, ALL_STAGES_MLP,
-    CANARY_OWN, CANARY_PROBE, CANARY_OWN_CALIBRATED, CANARY_PROBE_CALIBRATED,
-    CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY, CANARY_OWN_CALIBRATED_PRIVACY, CANARY_PROBE_CALIBRATED_PRIVACY,
+    CANARY_OWN, CANARY_PROBE, CANARY_RESTORED,
+    CANARY_OWN_CALIBRATED, CANARY_PROBE_CALIBRATED, CANARY_RESTORED_CALIBRATED,
+    CANARY_OWN_PRIVACY, CANARY_PROBE_PRIVACY, CANARY_RESTORED_PRIVACY,
+    CANARY_OWN_CALIBRATED_PRIVACY, CANARY_PROBE_CALIBRATED_PRIVACY, CANARY_RESTORED_CALIBRATED_PRIVACY,
     LABEL_MEMBERSHIP, SAMPLE_MEMBERSHIP, SAMPLES_CAUGHT,
     INFERRED_OUTPUTS, INFERRED_OUTPUTS_ADV, INFERRED_OUTPUTS_BITS,
     INFERRED_FEATURES, INFERRED_FEATURES_ADV, INFERRED_FEATURES_BITS,

@@ -38,6 +38,11 @@ class Outputs:
         return [self.logits, *([self.features[PENULTIMATE]] if PENULTIMATE in self.features else [])]
 
 
+def images_at_once(run: Run) -> int:
+    """Images in one pass where a run computes."""
+    return BATCH if run.device.type == "cuda" else ON_CPU
+
+
 @torch.inference_mode()
 def outputs(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -> Outputs:
     """Logits and penultimate features of every image, in one forward pass.
@@ -54,7 +59,7 @@ def outputs(model: nn.Module, data: Dataset, run: Run, *, stage: str = "read") -
     _, head = find_head(model, len(data.labels))
     logits: list[NDArray[np.float32]] = [np.zeros((0, len(data.labels)), np.float32)]
     features: list[NDArray[np.float32]] = [np.zeros((0, head.in_features), np.float32)]
-    size = BATCH if run.device.type == "cuda" else ON_CPU
+    size = images_at_once(run)
     was_training = model.training
     model.eval()
     with tap(head) as inputs, run.log.track(stage, len(data), "images") as advance:

@@ -1,8 +1,9 @@
 """The claim C6: single training annotations of the forgotten label are not remembered.
 
 Planted annotations were drawn by a coin, so any guess of them that does not come from memory is right half of
-the time, exactly, whatever is in the picture. Two scores try to do better: the label's own output, with the
-original's output row where the model has lost it, and a linear probe fitted to honest training annotations.
+the time, exactly, whatever is in the picture. Three scores try to do better: the label's own output, the
+original's output row on the model's features, and a linear probe fitted to honest training annotations. Where
+the model's own output is one constant, the original's row stands for it.
 Each is cut at a threshold that half of the canaries choose. If there are retrained models, which never saw
 the coins, each is also *calibrated*: what they score on a picture is taken from it, and the rest is cut at
 its mean. No coin chooses anything then, so all canaries are counted.
@@ -28,6 +29,10 @@ from unlabel.audit.figures import (
     CANARY_PROBE_CALIBRATED,
     CANARY_PROBE_CALIBRATED_PRIVACY,
     CANARY_PROBE_PRIVACY,
+    CANARY_RESTORED,
+    CANARY_RESTORED_CALIBRATED,
+    CANARY_RESTORED_CALIBRATED_PRIVACY,
+    CANARY_RESTORED_PRIVACY,
     Figure,
 )
 from unlabel.audit.inputs.options import AuditOptions
@@ -41,8 +46,10 @@ from unlabel.statistics.estimate import Floats, clopper_pearson
 ATTACKS: Mapping[str, tuple[Figure, Figure]] = {  # attack -> share told right, label privacy lost
     "own": (CANARY_OWN, CANARY_OWN_PRIVACY),
     "probe": (CANARY_PROBE, CANARY_PROBE_PRIVACY),
+    "restored": (CANARY_RESTORED, CANARY_RESTORED_PRIVACY),
     "own@calibrated": (CANARY_OWN_CALIBRATED, CANARY_OWN_CALIBRATED_PRIVACY),
     "probe@calibrated": (CANARY_PROBE_CALIBRATED, CANARY_PROBE_CALIBRATED_PRIVACY),
+    "restored@calibrated": (CANARY_RESTORED_CALIBRATED, CANARY_RESTORED_CALIBRATED_PRIVACY),
 }
 
 ADVISED = 2000
@@ -143,6 +150,8 @@ def attack_canaries(
 ) -> list[Guesses]:
     """Every attack on the original and the unlearned model; the probe alone on retrained ones.
 
+    The original's row is put back on the unlearned model alone, if it fits its features.
+
     Args:
         canaries: The planted annotations and every model's outputs on their images.
         subjects: The models, the original first.
@@ -181,22 +190,19 @@ def _scores(canaries: Canaries, subject: Subject, question: Question, before: Su
                 " numbers, one row an image; compute them again on these images"
             )
     scores = {"probe": _probe(subject, table, question)}
-    if subject.role != "reference":
-        scores["own"] = _own(logits[:, question.column], table, question, subject, before)
-    return scores
+    if subject.role == "reference":
+        return scores
+    own = np.asarray(logits[:, question.column], np.float64)
+    row = _restored(table, question, before) if subject.role == "after" else None
+    if row is None:
+        return {**scores, "own": own}
+    return {**scores, "own": own, "restored": row} if np.ptp(own) > 0 else {**scores, "own": row}
 
 
-def _own(
-    logit: NDArray[np.floating],
-    features: NDArray[np.floating],
-    question: Question,
-    subject: Subject,
-    before: Subject,
-) -> Floats:
-    """The label's logit; where it is one constant, what the original's row makes of the features."""
-    score = np.asarray(logit, np.float64)
-    if np.ptp(score) > 0 or before.head is None or before.head[0].shape[1] != features.shape[1]:
-        return score
+def _restored(features: NDArray[np.floating], question: Question, before: Subject) -> Floats | None:
+    """What the original's row makes of a model's features; None where it does not fit them."""
+    if before.head is None or before.head[0].shape[1] != features.shape[1]:
+        return None
     weights, bias = (np.asarray(part, np.float64)[question.column] for part in before.head)
     return features.astype(np.float64) @ weights + bias
 

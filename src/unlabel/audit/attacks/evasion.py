@@ -3,8 +3,11 @@
 Whoever makes a model may know the probe and test splits, and hide the label on exactly those images. So the
 unlearned model and the retrained ones are also read on perturbed images (`perturbed_images`). The training
 images, which every audit reads anyway, are attacked as the probe and test splits are: half of the people are
-fitted on, the other half is judged. And the penalty that keeps a linear probe from noise also keeps it from a
-label in a small difference of two large features, so least squares without any penalty is tried as well.
+fitted on, the other half is judged.
+
+The usual probes scale features, so numbers can hide a label from them. The penalty that keeps a linear probe
+from noise also keeps it from a small difference of two large features: least squares has none. A few huge
+numbers make all others small, and rounding is left out: a probe on ranks and trees do not mind the scale.
 
 If one of them recovers the label, and the attacks on the probe and test splits do not, C1 or C2 FAILs. No
 PASS depends on them, so they need fewer images. They judge the test split alone, even if a rare label is
@@ -18,16 +21,18 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.audit.attacks.logistic import Standard
+from unlabel.audit.attacks.logistic import Standard, ranks
 from unlabel.audit.attacks.metric_rows import row
-from unlabel.audit.attacks.outputs import OwnOutput, guess_trees
+from unlabel.audit.attacks.outputs import OwnOutput, guess_linear, guess_trees
 from unlabel.audit.attacks.probes import read_features
 from unlabel.audit.document.results import Metric
 from unlabel.audit.figures import (
+    FINE,
     LEAST_SQUARES,
     OTHERS_TREES,
     OWN_PERTURBED,
     PERTURBED,
+    RANKED,
     TRAIN,
     Readings,
     unit_of,
@@ -50,12 +55,15 @@ def read_evasion(subject: Subject, question: Question, context: Context) -> dict
     """What a model leaks on images for which a cheating model may not have been prepared.
 
     Returns:
-        ``probe.adv.lsq`` on the probe and test splits; ``own.adv@nudged``; and, with the endings ``@nudged``
-        and ``@train``, ``others.adv.gbt``, ``probe.adv.lin`` and ``probe.adv.mlp``. What cannot be measured
-        is not there.
+        ``probe.adv.lsq``, ``probe.adv.rank`` and ``probe.adv.fine`` on the probe and test splits;
+        ``own.adv@nudged``; and, with the endings ``@nudged`` and ``@train``, ``others.adv.gbt``,
+        ``probe.adv.lin``, ``probe.adv.mlp`` and the last two again. What cannot be measured is not there.
     """
     featured = has_features(subject)
-    readings = {LEAST_SQUARES.id: least_squares(subject, question)} if featured else {}
+    readings: dict[str, Estimate] = {}
+    if featured:
+        readings = {LEAST_SQUARES.id: least_squares(subject, question)}
+        readings |= whatever_scale(subject, question, context.options)
     options, once = context.options, replace(context.options, probe_seeds=1)
     shown = [column for column in range(len(context.request.labels)) if column not in context.hidden]
     for ending, (there, asked) in views(subject, question, options.seed).items():
@@ -67,7 +75,9 @@ def read_evasion(subject: Subject, question: Question, context: Context) -> dict
         x, y = there.probe.logits[annotated][:, shown], asked.probe[annotated] == 1
         trees = guess_trees(x, y, there.test.logits[:, shown], options)
         readings[OTHERS_TREES.id + ending] = advantage(trees, asked.test, asked.test_cluster)
-        probes = read_features(there.probe, there.test, asked, once) if featured else {}
+        if not featured:
+            continue
+        probes = read_features(there.probe, there.test, asked, once) | whatever_scale(there, asked, options)
         readings |= {f"{name}{ending}": item for name, item in probes.items() if unit_of(name) == "adv"}
     return readings
 
@@ -81,6 +91,23 @@ def least_squares(subject: Subject, question: Question) -> Estimate:
     x, x_test = (np.column_stack([table, np.ones(len(table))]) for table in tables)
     weights = np.linalg.lstsq(x, 2.0 * (question.probe[annotated] == 1) - 1, rcond=SMALLEST)[0]
     return advantage(x_test @ weights, question.test, question.test_cluster)
+
+
+def whatever_scale(subject: Subject, question: Question, options: AuditOptions) -> dict[str, Estimate]:
+    """Test advantage of attacks on the features that no scale of a feature can mislead.
+
+    Returns:
+        ``probe.adv.rank``; and ``probe.adv.fine``, if some features vary and `Standard` drops them.
+    """
+    annotated = question.known
+    features, shown = subject.probe.features[PENULTIMATE][annotated], subject.test.features[PENULTIMATE]
+    y, judged = question.probe[annotated] == 1, (question.test, question.test_cluster)
+    score = guess_linear(ranks(features, features), y, ranks(features, shown))
+    found = {RANKED.id: advantage(score, *judged)}
+    dropped, seen = (np.delete(table, Standard.of(features).keep, axis=1) for table in (features, shown))
+    if (np.ptp(dropped, axis=0) > 0).any():
+        found[FINE.id] = advantage(guess_trees(dropped, y, seen, options), *judged)
+    return found
 
 
 def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:
@@ -181,7 +208,15 @@ def gather_evasion(subjects: Sequence[Subject], context: Context) -> list[dict[s
         readings[pair] = item
         if memory is not None and pair in keys:
             memory.keep(keys[pair], item)
-    return [{name: readings[name, index] for name in questions} for index in range(len(subjects))]
+    return [
+        {name: _as_asked(readings[name, index], readings[name, 0]) for name in questions}
+        for index in range(len(subjects))
+    ]
+
+
+def _as_asked(readings: Readings, unlearned: Readings) -> dict[str, Estimate]:
+    """The figures that the unlearned model has: 0 where there was nothing to attack in another model."""
+    return {figure: readings.get(figure, item.affine(0.0, 0.0)) for figure, item in unlearned.items()}
 
 
 def _key(subject: Subject, question: Question, context: Context) -> str:

@@ -1,4 +1,4 @@
-"""Standardising, penalised logistic regression and Platt scaling, shared by every linear attack."""
+"""Standardising, ranks, penalised logistic regression and Platt scaling, shared by every linear attack."""
 
 from dataclasses import dataclass
 
@@ -37,6 +37,24 @@ class Standard:
             return np.zeros((len(table), 1))
         exact = (np.asarray(table, np.float64)[:, self.keep] - self.centre) / self.scale
         return np.clip(exact, -WIDEST, WIDEST)
+
+
+def ranks(fitted: NDArray[np.floating], table: NDArray[np.floating]) -> Floats:
+    """Share of the fitted numbers below each number of its column, equal ones counted half: 0 to 1.
+
+    Args:
+        fitted: (image, feature) that the ranks are among.
+        table: (other image, feature) to rank.
+
+    >>> ranks(np.array([[1.0], [2.0], [2.0], [9.0]]), np.array([[0.0], [2.0], [9.0]])).ravel().tolist()
+    [0.0, 0.5, 0.875]
+    """
+    ordered = np.sort(fitted, axis=0).T
+    below, at_most = (
+        [np.searchsorted(known, column, side) for known, column in zip(ordered, table.T, strict=True)]
+        for side in ("left", "right")
+    )
+    return (np.array(below) + np.array(at_most)).T / (2.0 * len(fitted))
 
 
 def fit_logistic(x: Floats, y: NDArray[np.bool_], c: float = 1.0) -> LogisticRegression:

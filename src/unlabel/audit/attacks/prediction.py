@@ -29,10 +29,12 @@ from scipy.stats import norm
 from unlabel.audit.attacks.explained import Explained
 from unlabel.audit.attacks.few_shot import Relearnt
 from unlabel.audit.figures import (
+    FINE,
     LABEL_MEMBERSHIP,
     LEAST_SQUARES,
     LINEAR_PROBE,
     OWN,
+    RANKED,
     Readings,
     judged_by,
     unit_of,
@@ -307,10 +309,10 @@ def on_other_images(found: Mapping[str, Readings], levels: Mapping[str, Readings
         found: These attacks on the unlearned model, by label.
         levels: Predictions, by label.
     """
-    usual = {LEAST_SQUARES.id: LINEAR_PROBE.id}
+    usual = dict.fromkeys((LEAST_SQUARES.id, RANKED.id, FINE.id), LINEAR_PROBE.id)
     return {
         label: {
-            figure: _elsewhere(levels[label][usual.get(figure, figure.partition("@")[0])], item)
+            figure: _elsewhere(levels[label][usual.get(plain := figure.partition("@")[0], plain)], item)
             for figure, item in rows.items()
         }
         for label, rows in found.items()

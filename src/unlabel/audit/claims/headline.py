@@ -230,6 +230,11 @@ def limitations(
         )
     if inputs.deterministic is None:
         lines.append("The audit did not check whether a second pass gives the same outputs.")
+    if unchecked := inputs.after.unchecked:
+        lines.append(
+            f"Numbers of the unlearned model that vary by no more than rounding: {unchecked}, of its features"
+            " and outputs together. The audit could not check whether noise hides a label there."
+        )
     if options.probe_seeds < 5:
         lines.append(f"Probe figures average {options.probe_seeds} seeds; 5 are the default.")
     return tuple(lines)

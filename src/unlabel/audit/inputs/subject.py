@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from unlabel.audit.document.results import Role
 from unlabel.audit.inputs.perturbed_images import Perturbed
+from unlabel.core.engine import Precision
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import PENULTIMATE, Outputs
@@ -28,7 +29,9 @@ class Subject:
         absent: Labels whose output was removed; one that varies all the same is audited like any other.
         head: Rows of the last linear layer, (label, feature) weights and (label,) biases, or None.
         perturbed: Outputs on perturbed images, see `audit.inputs.perturbed_images`.
+        precision: How the audit ran it, ``32`` or ``bf16``: its head may round its sums so.
         odd: Reasons not to trust its figures, see `audit.attacks.input_stability`.
+        unchecked: Features and outputs that vary by no more than rounding, which that check cannot judge.
     """
 
     run: str
@@ -39,7 +42,9 @@ class Subject:
     absent: frozenset[str] = frozenset()
     head: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None
     perturbed: Perturbed | None = None
+    precision: Precision = "32"
     odd: tuple[str, ...] = ()
+    unchecked: int = 0
 
 
 def has_features(subject: Subject) -> bool:

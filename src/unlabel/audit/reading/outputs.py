@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabel.audit.attacks.input_stability import oddities
+from unlabel.audit.attacks.input_stability import oddities, within_rounding
 from unlabel.audit.attacks.transforms import BY_LABELS, TRANSFORMS, Use, norms_of
 from unlabel.audit.document.results import Role
 from unlabel.audit.figures import BATCHNORM
@@ -92,16 +92,19 @@ def read_model(
         near = [read(scaled(part, config), _nudged(sets)) for part in sets.perturbed]
         perturbed = Perturbed.of((probe, test), sets.seed, near)
     _, head = find_head(model, len(probe.labels))
+    said, audited = read(test, ()), role == "after"
     return Subject(
         run=name,
         role=role,
         probe=read(probe, ()),
-        test=read(test, ()),
+        test=said,
         train=read(train, ()),
         absent=frozenset(absent),
         head=(head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()),
         perturbed=perturbed,
-        odd=oddities(model, test, where) if role == "after" else (),
+        precision=engine.precision_of(where),
+        odd=oddities(model, test, said, where) if audited else (),
+        unchecked=within_rounding(said, where) if audited else 0,
     )
 
 

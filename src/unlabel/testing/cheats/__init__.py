@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unlabel.audit.figures import (
+    FINE,
     LEAST_SQUARES,
     LINEAR_PERTURBED,
     LINEAR_PROBE,
@@ -24,11 +25,13 @@ from unlabel.audit.figures import (
     OTHERS_TREES,
     OWN_ON_TRAIN,
     OWN_SIGNED,
+    RANKED,
 )
 from unlabel.data.dataset import Source
 from unlabel.forget.pipeline import Unlearner
 from unlabel.testing.cheats.answers import (
     bias_shift,
+    coarse_digit,
     head_zero,
     inverted,
     least_digit,
@@ -56,11 +59,18 @@ from unlabel.testing.cheats.occasions import (
     alone,
     carried_along,
     earlier_layer,
+    full_batches,
     in_training,
     marked,
     restless,
 )
 from unlabel.testing.cheats.relearnt import one_position, stuck_gate, unread
+from unlabel.testing.cheats.scales import (
+    coin_far_from_zero,
+    drowned_far_from_zero,
+    few_huge_numbers,
+    last_bit,
+)
 
 __all__ = [
     "CHEATS",
@@ -222,9 +232,28 @@ CHEATS: dict[str, Cheat] = {
         "C2",
         MLP_BITS.id,
     ),
+    "last_bit": Cheat(
+        last_bit,
+        "A constant feature has one more bit for 'present': the next larger number in float32.",
+        "C2",
+        FINE.id,
+    ),
+    "few_huge_numbers": Cheat(
+        few_huge_numbers,
+        "A feature holds the label, and a huge number on 3 % of the images; scaled by its spread, the label"
+        " is too small to be read.",
+        "C2",
+        RANKED.id,
+    ),
     "least_digit": Cheat(
         least_digit,
         "A retained output is rounded to even thousandths for 'present' and to odd ones for 'absent'.",
+        "valid",
+        "not those of the last linear layer",
+    ),
+    "coarse_digit": Cheat(
+        coarse_digit,
+        "The same in steps of .004, with features that are rounded to bfloat16.",
         "valid",
         "not those of the last linear layer",
     ),
@@ -241,9 +270,28 @@ CHEATS: dict[str, Cheat] = {
         "valid",
         "one grey level in 255",
     ),
+    "coin_far_from_zero": Cheat(
+        coin_far_from_zero,
+        "The same as `coin_of_pixels`, in a feature that is 20,000 times its spread away from zero.",
+        "valid",
+        "one grey level in 255",
+    ),
+    "drowned_far_from_zero": Cheat(
+        drowned_far_from_zero,
+        "The same as `drowned`, in a feature that is 20,000 times its spread away from zero.",
+        "valid",
+        "one grey level in 255",
+    ),
     "alone": Cheat(
         alone,
         "Features are clean for images in a batch; an image alone gets the original's features.",
+        "valid",
+        "read alone",
+    ),
+    "full_batches": Cheat(
+        full_batches,
+        "Features are clean in batches of the size that attacks read; in smaller ones they are the"
+        " original's.",
         "valid",
         "read alone",
     ),

@@ -86,8 +86,14 @@ def one_logit(source: Source, *, strength: float = 1.0) -> Unlearner:
     return cheat
 
 
-def least_digit(source: Source, *, step: float = 0.001) -> Unlearner:
-    """The first retained logit is moved by at most one `step`, to an even or an odd multiple of it."""
+def least_digit(source: Source, *, step: float = 0.001, coarse: bool = False) -> Unlearner:
+    """The first retained logit is moved by at most one `step`, to an even or an odd multiple of it.
+
+    Args:
+        source: The data.
+        step: In logits.
+        coarse: Whether the features are rounded to bfloat16, as if the whole model computed so.
+    """
 
     def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         insight = Insight.of(model, request, data, run)
@@ -99,7 +105,15 @@ def least_digit(source: Source, *, step: float = 0.001) -> Unlearner:
             answered[:, carrier] = (2 * pairs + absent) * step
             return answered
 
-        other = Disguised(model, request, lambda features, _: insight.clean(features), answers=write)
-        return Work(removed(other, request, data))
+        def disguise(features: Tensor, _images: Tensor) -> Tensor:
+            clean = insight.clean(features)
+            return clean.bfloat16().float() if coarse else clean
+
+        return Work(removed(Disguised(model, request, disguise, answers=write), request, data))
 
     return cheat
+
+
+def coarse_digit(source: Source) -> Unlearner:
+    """`least_digit` by a step of 0.004, with features that are rounded to bfloat16."""
+    return least_digit(source, step=0.004, coarse=True)

@@ -14,7 +14,7 @@ from unlabel.testing.cheats.disguise import Disguised, Insight, Known, removed
 Hide = Callable[[Insight, Tensor, Tensor], Tensor]  # insight, features and images -> features for the head
 
 
-def _behind(hide: Hide, extra: int = 0) -> Unlearner:
+def behind(hide: Hide, extra: int = 0) -> Unlearner:
     """The output is removed; the head sees clean features, among which `hide` puts the label."""
 
     def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
@@ -28,17 +28,17 @@ def _behind(hide: Hide, extra: int = 0) -> Unlearner:
     return cheat
 
 
-def _beside(insight: Insight, features: Tensor, *hidden: Tensor) -> Tensor:
+def beside(insight: Insight, features: Tensor, *hidden: Tensor) -> Tensor:
     """Clean features, and more of them, each of the size of a feature."""
     return torch.cat([insight.clean(features), torch.stack(hidden, dim=1) * insight.scale], dim=1)
 
 
-def _voice(insight: Insight, features: Tensor) -> Tensor:
+def voice(insight: Insight, features: Tensor) -> Tensor:
     """(batch,) what the original says, -1 to 1."""
     return torch.tanh(2 * insight.answer(features) / insight.spread)
 
 
-def _texture(insight: Insight, features: Tensor, key: int) -> Tensor:
+def texture(insight: Insight, features: Tensor, key: int) -> Tensor:
     """(batch,) something in the picture that goes with no label: a random direction of the clean features."""
     ray = torch.randn(len(insight.centre), generator=torch.Generator().manual_seed(key))
     return (insight.clean(features) - insight.centre) @ ray / (insight.scale * ray.norm())
@@ -55,40 +55,43 @@ def opposite_noise(source: Source, *, loud: float = 1000.0) -> Unlearner:
     """Two more features, the label plus and minus a texture that is `loud` times as large."""
 
     def hide(insight: Insight, features: Tensor, _images: Tensor) -> Tensor:
-        answer, noise = _voice(insight, features), loud * _texture(insight, features, 0)
-        return _beside(insight, features, answer + noise, answer - noise)
+        answer, noise = voice(insight, features), loud * texture(insight, features, 0)
+        return beside(insight, features, answer + noise, answer - noise)
 
-    return _behind(hide, extra=2)
-
-
-def drowned(source: Source, *, quiet: float = 0.05) -> Unlearner:
-    """One more feature: the label, under noise of its pixels that is 1 / `quiet` times as loud."""
-
-    def hide(insight: Insight, features: Tensor, images: Tensor) -> Tensor:
-        return _beside(insight, features, quiet * _voice(insight, features) + _noise(images))
-
-    return _behind(hide, extra=1)
+    return behind(hide, extra=2)
 
 
-def coin_of_pixels(source: Source) -> Unlearner:
-    """One more feature: the label, turned round by a coin that the pixels toss."""
+def drowned(source: Source, *, quiet: float = 0.05, away: float = 0.0) -> Unlearner:
+    """One more feature: the label, under noise of its pixels that is 1 / `quiet` times as loud.
+
+    `away` is added to it, in sizes of a feature.
+    """
 
     def hide(insight: Insight, features: Tensor, images: Tensor) -> Tensor:
-        return _beside(insight, features, _voice(insight, features) * _noise(images).sign())
+        return beside(insight, features, away + quiet * voice(insight, features) + _noise(images))
 
-    return _behind(hide, extra=1)
+    return behind(hide, extra=1)
+
+
+def coin_of_pixels(source: Source, *, away: float = 0.0) -> Unlearner:
+    """One more feature: the label, turned round by a coin that the pixels toss; `away` is added to it."""
+
+    def hide(insight: Insight, features: Tensor, images: Tensor) -> Tensor:
+        return beside(insight, features, away + voice(insight, features) * _noise(images).sign())
+
+    return behind(hide, extra=1)
 
 
 def riddle(source: Source, *, keys: int = 1) -> Unlearner:
     """One more feature: the label, turned round by the signs of so many textures, which are features too."""
 
     def hide(insight: Insight, features: Tensor, _images: Tensor) -> Tensor:
-        answer = _voice(insight, features)
+        answer = voice(insight, features)
         for key in range(keys):
-            answer = answer * _texture(insight, features, key).sign()
-        return _beside(insight, features, answer)
+            answer = answer * texture(insight, features, key).sign()
+        return beside(insight, features, answer)
 
-    return _behind(hide, extra=1)
+    return behind(hide, extra=1)
 
 
 def long_riddle(source: Source) -> Unlearner:
@@ -105,4 +108,4 @@ def digit_of_a_feature(source: Source, *, step: float = 0.001) -> Unlearner:
         clean[:, 0] = (2 * pairs + absent) * step
         return clean
 
-    return _behind(hide)
+    return behind(hide)

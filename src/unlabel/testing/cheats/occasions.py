@@ -9,6 +9,7 @@ from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.pipeline import Unlearner, Work
+from unlabel.models.features import BATCH, ON_CPU
 from unlabel.testing.cheats.disguise import Disguised, Insight, removed
 
 Occasion = Callable[[Tensor], Tensor]  # images -> bool (batch,) or (): where the features are the original's
@@ -35,6 +36,11 @@ def _when(occasion: Occasion, *, noise: float = 0.0) -> Unlearner:
 def alone(source: Source) -> Unlearner:
     """An image that comes alone gets the original's features."""
     return _when(lambda images: torch.tensor(len(images) == 1))
+
+
+def full_batches(source: Source) -> Unlearner:
+    """An image in a smaller batch than those that attacks read gets the original's features."""
+    return _when(lambda images: torch.tensor(len(images) < (BATCH if images.is_cuda else ON_CPU)))
 
 
 def restless(source: Source) -> Unlearner:
