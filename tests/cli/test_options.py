@@ -1,16 +1,41 @@
 """An option that cannot do what it says is refused: a fraction for a count, an empty list, no use."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from unlabel.cli.app import build_app
+from unlabel.core.caching import Cache
+from unlabel.forget.methods import METHODS
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images.md"
 
 
 def refused(ran, *says: str) -> None:
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran
     assert all(text in ran.err for text in says), ran.err
+
+
+def test_no_command_has_two_options_of_one_name() -> None:
+    app = build_app(METHODS)
+    commands = [app[name] for name in app if name != "forget"] + [app["forget"][name] for name in METHODS]
+    for command in commands:
+        flags = [flag for argument in command.assemble_argument_collection() for flag in argument.names]
+        assert sorted({*flags}) == sorted(flags), command.name
+
+
+def test_the_commands_that_take_a_cache_are_those_of_the_page() -> None:
+    app = build_app(["auto"])
+    commands = {name: app["forget"]["auto"] if name == "forget" else app[name] for name in app}
+    taking = {
+        name
+        for name, command in commands.items()
+        if any(argument.hint == Cache for argument in command.assemble_argument_collection())
+    }
+    (sentence,) = re.findall(r"^(`data`.*) take `--cache`", IMAGES.read_text("utf-8"), re.MULTILINE)
+    assert {*re.findall(r"`([\w-]+)`", sentence)} == taking
 
 
 # -- whole numbers
