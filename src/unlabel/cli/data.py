@@ -38,7 +38,7 @@ def data(
         json_: Print as JSON.
     """
     from unlabel.cli.progress import terminal_log
-    from unlabel.core.files import write_json, write_text
+    from unlabel.core.files import make_parent, write_json, write_text
     from unlabel.core.places import check_file, check_folder
     from unlabel.data import load
     from unlabel.data.survey import survey
@@ -61,10 +61,10 @@ def data(
         log=log,
     )
     facts = survey(data, log)
-    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(facts)))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_parent(out / _PICTURE)
         write_text(out / _PICTURE, correlations(facts))
         write_json(out / _FACTS, facts)
-        if not json_:
-            print(out / _PICTURE)
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(facts)))
+    if out is not None and not json_:
+        print(out / _PICTURE)

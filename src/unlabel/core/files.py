@@ -45,6 +45,18 @@ def advice(error: OSError) -> str:
     return "check that place, or name another"
 
 
+def make_parent(file: Path) -> None:
+    """Makes the folder of a file that is about to be written, and those above it, where they are missing.
+
+    Raises:
+        WriteError: It cannot be made.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError.at(file, error) from error
+
+
 def write_json(file: Path, value: Any) -> None:
     """Writes JSON atomically: a reader sees the old file or the new one, never half of one."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from unlabel.audit.document.typed import Document, document_of
 from unlabel.audit.figures import GAPS, MEASURES, figure, in_group
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import write_bytes
+from unlabel.core.files import make_parent, write_bytes
 from unlabel.core.places import check_file
 from unlabel.core.reading import read_json
 from unlabel.core.wording import in_shell
@@ -103,7 +103,7 @@ def write_report(
         text = _html(audit, command, gallery)
     except ModelError as error:
         raise unreadable(run, str(error)) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_bytes(path, marked(text, "page", subject(audit), run / "audit.json"))
     return path
 
