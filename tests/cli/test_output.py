@@ -1,5 +1,6 @@
 """What is printed cannot steer a terminal, and a stream that is closed or broken ends no command badly."""
 
+import errno
 import io
 import json
 import os
@@ -121,6 +122,35 @@ def test_steps_that_take_long_show_their_seconds(
     with display.Lines().track("audit", units, "attacks") as advance:
         advance(units)
     assert capsys.readouterr().err == f"audit     {units:,} attacks in 50.6 s ({said})\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EMFILE, "; allow more open files (ulimit -n), or name fewer --devices"),
+        (errno.ENOMEM, "; free some memory, or name fewer --devices"),
+        (errno.EAGAIN, "; free some memory, or name fewer --devices"),
+        (errno.ENOSPC, "; free some space there, or name another place"),
+    ],
+)
+def test_a_limit_of_the_machine_is_no_fault_of_the_output(
+    number: int, says: str, command, monkeypatch
+) -> None:
+    def limited(rounds: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("unlabel.bench.command.start_lines", limited)
+    ran = command("bench", "--parts", "start", "--quiet")
+    assert (ran.code, ran.out, ran.err) == (2, "", f"unlabel: {os.strerror(number)}{says}\n")
+
+
+def test_an_error_of_the_system_that_names_no_place_is_a_fault_of_the_program(command, monkeypatch) -> None:
+    def unknown(rounds: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("unlabel.bench.command.start_lines", unknown)
+    with pytest.raises(OSError, match="Invalid argument"):
+        command("bench", "--parts", "start", "--quiet")
 
 
 # -- what is written
