@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError
 
 from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 with writing():
                     sys.stdout.flush()  # a full disk is found out here, not when Python ends
         except (CycloptsError, UnlabelError) as error:
-            _fail(f"{error}{how_to_get(error)}")
+            _fail(f"{misplaced_source(error) or error}{how_to_get(error)}")
         except BrokenPipeError:
             _no_reader()
         except OutputError as error:
@@ -120,6 +120,16 @@ def how_to_get(error: Exception) -> str:
         return ""
     asked = (*(error.command_chain or ()), error.argument.name)
     return " Make a key, if you have none: unlabel keygen --out KEY" if asked == ("sign", "--key") else ""
+
+
+def misplaced_source(error: Exception) -> str:
+    """What to say if ``--data`` was given to a command whose first word is the source; else empty."""
+    if not isinstance(error, UnknownOptionError) or error.command_chain not in (("train",), ("data",)):
+        return ""
+    if (error.token.keyword or error.token.value).partition("=")[0] != "--data":
+        return ""
+    (name,) = error.command_chain
+    return f"{name} has no option --data; the source is its first word, as in: unlabel {name} folder:PATH"
 
 
 def _run(arguments: Sequence[str] | None) -> None:
