@@ -62,15 +62,16 @@ format: .venv/dev.stamp
 clean:
 	rm -rf .venv demo site
 
+# A half-made environment is removed again, so that the next call makes it anew.
 # A stamp is newer than pyproject.toml once its install has succeeded, so a second call is quick.
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unlabel needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/run.stamp: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install $(PIP_FLAGS) --editable .
+	$(BIN)/python -m pip install $(PIP_FLAGS) --editable .
 	touch $@
 
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install $(PIP_FLAGS) --editable '.[dev]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[dev]'
 	touch $@ .venv/run.stamp

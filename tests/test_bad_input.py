@@ -91,6 +91,16 @@ def test_signing_without_a_key_says_how_to_make_one(refused) -> None:
     assert "keygen" not in refused("export", "base", says=("argument",))
 
 
+@pytest.mark.parametrize("words", [("train", "--data", "faces", "--out", "run"), ("data", "--data=faces")])
+def test_a_source_given_as_an_option_is_told_its_place(words: tuple[str, ...], refused) -> None:
+    refused(*words, says=(f"the source is its first word, as in: unlabel {words[0]} folder:PATH",))
+
+
+@pytest.mark.parametrize("out", ["", ".", "/", "keys/.."])
+def test_a_key_needs_a_name(out: str, refused) -> None:
+    refused("keygen", "--out", out, says=("is no name for a file", "keys/ada"))
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

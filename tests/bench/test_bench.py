@@ -97,6 +97,8 @@ def test_readers_that_give_other_pixels_are_not_compared(monkeypatch):
         ({"scale": "tinny"}, "no scale 'tinny'.*tiny"),
         ({"parts": ["loops"]}, "no part 'loops'.*loop"),
         ({"methods": ["sddd"]}, "no method 'sddd'"),
+        ({"methods": ["auto", "retrain"]}, "--methods names retrain, which the others are compared with"),
+        ({"methods": ["ssd"], "parts": ["start", "loop"]}, "--methods is for the parts methods and audit"),
     ],
 )
 def test_a_wrong_word_is_refused_with_what_there_is(given, said):

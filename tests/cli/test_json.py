@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from unlabel.audit.document.results import Audit
 from unlabel.cli.app import build_app
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -105,14 +106,28 @@ def test_a_plan_of_a_page_is_a_list(printed) -> None:
     assert all(isinstance(line, str) for line in shown["plan"])
 
 
-def test_a_demo_names_its_page_and_runs(printed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def quick(out: Path, *_: object, **__: object) -> Path:
-        for name in ("original", "unlearned"):
-            (out / name).mkdir(parents=True)
-            (out / name / "unlabel.json").write_text("{}")
-        return out / "report.html"
+def test_a_demo_prints_its_page_and_runs_and_no_audit(
+    printed, command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "runs" / "less"
+    found = Audit.from_json(json.loads((golden / "audit.json").read_text("utf-8")))
 
-    monkeypatch.setattr("unlabel.cli.demo_steps.run_demo", quick)
+    def made(out: Path) -> None:
+        out.mkdir(parents=True)
+        (out / "unlabel.json").write_text("{}")
+
+    steps = {
+        "_make": lambda _item, out, *_, **__: made(out),
+        "forget_run": lambda _method, _run, _labels, out, *_, **__: made(out),
+        "audit_run": lambda *_, **__: found,
+        "write_card": lambda *_: None,
+        "write_report": lambda _run, page, **__: page,
+    }
+    for name, step in steps.items():
+        monkeypatch.setattr(f"unlabel.cli.demo_steps.{name}", step)
     shown = printed("demo", "--out", "demo")
-    assert shown["runs"] == ["demo/original", "demo/unlearned"]
+    runs = ["original", "retrained-1", "retrained-2", "retrained-3", "unlearned"]
+    assert shown["runs"] == [f"demo/{name}" for name in runs]
     assert shown["page"] == "demo/report.html"
+    lines = command("demo", "--out", "plain").out.splitlines()
+    assert (lines[0], lines[-1]) == (found.headline, "plain/report.html")

@@ -1,5 +1,6 @@
 """What is printed cannot steer a terminal, and a stream that is closed or broken ends no command badly."""
 
+import errno
 import io
 import json
 import os
@@ -121,6 +122,69 @@ def test_steps_that_take_long_show_their_seconds(
     with display.Lines().track("audit", units, "attacks") as advance:
         advance(units)
     assert capsys.readouterr().err == f"audit     {units:,} attacks in 50.6 s ({said})\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EMFILE, "; allow more open files (ulimit -n), or name fewer --devices"),
+        (errno.ENOMEM, "; free some memory, or name fewer --devices"),
+        (errno.EAGAIN, "; free some memory, or name fewer --devices"),
+        (errno.ENOSPC, "; free some space there, or name another place"),
+    ],
+)
+def test_a_limit_of_the_machine_is_no_fault_of_the_output(
+    number: int, says: str, command, monkeypatch
+) -> None:
+    def limited(rounds: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("unlabel.bench.command.start_lines", limited)
+    ran = command("bench", "--parts", "start", "--quiet")
+    assert (ran.code, ran.out, ran.err) == (2, "", f"unlabel: {os.strerror(number)}{says}\n")
+
+
+def test_an_error_of_the_system_that_names_no_place_is_a_fault_of_the_program(command, monkeypatch) -> None:
+    def unknown(rounds: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("unlabel.bench.command.start_lines", unknown)
+    with pytest.raises(OSError, match="Invalid argument"):
+        command("bench", "--parts", "start", "--quiet")
+
+
+# -- what is written
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (("predict", "base", "photos/00000.png", "--csv", "new/deep/p.csv"), "new/deep/p.csv"),
+        (("export", "base", "--to", "state-dict", "--out", "new/w.safetensors"), "new/w.safetensors"),
+        (("report", "less", "--out", "new/page.html"), "new/page.html"),
+        (("keygen", "--out", "new/ada"), "new/ada"),
+        (("bench", "--parts", "start", "--out", "new/b.json"), "new/b.json"),
+        (("data", "faces:train=8,probe=8,test=8,size=16", "--out", "new/facts"), "new/facts/data.json"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_missing_folder_is_made_and_nothing_is_printed_before_the_file_is_there(
+    words: tuple, made: str, command, base: Path, photos: Path, tmp_path: Path, monkeypatch
+) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "runs" / "less"
+    for name, source in (("base", base), ("photos", photos / "images"), ("less", golden)):
+        (tmp_path / name).symlink_to(source)
+    monkeypatch.setattr("unlabel.bench.command.start_lines", lambda rounds: iter(()))
+    (tmp_path / "new").write_text("a file where the folder should be")
+    with monkeypatch.context() as patch:  # as if it had come there while the command worked
+        patch.setattr("unlabel.core.places._check_parent", lambda out: None)
+        ran = command(*words)
+    assert (ran.code, ran.out) == (2, ""), ran
+    assert "new" in ran.err
+    (tmp_path / "new").unlink()
+    ran = command(*words)
+    assert ran.code == 0, ran.err
+    assert (tmp_path / made).is_file()
 
 
 # -- streams that are closed or broken

@@ -273,6 +273,13 @@ def test_the_command_prints_and_writes(command, make_folder, tmp_path: Path) -> 
     assert command("data", f"folder:{root}", "--out", tmp_path / "out", "--quiet", "--force").code == 0
 
 
+def test_the_command_compares_images_of_any_shape(command, make_folder) -> None:
+    ran = command("data", f"folder:{make_folder()}", "--image-size", "32,16", "--json", "--quiet")
+    assert (ran.code, json.loads(ran.out)["image_size"]) == (0, [32, 16])
+    wrong = command("data", "faces", "--image-size", "big")
+    assert (wrong.code, "--image-size is 'big'; expected a whole number of pixels" in wrong.err) == (2, True)
+
+
 def test_training_on_images_of_the_test_split_warns(command, make_folder, tmp_path: Path) -> None:
     ids = [f"{n:02}.png" for n in range(40)]
     meta = [["image_id", "split"], *([name, ("train", "val", "test")[n % 3]] for n, name in enumerate(ids))]

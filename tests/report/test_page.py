@@ -12,7 +12,7 @@ import pytest
 from unlabel.audit.claims.headline import HEADLINES
 from unlabel.audit.claims.validity import SHUFFLED
 from unlabel.audit.document.typed import document_of
-from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.errors import MissingFiles, ModelError, OptionError
 from unlabel.report import card, render, write_report
 from unlabel.report.sections.controls import controls
 from unlabel.report.sentences import FINDINGS, banners, finding
@@ -281,6 +281,14 @@ def test_report_is_written_beside_the_audit_or_where_asked(make_audit: Make, tmp
 def test_missing_audit_names_the_command_that_makes_it(tmp_path: Path):
     with pytest.raises(ModelError, match=r"no audit\.json in .*first run: unlabel audit"):
         write_report(tmp_path)
+    with pytest.raises(MissingFiles, match=r"no run folder .*nowhere"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_a_run_that_has_forgotten_nothing_is_not_sent_to_an_audit_that_would_refuse_it(base: Path):
+    says = r"base; it has forgotten no label, so there is nothing to audit; first run: unlabel forget auto"
+    with pytest.raises(ModelError, match=says):
+        write_report(base)
 
 
 @pytest.mark.parametrize(

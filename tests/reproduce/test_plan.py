@@ -162,3 +162,20 @@ def test_the_command_plans_and_refuses(command: Any) -> None:
     assert missing.code == 2
     assert "needs MUFAC" in missing.err
     assert set(get_args(Page)) == set(PAGES)
+
+
+def test_the_plan_of_the_timed_page_says_what_it_computes(tmp_path: Path) -> None:
+    *trainings, last = plan_lines(Request("figure3", SMALL, tmp_path, tmp_path, ""))
+    assert [line.split()[0] for line in trainings] == ["train"] * 4
+    count = len(table2.studies(SMALL)[0].settings)
+    assert f"time Retrain and {count} settings that forget Male of CelebA, 3 times each, anew" in last
+    assert all(f"{setting.name}" in last for setting in table2.studies(SMALL)[0].settings)
+
+
+@pytest.mark.parametrize("word", ["disk", "memory", "none"])
+def test_a_word_for_decoded_photos_is_no_folder_of_trained_models(word: str, command: Any) -> None:
+    ran = command("reproduce", "table2", "--cache", word)
+    assert (ran.code, ran.out, list(Path().iterdir())) == (2, "", [])
+    assert (
+        f"--cache is {word}, which other commands take for decoded photos; here it is the folder" in ran.err
+    )

@@ -100,13 +100,13 @@ def bench(
         run: Where.
         scale: A name of `SCALES`. ``full`` is for a machine with a GPU.
         parts: Some of `PARTS`.
-        methods: To time; all by default.
+        methods: To time; all but those of `SLOW` by default.
 
     Returns:
         JSON-plain: ``machine``, ``scale``, and ``lines``, each a `Line`.
 
     Raises:
-        OptionError: No such scale, part or method.
+        OptionError: No such scale, part or method; or methods that would not be timed.
     """
     for kind, names, catalogue in (
         ("scale", [scale], SCALES),
@@ -118,9 +118,11 @@ def bench(
                 raise OptionError(
                     f"no {kind} '{name}'; expected one of {', '.join(catalogue)}.{suggest(name, catalogue)}"
                 )
+    _check_methods(methods, parts)
     lines: list[Line] = []
     with TemporaryDirectory(prefix="unlabel-bench-") as folder:
-        jobs = _jobs(SCALES[scale], tuple(methods) or tuple(METHODS), Path(folder), run)
+        timed = tuple(methods) or tuple(name for name in METHODS if name not in SLOW)
+        jobs = _jobs(SCALES[scale], timed, Path(folder), run)
         needed = {*parts, *(["methods"] if "audit" in parts else [])}  # whose original the audit reads
         for part in PARTS:
             if part in needed:
@@ -129,10 +131,20 @@ def bench(
     return {"scale": scale, "machine": machine(run), "lines": [line.to_json() for line in lines]}
 
 
+def _check_methods(methods: Sequence[str], parts: Sequence[str]) -> None:
+    """Refuses methods that were named and that nothing would time."""
+    if slow := [name for name in methods if name in SLOW]:
+        raise OptionError(f"--methods names {slow[0]}, which the others are compared with; leave it out")
+    if methods and not {"methods", "audit"} & {*parts}:
+        raise OptionError(
+            f"--methods is for the parts methods and audit, and --parts names {', '.join(parts)}; leave"
+            " --methods out, or add the part methods"
+        )
+
+
 def _jobs(
-    scale: Scale, methods: Sequence[str], folder: Path, run: Run
+    scale: Scale, timed: Sequence[str], folder: Path, run: Run
 ) -> Mapping[str, Callable[[], Sequence[Line]]]:
-    timed = [name for name in methods if name not in SLOW]
     workers = cores() if run.workers is None else run.workers
     images, side = scale.photos
     return {

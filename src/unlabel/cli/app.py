@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError
 
 from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
@@ -25,7 +25,15 @@ from unlabel.cli.inspect import inspect
 from unlabel.cli.keygen import keygen
 from unlabel.cli.methods import methods
 from unlabel.cli.options import check_whole, refuse_fractions
-from unlabel.cli.output import BROKEN_PIPE, lose, plain_stderr, plain_stdout, prepare_streams
+from unlabel.cli.output import (
+    BROKEN_PIPE,
+    OutputError,
+    lose,
+    plain_stderr,
+    plain_stdout,
+    prepare_streams,
+    writing,
+)
 from unlabel.cli.predict import predict
 from unlabel.cli.probe import probe
 from unlabel.cli.report import report
@@ -37,7 +45,7 @@ from unlabel.cli.train import train
 from unlabel.cli.try_models import try_
 from unlabel.cli.verify import verify
 from unlabel.core.errors import UnlabelError
-from unlabel.core.files import advice, visible
+from unlabel.core.files import FULL, NO_MEMORY, TOO_MANY, advice, visible
 
 COMMANDS = (
     *(data, train, adopt, show, inspect, methods, predict, demo),
@@ -87,15 +95,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             try:
                 _run(arguments)
             finally:
-                sys.stdout.flush()  # a full disk is found out here, not when Python ends
+                with writing():
+                    sys.stdout.flush()  # a full disk is found out here, not when Python ends
         except (CycloptsError, UnlabelError) as error:
-            _fail(f"{error}{how_to_get(error)}")
+            _fail(f"{misplaced_source(error) or error}{how_to_get(error)}")
         except BrokenPipeError:
             _no_reader()
+        except OutputError as error:
+            lose(sys.stdout)
+            _fail(f"the output: {error.strerror}; {advice(error)}")
         except OSError as error:
-            if error.filename is None:  # what was printed could not be written
-                lose(sys.stdout)
-            _fail(f"{error.filename or 'the output'}: {error.strerror or error}; {advice(error)}")
+            if error.filename is None and error.errno not in (*FULL, *TOO_MANY, *NO_MEMORY):
+                raise
+            place = "" if error.filename is None else f"{error.filename}: "
+            _fail(f"{place}{error.strerror or error}; {advice(error)}")
         except KeyboardInterrupt:
             print("unlabel: stopped; nothing was half-written", file=sys.stderr)
             sys.exit(130)
@@ -109,13 +122,24 @@ def how_to_get(error: Exception) -> str:
     return " Make a key, if you have none: unlabel keygen --out KEY" if asked == ("sign", "--key") else ""
 
 
+def misplaced_source(error: Exception) -> str:
+    """What to say if ``--data`` was given to a command whose first word is the source; else empty."""
+    if not isinstance(error, UnknownOptionError) or error.command_chain not in (("train",), ("data",)):
+        return ""
+    if (error.token.keyword or error.token.value).partition("=")[0] != "--data":
+        return ""
+    (name,) = error.command_chain
+    return f"{name} has no option --data; the source is its first word, as in: unlabel {name} folder:PATH"
+
+
 def _run(arguments: Sequence[str] | None) -> None:
     words, settings = sys.argv[1:] if arguments is None else list(arguments), Settings()
     app = build_app(asked_methods(words), settings)
     command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     if isinstance(getattr(command, "__self__", None), App):  # help and the version, with their colours
         try:
-            command(*bound.args, **bound.kwargs)
+            with writing():
+                command(*bound.args, **bound.kwargs)
         except SystemExit as stop:  # rich's way of telling that the reader is gone
             if isinstance(stop.__context__, BrokenPipeError):
                 _no_reader()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from unlabel.audit.claims.gate import FAILED, judge, required
-from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, named, names
+from unlabel.cli.options import DEFAULT_PLACES, NoNegative, Places, command_line, named, names, typed
 from unlabel.core.errors import OptionError
 from unlabel.core.wording import in_shell
 
@@ -155,7 +155,7 @@ def _before(run: Path) -> str | None:
 def _check_plan(
     *, judged: tuple[tuple[str, ...], str], rates: tuple[float | None, float | None], force: bool
 ) -> None:
-    """Refuses options of training, judging and writing: a plan would be the same without them."""
+    """Refuses options of training, judging, writing and the budget: a plan would be the same without them."""
     wanted, fail_on = judged
     if wanted or fail_on != "never":
         flag = "--require" if wanted else "--fail-on"
@@ -167,6 +167,9 @@ def _check_plan(
         )
     if force:
         raise OptionError("--force replaces an audit, and --plan writes none; leave one of them out")
+    if flag := typed("--budget", "--batch-size", "--micro-batch", "--precision", "--compile"):
+        why = "shows every budget" if flag == "--budget" else "computes no output and trains nothing"
+        raise OptionError(f"{flag} changes nothing in a plan: --plan {why}; leave one of them out")
 
 
 def _check_budget(budget: float, reference: str | None, make_references: int | None, *, plan: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unlabel.cli.options import NoNegative, named
+from unlabel.cli.options import image_size as image_size_of
 from unlabel.core.caching import Cache
 
 _PICTURE, _FACTS = "correlations.svg", "data.json"
@@ -16,7 +17,7 @@ def data(
     source: str,
     *,
     labels: str | None = None,
-    image_size: int | None = None,
+    image_size: str | None = None,
     out: Path | None = None,
     cache: Cache = "disk",
     workers: int | None = None,
@@ -29,7 +30,7 @@ def data(
     Args:
         source: Where the data comes from: faces, folder:PATH, table:FILE, parquet:PATH ...
         labels: Labels to read, comma-separated; all by default. Put a backslash before a comma in a name.
-        image_size: Side in pixels at which images are compared.
+        image_size: Side in pixels at which images are compared, or height,width such as 256,128.
         out: Folder for correlations.svg and data.json.
         cache: Where decoded photos are kept: disk, memory or none.
         workers: Processes that decode photos; by default one a core.
@@ -38,7 +39,7 @@ def data(
         json_: Print as JSON.
     """
     from unlabel.cli.progress import terminal_log
-    from unlabel.core.files import write_json, write_text
+    from unlabel.core.files import make_parent, write_json, write_text
     from unlabel.core.places import check_file, check_folder
     from unlabel.data import load
     from unlabel.data.survey import survey
@@ -46,6 +47,7 @@ def data(
     from unlabel.data.survey.text import lines
 
     wanted = named("--labels", labels) or None
+    size = None if image_size is None else image_size_of("--image-size", image_size)
     if out is not None:
         check_folder(out)
         for name in (_PICTURE, _FACTS):
@@ -53,7 +55,7 @@ def data(
     log = terminal_log(quiet=quiet)
     data = load(
         source,
-        image_size=image_size,
+        image_size=size,
         labels=wanted,
         skip_bad=True,
         cache=cache,
@@ -61,10 +63,10 @@ def data(
         log=log,
     )
     facts = survey(data, log)
-    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(facts)))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_parent(out / _PICTURE)
         write_text(out / _PICTURE, correlations(facts))
         write_json(out / _FACTS, facts)
-        if not json_:
-            print(out / _PICTURE)
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if json_ else "\n".join(lines(facts)))
+    if out is not None and not json_:
+        print(out / _PICTURE)

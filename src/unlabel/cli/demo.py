@@ -27,7 +27,13 @@ def demo(
     from unlabel.cli.demo_networks import SHIPPED
     from unlabel.cli.demo_steps import run_demo
 
-    page = run_demo(out, place.start(), networks=None if from_scratch else SHIPPED, force=force)
+    page = run_demo(
+        out,
+        place.start(),
+        networks=None if from_scratch else SHIPPED,
+        force=force,
+        show=(lambda _: None) if json_ else print,
+    )
     if json_:
         runs = sorted(str(record.parent) for record in out.glob("*/unlabel.json"))
         print_json({"page": str(page), "audit": str(out / "unlearned" / "audit.json"), "runs": runs})

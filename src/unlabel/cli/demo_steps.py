@@ -1,5 +1,6 @@
 """The steps of ``unlabel demo``: copy or train the networks, forget, audit and report, on drawn faces."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def run_demo(
     *,
     networks: Path | None = SHIPPED,
     force: bool = False,
+    show: Callable[[str], object] = print,
 ) -> Path:
     """Makes the runs and the report in a folder, and returns the path of the report.
 
@@ -57,6 +59,7 @@ def run_demo(
         settings: Data, length of the training and number of references.
         networks: Folder of finished networks with these settings, see `demo_networks`; None trains them here.
         force: Replace the parts of an earlier demo.
+        show: Receives what the audit says, once, as lines for a person.
 
     Raises:
         OptionError: The folder holds something else than a demo with these settings, or its unlearned run was
@@ -114,7 +117,7 @@ def run_demo(
             f" --data {in_shell(settings.drawings)}"
         ),
     )
-    print("\n".join(lines(result)))
+    show("\n".join(lines(result)))
     say("5/5  write the report")
     write_card(unlearned)
     return write_report(unlearned, page, force=True)

@@ -14,11 +14,13 @@ from typing import Annotated, Any
 from cyclopts import App, Group, Parameter
 from docstring_parser import parse
 
-from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, command_line, names
+from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, command_line, names, typed
 from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
+from unlabel.core.errors import OptionError
 from unlabel.core.own_code import is_custom
 from unlabel.core.wording import in_shell
+from unlabel.forget.bill import Budget
 from unlabel.forget.methods import METHODS, Method, find_method, plugin_names
 
 OWN = Group("The method's own options")
@@ -132,6 +134,10 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
     from unlabel.forget.run import forget_run
     from unlabel.forget.self_check import instead_of
 
+    if typed("--compile") and _trains_nothing(method, own):
+        raise OptionError(
+            f"--compile is for training, and {method.name} computes its change without; leave it out"
+        )
     ours = ("labels", "out", "track", "json_")
     given = {name: value for name, value in vars(shared).items() if name not in ours}
     record = forget_run(
@@ -147,6 +153,12 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
         print(f"warning: {line}", file=sys.stderr)
     if not shared.json_:
         print(shared.out)
+
+
+def _trains_nothing(method: Method, own: Mapping[str, Any]) -> bool:
+    """Whether a method of the catalogue takes no optimiser step with these options; others may not say."""
+    known = method.name in METHODS and method.alias_of is None and not method.reference
+    return known and method.costs(own, Budget(steps=1, batch_size=1)).steps == 0
 
 
 def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) -> None:

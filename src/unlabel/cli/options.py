@@ -268,6 +268,15 @@ def _whole(text: str) -> bool:
         return True
 
 
+def typed(*flags: str) -> str | None:
+    """The first of some flags that the user typed; None if none was, though a file may set its option.
+
+    An option that has no effect is refused where it was typed. In ``unlabel.toml`` it stops no command.
+    """
+    words = {word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")}
+    return next((flag for flag in flags if flag in words), None)
+
+
 def command_line() -> str:
     """What the user typed, for the record."""
     return shlex.join(["unlabel", *sys.argv[1:]])

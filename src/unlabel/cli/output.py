@@ -39,6 +39,21 @@ def _unwritable(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("unlabel.escape", _unwritable)
 
 
+class OutputError(OSError):
+    """Stdout could not be written, and its reader has not gone."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Within it, nothing but stdout is written: an error is an `OutputError`, or a `BrokenPipeError`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror or str(error)) from error
+
+
 class Plain:
     """A stream that escapes what it is given; all that a command prints goes through one.
 
@@ -60,11 +75,12 @@ class Plain:
         self._safely(self.stream.flush)
 
     def _safely(self, call: Any, *arguments: Any) -> Any:
+        if self._needed:
+            with writing():
+                return call(*arguments)
         try:
             return call(*arguments)
         except OSError:
-            if self._needed:
-                raise
             lose(self.stream)
             return None
 

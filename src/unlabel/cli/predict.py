@@ -33,7 +33,7 @@ def predict(
         quiet: Print no progress.
     """
     from unlabel.cli.progress import terminal_log
-    from unlabel.core.files import write_text
+    from unlabel.core.files import make_parent, write_text
     from unlabel.core.places import check_file
     from unlabel.exchange.predict import images_in, predict_images, to_csv
 
@@ -52,6 +52,7 @@ def predict(
         shown = listing([f"{path}: {reason}" for path, reason in made.bad.items()], 20)
         print(f"unlabel: {len(made.bad):,} images cannot be read: left out ({shown})", file=sys.stderr)
     if csv is not None:
+        make_parent(csv)
         write_text(csv, to_csv(made.rows))
     if json_:
         print(json.dumps(made.rows, ensure_ascii=False))

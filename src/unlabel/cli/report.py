@@ -58,9 +58,11 @@ def report(
     if out is None:
         check_page(run, force=force)
         card = write_card(run, license_)
+    page = write_report(run, out, force=force)
+    if out is None:
         message = f"{run / 'README.md'} is not as unlabel wrote it, and is kept; delete it for a new one"
         print(card or message, file=sys.stderr if json_ else sys.stdout)
-    _print(write_report(run, out, force=force), card, json_=json_)
+    _print(page, card, json_=json_)
 
 
 def _print(page: Path, card: Path | None = None, *, json_: bool) -> None:

@@ -1,12 +1,15 @@
 """``unlabel reproduce``: make the tables and figures of the paper again."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from cyclopts import Group, Parameter
 
-from unlabel.cli.options import DEFAULT_PLACE, Json, NoNegative, Place, named, whole_numbers
+from unlabel.cli.options import Json, NoNegative, Place, named, whole_numbers
 from unlabel.cli.output import print_json
+from unlabel.core.caching import Cache
+from unlabel.core.errors import OptionError
 
 Page = Literal[
     "table1",
@@ -23,6 +26,16 @@ Page = Literal[
 ALONE = Group("For frontier only")
 
 
+@dataclass(frozen=True)
+class PagePlace(Place):
+    """The same without a choice for decoded photos: ``--cache`` is here the folder of trained models."""
+
+    cache: Annotated[Cache, Parameter(parse=False)] = "disk"
+
+
+DEFAULT_PAGE_PLACE = PagePlace()
+
+
 def reproduce(
     page: Page,
     *,
@@ -37,7 +50,7 @@ def reproduce(
     methods: Annotated[str, Parameter(group=ALONE)] = "all",
     steps: Annotated[str | None, Parameter(group=ALONE)] = None,
     seeds: Annotated[int | None, Parameter(group=ALONE)] = None,
-    place: Annotated[Place, Parameter(name="*")] = DEFAULT_PLACE,
+    place: PagePlace = DEFAULT_PAGE_PLACE,
 ) -> None:
     """Make a table or figure of the paper again, beside the paper's figures, as a page of Markdown and JSON.
 
@@ -48,7 +61,8 @@ def reproduce(
             repeated.
         out: Folder of the page.
         cache: Folder of trained models and finished cells, shared by all pages. By default the user's cache.
-        dry_run: Only list the models to train and the labels to forget.
+            Decoded photos are always kept on the disk.
+        dry_run: Only list the models to train, the labels to forget and, for figure3, what is timed.
         json_: Print the path of the page, or the plan, as JSON.
         force: Replace files in OUT that have the page's names but are other files.
         runs: Data set whose models are trained already, as run folders: TITLE=ORIGINAL,RETRAIN,RETRAIN. May
@@ -60,6 +74,11 @@ def reproduce(
     from unlabel.reproduce.command import make_page, plan_lines, request
     from unlabel.reproduce.trained import Frontier
 
+    if str(cache) in get_args(Cache):
+        raise OptionError(
+            f"--cache is {cache}, which other commands take for decoded photos; here it is the folder of"
+            " trained models: name a folder of another name, or leave it out"
+        )
     chosen = named("--methods", methods, "method")
     wanted = request(
         page,

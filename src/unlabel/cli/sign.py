@@ -5,7 +5,6 @@ from typing import Annotated
 
 from unlabel.cli.options import Json, NoNegative
 from unlabel.cli.output import print_json
-from unlabel.core.wording import in_shell
 
 
 def sign(
@@ -25,6 +24,7 @@ def sign(
         json_: Print what was signed as JSON.
         force: Replace an earlier statement.
     """
+    from unlabel.report.page import before_audit
     from unlabel.statement.sign import sign_run
 
     out, document, key_id = sign_run(run, key, signer=signer, force=force)
@@ -35,5 +35,5 @@ def sign(
         return
     print(f"{predicate['headline']}; {len(document['subject'])} files; key {key_id}")
     if predicate["audit"] is None:
-        print(f"signed without an audit; first run: unlabel audit {in_shell(run)} --before BEFORE")
+        print(f"signed without an audit; {before_audit(run)}")
     print(out)

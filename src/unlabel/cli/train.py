@@ -12,6 +12,7 @@ from unlabel.cli.options import (
     Place,
     command_line,
     named,
+    typed,
 )
 from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
@@ -63,7 +64,7 @@ def train(
     from unlabel.core.recipe import Recipe
     from unlabel.data.canaries import CanaryPlan
     from unlabel.exchange.quality import sentence_of, val_quality
-    from unlabel.models.build import BUILDERS
+    from unlabel.models.build import BUILDERS, STEMMED
     from unlabel.models.named_options import is_named
     from unlabel.training.run import train_run
 
@@ -72,6 +73,10 @@ def train(
             f"--model is '{model}'; expected {', '.join(BUILDERS)}, timm:NAME, torchvision:NAME or hf:DIR; a"
             " model of your own is trained by your code and then adopted: unlabel adopt."
             f"{suggest(model, BUILDERS)}"
+        )
+    if model not in STEMMED and typed("--stem"):
+        raise OptionError(
+            f"--stem is the first layer of {' and '.join(STEMMED)}, and --model is {model}; leave --stem out"
         )
     if canary_labels is not None and canaries is None:
         raise OptionError("--canary-labels names labels, but --canaries is not given; add --canaries 2000")

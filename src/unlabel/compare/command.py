@@ -21,7 +21,7 @@ from unlabel.compare.text_table import csv_text
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import write_bytes, write_json, write_text
+from unlabel.core.files import make_parent, write_bytes, write_json, write_text
 from unlabel.core.places import check_file, check_folder
 from unlabel.core.reading import read_json
 from unlabel.core.request import as_names
@@ -222,6 +222,6 @@ def write_page(folder: Path, out: Path | None = None, *, force: bool = False) ->
             f"{folder / JSON} is not a comparison of this version ({fault}); make it again: unlabel compare"
         ) from error
     check_file(path, force=force, ours=lambda: written(path) == ("page", subject))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_bytes(path, marked(text, "page", subject, folder / JSON))
     return path

@@ -18,6 +18,8 @@ STATEMENT = "statement.dsse.json"
 """What `unlabel sign` writes into a run."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TOO_MANY = (errno.EMFILE, errno.ENFILE)
+NO_MEMORY = (errno.ENOMEM, errno.EAGAIN)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, line breaks, and marks that turn the reading direction."""
@@ -36,13 +38,29 @@ class WriteError(UnlabelError, OSError):
 
 
 def advice(error: OSError) -> str:
-    """What to do about an error of the file system."""
+    """What to do about an error of the file system, or about a limit of the machine."""
     number = error.errno or getattr(error.__cause__, "errno", None)
     if number in FULL:
         return "free some space there, or name another place"
+    if number in TOO_MANY:
+        return "allow more open files (ulimit -n), or name fewer --devices"
+    if number in NO_MEMORY:
+        return "free some memory, or name fewer --devices"
     if number in FORBIDDEN:
         return "allow access to it, or name another place"
     return "check that place, or name another"
+
+
+def make_parent(file: Path) -> None:
+    """Makes the folder of a file that is about to be written, and those above it, where they are missing.
+
+    Raises:
+        WriteError: It cannot be made.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError.at(file, error) from error
 
 
 def write_json(file: Path, value: Any) -> None:

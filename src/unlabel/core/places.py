@@ -71,7 +71,7 @@ def _check_new(out: Path, *, force: bool) -> None:
 
 
 def check_file(out: Path, *, force: bool, ours: Callable[[], bool] = lambda: False) -> None:
-    """Refuses, before any work, a file that must not be written.
+    """Refuses, before any work, a file that must not be written. Its folder may be missing.
 
     Args:
         out: The file.
@@ -119,7 +119,7 @@ def check_folder(out: Path) -> None:
 def _check_parent(out: Path) -> None:
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OptionError(f"--out {out} cannot be made: {parent} is not a folder one can write to")
+        raise OptionError(f"{out} cannot be made: {parent} is not a folder one can write to")
 
 
 def _check_writable(folder: Path) -> None:

@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import write_bytes
+from unlabel.core.files import make_parent, write_bytes
 from unlabel.core.framing import framing_facts, plain_size, size_in_words
 from unlabel.core.install import install_command
 from unlabel.core.places import check_file
@@ -96,13 +95,14 @@ def export_run(
     endings = (".onnx",) if to == "onnx" else tuple(SUFFIXES)
     if file.suffix not in endings:
         raise OptionError(f"--out {file} has the ending '{file.suffix}'; expected {' or '.join(endings)}")
-    _check_place(file, force=force)
+    check_file(file, force=force)
     reshaped = reshape(loaded, changes, one_head=to == "onnx")
     if to == "onnx":
         content, notes = _onnx(loaded, reshaped, file, changes.dtype)
     else:
         content, notes = _state_dict(loaded, reshaped, adopted, file, changes.dtype)
-    _check_place(file, force=force)  # another command may have written it meanwhile
+    check_file(file, force=force)  # another command may have written it meanwhile
+    make_parent(file)
     write_bytes(file, content)
     return Exported(file, (*reshaped.notes, *notes, _reading(loaded.config, reshaped)))
 
@@ -120,14 +120,6 @@ def _hf(loaded: Loaded, out: Path, changes: Changes) -> Exported:
         converted(name, value, changes.dtype)  # refuses what the format cannot hold
     notes = write_hf(loaded.config, reshaped, out, NUMBERS[changes.dtype])
     return Exported(out, (*reshaped.notes, *notes, _reading(loaded.config, reshaped)))
-
-
-def _check_place(file: Path, *, force: bool) -> None:
-    check_file(file, force=force)
-    if not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
-        raise OptionError(
-            f"--out {file} cannot be made: {file.absolute().parent} is not a folder one can write to"
-        )
 
 
 def _reading(config: Config, reshaped: Reshaped) -> str:

@@ -56,6 +56,10 @@ BUILDERS: dict[str, Callable[[int, str], nn.Module]] = {
 }
 
 
+STEMMED = ("resnet18", "resnet50")
+"""Networks whose first layer `build` chooses by ``stem``."""
+
+
 def build(
     name: str, outputs: int, *, stem: str = "imagenet", seed: int = 0, head: Layout | None = None
 ) -> nn.Module:
@@ -67,7 +71,7 @@ def build(
             user has named it, see `models.custom`.
         outputs: Number of labels, >= 1.
         stem: ``imagenet`` (7x7 stride 2 and pooling, for the ResNets) or ``small`` (3x3, stride 1: four
-            to sixteen times the arithmetic, for GPUs and images under 100 pixels).
+            to sixteen times the arithmetic, for GPUs and images under 100 pixels). Only for `STEMMED`.
         seed: Key of the initial weights.
         head: Where its outputs are made, if it is to become its normal form; see `models.normal_form`.
 

@@ -1,6 +1,7 @@
 """The report page: one self-contained HTML file, made from audit.json, and example images where asked for."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unlabel.audit.document.typed import Document, document_of
 from unlabel.audit.figures import GAPS, MEASURES, figure, in_group
-from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import write_bytes
+from unlabel.core.errors import MissingFiles, ModelError, OptionError, UnlabelError
+from unlabel.core.files import make_parent, write_bytes
 from unlabel.core.places import check_file
 from unlabel.core.reading import read_json
 from unlabel.core.wording import in_shell
@@ -103,7 +104,7 @@ def write_report(
         text = _html(audit, command, gallery)
     except ModelError as error:
         raise unreadable(run, str(error)) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_bytes(path, marked(text, "page", subject(audit), run / "audit.json"))
     return path
 
@@ -116,16 +117,34 @@ def unreadable(run: Path, fault: str) -> ModelError:
     )
 
 
+def before_audit(run: Path) -> str:
+    """What to do with a folder that has no audit: audit it, or, if it has forgotten no label, forget one."""
+    from unlabel.runs.folder import read_config  # imports torch
+
+    forgot = True
+    with suppress(UnlabelError):
+        forgot = bool(read_config(run).forgotten)
+    if forgot:
+        return f"first run: unlabel audit {in_shell(run)} --before BEFORE"
+    return (
+        "it has forgotten no label, so there is nothing to audit; first run: unlabel forget auto"
+        f" {in_shell(run)} --labels LABEL --out NEW"
+    )
+
+
 def read_audit(run: Path) -> Document:
     """The audit of a run, which may come from anyone.
 
     Raises:
-        ModelError: There is none, it is no JSON object, or a part of it is missing or of another type.
+        MissingFiles: There is no such folder.
+        ModelError: There is no audit, it is no JSON object, or a part of it is missing or of another type.
     """
     path = run / "audit.json"
     again = f"run again: unlabel audit {in_shell(run)} --before BEFORE"
     if not path.is_file():
-        raise ModelError(f"no audit.json in {run}; first run: unlabel audit {in_shell(run)} --before BEFORE")
+        if not run.is_dir():
+            raise MissingFiles(f"no run folder {run}; expected one that `unlabel audit` wrote into")
+        raise ModelError(f"no audit.json in {run}; {before_audit(run)}")
     try:
         audit = read_json(path)
     except (ValueError, OSError) as error:

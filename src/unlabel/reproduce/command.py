@@ -102,7 +102,9 @@ def plan_lines(wanted: Request) -> list[str]:
     Raises:
         OptionError: The scale needs data that is not named.
     """
-    return planned(_module(wanted.name).studies(wanted.scale), wanted.scale, wanted.cache)
+    module, scale = _module(wanted.name), wanted.scale
+    lines = planned(module.studies(scale), scale, wanted.cache)
+    return [*lines, *module.plan(scale)] if wanted.name == MEASURED else lines
 
 
 def make_page(wanted: Request, where: Run) -> Path:

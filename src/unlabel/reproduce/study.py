@@ -239,11 +239,12 @@ def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:
                 f" {scale.recipe.epochs:g} epochs of {scale.recipe.schedule} at {scale.recipe.lr:g},"
                 f" batch {scale.batch_size}{there}"
             )
-        names = ", ".join(setting.name for setting in study.settings)
-        lines.append(
-            f"forget {study.label} of {scale.tasks[study.task].title}: {len(study.settings)} settings x"
-            f" {len(scale.unlearning_seeds)} seeds on {images_in_words(scale.images)} images ({names})"
-        )
+        if study.settings:
+            names = ", ".join(setting.name for setting in study.settings)
+            lines.append(
+                f"forget {study.label} of {scale.tasks[study.task].title}: {len(study.settings)} settings x"
+                f" {len(scale.unlearning_seeds)} seeds on {images_in_words(scale.images)} images ({names})"
+            )
         if study.relearn:
             models = 1 + (len(trained) - 1 if trained else len(scale.retrain_seeds))
             models += len(study.settings) * len(scale.unlearning_seeds)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabel.core.errors import MissingFiles, OptionError
-from unlabel.core.files import WriteError
+from unlabel.core.files import WriteError, make_parent
 from unlabel.core.leftovers import create
 from unlabel.core.reading import ReadError, read_plain, reason
 from unlabel.statement.packages import package
@@ -84,15 +84,18 @@ def write_keys(out: Path) -> tuple[Path, Path]:
     """Makes a key pair: the private key in ``out``, which only its owner can read, the public in ``out.pub``.
 
     Args:
-        out: File for the private key; neither file may exist.
+        out: File for the private key; neither file may exist. Its folder is made if it is missing.
 
     Returns:
         The two paths, private and public.
 
     Raises:
-        OptionError: A file exists already: a key is never replaced. Or the package is missing.
+        OptionError: It is no name for a file, or a file exists already: a key is never replaced. Or the
+            package is missing.
         WriteError: It cannot be written.
     """
+    if out.name in ("", ".."):
+        raise OptionError(f"--out {out} is no name for a file; write it like keys/ada")
     serialization, ed25519 = _modules()
     public = out.with_name(f"{out.name}.pub")
     for file in (out, public):
@@ -105,6 +108,7 @@ def write_keys(out: Path) -> tuple[Path, Path]:
     shown = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+    make_parent(out)
     _create(out, private, 0o600)
     try:
         _create(public, shown, 0o644)

@@ -13,7 +13,7 @@ from unlabel.data import load
 from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.reproduce.charts import Bar, bars
-from unlabel.reproduce.document import Content, Picture, Table
+from unlabel.reproduce.document import Content, Picture, Table, images_in_words
 from unlabel.reproduce.numbers import Entry, between, spread, whole
 from unlabel.reproduce.pages.table2 import studies as table2_studies
 from unlabel.reproduce.published import published, shown
@@ -48,6 +48,17 @@ class Timed:
 def studies(scale: Scale) -> list[Study]:
     """The original of table 2; the methods are run again, for their time."""
     return [Study("celeba", "Male", ())]
+
+
+def plan(scale: Scale) -> list[str]:
+    """What `content` computes on every call, in lines for a person: nothing of it is kept."""
+    study = table2_studies(scale)[0]
+    names = ", ".join(setting.name for setting in study.settings)
+    return [
+        f"time Retrain and {len(study.settings)} settings that forget {study.label} of"
+        f" {scale.tasks[study.task].title}, {scale.rounds} times each, anew on every call: Retrain for"
+        f" {scale.recipe.epochs:g} epochs, the settings on {images_in_words(scale.images)} images ({names})"
+    ]
 
 
 def content(made: Sequence[Made], scale: Scale, where: Run) -> Content:
