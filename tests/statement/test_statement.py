@@ -479,7 +479,9 @@ def test_a_key_pair_is_made_for_its_owner_only_and_never_replaced(command, tmp_p
     assert command("keygen", "--out", out).code == 2  # the public one is there
     assert not out.exists()
     assert content.startswith(b"-----BEGIN PRIVATE KEY-----\n")
-    assert command("keygen", "--out", tmp_path / "nowhere" / "key").code == 2
+    assert command("keygen", "--out", tmp_path / "new" / "key").code == 0
+    assert (tmp_path / "new" / "key").stat().st_mode & 0o777 == 0o600
+    assert command("keygen", "--out", f"{out}.pub/key").code == 2  # in a file
 
 
 def pem(kind: str) -> bytes:
