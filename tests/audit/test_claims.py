@@ -154,8 +154,29 @@ def test_fewer_than_three_references_are_provisional(questions, reading, count, 
 
 
 def test_nothing_to_forget_is_said(questions, reading):
-    claim = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.3), positive=0.05)[0]
+    claim = equivalent(questions, reading(0.05), [reading(0.05)] * 3, reading(0.05), positive=0.05)[0]
     assert (claim.verdict, claim.notes["finding"]) == ("NOT_EVALUATED", "nothing to forget found")
+    assert "from the original model or from this one" in claim.sentence
+
+
+def test_a_label_that_only_the_unlearned_model_shows_is_judged(questions, reading):
+    """Forgetting itself, or forgetting another label with it, can put a label in."""
+    labels = ("Male", "Bald")
+    references = [{"Male": reading(0.05), "Bald": reading(0.3)}] * 3
+    before = {"Male": reading(0.05), "Bald": reading(0.9)}
+    positive = {"Male": 0.03, "Bald": 0.8}
+
+    def decided(adv):
+        level = {"Male": reading(adv), "Bald": reading(0.3)}
+        return equivalent(questions, level, references, before, labels, positive)[0]
+
+    grown = decided(0.6)
+    assert (grown.verdict, grown.per_label["Male"]) == ("FAIL", "FAIL")
+    assert grown.notes["nothing_to_forget"] == []
+    none = decided(0.05)
+    assert (none.verdict, none.per_label) == ("PASS", {"Male": "NOT_EVALUATED", "Bald": "PASS"})
+    assert "more about Bald from" in none.sentence
+    assert "Male was not judged" in none.sentence
 
 
 def test_rare_labels_are_inconclusive_even_when_plain(questions, reading):
@@ -173,15 +194,37 @@ def test_rare_labels_are_inconclusive_even_when_plain(questions, reading):
 def test_several_labels_pass_by_their_mean_and_fail_by_any(questions, reading):
     labels, before = ("Male", "Bald"), reading(0.9)
     references = [{"Male": reading(0.3), "Bald": reading(0.3)}] * 3
-    level = {"Male": reading(0.39, 0.15), "Bald": reading(0.2, 0.1)}
+    level = {"Male": reading(0.34, 0.1, 0.045), "Bald": reading(0.2, 0.1)}
     claim, judged, _ = equivalent(questions, level, references, {"Male": before, "Bald": before}, labels)
     assert claim.verdict == "PASS"
     assert claim.per_label == {"Male": "INCONCLUSIVE", "Bald": "PASS"}
+    assert claim.notes["open_labels"] == ["Male"]
+    assert "Male alone is not decided" in claim.sentence
+    assert claim.notes["images_needed"]["Male"] > questions["Male"].n
     assert {cell.label for cell in judged.cells} == {"Male", "Bald", None}
     one_bad = {"Male": reading(0.6), "Bald": reading(0.0)}
     claim, _, _ = equivalent(questions, one_bad, references, {"Male": before, "Bald": before}, labels)
     assert claim.verdict == "FAIL"
     assert claim.per_label == {"Male": "FAIL", "Bald": "PASS"}
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0.06, "PASS"), (0.13, "INCONCLUSIVE"), (0.3, "FAIL")])
+def test_a_label_that_leaks_less_does_not_make_up_for_one_that_leaks_more(
+    questions, reading, excess, verdict
+):
+    """Bald was forgotten too hard. The mean over both is below 0 at any rate."""
+    before = dict.fromkeys(("Male", "Bald"), reading(0.9))
+    references = [dict.fromkeys(before, reading(0.5))] * 3
+    level = {"Male": reading(0.5 + excess, 0.25, 0.03), "Bald": reading(0.0, 0.0)}
+    claim, judged, _ = equivalent(questions, level, references, before, tuple(before))
+    assert claim.verdict == verdict
+    means = [cell for cell in judged.cells if cell.label is None and cell.figure == "probe.adv.lin"]
+    assert [cell.contrast.value < 0 < cell.upper(OPTIONS) for cell in means] == [True]
+    assert [cell.upper(OPTIONS) > excess / 2 for cell in means] == [True]
+    if verdict == "INCONCLUSIVE":
+        assert judged.binding.label == "Male"
+        assert "leaks more about Male" in claim.sentence
+        assert claim.notes["smallest_margin"]["adv"]["margin"] == pytest.approx(excess)
 
 
 @pytest.mark.parametrize("few", [("Bald",), ("Male", "Bald")])

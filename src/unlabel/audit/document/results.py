@@ -58,7 +58,8 @@ class Comparison:
     """One attack on one label, set against the retrained references.
 
     ``diff`` = value after - mean of the references; ``lower`` and ``upper`` are one-sided 95 % bounds of
-    it, with the references' seed noise included where there are two or more. With a ``transform``, both are
+    it, with the references' seed noise included where there are two or more. Without a label, it is the mean
+    over labels, whose ``upper`` counts labels below 0 as 0. With a ``transform``, both are
     read after that transform of the weights; or, ``against`` itself, ``diff`` is what the transform brought
     back: value after it less value before. Of these two the one nearer to a PASS stands here, with bounds of
     97.5 % where it was chosen.
