@@ -246,8 +246,8 @@ def test_no_mean_decides_while_a_label_in_it_is_rare(questions, reading, few):
 
 
 def of_few_people(question):
-    """The question, judged on both splits: in the test split four people have the label, in P many."""
-    cluster = np.where(question.test == 1, question.test_cluster % 4, 4 + question.test_cluster)
+    """The question, judged on both splits: in the test split eight people have the label, in P many."""
+    cluster = np.where(question.test == 1, question.test_cluster % 8, 8 + question.test_cluster)
     return replace(question, test_cluster=cluster, crossed=True)
 
 
@@ -268,8 +268,8 @@ def test_what_is_read_on_the_test_split_alone_decides_nothing_by_its_few_people(
     for area in (0.5, 0.7):
         claim, membership = decided(0.3, area)
         assert (claim.verdict, membership) == ("INCONCLUSIVE", "INCONCLUSIVE")
-        assert "Fewer than 20 identities in the test split have, or lack, Male." in claim.sentence
-        assert claim.notes["images_needed"]["Male"] >= 5 * 3000
+        assert "Fewer than 20 identities in effect have, or lack, Male in the test split." in claim.sentence
+        assert claim.notes["images_needed"]["Male"] >= 2.5 * 3000
         assert claim.notes["margin_curve"][0]["passes_above"] is None
     assert decided(0.6, 0.5)[0].verdict == "FAIL"
     both = asked | {"Bald": questions["Bald"]}

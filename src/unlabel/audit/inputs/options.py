@@ -65,7 +65,7 @@ FULL = replace(STANDARD, name="full", fine_tuning=True, early_layers=True, code_
 BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STANDARD, FULL)}
 
 
-JUDGED_PEOPLE = 20  # of each kind: with fewer, the error that people make is understated
+JUDGED_PEOPLE = 20  # in effect, of each kind: with fewer, the error that people make is understated
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class AuditOptions:
 
     @property
     def least_people(self) -> int:
-        """People of each kind below which a label's claims are inconclusive."""
+        """People in effect, of each kind, below which a label's claims are inconclusive."""
         return min(JUDGED_PEOPLE, self.rare)
 
     @property

@@ -31,7 +31,7 @@ from unlabel.audit.references.full import duration, reference_seconds
 from unlabel.audit.references.short import least_budget
 from unlabel.audit.setup import Case
 from unlabel.data.dataset import Dataset
-from unlabel.statistics.estimate import people, rarer
+from unlabel.statistics.estimate import people_in_effect, rarer
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
 SHARED = 0.8  # correlation of two models' figures on the same images
@@ -101,7 +101,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     on_test = {name: test.target[:, column] for name, column in columns.items()}
     on_probe = {name: probe.target[:, column] for name, column in columns.items()}
     crossed = options.cross_fit and any(
-        rarer(target) < options.rare or min(people(target, test.cluster)) < options.least_people
+        rarer(target) < options.rare or min(people_in_effect(target, test.cluster)) < options.least_people
         for target in on_test.values()
     )
     judged = {
