@@ -9,7 +9,7 @@ import pytest
 
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.utility import Utility
-from unlabel.audit.claims.c1_disabled import claim_disabled
+from unlabel.audit.claims.c1_disabled import claim_disabled, thin_on_train
 from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES, claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
@@ -19,9 +19,10 @@ from unlabel.audit.claims.judging import Cell, place_of
 from unlabel.audit.document.results import Audit, Claim, Metric
 from unlabel.audit.figures import ATTACKS
 from unlabel.audit.inputs.options import AuditOptions
-from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.question import Question, ask
 from unlabel.report.sentences import FINDINGS
-from unlabel.statistics.contrast import Contrast
+from unlabel.statistics.contrast import Contrast, seeded
+from unlabel.statistics.estimate import advantage
 
 OPTIONS = AuditOptions()
 
@@ -660,6 +661,50 @@ def test_c1_asks_for_training_images_where_they_leave_it_open(world, questions):
     claim = claim_disabled({"Male": OwnOutput.of(after, asked)}, {"Male": asked}, {}, OPTIONS)
     assert claim.verdict == "INCONCLUSIVE"
     assert "training images would decide" in claim.sentence
+
+
+def test_c1_fails_no_model_by_training_images_of_few_people(world, questions):
+    """Half of the training images show one of four people; the output tells one of them from the others."""
+    asked = questions["Male"]
+    cluster = np.where(asked.train == 1, asked.train_cluster % 4, 4 + asked.train_cluster)
+    own = OwnOutput.of(world.subject("after", 0.0, network=1), asked)
+    told = replace(own, train=own.train + 3.0 * (cluster == 1))
+    for question, verdict in ((asked, "FAIL"), (replace(asked, train_cluster=cluster), "INCONCLUSIVE")):
+        claim = claim_disabled({"Male": told}, {"Male": question}, {}, OPTIONS)
+        assert claim.verdict == verdict
+        assert bool(thin_on_train({"Male": told}, {"Male": question}, OPTIONS)) == (verdict != "FAIL")
+    assert claim.notes["images_needed"]["Male"] >= 5 * 1500
+
+
+def test_c1_fails_a_label_after_correction_for_all_labels_and_splits():
+    """On test images alone, 2.1 standard errors above the margin."""
+    rng, n = np.random.default_rng(0), 2000
+    y, cluster = (np.arange(n) % 2).astype(np.int8), np.arange(n)
+    asked = {
+        str(at): Question(str(at), at, y, y, y, cluster + n, cluster, cluster + 2 * n) for at in range(8)
+    }
+    noise = {name: OwnOutput(*rng.normal(size=(3, n))) for name in asked}
+    near = next(
+        replace(noise["0"], test=score)
+        for shift in np.arange(0.1, 0.5, 0.002)
+        if seeded(advantage(score := noise["0"].test + shift * y, y, cluster), ()).p_above(0.1) < 0.02
+    )
+
+    def verdict(names):
+        owns = {name: near if name == "0" else noise[name] for name in names}
+        return claim_disabled(owns, {name: asked[name] for name in names}, {}, OPTIONS).verdict
+
+    assert [verdict(names) for names in ("0", "01234567")] == ["FAIL", "INCONCLUSIVE"]
+
+
+def test_c3_is_corrected_for_the_attacks_on_outputs_and_features_together(questions, reading, figure):
+    """2.3 standard errors above the margin: beyond Holm's 2.13 for three attacks, not its 2.45 for seven."""
+    after = {**reading(0.02, 0.0), "others.adv.lin": figure(0.1 + 0.023, 0.01)}
+    claim = claim_erased({"Male": after}, (), {"Male": figure(0.0)}, {"Male": questions["Male"]}, OPTIONS)
+    assert (claim.verdict, claim.notes["outputs"]) == ("INCONCLUSIVE", "INCONCLUSIVE")
+    plain = {**after, "others.adv.lin": figure(0.1 + 0.026, 0.01)}
+    claim = claim_erased({"Male": plain}, (), {"Male": figure(0.0)}, {"Male": questions["Male"]}, OPTIONS)
+    assert (claim.verdict, claim.notes["outputs"]) == ("FAIL", "FAIL")
 
 
 def test_a_bound_beside_its_margin_is_not_rounded_to_it(questions, reading, figure):

@@ -239,10 +239,19 @@ def judge(
     verdict: Verdict = "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else of_tests(whole)
     if verdict == "PASS" and (rare or above):
         verdict = "INCONCLUSIVE"
-    pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
-        [c for c in [*whole, *above] if counts(c, rare)]
-        or [c for c in judged if counts(c, rare)]
-        or list(judged)
+    failed = [cell for cell in judged if cell.verdict == "FAIL"]
+    return Judgement(
+        verdict, per_label, judged, binding_of([failed, [*whole, *above], judged], rare, options)
     )
-    binding = max(pool, key=lambda c: c.distance(options))
-    return Judgement(verdict, per_label, judged, binding)
+
+
+def binding_of(pools: Sequence[Sequence[Cell]], rare: frozenset[str], options: AuditOptions) -> Cell:
+    """The test farthest beyond its margin in the first pool that has one that counts; else in the last pool.
+
+    Args:
+        pools: Tests, those that may decide first.
+        rare: Labels whose tests decide nothing.
+        options: Level of the tests.
+    """
+    pool = next((found for each in pools if (found := [c for c in each if counts(c, rare)])), pools[-1])
+    return max(pool, key=lambda cell: cell.distance(options))

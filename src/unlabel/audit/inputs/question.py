@@ -60,6 +60,11 @@ class Question:
         """The same of the test split alone."""
         return min(people_in_effect(self.test, self.test_cluster))
 
+    @property
+    def people_on_train(self) -> float:
+        """The same of the training images; 0 without any."""
+        return min(people_in_effect(self.train, self.train_cluster))
+
     def thin(self, options: AuditOptions) -> bool:
         """Whether the test split has too few people of a kind for figures that are read there alone."""
         return self.people_on_test < options.least_people
