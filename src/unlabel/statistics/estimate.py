@@ -105,7 +105,7 @@ class Estimate:
         most = max(self.groups - 1, 1)
         squares = self._sums**2
         images = np.unique(self.cluster[self.used], return_counts=True)[1]
-        if np.ptp(images) == 0 or not squares.any():
+        if len(set(images)) < 2 or not squares.any():
             return most
         squares = squares / squares.max()
         return float(np.clip(3 * squares.sum() ** 2 / np.sum(squares**2) - 2, 1, most))
