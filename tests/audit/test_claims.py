@@ -589,6 +589,28 @@ def test_a_label_that_only_these_attacks_catch_fails_beside_one_that_failed_befo
     assert (judged is None) == (verdict == "NOT_EVALUATED")
 
 
+@pytest.mark.parametrize("verdict", ["PASS", "INCONCLUSIVE", "NOT_EVALUATED"])
+def test_that_other_attacks_missed_a_label_is_said_where_they_passed_it(figure, verdict):
+    """Male is found on training images by more than Bald, and by another attack."""
+    mlp, linear = "probe.adv.mlp@train", "probe.adv.lin@train"
+    readings = [
+        {"Male": {mlp: figure(male), linear: figure(0)}, "Bald": {mlp: figure(0), linear: figure(bald)}}
+        for male, bald in ((0.9, 0.5), (0, 0), (0, 0), (0, 0))
+    ]
+    notes = {"nothing_to_forget": ["Male"]} if verdict == "NOT_EVALUATED" else {}
+    before = Claim("INCONCLUSIVE", "", per_label={"Male": verdict, "Bald": "PASS"}, notes=notes)
+    few = dict.fromkeys(("@nudged", "@train", ""), frozenset())
+    _, claim, _ = condemned(before, before, readings, few, OPTIONS)
+    assert claim.per_label == {"Male": "FAIL", "Bald": "FAIL"}
+    where = "on training images" + (", though not on the audit's" if verdict == "PASS" else "")
+    assert claim.sentence.endswith(f"leaks Male {where}: 0.900 advantage (margin 0.1).")
+    assert claim.notes.get("nothing_to_forget", []) == []
+    old = replace(claim, notes=claim.notes | {"nothing_to_forget": ["Male"]})  # as earlier audits have it
+    for item in (claim, old):
+        line = printed(item, "Male", claim.binding, Male=0.9, Bald=0.0)
+        assert line.endswith("probe.adv.mlp@train of Male: unlearned 0.900, retrained 0.500")
+
+
 def printed(claim, label, figure, layer=None, **values):
     """The line of an audit with this claim alone, whose metrics are these values by label."""
     metrics = tuple(

@@ -215,13 +215,13 @@ MLP_BITS = Figure(
 )  # fmt: skip
 
 PERTURBED, TRAIN = "@nudged", "@train"  # endings of figures that are read on other images
-ON_PERTURBED = "on the audit's images mirrored and moved by one pixel, though not on these themselves"
-ON_TRAIN = "on training images, though not on the audit's"
+ON_PERTURBED = "on the audit's images mirrored and moved by one pixel"
+ON_TRAIN = "on training images"
 LEAST_SQUARES = Figure(
     "probe.adv.lsq", "adv", "Features, least squares",
     "Advantage of least squares on the last features, without a penalty.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
-    in_words="to least squares without penalty, though not to the other probes",
+    in_words="to least squares without penalty",
 )  # fmt: skip
 OWN_PERTURBED = Figure(
     OWN.id + PERTURBED, "adv", "Own output, nudged images",

@@ -251,7 +251,9 @@ class Audit:
         """Rows of the figure that decided, of its own label and layer; none if read after a transform."""
         where, never_there = claim.notes.get(BINDING_TEST) or {}, claim.notes.get("nothing_to_forget", ())
         rows = [row for row in self.metrics if row.id == claim.binding and row.transform is None]
-        rows = [row for row in rows if _there(row, where) and row.label not in never_there]
+        rows = [row for row in rows if _there(row, where)]
+        if "label" not in where:
+            rows = [row for row in rows if row.label not in never_there]
         if layer := where.get("layer"):
             return [row for row in rows if row.layer == layer]
         return [row for row in rows if not is_stage(row.layer)] or rows
@@ -277,7 +279,8 @@ class Audit:
                 figure = f"{figure} of {label}"
             words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
             if not rows and (row := self._nearest(claim)):
-                words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"
+                after = f"after {row.transform}, " if row.transform else ""
+                words = f"{after}{row.diff:+.3f} against {row.against}, limit {row.margin:g}"
             yield name, claim.verdict + claim.mark, figure, words
 
 
