@@ -9,7 +9,7 @@ import pytest
 
 from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.utility import Utility
-from unlabel.audit.claims.c1_disabled import claim_disabled
+from unlabel.audit.claims.c1_disabled import claim_disabled, thin_on_train
 from unlabel.audit.claims.c2_retrain_equivalent import SUFFICES, claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c5_useful import claim_useful
@@ -19,9 +19,10 @@ from unlabel.audit.claims.judging import Cell, place_of
 from unlabel.audit.document.results import Audit, Claim, Metric
 from unlabel.audit.figures import ATTACKS
 from unlabel.audit.inputs.options import AuditOptions
-from unlabel.audit.inputs.question import ask
+from unlabel.audit.inputs.question import Question, ask
 from unlabel.report.sentences import FINDINGS
-from unlabel.statistics.contrast import Contrast
+from unlabel.statistics.contrast import Contrast, seeded
+from unlabel.statistics.estimate import advantage
 
 OPTIONS = AuditOptions()
 
@@ -154,8 +155,29 @@ def test_fewer_than_three_references_are_provisional(questions, reading, count, 
 
 
 def test_nothing_to_forget_is_said(questions, reading):
-    claim = equivalent(questions, reading(0.3), [reading(0.3)] * 3, reading(0.3), positive=0.05)[0]
+    claim = equivalent(questions, reading(0.05), [reading(0.05)] * 3, reading(0.05), positive=0.05)[0]
     assert (claim.verdict, claim.notes["finding"]) == ("NOT_EVALUATED", "nothing to forget found")
+    assert "from the original model or from this one" in claim.sentence
+
+
+def test_a_label_that_only_the_unlearned_model_shows_is_judged(questions, reading):
+    """Forgetting itself, or forgetting another label with it, can put a label in."""
+    labels = ("Male", "Bald")
+    references = [{"Male": reading(0.05), "Bald": reading(0.3)}] * 3
+    before = {"Male": reading(0.05), "Bald": reading(0.9)}
+    positive = {"Male": 0.03, "Bald": 0.8}
+
+    def decided(adv):
+        level = {"Male": reading(adv), "Bald": reading(0.3)}
+        return equivalent(questions, level, references, before, labels, positive)[0]
+
+    grown = decided(0.6)
+    assert (grown.verdict, grown.per_label["Male"]) == ("FAIL", "FAIL")
+    assert grown.notes["nothing_to_forget"] == []
+    none = decided(0.05)
+    assert (none.verdict, none.per_label) == ("PASS", {"Male": "NOT_EVALUATED", "Bald": "PASS"})
+    assert "more about Bald from" in none.sentence
+    assert "Male was not judged" in none.sentence
 
 
 def test_rare_labels_are_inconclusive_even_when_plain(questions, reading):
@@ -173,15 +195,37 @@ def test_rare_labels_are_inconclusive_even_when_plain(questions, reading):
 def test_several_labels_pass_by_their_mean_and_fail_by_any(questions, reading):
     labels, before = ("Male", "Bald"), reading(0.9)
     references = [{"Male": reading(0.3), "Bald": reading(0.3)}] * 3
-    level = {"Male": reading(0.39, 0.15), "Bald": reading(0.2, 0.1)}
+    level = {"Male": reading(0.34, 0.1, 0.045), "Bald": reading(0.2, 0.1)}
     claim, judged, _ = equivalent(questions, level, references, {"Male": before, "Bald": before}, labels)
     assert claim.verdict == "PASS"
     assert claim.per_label == {"Male": "INCONCLUSIVE", "Bald": "PASS"}
+    assert claim.notes["open_labels"] == ["Male"]
+    assert "Male alone is not decided" in claim.sentence
+    assert claim.notes["images_needed"]["Male"] > questions["Male"].n
     assert {cell.label for cell in judged.cells} == {"Male", "Bald", None}
     one_bad = {"Male": reading(0.6), "Bald": reading(0.0)}
     claim, _, _ = equivalent(questions, one_bad, references, {"Male": before, "Bald": before}, labels)
     assert claim.verdict == "FAIL"
     assert claim.per_label == {"Male": "FAIL", "Bald": "PASS"}
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0.06, "PASS"), (0.13, "INCONCLUSIVE"), (0.3, "FAIL")])
+def test_a_label_that_leaks_less_does_not_make_up_for_one_that_leaks_more(
+    questions, reading, excess, verdict
+):
+    """Bald was forgotten too hard. The mean over both is below 0 at any rate."""
+    before = dict.fromkeys(("Male", "Bald"), reading(0.9))
+    references = [dict.fromkeys(before, reading(0.5))] * 3
+    level = {"Male": reading(0.5 + excess, 0.25, 0.03), "Bald": reading(0.0, 0.0)}
+    claim, judged, _ = equivalent(questions, level, references, before, tuple(before))
+    assert claim.verdict == verdict
+    means = [cell for cell in judged.cells if cell.label is None and cell.figure == "probe.adv.lin"]
+    assert [cell.contrast.value < 0 < cell.upper(OPTIONS) for cell in means] == [True]
+    assert [cell.upper(OPTIONS) > excess / 2 for cell in means] == [True]
+    if verdict == "INCONCLUSIVE":
+        assert judged.binding.label == "Male"
+        assert "leaks more about Male" in claim.sentence
+        assert claim.notes["smallest_margin"]["adv"]["margin"] == pytest.approx(excess)
 
 
 @pytest.mark.parametrize("few", [("Bald",), ("Male", "Bald")])
@@ -203,8 +247,8 @@ def test_no_mean_decides_while_a_label_in_it_is_rare(questions, reading, few):
 
 
 def of_few_people(question):
-    """The question, judged on both splits: in the test split four people have the label, in P many."""
-    cluster = np.where(question.test == 1, question.test_cluster % 4, 4 + question.test_cluster)
+    """The question, judged on both splits: in the test split eight people have the label, in P many."""
+    cluster = np.where(question.test == 1, question.test_cluster % 8, 8 + question.test_cluster)
     return replace(question, test_cluster=cluster, crossed=True)
 
 
@@ -225,8 +269,8 @@ def test_what_is_read_on_the_test_split_alone_decides_nothing_by_its_few_people(
     for area in (0.5, 0.7):
         claim, membership = decided(0.3, area)
         assert (claim.verdict, membership) == ("INCONCLUSIVE", "INCONCLUSIVE")
-        assert "Fewer than 20 identities in the test split have, or lack, Male." in claim.sentence
-        assert claim.notes["images_needed"]["Male"] >= 5 * 3000
+        assert "Fewer than 20 identities in effect have, or lack, Male in the test split." in claim.sentence
+        assert claim.notes["images_needed"]["Male"] >= 2.5 * 3000
         assert claim.notes["margin_curve"][0]["passes_above"] is None
     assert decided(0.6, 0.5)[0].verdict == "FAIL"
     both = asked | {"Bald": questions["Bald"]}
@@ -545,6 +589,28 @@ def test_a_label_that_only_these_attacks_catch_fails_beside_one_that_failed_befo
     assert (judged is None) == (verdict == "NOT_EVALUATED")
 
 
+@pytest.mark.parametrize("verdict", ["PASS", "INCONCLUSIVE", "NOT_EVALUATED"])
+def test_that_other_attacks_missed_a_label_is_said_where_they_passed_it(figure, verdict):
+    """Male is found on training images by more than Bald, and by another attack."""
+    mlp, linear = "probe.adv.mlp@train", "probe.adv.lin@train"
+    readings = [
+        {"Male": {mlp: figure(male), linear: figure(0)}, "Bald": {mlp: figure(0), linear: figure(bald)}}
+        for male, bald in ((0.9, 0.5), (0, 0), (0, 0), (0, 0))
+    ]
+    notes = {"nothing_to_forget": ["Male"]} if verdict == "NOT_EVALUATED" else {}
+    before = Claim("INCONCLUSIVE", "", per_label={"Male": verdict, "Bald": "PASS"}, notes=notes)
+    few = dict.fromkeys(("@nudged", "@train", ""), frozenset())
+    _, claim, _ = condemned(before, before, readings, few, OPTIONS)
+    assert claim.per_label == {"Male": "FAIL", "Bald": "FAIL"}
+    where = "on training images" + (", though not on the audit's" if verdict == "PASS" else "")
+    assert claim.sentence.endswith(f"leaks Male {where}: 0.900 advantage (margin 0.1).")
+    assert claim.notes.get("nothing_to_forget", []) == []
+    old = replace(claim, notes=claim.notes | {"nothing_to_forget": ["Male"]})  # as earlier audits have it
+    for item in (claim, old):
+        line = printed(item, "Male", claim.binding, Male=0.9, Bald=0.0)
+        assert line.endswith("probe.adv.mlp@train of Male: unlearned 0.900, retrained 0.500")
+
+
 def printed(claim, label, figure, layer=None, **values):
     """The line of an audit with this claim alone, whose metrics are these values by label."""
     metrics = tuple(
@@ -617,6 +683,50 @@ def test_c1_asks_for_training_images_where_they_leave_it_open(world, questions):
     claim = claim_disabled({"Male": OwnOutput.of(after, asked)}, {"Male": asked}, {}, OPTIONS)
     assert claim.verdict == "INCONCLUSIVE"
     assert "training images would decide" in claim.sentence
+
+
+def test_c1_fails_no_model_by_training_images_of_few_people(world, questions):
+    """Half of the training images show one of four people; the output tells one of them from the others."""
+    asked = questions["Male"]
+    cluster = np.where(asked.train == 1, asked.train_cluster % 4, 4 + asked.train_cluster)
+    own = OwnOutput.of(world.subject("after", 0.0, network=1), asked)
+    told = replace(own, train=own.train + 3.0 * (cluster == 1))
+    for question, verdict in ((asked, "FAIL"), (replace(asked, train_cluster=cluster), "INCONCLUSIVE")):
+        claim = claim_disabled({"Male": told}, {"Male": question}, {}, OPTIONS)
+        assert claim.verdict == verdict
+        assert bool(thin_on_train({"Male": told}, {"Male": question}, OPTIONS)) == (verdict != "FAIL")
+    assert claim.notes["images_needed"]["Male"] >= 5 * 1500
+
+
+def test_c1_fails_a_label_after_correction_for_all_labels_and_splits():
+    """On test images alone, 2.1 standard errors above the margin."""
+    rng, n = np.random.default_rng(0), 2000
+    y, cluster = (np.arange(n) % 2).astype(np.int8), np.arange(n)
+    asked = {
+        str(at): Question(str(at), at, y, y, y, cluster + n, cluster, cluster + 2 * n) for at in range(8)
+    }
+    noise = {name: OwnOutput(*rng.normal(size=(3, n))) for name in asked}
+    near = next(
+        replace(noise["0"], test=score)
+        for shift in np.arange(0.1, 0.5, 0.002)
+        if seeded(advantage(score := noise["0"].test + shift * y, y, cluster), ()).p_above(0.1) < 0.02
+    )
+
+    def verdict(names):
+        owns = {name: near if name == "0" else noise[name] for name in names}
+        return claim_disabled(owns, {name: asked[name] for name in names}, {}, OPTIONS).verdict
+
+    assert [verdict(names) for names in ("0", "01234567")] == ["FAIL", "INCONCLUSIVE"]
+
+
+def test_c3_is_corrected_for_the_attacks_on_outputs_and_features_together(questions, reading, figure):
+    """2.3 standard errors above the margin: beyond Holm's 2.13 for three attacks, not its 2.45 for seven."""
+    after = {**reading(0.02, 0.0), "others.adv.lin": figure(0.1 + 0.023, 0.01)}
+    claim = claim_erased({"Male": after}, (), {"Male": figure(0.0)}, {"Male": questions["Male"]}, OPTIONS)
+    assert (claim.verdict, claim.notes["outputs"]) == ("INCONCLUSIVE", "INCONCLUSIVE")
+    plain = {**after, "others.adv.lin": figure(0.1 + 0.026, 0.01)}
+    claim = claim_erased({"Male": plain}, (), {"Male": figure(0.0)}, {"Male": questions["Male"]}, OPTIONS)
+    assert (claim.verdict, claim.notes["outputs"]) == ("FAIL", "FAIL")
 
 
 def test_a_bound_beside_its_margin_is_not_rounded_to_it(questions, reading, figure):

@@ -311,14 +311,14 @@ def test_every_label_is_decided_by_its_own_tests(world, figure):
 def test_few_annotated_images_decide_nothing_by_few_people_in_the_test_split(judged, questions):
     """A label that is judged on both splits: probes on few annotated images are read on the test split."""
     asked = questions["Male"]
-    cluster = np.where(asked.test == 1, asked.test_cluster % 4, 4 + asked.test_cluster)
+    cluster = np.where(asked.test == 1, asked.test_cluster % 8, 8 + asked.test_cluster)
     few = {"Male": replace(asked, test_cluster=cluster, crossed=True)}
     assert not few["Male"].rare(OPTIONS)
     assert judged(few=0.1, questions={"Male": replace(asked, crossed=True)}).verdict == "FAIL"
     for excess in (0.1, -0.1):
         claim = judged(few=excess, questions=few)
         assert (claim.verdict, claim.per_label) == ("INCONCLUSIVE", {"Male": "INCONCLUSIVE"})
-        assert "Fewer than 20 identities in the test split have, or lack, Male." in claim.sentence
+        assert "Fewer than 20 identities in effect have, or lack, Male in the test split." in claim.sentence
         assert claim.notes["margin_curve"][0]["passes_above"] is None
     assert judged(0.2, questions=few).verdict == "FAIL"  # after a transform, on both splits
 

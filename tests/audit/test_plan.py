@@ -9,7 +9,14 @@ from scipy.stats import norm
 
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.plan.trainings import attackers_plan
-from unlabel.audit.plan.whole import design_effect, images_for, lines, plan_audit, references_for
+from unlabel.audit.plan.whole import (
+    design_effect,
+    images_for,
+    label_effect,
+    lines,
+    plan_audit,
+    references_for,
+)
 from unlabel.audit.setup import open_request
 from unlabel.core import engine
 from unlabel.testing import tiny_world
@@ -31,7 +38,12 @@ def test_the_planned_size_has_the_error_that_it_promises():
 def test_rare_labels_people_and_small_margins_cost_images_and_references():
     assert images_for(0.1, 0.02) > 10 * images_for(0.1, 0.5)
     assert images_for(0.1, 0.5, factor=4.0) == pytest.approx(4 * images_for(0.1, 0.5), rel=0.01)
-    assert design_effect(tiny_world().source.test) == 1.5  # two images of each person
+    assert design_effect(tiny_world().source.test.cluster) == 1.5  # two images of each person
+    target, own = (np.arange(5200) < 200).astype(np.int8), np.arange(5200)
+    assert label_effect(target, own) == 1.0
+    one = np.where(own < 181, -1, own)  # of 200 images that have the label, one person has 181
+    assert label_effect(target, one) > 70
+    assert design_effect(one) < 5  # among all images it shows less
     assert references_for(0.10) == 3
     assert references_for(0.03) > 3
 

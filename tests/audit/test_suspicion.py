@@ -205,7 +205,7 @@ def test_images_of_few_people_condemn_nothing(world, quick):
     def of_people(data, cluster, count):
         return np.where(data == 1, cluster % count, count + cluster)
 
-    on_test = of_people(question.test, question.test_cluster, 4)
+    on_test = of_people(question.test, question.test_cluster, 8)
     on_train = of_people(question.train, question.train_cluster, 24)  # about 12 in each half
     crossed = replace(question, crossed=True)
     assert few(question) == few(crossed) == set()

@@ -127,11 +127,22 @@ def test_images_of_few_people_decide_nothing(world, quick, people, few):
     target, cluster = np.zeros_like(test.target), np.arange(len(test))
     target[:240, 0], cluster[:240] = 1, -1 - np.arange(240) % people
     asked = ask(MALE, world.probe, replace(test, target=target, cluster=cluster), world.train)
-    assert (asked.rarer, asked.people) == (240, people)
+    assert (asked.rarer, asked.people) == (240, pytest.approx(people, rel=0.01))
     assert asked.rare(quick) == few
     crossed = replace(asked, crossed=True)
     assert crossed.people > 100  # the probe split has people of its own
     assert not crossed.rare(quick)
+
+
+@pytest.mark.parametrize(("most", "few"), [(12, False), (181, True)])
+def test_people_count_by_how_evenly_images_spread_over_them(world, quick, most, few):
+    """Of 240 images that have the label, one of 24 or more people has so many."""
+    target, cluster = np.zeros_like(world.test.target), np.arange(len(world.test))
+    target[:240, 0] = 1
+    cluster[:most], cluster[most:240] = -1, -2 - (np.arange(240 - most) // 10)
+    asked = ask(MALE, world.probe, replace(world.test, target=target, cluster=cluster), world.train)
+    assert asked.rare(quick) == asked.thin(quick) == few
+    assert asked.people == pytest.approx(240**2 / (most**2 + 10 * (240 - most)), rel=0.01)
 
 
 @pytest.mark.parametrize(("people", "few"), [(JUDGED_PEOPLE - 1, True), (JUDGED_PEOPLE, False)])

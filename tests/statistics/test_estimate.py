@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from unlabel.statistics.contrast import Contrast, contrast, holm, seeded
@@ -206,6 +207,36 @@ def test_intervals_cover_the_truth_with_images_of_one_person():
         naive += low <= truth <= high
     assert 0.92 <= covered / 400 <= 0.98
     assert naive / 400 < 0.80  # what ignoring identity would claim
+
+
+@pytest.mark.parametrize("sizes", [[10] * 20, [50] + [2] * 100, [40] * 3 + [2] * 150])
+def test_bounds_hold_where_people_have_unevenly_many_images(sizes):
+    """One-sided 95 % bounds of an output that knows nothing; an error rate of 7.5 % is allowed."""
+    rng, wrong, plain = np.random.default_rng(1), 0, 0
+    cluster = np.repeat(np.arange(len(sizes) + 300), [*sizes, *[1] * 300])
+    y = (cluster < len(sizes)).astype(np.int8)
+    for _ in range(600):
+        score = 3 * rng.normal(size=len(sizes) + 300)[cluster] + rng.normal(size=len(cluster))
+        found = advantage(score, y, cluster)
+        wrong += (found.lower() > 0) + (found.upper() < 0)
+        reach = student.ppf(0.95, found.groups - 1) * found.se
+        plain += abs(found.value) > reach
+    assert wrong / 1200 <= 0.075
+    assert plain > 1.25 * wrong or len(set(sizes)) == 1  # by as many degrees of freedom as people
+
+
+def test_degrees_of_freedom_follow_how_much_each_person_counts():
+    rng = np.random.default_rng(0)
+    y, score = (np.arange(600) < 300).astype(np.int8), rng.normal(size=600)
+    own = advantage(score, y, np.arange(600))
+    assert own.df == 599  # as ever, where each image is another person
+    assert own.upper() == own.value + student.ppf(0.95, 599) * own.se
+    assert advantage(score, y, np.arange(600) // 2).df == 299  # or equally many images
+    drawn = advantage(score, y, np.sort(rng.integers(0, 300, 600)))
+    assert 100 < drawn.df <= drawn.groups - 1
+    most = np.where(np.arange(600) < 280, 0, np.arange(600))
+    assert advantage(score + 2 * (most == 0), y, most).df < 3
+    assert advantage(np.zeros(600), y, most).df == 320
 
 
 def test_seed_noise_multipliers_are_students():

@@ -1,13 +1,13 @@
-"""Bounds for many groups at once hold together, cost no more than they must, and follow people and seeds."""
+"""Bounds for many groups at once hold together, and follow people and seeds."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
+from unlabel.statistics.contrast import contrast
 from unlabel.statistics.estimate import Estimate, average
-from unlabel.statistics.simultaneous import bands, multipliers
+from unlabel.statistics.simultaneous import bands
 
 GROUPS = 12
 
@@ -33,47 +33,48 @@ def drawn(rng, references=3, spread=0.0, n=800, people=2):
     return model, others, cluster
 
 
-@pytest.mark.slow  # 10 s: 200 worlds, 1,000 draws each
-@pytest.mark.parametrize(("references", "spread"), [(1, 0.0), (3, 0.5), (3, 0.0)])
+@pytest.mark.parametrize(
+    ("references", "spread"), [(1, 0.0), (2, 0.5), (2, 4.0), (3, 0.0), (3, 0.5), (3, 4.0)]
+)
 def test_all_bounds_hold_together_as_often_as_they_say(references, spread):
+    """Also where the spread of the retrained models is most of the error."""
     worlds, held, alarms, apart = 200, 0, 0, 0
     for seed in range(worlds):
-        model, others, cluster = drawn(np.random.default_rng((seed, references)), references, spread)
-        found = bands(model, others, multipliers(cluster, seed))
+        rng = np.random.default_rng((seed, references))
+        model, others, _ = drawn(rng, references, spread, n=400)
+        found = bands(model, others)
         held += all(band.upper >= 0 for band in found)
         alarms += any(band.lower > 0 for band in found)
-        apart += any(own.lower() - others[0][at].value > 0 for at, own in enumerate(model))
+        each = 1 - 0.05 / GROUPS
+        apart += any(contrast(own, at).lower(each) > 0 for own, *at in zip(model, *others, strict=True))
     # 200 worlds: 5 % has a standard error of 1.5 points; three of them are allowed
     assert held / worlds > 0.95 - 0.046
     assert alarms / worlds < 0.05 + 0.046
-    assert apart / worlds > 0.2, "bounds for one group at a time must be seen to fail here"
+    if spread > 1:
+        assert apart / worlds > 0.1, "Satterthwaite's bounds must be seen to fail here"
 
 
-def test_a_single_group_has_the_plain_bound():
-    model, others, cluster = drawn(np.random.default_rng(0), 1)
-    (found,) = bands(model[:1], [others[0][:1]], multipliers(cluster, 0))
+def test_a_single_group_with_one_reference_has_the_plain_bound():
+    model, others, _ = drawn(np.random.default_rng(0), 1)
+    (found,) = bands(model[:1], [others[0][:1]])
     excess = model[0] - others[0][0]
-    assert found.value == excess.value
-    # the 95 % quantile of 1,000 draws has a standard error of about 0.067
-    assert (found.upper - found.value) / excess.se == pytest.approx(norm.ppf(0.95), abs=0.2)
-    assert found.upper - found.value == pytest.approx(found.value - found.lower)
+    assert (found.value, found.lower, found.upper) == (excess.value, excess.lower(), excess.upper())
+    (wider, *_) = bands(model, others)
+    assert wider.upper > found.upper
 
 
-def test_groups_that_are_one_group_cost_nothing():
-    model, others, cluster = drawn(np.random.default_rng(1), 1)
-    (once,) = bands(model[:1], [others[0][:1]], multipliers(cluster, 0))
-    again = bands(model[:1] * 30, [others[0][:1] * 30], multipliers(cluster, 0))
-    assert [band.upper for band in again] == pytest.approx([once.upper] * 30)
-    apart = bands(model, others, multipliers(cluster, 0))
-    assert apart[0].upper > once.upper
+def test_the_spread_alone_has_students_bound():
+    zero = [Estimate(value, np.zeros(9), np.arange(9), np.ones(9, bool)) for value in (0.0, 0.1, 0.2, 0.6)]
+    (found,) = bands([zero[0]], [[item] for item in zero[1:]], 0.95)
+    assert found.upper == pytest.approx(-0.3 + 2.92 * np.std([0.1, 0.2, 0.6], ddof=1) / 3**0.5, abs=1e-4)
 
 
 def test_the_spread_of_retrained_models_widens_the_bounds():
     rng = np.random.default_rng(2)
     widths = []
     for spread in (0.0, 1.0, 4.0):
-        model, others, cluster = drawn(rng, 3, spread)
-        found = bands(model, others, multipliers(cluster, 0))
+        model, others, _ = drawn(rng, 3, spread)
+        found = bands(model, others)
         widths.append(np.mean([band.upper - band.value for band in found]))
     assert widths[0] < widths[1] < widths[2]
 
@@ -85,18 +86,17 @@ def test_the_order_of_images_plays_no_part():
     def moved(item):
         return Estimate(item.value, item.influence[order], item.cluster[order], item.used[order])
 
-    there = bands(model, others, multipliers(cluster, 0))
+    there = bands(model, others)
     here = bands(
         [moved(item) for item in model],
         [[moved(item) for item in other] for other in others],
-        multipliers(cluster[order], 0),
     )
     for one, two in zip(there, here, strict=True):
         assert one.upper == pytest.approx(two.upper, abs=1e-12)
 
 
 def test_a_difference_without_error_has_bounds_without_width():
-    model, _, cluster = drawn(np.random.default_rng(5))
-    found = bands(model, [model], multipliers(cluster, 0))
+    model, *_ = drawn(np.random.default_rng(5))
+    found = bands(model, [model])
     assert {(band.value, band.lower, band.upper) for band in found} == {(0.0, 0.0, 0.0)}
-    assert bands([], [[]], multipliers(cluster, 0)) == []
+    assert bands([], [[]]) == []

@@ -215,26 +215,26 @@ MLP_BITS = Figure(
 )  # fmt: skip
 
 PERTURBED, TRAIN = "@nudged", "@train"  # endings of figures that are read on other images
-ON_PERTURBED = "on the audit's images mirrored and moved by one pixel, though not on these themselves"
-ON_TRAIN = "on training images, though not on the audit's"
+ON_PERTURBED = "on the audit's images mirrored and moved by one pixel"
+ON_TRAIN = "on training images"
 LEAST_SQUARES = Figure(
     "probe.adv.lsq", "adv", "Features, least squares",
     "Advantage of least squares on the last features, without a penalty.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
-    in_words="to least squares without penalty, though not to the other probes",
+    in_words="to least squares without penalty",
 )  # fmt: skip
 RANKED = Figure(
     "probe.adv.rank", "adv", "Features, ranks",
     "Advantage of logistic regression on each feature's rank among the probe images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
-    in_words="to a linear probe on the ranks of features, though not to the other probes",
+    in_words="to a linear probe on the ranks of features",
 )  # fmt: skip
 FINE = Figure(
     "probe.adv.fine", "adv", "Features that hardly vary, trees",
     "Advantage of boosted trees on features that vary by less than float32 rounds their mean; the other "
     "probes leave these out. No row if the unlearned model has none.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
-    in_words="in features that hardly vary, which the other probes leave out",
+    in_words="in features that hardly vary",
 )  # fmt: skip
 OWN_PERTURBED = Figure(
     OWN.id + PERTURBED, "adv", "Own output, nudged images",

@@ -28,7 +28,7 @@ from unlabel.audit.attacks.outputs import restored
 from unlabel.audit.attacks.prediction import Prediction, on_other_images, predict_all, predict_relearning
 from unlabel.audit.attacks.residual_shares import Found, find_residual
 from unlabel.audit.attacks.utility import Utility, answerable, measurable, read_utility
-from unlabel.audit.claims.c1_disabled import claim_disabled
+from unlabel.audit.claims.c1_disabled import claim_disabled, thin_on_train
 from unlabel.audit.claims.c2_bound import bound_notes
 from unlabel.audit.claims.c2_retrain_equivalent import claim_equivalent
 from unlabel.audit.claims.c3_erased import claim_erased
@@ -113,7 +113,7 @@ def audit_outputs(
         data=_data_record(inputs, context),
         options=options.to_json(),
         models=dict(inputs.models),
-        not_tested=_not_tested(inputs, claims, measured, options),
+        not_tested=_not_tested(inputs, claims, measured, context),
         limitations=_limitations(inputs, context, measured),
         seconds={"attacks": attacked - started, "verdicts": time.perf_counter() - attacked},
     )
@@ -345,11 +345,15 @@ def _controls(measured: Measured, decoys: Decoys, context: Context) -> dict[str,
 
 
 def _not_tested(
-    inputs: AuditInputs, claims: Mapping[str, Claim], measured: Measured, options: AuditOptions
+    inputs: AuditInputs, claims: Mapping[str, Claim], measured: Measured, context: Context
 ) -> tuple[str, ...]:
     """What the budget leaves out, what was not given, and what the training images do not allow."""
-    unattacked_labels = unattacked(measured.evasion[0], len(inputs.train))
-    return (*not_tested(claims, options.includes), *untested(inputs), *unattacked_labels)
+    return (
+        *not_tested(claims, context.options.includes),
+        *untested(inputs),
+        *thin_on_train(measured.evidence.owns[1], context.questions, context.options),
+        *unattacked(measured.evasion[0], len(inputs.train)),
+    )
 
 
 def _limitations(inputs: AuditInputs, context: Context, measured: Measured) -> tuple[str, ...]:

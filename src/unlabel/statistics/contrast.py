@@ -50,7 +50,7 @@ def seeded(estimate: Estimate, values: Sequence[float]) -> Contrast:
 
     So is the drift of what was predicted, which more references of its kind would not make smaller.
     """
-    variances = [(estimate.se**2, max(estimate.groups - 1, 1))]
+    variances: list[tuple[float, float]] = [(estimate.se**2, estimate.df)]
     if len(values) > 1:
         variances.append((float(np.var(values, ddof=1)) / len(values), len(values) - 1))
     if estimate.drift:
@@ -58,7 +58,7 @@ def seeded(estimate: Estimate, values: Sequence[float]) -> Contrast:
     return replace(combined(estimate.value, variances), draws=estimate.drift**2)
 
 
-def combined(value: float, variances: Sequence[tuple[float, int]]) -> Contrast:
+def combined(value: float, variances: Sequence[tuple[float, float]]) -> Contrast:
     """A number whose error has independent parts, each a variance with its degrees of freedom.
 
     The parts add up; Satterthwaite's formula gives the degrees of freedom of their sum. The first part is the

@@ -60,9 +60,13 @@ class Estimate:
     @cached_property
     def se(self) -> float:
         """The images' standard error, clustered: ``G/(G-1) * sum_g (sum of g's influences)^2``, its root."""
+        return float(np.sqrt(self.groups / max(self.groups - 1, 1) * np.sum(self._sums**2)))
+
+    @cached_property
+    def _sums(self) -> Floats:
+        """float64 (identity,) each identity's sum of influences."""
         _, code = np.unique(self.cluster, return_inverse=True)
-        sums = np.bincount(code, self.influence)
-        return float(np.sqrt(self.groups / max(self.groups - 1, 1) * np.sum(sums**2)))
+        return np.bincount(code, self.influence).astype(np.float64)
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference on the same images."""
@@ -90,9 +94,25 @@ class Estimate:
         """The value raised to `floor`; the influences stay, so that the error is not understated."""
         return replace(self, value=max(self.value, floor))
 
+    @cached_property
+    def df(self) -> float:
+        """Degrees of freedom of the standard error, >= 1.
+
+        G - 1 if all G identities have equally many images. Else Satterthwaite's, of the sums s of influences
+        of an identity: ``3 (sum s^2)^2 / sum s^4 - 2``, at most G - 1. One identity with most of the images
+        brings it near 1. (The variance of ``s^2`` is twice its mean squared, and 2/3 of the mean of ``s^4``.)
+        """
+        most = max(self.groups - 1, 1)
+        squares = self._sums**2
+        images = np.unique(self.cluster[self.used], return_counts=True)[1]
+        if len(set(images)) < 2 or not squares.any():
+            return most
+        squares = squares / squares.max()
+        return float(np.clip(3 * squares.sum() ** 2 / np.sum(squares**2) - 2, 1, most))
+
     def quantile(self, level: float) -> float:
-        """Multiplier of the standard error for a one-sided bound at this level, Student with G-1 degrees."""
-        return float(student.ppf(level, max(self.groups - 1, 1)))
+        """Multiplier of the standard error for a one-sided bound at this level: Student's."""
+        return float(student.ppf(level, self.df))
 
     def interval(
         self, level: float = 0.95, low: float = -np.inf, high: float = np.inf
@@ -270,6 +290,29 @@ def people(target: NDArray[np.integer], cluster: NDArray[np.int64]) -> tuple[int
     (1, 1)
     """
     return tuple(len(np.unique(cluster[target == kind])) for kind in (1, 0))
+
+
+def people_in_effect(target: NDArray[np.integer], cluster: NDArray[np.int64]) -> tuple[float, ...]:
+    """Of so many people with equally many images each, the images of a kind would tell as much.
+
+    ``(sum n)^2 / sum n^2`` of the numbers n of images a person: as many as there are if all have equally
+    many, and near 1 if one person has most of them. 0 without any image of a kind.
+
+    Args:
+        target: (image,) 1 present, 0 absent, -1 unknown.
+        cluster: (image,) identity of each image.
+
+    Returns:
+        Of images that show the label, and of those that do not.
+
+    References:
+        Kish, Survey Sampling, 1965.
+
+    >>> people_in_effect(np.array([1, 1, 1, 0, 0, -1]), np.array([7, 7, 8, 8, 9, 9]))
+    (1.8, 2.0)
+    """
+    counts = [np.unique(cluster[target == kind], return_counts=True)[1] for kind in (1, 0)]
+    return tuple(float(n.sum() ** 2 / np.sum(n**2)) if len(n) else 0.0 for n in counts)
 
 
 def rarer(target: NDArray[np.integer]) -> int:

@@ -106,7 +106,7 @@ def faster(after: Relearnt, references: Sequence[Relearnt]) -> Contrast:
     differences = np.array(after.draws) - np.mean([reference.draws for reference in references], axis=0)
     draws = len(differences)
     between = float(np.var(differences, ddof=1)) / draws
-    variances = [(excess.se**2, max(excess.groups - 1, 1)), (between, draws - 1)]
+    variances = [(excess.se**2, excess.df), (between, draws - 1)]
     if len(references) > 1:
         spread = float(np.var([reference.mean.value for reference in references], ddof=1))
         variances.append((spread / len(references), len(references) - 1))

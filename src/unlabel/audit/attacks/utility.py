@@ -29,7 +29,7 @@ from unlabel.statistics.estimate import (
     brier,
     calibration_error,
     mean,
-    people,
+    people_in_effect,
     rarer,
 )
 
@@ -64,12 +64,12 @@ def answerable(test: Dataset, retained: Sequence[int]) -> Dataset:
 
 
 def measurable(test: Dataset, retained: tuple[str, ...], least: int = 2, persons: int = 1) -> tuple[str, ...]:
-    """Retained labels of which the test split has so many images of each kind, and of so many people."""
+    """Retained labels with so many test images of each kind, of so many people in effect."""
     counts = {name: test.target[:, test.labels.index(name)] for name in retained}
     return tuple(
         name
         for name, column in counts.items()
-        if rarer(column) >= least and min(people(column, test.cluster)) >= persons
+        if rarer(column) >= least and min(people_in_effect(column, test.cluster)) >= persons
     )
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from unlabel.audit.attacks.controls import best_attack
 from unlabel.audit.attacks.prediction import Prediction
 from unlabel.audit.claims.judging import (
     Judgement,
@@ -79,7 +81,8 @@ def claim_equivalent(
         after: Readings of the unlearned model, by label.
         references: Readings of every retrained model.
         decoy: Readings of the original with the output row removed.
-        positive: Lower bound of the best attack on the original, by label.
+        positive: Lower bound of the best attack on the original, by label. If neither it nor that on the
+            unlearned model reaches `d_chance`, there is nothing to forget.
         questions: The labels' annotations.
         options: Margins.
         prediction: Without references: what attacks would find in one.
@@ -91,51 +94,57 @@ def claim_equivalent(
     if prediction is not None:
         assert not references, "a level that was measured needs no prediction"
         references = [prediction.levels]
-    rule = _rule(options)
     rare = frozenset(name for name in after if questions[name].rare(options))
-    sought = [name for name in after if name in rare or positive[name] >= options.d_chance]
-    nothing_there: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
+    sought = _sought(after, positive, rare, options)
     if not (references and sought):
         finding = NOTHING if references else NO_REFERENCE
-        return _open(finding, after, rule, options, provisional=provisional), None, None
+        return _open(finding, after, options, provisional=provisional), None, None
 
-    def chosen(rows: Mapping[str, Readings]) -> dict[str, Readings]:
-        return {name: rows[name] for name in sought}
-
+    model, original, *models = [{name: rows[name] for name in sought} for rows in (after, decoy, *references)]
     thin = frozenset(name for name in sought if questions[name].thin(options))
-    judged = weigh(chosen(after), [chosen(other) for other in references], rare, options, thin)
-    removed = weigh(chosen(decoy), [chosen(other) for other in references], rare, options, thin)
-    per_label = _per_label(judged, removed)
+    judged = weigh(model, models, rare, options, thin)
+    removed = weigh(original, models, rare, options, thin)
+    per_label: dict[str, Verdict] = {name: "NOT_EVALUATED" for name in after if name not in sought}
+    per_label |= _per_label(judged, removed)
+    verdict, finding = _decided(judged, removed)
+    open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
     notes: dict[str, object] = {
-        "rule": rule,
+        "rule": _rule(options),
         "head_zero": removed.verdict,
         "references": given,
-        "nothing_to_forget": list(nothing_there),
+        "nothing_to_forget": [name for name in after if name not in sought],
         "rare": sorted(rare),
         **prediction_notes(prediction),
         **place_of(judged.binding, sought),
+        **_margins(judged, removed, models, rare, options),
+        **({"finding": finding} if finding else {}),
+        **({"open_labels": list(open_)} if open_ and verdict == "PASS" else {}),
     }
-    notes |= _margins(judged, removed, [chosen(other) for other in references], rare, options)
-    verdict, finding = _decided(judged, removed)
-    notes |= {"finding": finding} if finding else {}
-    open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
-    need: dict[str, Need] = {}
-    if open_ or verdict == "INCONCLUSIVE":
-        need = _need(judged, removed, open_, given, options)
-        notes |= notes_of(need)
+    need = _need(judged, removed, open_, given, options)
+    notes |= notes_of(need) if open_ or verdict == "INCONCLUSIVE" else {}
     sentence = _sentence_equivalent(verdict, judged, notes, joined(sought), rare, need, options)
     if prediction is not None:
         sentence = f"{sentence} {made_from(prediction)}"
-    claim = Claim(
-        verdict,
-        sentence,
-        options.budget,
-        provisional,
-        judged.binding.figure,
-        {**nothing_there, **per_label},
-        notes,
+    figure = judged.binding.figure
+    return (
+        Claim(verdict, sentence, options.budget, provisional, figure, per_label, notes),
+        judged,
+        removed,
     )
-    return claim, judged, removed
+
+
+def _sought(
+    after: Mapping[str, Readings],
+    positive: Mapping[str, float],
+    rare: frozenset[str],
+    options: AuditOptions,
+) -> list[str]:
+    """Labels that are rare, or that an attack finds in the original or in the unlearned model."""
+
+    def most(name: str) -> float:
+        return max(positive[name], best_attack(after[name], options.level)[1])
+
+    return [name for name in after if name in rare or most(name) >= options.d_chance]
 
 
 def _rule(options: AuditOptions) -> str:
@@ -202,19 +211,31 @@ def _margins(
     return {"smallest_margin": smallest(own, published), "margin_curve": rows}
 
 
-def _open(
-    finding: str, labels: Iterable[str], rule: str, options: AuditOptions, *, provisional: bool
-) -> Claim:
+def _open(finding: str, labels: Iterable[str], options: AuditOptions, *, provisional: bool) -> Claim:
     """C2 where there is nothing to judge, with why."""
     per_label: dict[str, Verdict] = dict.fromkeys(labels, "NOT_EVALUATED")
     names = joined(list(per_label))
     sentence = {
         NO_REFERENCE: f"No model retrained without {names} was given, so the audit cannot separate a leak"
         " from what the other labels reveal by themselves.",
-        NOTHING: f"No attack recovers {names} from the original model, so there is nothing to forget.",
+        NOTHING: f"No attack recovers {names} from the original model or from this one, so there is nothing"
+        " to forget.",
     }[finding]
-    notes = {"finding": finding, "rule": rule}
+    notes = {"finding": finding, "rule": _rule(options)}
     return Claim("NOT_EVALUATED", sentence, options.budget, provisional, None, per_label, notes)
+
+
+def _not_passed(notes: Mapping[str, Any]) -> str:
+    """Labels that a PASS of the others says nothing of, in sentences."""
+    text = ""
+    if names := notes.get("open_labels"):
+        text += (
+            f" That is their mean: {joined(names)} alone {'is' if len(names) == 1 else 'are'} not decided."
+        )
+    if names := notes["nothing_to_forget"]:
+        was = "was" if len(names) == 1 else "were"
+        text += f" {joined(names)} {was} not judged: no attack finds {'it' if len(names) == 1 else 'them'}."
+    return text
 
 
 def _sentence_equivalent(
@@ -241,7 +262,7 @@ def _sentence_equivalent(
         return (
             f"No attack recovers more about {names} from this model than {source}models retrained without"
             f" it, within the margins. The closest is {attack}: at most {bound} {unit} more (margin"
-            f" {cell.margin:g}).{enough if notes.get('finding') == SUFFICES else ''}"
+            f" {cell.margin:g}).{enough if notes.get('finding') == SUFFICES else ''}{_not_passed(notes)}"
         )
     if verdict == "FAIL":
         return (

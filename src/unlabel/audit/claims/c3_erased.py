@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from unlabel.audit.claims.judging import all_of, excess_cells, judge, place_of, unit_words
+from unlabel.audit.claims.judging import binding_of, excess_cells, judge, of_tests, place_of, unit_words
 from unlabel.audit.claims.sample_size import needs, notes_of, too_rare, worded
-from unlabel.audit.document.results import Claim, Verdict
+from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import FEATURE_ATTACKS, OTHERS_TREES, OUTPUT_ATTACKS, Readings, unit_of
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs.options import AuditOptions
@@ -32,15 +32,18 @@ def claim_erased(
         return options.d_erased_bits if unit_of(figure) == "bits" else options.d_chance
 
     measured = next(iter(after.values()))
+    attacks = {
+        level: figures
+        for level, figures in (("outputs", OUTPUT_ATTACKS), ("embedding", FEATURE_ATTACKS))
+        if set(figures) <= measured.keys()
+    }
+    asked = [figure for figures in attacks.values() for figure in figures]
+    judged = judge(excess_cells(after, (), asked, margin, pooled=False), rare, options)
+    verdict, per_label = judged.verdict, judged.per_label
     levels = {
-        level: judge(excess_cells(after, (), attacks, margin, pooled=False), rare, options)
-        for level, attacks in (("outputs", OUTPUT_ATTACKS), ("embedding", FEATURE_ATTACKS))
-        if set(attacks) <= measured.keys()
+        level: [cell for cell in judged.cells if cell.figure in figures] for level, figures in attacks.items()
     }
-    verdict = all_of([level.verdict for level in levels.values()])
-    per_label: dict[str, Verdict] = {
-        name: all_of([level.per_label[name] for level in levels.values()]) for name in after
-    }
+    found = {level: of_tests(cells) for level, cells in levels.items()}
     attainable: bool | None = None
     if references:
         attainable = not any(
@@ -52,9 +55,9 @@ def claim_erased(
             > options.d_chance
             for name in after
         )
-    binding = next(
-        (level.binding for level in levels.values() if level.verdict == verdict), levels["outputs"].binding
-    )
+    first = levels[next((level for level, each in found.items() if each == verdict), "outputs")]
+    failed = [cell for cell in first if cell.verdict == "FAIL"]
+    binding = binding_of([failed, first], rare, options)
     names, attack = joined(list(after)), entry(binding.figure).in_words
     number = f"{binding.contrast.value:.2f} {unit_words(binding)}"
     sentence = {
@@ -69,15 +72,14 @@ def claim_erased(
             else " The retained labels, if predicted correctly, reveal that much by themselves."
         )
     open_ = {name: questions[name] for name, each in per_label.items() if each == "INCONCLUSIVE"}
-    cells = [cell for level in levels.values() for cell in level.cells]
-    need = needs(cells, open_, 0, options)
+    need = needs(judged.cells, open_, 0, options)
     if verdict == "INCONCLUSIVE":
         sentence = too_rare(rare, need, options) if rare else worded(sentence, need)
     notes = {
         "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
         f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",
-        "outputs": levels["outputs"].verdict,
-        "embedding": levels["embedding"].verdict if "embedding" in levels else "NOT_EVALUATED",
+        "outputs": found["outputs"],
+        "embedding": found.get("embedding", "NOT_EVALUATED"),
         "attainable": attainable,
         **(notes_of(need) if need else {}),
         **place_of(binding, after),

@@ -3,7 +3,7 @@
 It decides nothing. C5 is about everyone together; a small group that is harmed can hide in a mean.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from unlabel.audit.attacks.groups import LEAST
@@ -14,7 +14,7 @@ from unlabel.audit.document.results import Claim
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import contrast
 from unlabel.statistics.estimate import Estimate
-from unlabel.statistics.simultaneous import Band, Multipliers, bands, multipliers
+from unlabel.statistics.simultaneous import Band, bands
 
 Row = dict[str, object]
 
@@ -53,7 +53,7 @@ def table(models: Sequence[Found], groups: int, options: AuditOptions, sign: int
     Args:
         models: The unlearned model and those that it is compared with: a figure by group.
         groups: All groups, those left out as well.
-        options: Level and seed.
+        options: Level.
         sign: 1 where a larger figure is worse, -1 where a smaller one is.
 
     Returns:
@@ -66,7 +66,7 @@ def table(models: Sequence[Found], groups: int, options: AuditOptions, sign: int
     if not names:
         return {"tested": 0, "left_out": groups, "beyond": 0, "groups": []}
     turned = [[model[part].affine(sign, 0.0) for part in names] for model in models]
-    excesses = bands(turned[0], turned[1:], weights_of(unlearned, options), options.level)
+    excesses = bands(turned[0], turned[1:], options.level)
     rows = sorted(zip(names, excesses, strict=True), key=lambda item: -item[1].value)
     apart = [
         max(one[at].value - sum(other[at].value for other in rest) / len(rest) for at in range(len(names)))
@@ -81,11 +81,6 @@ def table(models: Sequence[Found], groups: int, options: AuditOptions, sign: int
         "groups": [_row(part, band) for part, band in rows],
         **({"retrained_apart": max(apart)} if apart else {}),
     }
-
-
-def weights_of(found: Mapping[Part, Estimate], options: AuditOptions) -> Multipliers:
-    """The bootstrap's weights for the people in these images."""
-    return multipliers(next(iter(found.values())).cluster, options.seed)
 
 
 def _row(part: Part, band: Band) -> Row:

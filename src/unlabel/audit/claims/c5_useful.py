@@ -156,7 +156,7 @@ def outside_mean(utility: Utility) -> tuple[str, ...]:
         return ()
     return (
         f"The mean AUC by which C5 and retrained models are judged is without {joined(left_out)}: too few"
-        f" identities in the test split have, or lack, {'it' if len(left_out) == 1 else 'them'}.",
+        f" identities in effect have, or lack, {'it' if len(left_out) == 1 else 'them'} in the test split.",
     )
 
 

@@ -3,13 +3,28 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unlabel.audit.claims.judging import Cell, Judgement, excess_cells, judge, place_of, reference_margin
+from unlabel.audit.claims.judging import (
+    Cell,
+    Judgement,
+    excess_cells,
+    judge,
+    place_of,
+    reference_margin,
+    unit_words,
+)
 from unlabel.audit.claims.margins import without_margins
 from unlabel.audit.document.results import BINDING_TEST, Claim, Verdict
 from unlabel.audit.figures import OWN_PERTURBED, PERTURBED, TRAIN, Readings
 from unlabel.audit.figures import figure as entry
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.wording import beside_margin, joined
+
+HIDDEN = {
+    PERTURBED: ", though not on these themselves",
+    TRAIN: ", though not on the audit's",
+    "": ", though not to the other probes",
+}
+"""By the ending of a figure: what else may be said of a label that the other attacks passed."""
 
 
 def condemned(
@@ -59,12 +74,13 @@ def condemned(
 
 def _judged(cells: Sequence[Cell], few: Mapping[str, frozenset[str]], options: AuditOptions) -> Judgement:
     """Verdicts of the tests; those that are read on images of too few people decide nothing."""
-
-    def ending(cell: Cell) -> str:
-        return next((end for end in (PERTURBED, TRAIN) if cell.figure.endswith(end)), "")
-
-    marked = [replace(cell, few_people=cell.label in few[ending(cell)]) for cell in cells]
+    marked = [replace(cell, few_people=cell.label in few[_ending(cell)]) for cell in cells]
     return judge(marked, frozenset(), options)
+
+
+def _ending(cell: Cell) -> str:
+    """Of the figure: on which images it is read; empty: on the audit's own."""
+    return next((end for end in (PERTURBED, TRAIN) if cell.figure.endswith(end)), "")
 
 
 def unattacked(after: Mapping[str, Readings], train: int) -> tuple[str, ...]:
@@ -86,10 +102,14 @@ def unattacked(after: Mapping[str, Readings], train: int) -> tuple[str, ...]:
 def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
     """The claim, with these attacks' verdict in its notes; FAIL, with its labels, if one is above its margin.
 
-    A claim that failed before keeps its sentence: the labels that only these attacks catch fail as well.
+    A claim that failed before keeps its sentence: the labels that only these attacks catch fail as well. The
+    sentence is about the label of the strongest test. That the other attacks missed it is said where they
+    passed it.
     """
     failed = [cell.label for cell in judged.cells if cell.verdict == "FAIL" and cell.label]
     notes = {**claim.notes, "suspicion": judged.verdict}
+    if unfound := notes.get("nothing_to_forget"):
+        notes["nothing_to_forget"] = [name for name in unfound if name not in failed]
     if not failed or claim.verdict == "NOT_EVALUATED":
         return replace(claim, notes=notes)
     per_label: dict[str, Verdict] = {**claim.per_label, **dict.fromkeys(failed, "FAIL")}
@@ -98,9 +118,9 @@ def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
     cell = judged.binding
     notes.pop(BINDING_TEST, None)  # of the test that decided before
     where, excess = entry(cell.figure).in_words, beside_margin(cell.contrast.value, cell.margin)
-    sentence = (
-        f"{words} {joined(list(dict.fromkeys(failed)))} {where}: {excess} advantage (margin {cell.margin:g})."
-    )
+    if claim.per_label.get(cell.label or "") == "PASS":
+        where += HIDDEN[_ending(cell)]
+    sentence = f"{words} {cell.label} {where}: {excess} {unit_words(cell)} (margin {cell.margin:g})."
     return replace(
         claim,
         verdict="FAIL",

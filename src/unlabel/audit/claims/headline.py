@@ -206,10 +206,10 @@ def limitations(
     lines += _about_references(inputs, request.masked)
     if any(question.crossed for question in context.questions.values()):
         lines.append(
-            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} identities, have, or lack, a"
-            " forgotten label. So attacks were also fitted on the test split and judged on the probe split."
-            " The figures were pooled, with larger errors. This is right only if the probe split did not"
-            " serve to choose the unlearned model's settings."
+            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} identities in effect, have, or"
+            " lack, a forgotten label. So attacks were also fitted on the test split and judged on the probe"
+            " split. The figures were pooled, with larger errors. This is right only if the probe split did"
+            " not serve to choose the unlearned model's settings."
         )
     if test.exclusive:
         lines.append(

@@ -58,6 +58,8 @@ class Cell:
         stage: Where before the last features it is read; None: where its figure always is.
         few_people: Whether the images that it is read on show too few people of a kind for it to decide.
         only_fails: Whether it can only FAIL its claim, and a PASS does not need it.
+        offset: Of a mean over labels, >= 0: how much higher it would be if labels below 0 counted as 0. The
+            upper bound has it, so that no label that leaks less makes up for one that leaks more.
     """
 
     label: str | None
@@ -71,6 +73,7 @@ class Cell:
     stage: str | None = None
     few_people: bool = False
     only_fails: bool = False
+    offset: float = 0.0
 
     def lower(self, options: AuditOptions) -> float:
         """One-sided lower bound."""
@@ -78,7 +81,7 @@ class Cell:
 
     def upper(self, options: AuditOptions) -> float:
         """One-sided upper bound."""
-        return self.contrast.upper(self.level(options))
+        return self.contrast.upper(self.level(options)) + self.offset
 
     def level(self, options: AuditOptions) -> float:
         """Confidence level of its bounds."""
@@ -139,7 +142,8 @@ def excess_cells(
         references: The same of every reference.
         figures: Attacks to test.
         margin: Margin of an attack.
-        pooled: Whether to add, for several labels, the mean over labels as tests of label None.
+        pooled: Whether to add, for several labels, the mean over labels as tests of label None. Labels below
+            the references count as equal in its upper bound.
     """
 
     def against(item: Estimate, others: Sequence[Estimate]) -> Contrast:
@@ -159,7 +163,9 @@ def excess_cells(
         for figure in figures:
             average = mean([rows[figure] for rows in model.values()])
             others = [mean([rows[figure] for rows in other.values()]) for other in references]
-            cells.append(Cell(None, figure, against(average, others), margin(figure)))
+            values = [cell.contrast.value for cell in cells if cell.figure == figure and cell.label]
+            offset = sum(max(-value, 0.0) for value in values) / len(values)
+            cells.append(Cell(None, figure, against(average, others), margin(figure), offset=offset))
     return cells
 
 
@@ -187,6 +193,11 @@ def placed(**where: str | None) -> dict[str, object]:
     return {BINDING_TEST: noted} if noted else {}
 
 
+def above_margin(cell: Cell) -> bool:
+    """Whether the value itself lies above the margin, whatever its error."""
+    return cell.contrast.value > cell.margin
+
+
 def few_people(cells: Iterable[Cell]) -> frozenset[str]:
     """Labels of which some tests are read on images of too few people."""
     return frozenset(cell.label for cell in cells if cell.few_people and cell.label is not None)
@@ -202,8 +213,9 @@ def judge(
         rare: Labels with too few images: their tests decide nothing, and keep the whole from passing. While
             there is one, tests of the mean decide nothing either, since it is a part of the mean.
         options: Level of the tests.
-        mean_passes: With tests of the mean over labels (label None): they alone give the PASS, and a
-            single label can only FAIL the whole. Otherwise every test must pass.
+        mean_passes: With tests of the mean over labels (label None): they give the PASS, unless a single
+            label's value lies above its margin; and a single label can FAIL the whole. Otherwise every test
+            must pass.
     """
     counted = [cell for cell in cells if counts(cell, rare)]
     adjusted = dict(zip(map(id, counted), holm([c.contrast.p_above(c.margin) for c in counted]), strict=True))
@@ -222,13 +234,24 @@ def judge(
         label: of_tests([cell for cell in judged if cell.label == label]) for label in labels
     }
     means = [cell for cell in judged if cell.label is None] if mean_passes else []
-    whole = means or list(judged)
+    whole = [cell for cell in means or judged if not cell.only_fails]
+    above = [cell for cell in judged if means and cell.label and not cell.only_fails and above_margin(cell)]
     verdict: Verdict = "FAIL" if any(cell.verdict == "FAIL" for cell in judged) else of_tests(whole)
-    if rare and verdict == "PASS":
+    if verdict == "PASS" and (rare or above):
         verdict = "INCONCLUSIVE"
-    needed = [cell for cell in whole if not cell.only_fails]
-    pool = [c for c in judged if c.verdict == verdict and c.verdict == "FAIL"] or (
-        [c for c in needed if counts(c, rare)] or [c for c in judged if counts(c, rare)] or list(judged)
+    failed = [cell for cell in judged if cell.verdict == "FAIL"]
+    return Judgement(
+        verdict, per_label, judged, binding_of([failed, [*whole, *above], judged], rare, options)
     )
-    binding = max(pool, key=lambda c: c.distance(options))
-    return Judgement(verdict, per_label, judged, binding)
+
+
+def binding_of(pools: Sequence[Sequence[Cell]], rare: frozenset[str], options: AuditOptions) -> Cell:
+    """The test farthest beyond its margin in the first pool that has one that counts; else in the last pool.
+
+    Args:
+        pools: Tests, those that may decide first.
+        rare: Labels whose tests decide nothing.
+        options: Level of the tests.
+    """
+    pool = next((found for each in pools if (found := [c for c in each if counts(c, rare)])), pools[-1])
+    return max(pool, key=lambda cell: cell.distance(options))

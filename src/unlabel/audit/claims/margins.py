@@ -44,7 +44,8 @@ def limits(
     """The two multiples of a claim's margins at which its verdict changes.
 
     Args:
-        choices: The tests. If some are of the mean over labels (label None), only these must pass.
+        choices: The tests. If some are of the mean over labels (label None), only these must pass; of each
+            label, the value itself must be below its margin.
         options: Level of the tests.
         published: By kind of margin (see `kind_of`), the margin that the options give.
         open_: Whether something else than its tests keeps the claim from a PASS.
@@ -60,6 +61,8 @@ def limits(
 
     easiest = [min(choice, key=needed) for choice in means or choices]
     factors = [(max(needed(cell), 0.0), cell) for cell in easiest]
+    singles = [cell for (cell,) in choices if cell.label and not cell.only_fails] if means else []
+    factors += [(max(cell.contrast.value / cell.margin, 0.0), cell) for cell in singles]
     binding: dict[str, tuple[float, Cell]] = {}
     for factor, cell in factors:
         kind = kind_of(cell, published)

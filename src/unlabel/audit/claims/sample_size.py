@@ -198,8 +198,8 @@ def too_rare(rare: frozenset[str], need: Mapping[str, Need], options: AuditOptio
     """The sentence of a claim whose labels are too rare."""
     names = sorted(rare)
     would_decide = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
-    few = f"Fewer than {options.rare} of the images judged, or of {JUDGED_PEOPLE} identities, have, or lack,"
-    return f"{few} {joined(names)}: too few to decide{would_decide}."
+    few = f"Fewer than {options.rare} of the images judged, or of {JUDGED_PEOPLE} identities in effect, have,"
+    return f"{few} or lack, {joined(names)}: too few to decide{would_decide}."
 
 
 def too_thin(thin: frozenset[str], need: Mapping[str, Need]) -> str:
@@ -207,8 +207,8 @@ def too_thin(thin: frozenset[str], need: Mapping[str, Need]) -> str:
     names = sorted(thin)
     would_decide = need[names[0]].words() if len(names) == 1 and names[0] in need else ""
     return (
-        f"Fewer than {JUDGED_PEOPLE} identities in the test split have, or lack, {joined(names)}. Some"
-        f" attacks of this claim are read there alone, so it is not decided{would_decide}."
+        f"Fewer than {JUDGED_PEOPLE} identities in effect have, or lack, {joined(names)} in the test split."
+        f" Some attacks of this claim are read there alone, so it is not decided{would_decide}."
     )
 
 

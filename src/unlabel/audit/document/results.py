@@ -58,7 +58,8 @@ class Comparison:
     """One attack on one label, set against the retrained references.
 
     ``diff`` = value after - mean of the references; ``lower`` and ``upper`` are one-sided 95 % bounds of
-    it, with the references' seed noise included where there are two or more. With a ``transform``, both are
+    it, with the references' seed noise included where there are two or more. Without a label, it is the mean
+    over labels, whose ``upper`` counts labels below 0 as 0. With a ``transform``, both are
     read after that transform of the weights; or, ``against`` itself, ``diff`` is what the transform brought
     back: value after it less value before. Of these two the one nearer to a PASS stands here, with bounds of
     97.5 % where it was chosen.
@@ -250,7 +251,9 @@ class Audit:
         """Rows of the figure that decided, of its own label and layer; none if read after a transform."""
         where, never_there = claim.notes.get(BINDING_TEST) or {}, claim.notes.get("nothing_to_forget", ())
         rows = [row for row in self.metrics if row.id == claim.binding and row.transform is None]
-        rows = [row for row in rows if _there(row, where) and row.label not in never_there]
+        rows = [row for row in rows if _there(row, where)]
+        if "label" not in where:
+            rows = [row for row in rows if row.label not in never_there]
         if layer := where.get("layer"):
             return [row for row in rows if row.layer == layer]
         return [row for row in rows if not is_stage(row.layer)] or rows
@@ -276,7 +279,8 @@ class Audit:
                 figure = f"{figure} of {label}"
             words = ", ".join(f"{ROLES[role]} {value:.3f}" for role, value in values.items())
             if not rows and (row := self._nearest(claim)):
-                words = f"after {row.transform}, {row.diff:+.3f} against {row.against}, limit {row.margin:g}"
+                after = f"after {row.transform}, " if row.transform else ""
+                words = f"{after}{row.diff:+.3f} against {row.against}, limit {row.margin:g}"
             yield name, claim.verdict + claim.mark, figure, words
 
 

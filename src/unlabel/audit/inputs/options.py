@@ -101,7 +101,7 @@ KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
 }
 """By the annotation of an option: what it must be, in words, and whether a value is."""
 
-JUDGED_PEOPLE = 20  # of each kind: with fewer, the error that people make is understated
+JUDGED_PEOPLE = 20  # in effect, of each kind: with fewer, the error that people make is understated
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ class AuditOptions:
 
     @property
     def least_people(self) -> int:
-        """People of each kind below which a label's claims are inconclusive."""
+        """People in effect, of each kind, below which a label's claims are inconclusive."""
         return min(JUDGED_PEOPLE, self.rare)
 
     @property

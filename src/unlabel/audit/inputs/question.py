@@ -14,7 +14,7 @@ from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.models.features import Outputs
-from unlabel.statistics.estimate import people, rarer
+from unlabel.statistics.estimate import people_in_effect, rarer
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,24 @@ class Question:
         return rarer(self.judged)
 
     @property
-    def people(self) -> int:
-        """People of the kind of which the judged images show fewer; no person is in two splits."""
-        counts = people(self.test, self.test_cluster)
-        if self.crossed:
-            counts = tuple(map(sum, zip(counts, people(self.probe, self.probe_cluster), strict=True)))
-        return min(counts)
+    def people(self) -> float:
+        """People in effect of the kind of which the judged images show fewer; none is in two splits."""
+        if not self.crossed:
+            return self.people_on_test
+        here, there = (
+            np.unique(each, return_inverse=True)[1] for each in (self.test_cluster, self.probe_cluster)
+        )
+        return min(people_in_effect(self.judged, np.concatenate([here, there + len(here)])))
 
     @property
-    def people_on_test(self) -> int:
+    def people_on_test(self) -> float:
         """The same of the test split alone."""
-        return min(people(self.test, self.test_cluster))
+        return min(people_in_effect(self.test, self.test_cluster))
+
+    @property
+    def people_on_train(self) -> float:
+        """The same of the training images; 0 without any."""
+        return min(people_in_effect(self.train, self.train_cluster))
 
     def thin(self, options: AuditOptions) -> bool:
         """Whether the test split has too few people of a kind for figures that are read there alone."""

@@ -10,6 +10,7 @@ from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from unlabel.audit.attacks.annotated import Target, tune_sizes
@@ -30,8 +31,7 @@ from unlabel.audit.plan.trainings import (
 from unlabel.audit.references.full import duration, reference_seconds
 from unlabel.audit.references.short import least_budget
 from unlabel.audit.setup import Case
-from unlabel.data.dataset import Dataset
-from unlabel.statistics.estimate import people, rarer
+from unlabel.statistics.estimate import people_in_effect, rarer
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
 SHARED = 0.8  # correlation of two models' figures on the same images
@@ -64,10 +64,31 @@ def images_for(margin: float, share: float, *, both_sides: bool = False, factor:
     return ceil((rate + sqrt(rate**2 + 4 * rate)) / 2)  # N^2 = rate (N + 1)
 
 
-def design_effect(data: Dataset) -> float:
-    """How much less images of one person tell than images of as many people."""
-    people = len(np.unique(data.cluster))
-    return 1.0 + WITHIN * (len(data) / people - 1.0)
+def design_effect(cluster: NDArray[np.int64]) -> float:
+    """How many times the variance grows because images are of the same people, not of as many as images.
+
+    ``1 + c (sum n^2 / sum n - 1)`` of the numbers n of images a person, with the correlation c of two images
+    of one.
+
+    >>> design_effect(np.arange(1000) // 2), round(design_effect(np.repeat(range(20), [181, *[1] * 19])), 1)
+    (1.5, 82.5)
+    """
+    _, images = np.unique(cluster, return_counts=True)
+    return 1.0 + WITHIN * (float(np.sum(images**2)) / max(int(images.sum()), 1) - 1.0)
+
+
+def label_effect(target: Target, cluster: NDArray[np.int64]) -> float:
+    """The same of an advantage: of both kinds of images, the rarer one counting more.
+
+    Its variance has a part of each kind, in inverse proportion to the images of that kind.
+
+    Args:
+        target: (image,) 1 present, 0 absent, -1 unknown.
+        cluster: (image,) identity of each image.
+    """
+    effects = [design_effect(cluster[target == kind]) for kind in (1, 0)]
+    present = float(np.mean(target[target >= 0] == 1)) if np.any(target >= 0) else 0.5
+    return (1 - present) * effects[0] + present * effects[1]
 
 
 def references_for(margin: float) -> int:
@@ -96,22 +117,28 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     """
     sets = sets_of(case.source, seed, case.planting)
     columns = {name: case.request.labels.index(name) for name in case.request.masked}
-    retained = max(len(case.request.retained), 1)
     test, probe = (part.with_labels(case.request.labels) for part in (sets.test, sets.probe))
     on_test = {name: test.target[:, column] for name, column in columns.items()}
     on_probe = {name: probe.target[:, column] for name, column in columns.items()}
     crossed = options.cross_fit and any(
-        rarer(target) < options.rare or min(people(target, test.cluster)) < options.least_people
+        rarer(target) < options.rare or min(people_in_effect(target, test.cluster)) < options.least_people
         for target in on_test.values()
     )
     judged = {
         name: np.concatenate([target, on_probe[name]]) if crossed else target
         for name, target in on_test.items()
     }
-    effect, given = design_effect(test), len(case.references) + made
+    cluster = np.concatenate([test.cluster, probe.cluster]) if crossed else test.cluster
+    given = len(case.references) + made
     labels = {
         name: label_plan(
-            target, effect, case, name, retained, options, given, alone=on_test[name] if crossed else None
+            target,
+            (label_effect(target, cluster), design_effect(test.cluster)),
+            case,
+            name,
+            options,
+            given,
+            alone=on_test[name] if crossed else None,
         )
         for name, target in judged.items()
     }
@@ -136,10 +163,9 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
 
 def label_plan(
     target: np.ndarray,
-    effect: float,
+    effects: tuple[float, float],
     case: Case,
     name: str,
-    kept: int,
     options: AuditOptions,
     given: int,
     *,
@@ -148,15 +174,17 @@ def label_plan(
     """What each claim of one label needs, and whether it is there.
 
     If both the test and the probe split are judged (see `audit.attacks.cross_fit`), `target` is of both and
-    `alone` of the test split, which is all that C5 has.
+    `alone` of the test split, which is all that C5 has. Of the `effects` of people with several images, the
+    first is the label's, the second that of all images.
     """
+    effect, overall = effects
     n, present = int(np.sum(target >= 0)), int(np.sum(target == 1))
     share = min(max(present / max(n, 1), 1e-4), 1 - 1e-4)
     common = ceil(options.rare / min(share, 1 - share))
     between = effect * (1 + 1 / WANTED)  # a model less the mean of three
     paired = between * (1 - SHARED)
     fitted = 1.0 if alone is None else TOGETHER**2
-    macro = paired / kept
+    macro = overall * (1 + 1 / WANTED) * (1 - SHARED) / max(len(case.request.retained), 1)
     needed = {
         "C1": (images_for(options.d_chance, share, both_sides=True, factor=effect), 0),
         "C2": (

@@ -344,8 +344,8 @@ def _objections(record: Mapping[str, Any], shared: str | None, options: AuditOpt
 def _remarks(question: Question, options: AuditOptions) -> Iterator[str]:
     if question.crossed:
         yield (
-            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} people, have, or lack, the label."
-            " So attacks were also fitted on the test split and judged on the probe split, and the figures"
-            " pooled."
+            f"Fewer than {options.rare} test images, or of {JUDGED_PEOPLE} people in effect, have, or lack,"
+            " the label. So attacks were also fitted on the test split and judged on the probe split, and the"
+            " figures pooled."
         )
     yield "A better attack may find more. The figures hold for images like those tested."
