@@ -26,10 +26,18 @@ from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Colours, Source
 from unlabel.exchange.absent import advice, check_inserted, check_without, insert_absent
-from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
+from unlabel.exchange.check import (
+    choose_normalisation,
+    compare,
+    for_channels,
+    measure,
+    normalisation_note,
+    refuse_chance,
+)
 from unlabel.exchange.framing import Fit, try_framings
+from unlabel.exchange.grouped import grouped_note
 from unlabel.exchange.library import Library, library_of
-from unlabel.exchange.sizes import size_note
+from unlabel.exchange.sizes import asked_size_note, size_note
 from unlabel.models.build import build
 from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom, remember
@@ -322,6 +330,7 @@ def _adopt_job(
     measured = measure(logits, source.test, without=given.forgotten)
     size, colours, framed = given.asked
     sized = None if size or given.library.size else size_note(model, source, run)
+    doubts = _doubts(model, given, source, run)
     pairs = given.layout is not None and given.layout.pairs
     refuse_chance(measured, pairs=pairs, size=sized)
     notes = given.library.notes(
@@ -340,7 +349,7 @@ def _adopt_job(
         "images_processed": 0,
         "steps": 0,
     }
-    record["adopted"]["notes"] += [*notes, *([sized] if sized else [])]
+    record["adopted"]["notes"] += [*notes, *([sized] if sized else []), *doubts]
     record["versions"] |= packages_of(given.network)
     with staged(out, force=force) as folder:
         write_run(folder, model, config, record, History())
@@ -353,6 +362,18 @@ def _adopt_job(
         record["seconds"] = {"total": time.perf_counter() - started}
         write_json(folder / RECORD, record)
     return record
+
+
+def _doubts(model: nn.Module, given: Given, source: Source, run: Run) -> list[str]:
+    """What fits the model much better than what the user gave, and outputs of a softmax among others."""
+    size, colours, _ = given.asked
+    found = [
+        normalisation_note(model, source.probe, run) if colours else None,
+        asked_size_note(model, source, run) if size else None,
+    ]
+    warnings = [f"warning: {text}" for text in found if text]
+    grouped = grouped_note(model, source.probe, run, given.forgotten)
+    return [*warnings, *([grouped] if grouped else [])]
 
 
 def _prepared(
