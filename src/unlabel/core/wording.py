@@ -28,6 +28,15 @@ def listing(names: Sequence[str], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def counted(count: int, word: str, words: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "identity", "identities")
+    ('1 image', '1,200 images', '2 identities')
+    """
+    return f"{count:,} {word if count == 1 else words or f'{word}s'}"
+
+
 def joined(names: Sequence[str]) -> str:
     """Names as they are read aloud.
 

@@ -332,7 +332,10 @@ def _adopt_job(
     sized = None if size or given.library.size else size_note(model, source, run)
     doubts = _doubts(model, given, source, run)
     pairs = given.layout is not None and given.layout.pairs
-    refuse_chance(measured, pairs=pairs, size=sized)
+    refuse_chance(measured, pairs=pairs, hint="; ".join([*([sized] if sized else []), *doubts]) or None)
+    doubts = [f"warning: {text}" for text in doubts]
+    if grouped := grouped_note(model, source.probe, run, given.forgotten):
+        doubts.append(grouped)
     notes = given.library.notes(
         exclusive=source.test.exclusive, asked_size=size, asked_colours=colours, asked_framing=framed
     )
@@ -365,15 +368,13 @@ def _adopt_job(
 
 
 def _doubts(model: nn.Module, given: Given, source: Source, run: Run) -> list[str]:
-    """What fits the model much better than what the user gave, and outputs of a softmax among others."""
+    """What fits the model much better than what the user gave, in sentences."""
     size, colours, _ = given.asked
     found = [
         normalisation_note(model, source.probe, run) if colours else None,
         asked_size_note(model, source, run) if size else None,
     ]
-    warnings = [f"warning: {text}" for text in found if text]
-    grouped = grouped_note(model, source.probe, run, given.forgotten)
-    return [*warnings, *([grouped] if grouped else [])]
+    return [text for text in found if text]
 
 
 def _prepared(

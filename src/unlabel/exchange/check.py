@@ -283,13 +283,13 @@ def row_of(item: Estimate) -> dict[str, float]:
     return {"value": item.value, "low": low, "high": high, "n": item.n}
 
 
-def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False, size: str | None = None) -> None:
+def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False, hint: str | None = None) -> None:
     """Refuses a model that does not predict its labels better than chance.
 
     Args:
         measured: Of `measure`.
         pairs: Whether each label has two logits, of which the second one is taken for "present".
-        size: At which size photos were read if the user did not say it; see `sizes.size_note`.
+        hint: What was tried of size and normalisation, and said; see `sizes.size_note`.
 
     Raises:
         ModelError: The mean AUC cannot be told from 0.55 or less, or half of the labels are below that.
@@ -309,7 +309,7 @@ def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False, size: str
         f"the model is near chance: mean AUC {macro['value']:.3f}, 95 % interval {macro['low']:.3f} to"
         f" {macro['high']:.3f}, median {measured['median']:.3f}, on {macro['n']:,} images;"
         f"{order} check --mean, --std, --image-size, the order"
-        f" of the labels, and the data{f' ({size})' if size else ''}"
+        f" of the labels, and the data{f' ({hint})' if hint else ''}"
     )
 
 
