@@ -74,7 +74,9 @@ def test_the_plan_says_the_least_budget_that_leaves_enough_steps(base):
     steps = longer.recipe.steps(len(case.source.train), longer.batch_size)
     assert 6 * 29 / steps < least <= 6 * 29 / steps + 0.01  # a part of a step is a step: more than 29 are 30
     assert f"a prediction: --reference-budget {least:.2f} or more" in "\n".join(lines(found))
-    assert plan_audit(case, AuditOptions(), 0)["reference_budget"] is None
+    few = plan_audit(case, AuditOptions(), 0)
+    assert (few["reference_budget"], few["predictable"]) == (None, True)
+    assert "no --reference-budget below 1 is enough" in "\n".join(lines(few))
 
 
 def test_judging_both_sets_is_planned_with_larger_errors_and_without_c5(base):

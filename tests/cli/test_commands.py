@@ -58,7 +58,7 @@ def train(command, photos: Path, tmp_path: Path):
     [
         (
             ["forget", "runs/own", "--labels", "top"],
-            "no method is named before runs/own; write the method first, such as: unlabel forget auto runs/own",
+            "no method is named before runs/own; write the method first, such as: unlabel forget auto",
         ),
         (["forget", "auto", "runs/own", "--label", "top", "--out", "x"], "no option --label; write --labels"),
         (["forget", "outo", "runs/own"], 'Did you mean "auto"?'),

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from unlabel.cli.options import NoNegative
 from unlabel.core.errors import OptionError
-from unlabel.core.wording import counted, listing
+from unlabel.core.wording import counted, listing, padded
 
 
 def predict(
@@ -64,4 +64,4 @@ def predict(
         for row in made.rows:
             print(row["image"])
             for label, probability in row["labels"].items():
-                print(f"  {label:24s} {'forgotten' if probability is None else f'{probability:.3f}'}")
+                print(f"  {padded(label, 24)} {'forgotten' if probability is None else f'{probability:.3f}'}")

@@ -20,7 +20,7 @@ from unlabel.core.errors import MethodError
 from unlabel.core.loss import log_odds
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
-from unlabel.core.wording import listing
+from unlabel.core.wording import listing, quoted
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import outputs
 from unlabel.statistics.estimate import Estimate, auc, mean, rarer
@@ -113,7 +113,7 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     counted = len(record["labels"]) - len(record.get("left_out", ()))
     if counted < (out_of := record.get("out_of", len(record["labels"]))):
         names = [*record.get("left_out", ()), *record.get("unmeasured", ())]
-        rest = f"{listing(names)} not judged, with" if names else "the others have"
+        rest = f"{listing(quoted(names))} not judged, with" if names else "the others have"
         text += f", mean of {counted} of {out_of} labels: {rest} too few images of a kind"
     return f"{text}; {record['note']}" if "note" in record else text
 

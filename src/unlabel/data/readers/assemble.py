@@ -119,7 +119,8 @@ def check_matched(
             ", or add ?root=FOLDER if they lie elsewhere" if len(missing) == len(names) and not near else ""
         )
         raise MissingFiles(
-            f"{len(missing):,} of {len(names):,} rows of {table} {'has' if len(missing) == 1 else 'have'} no file in {images}:"
+            f"{len(missing):,} of {len(names):,} rows of {table}"
+            f" {'has' if len(missing) == 1 else 'have'} no file in {images}:"
             f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
             f"{where}"
         )
@@ -298,7 +299,8 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     if facts["ignored_meta_rows"]:
         count = facts["ignored_meta_rows"]
         log.say(
-            f"{counted(count, 'row')} of {wording.meta} {'names' if count == 1 else 'name'} no image of {wording.table}: ignored"
+            f"{counted(count, 'row')} of {wording.meta} {'names' if count == 1 else 'name'} no image of"
+            f" {wording.table}: ignored"
         )
     if facts["skipped_bad"]:
         shown = listing([repr(name) for name in facts["skipped_bad"]], 3)

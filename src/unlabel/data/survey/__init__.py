@@ -131,7 +131,8 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
         if count:
             first, second = pair.split("/")
             sentences.append(
-                f"{counted(count, 'identity is', 'identities are')} in both the {first} and the {second} split."
+                f"{counted(count, 'identity is', 'identities are')} in both the {first} and the {second}"
+                " split."
             )
     for label, splits in found["prevalence"].items():
         if lacking := [name for name, n in splits.items() if not (n["present"] and n["absent"])]:
@@ -144,7 +145,8 @@ def _too_few(parts: Mapping[str, Dataset], labels: Sequence[str]) -> list[str]:
     short = []
     for column, label in enumerate(labels):
         lacking = [
-            f"{word} in {counted(rows, 'image')}{f' of {people:,} identities' if people < rows else ''} of {name}"
+            f"{word} in {counted(rows, 'image')}{f' of {people:,} identities' if people < rows else ''}"
+            f" of {name}"
             for name, part in parts.items()
             for word, code in (("present", 1), ("absent", 0))
             for rows, people in [_images_and_people(part, column, code)]
