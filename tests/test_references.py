@@ -259,11 +259,13 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
 ) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
     assert (
-        "3 references would take about 80 images an epoch for each; the original's recipe is not recorded"
+        "3 references would take about 80 images an epoch for each. The original's recipe is not recorded"
         in ran.out
     )
     assert "--make-references 3 --epochs EPOCHS --lr LR" in ran.out
-    assert "by SGD on a one-cycle schedule, so a network trained otherwise may need other values" in ran.out
+    assert (
+        "by SGD on a one-cycle schedule. If the original was trained otherwise, other values may" in ran.out
+    )
     with pytest.raises(OptionError, match="how it was trained, so --epochs and --lr must say"):
         make(adopted)
     with pytest.raises(OptionError, match="trained as unlabel train does it, by SGD on a one-cycle schedule"):

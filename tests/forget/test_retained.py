@@ -256,7 +256,9 @@ def test_the_command_prints_records_warns_and_refuses(
     assert found["n"] == 12
     assert found["before"] == found["after"]
     assert line == sentence_of(found)
-    assert line.endswith("; the original was trained on these images, so new ones should lose no more")
+    assert line.endswith(
+        "; the original was trained on these images, so the loss on new images should be no larger"
+    )
 
     spoil()
     ran = command(*arguments, "--out", tmp_path / "bad")

@@ -401,6 +401,8 @@ def _prepared(
         log=run.log,
     )
     again = again.normalised(source.test.mean, source.test.std)
+    if given.normalisation is None:
+        run.log.say(f"with --resize {fit.chosen}, mean and std are chosen again")
     source, losses = _normalised(model, given, again, run)  # another may be best on whole photos
     return source, losses, fit
 

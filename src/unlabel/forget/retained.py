@@ -31,7 +31,7 @@ LEAST = 5  # images of both kinds: with fewer, a label's AUC is mostly chance
 ONE_LABEL = 0.05  # fall of one label's AUC past which it is named: of many labels, a mean hides it
 NOTABLE = 0.02  # fall of the mean AUC past which a warning is given; so it is if the fall may be that large
 OTHERS = "another method or milder options"
-OWN = "the original was trained on these images, so new ones should lose no more"
+OWN = "the original was trained on these images, so the loss on new images should be no larger"
 
 
 @dataclass(frozen=True)

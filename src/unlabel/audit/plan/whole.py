@@ -91,7 +91,8 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
         ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
         ``canaries`` that it needs and whether there are as many; ``annotated`` images that C4 learns from;
         ``reference_budget``, the least, None if references cannot be predicted; ``predictable``, whether
-        they could be with more optimiser steps; ``seconds`` of reading, references and attacks; ``attackers``, rows of those that the options name; ``assumed``, in a
+        they could be with more optimiser steps; ``seconds`` of reading, references and attacks;
+        ``attackers``, rows of those that the options name; ``assumed``, in a
         sentence.
     """
     sets = sets_of(case.source, seed, case.planting)
