@@ -11,7 +11,7 @@ from unlabel.audit.references.full import folder_of, make_references
 from unlabel.audit.run.folders import audit_run
 from unlabel.audit.setup import open_case
 from unlabel.core import engine
-from unlabel.core.errors import ModelError, NothingToForget, OptionError
+from unlabel.core.errors import ModelError, NothingToForget, OptionError, UnlabelError
 from unlabel.core.files import write_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
@@ -404,6 +404,14 @@ def test_a_reference_of_another_framing_is_refused_and_another_normalisation_is_
 def test_a_run_and_its_original_in_the_wrong_order_are_told_so(runs, command) -> None:
     ran = command("audit", "base", "--before", "less")
     assert (ran.code, "Are RUN and --before swapped?" in ran.err) == (2, True), ran
+
+
+def test_labels_are_checked_before_the_folder_that_exists(runs) -> None:
+    where = engine.start(accelerator="cpu")
+    with pytest.raises(UnlabelError, match="nope"):
+        forget_run("head-removal", runs / "base", ["nope"], runs / "less", where)
+    with pytest.raises(OptionError, match="exists"):
+        forget_run("head-removal", runs / "base", ["top"], runs / "less", where)
 
 
 def test_names_of_folders_are_safe_and_never_shared() -> None:
