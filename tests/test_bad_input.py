@@ -121,10 +121,10 @@ def test_labels_that_cannot_be_learnt(flags, says, refused, photos) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--epochs", 0], ("--epochs is 0", "between 0 and 10,000")),
+        (["--epochs", 0], ("--epochs is 0", "above 0 and below 10,000")),
         (["--epochs", "nan"], ("--epochs is nan",)),
         (["--epochs", "two"], ("two", "--epochs", "float")),
-        (["--lr", 0], ("--lr is 0", "between 0 and 10")),
+        (["--lr", 0], ("--lr is 0", "above 0 and below 10")),
         (["--lr", 11], ("--lr is 11",)),
         (["--image-size", 4], ("image size 4", "16 to 512")),
         (["--image-size", "big"], ("--image-size", "big", "whole number", "256,128")),
@@ -140,7 +140,7 @@ def test_labels_that_cannot_be_learnt(flags, says, refused, photos) -> None:
         (["--devices", 0], ("--devices is 0", "1 or more")),
         (["--devices", 65], ("--devices is 65", "64 at most")),
         (["--image-size", 513], ("image size 513", "16 to 512")),
-        (["--epochs", 10_000], ("--epochs is 10000", "between 0 and 10,000")),
+        (["--epochs", 10_000], ("--epochs is 10000", "above 0 and below 10,000")),
         *((["--" + name, HUGE], ("--" + name, "expected")) for name in ("seed", "devices", "batch-size")),
         *((["--" + name, HUGE], ("--" + name,)) for name in ("image-size", "canaries", "epochs", "lr")),
         (["--precision", 16], ("16", "bf16")),

@@ -338,7 +338,7 @@ def test_unreadable_images_are_named_and_left_out_only_if_asked(
     assert "--skip-bad" in ran.err
     ran = command("predict", runs / "less", "mine", "--json", "--skip-bad", "--quiet")
     assert [row["image"] for row in json.loads(ran.out)] == ["mine/a.png", "mine/b.PNG", "mine/below/c.png"]
-    assert "1 images cannot be read: left out (mine/a1.jpg: not an image)" in ran.err
+    assert "1 image cannot be read: left out (mine/a1.jpg: not an image)" in ran.err
 
 
 def test_what_is_no_image_file_is_left_out_as_well_if_asked(command, runs: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ from unlabel.audit.references.full import folder_of, make_references
 from unlabel.audit.run.folders import audit_run
 from unlabel.audit.setup import open_case
 from unlabel.core import engine
-from unlabel.core.errors import NothingToForget, OptionError
+from unlabel.core.errors import ModelError, NothingToForget, OptionError, UnlabelError
 from unlabel.core.files import write_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
@@ -259,11 +259,13 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
 ) -> None:
     ran = command("audit", "less", "--before", "base", "--quiet")
     assert (
-        "3 references would take about 80 images an epoch for each; the original's recipe is not recorded"
+        "3 references would take about 80 images an epoch for each. The original's recipe is not recorded"
         in ran.out
     )
     assert "--make-references 3 --epochs EPOCHS --lr LR" in ran.out
-    assert "by SGD on a one-cycle schedule, so a network trained otherwise may need other values" in ran.out
+    assert (
+        "by SGD on a one-cycle schedule. If the original was trained otherwise, other values may" in ran.out
+    )
     with pytest.raises(OptionError, match="how it was trained, so --epochs and --lr must say"):
         make(adopted)
     with pytest.raises(OptionError, match="trained as unlabel train does it, by SGD on a one-cycle schedule"):
@@ -368,6 +370,48 @@ def test_seeds_of_the_training_count_where_the_original_forgot_before(runs) -> N
         "less-without-top+bottom-seed6",
     ]
     assert read_config(found[0]).forgotten == ("top", "bottom")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"mean": [0.25, 0.5, 0.5]}, "the mean 0.5,0.5,0.5, but the original base with 0.25,0.5,0.5"),
+        ({"std": [0.5, 0.5, 0.5]}, "the std 0.25,0.25,0.25, but the original base with 0.5,0.5,0.5"),
+        ({"resize": "pad"}, "the framing crop, bicubic, but the original base with pad, bicubic"),
+        ({"image_size": 32}, "the image size 16, but the original base with 32"),
+    ],
+)
+def test_an_original_that_reads_photos_otherwise_than_the_runs_parent_is_refused(
+    values: dict[str, Any], says: str, runs, command
+) -> None:
+    change(runs / "base", "config.json", **values)
+    ran = command("audit", "less", "--before", "base")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran
+    assert says in ran.err
+    assert "name the run that it was made from as --before" in ran.err
+
+
+def test_a_reference_of_another_framing_is_refused_and_another_normalisation_is_its_own(runs) -> None:
+    where = engine.start(accelerator="cpu")
+    (reference,) = make(runs)
+    change(reference, "config.json", mean=[0.4, 0.5, 0.6])
+    assert open_case(runs / "less", runs / "base", [reference], where, None).references
+    change(reference, "config.json", resize="squash")
+    with pytest.raises(ModelError, match="the framing squash, bicubic, but the original"):
+        open_case(runs / "less", runs / "base", [reference], where, None)
+
+
+def test_a_run_and_its_original_in_the_wrong_order_are_told_so(runs, command) -> None:
+    ran = command("audit", "base", "--before", "less")
+    assert (ran.code, "Are RUN and --before swapped?" in ran.err) == (2, True), ran
+
+
+def test_labels_are_checked_before_the_folder_that_exists(runs) -> None:
+    where = engine.start(accelerator="cpu")
+    with pytest.raises(UnlabelError, match="nope"):
+        forget_run("head-removal", runs / "base", ["nope"], runs / "less", where)
+    with pytest.raises(OptionError, match="exists"):
+        forget_run("head-removal", runs / "base", ["top"], runs / "less", where)
 
 
 def test_names_of_folders_are_safe_and_never_shared() -> None:

@@ -147,8 +147,8 @@ def test_a_budget_that_leaves_too_few_steps_says_how_many_and_what_would_do(made
     with pytest.raises(OptionError) as caught:
         make(made)
     assert str(caught.value) == (
-        "--reference-budget 0.3 leaves 1 of 20 optimiser steps for the shortest training; expected at least"
-        " 30: train references with --make-references 3"
+        "--reference-budget 0.3 leaves 1 of 20 optimiser steps for the shortest training, as four share it;"
+        " expected at least 30: train references with --make-references 3"
     )
     assert not list(made.glob("base-*"))
 

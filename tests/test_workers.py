@@ -18,7 +18,7 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, UnlabelError
 from unlabel.core.progress import Advance
-from unlabel.core.workers import Held, one_thread, share_out
+from unlabel.core.workers import KEPT, Held, one_thread, share_out
 
 STARTS = ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
 """To start two processes anew takes about 8 seconds of a core."""
@@ -118,6 +118,36 @@ def test_one_process_does_the_jobs_itself_with_one_thread(tmp_path: Path) -> Non
     texts = [path.read_text() for path in sorted(tmp_path.iterdir())]
     assert texts == [f"{os.getpid()} 1 7 9 1"] * 3
     assert (log.done, len(log.lines)) == (3, 4)
+
+
+@dataclass
+class HeardKept(Heard):
+    """The same, and what was kept from before."""
+
+    kept: int = 0
+
+    @contextmanager
+    def track(self, stage: str, total: int, unit: str = "") -> Iterator[Advance]:
+        """Keeps amounts apart."""
+
+        def advance(amount: int = 1, note: str = "", kept: bool = False) -> None:
+            self.done, self.kept = self.done + amount, self.kept + amount * kept
+
+        yield advance
+
+
+def _kept_if_even(run: Run, job: int) -> str | None:
+    return KEPT if job % 2 == 0 else None
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_jobs_that_an_earlier_process_did_are_told_apart(devices: int) -> None:
+    log = HeardKept()
+    share_out([1, 2, 4], _kept_if_even, place(devices, log), stage="a", unit="b", size=lambda job: job)
+    assert (log.done, log.kept) == (7, 6)
+    plain = Heard()
+    share_out([1, 2, 4], _kept_if_even, place(devices, plain), stage="a", unit="b", size=lambda job: job)
+    assert plain.done == 7
 
 
 @pytest.mark.parametrize("devices", [1, 2])

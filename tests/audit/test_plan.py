@@ -64,7 +64,7 @@ def test_the_command_prints_the_plan(command, base):
     assert ran.code == 0
     assert "C4 may lack: needs at most" in ran.out
     assert "1 retrained model (0 given)" in ran.out
-    assert "--reference-budget" not in ran.out  # too few steps for any
+    assert "no --reference-budget below 1 is enough" in ran.out  # too few steps for any
     assert "C4 full: the probe split has too few annotated images" in ran.out
     assert "test and probe images have it" in ran.out
     ran = command("audit", base, "--plan", "--labels", "top", "--json", "--quiet")
@@ -86,7 +86,9 @@ def test_the_plan_says_the_least_budget_that_leaves_enough_steps(base):
     steps = longer.recipe.steps(len(case.source.train), longer.batch_size)
     assert 6 * 29 / steps < least <= 6 * 29 / steps + 0.01  # a part of a step is a step: more than 29 are 30
     assert f"a prediction: --reference-budget {least:.2f} or more" in "\n".join(lines(found))
-    assert plan_audit(case, AuditOptions(), 0)["reference_budget"] is None
+    few = plan_audit(case, AuditOptions(), 0)
+    assert (few["reference_budget"], few["predictable"]) == (None, True)
+    assert "no --reference-budget below 1 is enough" in "\n".join(lines(few))
 
 
 def test_judging_both_sets_is_planned_with_larger_errors_and_without_c5(base):

@@ -53,6 +53,23 @@ def train(command, photos: Path, tmp_path: Path):
     return call
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["forget", "runs/own", "--labels", "top"],
+            "no method is named before runs/own; write the method first, such as: unlabel forget auto",
+        ),
+        (["forget", "auto", "runs/own", "--label", "top", "--out", "x"], "no option --label; write --labels"),
+        (["forget", "outo", "runs/own"], 'Did you mean "auto"?'),
+    ],
+)
+def test_a_slip_in_the_words_of_a_command_is_told_with_what_to_write(words, says, command) -> None:
+    ran = command(*words)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran
+    assert says in ran.err
+
+
 # -- train
 
 

@@ -48,7 +48,7 @@ def test_a_rate_out_of_range_is_refused_with_its_flag(name, value, says) -> None
 
 def test_momentum_and_weight_decay_below_zero_are_refused() -> None:
     for name in ("momentum", "weight_decay"):
-        with pytest.raises(OptionError, match="between 0 and 1"):
+        with pytest.raises(OptionError, match="from 0 and below 1"):
             Recipe(**{name: -0.5})
         assert getattr(Recipe(**{name: 0.0}), name) == 0.0
 

@@ -546,7 +546,9 @@ def test_a_malformed_table_is_named(make_folder, text: str, said: str) -> None:
 def test_a_table_in_another_encoding_is_named(make_folder) -> None:
     root = make_folder()
     (root / "attributes.csv").write_bytes("image_id,Größe\n00.png,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"attributes.csv is not UTF-8 text after line 0; save it as UTF-8"):
+    with pytest.raises(
+        DataError, match=r"attributes.csv is not UTF-8 text; save it as UTF-8 \(in Excel: CSV"
+    ):
         read(root)
 
 

@@ -11,6 +11,7 @@ from unlabel.core.errors import OptionError
 from unlabel.data import Dataset, constant_labels, load
 from unlabel.data.options import ReadOptions
 from unlabel.data.readers.folder import load_folder
+from unlabel.testing import tiny_world
 
 KNOWN = (
     "faces, folder:PATH, table:PATH, parquet:PATH, datasets:PATH, webdataset:PATH, celeba:PATH, cifar10:PATH,"
@@ -103,3 +104,9 @@ def test_constant_labels_are_those_with_one_known_value() -> None:
     pixels = np.zeros((3, 8, 8, 3), np.uint8)
     data = Dataset(pixels, rows, target, rows, np.array(["a", "b", "c"]), ("Face", "Male", "Old", "Young"))
     assert constant_labels(data) == ("Face", "Old")
+
+
+def test_a_source_and_its_parts_are_short_in_a_notebook() -> None:
+    source = tiny_world().source
+    assert repr(source) == f"Source({source.name!r}, 256/128/128 images, 3 labels)"
+    assert repr(source.train) == "Dataset(256 images of 16 x 16 pixels, 3 labels)"

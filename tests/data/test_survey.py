@@ -196,7 +196,7 @@ def test_sizes_and_unreadable_files_of_a_folder(make_folder) -> None:
     text = "\n".join(lines(found))
     assert "10 x 12 to 50 x 20 (width x height), median 20 x 20; 2 of 39 not square" in text
     assert "03.png: not an image" in text
-    assert "warning: 1 images cannot be read" in text
+    assert "warning: 1 image cannot be read" in text
 
 
 def test_an_identity_in_two_splits_is_a_warning(make_folder) -> None:
@@ -206,7 +206,7 @@ def test_an_identity_in_two_splits_is_a_warning(make_folder) -> None:
     meta[1][2] = meta[3][2] = "both"
     found = survey(load(f"folder:{make_folder(meta=meta)}", image_size=16, workers=0))
     assert found["identities"]["across"] == {"train/probe": 0, "train/test": 1, "probe/test": 0}
-    assert "1 identities are in both the train and the test split." in found["warnings"]
+    assert "1 identity is in both the train and the test split." in found["warnings"]
 
 
 def test_a_label_that_an_audit_would_refuse_is_a_warning() -> None:

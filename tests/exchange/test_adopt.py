@@ -212,6 +212,25 @@ def test_the_normalisation_with_the_lowest_loss_is_chosen_and_told(command, modu
     assert all(f"{loss:.4f} with {own}" in ran.err for own, loss in losses.items())
 
 
+def test_a_given_normalisation_is_used_and_doubted_where_another_fits_much_better(adopt, module) -> None:
+    name = f"{module()}:make"
+    ran = adopt(name, mean="0", std="1")
+    assert "warning: the loss on 128 images is" in ran.out, ran
+    assert "with the given --mean and --std, but " in ran.out
+    assert ": check them, or adopt it again with --mean 0." in ran.out
+    assert load_run("run").config.mean == (0.0,) * 3
+    assert "warning" not in adopt(name, out="right").out
+
+
+def test_a_given_size_is_used_and_doubted_where_the_photos_own_fits_much_better(adopt, module) -> None:
+    name = f"{module(CORNER)}:make"
+    ran = adopt(name, image_size=32)
+    told = ran.out + ran.err
+    assert "photos are read at 32 x 32 pixels, as --image-size says: the loss is" in told, ran
+    assert "at 16 x 16 pixels; check it, or adopt it again with --image-size 16" in told
+    assert "as --image-size says" not in adopt(name, image_size=16, out="right").out
+
+
 CONTAINERS = {
     "safetensors": (lambda state, file: save_file(state, file), "", None, "safetensors"),
     "a safetensors file called .pt": (lambda state, file: save_file(state, file), "", None, "safetensors"),

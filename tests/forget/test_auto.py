@@ -141,7 +141,8 @@ def row(site: str, before: float, after: float, error: float = 0.0, floor: float
             [row("stage2", 0.5, 0.3)],
             "weights",
             "NOT reached at stage2; of what the other labels do not tell of striped, the probe at stage2"
-            " tells 0.30 where 0.20 is allowed (0.50 before), on 4 training images held back",
+            " tells 0.30 where 0.20 is allowed (0.50 before), on 4 training images held back; to see what is"
+            " left: audit the run at --budget full; with more --images, less may be left",
         ),
         (
             [row("stage2", 0.5, 0.3)],

@@ -163,8 +163,22 @@ def test_a_label_that_few_images_show_stays_out_of_the_mean_and_is_still_measure
     ]
     assert found.loss.value == pytest.approx(np.mean(kept))
     assert len(found.falls) == 3  # whom it hits most is asked of all three
-    said = f"mean of {3 - len(left_out)} of 3 labels: the others have too few images of a kind"
+    named = f"{', '.join(left_out)} not judged, with too few images of a kind"
+    said = f"mean of {3 - len(left_out)} of 3 labels: {named}"
     assert (said in sentence_of(found.to_json())) is bool(left_out)
+
+
+def test_a_label_that_cannot_be_measured_is_named() -> None:
+    one = Estimate(0.9, np.zeros(10), np.arange(10), np.ones(10, bool))
+    found = Retained(("a",), 10, True, one, one, (), (), 2, ("rare",))
+    assert found.to_json()["unmeasured"] == ["rare"]
+    assert "mean of 1 of 2 labels: rare not judged, with too few images of a kind" in sentence_of(
+        found.to_json()
+    )
+    before_it_was_kept = {name: value for name, value in found.to_json().items() if name != "unmeasured"}
+    assert "mean of 1 of 2 labels: the others have too few images of a kind" in sentence_of(
+        before_it_was_kept
+    )
 
 
 def test_the_worst_label_is_the_one_that_lost_most_for_certain() -> None:
@@ -242,7 +256,9 @@ def test_the_command_prints_records_warns_and_refuses(
     assert found["n"] == 12
     assert found["before"] == found["after"]
     assert line == sentence_of(found)
-    assert line.endswith("; the original was trained on these images, so new ones should lose no more")
+    assert line.endswith(
+        "; the original was trained on these images, so the loss on new images should be no larger"
+    )
 
     spoil()
     ran = command(*arguments, "--out", tmp_path / "bad")

@@ -118,9 +118,43 @@ def _fitting(
     data: str | None,
 ) -> Case:
     check_references([item for item in (after, original) if item], retrained, request)
+    check_read_alike(original, after, retrained)
     source, planting = planted_source(original.config, original.record, data, skip_bad=False, run=where)
     check_manifest(original.path, source)
     return case_of(original, after, retrained, request, source, planting)
+
+
+def check_read_alike(original: Loaded, after: Loaded | None, references: Sequence[Loaded]) -> None:
+    """Refuses models that see photos otherwise than the original does, though all get the same pixels.
+
+    A run that was made from a parent has the parent's normalisation, so the original must have it, too.
+    References, and models that were unlearned elsewhere, may have their own.
+
+    Raises:
+        ModelError: Another size or framing; of a run with a parent, another mean or std.
+    """
+    made_here = after is not None and after.record.parent is not None
+    for item in ([after] if after else []) + list(references):
+        names = ("image_size", "framing", *(("mean", "std") if made_here and item is after else ()))
+        for name in names:
+            own, other = (getattr(model.config, name) for model in (item, original))
+            if own == other:
+                continue
+            said = name.replace("_", " ")
+            raise ModelError(
+                f"{item.path} reads photos with the {said} {_plain(own)}, but the original {original.path}"
+                f" with {_plain(other)}; expected the same: "
+                + (
+                    "name the run that it was made from as --before"
+                    if item is after
+                    else "train or adopt the reference as the original was"
+                )
+            )
+
+
+def _plain(value: object) -> str:
+    """A setting as a person types it."""
+    return ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
 def case_of(
@@ -189,9 +223,10 @@ def request_of(after: Loaded, before: Loaded) -> Request:
     gone = asked | set(after.config.forgotten)
     new = [name for name in after.config.labels if name in gone and name not in before.config.forgotten]
     if not new:
+        swapped = any(name not in after.config.forgotten for name in before.config.forgotten)
         raise NothingToForget(
             f"{after.path} has forgotten nothing that {before.path} has not; expected a run written by"
-            " `unlabel forget`"
+            f" `unlabel forget`{'. Are RUN and --before swapped?' if swapped else ''}"
         )
     return Request.make(new, after.config.labels, forgotten=before.config.forgotten)
 

@@ -16,7 +16,7 @@ from unlabel.cli.options import (
     command_line,
     named,
 )
-from unlabel.core.wording import listing
+from unlabel.core.wording import listing, padded, quoted
 
 
 def adopt(
@@ -106,7 +106,9 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
     ]
     for value, name in aucs[:most]:
         row = labels[name]
-        text.append(f"  {name:24s} {value:.3f}  {row['low']:.3f} to {row['high']:.3f}  n {row['n']:,}")
+        text.append(
+            f"  {padded(name, 24)} {value:.3f}  {row['low']:.3f} to {row['high']:.3f}  n {row['n']:,}"
+        )
     if len(aucs) > most:
         higher = len(aucs) - most
         text.append(f"  and {higher} label{'s' * (higher > 1)} with a higher AUC (--json prints all)")
@@ -126,7 +128,7 @@ def lines(record: Mapping[str, Any], most: int = 5) -> list[str]:
         (measured["inverted"], "inverted: the order of the labels is probably wrong"),
     ):
         if group:
-            text.append(f"{listing(group)}: {fault}")
+            text.append(f"{listing(quoted(group))}: {fault}")
     if measured.get("swapped"):
         text.append(f"warning: {swap_advice(measured['swapped'])}, and adopt it again")
     largest = fidelity["largest_difference"]

@@ -6,11 +6,20 @@ or a run is not as its statement says, 4 what ``--require`` or ``--fail-above`` 
 stopped, 141 nobody reads stdout any more, 1 a bug.
 """
 
+import re
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownCommandError,
+    UnknownOptionError,
+)
 
 from unlabel.cli.adopt import adopt
 from unlabel.cli.audit import audit
@@ -46,6 +55,7 @@ from unlabel.cli.try_models import try_
 from unlabel.cli.verify import verify
 from unlabel.core.errors import UnlabelError
 from unlabel.core.files import FULL, NO_MEMORY, TOO_MANY, advice, visible
+from unlabel.core.own_code import is_custom
 
 COMMANDS = (
     *(data, train, adopt, show, inspect, methods, predict, demo),
@@ -98,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 with writing():
                     sys.stdout.flush()  # a full disk is found out here, not when Python ends
         except (CycloptsError, UnlabelError) as error:
-            _fail(f"{misplaced_source(error) or error}{how_to_get(error)}")
+            instead = misplaced_source(error) or misspelt(error) or no_method(error)
+            _fail(f"{instead or error}{how_to_get(error)}")
         except BrokenPipeError:
             _no_reader()
         except OutputError as error:
@@ -130,6 +141,28 @@ def misplaced_source(error: Exception) -> str:
         return ""
     (name,) = error.command_chain
     return f"{name} has no option --data; the source is its first word, as in: unlabel {name} folder:PATH"
+
+
+def misspelt(error: Exception) -> str:
+    """What to say of an option that no command has, where a needed one is close to it; else empty.
+
+    >>> misspelt(ValueError("... Did you mean --labels instead of --label?"))
+    ''
+    """
+    if not isinstance(error, MissingArgumentError):
+        return ""
+    found = re.search(r"Did you mean (--[\w-]+) instead of (--[\w-]+)\?", str(error))
+    return f"no option {found[2]}; write {found[1]}" if found else ""
+
+
+def no_method(error: Exception) -> str:
+    """What to say if ``unlabel forget`` got a run where the method stands; else empty."""
+    if not isinstance(error, UnknownCommandError) or "forget" not in (error.command_chain or ()):
+        return ""
+    word = str((error.unused_tokens or ["RUN"])[0])
+    if not ("/" in word or Path(word).is_dir()) or is_custom(word):
+        return ""
+    return f"no method is named before {word}; write the method first, such as: unlabel forget auto {word}"
 
 
 def _run(arguments: Sequence[str] | None) -> None:

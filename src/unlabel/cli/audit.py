@@ -76,7 +76,7 @@ def audit(
             curve, by number of images and steps; positions, probes that see where in the image; stitched, the
             original going on from each stage; tangent, what training is predicted to find; prototypes, what
             2, 10 and 20 images tell. They decide nothing. The last four train nothing; --plan says how long
-            each takes.
+            each takes, and that of adam-100, by whom C4 is judged and who is always among them.
         plan: Only print how many images and references each claim needs, how many there are, and how many
             seconds each budget takes; with --attackers, also how many trainings and seconds each takes.
         labels: With --plan and without --before: labels that RUN, an original, could forget, comma-separated.
@@ -178,7 +178,10 @@ def _check_budget(budget: float, reference: str | None, make_references: int | N
 
     shares_of(budget)
     if plan:
-        raise OptionError("--reference-budget trains, and --plan only tells what is needed; leave one out")
+        raise OptionError(
+            "--reference-budget trains, and --plan only tells what is needed: it prints the least budget by"
+            " itself; leave --reference-budget out"
+        )
     if reference is not None or make_references is not None:
         raise OptionError(
             "--reference-budget predicts what references would leak; with references, from --reference or"
@@ -236,9 +239,9 @@ def _audit_run(
     assert what.after is not None
     assert what.before is not None
     options = AuditOptions(budget=budget, seed=place.seed, attackers=attackers)
-    check_place(what.after, budget, force=force)  # before references are trained
     if lacking.full is None and (lacking.epochs, lacking.lr) != (None, None):
         raise OptionError("--epochs and --lr are for training references; add --make-references 3")
+    check_place(what.after, budget, force=force)  # before references are trained
     where = place.start()
     made, shorts = _train(what, lacking, where, place, force=force)
     result = audit_run(

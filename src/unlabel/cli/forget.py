@@ -19,7 +19,7 @@ from unlabel.cli.output import print_json
 from unlabel.cli.tracking import tracker
 from unlabel.core.errors import OptionError
 from unlabel.core.own_code import is_custom
-from unlabel.core.wording import in_shell
+from unlabel.core.wording import in_shell, quoted
 from unlabel.forget.bill import Budget
 from unlabel.forget.methods import METHODS, Method, find_method, plugin_names
 
@@ -168,7 +168,7 @@ def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) 
 
     what = f"{record['rows']['count']:,} annotations of " if "rows" in record else ""
     print(
-        f"{record['method']}: forgot {what}{', '.join(record['labels'])};"
+        f"{record['method']}: forgot {what}{', '.join(quoted(record['labels']))};"
         f" {record['changed']:,} of {record['total']:,} weights changed,"
         f" {record['steps']} steps on {record['images_used']:,} images,"
         f" {record['seconds']['total']:.1f} s"

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from unlabel.cli.options import NoNegative
 from unlabel.core.errors import OptionError
-from unlabel.core.wording import listing
+from unlabel.core.wording import counted, listing, padded
 
 
 def predict(
@@ -50,7 +50,9 @@ def predict(
         print(f"unlabel: {others:,} files in the folders are no images by their names", file=sys.stderr)
     if made.bad:
         shown = listing([f"{path}: {reason}" for path, reason in made.bad.items()], 20)
-        print(f"unlabel: {len(made.bad):,} images cannot be read: left out ({shown})", file=sys.stderr)
+        print(
+            f"unlabel: {counted(len(made.bad), 'image')} cannot be read: left out ({shown})", file=sys.stderr
+        )
     if csv is not None:
         make_parent(csv)
         write_text(csv, to_csv(made.rows))
@@ -62,4 +64,4 @@ def predict(
         for row in made.rows:
             print(row["image"])
             for label, probability in row["labels"].items():
-                print(f"  {label:24s} {'forgotten' if probability is None else f'{probability:.3f}'}")
+                print(f"  {padded(label, 24)} {'forgotten' if probability is None else f'{probability:.3f}'}")

@@ -58,18 +58,23 @@ class Lines:
     @contextmanager
     def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Advance]:
         """Opens a stage of ``total`` units, of which an earlier process did ``done``."""
-        earlier, started = done, time.monotonic()
+        earlier, started, found = done, time.monotonic(), 0
         told = started
 
-        def advance(amount: int = 1, note: str = "") -> None:
-            nonlocal done, told
+        def advance(amount: int = 1, note: str = "", kept: bool = False) -> None:
+            nonlocal done, told, earlier, started, found
             done += amount
             now = time.monotonic()
+            if kept:
+                started = now if done - amount == earlier else started
+                earlier, found = earlier + amount, found + amount
             if now - told >= PLAIN_SECONDS and done < total:
                 told = now
                 made = done - earlier
                 left = f", {(now - started) / made * (total - done):.0f} s left" if made else ""
-                self.say(f"{stage:9s} {done:,}/{total:,} {_units(total, unit)}{left}  {note}".rstrip())
+                apart = f", {found:,} of them kept from before" if found else ""
+                said = f"{done:,}/{total:,} {_units(total, unit)}{apart}{left}"
+                self.say(f"{stage:9s} {said}  {note}".rstrip())
 
         yield advance
         seconds = time.monotonic() - started
@@ -115,8 +120,14 @@ class Bars:
         with Progress(*columns, console=self._console) as progress:
             task = progress.add_task(visible(stage), total=total, completed=done, note="")
 
-            def advance(amount: int = 1, note: str = "") -> None:
-                progress.update(task, advance=amount, note=visible(note))
+            worked = False
+
+            def advance(amount: int = 1, note: str = "", kept: bool = False) -> None:
+                nonlocal done, worked
+                done, worked = done + amount, worked or (amount > 0 and not kept)
+                if kept and not worked:
+                    progress.reset(task, completed=done)  # the clock and the speed begin here
+                progress.update(task, completed=done, note=visible(note))
 
             yield advance
 

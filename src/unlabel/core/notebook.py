@@ -48,10 +48,13 @@ class Notebook:
         earlier, started = done, time.monotonic()
         drawn = started
 
-        def advance(amount: int = 1, note: str = "") -> None:
-            nonlocal done, drawn
+        def advance(amount: int = 1, note: str = "", kept: bool = False) -> None:
+            nonlocal done, drawn, earlier, started
             done += amount
             now = time.monotonic()
+            if kept:
+                started = now if done - amount == earlier else started
+                earlier += amount
             if now - drawn >= SECONDS:
                 drawn = now
                 left = (now - started) / max(done - earlier, 1) * max(total - done, 0)

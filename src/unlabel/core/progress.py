@@ -7,7 +7,11 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Called with the amount of work done since the last call and an optional note such as a loss."""
+    """Called with the amount of work done since the last call and an optional note such as a loss.
+
+    An advance may know a third parameter, ``kept``: the amount was done by an earlier process; see
+    `advance_by`.
+    """
 
     def __call__(self, amount: int = 1, note: str = "") -> None: ...
 
@@ -65,3 +69,35 @@ def going_on(log: Log, stage: str, total: int, unit: str, done: int) -> Iterator
         if done and not knows:
             advance(done)
         yield advance
+
+
+def advance_by(advance: Advance, amount: int, note: str, *, kept: bool) -> None:
+    """Counts work of which some was kept from an earlier process, also in a caller's log that knows none.
+
+    Args:
+        advance: Of a stage.
+        amount, note: See `Advance`.
+        kept: Whether it was kept: it then counts for the bar, and not for the speed.
+    """
+    knows = kept and "kept" in signature(advance).parameters
+    advance(amount, note, **({"kept": True} if knows else {}))
+
+
+class Noticing:
+    """A log that hands everything on, and remembers whether a stage was opened: whether there was work.
+
+    Args:
+        log: To which it hands on.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log, self.worked = log, False
+
+    def track(self, stage: str, total: int, unit: str = "", done: int = 0) -> AbstractContextManager[Advance]:
+        """Opens a stage of the other log."""
+        self.worked = True
+        return going_on(self._log, stage, total, unit, done)
+
+    def say(self, line: str) -> None:
+        """Hands a line on."""
+        self._log.say(line)

@@ -38,9 +38,8 @@ class Recipe:
         ):
             value = getattr(self, name)
             if not (isfinite(value) and 0 <= value < high and (zero or value > 0)):
-                raise OptionError(
-                    f"--{name.replace('_', '-')} is {value}; expected a number between 0 and {high:,}"
-                )
+                option, least = name.replace("_", "-"), "from" if zero else "above"
+                raise OptionError(f"--{option} is {value}; expected a number {least} 0 and below {high:,}")
 
         if self.schedule not in ("one-cycle", "constant"):
             raise OptionError(f"no schedule {self.schedule!r}; expected one-cycle or constant")

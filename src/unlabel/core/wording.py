@@ -1,6 +1,7 @@
 """Names and numbers in sentences."""
 
 import shlex
+import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -26,6 +27,37 @@ def listing(names: Sequence[str], most: int = 5) -> str:
     """
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def quoted(names: Iterable[str]) -> list[str]:
+    """Names for a list: one with a comma in it stands in quotes, so that the list can be read.
+
+    >>> quoted(["luxury, real", "sale"])
+    ["'luxury, real'", 'sale']
+    """
+    return [repr(name) if "," in name else name for name in names]
+
+
+def padded(text: str, width: int) -> str:
+    """A text filled with spaces up to a width in a terminal, where a letter of East Asia takes two columns.
+
+    >>> padded("red", 5), padded("赤い", 5)
+    ('red  ', '赤い ')
+    """
+    columns = sum(
+        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
+    return text + " " * (width - columns)
+
+
+def counted(count: int, word: str, words: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "identity", "identities")
+    ('1 image', '1,200 images', '2 identities')
+    """
+    return f"{count:,} {word if count == 1 else words or f'{word}s'}"
 
 
 def joined(names: Sequence[str]) -> str:

@@ -36,11 +36,16 @@ from unlabel.core import engine, errors
 from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError
 from unlabel.core.parallel import follow_parent
-from unlabel.core.progress import Advance
+from unlabel.core.progress import Advance, advance_by
 
 Item = TypeVar("Item")
 Work: TypeAlias = Callable[[Run, Item], object]
-"""What is done to each job, in the place of one process; its text (``str(job)``) names it to the user."""
+"""What is done to each job, in the place of one process; its text (``str(job)``) names it to the user.
+
+If it returns `KEPT`, an earlier process had done the job: that counts for the bar, and not for the speed.
+"""
+
+KEPT = "kept"
 
 Shared = TypeVar("Shared")
 
@@ -87,8 +92,8 @@ def share_out(
     with run.log.track(stage, total, unit) as advance:
         tell = _teller(run, advance)
 
-        def finished(job: Item) -> None:
-            advance(size(job), str(job))
+        def finished(job: Item, found: object) -> None:
+            advance_by(advance, size(job), str(job), kept=found == KEPT)
 
         if count > 1:
             how = start or ("fork" if run.device.type == "cpu" and sys.platform == "linux" else "spawn")
@@ -98,8 +103,7 @@ def share_out(
         with one_thread():
             alone = replace(engine.alone(run), log=Told(tell))
             for job in jobs:
-                work(alone, job)
-                finished(job)
+                finished(job, work(alone, job))
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ def _workers(count: int, work: Work[Any], run: Run, how: Start) -> Iterator[list
 
 
 def _hand_out(
-    waiting: "deque[Any]", workers: Sequence[_Worker], tell: Tell, finished: Callable[[Any], None]
+    waiting: "deque[Any]", workers: Sequence[_Worker], tell: Tell, finished: Callable[[Any, object], None]
 ) -> None:
     """Gives each worker one job after another, until all are done."""
     for worker in workers:
@@ -220,7 +224,7 @@ def _hand_out(
                 continue
             if kind != "done":
                 raise _raised(kind, text)
-            finished(worker.job)
+            finished(worker.job, text)
             if waiting:
                 worker.give(waiting.popleft())
             else:
@@ -292,8 +296,7 @@ def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: 
         run = place.start(number, lambda kind, text: channel.send((kind, text)))
         while True:
             job = channel.recv()
-            work(run, job)
-            channel.send(("done", ""))
+            channel.send(("done", KEPT if work(run, job) == KEPT else ""))
     except EOFError:
         pass
     except (UnlabelError, OSError) as error:

@@ -51,7 +51,7 @@ class Pixels(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images of one split, as bytes, with their labels.
 
@@ -84,6 +84,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        """Short: how many images of what size, and how many labels."""
+        kind = "classes" if self.exclusive else "labels"
+        size = " x ".join(str(side) for side in self.pixels.shape[1:3])
+        return f"Dataset({len(self):,} images of {size} pixels, {len(self.labels):,} {kind})"
 
     @property
     def image_size(self) -> Size:
@@ -150,7 +156,7 @@ def one_hot(target: NDArray[np.int8]) -> bool:
     return target.shape[1] >= 3 and bool(np.all(target >= 0) and np.all(target.sum(1) == 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source:
     """A data set, split for training and auditing; no identity is in two splits.
 
@@ -172,6 +178,12 @@ class Source:
     facts: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     photos: Photos | None = None
+
+    def __repr__(self) -> str:
+        """Short: the name, images to train, probe and test on, and how many labels."""
+        counts = "/".join(f"{len(part):,}" for part in (self.train, self.probe, self.test))
+        kind = "classes" if self.train.exclusive else "labels"
+        return f"Source({self.name!r}, {counts} images, {len(self.labels):,} {kind})"
 
     @property
     def labels(self) -> tuple[str, ...]:

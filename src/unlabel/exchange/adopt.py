@@ -26,10 +26,18 @@ from unlabel.data import load
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Colours, Source
 from unlabel.exchange.absent import advice, check_inserted, check_without, insert_absent
-from unlabel.exchange.check import choose_normalisation, compare, for_channels, measure, refuse_chance
+from unlabel.exchange.check import (
+    choose_normalisation,
+    compare,
+    for_channels,
+    measure,
+    normalisation_note,
+    refuse_chance,
+)
 from unlabel.exchange.framing import Fit, try_framings
+from unlabel.exchange.grouped import grouped_note
 from unlabel.exchange.library import Library, library_of
-from unlabel.exchange.sizes import size_note
+from unlabel.exchange.sizes import asked_size_note, size_note
 from unlabel.models.build import build
 from unlabel.models.channels import input_channels
 from unlabel.models.custom import grant, is_custom, remember
@@ -322,8 +330,12 @@ def _adopt_job(
     measured = measure(logits, source.test, without=given.forgotten)
     size, colours, framed = given.asked
     sized = None if size or given.library.size else size_note(model, source, run)
+    doubts = _doubts(model, given, source, run)
     pairs = given.layout is not None and given.layout.pairs
-    refuse_chance(measured, pairs=pairs, size=sized)
+    refuse_chance(measured, pairs=pairs, hint="; ".join([*([sized] if sized else []), *doubts]) or None)
+    doubts = [f"warning: {text}" for text in doubts]
+    if grouped := grouped_note(model, source.probe, run, given.forgotten):
+        doubts.append(grouped)
     notes = given.library.notes(
         exclusive=source.test.exclusive, asked_size=size, asked_colours=colours, asked_framing=framed
     )
@@ -340,7 +352,7 @@ def _adopt_job(
         "images_processed": 0,
         "steps": 0,
     }
-    record["adopted"]["notes"] += [*notes, *([sized] if sized else [])]
+    record["adopted"]["notes"] += [*notes, *([sized] if sized else []), *doubts]
     record["versions"] |= packages_of(given.network)
     with staged(out, force=force) as folder:
         write_run(folder, model, config, record, History())
@@ -353,6 +365,16 @@ def _adopt_job(
         record["seconds"] = {"total": time.perf_counter() - started}
         write_json(folder / RECORD, record)
     return record
+
+
+def _doubts(model: nn.Module, given: Given, source: Source, run: Run) -> list[str]:
+    """What fits the model much better than what the user gave, in sentences."""
+    size, colours, _ = given.asked
+    found = [
+        normalisation_note(model, source.probe, run) if colours else None,
+        asked_size_note(model, source, run) if size else None,
+    ]
+    return [text for text in found if text]
 
 
 def _prepared(
@@ -379,6 +401,8 @@ def _prepared(
         log=run.log,
     )
     again = again.normalised(source.test.mean, source.test.std)
+    if given.normalisation is None:
+        run.log.say(f"with --resize {fit.chosen}, mean and std are chosen again")
     source, losses = _normalised(model, given, again, run)  # another may be best on whole photos
     return source, losses, fit
 

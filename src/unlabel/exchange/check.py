@@ -20,7 +20,7 @@ from unlabel.data.dataset import Colours, Dataset
 from unlabel.data.feed import in_order
 from unlabel.models.features import BATCH
 from unlabel.models.returned import Reading
-from unlabel.statistics.estimate import Estimate, auc, mean, rarer
+from unlabel.statistics.estimate import Estimate, auc, average, mean, rarer
 
 NORMALISATIONS: Mapping[str, tuple[Colours, Colours]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -32,6 +32,8 @@ TRIED_IMAGES = 512  # on which a normalisation is chosen, and outputs are compar
 CHANCE = 0.55  # mean AUC up to which a model counts as guessing; random weights are not always at 0.5
 TRIED_LABELS = 50  # with the lowest AUC, among which swapped ones are looked for
 INVERTED = 0.40  # an AUC below this says that the column is another label's
+MUCH = 0.1  # share of the loss by which another choice must fit better before the user's is doubted
+_WORST = 1e6  # of a loss: outputs that are no numbers fit worst, and means stay finite
 DIFFERENCE = 1e-3  # of the largest output, or of 1: rounding in float32 stays far below
 
 
@@ -59,11 +61,7 @@ def choose_normalisation(
     target = torch.from_numpy(part.target.astype(np.int64))
     loss_on = loss_of(exclusive=data.exclusive)
     losses = {}
-    channels = len(data.mean)
-    usual = {
-        name: (for_channels(centre, channels), for_channels(scale, channels))
-        for name, (centre, scale) in NORMALISATIONS.items()
-    }
+    usual = usual_normalisations(len(data.mean))
     for name, (centre, scale) in usual.items():
         scores = logits(model, replace(part, mean=centre, std=scale), run)
         loss = float(loss_on(scores, target, range(len(data.labels))).double().mean())
@@ -74,6 +72,64 @@ def choose_normalisation(
         f"--mean and --std are not given, so the lowest loss on {len(part):,} images decided: {measured}"
     )
     return usual[ranked[0]], {name: loss for name, loss in losses.items() if isfinite(loss)}
+
+
+def usual_normalisations(channels: int) -> dict[str, tuple[Colours, Colours]]:
+    """Mean and standard deviation by name, of a few usual ones, for a network of this many channels."""
+    return {
+        name: (for_channels(centre, channels), for_channels(scale, channels))
+        for name, (centre, scale) in NORMALISATIONS.items()
+    }
+
+
+def fit_of(model: nn.Module, data: Dataset, run: Run) -> Estimate:
+    """The mean loss of the annotations on these images, with an influence for each.
+
+    Args:
+        model: On the run's device, in eval mode.
+        data: All of the images that count.
+        run: Where.
+    """
+    target = torch.from_numpy(data.target.astype(np.int64))
+    loss = loss_of(exclusive=data.exclusive)(logits(model, data, run), target, range(len(data.labels)))
+    terms = torch.nan_to_num(loss.double(), nan=_WORST, posinf=_WORST).numpy()
+    return average(terms, np.ones(len(data), bool), data.cluster)
+
+
+def much_better(here: Estimate, there: Estimate) -> bool:
+    """Whether another choice fits better by more than chance, and by more than a tenth of the loss.
+
+    Args:
+        here: Loss as the user asked.
+        there: Loss on the same images, otherwise.
+    """
+    return (here - there).interval()[0] > 0 and there.value < (1 - MUCH) * here.value
+
+
+def normalisation_note(model: nn.Module, data: Dataset, run: Run) -> str | None:
+    """A sentence if a usual normalisation fits much better than the one that the user gave; else None.
+
+    Args:
+        model: On the run's device, in eval mode.
+        data: Images with the given normalisation, of which up to 512 with a known label are used.
+        run: Where; the seed chooses the images.
+    """
+    part = tried(data, run.seed)
+    if not len(part):
+        return None
+    given, found = fit_of(model, part, run), {}
+    usual = usual_normalisations(len(data.mean))
+    for name, (centre, scale) in usual.items():
+        found[name] = fit_of(model, replace(part, mean=centre, std=scale), run)
+    best = min(found, key=lambda name: found[name].value)
+    if not much_better(given, found[best]):
+        return None
+    centre, scale = (",".join(f"{value:g}" for value in colours) for colours in usual[best])
+    return (
+        f"the loss on {len(part):,} images is {given.value:.4f} with the given --mean and --std, but"
+        f" {found[best].value:.4f} with {best}: check them, or adopt it again with --mean {centre} --std"
+        f" {scale}"
+    )
 
 
 def tried(data: Dataset, seed: int) -> Dataset:
@@ -227,13 +283,13 @@ def row_of(item: Estimate) -> dict[str, float]:
     return {"value": item.value, "low": low, "high": high, "n": item.n}
 
 
-def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False, size: str | None = None) -> None:
+def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False, hint: str | None = None) -> None:
     """Refuses a model that does not predict its labels better than chance.
 
     Args:
         measured: Of `measure`.
         pairs: Whether each label has two logits, of which the second one is taken for "present".
-        size: At which size photos were read if the user did not say it; see `sizes.size_note`.
+        hint: What was tried of size and normalisation, and said; see `sizes.size_note`.
 
     Raises:
         ModelError: The mean AUC cannot be told from 0.55 or less, or half of the labels are below that.
@@ -253,7 +309,7 @@ def refuse_chance(measured: Mapping[str, Any], *, pairs: bool = False, size: str
         f"the model is near chance: mean AUC {macro['value']:.3f}, 95 % interval {macro['low']:.3f} to"
         f" {macro['high']:.3f}, median {measured['median']:.3f}, on {macro['n']:,} images;"
         f"{order} check --mean, --std, --image-size, the order"
-        f" of the labels, and the data{f' ({size})' if size else ''}"
+        f" of the labels, and the data{f' ({hint})' if hint else ''}"
     )
 
 

@@ -7,26 +7,23 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError
 from unlabel.core.framing import Framing, Resize
-from unlabel.core.loss import loss_of
 from unlabel.core.parallel import side_by_side
 from unlabel.data.dataset import Dataset, Photos, Source
 from unlabel.data.images.cache import decode_files
 from unlabel.data.images.decoding import Unreadable, shape_of
 from unlabel.data.images.reading import read_file
-from unlabel.exchange.check import logits, tried
-from unlabel.statistics.estimate import Estimate, average
+from unlabel.exchange.check import fit_of, tried
+from unlabel.statistics.estimate import Estimate
 
 OTHER_SHAPE = 0.02  # by which a photo's shape differs from the input's before it counts as another
 MANY = 0.1  # share of photos of another shape from which the ways are tried
 _CHUNK = 32
-_WORST = 1e6  # of a loss: outputs that are no numbers fit worst, and means stay finite
 
 
 @dataclass(frozen=True)
@@ -159,8 +156,4 @@ def _changed(folder: Path) -> DataError:
 
 def losses_of(model: nn.Module, part: Dataset, pixels: NDArray[np.uint8], run: Run) -> Estimate:
     """The mean loss of the annotations on these images, with an influence for each."""
-    data = replace(part, pixels=pixels, rows=np.arange(len(part)))
-    target = torch.from_numpy(part.target.astype(np.int64))
-    loss = loss_of(exclusive=part.exclusive)(logits(model, data, run), target, range(len(part.labels)))
-    terms = torch.nan_to_num(loss.double(), nan=_WORST, posinf=_WORST).numpy()
-    return average(terms, np.ones(len(part), bool), part.cluster)
+    return fit_of(model, replace(part, pixels=pixels, rows=np.arange(len(part))), run)

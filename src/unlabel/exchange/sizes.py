@@ -1,6 +1,7 @@
-"""At which size a model that was trained elsewhere reads photos, where the user does not say it."""
+"""At which size a model that was trained elsewhere reads photos, and whether another fits it better."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +11,7 @@ from unlabel.core.engine import Run
 from unlabel.core.framing import SIDES, Size, size_in_words, size_text
 from unlabel.core.parallel import side_by_side
 from unlabel.data.dataset import Photos, Source
-from unlabel.exchange.check import tried
+from unlabel.exchange.check import fit_of, much_better, tried
 from unlabel.exchange.framing import chunks_of, losses_of, pixels_of, shapes_of
 from unlabel.statistics.estimate import Estimate
 
@@ -47,6 +48,43 @@ def size_note(model: nn.Module, source: Source, run: Run) -> str | None:
         return f"{said}, which the network does not take"
     return (
         f"{said}: the loss is {there.value:.4f} there and {here.value:.4f} here; {_advice(here - there, own)}"
+    )
+
+
+def asked_size_note(model: nn.Module, source: Source, run: Run) -> str | None:
+    """A sentence if another size fits much better than the one that the user gave; else None.
+
+    Tried are the photos' own size, if most have it, and the given height and width the other way round.
+
+    Args:
+        model: On the run's device, in eval mode.
+        source: Photos with the model's normalisation, at the size that the user gave.
+        run: Where; the seed chooses up to 512 photos of the probe split.
+    """
+    photos, part = source.photos, tried(source.probe, run.seed)
+    if photos is None or not len(part):
+        return None
+    used = photos.frame.height, photos.frame.width
+    chunks = chunks_of(photos, part)
+    with side_by_side(len(part)) as each:
+        found = Counter(shape for some in each(partial(shapes_of, photos.folder), chunks) for shape in some)
+        own, count = found.most_common(1)[0]
+        fits = 2 * count > len(part) and all(SIDES[0] <= side <= SIDES[1] for side in own)
+        others = {(used[1], used[0]), *([own] if fits else [])} - {used}
+        pixels = {size: pixels_of(_at(photos, size), chunks, each) for size in sorted(others)}
+    here = fit_of(model, part, run)
+    losses: dict[tuple[int, int], Estimate] = {}
+    for size, decoded in pixels.items():
+        with suppress(Exception):  # a network of one size may raise anything at another
+            losses[size] = losses_of(model, part, decoded, run)
+    best = min(losses, key=lambda size: losses[size].value, default=None)
+    if best is None or not much_better(here, losses[best]):
+        return None
+    text = size_text(best[0] if best[0] == best[1] else best)
+    return (
+        f"photos are read at {size_in_words(list(used))}, as --image-size says: the loss is {here.value:.4f},"
+        f" but {losses[best].value:.4f} at {size_in_words(list(best))}; check it, or adopt it again with"
+        f" --image-size {text}"
     )
 
 

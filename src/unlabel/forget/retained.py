@@ -20,6 +20,7 @@ from unlabel.core.errors import MethodError
 from unlabel.core.loss import log_odds
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
+from unlabel.core.wording import listing, quoted
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import outputs
 from unlabel.statistics.estimate import Estimate, auc, mean, rarer
@@ -30,7 +31,7 @@ LEAST = 5  # images of both kinds: with fewer, a label's AUC is mostly chance
 ONE_LABEL = 0.05  # fall of one label's AUC past which it is named: of many labels, a mean hides it
 NOTABLE = 0.02  # fall of the mean AUC past which a warning is given; so it is if the fall may be that large
 OTHERS = "another method or milder options"
-OWN = "the original was trained on these images, so new ones should lose no more"
+OWN = "the original was trained on these images, so the loss on new images should be no larger"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Retained:
         falls: What the AUC of each label measured lost, paired by image.
         left_out: Labels measured that the mean leaves out: fewer than `ENOUGH` images of a kind show them.
         out_of: Retained labels, measured or not.
+        unmeasured: Those of which too few images of a kind are there to measure anything.
     """
 
     labels: tuple[str, ...]
@@ -56,6 +58,7 @@ class Retained:
     falls: tuple[Estimate, ...] = ()
     left_out: tuple[str, ...] = ()
     out_of: int = 0
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def worst(self) -> dict[str, Any] | None:
@@ -91,6 +94,7 @@ class Retained:
             "labels": list(self.labels),
             "left_out": list(self.left_out),
             "out_of": self.out_of,
+            "unmeasured": list(self.unmeasured),
             **({"note": OWN} if self.held_back and self.loss else {}),
         }
 
@@ -108,7 +112,9 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     text = f"retained labels: mean AUC {before:.3f} before, {after:.3f} after, on {images}"
     counted = len(record["labels"]) - len(record.get("left_out", ()))
     if counted < (out_of := record.get("out_of", len(record["labels"]))):
-        text += f", mean of {counted} of {out_of} labels: the others have too few images of a kind"
+        names = [*record.get("left_out", ()), *record.get("unmeasured", ())]
+        rest = f"{listing(quoted(names))} not judged, with" if names else "the others have"
+        text += f", mean of {counted} of {out_of} labels: {rest} too few images of a kind"
     return f"{text}; {record['note']}" if "note" in record else text
 
 
@@ -209,8 +215,9 @@ def compare(
     sure = [fewer[position] >= ENOUGH for position in chosen]
     sure = sure if any(sure) else [True] * len(chosen)
     labels = tuple(request.retained[position] for position in chosen)
+    unmeasured = tuple(label for label, count in zip(request.retained, fewer, strict=True) if count < LEAST)
     if not chosen:
-        return Retained((), len(held), unseen, out_of=len(columns))
+        return Retained((), len(held), unseen, out_of=len(columns), unmeasured=unmeasured)
     areas: list[list[Estimate]] = []
     for model, which in ((before, "before"), (after, "after")):
         scores = outputs(model, held, run, stage="check").logits[:, columns]
@@ -225,4 +232,4 @@ def compare(
     falls = tuple(one - other for one, other in zip(*areas, strict=True))
     there, here = (mean(list(compress(part, sure))) for part in areas)
     rare = tuple(label for label, counts in zip(labels, sure, strict=True) if not counts)
-    return Retained(labels, len(held), unseen, there, here, falls, rare, len(columns))
+    return Retained(labels, len(held), unseen, there, here, falls, rare, len(columns), unmeasured)

@@ -74,9 +74,9 @@ def forget_run(
     in_range("max_loss", max_loss, 0, 1)
     if out.absolute() == parent.absolute() or (out.exists() and parent.exists() and out.samefile(parent)):
         raise OptionError(f"--out {out} is the run to start from; name another folder, the original is kept")
-    check_output(out, force=force)
     config, record = read_config(parent), read_record(parent)
     labels = Request.make(labels, config.labels, forgotten=config.forgotten).forget
+    check_output(out, force=force)
     run = as_trained(run, record, config, lambda: load_run(parent).model)
     entry = find_method(method)
     if entry.reference:

@@ -179,11 +179,18 @@ def sentence_of(record: Mapping[str, Any]) -> str:
             f" allowed ({before:.2f} before), on {images} held back"
         )
     places = listing(list(dict.fromkeys(row["site"] for row in missed)), 3)
-    further = "; to go further: --against weights" if goes_further(record) else ""
+    further = f"; {what_next(record)}"
     return (
         f"{start}: NOT reached at {places}; of {what}, the probe at {row['site']} tells {after:.2f} where"
         f" {aim:.2f} is allowed ({before:.2f} before), on {images} held back{further}"
     )
+
+
+def what_next(record: Mapping[str, Any]) -> str:
+    """What to do where a check fell short of its aim."""
+    if goes_further(record):
+        return "to go further: --against weights"
+    return "to see what is left: audit the run at --budget full; with more --images, less may be left"
 
 
 def goes_further(record: Mapping[str, Any]) -> bool:

@@ -223,11 +223,11 @@ def fit_weights(weights: Weights, model: nn.Module, outputs: int, file: str) -> 
             continue
         if name in _rows_of_outputs(model, outputs):
             fewer = value.ndim and value.shape[0] < outputs
+            name_them = "name every output's label, one a line, in order, in --labels"
             without = "; of a model that never saw some of them, name these in --without" if fewer else ""
             raise CheckpointMismatch(
                 f"{file} has {value.shape[0] if value.ndim else 1} outputs (rows of '{prefix}{name}'), but"
-                f" there are {outputs} labels; name every output's label, in order, in --labels"
-                f"{without}"
+                f" there {'is 1 label' if outputs == 1 else f'are {outputs} labels'}; {name_them}{without}"
             )
         raise CheckpointMismatch(
             f"'{prefix}{name}' has shape {tuple(value.shape)} in {file}, but {tuple(expected[name].shape)} in"

@@ -176,7 +176,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     restore(path)
     if not path.is_dir():
         raise MissingFiles(
-            f"no run folder {path}; expected one written by `unlabel train` or `unlabel forget`"
+            f"no run folder {path}; expected one that `unlabel train`, `adopt` or `forget` wrote"
         )
     file = path / name
     if not file.is_file():

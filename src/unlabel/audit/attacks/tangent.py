@@ -353,7 +353,9 @@ def _tables(
     stage_of, names = stages
     model = with_new_heads(item.model, probe, column, draws, run)
     annotated = [(batch_of(probe, rows, run.device).image, probe.target[rows, column] == 1) for rows in draws]
-    fitted = linearised(model, annotated, test, run)
+    with run.log.track(f"predict {item.path.name}", len(draws), "fits") as advance:
+        fitted = linearised(model, annotated, test, run)
+        advance(len(draws))
     lengths = np.zeros((len(draws), len(names)))
     for row, each in zip(lengths, fitted, strict=True):
         for name, part in each.lengths.items():

@@ -29,7 +29,7 @@ from unlabel.audit.plan.trainings import (
     seconds_to_train,
 )
 from unlabel.audit.references.full import duration, reference_seconds
-from unlabel.audit.references.short import least_budget
+from unlabel.audit.references.short import can_be_short, least_budget
 from unlabel.audit.setup import Case
 from unlabel.statistics.estimate import people_in_effect, rarer
 
@@ -111,8 +111,9 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     Returns:
         ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
         ``canaries`` that it needs and whether there are as many; ``annotated`` images that C4 learns from;
-        ``reference_budget``, the least, None if references cannot be predicted; ``seconds`` of reading,
-        references and attacks; ``attackers``, rows of those that the options name; ``assumed``, in a
+        ``reference_budget``, the least, None if references cannot be predicted; ``predictable``, whether
+        they could be with more optimiser steps; ``seconds`` of reading, references and attacks;
+        ``attackers``, rows of those that the options name; ``assumed``, in a
         sentence.
     """
     sets = sets_of(case.source, seed, case.planting)
@@ -151,6 +152,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
         "labels": labels,
         "references": {"given": given, "needed": wanted},
         "reference_budget": least_budget(case),
+        "predictable": can_be_short(case),
         "seconds": seconds_of(case, sets, on_probe, 1 + crossed, models - 2, options),
         **(
             {"attackers": attackers_plan(on_probe, models, size, reference_seconds(case)[1], options)}
@@ -276,6 +278,11 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     least = plan["reference_budget"]
     if least is not None and not plan["references"]["given"]:
         text.append(f"instead of retrained models, a prediction: --reference-budget {least:.2f} or more")
+    elif plan["predictable"] and not plan["references"]["given"]:
+        text.append(
+            "no --reference-budget below 1 is enough: the original's training has too few optimiser steps for"
+            " short ones"
+        )
     seconds = plan["seconds"]
     if seconds["references"]:
         text.append(f"training the references: about {duration(seconds['references'])}")

@@ -33,8 +33,9 @@ from unlabel.training.run import train_run
 
 OWN_CODE = "models that its own code trained without the label, adopted with --without"
 TRAINED_AS = (
-    "references are trained as unlabel train does it, by SGD on a one-cycle schedule, so a network trained"
-    f" otherwise may need other values, or {OWN_CODE}"
+    "references are trained as unlabel train does it, by SGD on a one-cycle schedule. If the original was"
+    " trained otherwise, other values may be needed. Or train models without the label by the original's own"
+    " code, and adopt them with --without"
 )
 MOST = 20
 REFERENCES = 3  # from three on, C2 is not provisional
@@ -339,8 +340,8 @@ def reference_cost(case: Case, data: str | None) -> dict[str, Any]:
         each += f", about {duration(seconds)} {per} (estimated from {basis})"
     sentence = f"{REFERENCES} references would take {each}"
     if not plan:
-        sentence += "; the original's recipe is not recorded, so name the epochs and the learning rate"
-        sentence += f"; {TRAINED_AS}"
+        sentence += ". The original's recipe is not recorded, so name the epochs and the learning rate:"
+        sentence += f" {TRAINED_AS}. To train them by SGD"
     return {
         "count": REFERENCES,
         "images": images,

@@ -96,11 +96,17 @@ def least_budget(case: Case) -> float | None:
     None where none below one training does, or where short trainings cannot be made at all.
     """
     record = case.original.record
-    if record.blueprint is None or record.method != "train":
+    if record.blueprint is None or not can_be_short(case):
         return None
     plan, images = record.blueprint, len(case.source.train)
     budgets = (hundredths / 100 for hundredths in range(1, 100))
     return next((budget for budget in budgets if shortest_steps(plan, images, budget) >= FEWEST_STEPS), None)
+
+
+def can_be_short(case: Case) -> bool:
+    """Whether `unlabel train` made the original, so that short trainings are like it."""
+    record = case.original.record
+    return record.blueprint is not None and record.method == "train"
 
 
 def shortest_steps(plan: Plan, images: int, budget: float) -> int:
@@ -136,5 +142,6 @@ def _refuse(case: Case, budget: float) -> None:
         advice = f"give {needed:.2f} or more, or " if needed else ""
         raise OptionError(
             f"--reference-budget {budget:g} leaves {shortest} of {whole:,} optimiser steps for the shortest"
-            f" training; expected at least {FEWEST_STEPS}: {advice}train references with --make-references 3"
+            f" training, as four share it; expected at least {FEWEST_STEPS}: {advice}train references with"
+            " --make-references 3"
         )

@@ -6,7 +6,7 @@ of such an audit are read later, one after another.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
@@ -34,7 +34,8 @@ from unlabel.audit.reading.outputs import (
 )
 from unlabel.audit.setup import Case, open_case, open_request, with_shorts
 from unlabel.core.engine import Run
-from unlabel.core.workers import Held, share_out
+from unlabel.core.progress import Noticing
+from unlabel.core.workers import KEPT, Held, share_out
 from unlabel.data.dataset import Dataset
 from unlabel.runs.folder import Loaded
 
@@ -126,11 +127,13 @@ def _open(
     return Opened(case, sets_of(case.source, options.seed, case.planting), options)
 
 
-def _read(held: Held[Opened], run: Run, job: Reading) -> None:
-    opened = held.get(run)
-    job.make(opened, run)
+def _read(held: Held[Opened], run: Run, job: Reading) -> str | None:
+    """Does a job; says so if all of its tables were kept already, so that no stage was opened."""
+    opened, log = held.get(run), Noticing(run.log)
+    job.make(opened, replace(run, log=log))
     for item in opened.read:
         item.model.cpu()  # a GPU holds one model at a time
+    return None if log.worked else KEPT
 
 
 def readings(opened: Opened) -> Iterator[Reading]:

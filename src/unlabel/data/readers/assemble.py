@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unlabel.core.errors import DataError, MissingFiles, OptionError
 from unlabel.core.framing import framing_facts, plain_size
 from unlabel.core.progress import Log
-from unlabel.core.wording import listing
+from unlabel.core.wording import counted, listing
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache import Decoded
 from unlabel.data.readers.identities import crowd, people
@@ -119,7 +119,8 @@ def check_matched(
             ", or add ?root=FOLDER if they lie elsewhere" if len(missing) == len(names) and not near else ""
         )
         raise MissingFiles(
-            f"{len(missing):,} of {len(names):,} rows of {table} have no file in {images}:"
+            f"{len(missing):,} of {len(names):,} rows of {table}"
+            f" {'has' if len(missing) == 1 else 'have'} no file in {images}:"
             f" {listing([repr(name) for name in missing], 3)}{hint}; add the files or remove the rows"
             f"{where}"
         )
@@ -297,10 +298,13 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
         )
     if facts["ignored_meta_rows"]:
         count = facts["ignored_meta_rows"]
-        log.say(f"{count:,} rows of {wording.meta} name no image of {wording.table}: ignored")
+        log.say(
+            f"{counted(count, 'row')} of {wording.meta} {'names' if count == 1 else 'name'} no image of"
+            f" {wording.table}: ignored"
+        )
     if facts["skipped_bad"]:
         shown = listing([repr(name) for name in facts["skipped_bad"]], 3)
-        log.say(f"{facts['skipped_bad_count']:,} images cannot be read: left out ({shown})")
+        log.say(f"{counted(facts['skipped_bad_count'], 'image')} cannot be read: left out ({shown})")
     for depth, count in facts.get("depths", {}).items():
         log.say(f"{count:,} images have more than 8 bits a channel: {depth}")
     if facts["identity_overlap"]:

@@ -140,7 +140,8 @@ def spelt_rows(
                     line_number = reader.line_num
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{path} is not UTF-8 text after line {line_number}; save it as UTF-8"
+                    f"{path} is not UTF-8 text{f' after line {line_number}' if line_number else ''}; save it"
+                    " as UTF-8 (in Excel: CSV UTF-8)"
                 ) from error
     except OSError as error:
         raise ReadError.at(path, reason(error)) from error

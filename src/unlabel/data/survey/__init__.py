@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.progress import SILENT, Log
-from unlabel.core.wording import listing
+from unlabel.core.wording import counted, listing
 from unlabel.data.dataset import Dataset, Source
 from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.data.survey.duplicates import count_duplicates
@@ -116,7 +116,9 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
     """What should be mended before a model is trained on this."""
     sentences = []
     if count := found["unreadable"]["count"]:
-        sentences.append(f"{count:,} images cannot be read: mend them, or leave them out with --skip-bad.")
+        sentences.append(
+            f"{counted(count, 'image')} cannot be read: mend them, or leave them out with --skip-bad."
+        )
     for kind, words in (("exact", "have the same pixels as"), ("near", "may be the same pictures as")):
         for pair, count in found["duplicates"][kind]["across"].items():
             if count:
@@ -128,7 +130,10 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
     for pair, count in found["identities"].get("across", {}).items():
         if count:
             first, second = pair.split("/")
-            sentences.append(f"{count:,} identities are in both the {first} and the {second} split.")
+            sentences.append(
+                f"{counted(count, 'identity is', 'identities are')} in both the {first} and the {second}"
+                " split."
+            )
     for label, splits in found["prevalence"].items():
         if lacking := [name for name, n in splits.items() if not (n["present"] and n["absent"])]:
             sentences.append(f"{label} is not both present and absent in: {', '.join(lacking)}.")
@@ -140,7 +145,8 @@ def _too_few(parts: Mapping[str, Dataset], labels: Sequence[str]) -> list[str]:
     short = []
     for column, label in enumerate(labels):
         lacking = [
-            f"{word} in {rows:,} images{f' of {people:,} identities' if people < rows else ''} of {name}"
+            f"{word} in {counted(rows, 'image')}{f' of {people:,} identities' if people < rows else ''}"
+            f" of {name}"
             for name, part in parts.items()
             for word, code in (("present", 1), ("absent", 0))
             for rows, people in [_images_and_people(part, column, code)]
