@@ -42,6 +42,7 @@ from unlabel.audit.claims.fair_references import standings, undecided
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.judging import Judgement
 from unlabel.audit.claims.outputs_only import restricted, untested
+from unlabel.audit.claims.own_check import unread_sites, with_own_check
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
 from unlabel.audit.document.results import Audit, Claim, Comparison, Metric
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
@@ -305,7 +306,8 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     if larger is not None:
         c4, recovered = claim_durable(larger.recovery, unlearned, retrained, questions, options, prediction)
         c4 = with_information(c4, larger.recovery, evidence.readings, options)
-        claims["C4"] = undecided(c4, fair)
+        unread = unread_sites(inputs.models.get("after"), options.includes)
+        claims["C4"] = with_own_check(undecided(c4, fair), unread)
         tables.append(recovered)
     if options.includes.canaries:
         for item in inputs.canaries:
@@ -356,7 +358,10 @@ def _limitations(inputs: AuditInputs, context: Context, measured: Measured) -> t
     """What limits the figures, and which retained labels are not measured, or not judged in the mean."""
     utility = measured.utilities[0]
     left_out = [name for name in inputs.request.retained if name not in utility.labels]
-    return (*limitations(inputs, context, measured.evidence.raw, left_out), *outside_mean(utility))
+    unread = unread_sites(inputs.models.get("after"), context.options.includes)
+    own_check = (unread,) if unread else ()
+    lines = limitations(inputs, context, measured.evidence.raw, left_out)
+    return (*lines, *outside_mean(utility), *own_check)
 
 
 def _data_record(inputs: AuditInputs, context: Context) -> dict[str, Any]:

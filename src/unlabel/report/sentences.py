@@ -38,7 +38,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "UNLEARNED": (
         "pass",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, and the"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays}, and the"
         " retained labels still work.",
     ),
     "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH": (
@@ -63,7 +63,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "RETRAIN-EQUIVALENT, USEFULNESS OPEN": (
         "open",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, and {it_stays} so. Whether"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and {it_stays}. Whether"
         " the retained labels work as well could not be decided.",
     ),
     "DISABLED, HARMFUL, NO REFERENCE": (
@@ -120,14 +120,15 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "RETRAIN-EQUIVALENT (PREDICTED), USEFULNESS OPEN": (
         "open",
-        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and {it_stays}"
-        " so. Whether the retained labels work as well could not be decided. No model was retrained in full.",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and"
+        " {it_stays}. Whether the retained labels work as well could not be decided. No model was"
+        " retrained in full.",
     ),
     "UNLEARNED (PREDICTED)": (
         "open",
         "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, the retained"
-        " labels still work, and changes to the model do not bring {it} back. No model was retrained in"
-        " full.",
+        " labels still work, and the tried changes to the model do not bring {it} back. No model was"
+        " retrained in full.",
     ),
 }
 REMEMBERS = "{labels} {is_} gone from the output, but the model remembers single training annotations."
@@ -177,9 +178,17 @@ def finding(audit: Document) -> tuple[str, str]:
         passed = audit.claims["C2"].verdict == "PASS" and not predicted(audit)
         sentence = REMEMBERS_ALONE if passed else REMEMBERS
     words = {"is_": "is" if one else "are", "it": "it" if one else "them"}
-    words |= {"it_stays": "it stays" if one else "they stay", "it_is": "it is" if one else "they are"}
+    words |= {"it_stays": f"{'it stays' if one else 'they stay'} so{_how_far(audit)}"}
+    words |= {"it_is": "it is" if one else "they are"}
     words |= {"labels": spoken(labels) or "the label"}
     return tone, sentence.format(**words)
+
+
+def _how_far(audit: Document) -> str:
+    """What a PASS of C4 covers, where the budget neither trains the whole model nor reads earlier stages."""
+    if audit.claims["C4"].budget == "full":
+        return ""
+    return " after the tried changes and from few annotated images"
 
 
 def _remembers_only(audit: Document) -> bool:
@@ -350,6 +359,7 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
         text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
         result.append(("fail", text, list(audit.invalid_because)))
     notes = [claim.notes for claim in audit.claims.values()]
+    result += [("open", item.own_check, []) for item in notes if item.own_check]
     if unfair := [item for item in notes if item.finding == "unfair reference"]:
         runs = [item.run for item in unfair[0].unfair_references]
         text = (

@@ -302,6 +302,7 @@ class Notes:
     smallest_margin: dict[str, SmallestMargin] = field(default_factory=dict)
     margin_curve: tuple[MarginRow, ...] = ()
     groups: GroupsNote | None = None
+    own_check: str | None = None
 
 
 @dataclass(frozen=True)
