@@ -16,7 +16,7 @@ from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import MissingFiles, ModelError, OptionError
 from unlabel.report import card, render, write_report
 from unlabel.report.sections.controls import controls
-from unlabel.report.sentences import FINDINGS, banners, finding
+from unlabel.report.sentences import FINDINGS, banners, finding, worst_label
 from unlabel.report.terminal import lines
 
 Make = Callable[..., dict[str, Any]]
@@ -96,6 +96,15 @@ def test_an_unfair_reference_is_named_above_the_numbers(make_audit: Make):
     assert (tone, runs) == ("open", [run])
     assert text.startswith("Unfair: a retrained model ranks the retained labels far worse")
     assert "runs/short&lt;b&gt;" in render(audit)
+
+
+def test_a_label_that_the_original_does_not_predict_is_not_the_hardest_hit(make_audit: Make):
+    audit = make_audit()
+    worst = worst_label(document_of(audit))
+    assert worst is not None
+    audit["claims"]["C5"]["notes"] = {"not_predicted": [worst[0]]}
+    other = worst_label(document_of(audit))
+    assert other is None or other[0] != worst[0]
 
 
 def test_several_labels_are_spoken_of_in_the_plural(make_audit: Make):

@@ -278,8 +278,11 @@ def _retained(audit: Document) -> str:
 
 
 def worst_label(audit: Document) -> tuple[str, float] | None:
-    """The retained label that lost most, and how much AUC; None when none lost visibly."""
-    gone = audited(audit)
+    """The retained label that lost most, and how much AUC; None when none lost visibly.
+
+    What the original does not predict is no loss.
+    """
+    gone = [*audited(audit), *audit.claims["C5"].notes.not_predicted]
     losses = [
         (found.label, change)
         for found in label_rows(audit)

@@ -303,6 +303,7 @@ class Notes:
     margin_curve: tuple[MarginRow, ...] = ()
     groups: GroupsNote | None = None
     own_check: str | None = None
+    not_predicted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
