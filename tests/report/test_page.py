@@ -107,6 +107,17 @@ def test_a_label_that_the_original_does_not_predict_is_not_the_hardest_hit(make_
     assert other is None or other[0] != worst[0]
 
 
+def test_the_time_of_an_adopted_model_is_not_that_of_its_adoption(make_audit: Make):
+    audit = make_audit()
+    assert "0.97 s" not in render(audit)
+    for model in audit["models"]["references"]:
+        model |= {"seconds": {"total": 0.97}}
+    assert 'data-h="Time">0.97 s' in render(audit)
+    for model in audit["models"]["references"]:
+        model |= {"method": "adopt"}
+    assert 'data-h="Time">0.97 s' not in render(audit)
+
+
 def test_several_labels_are_spoken_of_in_the_plural(make_audit: Make):
     audit = make_audit(forget=["Male", "Bald"], headline="UNLEARNED")
     heading = Page(render(audit)).texts["headline"]

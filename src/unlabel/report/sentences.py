@@ -150,7 +150,10 @@ VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, wor
 }
 CONTROLS: Mapping[str, tuple[str, str]] = {
     "positive": ("The original model", "Attacks must find the label here, or they are too weak."),
-    "permuted": ("Shuffled answers", "Attacks must find nothing where there is nothing."),
+    "permuted": (
+        "Shuffled answers",
+        "Attacks must find nothing here. Only an advantage above {limit} for certain counts.",
+    ),
     "bias_shift": ("Decoy: output pushed down", "Always says no, but still ranks. Must fail C1."),
     "inverted": ("Decoy: output turned round", "Says the opposite of what it knows. Must fail C1."),
     "head_zero": ("Decoy: output row zeroed", "Only the output is silenced. Must fail C2."),

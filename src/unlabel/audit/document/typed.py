@@ -396,6 +396,7 @@ class Options:
 
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     d_chance: Number = 0.1
+    d_permuted: Number = 0.05
 
 
 @dataclass(frozen=True)

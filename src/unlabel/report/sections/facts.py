@@ -20,7 +20,7 @@ WORDS: Mapping[str, str] = {
     "absent": "labels without an output",
     "inverted": "labels whose output says the opposite",
     "advantage_with_row_put_back": "advantage with the output row put back",
-    "suspicion": "attacks that can only fail a model",
+    "suspicion": "attacks that can only fail a model (no PASS rests on them)",
     "head_zero": "the original, its output removed",
     "references": "retrained models",
     "nothing_to_forget": "labels with nothing to forget",
