@@ -13,8 +13,10 @@ from unlabel.audit.attacks.transforms import TRANSFORMS as DONE
 from unlabel.audit.attacks.transforms import Use, fake_quantised, pruned
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_recovery import few_cells
+from unlabel.audit.claims.own_check import unread_sites, with_own_check
+from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import DISTANCES, FIGURES, TRANSFORMS
-from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.inputs.options import BUDGETS, AuditOptions
 from unlabel.audit.inputs.question import Context, ask
 from unlabel.audit.inputs.subject import Altered, Subject
 from unlabel.audit.inputs.tables import AuditInputs
@@ -30,6 +32,8 @@ OPTIONS = AuditOptions(
     probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False, draws=10
 )
 STANDARD = replace(OPTIONS, budget="standard")
+SITES = [{"site": site, "reached": site == "stage1"} for site in ("stage1", "stage3", "grid2", "outputs")]
+CHECKED = {"self_check": {"against": "weights", "reached": False, "sites": SITES}}
 
 
 @pytest.fixture(scope="module")
@@ -385,6 +389,7 @@ def audited(make_world):
         inputs = AuditInputs(
             world.subject("before"), after, references, request, *world.splits,
             altered=[rounded(item) for item in (other, *references)],
+            models={"after": CHECKED},
         )  # fmt: skip
         return audit_outputs(inputs, STANDARD)
 
@@ -400,7 +405,26 @@ def test_a_durable_model_is_called_unlearned(audited):
     )
     assert audited[False].headline == "UNLEARNED"
     assert claims["C4"].notes["few_shot"]["Male"]["64"]["original_would_fail"]
+    assert claims["C4"].notes["own_check"] in audited[False].limitations
+    assert "Earlier stages were not read." in claims["C4"].sentence
     assert not any("Durability" in line for line in audited[False].not_tested)
+
+
+def test_what_the_runs_own_check_missed_is_said_where_no_earlier_stage_is_read():
+    said = unread_sites(CHECKED, BUDGETS["standard"])
+    assert said is not None
+    assert "at stage3, grid2. The standard budget" in said
+    assert "--budget full" in said
+    assert [unread_sites(CHECKED, BUDGETS[name]) for name in ("quick", "full")] == [None, None]
+    checked = CHECKED["self_check"]
+    late = {"self_check": checked | {"sites": SITES[3:]}}  # the audit reads these itself
+    passed = {"self_check": checked | {"reached": True}}
+    damaged = ({"self_check": checked | {"sites": 3}}, {"self_check": []}, None)
+    for other in (late, passed, {}, *damaged):
+        assert unread_sites(other, BUDGETS["standard"]) is None
+    claim = Claim("PASS", "It is.", notes={"draws": 50})
+    assert with_own_check(claim, said).notes == {"draws": 50, "own_check": said}
+    assert with_own_check(claim, None) is claim
 
 
 def test_a_standard_audit_has_every_figure_of_its_distances(audited):

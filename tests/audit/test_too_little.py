@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from unlabel.audit.attacks.probes import folds
-from unlabel.audit.attacks.utility import read_utility
-from unlabel.audit.document.results import Audit
+from unlabel.audit.attacks.utility import Utility, read_utility
+from unlabel.audit.claims.c5_left_out import unpredicted, with_left_out, without
+from unlabel.audit.document.results import Audit, Claim
 from unlabel.audit.inputs.memory import Memory
 from unlabel.audit.inputs.options import JUDGED_PEOPLE, AuditOptions
 from unlabel.audit.inputs.perturbed_images import Perturbed
@@ -157,6 +158,7 @@ def test_a_retained_label_of_few_people_is_not_judged(world, audited, quick, peo
     shown = {"Bald", "Young", "Smiling"} | (set() if few else {"Hat"})
     assert set(claim.notes["judged_labels"]) == shown
     assert any("is without Hat" in line for line in audit.limitations) == few
+    assert claim.sentence.endswith("Not judged, with too few images: Hat.") == few
 
     def lost(names):
         areas = {
@@ -175,6 +177,56 @@ def test_a_retained_label_of_few_people_is_not_judged(world, audited, quick, peo
     utility = read_utility(after, here.test, ("Hat",), quick)
     assert utility.steady == (() if few else ("Hat",))
     assert utility.judged_area().value == utility.labels["Hat"]["util.auc"].value  # there is no other
+
+
+def test_a_label_that_the_original_does_not_predict_is_not_lost(world, audited):
+    """The retrained models happened to learn Hat. The model works as the original does."""
+    know = [1.5, 1.5, 1.5, 1.5, 0.0]
+    before = world.subject("before", know)
+    after = world.subject("after", [0.1, *know[1:]], network=1, absent=[MALE])
+    audit = audited(before=before, after=after)
+    claim = audit.claims["C5"]
+    assert (claim.verdict, claim.notes["not_predicted"]) == ("PASS", ["Hat"])
+    assert "Left out, since the original does not predict it: Hat (AUC 0.4" in claim.sentence
+    assert "mean AUC over 3 of 4 retained labels" in claim.sentence
+    assert "Hat" not in claim.notes["judged_labels"]
+    assert any("is without Hat: the original does not predict it" in line for line in audit.limitations)
+    harmed = world.subject("after", [0.1, 1.5, 0.5, 1.5, 0.0], network=1, absent=[MALE])
+    assert audited(before=before, after=harmed).claims["C5"].verdict == "FAIL"
+    alone = audited(before=before, after=after, references=[]).claims["C5"]
+    assert "not_predicted" not in alone.notes
+
+
+def test_a_label_that_the_unlearned_model_lost_is_never_left_out(world, audited):
+    after = world.subject("after", [0.1, 1.5, 1.5, 1.5, 0.0], network=1, absent=[MALE])
+    claim = audited(after=after).claims["C5"]
+    assert (claim.verdict, claim.notes.get("not_predicted")) == ("FAIL", None)
+
+
+def test_a_label_is_left_out_only_if_enough_images_show_that_the_original_lacks_it(figure, quick):
+    def original(steady=("Young", "Hat"), **areas):
+        given = {"Young": (0.9, 0.01), "Hat": (0.51, 0.02)} | areas
+        return Utility({name: {"util.auc": figure(*area)} for name, area in given.items()}, steady)
+
+    assert unpredicted(original(), quick) == ("Hat",)
+    assert unpredicted(original(Hat=(0.51, 0.1)), quick) == ()  # it may well predict it
+    assert unpredicted(original(Hat=(0.56, 0.02)), quick) == ()
+    assert unpredicted(original(steady=("Young",)), quick) == ()
+    assert unpredicted(original(steady=("Hat",)), quick) == ()  # nothing would be left
+    assert without(original(), ["Hat"]).steady == ("Young",)
+
+
+def test_a_label_at_which_retrained_models_are_better_is_named(figure, quick):
+    before, reference = (
+        Utility(
+            {name: {"util.auc": figure(area, 0.001)} for name in ("Young", "Hat")} | there, ("Young", "Hat")
+        )
+        for area, there in ((0.9, {"Hat": {"util.auc": figure(0.6, 0.001)}}), (0.9, {}))
+    )
+    for verdict, said in (("FAIL", True), ("PASS", False)):
+        found = with_left_out(Claim(verdict, "So it is."), before, [reference] * 3, (), quick)
+        assert found.notes["retrained_better"] == pytest.approx({"Hat": 0.3})
+        assert ("better than the original itself at Hat by 0.300." in found.sentence) == said
 
 
 def bare(subject):

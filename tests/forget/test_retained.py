@@ -163,22 +163,21 @@ def test_a_label_that_few_images_show_stays_out_of_the_mean_and_is_still_measure
     ]
     assert found.loss.value == pytest.approx(np.mean(kept))
     assert len(found.falls) == 3  # whom it hits most is asked of all three
-    named = f"{', '.join(left_out)} not judged, with too few images of a kind"
-    said = f"mean of {3 - len(left_out)} of 3 labels: {named}"
+    said = f"mean of {3 - len(left_out)} of 3 labels: too few images of a kind show {', '.join(left_out)}"
     assert (said in sentence_of(found.to_json())) is bool(left_out)
+    older = found.to_json() | {"out_of": 4}  # without the name of the fourth
+    assert "of 4 labels: too few images of a kind show the others" in sentence_of(older)
 
 
 def test_a_label_that_cannot_be_measured_is_named() -> None:
-    one = Estimate(0.9, np.zeros(10), np.arange(10), np.ones(10, bool))
-    found = Retained(("a",), 10, True, one, one, (), (), 2, ("rare",))
-    assert found.to_json()["unmeasured"] == ["rare"]
-    assert "mean of 1 of 2 labels: rare not judged, with too few images of a kind" in sentence_of(
-        found.to_json()
-    )
-    before_it_was_kept = {name: value for name, value in found.to_json().items() if name != "unmeasured"}
-    assert "mean of 1 of 2 labels: the others have too few images of a kind" in sentence_of(
-        before_it_was_kept
-    )
+    world, run = tiny_world(), engine.start(accelerator="cpu")
+    target = np.zeros((120, 4), np.int8)
+    target[::2, 1:3] = 1
+    held = replace(world.data.take(np.arange(120)), target=target, labels=("gone", "a", "b", "never"))
+    request = Request.make(["gone"], held.labels)
+    found = compare(tiny_network(4).eval(), tiny_network(4, seed=5).eval(), held, request, run)
+    assert found.unmeasured == ("never",)
+    assert "mean of 2 of 3 labels: too few images of a kind show never" in sentence_of(found.to_json())
 
 
 def test_the_worst_label_is_the_one_that_lost_most_for_certain() -> None:

@@ -11,11 +11,13 @@ import pytest
 
 from unlabel.audit.claims.headline import HEADLINES
 from unlabel.audit.claims.validity import SHUFFLED
+from unlabel.audit.document.results import Audit
 from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import MissingFiles, ModelError, OptionError
 from unlabel.report import card, render, write_report
 from unlabel.report.sections.controls import controls
-from unlabel.report.sentences import FINDINGS, banners, finding
+from unlabel.report.sentences import FINDINGS, banners, finding, worst_label
+from unlabel.report.terminal import lines
 
 Make = Callable[..., dict[str, Any]]
 VOID = {"meta", "link", "br", "use", "path"}
@@ -96,11 +98,43 @@ def test_an_unfair_reference_is_named_above_the_numbers(make_audit: Make):
     assert "runs/short&lt;b&gt;" in render(audit)
 
 
+def test_a_label_that_the_original_does_not_predict_is_not_the_hardest_hit(make_audit: Make):
+    audit = make_audit()
+    worst = worst_label(document_of(audit))
+    assert worst is not None
+    audit["claims"]["C5"]["notes"] = {"not_predicted": [worst[0]]}
+    other = worst_label(document_of(audit))
+    assert other is None or other[0] != worst[0]
+
+
+def test_the_time_of_an_adopted_model_is_not_that_of_its_adoption(make_audit: Make):
+    audit = make_audit()
+    assert "0.97 s" not in render(audit)
+    for model in audit["models"]["references"]:
+        model |= {"seconds": {"total": 0.97}}
+    assert 'data-h="Time">0.97 s' in render(audit)
+    for model in audit["models"]["references"]:
+        model |= {"method": "adopt"}
+    assert 'data-h="Time">0.97 s' not in render(audit)
+
+
 def test_several_labels_are_spoken_of_in_the_plural(make_audit: Make):
     audit = make_audit(forget=["Male", "Bald"], headline="UNLEARNED")
     heading = Page(render(audit)).texts["headline"]
     assert "Male and Bald are as hard to recover" in heading
-    assert "without them, they stay so" in heading
+    assert "without them, they stay so after the tried changes and from few annotated images" in heading
+    audit = make_audit(forget=["Male", "Bald"], headline="UNLEARNED")
+    audit["claims"]["C4"] |= {"budget": "full"}
+    assert "they stay so, and the retained" in Page(render(audit)).texts["headline"]
+
+
+def test_a_run_whose_own_check_fell_short_is_named_above_the_numbers(make_audit: Make):
+    audit, said = make_audit(), "The run's own check did not reach its aim against weights at stage4."
+    audit["claims"]["C4"]["notes"] = {"own_check": said}
+    assert ("open", said, []) in banners(document_of(audit))
+    assert "at stage4" in render(audit)
+    audit["request"] |= {"forgotten_earlier": []}
+    assert f"   {said}" in lines(Audit.from_json(audit))
 
 
 def test_tables_have_a_row_for_each_label_claim_and_control(make_audit: Make):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from unlabel.audit.claims.headline import headline
 from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import RECOVERED, TRANSFORMS, layer_of
 from unlabel.audit.inputs.options import AuditOptions
+from unlabel.cli.verify import lines
 from unlabel.core.errors import ModelError
 from unlabel.core.files import write_json
 from unlabel.report import write_card, write_report
@@ -22,6 +24,7 @@ from unlabel.runs.folder import file_sha256
 from unlabel.statement.again import Figure, measure_again
 from unlabel.statement.needed import bounds, margin_of
 from unlabel.statement.verdicts import contradictions, headline_fault, unborne
+from unlabel.statement.verify import Verified
 from unlabel.testing import tiny_world, write_folder
 
 Resign = Callable[[Path], None]
@@ -407,6 +410,29 @@ def test_both_headlines_are_printed(signed: Path, command) -> None:
     ran = command("verify", signed, "--data", f"folder:{signed.parent / 'photos'}", "--quiet")
     assert f"headline         {true}\n" in ran.out
     assert f"headline now     {true}, by the quick budget\n" in ran.out
+
+
+def test_a_lower_headline_of_the_quick_budget_says_why() -> None:
+    data = {
+        "same_images": True, "compared": 3, "outside": [], "headline": "INCONCLUSIVE", "version": "1",
+        "not_repeated": [], "not_judged": ["C4"], "contradicted": [],
+    }  # fmt: skip
+    predicate = {"signer": "Ada", "issued_at": "", "headline": "UNLEARNED", "tool": {"version": "1"}}
+    found = Verified(Path("statement"), (), True, data=data, predicate=predicate)
+    [line] = [line for line in lines(found) if line.startswith("headline now")]
+    assert line.endswith(
+        "INCONCLUSIVE, by the quick budget; it does not judge C4, so its headline may say less than the"
+        " signed one"
+    )
+    for other in (
+        {"not_judged": []},
+        {"headline": "UNLEARNED"},
+        {"contradicted": [{"where": "C2", "what": "x"}]},
+    ):
+        [line] = [
+            line for line in lines(replace(found, data=data | other)) if line.startswith("headline now")
+        ]
+        assert line.endswith("by the quick budget")
 
 
 def test_figures_that_the_record_lacks_are_a_problem(signed: Path, resign: Resign, command) -> None:

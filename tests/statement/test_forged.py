@@ -68,6 +68,18 @@ def own(interval: list[float], value: float = 0.09) -> Change:
     return change
 
 
+def left_out(low: float) -> Change:
+    """Names a retained label that C5 leaves out, of which the original's AUC is at least so much."""
+
+    def change(audit: Audit) -> None:
+        audit["claims"]["C5"]["notes"]["not_predicted"] = ["middle"]
+        for row in audit["metrics"]:
+            if (row["id"], row["label"], row["model"]) == ("util.auc", "middle", "before"):
+                row.update(value=low + 0.1, ci=[low, low + 0.2])
+
+    return change
+
+
 def told(share: float) -> Change:
     """Changes the share of canaries that is told right, of 2,000."""
 
@@ -194,6 +206,8 @@ FORGED: dict[str, tuple[Change, str, str]] = {
     "one in the notes of C5": (noted("C5", references_against_original=[UNFAIR]), "C4", "reference: x"),
     "one that is called fair": (
         noted("C5", references_against_original=[UNFAIR | {"fair": True}]), "C5", "reference: x"),
+    "a label left out that the original predicts": (
+        left_out(0.7), "C5", "it leaves out middle, which the original predicts"),
     "a decoy passed": (decoys("bias_shift_60", "PASS"), "valid", "the decoy 'bias_shift_60' of top passed"),
     "splits overlap": (
         lambda audit: audit["data"].update(overlap="500 images are in two splits"), "valid", "500 images"),
@@ -250,6 +264,7 @@ HONEST: dict[str, Change] = {
     ),
     "a fair reference": noted("C5", references_against_original=[UNFAIR | {"fair": True, "lower": 0.02}]),
     "few canaries told right": told(0.51),
+    "a label left out that the original does not predict": left_out(0.4),
 }
 
 

@@ -832,7 +832,8 @@ CLAIMS: Mapping[str, ClaimKind] = {
             "C2",
             "retrain-equivalent",
             "Retrain-equivalent",
-            "No attack recovers more than from a model retrained without the label.",
+            "No attack on the outputs or the last features recovers more than from a model retrained without"
+            " the label.",
         ),
         ClaimKind("C3", "erased", "Erased", "No attack predicts the label better than chance."),
         ClaimKind(

@@ -35,13 +35,15 @@ from unlabel.audit.claims.c3_erased import claim_erased
 from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.c4_information import with_information
 from unlabel.audit.claims.c5_groups import with_groups
+from unlabel.audit.claims.c5_left_out import lines_of, unpredicted, with_left_out, without
 from unlabel.audit.claims.c5_useful import claim_useful, outside_mean
 from unlabel.audit.claims.c6_memorised import claim_canaries, plantable
 from unlabel.audit.claims.evasion import condemned, unattacked
-from unlabel.audit.claims.fair_references import standings, undecided
+from unlabel.audit.claims.fair_references import Standing, standings, undecided
 from unlabel.audit.claims.headline import headline, limitations, not_tested, untested_claims
 from unlabel.audit.claims.judging import Judgement
 from unlabel.audit.claims.outputs_only import restricted, untested
+from unlabel.audit.claims.own_check import unread_sites, with_own_check
 from unlabel.audit.claims.validity import Decoys, controls_record, judge_decoys, objections
 from unlabel.audit.document.results import Audit, Claim, Comparison, Metric
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings
@@ -162,6 +164,7 @@ class Measured:
         frequent: Retained labels with enough images and people to be judged one by one.
         prediction: What attacks would find in retrained models, if only short trainings were given.
         residual: Without references, by label: the shares of its residual; see `find_residual`.
+        unpredicted: With references: retained labels that the original does not predict.
     """
 
     evidence: Evidence
@@ -172,6 +175,7 @@ class Measured:
     frequent: tuple[str, ...]
     prediction: Prediction | None = None
     residual: Mapping[str, Found] = field(default_factory=dict)
+    unpredicted: tuple[str, ...] = ()
 
     def best(self, options: AuditOptions) -> dict[str, tuple[str, float]]:
         """By label, the attack that tells most of the original, and its lower bound."""
@@ -198,6 +202,7 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
             for name, item in found.items():
                 readings[name] = {**readings[name], LABEL_MEMBERSHIP.id: item}
     judged_on = answerable(context.test, retained)
+    utilities = [read_utility(subject, judged_on, names, options, retained) for subject in subjects]
     return Measured(
         evidence,
         larger,
@@ -206,10 +211,11 @@ def measure(inputs: AuditInputs, context: Context, names: tuple[str, ...]) -> Me
             name: restored(inputs.after, inputs.before, question, exclusive=context.exclusive)
             for name, question in context.questions.items()
         },
-        [read_utility(subject, judged_on, names, options, retained) for subject in subjects],
+        utilities,
         measurable(judged_on, context.request.retained, max(options.rare, 2), options.least_people),
         _predicted(inputs, context, evidence, short, larger) if inputs.shorts else None,
         {} if inputs.references else find_residual(inputs, context),
+        unpredicted(utilities[0], options) if inputs.references else (),
     )
 
 
@@ -290,22 +296,20 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     c1, c2, caught = condemned(c1, c2, evasion, too_few(inputs.after, questions, options), options)
     floors = None if context.exclusive else evidence.floors
     larger = measured.larger
-    membership = [item.auc for item in larger.samples] if larger else ()
-    before, after, *others = measured.utilities
-    runs = [subject.run for subject in inputs.references]
-    fair = standings(before, others, runs, options, elsewhere=inputs.adopted)
+    fair, c5 = _useful(inputs, measured, options)
     claims = untested_claims(options.budget) | {
         "C1": c1,
         "C2": undecided(c2, fair),
         "C3": claim_erased(unlearned, retrained, floors, questions, options),
-        "C5": claim_useful(after, before, others, measured.frequent, options, membership, fair),
+        "C5": c5,
     }
     tables = [judged, caught]
     guesses: list[Guesses] = []
     if larger is not None:
         c4, recovered = claim_durable(larger.recovery, unlearned, retrained, questions, options, prediction)
         c4 = with_information(c4, larger.recovery, evidence.readings, options)
-        claims["C4"] = undecided(c4, fair)
+        unread = unread_sites(inputs.models.get("after"), options.includes)
+        claims["C4"] = with_own_check(undecided(c4, fair), unread)
         tables.append(recovered)
     if options.includes.canaries:
         for item in inputs.canaries:
@@ -317,6 +321,19 @@ def decide(inputs: AuditInputs, context: Context, measured: Measured) -> Decided
     claims["C5"] = with_groups(claims["C5"], larger.hits if larger else None, options)
     claims = restricted(claims, inputs)
     return Decided(dict(sorted(claims.items())), tuple(comparisons), removed, guesses)
+
+
+def _useful(inputs: AuditInputs, measured: Measured, options: AuditOptions) -> tuple[list[Standing], Claim]:
+    """How far each reference lies below the original, and C5."""
+    samples = measured.larger.samples if measured.larger else ()
+    left_out = measured.unpredicted
+    original, _, *retrained = measured.utilities
+    before, after, *others = (without(item, left_out) for item in measured.utilities)
+    runs = [subject.run for subject in inputs.references]
+    fair = standings(before, others, runs, options, elsewhere=inputs.adopted)
+    frequent = tuple(name for name in measured.frequent if name not in left_out)
+    c5 = claim_useful(after, before, others, frequent, options, [item.auc for item in samples], fair)
+    return fair, with_left_out(c5, original, retrained, left_out, options)
 
 
 def metrics_of(
@@ -360,7 +377,10 @@ def _limitations(inputs: AuditInputs, context: Context, measured: Measured) -> t
     """What limits the figures, and which retained labels are not measured, or not judged in the mean."""
     utility = measured.utilities[0]
     left_out = [name for name in inputs.request.retained if name not in utility.labels]
-    return (*limitations(inputs, context, measured.evidence.raw, left_out), *outside_mean(utility))
+    unread = unread_sites(inputs.models.get("after"), context.options.includes)
+    own_check = (unread,) if unread else ()
+    lines = limitations(inputs, context, measured.evidence.raw, left_out)
+    return (*lines, *outside_mean(utility), *lines_of(measured.unpredicted), *own_check)
 
 
 def _data_record(inputs: AuditInputs, context: Context) -> dict[str, Any]:

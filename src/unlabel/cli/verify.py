@@ -135,7 +135,7 @@ def lines(found: "Verified") -> Iterator[str]:
             f"data             {found.data['compared']} figures measured again on {images},"
             f" {len(found.data['outside'])} outside their interval"
         )
-        yield f"headline now     {found.data['headline']}, by the quick budget"
+        yield f"headline now     {found.data['headline']}, by the quick budget{_lower(found)}"
         if (version := predicate["tool"]["version"]) != found.data["version"]:
             yield (
                 f"version          {version[:100]} signed, {found.data['version']} measured again: if they"
@@ -151,6 +151,15 @@ def lines(found: "Verified") -> Iterator[str]:
     if len(found.problems) > MOST_LINES:
         yield f"and {len(found.problems) - MOST_LINES} more (--json prints all)"
     yield "as stated" if found.ok else "NOT as stated"
+
+
+def _lower(found: "Verified") -> str:
+    """Why the repeated audit's headline is another one than the signed one, though it contradicts nothing."""
+    assert found.data is not None
+    left = found.data["not_judged"]
+    if not left or found.data["contradicted"] or found.data["headline"] == found.predicate.get("headline"):
+        return ""
+    return f"; it does not judge {listing(left)}, so its headline may say less than the signed one"
 
 
 def _plain(run: Path, found: "Verified") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from unlabel.core.errors import MethodError
 from unlabel.core.loss import log_odds
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
-from unlabel.core.wording import listing, quoted
+from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import outputs
 from unlabel.statistics.estimate import Estimate, auc, mean, rarer
@@ -47,7 +47,7 @@ class Retained:
         falls: What the AUC of each label measured lost, paired by image.
         left_out: Labels measured that the mean leaves out: fewer than `ENOUGH` images of a kind show them.
         out_of: Retained labels, measured or not.
-        unmeasured: Those of which too few images of a kind are there to measure anything.
+        unmeasured: Those that are not measured.
     """
 
     labels: tuple[str, ...]
@@ -94,7 +94,7 @@ class Retained:
             "labels": list(self.labels),
             "left_out": list(self.left_out),
             "out_of": self.out_of,
-            "unmeasured": list(self.unmeasured),
+            **({"unmeasured": list(self.unmeasured)} if self.unmeasured else {}),
             **({"note": OWN} if self.held_back and self.loss else {}),
         }
 
@@ -113,8 +113,8 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     counted = len(record["labels"]) - len(record.get("left_out", ()))
     if counted < (out_of := record.get("out_of", len(record["labels"]))):
         names = [*record.get("left_out", ()), *record.get("unmeasured", ())]
-        rest = f"{listing(quoted(names))} not judged, with" if names else "the others have"
-        text += f", mean of {counted} of {out_of} labels: {rest} too few images of a kind"
+        which = listing(names) if counted + len(names) == out_of else "the others"
+        text += f", mean of {counted} of {out_of} labels: too few images of a kind show {which}"
     return f"{text}; {record['note']}" if "note" in record else text
 
 
@@ -215,9 +215,8 @@ def compare(
     sure = [fewer[position] >= ENOUGH for position in chosen]
     sure = sure if any(sure) else [True] * len(chosen)
     labels = tuple(request.retained[position] for position in chosen)
-    unmeasured = tuple(label for label, count in zip(request.retained, fewer, strict=True) if count < LEAST)
     if not chosen:
-        return Retained((), len(held), unseen, out_of=len(columns), unmeasured=unmeasured)
+        return Retained((), len(held), unseen, out_of=len(columns), unmeasured=request.retained)
     areas: list[list[Estimate]] = []
     for model, which in ((before, "before"), (after, "after")):
         scores = outputs(model, held, run, stage="check").logits[:, columns]
@@ -232,4 +231,5 @@ def compare(
     falls = tuple(one - other for one, other in zip(*areas, strict=True))
     there, here = (mean(list(compress(part, sure))) for part in areas)
     rare = tuple(label for label, counts in zip(labels, sure, strict=True) if not counts)
-    return Retained(labels, len(held), unseen, there, here, falls, rare, len(columns), unmeasured)
+    missing = tuple(name for name in request.retained if name not in labels)
+    return Retained(labels, len(held), unseen, there, here, falls, rare, len(columns), missing)

@@ -245,7 +245,7 @@ def _content(audit: Document, command: str | None) -> dict[str, Any]:
         **_origin(audit),
         "commands": views.commands(audit, command),
         "flat": flat,
-        "seconds": provenance.total_seconds,
+        "seconds": provenance.making_seconds,
         "protection": provenance.protection,
         "place": provenance.place,
     }

@@ -38,7 +38,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "UNLEARNED": (
         "pass",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays} so, and the"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, {it_stays}, and the"
         " retained labels still work.",
     ),
     "RETRAIN-EQUIVALENT, REMOVING THE OUTPUT WAS ENOUGH": (
@@ -63,7 +63,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "RETRAIN-EQUIVALENT, USEFULNESS OPEN": (
         "open",
-        "{labels} {is_} as hard to recover as from a model retrained without {it}, and {it_stays} so. Whether"
+        "{labels} {is_} as hard to recover as from a model retrained without {it}, and {it_stays}. Whether"
         " the retained labels work as well could not be decided.",
     ),
     "DISABLED, HARMFUL, NO REFERENCE": (
@@ -120,14 +120,15 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     ),
     "RETRAIN-EQUIVALENT (PREDICTED), USEFULNESS OPEN": (
         "open",
-        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and {it_stays}"
-        " so. Whether the retained labels work as well could not be decided. No model was retrained in full.",
+        "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, and"
+        " {it_stays}. Whether the retained labels work as well could not be decided. No model was"
+        " retrained in full.",
     ),
     "UNLEARNED (PREDICTED)": (
         "open",
         "{labels} {is_} as hard to recover as is predicted for a model retrained without {it}, the retained"
-        " labels still work, and changes to the model do not bring {it} back. No model was retrained in"
-        " full.",
+        " labels still work, and the tried changes to the model do not bring {it} back. No model was"
+        " retrained in full.",
     ),
 }
 REMEMBERS = "{labels} {is_} gone from the output, but the model remembers single training annotations."
@@ -149,7 +150,10 @@ VERDICTS: Mapping[str, tuple[str, str]] = {  # verdict -> (shape and colour, wor
 }
 CONTROLS: Mapping[str, tuple[str, str]] = {
     "positive": ("The original model", "Attacks must find the label here, or they are too weak."),
-    "permuted": ("Shuffled answers", "Attacks must find nothing where there is nothing."),
+    "permuted": (
+        "Shuffled answers",
+        "Attacks must find nothing here. Only an advantage above {limit} for certain counts.",
+    ),
     "bias_shift": ("Decoy: output pushed down", "Always says no, but still ranks. Must fail C1."),
     "inverted": ("Decoy: output turned round", "Says the opposite of what it knows. Must fail C1."),
     "head_zero": ("Decoy: output row zeroed", "Only the output is silenced. Must fail C2."),
@@ -177,9 +181,17 @@ def finding(audit: Document) -> tuple[str, str]:
         passed = audit.claims["C2"].verdict == "PASS" and not predicted(audit)
         sentence = REMEMBERS_ALONE if passed else REMEMBERS
     words = {"is_": "is" if one else "are", "it": "it" if one else "them"}
-    words |= {"it_stays": "it stays" if one else "they stay", "it_is": "it is" if one else "they are"}
+    words |= {"it_stays": f"{'it stays' if one else 'they stay'} so{_how_far(audit)}"}
+    words |= {"it_is": "it is" if one else "they are"}
     words |= {"labels": spoken(labels) or "the label"}
     return tone, sentence.format(**words)
+
+
+def _how_far(audit: Document) -> str:
+    """What a PASS of C4 covers, where the budget neither trains the whole model nor reads earlier stages."""
+    if audit.claims["C4"].budget == "full":
+        return ""
+    return " after the tried changes and from few annotated images"
 
 
 def _remembers_only(audit: Document) -> bool:
@@ -269,8 +281,11 @@ def _retained(audit: Document) -> str:
 
 
 def worst_label(audit: Document) -> tuple[str, float] | None:
-    """The retained label that lost most, and how much AUC; None when none lost visibly."""
-    gone = audited(audit)
+    """The retained label that lost most, and how much AUC; None when none lost visibly.
+
+    What the original does not predict is no loss.
+    """
+    gone = [*audited(audit), *audit.claims["C5"].notes.not_predicted]
     losses = [
         (found.label, change)
         for found in label_rows(audit)
@@ -350,6 +365,7 @@ def banners(audit: Document) -> list[tuple[str, str, list[str]]]:
         text = "Invalid: the audit failed its own checks. Do not rely on any verdict below."
         result.append(("fail", text, list(audit.invalid_because)))
     notes = [claim.notes for claim in audit.claims.values()]
+    result += [("open", item.own_check, []) for item in notes if item.own_check]
     if unfair := [item for item in notes if item.finding == "unfair reference"]:
         runs = [item.run for item in unfair[0].unfair_references]
         text = (

@@ -63,6 +63,8 @@ def lines(audit: Audit) -> list[str]:
         out += _provisional(audit, claim)
         if bound := claim.notes.get("bound"):
             out.append(f"   bound without training: {bound['verdict']}. {bound['sentence']}")
+        if own_check := claim.notes.get("own_check"):
+            out.append(f"   {own_check}")
     cost = audit.models.get("reference_cost")
     if cost:
         out.append(f"{cost['sentence']}: {cost['command']}")

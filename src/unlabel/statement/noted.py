@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from unlabel.audit.claims.c2_retrain_equivalent import DECIDED, SUFFICES
+from unlabel.audit.claims.c5_left_out import CHANCE
+from unlabel.audit.figures import UTILITY_AUC
 from unlabel.core.wording import joined
 from unlabel.statement.needed import at_least, most_of_own, references
 
@@ -34,6 +36,8 @@ def against_pass(name: str, audit: Json) -> str | None:
         return "its notes say that an attack on models built to cheat the audit FAILs it"
     if name == "C6" and (few := min(notes["canaries"].values())) < audit["options"]["canaries"]:
         return f"{few} canaries were planted, where {audit['options']['canaries']} are needed"
+    if name == "C5":
+        return _left_out_of_c5(audit)
     if name not in ("C2", "C4"):
         return None
     if notes.get("rare"):
@@ -41,6 +45,16 @@ def against_pass(name: str, audit: Json) -> str | None:
     if notes.get("finding") not in (None, SUFFICES):
         return f"its notes say: {notes['finding']}"
     return _undecided_decoy(audit) if name == "C2" else None
+
+
+def _left_out_of_c5(audit: Json) -> str | None:
+    """A label that C5 left out as one that the original does not predict, and that it does predict."""
+    left_out = audit["claims"]["C5"]["notes"].get("not_predicted") or ()
+    for row in audit["metrics"]:
+        theirs = (row["id"], row["model"]) == (UTILITY_AUC.id, "before") and row["label"] in left_out
+        if theirs and (row["ci"] or [row["value"]])[0] > CHANCE:
+            return f"it leaves out {row['label']}, which the original predicts"
+    return None
 
 
 def _undecided_decoy(audit: Json) -> str | None:

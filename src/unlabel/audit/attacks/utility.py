@@ -41,10 +41,12 @@ class Utility:
     Args:
         labels: Without labels of which the test split has fewer than two images of a kind.
         steady: Those of which it shows enough people of each kind, so that their errors can be trusted.
+        left_out: Those that no mean by which the model is judged counts.
     """
 
     labels: dict[str, dict[str, Estimate]]
     steady: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def macro(self, figure: str) -> Estimate:
         """Mean of one figure over the labels."""
@@ -53,6 +55,11 @@ class Utility:
     def judged_area(self) -> Estimate:
         """Mean AUC by which the model is judged: over the steady labels, or over all where none is."""
         return mean([self.labels[name][UTILITY_AUC.id] for name in self.steady or self.labels])
+
+    def judged_calibration(self) -> Estimate:
+        """Mean calibration error by which the model is judged: over all labels that are not left out."""
+        rows = [row for name, row in self.labels.items() if name not in self.left_out]
+        return mean([row[UTILITY_CALIBRATION.id] for row in rows])
 
 
 def answerable(test: Dataset, retained: Sequence[int]) -> Dataset:

@@ -260,9 +260,10 @@ def _sentence_equivalent(
             " shows that this method forgets."
         )
         return (
-            f"No attack recovers more about {names} from this model than {source}models retrained without"
-            f" it, within the margins. The closest is {attack}: at most {bound} {unit} more (margin"
-            f" {cell.margin:g}).{enough if notes.get('finding') == SUFFICES else ''}{_not_passed(notes)}"
+            f"No attack on the outputs or the last features recovers more about {names} from this model than"
+            f" {source}models retrained without it, within the margins. The closest is {attack}: at most"
+            f" {bound} {unit} more (margin {cell.margin:g})."
+            f"{enough if notes.get('finding') == SUFFICES else ''}{_not_passed(notes)}"
         )
     if verdict == "FAIL":
         return (

@@ -156,10 +156,14 @@ def _sentence(
     bound = beside_margin(cell.upper(options), cell.margin)
     if verdict == "PASS":
         learner = ", by a probe or the whole model," if weights.sizes else ""
-        early = " All stages together tell no more than a retrained model's." if weights.places else ""
+        early = (
+            " All stages together tell no more than a retrained model's."
+            if weights.places
+            else " Earlier stages were not read."
+        )
         return (
-            f"No compression, pruning or fine-tuning made {joined(names)} more predictable. Relearning it"
-            f" from few images{learner} was no easier than {than}.{early} The closest test:"
+            f"No tried compression, pruning or fine-tuning made {joined(names)} more predictable. Relearning"
+            f" it from few images{learner} was no easier than {than}.{early} The closest test:"
             f" {what} at most {bound} {unit_words(cell)} more {_than(cell, than)} (margin {cell.margin:g})."
             f"{sizes.attacker(options)}"
         )
@@ -171,7 +175,7 @@ def _sentence(
         )
     if verdict == "NOT_EVALUATED":
         return (
-            f"No compression, pruning or fine-tuning made {joined(names)} more predictable. Whether"
+            f"No tried compression, pruning or fine-tuning made {joined(names)} more predictable. Whether"
             " relearning it is as hard as for a retrained model is open: no retrained model was given."
         )
     if rare := _rare(questions, options):

@@ -12,7 +12,6 @@ from unlabel.audit.figures import (
     SAMPLE_MEMBERSHIP,
     UTILITY_AUC,
     UTILITY_AUC_MEAN,
-    UTILITY_CALIBRATION,
     UTILITY_CALIBRATION_MEAN,
 )
 from unlabel.audit.figures import figure as entry
@@ -42,9 +41,7 @@ def losses(
     And, where it was measured (the model's own first, then the references'), of sample-level membership.
     """
     macro = _loss(after.judged_area(), [other.judged_area() for other in references])
-    rise = contrast(
-        after.macro(UTILITY_CALIBRATION.id), [other.macro(UTILITY_CALIBRATION.id) for other in references]
-    )
+    rise = contrast(after.judged_calibration(), [other.judged_calibration() for other in references])
     return [
         Cell(None, MACRO, macro, options.d_macro),
         *(
@@ -125,8 +122,9 @@ def claim_useful(
         notes["against_retrained"] = _table(cells, options.level)
         notes["references_against_original"] = [item.to_json() for item in fair]
     lost = _moved(original[0].contrast)
-    count = len(after.steady or after.labels)
-    change = f"mean AUC over {count} retained label{'s' * (count != 1)} {_moved(cells[0].contrast)}"
+    count, out_of = len(after.steady or after.labels), len(after.labels)
+    over = f"{count} of {out_of}" if count < out_of else f"{count}"
+    change = f"mean AUC over {over} retained label{'s' * (out_of != 1)} {_moved(cells[0].contrast)}"
     if references:
         change += f" (against the original it {lost})"
     sentence = {

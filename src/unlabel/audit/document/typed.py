@@ -302,6 +302,8 @@ class Notes:
     smallest_margin: dict[str, SmallestMargin] = field(default_factory=dict)
     margin_curve: tuple[MarginRow, ...] = ()
     groups: GroupsNote | None = None
+    own_check: str | None = None
+    not_predicted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -394,6 +396,7 @@ class Options:
 
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     d_chance: Number = 0.1
+    d_permuted: Number = 0.05
 
 
 @dataclass(frozen=True)

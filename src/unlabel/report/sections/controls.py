@@ -41,7 +41,7 @@ def controls(audit: Document) -> Iterator[dict[str, Any]]:
             words |= {True: "caught", False: "not caught"}
         yield {
             "title": f"{title} by {ending}" if ending else title,
-            "meaning": meaning,
+            "meaning": meaning.format(limit=f"{audit.options.d_permuted:g}"),
             "ok": ok,
             "word": "for comparison" if name in context else words[ok],
             "found": list(_lines(outcome)),

@@ -12,6 +12,7 @@ ELSEWHERE = (
     *("rule", "bound", "canaries", "prediction", "predicted", "groups", "margin_curve", "smallest_margin"),
     *("recoveries", "few_shot", "whole_model", "earlier_stages", "information_left", "prototypes"),
     *("attackers", "worst_attacker", "attack_curve", "depth", "depth_score", "tangent"),
+    "own_check",
 )
 """Notes that have a sentence, a picture or a table of their own."""
 
@@ -19,7 +20,7 @@ WORDS: Mapping[str, str] = {
     "absent": "labels without an output",
     "inverted": "labels whose output says the opposite",
     "advantage_with_row_put_back": "advantage with the output row put back",
-    "suspicion": "attacks that can only fail a model",
+    "suspicion": "attacks that can only fail a model (no PASS rests on them)",
     "head_zero": "the original, its output removed",
     "references": "retrained models",
     "nothing_to_forget": "labels with nothing to forget",
@@ -46,6 +47,8 @@ WORDS: Mapping[str, str] = {
     "against_retrained": "against retrained models",
     "references_against_original": "retrained model against the original",
     "judged_labels": "labels judged one by one",
+    "not_predicted": "left out, the original does not predict them",
+    "retrained_better": "retrained models are better than the original",
     "macro_auc_loss": "loss of mean AUC",
     "ece_rise": "rise of calibration error",
     "membership_rise": "rise of membership",

@@ -80,6 +80,16 @@ def total_seconds(model: ModelRecord) -> float | None:
     return stages["total"] if "total" in stages else sum(stages.values()) if stages else None
 
 
+def making_seconds(model: ModelRecord) -> float | None:
+    """Seconds that making the model took; None of an adopted one, whose record is that of the adoption.
+
+    >>> making_seconds(ModelRecord(method="adopt", seconds={"total": 0.95}))
+    >>> making_seconds(ModelRecord(method="retrain", seconds={"total": 81.5}))
+    81.5
+    """
+    return None if model.method == "adopt" else total_seconds(model)
+
+
 PROTECTED: Mapping[str, str] = {
     "outputs": "against outputs: others get what the model says",
     "features": "against features: others get its last features, too",
