@@ -272,7 +272,7 @@ def test_an_adopted_original_needs_a_recipe_and_its_references_read_images_as_it
         make(adopted)
     with pytest.raises(OptionError, match="so --lr must say"):
         make(adopted, epochs=1)
-    with pytest.raises(OptionError, match="its own code trained without the label, adopted with --without"):
+    with pytest.raises(OptionError, match="by the original's own code, and adopt them with --without"):
         make(adopted)
     found = make(adopted, 3, epochs=1, lr=0.05)
     config, record = read_config(found[0]), read_record(found[0])

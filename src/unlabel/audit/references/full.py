@@ -225,7 +225,7 @@ def recipe_of(case: Case, where: Run, epochs: float | None, lr: float | None) ->
         missing = [f"--{name}" for name, value in given.items() if value is None]
         raise OptionError(
             f"{path} does not record how it was trained, so {' and '.join(missing)} must say how to train its"
-            f" references: give the epochs and the peak learning rate that made it; {TRAINED_AS}"
+            f" references: give the epochs and the peak learning rate that made it: {TRAINED_AS}"
         )
     blueprint = Blueprint(config.network, config.stem, Recipe(epochs=epochs, lr=lr), config.head)
     place = with_micro_batch(where, lambda: case.original.model, sides_of(config.image_size))
