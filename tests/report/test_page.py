@@ -424,6 +424,13 @@ def test_a_model_that_only_remembers_annotations_is_not_said_to_leak_more(make_a
     assert said in finding(document_of(audit))[1]
 
 
+def test_the_finding_names_only_the_labels_that_were_judged(make_audit):
+    audit = make_audit(forget=["Male", "Young"])
+    assert "Male and Young are as hard" in finding(document_of(audit))[1]
+    audit["claims"]["C2"]["per_label"]["Young"] = "NOT_EVALUATED"
+    assert "Male is as hard" in finding(document_of(audit))[1]
+
+
 def test_a_bound_is_never_rounded_to_its_margin(make_audit: Make):
     audit = make_audit()
     row = next(c for c in audit["comparisons"] if c["id"] == "probe.adv.lin")

@@ -174,7 +174,7 @@ def core(headline: str) -> str:
 
 def finding(audit: Document) -> tuple[str, str]:
     """Tone (pass, fail or open) and the sentence that follows the headline."""
-    labels = targets(audit)
+    labels = _judged(audit)
     one = len(labels) <= 1
     tone, sentence = FINDINGS.get(core(audit.headline), ("open", "see the claims below for {labels}."))
     if core(audit.headline) == "DISABLED ONLY" and _remembers_only(audit):
@@ -185,6 +185,12 @@ def finding(audit: Document) -> tuple[str, str]:
     words |= {"it_is": "it is" if one else "they are"}
     words |= {"labels": spoken(labels) or "the label"}
     return tone, sentence.format(**words)
+
+
+def _judged(audit: Document) -> list[str]:
+    """The labels that C2 judged; all if it judged none."""
+    verdict = audit.claims["C2"].per_label
+    return [name for name in targets(audit) if verdict.get(name) != "NOT_EVALUATED"] or targets(audit)
 
 
 def _how_far(audit: Document) -> str:

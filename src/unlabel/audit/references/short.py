@@ -104,9 +104,13 @@ def least_budget(case: Case) -> float | None:
 
 
 def can_be_short(case: Case) -> bool:
-    """Whether `unlabel train` made the original, so that short trainings are like it."""
+    """Whether short trainings are like the original, and something is predicted from them.
+
+    That is if `unlabel train` made it, and its labels are no classes of which each image has one.
+    """
     record = case.original.record
-    return record.blueprint is not None and record.method == "train"
+    made_here = record.blueprint is not None and record.method == "train"
+    return made_here and not case.source.facts.get("exclusive")
 
 
 def shortest_steps(plan: Plan, images: int, budget: float) -> int:
@@ -129,11 +133,12 @@ def _refuse(case: Case, budget: float) -> None:
             f"{path} was not made by `unlabel train`, so no short training is like it; train references"
             f" instead: --make-references 3{'' if plan else f' --epochs EPOCHS --lr LR, or {OWN_CODE}'}"
         )
-    if case.source.facts.get("exclusive") and case.original.config.activation == "sigmoid":
+    if case.source.facts.get("exclusive"):
         raise OptionError(
-            f"every image of {case.source.name} has exactly one label, so short trainings would be trained as"
-            f" classes, by a softmax, but {path} predicts each label by itself; train references as it was"
-            " made, and name them with --reference A,B,C"
+            f"every image of {case.source.name} has exactly one label; what retrained models keep of such a"
+            " class is not predicted, as the rule was too low for them where it was tried"
+            " (docs/results/predicted.md); train references with --make-references 3, or name them with"
+            " --reference A,B,C"
         )
     images = len(case.source.train)
     shortest = shortest_steps(plan, images, budget)

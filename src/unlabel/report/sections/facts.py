@@ -24,6 +24,7 @@ WORDS: Mapping[str, str] = {
     "head_zero": "the original, its output removed",
     "references": "retrained models",
     "nothing_to_forget": "labels with nothing to forget",
+    "open_labels": "labels that are open by themselves",
     "rare": "labels with few images",
     "start": "start of the original's training",
     "unfair_references": "unfair retrained model",
