@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 import unlabel
-from unlabel.audit.read_only.outputs_audit import audit_deployed, write
+from unlabel.audit.read_only.outputs_audit import Named, audit_deployed, write
 from unlabel.exchange.onnx_file import OnnxSettings
 from unlabel.report.terminal import lines
 
@@ -64,15 +64,18 @@ for name, model in (("before", before), ("after", after)):
     features = program.model_proto.graph.node[-1].input[0]  # the input of the last linear layer
 
 Path("labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
-audit = audit_deployed(
+models = Named(
     f"onnx:after.onnx?features={features}",
     f"onnx:before.onnx?features={features}",
     references=[],  # ONNX files of models that were retrained without the label
+    onnx=OnnxSettings(Path("labels.txt"), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+)
+audit = audit_deployed(
+    models,
     data=DATA,
     labels=["Male"],
     where=unlabel.start(),
     settings=unlabel.AuditOptions(probe_seeds=2),
-    onnx=OnnxSettings(Path("labels.txt"), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
 )
 write(audit, Path("audited"), force=True)  # `unlabel report audited` makes the page
 print("\n".join(lines(audit)))

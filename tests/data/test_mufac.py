@@ -153,7 +153,7 @@ def test_what_is_missing_is_named_with_where_it_comes_from(make: MakeMufac, tmp_
         read(root)
     (root / "val.csv").rename(root / "custom_val_dataset.csv")
     (root / "val_images" / photos("val")[0][3]).unlink()
-    with pytest.raises(MissingFiles, match=r"1 of 272 rows of custom_\*_dataset\.csv have no file .*F0801"):
+    with pytest.raises(MissingFiles, match=r"1 of 272 rows of custom_\*_dataset\.csv has no file .*F0801"):
         read(root)
     (root / "val_images").rename(root / "photos")
     with pytest.raises(MissingFiles, match="no folder val_images in"):
