@@ -282,6 +282,20 @@ def test_what_is_read_on_the_test_split_alone_decides_nothing_by_its_few_people(
     assert open_ == {("Male", member), (None, member)}
 
 
+def test_one_person_with_most_of_the_images_is_no_crowd(questions):
+    """Forty people have the label in both: as many images each, or one of them nearly all."""
+    asked = questions["Male"]
+    shows = np.flatnonzero(asked.test == 1)
+    cluster = 1000 + np.arange(len(asked.test))
+    evenly, unevenly = cluster.copy(), cluster.copy()
+    evenly[shows] = np.arange(len(shows)) % 40
+    unevenly[shows] = np.minimum(np.arange(len(shows)), 39)
+    even, uneven = (replace(asked, test_cluster=each) for each in (evenly, unevenly))
+    assert even.people == pytest.approx(40, abs=0.1)
+    assert uneven.people < 1.2
+    assert (even.rare(OPTIONS), uneven.rare(OPTIONS)) == (False, True)
+
+
 def test_a_label_the_original_never_knew_is_set_aside(questions, reading):
     both = {"Male": reading(0.3), "Bald": reading(0.0)}
     before = {"Male": reading(0.9), "Bald": reading(0.0)}
