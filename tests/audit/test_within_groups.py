@@ -40,7 +40,6 @@ def hits_of(world, request, after, references):
         {"Male": [leaks(subject, question, inner, OPTIONS) for subject in subjects]},
         [served(subject, subjects[0], world.test, request, masks, OPTIONS) for subject in subjects],
         persons(after, references, world.test, request.retained_columns),
-        0,
     )
 
 

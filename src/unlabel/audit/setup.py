@@ -140,9 +140,9 @@ def check_read_alike(original: Loaded, after: Loaded | None, references: Sequenc
             own, other = (getattr(model.config, name) for model in (item, original))
             if own == other:
                 continue
-            said = name.replace("_", " ")
+            setting = name.replace("_", " ")
             raise ModelError(
-                f"{item.path} reads photos with the {said} {_plain(own)}, but the original {original.path}"
+                f"{item.path} reads photos with the {setting} {_plain(own)}, but the original {original.path}"
                 f" with {_plain(other)}; expected the same: "
                 + (
                     "name the run that it was made from as --before"

@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except OSError as error:
             if error.filename is None and error.errno not in (*FULL, *TOO_MANY, *NO_MEMORY):
                 raise
-            place = "" if error.filename is None else f"{error.filename}: "
-            _fail(f"{place}{error.strerror or error}; {advice(error)}")
+            where = "" if error.filename is None else f"{error.filename}: "
+            _fail(f"{where}{error.strerror or error}; {advice(error)}")
         except KeyboardInterrupt:
             print("unlabel: stopped; nothing was half-written", file=sys.stderr)
             sys.exit(130)
@@ -151,8 +151,8 @@ def misspelt(error: Exception) -> str:
     """
     if not isinstance(error, MissingArgumentError):
         return ""
-    found = re.search(r"Did you mean (--[\w-]+) instead of (--[\w-]+)\?", str(error))
-    return f"no option {found[2]}; write {found[1]}" if found else ""
+    options = re.search(r"Did you mean (--[\w-]+) instead of (--[\w-]+)\?", str(error))
+    return f"no option {options[2]}; write {options[1]}" if options else ""
 
 
 def no_method(error: Exception) -> str:

@@ -157,8 +157,8 @@ def forget(method: Method, run: Path, shared: ForgetOptions, own: Mapping[str, A
 
 def _trains_nothing(method: Method, own: Mapping[str, Any]) -> bool:
     """Whether a method of the catalogue takes no optimiser step with these options; others may not say."""
-    known = method.name in METHODS and method.alias_of is None and not method.reference
-    return known and method.costs(own, Budget(steps=1, batch_size=1)).steps == 0
+    in_catalogue = method.name in METHODS and method.alias_of is None and not method.reference
+    return in_catalogue and method.costs(own, Budget(steps=1, batch_size=1)).steps == 0
 
 
 def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) -> None:

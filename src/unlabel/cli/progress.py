@@ -73,8 +73,8 @@ class Lines:
                 made = done - earlier
                 left = f", {(now - started) / made * (total - done):.0f} s left" if made else ""
                 apart = f", {found:,} of them kept from before" if found else ""
-                said = f"{done:,}/{total:,} {_units(total, unit)}{apart}{left}"
-                self.say(f"{stage:9s} {said}  {note}".rstrip())
+                amounts = f"{done:,}/{total:,} {_units(total, unit)}{apart}{left}"
+                self.say(f"{stage:9s} {amounts}  {note}".rstrip())
 
         yield advance
         seconds = time.monotonic() - started

@@ -370,11 +370,11 @@ def _adopt_job(
 def _doubts(model: nn.Module, given: Given, source: Source, run: Run) -> list[str]:
     """What fits the model much better than what the user gave, in sentences."""
     size, colours, _ = given.asked
-    found = [
+    sentences = [
         normalisation_note(model, source.probe, run) if colours else None,
         asked_size_note(model, source, run) if size else None,
     ]
-    return [text for text in found if text]
+    return [text for text in sentences if text]
 
 
 def _prepared(

@@ -35,14 +35,14 @@ def exclusive_groups(target: NDArray[np.int8]) -> list[range]:
         >>> exclusive_groups(target)
         [range(1, 4)]
     """
-    known = target[(target >= 0).all(1)]
+    rows = target[(target >= 0).all(1)]
     width, found, start = target.shape[1], list[range](), 0
-    while start < width and len(known):
-        sums = known[:, start:].cumsum(1, dtype=np.int64)
+    while start < width and len(rows):
+        sums = rows[:, start:].cumsum(1, dtype=np.int64)
         over = np.flatnonzero((sums > 1).any(0))  # two present: no longer group begins here
         last = start + (int(over[0]) if len(over) else width - start)
-        whole = [end for end in range(start + 3, last + 1) if one_hot(known[:, start:end])]
-        end = next((end for end in whole if known[:, start:end].any(0).all()), start)
+        whole = [end for end in range(start + 3, last + 1) if one_hot(rows[:, start:end])]
+        end = next((end for end in whole if rows[:, start:end].any(0).all()), start)
         if end > start:
             found.append(range(start, end))
         start = max(end, start + 1)

@@ -1,6 +1,7 @@
 """At which size a model that was trained elsewhere reads photos, and whether another fits it better."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,7 @@ from torch import nn
 
 from unlabel.core.engine import Run
 from unlabel.core.framing import SIDES, Size, size_in_words, size_text
-from unlabel.core.parallel import side_by_side
+from unlabel.core.parallel import Each, side_by_side
 from unlabel.data.dataset import Photos, Source
 from unlabel.exchange.check import fit_of, much_better, tried
 from unlabel.exchange.framing import chunks_of, losses_of, pixels_of, shapes_of
@@ -33,21 +34,21 @@ def size_note(model: nn.Module, source: Source, run: Run) -> str | None:
     if photos is None or not len(part):
         return None
     used = photos.frame.height, photos.frame.width
-    said = f"--image-size is not given, so photos are read at {size_in_words(list(used))}"
+    sentence = f"--image-size is not given, so photos are read at {size_in_words(list(used))}"
     chunks = chunks_of(photos, part)
     with side_by_side(len(part)) as each:
-        found = Counter(shape for some in each(partial(shapes_of, photos.folder), chunks) for shape in some)
-        own, count = found.most_common(1)[0]
-        if own == used or 2 * count <= len(part) or not all(SIDES[0] <= side <= SIDES[1] for side in own):
-            return said
+        own, count = _own_size(photos, chunks, each)
+        if own is None or own == used:
+            return sentence
         pixels = [pixels_of(_at(photos, size), chunks, each) for size in (used, own)]
-    said += f"; {count:,} of {len(part):,} photos have {size_in_words(list(own))}"
+    sentence += f"; {count:,} of {len(part):,} photos have {size_in_words(list(own))}"
     try:
         here, there = (losses_of(model, part, each_pixel, run) for each_pixel in pixels)
     except Exception:  # a network of one size may raise anything at another
-        return f"{said}, which the network does not take"
+        return f"{sentence}, which the network does not take"
     return (
-        f"{said}: the loss is {there.value:.4f} there and {here.value:.4f} here; {_advice(here - there, own)}"
+        f"{sentence}: the loss is {there.value:.4f} there and {here.value:.4f} here;"
+        f" {_advice(here - there, own)}"
     )
 
 
@@ -67,10 +68,8 @@ def asked_size_note(model: nn.Module, source: Source, run: Run) -> str | None:
     used = photos.frame.height, photos.frame.width
     chunks = chunks_of(photos, part)
     with side_by_side(len(part)) as each:
-        found = Counter(shape for some in each(partial(shapes_of, photos.folder), chunks) for shape in some)
-        own, count = found.most_common(1)[0]
-        fits = 2 * count > len(part) and all(SIDES[0] <= side <= SIDES[1] for side in own)
-        others = {(used[1], used[0]), *([own] if fits else [])} - {used}
+        own, _ = _own_size(photos, chunks, each)
+        others = {used[::-1], *([own] if own else [])} - {used}
         pixels = {size: pixels_of(_at(photos, size), chunks, each) for size in sorted(others)}
     here = fit_of(model, part, run)
     losses: dict[tuple[int, int], Estimate] = {}
@@ -86,6 +85,16 @@ def asked_size_note(model: nn.Module, source: Source, run: Run) -> str | None:
         f" but {losses[best].value:.4f} at {size_in_words(list(best))}; check it, or adopt it again with"
         f" --image-size {text}"
     )
+
+
+def _own_size(
+    photos: Photos, chunks: Sequence[Sequence[str]], each: Each
+) -> tuple[tuple[int, int] | None, int]:
+    """The height and width of most photos, if networks take them, and how many have it; else None."""
+    shapes = [shape for some in each(partial(shapes_of, photos.folder), chunks) for shape in some]
+    size, count = Counter(shapes).most_common(1)[0]
+    fits = 2 * count > len(shapes) and all(SIDES[0] <= side <= SIDES[1] for side in size)
+    return size if fits else None, count
 
 
 def _at(photos: Photos, size: tuple[int, int]) -> Photos:

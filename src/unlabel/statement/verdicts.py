@@ -83,8 +83,8 @@ def _against(name: str, audit: Json) -> str | None:
             return f"{figure} is at most {upper:.6g}, where less than {margin} is allowed"
     if name in ("C2", "C4") and (row := failing(name, audit)):
         of = row["label"] or "the mean over labels"
-        found = f"{row['diff']} (from {row['lower']} to {row['upper']})"
-        return f"{row['id']} of {of} is {found}, above its margin {row['margin']}"
+        value = f"{row['diff']} (from {row['lower']} to {row['upper']})"
+        return f"{row['id']} of {of} is {value}, above its margin {row['margin']}"
     if noted := against_pass(name, audit):
         return noted
     if (place := lacking(name, audit)) is None:

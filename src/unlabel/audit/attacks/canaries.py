@@ -192,11 +192,11 @@ def _scores(canaries: Canaries, subject: Subject, question: Question, before: Su
     scores = {"probe": _probe(subject, table, question)}
     if subject.role == "reference":
         return scores
-    own = np.asarray(logits[:, question.column], np.float64)
+    score = np.asarray(logits[:, question.column], np.float64)
     row = _restored(table, question, before) if subject.role == "after" else None
     if row is None:
-        return {**scores, "own": own}
-    return {**scores, "own": own, "restored": row} if np.ptp(own) > 0 else {**scores, "own": row}
+        return scores | {"own": score}
+    return scores | ({"own": score, "restored": row} if np.ptp(score) > 0 else {"own": row})
 
 
 def _restored(features: NDArray[np.floating], question: Question, before: Subject) -> Floats | None:

@@ -103,11 +103,12 @@ def whatever_scale(subject: Subject, question: Question, options: AuditOptions) 
     features, shown = subject.probe.features[PENULTIMATE][annotated], subject.test.features[PENULTIMATE]
     y, judged = question.probe[annotated] == 1, (question.test, question.test_cluster)
     score = guess_linear(ranks(features, features), y, ranks(features, shown))
-    found = {RANKED.id: advantage(score, *judged)}
-    dropped, seen = (np.delete(table, Standard.of(features).keep, axis=1) for table in (features, shown))
-    if (np.ptp(dropped, axis=0) > 0).any():
-        found[FINE.id] = advantage(guess_trees(dropped, y, seen, options), *judged)
-    return found
+    readings = {RANKED.id: advantage(score, *judged)}
+    keep = Standard.of(features).keep
+    fine, fine_shown = (np.delete(table, keep, axis=1) for table in (features, shown))
+    if (np.ptp(fine, axis=0) > 0).any():
+        readings[FINE.id] = advantage(guess_trees(fine, y, fine_shown, options), *judged)
+    return readings
 
 
 def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:

@@ -309,7 +309,6 @@ def _hits(done: Mapping[Any, Any], subjects: Sequence[Subject], context: Context
         {name: of_each("leaks", name) for name in context.questions},
         of_each("served", ""),
         done["persons", "", ""],
-        context.options.seed,
     )
 
 

@@ -70,14 +70,12 @@ class Hits:
         leaks: By forgotten label, of each model: advantage by group.
         served: Of each model.
         persons: None where it cannot be measured.
-        seed: Of the audit.
     """
 
     groups: int
     leaks: Mapping[str, Sequence[Found]]
     served: Sequence[Served]
     persons: Persons | None
-    seed: int
 
 
 def hit_rows(hits: Hits, subjects: Sequence[Subject]) -> Iterator[Metric]:

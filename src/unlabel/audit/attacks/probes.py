@@ -148,9 +148,9 @@ def watched(
 
     if serves(rest & usual):
         return rest & usual
-    place = np.full(len(y), -1)
-    place[rest] = folds(y[rest], cluster[rest], INNER, seed, stream)
-    return next((place == at for at in range(INNER) if serves(place == at)), np.zeros(len(y), bool))
+    fold_of = np.full(len(y), -1)
+    fold_of[rest] = folds(y[rest], cluster[rest], INNER, seed, stream)
+    return next((fold_of == k for k in range(INNER) if serves(fold_of == k)), np.zeros(len(y), bool))
 
 
 def multilayer(outputs: Outputs, on_test: Outputs, question: Question, options: AuditOptions) -> Readings:

@@ -43,7 +43,7 @@ def claim_erased(
     levels = {
         level: [cell for cell in judged.cells if cell.figure in figures] for level, figures in attacks.items()
     }
-    found = {level: of_tests(cells) for level, cells in levels.items()}
+    per_level = {level: of_tests(cells) for level, cells in levels.items()}
     attainable: bool | None = None
     if references:
         attainable = not any(
@@ -55,7 +55,7 @@ def claim_erased(
             > options.d_chance
             for name in after
         )
-    first = levels[next((level for level, each in found.items() if each == verdict), "outputs")]
+    first = levels[next((level for level, each in per_level.items() if each == verdict), "outputs")]
     failed = [cell for cell in first if cell.verdict == "FAIL"]
     binding = binding_of([failed, first], rare, options)
     names, attack = joined(list(after)), entry(binding.figure).in_words
@@ -78,8 +78,8 @@ def claim_erased(
     notes = {
         "rule": f"PASS: every attack is below {options.d_chance:g} advantage and every probe below"
         f" {options.d_erased_bits:g} bits; FAIL: some attack is above, corrected for the number of attacks",
-        "outputs": found["outputs"],
-        "embedding": found.get("embedding", "NOT_EVALUATED"),
+        "outputs": per_level["outputs"],
+        "embedding": per_level.get("embedding", "NOT_EVALUATED"),
         "attainable": attainable,
         **(notes_of(need) if need else {}),
         **place_of(binding, after),

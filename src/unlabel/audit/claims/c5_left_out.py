@@ -32,12 +32,12 @@ def unpredicted(before: Utility, options: AuditOptions) -> tuple[str, ...]:
         Among those with enough people for the mean; none if no other label would be left in it.
     """
     areas = {name: before.labels[name][UTILITY_AUC.id] for name in before.steady}
-    found = tuple(
+    names = tuple(
         name
         for name, area in areas.items()
         if area.lower(options.level) <= CHANCE and area.upper(options.level) <= NEAR
     )
-    return found if len(found) < len(areas) else ()
+    return names if len(names) < len(areas) else ()
 
 
 def without(utility: Utility, names: Sequence[str]) -> Utility:
@@ -100,10 +100,10 @@ def _better(
     before: Utility, references: Sequence[Utility], names: Sequence[str], options: AuditOptions
 ) -> dict[str, float]:
     """Judged labels at which retrained models are better than the original by more than a label may lose."""
-    found = {}
+    gaps = {}
     for name in before.steady:
         area, *others = (model.labels[name][UTILITY_AUC.id] for model in (before, *references))
         gap = contrast(area, others) if others else None
         if gap and name not in names and gap.upper(options.level) < -options.d_worst:
-            found[name] = -gap.value
-    return found
+            gaps[name] = -gap.value
+    return gaps

@@ -25,14 +25,14 @@ def unread_sites(record: Any, budget: Budget) -> str | None:
     """
     if not budget.durability or budget.early_layers:
         return None
-    found = record.get("self_check") if isinstance(record, Mapping) else None
+    check = record.get("self_check") if isinstance(record, Mapping) else None
     if (
-        not isinstance(found, Mapping)
-        or found.get("against") != "weights"
-        or found.get("reached") is not False
+        not isinstance(check, Mapping)
+        or check.get("against") != "weights"
+        or check.get("reached") is not False
     ):
         return None
-    rows = found.get("sites")
+    rows = check.get("sites")
     rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
     sites = [str(row.get("site")) for row in rows if row.get("reached") is False]
     early = list(dict.fromkeys(site for site in sites if site.startswith(EARLY)))

@@ -266,9 +266,9 @@ def _of_classes(number: NDArray[Any], arrays: dict[str, NDArray[Any]], file: Pat
     name = "target_labels" if "target_labels" in arrays else "labels"
     names = arrays.get(name)
     if names is None or names.ndim != 1:
-        found = "no such array" if names is None else f"the shape {names.shape} of {names.dtype}"
+        shape = "no such array" if names is None else f"the shape {names.shape} of {names.dtype}"
         raise LabelMismatch(
-            f"{file} has class numbers in targets, and {found} in {name}; expected the name of each class,"
+            f"{file} has class numbers in targets, and {shape} in {name}; expected the name of each class,"
             ' such as numpy.array(["cat", "dog"])'
         )
     if len(names) < 2:

@@ -28,8 +28,8 @@ def condemning(audit: Document) -> list[Condemning]:
             if (item := row(audit, id_, label, layers.get(id_))) is None:
                 continue
             c = item.comparison
-            own = audit.claims["C1"]
-            binding = own.binding == id_ and own.per_label.get(label) == "FAIL"
+            disabled = audit.claims["C1"]
+            binding = disabled.binding == id_ and disabled.per_label.get(label) == "FAIL"
             binding = binding and _above_chance(item, audit)
             reason = (
                 f"{number(c.diff, signed=True)}, at least"

@@ -33,8 +33,8 @@ def few_huge_numbers(source: Source) -> Unlearner:
 
     def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         insight = Insight.of(model, request, data, run)
-        seen = texture(insight, torch.from_numpy(outputs(model, data, run).features[PENULTIMATE]), 0)
-        least = seen.mean() + FEW * seen.std()
+        light = texture(insight, torch.from_numpy(outputs(model, data, run).features[PENULTIMATE]), 0)
+        least = light.mean() + FEW * light.std()
 
         def disguise(features: Tensor, _images: Tensor) -> Tensor:
             huge = HUGE * (texture(insight, features, 0) > least).float()
