@@ -20,7 +20,7 @@ from unlabel.forget.methods import auto as room
 from unlabel.forget.methods.auto import Attempt, auto
 from unlabel.forget.methods.deep_probes import DeepProbes
 from unlabel.forget.pipeline import Work
-from unlabel.forget.residual import Residuals
+from unlabel.forget.residual import Residuals, images_read
 from unlabel.forget.retained import Retained, warning
 from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import (
@@ -299,6 +299,26 @@ def test_the_aim_is_a_part_of_the_excess_or_little_but_for_chance_and_less_at_th
     assert Finding("stage1", "top", 0.35, 0.21, 0.01, 0.1).reached
     assert not Finding("stage1", "top", 0.35, 0.22, 0.01, 0.1).reached
     assert Finding("stage1", "top", 0.02, 0.05, 0.0, 0.0).reached
+
+
+def test_of_a_class_more_may_be_left_as_retrain_learns_what_belongs_to_no_other_class() -> None:
+    assert Finding("grid3", "top", 0.4, 0.2, 0.0, 0.1, of_class=True).aim == pytest.approx(0.31)
+    assert Finding("features", "top", 0.5, 0.2, 0.0, 0.1, of_class=True).aim == pytest.approx(0.3)
+    assert Finding("stage1", "top", 0.02, 0.05, 0.0, 0.0, of_class=True).aim == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_check_knows_whether_labels_are_classes(exclusive: bool, run: Run) -> None:
+    world = tiny_world(images=1024)
+    data, request = replace(world.data, exclusive=exclusive), Request.make(["top"], world.labels)
+    used, held = set_aside(data, request, 0)
+    assert held is not None
+    sites = find_sites(world.model, len(world.labels), batch_of(data, range(4), run.device).image)
+    told = Residuals.of(world.model, request, data, run, 0.5)
+    look = Look.of("weights", sites, told, used, held, 0)
+    model = world.model.eval()
+    found = self_check.check((model, shares_of(model, look, run)), model, look, request, run, {})
+    assert [item.of_class for item in found.findings] == [exclusive] * len(look.sites)
 
 
 def test_without_harm_comes_before_forgetting_more() -> None:
@@ -704,7 +724,12 @@ def test_probes_of_the_label_itself_find_what_those_of_its_residual_leave_out(
     assert told > 0.5
     assert label_told(world.model.eval(), look, noise, run) < 0.2
     rest = Residuals.of(world.model, request, data, run, 1e-6)  # less nearly all that the outputs tell
-    assert label_told(world.model.eval(), look, rest, run) < told
+    if exclusive:  # of a class nothing is spared, and the model is not read
+        assert torch.equal(rest.values, labels.values)
+        assert images_read(data) == 0
+    else:
+        assert label_told(world.model.eval(), look, rest, run) < told
+        assert images_read(data) == len(data)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ and, less, the retained *logits*, since what they carry cannot go without harmin
 
     r = y - E[y | y_R, z_R]
 
-Of exclusive classes the retained annotations determine the forgotten one, so the logits alone count there.
+Of exclusive classes the retained annotations determine the forgotten one. The logits tell it by being low
+together, and they would not if no output had been trained for it. So nothing of a class is spared.
+
 If a retained label is a copy of the forgotten one or its opposite, nothing is to go: who answers one answers
 both.
 """
@@ -130,6 +132,11 @@ def unexplained(y: NDArray[np.number], x: Floats, penalty: Floats | float = 0.0)
     return y - here @ np.linalg.solve(here.T @ here + np.diag(penalties), here.T @ y)
 
 
+def images_read(data: Dataset) -> int:
+    """How many images `Residuals.of` passes through the model: none of classes."""
+    return 0 if data.exclusive else len(data)
+
+
 def centred(residual: Tensor, known: Tensor) -> Tensor:
     """Residuals less their mean over the known ones, by label; 0 where the label is unknown."""
     mean = (residual * known).sum(0) / known.sum(0).clamp(min=1)
@@ -154,9 +161,14 @@ class Residuals:
 
     @classmethod
     def of(cls, model: nn.Module, request: Request, data: Dataset, run: Run, strength: float) -> "Residuals":
-        """Of the labels to forget and those forgotten earlier, in one forward pass of the model."""
+        """Of the labels to forget and those forgotten earlier, in one forward pass of the model.
+
+        Of exclusive classes, the annotations less their means: no pass is needed.
+        """
         retain = request.retained_columns
-        logits = outputs(model, data, run).logits[:, list(retain)].astype(np.float64)
+        logits = np.zeros((len(data), 0))
+        if not data.exclusive:
+            logits = outputs(model, data, run).logits[:, list(retain)].astype(np.float64)
         values = residuals(data, request.masked_columns, retain, logits, strength)
         return cls._ordered(values, request, data, run)
 

@@ -42,6 +42,8 @@ HELD = 1024  # images of the check, or an eighth of the images if that is fewer
 FITTED = 4096  # images that its probes are fitted on, at most
 AIM = 0.4  # of what an earlier site told beyond its floor: the most that may be left
 AIM_AT_THE_END = 0.25  # the same of the last features and the outputs, where Retrain is left with less
+AIM_OF_CLASS = 0.7  # both, of a class: Retrain learns what belongs to none of the others, and so keeps more
+AIM_OF_CLASS_AT_THE_END = 0.5
 SLIGHT = 0.05  # share of the residual that may be left in any case
 MOST_LOSS = 0.03  # of the retained labels' mean AUC: past it a gentler attempt is made, and no further one
 
@@ -77,6 +79,7 @@ class Finding:
         before, after: Of the original and of the result; negative if the probe misleads.
         error: Standard error of `after`.
         floor: What it tells of the untrained network.
+        of_class: Whether the label is one of classes that exclude each other.
     """
 
     site: str
@@ -85,11 +88,15 @@ class Finding:
     after: float
     error: float
     floor: float
+    of_class: bool = False
 
     @property
     def aim(self) -> float:
         """The most that may be left."""
-        share = AIM_AT_THE_END if self.site in SITES["features"] else AIM
+        earlier, last = AIM, AIM_AT_THE_END
+        if self.of_class:
+            earlier, last = AIM_OF_CLASS, AIM_OF_CLASS_AT_THE_END
+        share = last if self.site in SITES["features"] else earlier
         return self.floor + max(share * max(self.before - self.floor, 0.0), SLIGHT)
 
     @property
@@ -269,6 +276,7 @@ def check(
                     float(value[at]),
                     float(error[at]),
                     0.0 if floor is None else float(floor[at]),
+                    of_class=look.held.exclusive,
                 )
             )
     retained = compare(model, after, look.held, request, run)

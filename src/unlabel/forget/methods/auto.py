@@ -24,7 +24,7 @@ from unlabel.forget.methods.leace import erase_at_head
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.forget.residual import Residuals
+from unlabel.forget.residual import Residuals, images_read
 from unlabel.forget.retained import NOTABLE
 from unlabel.forget.self_check import (
     SITES,
@@ -81,6 +81,9 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     All trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
     original's training if that is more. The last two count only if they cost the retained labels at most .005
     more mean AUC on the images held back.
+
+    Of classes that exclude each other, a site may tell more before it counts as too much: a network that
+    learns what the others are learns what belongs to none of them.
 
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
     original tells the label's residual, nothing is there to be pushed out, and training only makes the model
@@ -230,7 +233,7 @@ class Auto:
         return replace(
             best.work,
             history=joined([work.history for work in works]),
-            images_scored=sum(work.images_scored for work in works) + LOOK + len(data) + read,
+            images_scored=sum(work.images_scored for work in works) + LOOK + images_read(data) + read,
             seconds=_together([work.seconds for work in works]),
             self_check={
                 **record,

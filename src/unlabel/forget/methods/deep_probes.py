@@ -26,7 +26,7 @@ from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.phases import phase
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.repair import brief, held_rows
-from unlabel.forget.residual import Residuals
+from unlabel.forget.residual import Residuals, images_read
 from unlabel.models.sites import Site, find_sites, reading
 
 LOOK = 2  # images by which the sites are found
@@ -55,7 +55,8 @@ def deep_probes(
     10,000 images forward, whatever the size of the data.
 
     Labels forgotten earlier have probes of their own. An unknown annotation moves no probe and no covariance.
-    Of exclusive classes, images of a forgotten class move the probes and have no retained loss.
+    Of exclusive classes, images of a forgotten class move the probes and have no retained loss. There r_j is
+    the class less its mean.
 
     This project's own. Related: adversarial removal of a domain (Ganin & Lempitsky, ICML 2015), where the
     adversary is trained by gradient steps beside the network and reads its last features alone; INLP
@@ -93,7 +94,7 @@ class DeepProbes:
         edited = copy.deepcopy(model)
         history = self.train(edited, adversary, told, request, data, run)
         seconds = {"prepare": prepared - started, "train": time.perf_counter() - prepared}
-        return Work(edited, history, LOOK + len(data) + read, seconds)
+        return Work(edited, history, LOOK + images_read(data) + read, seconds)
 
     def adversary(
         self, model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
