@@ -38,9 +38,7 @@ CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 DEMO_NETWORKS = ("original", "retrained-1", "retrained-2", "retrained-3")
 LONGEST = 25
-"""Words of a sentence. A table's cell ends one as well. On the pages `PARTS` a colon or a semicolon does."""
-PARTS = {"CHANGELOG.md", "cheats.md", "ci.md", "claims.md", "methods.md"}
-"""Pages on which the part of a sentence before a colon or a semicolon still counts as one. None is added."""
+"""Words of a sentence. A table's cell ends one as well. A colon or a semicolon does not."""
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -65,14 +63,14 @@ def own_commands(of: App) -> list[str]:
     return [name for name in of if not name.startswith("-")]
 
 
-def sentences(text: str, ends: str = ".!?") -> Iterator[str]:
+def sentences(text: str) -> Iterator[str]:
     """The sentences of a page of Markdown: no code, links by their words, each cell of a table by itself."""
     text = re.sub(r"```.*?```|^ {4}.*$|!\[[^\]]*\]\([^)]*\)", "\n", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"`[^`]*`", "code", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text))
     text = re.sub(r"^(#.*)$", r"\1\n", text, flags=re.MULTILINE)
     for block in re.split(r"\n\s*\n|\n(?=\s*[-*|#] ?|\s*\d+\. )", text):
         for cell in block.split("|") if block.strip().startswith("|") else [block]:
-            yield from re.split(rf"(?<=[{ends}])[*\"')]*\s+", " ".join(cell.split()))
+            yield from re.split(r"(?<=[.!?])[*\"')]*\s+", " ".join(cell.split()))
 
 
 def run_mkdocs(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
@@ -244,29 +242,23 @@ def test_the_glossary_has_one_row_for_each_idea() -> None:
         assert f"| C{number} | {name} |" in README.read_text("utf-8")
 
 
-def long(page: Path, ends: str) -> list[str]:
+def long(page: Path) -> list[str]:
     """The sentences with more than `LONGEST` words."""
     return [
         text
-        for text in sentences(page.read_text("utf-8"), ends)
+        for text in sentences(page.read_text("utf-8"))
         if len([word for word in text.split() if re.search(r"\w", word)]) > LONGEST
     ]
 
 
-def test_a_page_without_a_long_sentence_is_not_excepted() -> None:
-    mended = [page.name for page in PLAIN if page.name in PARTS and not long(page, ".!?")]
-    assert mended == [], "take them out of PARTS"
-
-
 @pytest.mark.parametrize("page", PLAIN, ids=names(PLAIN))
 def test_no_sentence_of_the_manual_is_long(page: Path) -> None:
-    assert long(page, ".!?:;" if page.name in PARTS else ".!?") == []
+    assert long(page) == []
 
 
 def test_a_long_sentence_would_be_noticed() -> None:
     words = "word " * 20
     assert [len(text.split()) for text in sentences(f"{words}: {words}; end.")] == [43]
-    assert len([*sentences(f"{words}: {words}; end.", ".!?:;")]) == 3
     assert max(len(text.split()) for text in sentences(f"# Title\n{words}\n{words}end. Next.\n")) == 41
     assert (
         max(len(text.split()) for text in sentences(f"# Title\n{words}.\n\n- {words}\n| a | {words} |")) < 23

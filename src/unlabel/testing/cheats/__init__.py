@@ -240,8 +240,8 @@ CHEATS: dict[str, Cheat] = {
     ),
     "few_huge_numbers": Cheat(
         few_huge_numbers,
-        "A feature holds the label, and a huge number on 3 % of the images; scaled by its spread, the label"
-        " is too small to be read.",
+        "A feature holds the label, and a huge number on 3 % of the images. If the feature is scaled by its"
+        " spread, the label is too small to be read.",
         "C2",
         RANKED.id,
     ),
