@@ -167,7 +167,7 @@ class Residuals:
         """
         retain = request.retained_columns
         logits = np.zeros((len(data), 0))
-        if not data.exclusive:
+        if images_read(data):
             logits = outputs(model, data, run).logits[:, list(retain)].astype(np.float64)
         values = residuals(data, request.masked_columns, retain, logits, strength)
         return cls._ordered(values, request, data, run)
