@@ -65,12 +65,35 @@ class Heard:
 
 
 def left_running() -> list[int]:
-    """Numbers of child processes that have not ended; `active_children` once listed one that was joined."""
-    return [
-        child.pid
-        for child in multiprocessing.active_children()
-        if child.pid is not None and Path(f"/proc/{child.pid}").exists()
-    ]
+    """Numbers of this process's children that have not ended.
+
+    `active_children` alone is not enough: it once listed a process that was joined. The number of an ended
+    process may also have gone to another one. So the system is asked for the parent and the state.
+    """
+    return [child.pid for child in multiprocessing.active_children() if child.pid and _runs_here(child.pid)]
+
+
+def _runs_here(number: int) -> bool:
+    """Whether the system knows a living child of this process by this number."""
+    try:
+        # number (name) state parent ...: the name may hold spaces and brackets
+        state, parent = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX" and int(parent) == os.getpid()
+
+
+def test_a_running_child_is_seen_and_an_ended_one_is_not() -> None:
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    child.start()
+    assert child.pid is not None
+    assert left_running() == [child.pid]
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has joined it
+    assert not _runs_here(child.pid)
+    child.join()
+    assert left_running() == []
+    assert not _runs_here(os.getppid())
 
 
 def place(devices: int, log: Heard | None = None) -> Run:
