@@ -1,6 +1,7 @@
 """What all tests share: an empty cache, one thread, no settings of the user's, and no network."""
 
 import ipaddress
+import multiprocessing
 import os
 import shutil
 import socket
@@ -47,6 +48,27 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", local)
         yield
+
+
+@pytest.fixture
+def left_running() -> Callable[[], list[int]]:
+    """Tells the numbers of this process's children, started by `multiprocessing`, that have not ended.
+
+    `active_children` alone is not enough: it once listed a process that was joined. The number of an ended
+    process may also have gone to another one. So the system is asked for the parent and the state.
+    """
+
+    def runs_here(number: int) -> bool:
+        try:
+            # number (name) state parent ...: the name may hold spaces and brackets
+            state, parent = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return state not in "ZX" and int(parent) == os.getpid()
+
+    return lambda: [
+        child.pid for child in multiprocessing.active_children() if child.pid and runs_here(child.pid)
+    ]
 
 
 class Ran(NamedTuple):

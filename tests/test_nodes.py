@@ -119,14 +119,16 @@ def _killed(run: Run, folder: str, at: int) -> None:
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, f"{folder}/end")
 
 
-def test_a_killed_process_ends_all_in_one_line_and_the_job_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_process_ends_all_in_one_line_and_the_job_goes_on_to_the_same_bits(
+    left_running, tmp_path: Path
+) -> None:
     two = engine.start(devices=2, accelerator="cpu")
     (tmp_path / "whole").mkdir()
     engine.launch(two, _killed, str(tmp_path / "whole"), 99)
     with pytest.raises(ProcessLost, match=r"start the same command again"):
         engine.launch(two, _killed, str(tmp_path), 4)
     assert (tmp_path / "checkpoint.pt").exists()
-    assert multiprocessing.active_children() == []
+    assert left_running() == []
     engine.launch(two, _killed, str(tmp_path), 99)
     whole, parts = load_file(tmp_path / "whole/end"), load_file(tmp_path / "end")
     for name, value in whole.items():

@@ -155,10 +155,10 @@ def _fail_on_last(run: Run) -> None:
         raise OptionError("found a mistake")
 
 
-def test_an_error_in_one_process_ends_them_all() -> None:
+def test_an_error_in_one_process_ends_them_all(left_running) -> None:
     with pytest.raises(Exception, match="found a mistake"):
         engine.launch(place(2), _fail_on_last)
-    assert multiprocessing.active_children() == []
+    assert left_running() == []
 
 
 def _stop_the_command(run: Run, command: int, folder: str) -> None:
@@ -173,7 +173,7 @@ def _stop_the_command(run: Run, command: int, folder: str) -> None:
     Path(folder, f"finished {run.rank}").touch()
 
 
-def test_a_command_that_is_stopped_ends_the_processes_that_it_started(tmp_path: Path) -> None:
+def test_a_command_that_is_stopped_ends_the_processes_that_it_started(left_running, tmp_path: Path) -> None:
     """As by ``kill -INT`` or a batch system; a terminal's Ctrl-C reaches all of them."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     another = multiprocessing.get_context("fork").Process(target=signal.pause)
@@ -181,7 +181,7 @@ def test_a_command_that_is_stopped_ends_the_processes_that_it_started(tmp_path: 
     try:
         with pytest.raises(KeyboardInterrupt):
             engine.launch(place(2), _stop_the_command, os.getpid(), str(tmp_path))
-        assert multiprocessing.active_children() == [another]
+        assert left_running() == [another.pid]
         assert [path.name for path in tmp_path.iterdir()] == ["begun"]
     finally:
         signal.signal(signal.SIGINT, before)
@@ -282,10 +282,10 @@ def _diverge(run: Run) -> None:
     fit(model, ALL, tiny_world().data, Recipe(epochs=1), run)
 
 
-def test_a_nan_in_one_process_stops_both() -> None:
+def test_a_nan_in_one_process_stops_both(left_running) -> None:
     with pytest.raises(Exception, match="the loss became nan at step 1"):
         engine.launch(place(2), _diverge)
-    assert multiprocessing.active_children() == []
+    assert left_running() == []
 
 
 def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -64,36 +64,16 @@ class Heard:
         self.lines.append(line)
 
 
-def left_running() -> list[int]:
-    """Numbers of this process's children that have not ended.
-
-    `active_children` alone is not enough: it once listed a process that was joined. The number of an ended
-    process may also have gone to another one. So the system is asked for the parent and the state.
-    """
-    return [child.pid for child in multiprocessing.active_children() if child.pid and _runs_here(child.pid)]
-
-
-def _runs_here(number: int) -> bool:
-    """Whether the system knows a living child of this process by this number."""
-    try:
-        # number (name) state parent ...: the name may hold spaces and brackets
-        state, parent = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[:2]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX" and int(parent) == os.getpid()
-
-
-def test_a_running_child_is_seen_and_an_ended_one_is_not() -> None:
+def test_a_running_child_is_seen_and_an_ended_one_is_not(left_running) -> None:
     child = multiprocessing.get_context("fork").Process(target=signal.pause)
     child.start()
     assert child.pid is not None
     assert left_running() == [child.pid]
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has joined it
-    assert not _runs_here(child.pid)
+    assert left_running() == []
     child.join()
     assert left_running() == []
-    assert not _runs_here(os.getppid())
 
 
 def place(devices: int, log: Heard | None = None) -> Run:
@@ -109,7 +89,9 @@ def _write(folder: Path, run: Run, job: int) -> None:
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_every_job_is_done_in_a_worker_with_one_thread_in_the_same_place(start, tmp_path: Path) -> None:
+def test_every_job_is_done_in_a_worker_with_one_thread_in_the_same_place(
+    start, left_running, tmp_path: Path
+) -> None:
     log = Heard()
     with_threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -199,7 +181,7 @@ def _fail(kind: str, run: Run, job: int) -> None:
         ("bug", RuntimeError, "KeyError: 'oops'"),
     ],
 )
-def test_an_error_in_a_worker_is_raised_as_it_was_there(kind, error, says) -> None:
+def test_an_error_in_a_worker_is_raised_as_it_was_there(kind, error, says, left_running) -> None:
     with pytest.raises(error, match=says):
         share_out(range(4), partial(_fail, kind), place(2), stage="fail", unit="jobs")
     assert left_running() == []
@@ -215,7 +197,7 @@ def _killed_once(folder: Path, run: Run, job: int) -> None:
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_killed_worker_is_one_line_and_the_same_call_goes_on(start, tmp_path: Path) -> None:
+def test_a_killed_worker_is_one_line_and_the_same_call_goes_on(start, left_running, tmp_path: Path) -> None:
     (tmp_path / "kill").touch()
     work = partial(_killed_once, tmp_path)
     with pytest.raises(
