@@ -14,7 +14,7 @@ from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.methods.damp import damp
-from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
+from unlabel.forget.methods.deep_probes import LOOK, DeepProbes, deep_probes
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.residual import Residuals
 from unlabel.models.sites import find_sites
@@ -38,7 +38,7 @@ def started(
         if strength == 0:
             return method(model, request, data, run)
         start = damp(strength=strength, rounds=rounds)(model, request, data, run)
-        told = Residuals.of(model, request, data, run, SPARE)
+        told = Residuals.of(model, request, data, run, method.spare)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
         adversary, read = method.adversary(model, sites, told, data, run)
         history = method.train(start.model, adversary, told, request, data, run)

@@ -29,6 +29,7 @@ from unlabel.forget.self_check import (
     SelfCheck,
     instead_of,
     label_told,
+    little,
     sentence_of,
     set_aside,
     shares_of,
@@ -577,6 +578,32 @@ def test_if_the_original_hardly_tells_the_label_the_method_says_so(
     assert ("label_told" in outcome.self_check) is (enough or not outcome.self_check["reached"])
 
 
+@pytest.mark.parametrize("hardly", [True, False])
+def test_if_little_is_to_be_pushed_out_the_training_keeps_to_the_originals_answers(
+    hardly: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "little", lambda shares: hardly)
+    world, heard = tiny_world(images=1024), Heard()
+    run = engine.start(accelerator="cpu", log=heard)
+    with count_passes(3) as seen:
+        outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
+    assert outcome.self_check is not None
+    assert ("label_told" in outcome.self_check) is (hardly or not outcome.self_check["reached"])
+    assert any("keeps to what the original answers" in line for line in heard.lines) is hardly
+    assert outcome.images_processed == seen.forward - 2 * outcome.retained.images - 2 * FEW
+    if outcome.method == "deep-probes":
+        assert outcome.options["targets"] == ("answers" if hardly else "annotations")
+    weaker = forget_labels(world.model, ["top"], world.data, method="auto", against="features", run=run)
+    assert "targets" not in weaker.options
+
+
+def test_little_is_what_was_seen_and_slight_what_is_certain() -> None:
+    some = {"stage1": (torch.tensor([0.04]), torch.tensor([0.02]))}
+    assert little(some)
+    assert not slight(some)
+    assert not little({**some, "features": (torch.tensor([0.01, 0.06]), torch.tensor([0.0, 0.0]))})
+
+
 @pytest.mark.parametrize("earlier", [True, False])
 @pytest.mark.parametrize(("after", "loss"), [(0.1, 0.0), (0.3, 0.0)])
 @pytest.mark.parametrize("now", [0.2, 0.4])
@@ -726,10 +753,10 @@ def test_probes_of_the_label_itself_find_what_those_of_its_residual_leave_out(
     rest = Residuals.of(world.model, request, data, run, 1e-6)  # less nearly all that the outputs tell
     if exclusive:  # of a class nothing is spared, and the model is not read
         assert torch.equal(rest.values, labels.values)
-        assert images_read(data) == 0
+        assert images_read(data, 1e-6) == 0
     else:
         assert label_told(world.model.eval(), look, rest, run) < told
-        assert images_read(data) == len(data)
+        assert images_read(data, 1e-6) == len(data)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ both.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 import torch
@@ -132,9 +133,9 @@ def unexplained(y: NDArray[np.number], x: Floats, penalty: Floats | float = 0.0)
     return y - here @ np.linalg.solve(here.T @ here + np.diag(penalties), here.T @ y)
 
 
-def images_read(data: Dataset) -> int:
-    """How many images `Residuals.of` passes through the model: none of classes."""
-    return 0 if data.exclusive else len(data)
+def images_read(data: Dataset, strength: float) -> int:
+    """How many images `Residuals.of` passes through the model: none of classes, or if nothing is spared."""
+    return 0 if data.exclusive or strength == inf else len(data)
 
 
 def centred(residual: Tensor, known: Tensor) -> Tensor:
@@ -163,11 +164,12 @@ class Residuals:
     def of(cls, model: nn.Module, request: Request, data: Dataset, run: Run, strength: float) -> "Residuals":
         """Of the labels to forget and those forgotten earlier, in one forward pass of the model.
 
-        Of exclusive classes, the annotations less their means: no pass is needed.
+        Of exclusive classes, the annotations less their means. For these, and for a strength of infinity, no
+        pass is needed.
         """
         retain = request.retained_columns
         logits = np.zeros((len(data), 0))
-        if images_read(data):
+        if images_read(data, strength):
             logits = outputs(model, data, run).logits[:, list(retain)].astype(np.float64)
         values = residuals(data, request.masked_columns, retain, logits, strength)
         return cls._ordered(values, request, data, run)

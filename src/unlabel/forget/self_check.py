@@ -288,6 +288,11 @@ def slight(shares: Shares) -> bool:
     return all(bool((value + 1.645 * error <= SLIGHT).all()) for value, error in shares.values())
 
 
+def little(shares: Shares) -> bool:
+    """Whether no site was seen to tell more of any label's residual than is left in any case."""
+    return all(bool((value <= SLIGHT).all()) for value, _ in shares.values())
+
+
 def label_told(model: nn.Module, look: Look, labels: Residuals, run: Run) -> float:
     """The share of the labels' own variance that the probes tell at the last features and the outputs, mean.
 

@@ -16,15 +16,16 @@ from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.adversary import Adversary
+from unlabel.forget.answers import Answers
 from unlabel.forget.given import refuse_unannotated
 from unlabel.forget.leace import say_bill
-from unlabel.forget.methods.deep_probes import LOOK, SPARE, DeepProbes, deep_probes
+from unlabel.forget.methods.deep_probes import LOOK, DeepProbes, deep_probes
 from unlabel.forget.methods.erasure import erasure
 from unlabel.forget.methods.leace import erase_at_head
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.forget.residual import Residuals, images_read
+from unlabel.forget.residual import Residuals
 from unlabel.forget.retained import NOTABLE
 from unlabel.forget.self_check import (
     SITES,
@@ -34,6 +35,7 @@ from unlabel.forget.self_check import (
     Shares,
     check,
     label_told,
+    little,
     set_aside,
     shares_of,
     slight,
@@ -86,10 +88,12 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     learns what the others are learns what belongs to none of them.
 
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
-    original tells the label's residual, nothing is there to be pushed out, and training only makes the model
-    better at the retained labels. If the result then does harm or misses its aim, `auto` only removes the
-    output. So it does if probes of the label itself find more than before, on average. This is read if no
-    site tells the residual, if the aim is missed, or if earlier requests were made.
+    original tells more than .05 of the label's residual, hardly anything is there to be pushed out. A
+    training on annotations would then only make the model better at the retained labels, which give the label
+    away. So it trains on what the original answers of them (``deep-probes --targets answers``). If the result
+    then does harm or misses its aim, `auto` only removes the output. So it does if probes of the label itself
+    find more than before, on average. This is read if no site tells much of the residual, if the aim is
+    missed, or if earlier requests were made.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -159,7 +163,21 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Case:
-    """What every attempt shares."""
+    """What every attempt shares.
+
+    Args:
+        original: The model, which stays.
+        request: What is asked.
+        used: Images that may be trained on.
+        told: The residuals that are pushed out.
+        sites: Where the network is read.
+        run: Where.
+        look: What the check reads; None if it cannot be made.
+        before: What the check read of the original.
+        images_trained: In the original's training.
+        method: The training.
+        answers: What the retained labels are trained on; None: their annotations.
+    """
 
     original: nn.Module
     request: Request
@@ -170,6 +188,21 @@ class Case:
     look: Look | None
     before: Shares
     images_trained: int
+    method: DeepProbes
+    answers: Answers | None = None
+
+    @property
+    def checked_on(self) -> int:
+        """Images that a check reads: those of its fit and those held back."""
+        return len(self.look.fitted) + len(self.look.held) if self.look else 0
+
+    @property
+    def hardly_tells(self) -> bool:
+        """Whether so little of a label's residual is told that a training on annotations only teaches.
+
+        Of classes, each image's annotation tells the forgotten one, so this cannot be asked of them.
+        """
+        return self.look is not None and not self.used.exclusive and little(self.before)
 
     @property
     def most_steps(self) -> int:
@@ -195,37 +228,40 @@ class Auto:
     images_trained: int
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
-        used, held = set_aside(data, request, run.seed)
-        sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
-        if self.against == "weights" and not any(site.kind in ("stage", "grid") for site in sites):
+        case = self._case(model, request, data, run)
+        enough = case.look is not None and slight(case.before)
+        if self.against == "weights" and not any(site.kind in ("stage", "grid") for site in case.sites):
             run.log.say(
                 "no layer before the last features of this network can be read: neither the training nor the"
                 " check sees one, so they may still tell the label"
             )
-        told = Residuals.of(model, request, data, run, SPARE)
-        look = Look.of(self.against, sites, told, used, held, run.seed) if held else None
-        before = shares_of(model.eval(), look, run) if look else {}
-        enough = look is not None and slight(before)
         if enough:
             run.log.say(
                 f"the original tells next to nothing of {listing(request.masked)} beyond what its other"
                 " labels give away: removing the output (head-removal) may be enough"
             )
-        case = Case(model, request, used, told, sites, run, look, before, self.images_trained)
-        nothing = not bool(told.values.any())
+        nothing = not bool(case.told.values.any())
         if nothing:
             run.log.say(
                 f"a retained label is a copy of {listing(request.masked)} or its opposite, so nothing else is"
                 " to be forgotten: only the output is removed"
             )
+        read = LOOK + case.method.read_first(data) + case.checked_on
+        if self.against == "weights" and case.hardly_tells and not nothing:
+            run.log.say(
+                f"little of {listing(request.masked)} is to be pushed out: the training keeps to what the"
+                " original answers of the other labels, as annotations would only teach it further"
+            )
+            case = _answered(case, data)
+            read += case.method.read_first(data)
         attempts = [_removed(case)] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
-        read = len(look.fitted) + len(look.held) if look else 0
         label_record: dict[str, Any] = {}
-        doubtful = enough or not best.done or bool(request.forgotten)
-        if look and doubtful and not nothing:
-            chosen, label_record = _no_worse(case, look, data, best, done=best.done or not enough)
-            attempts, best, read = attempts if chosen is best else [*attempts, chosen], chosen, 3 * read
+        doubtful = enough or case.answers is not None or not best.done or bool(request.forgotten)
+        if case.look and doubtful and not nothing:
+            chosen, label_record = _no_worse(case, case.look, data, best, done=best.done or not enough)
+            attempts, best = attempts if chosen is best else [*attempts, chosen], chosen
+            read += 2 * case.checked_on
         if best.work.method == "leace-head":  # the costs of attempts that are dropped say nothing
             say_bill(best.work.settings, run)
         works = [attempt.work for attempt in attempts]
@@ -233,7 +269,7 @@ class Auto:
         return replace(
             best.work,
             history=joined([work.history for work in works]),
-            images_scored=sum(work.images_scored for work in works) + LOOK + images_read(data) + read,
+            images_scored=sum(work.images_scored for work in works) + read,
             seconds=_together([work.seconds for work in works]),
             self_check={
                 **record,
@@ -242,6 +278,24 @@ class Auto:
                 **label_record,
             },
         )
+
+    def _case(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Case:
+        """What every attempt shares, if the retained labels are trained on their annotations."""
+        used, held = set_aside(data, request, run.seed)
+        sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
+        method = cast(DeepProbes, deep_probes())
+        told = Residuals.of(model, request, data, run, method.spare)
+        look = Look.of(self.against, sites, told, used, held, run.seed) if held else None
+        before = shares_of(model.eval(), look, run) if look else {}
+        return Case(model, request, used, told, sites, run, look, before, self.images_trained, method)
+
+
+def _answered(case: Case, data: Dataset) -> Case:
+    """The same, if the retained labels are trained on what the original answers; the check stays as it is."""
+    method = replace(case.method, targets="answers")
+    told = Residuals.of(case.original, case.request, data, case.run, method.spare)
+    answers = method.answers(case.original, told, case.request, data, case.run)
+    return replace(case, told=told, method=method, answers=answers)
 
 
 def _no_worse(
@@ -332,8 +386,7 @@ def _features(case: Case, floors: Mapping[str, Tensor] | None = None) -> list[At
 
 def _weights(case: Case) -> list[Attempt]:
     """One training, and what follows if sites still tell too much, or the retained labels paid too much."""
-    method = cast(DeepProbes, deep_probes())
-    method = replace(method, steps=min(method.steps, case.most_steps))
+    method = replace(case.method, steps=min(case.method.steps, case.most_steps))
     started = time.perf_counter()
     adversary, read = method.adversary(case.original, case.sites, case.told, case.used, case.run)
     seconds = time.perf_counter() - started
@@ -461,10 +514,10 @@ def _harder(
 def _trained(case: Case, method: DeepProbes, start: Work, adversary: Adversary, run: Run) -> Attempt:
     """One training from a model, which stays as it is; the adversary goes on."""
     model, started = copy.deepcopy(start.model), time.perf_counter()
-    history = method.train(model, adversary, case.told, case.request, case.used, run)
+    history = method.train(model, adversary, case.told, case.request, case.used, run, case.answers)
     seconds = {"train": time.perf_counter() - started}
     settings = _trainings(start.settings, method)
-    work = Work(model, history, seconds=seconds, settings=settings, method="deep-probes")
+    work = Work(model, history, method.answered(run), seconds, settings=settings, method="deep-probes")
     return case.judged(work, adversary.floors)
 
 

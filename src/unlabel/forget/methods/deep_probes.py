@@ -4,7 +4,8 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from math import inf
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError, OptionError
 from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
 from unlabel.core.recipe import History
 from unlabel.core.request import Request
+from unlabel.core.wording import suggest
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import batches
 from unlabel.forget.adversary import BANK, Adversary, Seen, joined
+from unlabel.forget.answers import Answers
 from unlabel.forget.bill import Bill, Budget
 from unlabel.forget.fresh import reinitialise
 from unlabel.forget.methods.ranges import check_schedule, in_range
@@ -34,9 +38,17 @@ REFIT = 5  # steps between two fits of the probes
 SPARE = 0.5  # how little of what the retained outputs tell of the label is spared, see `forget.residual`
 CLIP = 5.0  # longest gradient
 
+Targets: TypeAlias = Literal["annotations", "answers"]
+"""What the retained labels are trained on: their annotations, or what the original answers of them."""
+
 
 def deep_probes(
-    *, strength: float = 0.15, pressure: float = 0.06, steps: int = 600, lr: float = 0.2
+    *,
+    strength: float = 0.15,
+    pressure: float = 0.06,
+    steps: int = 600,
+    lr: float = 0.2,
+    targets: Targets = "annotations",
 ) -> Unlearner:
     r"""Trains on the retained labels, against probes of the label at every depth, fitted anew every 5 steps.
 
@@ -54,6 +66,12 @@ def deep_probes(
     whole model again brings back; measured in docs/results/auto.md. The cost is ``steps`` batches and about
     10,000 images forward, whatever the size of the data.
 
+    With ``targets="answers"``, L_R is the loss on what the original itself answers of the retained labels,
+    less what r_j adds to it (`forget.answers`), and r_j is all that the retained annotations do not tell.
+    The model then learns nothing further of the retained labels. That serves an original that has not learnt
+    them to the end: a better model tells more of every label that goes along with them. Each step also
+    passes its images through the original.
+
     Labels forgotten earlier have probes of their own. An unknown annotation moves no probe and no covariance.
     Of exclusive classes, images of a forgotten class move the probes and have no retained loss. There r_j is
     the class less its mean.
@@ -69,11 +87,17 @@ def deep_probes(
             divided by the root of their number.
         steps: Optimiser steps, >= 1.
         lr: Peak learning rate, > 0. High: the retained labels have to find another way.
+        targets: What the retained labels are trained on. Of exclusive classes, the annotations alone.
     """
     in_range("strength", strength, 0, above=True)
     in_range("pressure", pressure, 0)
     check_schedule(steps, lr)
-    return DeepProbes(strength, pressure, steps, lr)
+    if targets not in get_args(Targets):
+        raise OptionError(
+            f"--targets is {targets!r}; expected annotations or answers."
+            f"{suggest(str(targets), get_args(Targets))}"
+        )
+    return DeepProbes(strength, pressure, steps, lr, targets)
 
 
 @dataclass(frozen=True)
@@ -84,17 +108,50 @@ class DeepProbes:
     pressure: float
     steps: int
     lr: float
+    targets: Targets = "annotations"
+
+    @property
+    def spare(self) -> float:
+        """How little of what the retained outputs tell is spared: nothing if they are held where they are."""
+        return inf if self.targets == "answers" else SPARE
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         started = time.perf_counter()
-        told = Residuals.of(model, request, data, run, SPARE)
+        told = Residuals.of(model, request, data, run, self.spare)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
         adversary, read = self.adversary(model, sites, told, data, run)
+        answers = self.answers(model, told, request, data, run)
         prepared = time.perf_counter()
         edited = copy.deepcopy(model)
-        history = self.train(edited, adversary, told, request, data, run)
+        history = self.train(edited, adversary, told, request, data, run, answers)
         seconds = {"prepare": prepared - started, "train": time.perf_counter() - prepared}
-        return Work(edited, history, LOOK + images_read(data) + read, seconds)
+        read += LOOK + self.read_first(data) + self.answered(run)
+        return Work(edited, history, read, seconds)
+
+    def answers(
+        self, model: nn.Module, told: Residuals, request: Request, data: Dataset, run: Run
+    ) -> Answers | None:
+        """What the retained labels are trained on, if it is not their annotations.
+
+        Raises:
+            MethodError: The labels are exclusive classes.
+        """
+        if self.targets == "annotations":
+            return None
+        if data.exclusive:
+            raise MethodError(
+                "found labels that are exclusive classes; --targets answers works with labels that stand"
+                " alone: use --targets annotations"
+            )
+        return Answers.of(model, told, request, data, run)
+
+    def read_first(self, data: Dataset) -> int:
+        """Images that pass forward for the residuals and the answers, before the training."""
+        return images_read(data, self.spare) + (len(data) if self.targets == "answers" else 0)
+
+    def answered(self, run: Run) -> int:
+        """Images of the steps that pass through the original, too."""
+        return self.steps * run.batch_size if self.targets == "answers" else 0
 
     def adversary(
         self, model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
@@ -115,9 +172,10 @@ class DeepProbes:
         request: Request,
         data: Dataset,
         run: Run,
+        answers: Answers | None = None,
     ) -> History:
         """Trains a model in place; the adversary goes on from where it is."""
-        objective = AgainstProbes(adversary, told, data.exclusive, run)
+        objective = AgainstProbes(adversary, told, data.exclusive, run, answers)
         after = [held_rows(model, request), objective.after_step]
         return brief(
             model,
@@ -150,6 +208,7 @@ class AgainstProbes:
         told: The residuals, and the retained columns.
         exclusive: Whether the columns are classes.
         run: Where.
+        answers: What the retained labels are trained on; None: their annotations.
         met: What this process's micro-batches showed since the last step.
         weights: By site, see `adversary.Adversary.weights`.
         steps: Steps taken.
@@ -159,6 +218,7 @@ class AgainstProbes:
     told: Residuals
     exclusive: bool
     run: Run
+    answers: Answers | None = None
     met: list[Seen] = field(default_factory=list)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     steps: int = 0
@@ -169,12 +229,18 @@ class AgainstProbes:
         rows["outputs"] = logits[:, list(self.told.retain)].float()
         residual, known = self.told.at(batch)
         self.met.append(Seen({name: row.detach() for name, row in rows.items()}, residual, known))
-        loss = loss_of(exclusive=self.exclusive)(logits, batch.target, self.told.retain)
+        loss = self.retained(logits, batch)
         unit = self.told.pull(residual, known)
         for name, weight in self.weights.items():
             if bool(weight.any()):
                 loss = loss + (self.adversary.probes[name](rows[name]) * unit * weight).sum(1)
         return loss
+
+    def retained(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The retained labels' loss of each image."""
+        if self.answers is not None:
+            return self.answers.loss(logits, batch)
+        return loss_of(exclusive=self.exclusive)(logits, batch.target, self.told.retain)
 
     def nothing(self) -> Seen:
         """What no image shows: the share of a process that has no micro-batch of a step."""
@@ -246,6 +312,8 @@ def floors_of(
 
 
 def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
-    """The residual's pass, the floors and the banks, and the steps."""
+    """The pass for the residual or the answers, the floors and the banks, and the steps."""
     read = LOOK + budget.images + 5 * bank_of(budget.images)
+    if options.get("targets") == "answers":
+        read += options["steps"] * budget.batch_size
     return Bill(options["steps"], options["steps"] * budget.batch_size + read)

@@ -1,0 +1,83 @@
+"""What the original answers of the retained labels, as a target: less what the forgotten labels alone add.
+
+A training on annotations teaches the retained labels further if the original had not learnt them to the end.
+Then a label that goes along with them becomes easier to tell. A training on the original's own answers does
+not. Of these answers goes what belongs to the residual r of the forgotten labels (`forget.residual`)::
+
+    t = sigmoid(z(x) - r b),    b = (r' r)^-1 r' z
+
+with z the original's retained logits, centred for b. By each image's own annotations, t is uncorrelated with
+r. So nothing of what only the forgotten labels tell is asked for, and nothing else changes.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from unlabel.core.engine import Run
+from unlabel.core.request import Request
+from unlabel.data.batches import Batch
+from unlabel.data.dataset import Dataset
+from unlabel.forget.residual import Floats, Residuals
+from unlabel.models.features import outputs
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The original's answers, which it is asked for again at every image, as that is augmented.
+
+    Args:
+        original: Frozen, in eval mode.
+        told: The residuals of the images that may be met.
+        slopes: What a logit rises with a residual.
+    """
+
+    original: nn.Module
+    told: Residuals
+    slopes: Float[Tensor, "label retained"]
+
+    @classmethod
+    def of(cls, model: nn.Module, told: Residuals, request: Request, data: Dataset, run: Run) -> "Answers":
+        """A model's, after one forward pass over the images.
+
+        Args:
+            model: On the run's device.
+            told: Residuals of these images.
+            request: Whose retained labels are answered.
+            data: Images.
+            run: Where.
+        """
+        logits = outputs(model, data, run).logits[:, list(request.retained_columns)].astype(np.float64)
+        residual, _ = told.of_rows(torch.from_numpy(data.rows).to(run.device))
+        slopes = slopes_of(logits, residual.cpu().double().numpy())
+        frozen = copy.deepcopy(model).eval().requires_grad_(False)
+        return cls(frozen, told, torch.from_numpy(slopes).float().to(run.device))
+
+    @torch.no_grad()
+    def at(self, batch: Batch) -> Float[Tensor, "batch retained"]:
+        """The probabilities to be learnt, of a batch's images."""
+        logits = self.original(batch.image)[:, list(self.told.retain)].float()
+        residual, _ = self.told.at(batch)
+        return torch.sigmoid(logits - residual @ self.slopes)
+
+    def loss(self, logits: Float[Tensor, "batch label"], batch: Batch) -> Float[Tensor, " batch"]:
+        """Binary cross-entropy of each image with these probabilities, averaged over the retained labels."""
+        retained = logits[:, list(self.told.retain)].float()
+        return bce(retained, self.at(batch), reduction="none").mean(1)
+
+
+def slopes_of(logits: Floats, residual: Floats) -> Floats:
+    """Least squares of centred logits (image, retained) on residuals (image, label): (label, retained).
+
+    A label without a residual has slopes of 0.
+
+    >>> residual = np.array([[1.0], [-1.0], [0.0]])
+    >>> slopes_of(np.array([[5.0, 0.0], [1.0, 0.0], [3.0, 6.0]]), residual).tolist()
+    [[2.0, 0.0]]
+    """
+    return np.linalg.lstsq(residual, logits - logits.mean(0), rcond=None)[0]

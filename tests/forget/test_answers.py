@@ -1,0 +1,132 @@
+"""Training on what the original answers: the target is the formula, and nothing new is taught."""
+
+import copy
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+import torch
+
+from unlabel.core import engine
+from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError, OptionError
+from unlabel.core.request import Request
+from unlabel.data.batches import batch_of
+from unlabel.forget.answers import Answers, slopes_of
+from unlabel.forget.bill import Budget
+from unlabel.forget.driver import forget_labels
+from unlabel.forget.given import FEW
+from unlabel.forget.methods.deep_probes import bill as bill_of
+from unlabel.forget.methods.deep_probes import deep_probes
+from unlabel.forget.residual import Residuals
+from unlabel.models.features import outputs
+from unlabel.models.head import find_head
+from unlabel.testing import differing, tiny_world
+from unlabel.testing.passes import count_passes
+from unlabel.testing.worlds import World
+
+REQUEST = Request.make(["top"], ("top", "middle", "bottom"))
+
+
+@pytest.fixture
+def run() -> Run:
+    return engine.start(accelerator="cpu")
+
+
+def answers_of(world: World, run: Run) -> Answers:
+    told = Residuals.of(world.model, REQUEST, world.data, run, inf)
+    return Answers.of(world.model, told, REQUEST, world.data, run)
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_the_target_is_the_formula_in_float64(unknown: bool, run: Run) -> None:
+    world = tiny_world()
+    if unknown:
+        world.data.target[::3, 0] = -1
+    label, others = world.data.target[:, 0].astype(float), world.data.target[:, 1:].astype(float)
+    known = label >= 0
+    x = others - others.mean(0)
+    here, y = x[known] - x[known].mean(0), label[known] - label[known].mean()
+    r = np.zeros(len(label))
+    r[known] = y - here @ np.linalg.solve(here.T @ here + np.eye(2), here.T @ y)
+    z = outputs(world.model, world.data, run).logits[:, 1:].astype(np.float64)
+    slopes = r @ (z - z.mean(0)) / (r @ r)
+    wanted = 1 / (1 + np.exp(-(z - np.outer(r, slopes))))
+    batch = batch_of(world.data, range(len(world.data)), run.device)
+    found = answers_of(world, run).at(batch)
+    np.testing.assert_allclose(found.numpy(), wanted, atol=2e-5)
+    assert abs(slopes).max() > 0.1  # so the correction is seen
+    said = np.log(wanted / (1 - wanted))
+    assert abs(r @ (said - said.mean(0))).max() < 1e-8 * len(r)
+    np.testing.assert_allclose(wanted[~known], 1 / (1 + np.exp(-z[~known])))
+
+
+def test_the_loss_is_the_mean_cross_entropy_and_least_at_the_target(run: Run) -> None:
+    world = tiny_world()
+    answers, batch = answers_of(world, run), batch_of(world.data, range(8), run.device)
+    wanted = answers.at(batch)
+    logits = torch.cat([torch.zeros(8, 1), wanted.logit()], 1).requires_grad_()
+    loss = answers.loss(logits, batch)
+    t = wanted.double()
+    entropy = -(t * t.log() + (1 - t) * (1 - t).log()).mean(1)
+    torch.testing.assert_close(loss.detach().double(), entropy, rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert float(gradient.abs().max()) < 1e-5
+
+
+def test_of_labels_without_a_residual_the_answers_are_the_originals() -> None:
+    assert slopes_of(np.array([[1.0], [2.0]]), np.zeros((2, 1))).tolist() == [[0.0]]
+
+
+def test_no_pass_is_needed_if_nothing_is_spared(run: Run) -> None:
+    world = tiny_world()
+    with count_passes(3) as seen:
+        Residuals.of(world.model, REQUEST, world.data, run, inf)
+    assert seen.forward == 0
+
+
+def test_the_original_stays_and_what_it_did_not_know_is_not_learnt(run: Run) -> None:
+    """The original says next to nothing of "middle": annotations teach it, and its own answers do not."""
+    world = tiny_world(images=1024)
+    model = copy.deepcopy(world.model)
+    _, head = find_head(model, 3)
+    with torch.no_grad():
+        head.weight[1] *= 1e-3
+        head.bias[1] = 0
+    kept = copy.deepcopy(model)
+    right = {}
+    for targets in ("annotations", "answers"):
+        made = forget_labels(
+            model, ["top"], world.data, method="deep-probes", run=run, steps=100, targets=targets
+        ).model
+        said = outputs(made, world.source.test, run).logits
+        truth = world.source.test.target
+        right[targets] = [float(np.mean((said[:, at] > 0) == (truth[:, at] == 1))) for at in (1, 2)]
+        assert differing(model, kept) == []
+    assert right["annotations"][0] > 0.9
+    assert right["answers"][0] < 0.7
+    assert min(right[targets][1] for targets in right) > 0.9
+
+
+def test_the_bill_counts_what_passes_through_the_original(run: Run) -> None:
+    world = tiny_world()
+    with count_passes(3) as seen:
+        outcome = forget_labels(world.model, ["top"], world.data, "deep-probes", steps=4, targets="answers")
+    looked = 2 * outcome.retained.images if outcome.retained.loss else 0
+    method = deep_probes(steps=4, targets="answers")
+    found = bill_of(method, {"steps": 4, "targets": "answers"}, Budget(4, run.batch_size, len(world.data)))
+    assert found == (outcome.history.steps, outcome.images_processed)
+    assert outcome.images_processed == seen.forward - looked - 2 * FEW
+
+
+def test_an_unknown_target_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(OptionError, match=r"--targets is 'answer'; expected annotations or answers.*answers"):
+        deep_probes(targets="answer")  # type: ignore[arg-type]
+
+
+def test_classes_are_refused_before_anything_is_trained() -> None:
+    world = tiny_world()
+    data = replace(world.data, exclusive=True, target=np.eye(3, dtype=np.int8)[world.data.target.argmax(1)])
+    with pytest.raises(MethodError, match=r"exclusive classes.*--targets annotations"):
+        forget_labels(world.model, ["top"], data, method="deep-probes", targets="answers")
