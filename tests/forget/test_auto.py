@@ -215,6 +215,19 @@ def test_all_trainings_together_are_few_passes_or_three_tenths_of_the_originals(
     assert outcome.options["images_trained"] == shown
 
 
+@pytest.mark.parametrize(("hardly", "steps"), [(True, 20), (False, 10)])
+def test_on_few_images_a_training_on_the_originals_answers_is_as_long_as_on_many(
+    hardly: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold no annotation that could be learnt by heart."""
+    monkeypatch.setattr(room, "little", lambda shares: hardly)
+    monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.05))
+    monkeypatch.setattr(room, "label_told", lambda *_: 0.3)
+    world = tiny_world(images=256)
+    outcome = forget_labels(world.model, ["top"], world.data, "auto")
+    assert outcome.options["steps"] == steps
+
+
 def test_the_record_names_every_training_that_the_model_went_through(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

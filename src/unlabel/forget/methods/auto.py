@@ -80,7 +80,7 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
       last features, in closed form. A training that misses its aim then counts only if it costs at most .02
       more mean AUC.
 
-    All trainings of a model together pass at most 5.25 times over the images, or three tenths as often as the
+    All trainings on annotations together pass at most 5.25 times over the images, or three tenths as often as the
     original's training if that is more. The last two count only if they cost the retained labels at most .005
     more mean AUC on the images held back.
 
@@ -90,10 +90,11 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
     original tells more than .05 of the label's residual, hardly anything is there to be pushed out. A
     training on annotations would then only make the model better at the retained labels, which give the label
-    away. So it trains on what the original answers of them (``deep-probes --targets answers``). If the result
-    then does harm or misses its aim, `auto` only removes the output. So it does if probes of the label itself
-    find more than before, on average. This is read if no site tells much of the residual, if the aim is
-    missed, or if earlier requests were made.
+    away. So it trains on what the original answers of them (``deep-probes --targets answers``), 600 steps
+    however few the images are: that teaches no annotation by heart. If the result then does harm or misses
+    its aim, `auto` only removes the output. So it does if probes of the label itself find more than before,
+    on average. This is read if no site tells much of the residual, if the aim is missed, or if earlier
+    requests were made.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -206,9 +207,10 @@ class Case:
 
     @property
     def most_steps(self) -> int:
-        """Optimiser steps of a model, at most."""
+        """Optimiser steps of a model, at most: the original's own answers teach no image's annotation."""
         images = max(PASSES * len(self.used), SHARE * self.images_trained)
-        return ceil(images / self.run.batch_size)
+        steps = ceil(images / self.run.batch_size)
+        return max(steps, self.method.steps) if self.answers else steps
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
