@@ -80,9 +80,9 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
       last features, in closed form. A training that misses its aim then counts only if it costs at most .02
       more mean AUC.
 
-    All trainings on annotations together pass at most 5.25 times over the images, or three tenths as often as the
-    original's training if that is more. The last two count only if they cost the retained labels at most .005
-    more mean AUC on the images held back.
+    All trainings on annotations together pass at most 5.25 times over the images, or three tenths as often as
+    the original's training if that is more. The last two count only if they cost the retained labels at most
+    .005 more mean AUC on the images held back.
 
     Of classes that exclude each other, a site may tell more before it counts as too much: a network that
     learns what the others are learns what belongs to none of them.
