@@ -75,6 +75,19 @@ def test_the_loss_is_the_mean_cross_entropy_and_least_at_the_target(run: Run) ->
     assert float(gradient.abs().max()) < 1e-5
 
 
+def test_the_original_is_asked_as_it_is_deployed(run: Run) -> None:
+    """In eval mode, and as a copy: a training moves neither its weights nor its statistics."""
+    world = tiny_world(batchnorm=True)
+    before = {name: value.clone() for name, value in world.model.state_dict().items()}
+    answers, batch = answers_of(world, run), batch_of(world.data, range(8), run.device)
+    first = answers.at(batch)
+    world.model.train()(batch.image)  # its statistics move
+    torch.testing.assert_close(answers.at(batch), first, rtol=0, atol=0)
+    assert all(torch.equal(value, before[name]) for name, value in answers.original.state_dict().items())
+    alone = answers.at(batch_of(world.data, range(1), run.device))
+    torch.testing.assert_close(alone, first[:1])  # no image's answer depends on the others
+
+
 def test_of_labels_without_a_residual_the_answers_are_the_originals() -> None:
     assert slopes_of(np.array([[1.0], [2.0]]), np.zeros((2, 1))).tolist() == [[0.0]]
 
