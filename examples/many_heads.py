@@ -2,7 +2,7 @@
 
     python examples/many_heads.py
 
-It needs no data and takes some seconds. Each command may also be typed after `unlabel` in a terminal, in the
+It needs no data and takes a quarter of a minute. Each command may also be typed after `unlabel` in a terminal, in the
 folder of this file. docs/heads.md lists the layouts.
 """
 
@@ -66,7 +66,7 @@ Path("labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
 files = ["--weights", "net.pt", "--labels", "labels.txt", "--image-size", "32"]
 command(["inspect", "my_nets:make", *files])
 command(["adopt", "my_nets:make", *files, "--mean", "0.5", "--std", "0.25", "--data", DATA, "--out", "own"])
-command(["forget", "erasure", "own", "--labels", LABELS[0], "--out", "less"])
+command(["forget", "auto", "own", "--labels", LABELS[0], "--out", "less"])
 command(["export", "less", "--to", "state-dict", "--out", "less.pt"])
 
 again = Net(len(LABELS)).eval()

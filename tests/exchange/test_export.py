@@ -112,7 +112,8 @@ def test_a_model_from_elsewhere_forgets_is_audited_and_goes_back(command, resnet
     forget = ["forget", "confusion", "own", "--labels", "top", "--out", "less", "--steps", 3, "--quiet"]
     assert command(*forget).code == 0
     ran = command("audit", "less", "--before", "own", "--quiet")
-    assert (ran.code, "DISABLED, NO REFERENCE" in ran.out) == (0, True), ran
+    # whether three steps harm the retained labels too much differs between processors
+    assert (ran.code, ran.out.split()[0], "NO REFERENCE" in ran.out) == (0, "DISABLED,", True), ran
     assert command("report", "less").code == 0
     assert json.loads(command("predict", "less", resnet / "photos/images/00000.png", "--json").out)
 
