@@ -2,8 +2,8 @@
 
     python examples/many_heads.py
 
-It needs no data and takes a quarter of a minute. Each command may also be typed after `unlabel` in a terminal, in the
-folder of this file. docs/heads.md lists the layouts.
+It needs no data and takes a quarter of a minute. Each command may also be typed after `unlabel` in a
+terminal, in the folder of this file. docs/heads.md lists the layouts.
 """
 
 import importlib
