@@ -2,7 +2,8 @@
 
 A training on annotations teaches the retained labels further if the original had not learnt them to the end.
 Then a label that goes along with them becomes easier to tell. A training on the original's own answers does
-not. Of these answers goes what belongs to the residual r of the forgotten labels (`forget.residual`)::
+not. From these answers, what belongs to the residual r of the forgotten labels is taken off
+(`forget.residual`)::
 
     t = sigmoid(z(x) - r b),    b = (r' r)^-1 r' z
 
@@ -29,12 +30,12 @@ from unlabel.models.features import outputs
 
 @dataclass(frozen=True)
 class Answers:
-    """The original's answers, which it is asked for again at every image, as that is augmented.
+    """What the original answers of each image, as the image is augmented.
 
     Args:
         original: Frozen, in eval mode.
         told: The residuals of the images that may be met.
-        slopes: What a logit rises with a residual.
+        slopes: How much each logit rises with each residual.
     """
 
     original: nn.Module

@@ -201,7 +201,7 @@ class Case:
     def hardly_tells(self) -> bool:
         """Whether so little of a label's residual is told that a training on annotations only teaches.
 
-        Of classes, each image's annotation tells the forgotten one, so this cannot be asked of them.
+        Classes that exclude each other are always trained on their annotations.
         """
         return self.look is not None and not self.used.exclusive and little(self.before)
 
@@ -252,7 +252,7 @@ class Auto:
         if self.against == "weights" and case.hardly_tells and not nothing:
             run.log.say(
                 f"little of {listing(request.masked)} is to be pushed out: the training keeps to what the"
-                " original answers of the other labels, as annotations would only teach it further"
+                " original answers of the other labels, as annotations would only teach the model further"
             )
             case = _answered(case, data)
             read += case.method.read_first(data)
