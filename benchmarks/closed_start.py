@@ -38,7 +38,8 @@ def started(
         if strength == 0:
             return method(model, request, data, run)
         start = damp(strength=strength, rounds=rounds)(model, request, data, run)
-        told = Residuals.of(model, request, data, run, method.spare)
+        logits = method.logits(model, request, data, run)
+        told = Residuals.of(logits, request, data, run, method.spare)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
         adversary, read = method.adversary(model, sites, told, data, run)
         history = method.train(start.model, adversary, told, request, data, run)

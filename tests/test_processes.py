@@ -25,7 +25,7 @@ from unlabel.forget.adversary import Adversary
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.methods.deep_probes import passes
-from unlabel.forget.residual import Residuals
+from unlabel.forget.residual import Residuals, retained_logits
 from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import Look, shares_of
 from unlabel.models.features import PENULTIMATE, outputs
@@ -340,7 +340,8 @@ def _probes(run: Run, folder: str) -> None:
     world, alone = tiny_world(), place(1)
     request = Request.make(["top"], world.labels)
     sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
-    told = Residuals.of(world.model, request, world.data, alone, 0.5)
+    logits = retained_logits(world.model, request, world.data, alone)
+    told = Residuals.of(logits, request, world.data, alone, 0.5)
     seen = passes(world.model, sites, told, world.data, run, 50)
     adversary = Adversary(sites, 0)
     adversary.keep(seen)

@@ -19,7 +19,7 @@ from unlabel.forget.driver import forget_labels
 from unlabel.forget.given import FEW
 from unlabel.forget.methods.deep_probes import bill as bill_of
 from unlabel.forget.methods.deep_probes import deep_probes
-from unlabel.forget.residual import Residuals
+from unlabel.forget.residual import Residuals, retained_logits
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
 from unlabel.testing import differing, tiny_world
@@ -35,8 +35,9 @@ def run() -> Run:
 
 
 def answers_of(world: World, run: Run) -> Answers:
-    told = Residuals.of(world.model, REQUEST, world.data, run, inf)
-    return Answers.of(world.model, told, REQUEST, world.data, run)
+    logits = retained_logits(world.model, REQUEST, world.data, run)
+    told = Residuals.of(logits, REQUEST, world.data, run, inf)
+    return Answers.of(world.model, told, logits, world.data, run)
 
 
 @pytest.mark.parametrize("unknown", [False, True])

@@ -25,7 +25,7 @@ from unlabel.forget.methods.deep_probes import (
 )
 from unlabel.forget.methods.deep_probes import bill as bill_of
 from unlabel.forget.repair import brief, held_rows
-from unlabel.forget.residual import Residuals, centred
+from unlabel.forget.residual import Residuals, centred, retained_logits
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.models.sites import find_sites
@@ -43,7 +43,8 @@ def run() -> Run:
 
 def parts(world: World, run: Run, request: Request = REQUEST) -> tuple[list, Residuals]:
     sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
-    return sites, Residuals.of(world.model, request, world.data, run, 0.5)
+    logits = retained_logits(world.model, request, world.data, run)
+    return sites, Residuals.of(logits, request, world.data, run, 0.5)
 
 
 def told_by_features(world: World, model: torch.nn.Module, run: Run) -> float:
@@ -169,7 +170,8 @@ def test_the_floor_of_a_label_that_is_plain_to_any_network_is_high(run: Run) -> 
     world = tiny_world("never-learnt", images=2048)
     request = Request.make(["top", "coin"], world.labels)
     sites = find_sites(world.model, 4, batch_of(world.data, range(2), run.device).image)
-    told = Residuals.of(world.model, request, world.data, run, 0.5)
+    logits = retained_logits(world.model, request, world.data, run)
+    told = Residuals.of(logits, request, world.data, run, 0.5)
     floors = floors_of(world.model, sites, told, world.data, run, bank_of(len(world.data)))
     assert float(floors["grid1"][0]) > 0.5
     assert float(floors["grid1"][1]) < 0.1

@@ -21,11 +21,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from unlabel.core.engine import Run
-from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
 from unlabel.forget.residual import Floats, Residuals
-from unlabel.models.features import outputs
 
 
 @dataclass(frozen=True)
@@ -43,17 +41,16 @@ class Answers:
     slopes: Float[Tensor, "label retained"]
 
     @classmethod
-    def of(cls, model: nn.Module, told: Residuals, request: Request, data: Dataset, run: Run) -> "Answers":
-        """A model's, after one forward pass over the images.
+    def of(cls, model: nn.Module, told: Residuals, logits: Floats, data: Dataset, run: Run) -> "Answers":
+        """A model's.
 
         Args:
             model: On the run's device.
             told: Residuals of these images.
-            request: Whose retained labels are answered.
+            logits: The model's, of the retained labels (`forget.residual.retained_logits`).
             data: Images.
             run: Where.
         """
-        logits = outputs(model, data, run).logits[:, list(request.retained_columns)].astype(np.float64)
         residual, _ = told.of_rows(torch.from_numpy(data.rows).to(run.device))
         slopes = slopes_of(logits, residual.cpu().double().numpy())
         frozen = copy.deepcopy(model).eval().requires_grad_(False)

@@ -133,9 +133,9 @@ def unexplained(y: NDArray[np.number], x: Floats, penalty: Floats | float = 0.0)
     return y - here @ np.linalg.solve(here.T @ here + np.diag(penalties), here.T @ y)
 
 
-def images_read(data: Dataset, strength: float) -> int:
-    """How many images `Residuals.of` passes through the model: none of classes, or if nothing is spared."""
-    return 0 if data.exclusive or strength == inf else len(data)
+def retained_logits(model: nn.Module, request: Request, data: Dataset, run: Run) -> Floats:
+    """What a model says of the retained labels, (image, retained), in one forward pass."""
+    return outputs(model, data, run).logits[:, list(request.retained_columns)].astype(np.float64)
 
 
 def centred(residual: Tensor, known: Tensor) -> Tensor:
@@ -161,17 +161,24 @@ class Residuals:
     retain: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: nn.Module, request: Request, data: Dataset, run: Run, strength: float) -> "Residuals":
-        """Of the labels to forget and those forgotten earlier, in one forward pass of the model.
+    def of(
+        cls, logits: Floats | None, request: Request, data: Dataset, run: Run, strength: float
+    ) -> "Residuals":
+        """Of the labels to forget and those forgotten earlier.
 
-        Of exclusive classes, the annotations less their means. For these, and for a strength of infinity, no
-        pass is needed.
+        Of exclusive classes, their annotations less the means, as nothing that the outputs tell is spared.
+
+        Args:
+            logits: The model's, of these images (`retained_logits`); None of exclusive classes.
+            request: The labels.
+            data: Images.
+            run: Where.
+            strength: See `residuals`.
         """
         retain = request.retained_columns
-        logits = np.zeros((len(data), 0))
-        if images_read(data, strength):
-            logits = outputs(model, data, run).logits[:, list(retain)].astype(np.float64)
-        values = residuals(data, request.masked_columns, retain, logits, strength)
+        nothing = logits is None or data.exclusive or strength == inf
+        spared = np.zeros((len(data), 0)) if nothing else logits
+        values = residuals(data, request.masked_columns, retain, spared, strength)
         return cls._ordered(values, request, data, run)
 
     @classmethod

@@ -25,7 +25,7 @@ from unlabel.forget.methods.leace import erase_at_head
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.forget.residual import Residuals
+from unlabel.forget.residual import Floats, Residuals
 from unlabel.forget.retained import NOTABLE
 from unlabel.forget.self_check import (
     SITES,
@@ -171,6 +171,7 @@ class Case:
         request: What is asked.
         used: Images that may be trained on.
         told: The residuals that are pushed out.
+        logits: The model's, of the retained labels and of all images; None of exclusive classes.
         sites: Where the network is read.
         run: Where.
         look: What the check reads; None if it cannot be made.
@@ -184,6 +185,7 @@ class Case:
     request: Request
     used: Dataset
     told: Residuals
+    logits: Floats | None
     sites: list[Site]
     run: Run
     look: Look | None
@@ -255,7 +257,6 @@ class Auto:
                 " original answers of the other labels, as annotations would only teach the model further"
             )
             case = _answered(case, data)
-            read += case.method.read_first(data)
         attempts = [_removed(case)] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
         label_record: dict[str, Any] = {}
@@ -286,17 +287,19 @@ class Auto:
         used, held = set_aside(data, request, run.seed)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
         method = cast(DeepProbes, deep_probes())
-        told = Residuals.of(model, request, data, run, method.spare)
+        logits = method.logits(model, request, data, run)
+        told = Residuals.of(logits, request, data, run, method.spare)
         look = Look.of(self.against, sites, told, used, held, run.seed) if held else None
         before = shares_of(model.eval(), look, run) if look else {}
-        return Case(model, request, used, told, sites, run, look, before, self.images_trained, method)
+        images = self.images_trained
+        return Case(model, request, used, told, logits, sites, run, look, before, images, method)
 
 
 def _answered(case: Case, data: Dataset) -> Case:
     """The same, if the retained labels are trained on what the original answers; the check stays as it is."""
     method = replace(case.method, targets="answers")
-    told = Residuals.of(case.original, case.request, data, case.run, method.spare)
-    answers = method.answers(case.original, told, case.request, data, case.run)
+    told = Residuals.of(case.logits, case.request, data, case.run, method.spare)
+    answers = method.answers(case.original, told, case.logits, data, case.run)
     return replace(case, told=told, method=method, answers=answers)
 
 

@@ -30,7 +30,7 @@ from unlabel.forget.methods.ranges import check_schedule, in_range
 from unlabel.forget.phases import phase
 from unlabel.forget.pipeline import Unlearner, Work
 from unlabel.forget.repair import brief, held_rows
-from unlabel.forget.residual import Residuals, images_read
+from unlabel.forget.residual import Floats, Residuals, retained_logits
 from unlabel.models.sites import Site, find_sites, reading
 
 LOOK = 2  # images by which the sites are found
@@ -117,9 +117,10 @@ class DeepProbes:
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         started = time.perf_counter()
-        told = Residuals.of(model, request, data, run, self.spare)
+        logits = self.logits(model, request, data, run)
+        told = Residuals.of(logits, request, data, run, self.spare)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
-        answers = self.answers(model, told, request, data, run)
+        answers = self.answers(model, told, logits, data, run)
         adversary, read = self.adversary(model, sites, told, data, run)
         prepared = time.perf_counter()
         edited = copy.deepcopy(model)
@@ -128,8 +129,16 @@ class DeepProbes:
         read += LOOK + self.read_first(data) + self.answered(run)
         return Work(edited, history, read, seconds)
 
+    def logits(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Floats | None:
+        """The retained logits of all images, for the residuals and the answers; None of exclusive classes."""
+        return retained_logits(model, request, data, run) if self.read_first(data) else None
+
+    def read_first(self, data: Dataset) -> int:
+        """How many images that are."""
+        return 0 if data.exclusive else len(data)
+
     def answers(
-        self, model: nn.Module, told: Residuals, request: Request, data: Dataset, run: Run
+        self, model: nn.Module, told: Residuals, logits: Floats | None, data: Dataset, run: Run
     ) -> Answers | None:
         """What the retained labels are trained on, if it is not their annotations.
 
@@ -138,16 +147,12 @@ class DeepProbes:
         """
         if self.targets == "annotations":
             return None
-        if data.exclusive:
+        if logits is None:
             raise MethodError(
                 "found labels that are exclusive classes; --targets answers works with labels that stand"
                 " alone: use --targets annotations"
             )
-        return Answers.of(model, told, request, data, run)
-
-    def read_first(self, data: Dataset) -> int:
-        """Images that pass forward for the residuals and the answers, before the training."""
-        return images_read(data, self.spare) + (len(data) if self.targets == "answers" else 0)
+        return Answers.of(model, told, logits, data, run)
 
     def answered(self, run: Run) -> int:
         """Images of the steps that pass through the original, too."""
