@@ -301,7 +301,7 @@ def _forget(run: Run, method: str, options: dict[str, Any], folder: str) -> dict
     [
         ("confusion", {"steps": 6}),
         ("deep-probes", {"steps": 7}),
-        ("deep-probes", {"steps": 7, "targets": "answers"}),
+        ("deep-probes", {"steps": 7, "annotated": 0.3}),
         ("auto", {"against": "features"}),
         ("fine-tune", {"steps": 6}),
         ("head-removal", {}),

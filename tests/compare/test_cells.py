@@ -470,4 +470,4 @@ def one_hot_photos(folder: Path) -> Path:
 def test_a_job_names_every_option() -> None:
     job = resolved(Job("auto"))
     assert job.method == "deep-probes"
-    assert set(job.options) == {"strength", "pressure", "steps", "lr", "targets"}
+    assert set(job.options) == {"strength", "pressure", "steps", "lr", "annotated"}

@@ -17,8 +17,8 @@ from unlabel.forget.answers import Answers, slopes_of
 from unlabel.forget.bill import Budget
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.given import FEW
+from unlabel.forget.methods.deep_probes import DeepProbes, deep_probes
 from unlabel.forget.methods.deep_probes import bill as bill_of
-from unlabel.forget.methods.deep_probes import deep_probes
 from unlabel.forget.residual import Residuals, retained_logits
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
@@ -61,6 +61,34 @@ def test_the_target_is_the_formula_in_float64(unknown: bool, run: Run) -> None:
     said = np.log(wanted / (1 - wanted))
     assert abs(r @ (said - said.mean(0))).max() < 1e-8 * len(r)
     np.testing.assert_allclose(wanted[~known], 1 / (1 + np.exp(-z[~known])))
+
+
+@pytest.mark.parametrize("annotated", [0.0, 0.3, 0.9])
+def test_a_target_lies_between_answer_and_annotation_if_that_is_known(annotated: float, run: Run) -> None:
+    world = tiny_world()
+    batch, before = batch_of(world.data, range(8), run.device), answers_of(world, run)
+    answer, mixed = before.at(batch).double(), replace(before, annotated=annotated)
+    annotation = batch.target[:, 1:].double()
+    between = annotated * annotation + (1 - annotated) * answer
+    torch.testing.assert_close(mixed.at(batch).double(), between, rtol=0, atol=1e-6)
+    unknown = batch._replace(target=torch.full_like(batch.target, -1))
+    torch.testing.assert_close(mixed.at(unknown).double(), answer, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("annotated", "spare"), [(1.0, 0.5), (0.5, 1.0), (0.0, inf)])
+def test_the_more_the_outputs_are_held_the_less_is_spared(annotated: float, spare: float, run: Run) -> None:
+    """What is taken off the answers is all that the annotations leave, whatever is spared."""
+    world = tiny_world()
+    method = DeepProbes(0.15, 0.06, 1, 0.2, annotated)
+    assert method.spare == spare
+    logits = method.logits(world.model, REQUEST, world.data, run)
+    found = method.answers(world.model, logits, REQUEST, world.data, run)
+    if annotated == 1:
+        assert found is None
+    else:
+        assert found is not None
+        assert torch.equal(found.slopes, answers_of(world, run).slopes)
+        assert found.annotated == annotated
 
 
 def test_the_loss_is_the_mean_cross_entropy_and_least_at_the_target(run: Run) -> None:
@@ -110,37 +138,38 @@ def test_the_original_stays_and_what_it_did_not_know_is_not_learnt(run: Run) -> 
         head.bias[1] = 0
     kept = copy.deepcopy(model)
     right = {}
-    for targets in ("annotations", "answers"):
+    for annotated in (1.0, 0.0):
         made = forget_labels(
-            model, ["top"], world.data, method="deep-probes", run=run, steps=100, targets=targets
+            model, ["top"], world.data, method="deep-probes", run=run, steps=100, annotated=annotated
         ).model
         said = outputs(made, world.source.test, run).logits
         truth = world.source.test.target
-        right[targets] = [float(np.mean((said[:, at] > 0) == (truth[:, at] == 1))) for at in (1, 2)]
+        right[annotated] = [float(np.mean((said[:, at] > 0) == (truth[:, at] == 1))) for at in (1, 2)]
         assert differing(model, kept) == []
-    assert right["annotations"][0] > 0.9
-    assert right["answers"][0] < 0.7
-    assert min(right[targets][1] for targets in right) > 0.9
+    assert right[1.0][0] > 0.9
+    assert right[0.0][0] < 0.7
+    assert min(each[1] for each in right.values()) > 0.9
 
 
 def test_the_bill_counts_what_passes_through_the_original(run: Run) -> None:
     world = tiny_world()
     with count_passes(3) as seen:
-        outcome = forget_labels(world.model, ["top"], world.data, "deep-probes", steps=4, targets="answers")
+        outcome = forget_labels(world.model, ["top"], world.data, "deep-probes", steps=4, annotated=0.3)
     looked = 2 * outcome.retained.images if outcome.retained.loss else 0
-    method = deep_probes(steps=4, targets="answers")
-    found = bill_of(method, {"steps": 4, "targets": "answers"}, Budget(4, run.batch_size, len(world.data)))
+    method = deep_probes(steps=4, annotated=0.3)
+    found = bill_of(method, {"steps": 4, "annotated": 0.3}, Budget(4, run.batch_size, len(world.data)))
     assert found == (outcome.history.steps, outcome.images_processed)
     assert outcome.images_processed == seen.forward - looked - 2 * FEW
 
 
-def test_an_unknown_target_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(OptionError, match=r"--targets is 'answer'; expected annotations or answers.*answers"):
-        deep_probes(targets="answer")  # type: ignore[arg-type]
+@pytest.mark.parametrize("annotated", [-0.1, 1.1, float("nan")])
+def test_a_target_is_no_less_than_an_answer_and_no_more_than_an_annotation(annotated: float) -> None:
+    with pytest.raises(OptionError, match=r"--annotated is .*; expected 0 or more, 1 at most"):
+        deep_probes(annotated=annotated)
 
 
 def test_classes_are_refused_before_anything_is_trained() -> None:
     world = tiny_world()
     data = replace(world.data, exclusive=True, target=np.eye(3, dtype=np.int8)[world.data.target.argmax(1)])
-    with pytest.raises(MethodError, match=r"exclusive classes.*--targets annotations"):
-        forget_labels(world.model, ["top"], data, method="deep-probes", targets="answers")
+    with pytest.raises(MethodError, match=r"exclusive classes.*--annotated 1"):
+        forget_labels(world.model, ["top"], data, method="deep-probes", annotated=0.5)

@@ -187,19 +187,20 @@ def test_without_options_the_weights_are_protected() -> None:
     assert auto() == auto(against="weights")
 
 
-def test_on_few_images_the_training_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "FURTHER", 0)
+def test_on_few_images_little_of_a_target_is_its_annotation() -> None:
+    """Too few for a check, so one training is all."""
     world = tiny_world(images=64)
     outcome = forget_labels(world.model, ["top"], world.data, method="auto")
-    assert outcome.history.steps == outcome.options["steps"] == 3  # 5.25 passes over 32 images
+    assert outcome.history.steps == outcome.options["steps"] == 20
+    assert outcome.options["annotated"] == 3 / 20  # 3 steps are 5.25 passes over 32 images
     assert outcome.images_used == 32
 
 
 @pytest.mark.parametrize(
     ("images", "epochs", "trained"),
-    [(1024, 0, [20, 10, 7, 20]), (1024, 100, [20, 10, 10, 20]), (664, 0, [20, 20]), (256, 0, [10, 10])],
+    [(1024, 0, [20, 10, 7, 20]), (1024, 100, [20, 10, 10, 20]), (664, 0, [20, 20]), (256, 0, [20, 20])],
 )
-def test_all_trainings_together_are_few_passes_or_three_tenths_of_the_originals(
+def test_trainings_on_annotations_are_few_passes_or_three_tenths_of_the_originals(
     images: int, epochs: int, trained: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check asks for more each time."""
@@ -215,18 +216,23 @@ def test_all_trainings_together_are_few_passes_or_three_tenths_of_the_originals(
     assert outcome.options["images_trained"] == shown
 
 
-@pytest.mark.parametrize(("hardly", "steps"), [(True, 20), (False, 10)])
-def test_on_few_images_a_training_on_the_originals_answers_is_as_long_as_on_many(
-    hardly: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("hardly", "annotated", "exclusive"), [(1, 0.0, 0), (0, 0.35, 0), (0, 1.0, 1)])
+def test_on_few_images_a_training_is_as_long_and_annotations_are_a_part_of_each_target(
+    hardly: bool, annotated: float, exclusive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They hold no annotation that could be learnt by heart."""
-    monkeypatch.setattr(room, "little", lambda shares: hardly)
+    """On 256 images, annotations alone may be trained on for 10 of the 20 steps."""
+    monkeypatch.setattr(room, "little", lambda shares: bool(hardly))
     monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.05))
     monkeypatch.setattr(room, "label_told", lambda *_: 0.3)
-    world = tiny_world(images=256)
-    outcome = forget_labels(world.model, ["top"], world.data, "auto")
-    assert outcome.options["steps"] == steps
-    assert outcome.options["targets"] == ("answers" if hardly else "annotations")
+    world, heard = tiny_world(images=256), Heard()
+    classes = np.eye(3, dtype=np.int8)[np.arange(256) % 3]
+    data = replace(world.data, exclusive=True, target=classes) if exclusive else world.data
+    run = engine.start(accelerator="cpu", log=heard)
+    outcome = forget_labels(world.model, ["top"], data, "auto", run=run)
+    assert (outcome.method, outcome.options["annotated"]) == ("deep-probes", annotated)
+    assert outcome.options["steps"] == (11 if exclusive else 20)  # too few of a class for a check
+    few = any("images are few: 65% of each target is what the original" in line for line in heard.lines)
+    assert few is (annotated == 0.35)
 
 
 def test_the_record_names_every_training_that_the_model_went_through(
@@ -609,7 +615,7 @@ def test_if_little_is_to_be_pushed_out_the_training_keeps_to_the_originals_answe
     assert any("keeps to what the original answers" in line for line in heard.lines) is hardly
     assert outcome.images_processed == seen.forward - 2 * outcome.retained.images - 2 * FEW
     weaker = forget_labels(world.model, ["top"], world.data, method="auto", against="features", run=run)
-    assert "targets" not in weaker.options
+    assert "annotated" not in weaker.options
 
 
 def test_little_is_what_was_seen_and_slight_what_is_certain() -> None:

@@ -7,8 +7,11 @@ not. From these answers, what belongs to the residual r of the forgotten labels 
 
     t = sigmoid(z(x) - r b),    b = (r' r)^-1 r' z
 
-with z the original's retained logits, centred for b. By each image's own annotations, t is uncorrelated with
-r. So nothing of what only the forgotten labels tell is asked for, and nothing else changes.
+with z the original's retained logits, centred for b. By each image's own annotations, the logits of t are
+uncorrelated with r. So nothing of what only the forgotten labels tell is asked for, and nothing else changes.
+
+The target may lie between the two: a y + (1 - a) t, with y the annotation. Few images can then be passed over
+more often, as each pass teaches less of them by heart.
 """
 
 import copy
@@ -34,14 +37,24 @@ class Answers:
         original: Frozen, in eval mode.
         told: The residuals of the images that may be met.
         slopes: How much each logit rises with each residual.
+        annotated: How much of each target is the annotation, in [0, 1).
     """
 
     original: nn.Module
     told: Residuals
     slopes: Float[Tensor, "label retained"]
+    annotated: float = 0.0
 
     @classmethod
-    def of(cls, model: nn.Module, told: Residuals, logits: Floats, data: Dataset, run: Run) -> "Answers":
+    def of(
+        cls,
+        model: nn.Module,
+        told: Residuals,
+        logits: Floats,
+        data: Dataset,
+        run: Run,
+        annotated: float = 0.0,
+    ) -> "Answers":
         """A model's.
 
         Args:
@@ -50,18 +63,21 @@ class Answers:
             logits: The model's, of the retained labels (`forget.residual.retained_logits`).
             data: Images.
             run: Where.
+            annotated: How much of each target is the annotation.
         """
         residual, _ = told.of_rows(torch.from_numpy(data.rows).to(run.device))
         slopes = slopes_of(logits, residual.cpu().double().numpy())
         frozen = copy.deepcopy(model).eval().requires_grad_(False)
-        return cls(frozen, told, torch.from_numpy(slopes).float().to(run.device))
+        return cls(frozen, told, torch.from_numpy(slopes).float().to(run.device), annotated)
 
     @torch.no_grad()
     def at(self, batch: Batch) -> Float[Tensor, "batch retained"]:
-        """The probabilities to be learnt, of a batch's images."""
-        logits = self.original(batch.image)[:, list(self.told.retain)].float()
+        """The probabilities to be learnt, of a batch's images; an unknown annotation has no part in them."""
+        retain = list(self.told.retain)
+        logits = self.original(batch.image)[:, retain].float()
         residual, _ = self.told.at(batch)
-        return torch.sigmoid(logits - residual @ self.slopes)
+        answer, annotation = torch.sigmoid(logits - residual @ self.slopes), batch.target[:, retain]
+        return torch.where(annotation >= 0, answer.lerp(annotation.float(), self.annotated), answer)
 
     def loss(self, logits: Float[Tensor, "batch label"], batch: Batch) -> Float[Tensor, " batch"]:
         """Binary cross-entropy of each image with these probabilities, averaged over the retained labels."""

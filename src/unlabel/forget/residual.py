@@ -169,16 +169,17 @@ class Residuals:
         Of exclusive classes, their annotations less the means, as nothing that the outputs tell is spared.
 
         Args:
-            logits: The model's, of these images (`retained_logits`); None of exclusive classes.
+            logits: The model's, of these images (`retained_logits`); None if nothing is spared, as of
+                exclusive classes.
             request: The labels.
             data: Images.
             run: Where.
             strength: See `residuals`.
         """
         retain = request.retained_columns
-        nothing = logits is None or data.exclusive or strength == inf
-        spared = np.zeros((len(data), 0)) if nothing else logits
-        values = residuals(data, request.masked_columns, retain, spared, strength)
+        if logits is None or data.exclusive or strength == inf:
+            logits = np.zeros((len(data), 0))
+        values = residuals(data, request.masked_columns, retain, logits, strength)
         return cls._ordered(values, request, data, run)
 
     @classmethod

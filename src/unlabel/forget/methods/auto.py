@@ -48,6 +48,7 @@ MILDER = 0.05  # strength of an erasure after a training if the first of those c
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
 PASSES = 5.25  # over the images, at most: on few images more would learn them by heart
 SHARE = 0.3  # of the original's training, at most, if that is more
+ANNOTATED = 0.35  # of each target, at most, on so few images
 GENTLER = (
     0.25  # of the rate: where the first training did harm, and further on, where few steps are left to repair
 )
@@ -81,8 +82,10 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
       more mean AUC.
 
     All trainings on annotations together pass at most 5.25 times over the images, or three tenths as often as
-    the original's training if that is more. The last two count only if they cost the retained labels at most
-    .005 more mean AUC on the images held back.
+    the original's training if that is more. On few images those are fewer than 600 steps. Then it takes 600
+    all the same, and each target is an annotation only in part: .35, or as much as these steps allow
+    (``deep-probes --annotated``). The rest is what the original answers. The last two count only if they cost
+    the retained labels at most .005 more mean AUC on the images held back.
 
     Of classes that exclude each other, a site may tell more before it counts as too much: a network that
     learns what the others are learns what belongs to none of them.
@@ -90,11 +93,10 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
     original tells more than .05 of the label's residual, hardly anything is there to be pushed out. A
     training on annotations would then only make the model better at the retained labels, which give the label
-    away. So it trains on what the original answers of them (``deep-probes --targets answers``), 600 steps
-    however few the images are: that teaches no annotation by heart. If the result then does harm or misses
-    its aim, `auto` only removes the output. So it does if probes of the label itself find more than before,
-    on average. This is read if no site tells much of the residual, if the aim is missed, or if earlier
-    requests were made.
+    away. So it trains on what the original answers of them alone (``deep-probes --annotated 0``). If the
+    result then does harm or misses its aim, `auto` only removes the output. So it does if probes of the label
+    itself find more than before, on average. This is read if the training keeps to the answers, if the aim is
+    missed, or if earlier requests were made.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -178,7 +180,7 @@ class Case:
         before: What the check read of the original.
         images_trained: In the original's training.
         method: The training.
-        answers: What the retained labels are trained on; None: their annotations.
+        answers: What the retained labels are trained on; None: their annotations alone.
     """
 
     original: nn.Module
@@ -201,18 +203,33 @@ class Case:
 
     @property
     def hardly_tells(self) -> bool:
-        """Whether so little of a label's residual is told that a training on annotations only teaches.
+        """Whether so little of a label's residual is told that a training on annotations only teaches."""
+        return self.look is not None and little(self.before)
 
+    @property
+    def annotated(self) -> float:
+        """How much of a target is its annotation: all, a part on few images, or none if it would only teach.
+
+        On few images annotations count no more in all steps than alone in the steps that these allow.
         Classes that exclude each other are always trained on their annotations.
         """
-        return self.look is not None and not self.used.exclusive and little(self.before)
+        if self.used.exclusive:
+            return 1.0
+        if self.hardly_tells:
+            return 0.0
+        allowed = self.steps_annotated / self.method.steps
+        return min(ANNOTATED, allowed) if allowed < 1 else 1.0
+
+    @property
+    def steps_annotated(self) -> int:
+        """Optimiser steps of a model on annotations alone, at most."""
+        images = max(PASSES * len(self.used), SHARE * self.images_trained)
+        return ceil(images / self.run.batch_size)
 
     @property
     def most_steps(self) -> int:
-        """Optimiser steps of a model, at most: the original's own answers teach no image's annotation."""
-        images = max(PASSES * len(self.used), SHARE * self.images_trained)
-        steps = ceil(images / self.run.batch_size)
-        return max(steps, self.method.steps) if self.answers else steps
+        """Optimiser steps of a model, at most."""
+        return max(self.steps_annotated, self.method.steps) if self.answers else self.steps_annotated
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
@@ -251,11 +268,7 @@ class Auto:
                 " to be forgotten: only the output is removed"
             )
         read = LOOK + case.method.read_first(data) + case.checked_on
-        if self.against == "weights" and case.hardly_tells and not nothing:
-            run.log.say(
-                f"little of {listing(request.masked)} is to be pushed out: the training keeps to what the"
-                " original answers of the other labels, as annotations would only teach the model further"
-            )
+        if self.against == "weights" and case.annotated < 1 and not nothing:
             case = _answered(case, data)
         attempts = [_removed(case)] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
@@ -297,9 +310,16 @@ class Auto:
 
 def _answered(case: Case, data: Dataset) -> Case:
     """The same, if the retained labels are trained on what the original answers; the check stays as it is."""
-    method = replace(case.method, targets="answers")
+    others = "what the original answers of the other labels"
+    if case.hardly_tells:
+        why = f"little of {listing(case.request.masked)} is to be pushed out: the training keeps to {others}"
+        case.run.log.say(f"{why}, as annotations would only teach the model further")
+    else:
+        part = f"{1 - case.annotated:.0%} of each target is {others}"
+        case.run.log.say(f"{len(case.used):,} images are few: {part}, as annotations are learnt by heart")
+    method = replace(case.method, annotated=case.annotated)
     told = Residuals.of(case.logits, case.request, data, case.run, method.spare)
-    answers = method.answers(case.original, told, case.logits, data, case.run)
+    answers = method.answers(case.original, case.logits, case.request, data, case.run)
     return replace(case, told=told, method=method, answers=answers)
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import MethodError, OptionError
+from unlabel.core.errors import MethodError
 from unlabel.core.loss import loss_of
 from unlabel.core.randomness import permutation
 from unlabel.core.recipe import History
 from unlabel.core.request import Request
-from unlabel.core.wording import suggest
 from unlabel.data.batches import Batch, batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import batches
@@ -38,9 +37,6 @@ REFIT = 5  # steps between two fits of the probes
 SPARE = 0.5  # how little of what the retained outputs tell of the label is spared, see `forget.residual`
 CLIP = 5.0  # longest gradient
 
-Targets: TypeAlias = Literal["annotations", "answers"]
-"""What the retained labels are trained on: their annotations, or what the original answers of them."""
-
 
 def deep_probes(
     *,
@@ -48,7 +44,7 @@ def deep_probes(
     pressure: float = 0.06,
     steps: int = 600,
     lr: float = 0.2,
-    targets: Targets = "annotations",
+    annotated: float = 1.0,
 ) -> Unlearner:
     r"""Trains on the retained labels, against probes of the label at every depth, fitted anew every 5 steps.
 
@@ -66,11 +62,16 @@ def deep_probes(
     whole model again brings back; measured in docs/results/auto.md. The cost is ``steps`` batches and about
     10,000 images forward, whatever the size of the data.
 
-    With ``targets="answers"``, L_R is the loss on what the original itself answers of the retained labels,
-    less what r_j adds to it (`forget.answers`), and r_j is all that the retained annotations do not tell.
-    The model then learns nothing further of the retained labels. That serves an original that has not learnt
-    them to the end: a better model tells more of every label that goes along with them. Each step also
-    passes its images through the original.
+    With ``annotated`` = a < 1, a retained label's target is
+
+    .. math:: a\, y + (1 - a)\, \sigma(z - r_j b_j)
+
+    with y its annotation and, for the rest, what the original itself answers, less what r_j adds to it
+    (`forget.answers`). Each step also passes its images through the original. With a = 0 the model learns
+    nothing further of the retained labels. That serves an original that has not learnt them to the end: a
+    better model tells more of every label that goes along with them. In between, few images can be passed
+    over more often before the model knows them by heart. The answers hold the retained outputs where they
+    are, so less of what these tell has to be spared of r_j: s = .5 / a (`forget.residual.residuals`).
 
     Labels forgotten earlier have probes of their own. An unknown annotation moves no probe and no covariance.
     Of exclusive classes, images of a forgotten class move the probes and have no retained loss. There r_j is
@@ -87,17 +88,14 @@ def deep_probes(
             divided by the root of their number.
         steps: Optimiser steps, >= 1.
         lr: Peak learning rate, > 0. High: the retained labels have to find another way.
-        targets: What the retained labels are trained on. Of exclusive classes, the annotations alone.
+        annotated: How much of a retained label's target is its annotation, 0 to 1; the rest is what the
+            original answers. Of exclusive classes, 1.
     """
     in_range("strength", strength, 0, above=True)
     in_range("pressure", pressure, 0)
     check_schedule(steps, lr)
-    if targets not in get_args(Targets):
-        raise OptionError(
-            f"--targets is {targets!r}; expected annotations or answers."
-            f"{suggest(str(targets), get_args(Targets))}"
-        )
-    return DeepProbes(strength, pressure, steps, lr, targets)
+    in_range("annotated", annotated, 0, 1)
+    return DeepProbes(strength, pressure, steps, lr, annotated)
 
 
 @dataclass(frozen=True)
@@ -108,19 +106,19 @@ class DeepProbes:
     pressure: float
     steps: int
     lr: float
-    targets: Targets = "annotations"
+    annotated: float = 1.0
 
     @property
     def spare(self) -> float:
-        """How little of what the retained outputs tell is spared: nothing if they are held where they are."""
-        return inf if self.targets == "answers" else SPARE
+        """How little of what the retained outputs tell is spared: less, the more they are held in place."""
+        return SPARE / self.annotated if self.annotated else inf
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         started = time.perf_counter()
         logits = self.logits(model, request, data, run)
         told = Residuals.of(logits, request, data, run, self.spare)
         sites = find_sites(model, len(request.labels), batch_of(data, range(LOOK), run.device).image)
-        answers = self.answers(model, told, logits, data, run)
+        answers = self.answers(model, logits, request, data, run)
         adversary, read = self.adversary(model, sites, told, data, run)
         prepared = time.perf_counter()
         edited = copy.deepcopy(model)
@@ -138,25 +136,28 @@ class DeepProbes:
         return 0 if data.exclusive else len(data)
 
     def answers(
-        self, model: nn.Module, told: Residuals, logits: Floats | None, data: Dataset, run: Run
+        self, model: nn.Module, logits: Floats | None, request: Request, data: Dataset, run: Run
     ) -> Answers | None:
-        """What the retained labels are trained on, if it is not their annotations.
+        """What the retained labels are trained on, if it is not their annotations alone.
+
+        All that the retained annotations do not tell is taken off the answers, whatever is spared.
 
         Raises:
             MethodError: The labels are exclusive classes.
         """
-        if self.targets == "annotations":
+        if self.annotated == 1:
             return None
         if logits is None:
             raise MethodError(
-                "found labels that are exclusive classes; --targets answers works with labels that stand"
-                " alone: use --targets annotations"
+                f"--annotated is {self.annotated:g}, and the labels are exclusive classes; it works with"
+                " labels that stand alone: use --annotated 1"
             )
-        return Answers.of(model, told, logits, data, run)
+        told = Residuals.of(None, request, data, run, inf)
+        return Answers.of(model, told, logits, data, run, self.annotated)
 
     def answered(self, run: Run) -> int:
         """Images of the steps that pass through the original, too."""
-        return self.steps * run.batch_size if self.targets == "answers" else 0
+        return self.steps * run.batch_size if self.annotated < 1 else 0
 
     def adversary(
         self, model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
@@ -213,7 +214,7 @@ class AgainstProbes:
         told: The residuals, and the retained columns.
         exclusive: Whether the columns are classes.
         run: Where.
-        answers: What the retained labels are trained on; None: their annotations.
+        answers: What the retained labels are trained on; None: their annotations alone.
         met: What this process's micro-batches showed since the last step.
         weights: By site, see `adversary.Adversary.weights`.
         steps: Steps taken.
@@ -317,8 +318,8 @@ def floors_of(
 
 
 def bill(unlearner: object, options: Mapping[str, Any], budget: Budget) -> Bill:
-    """The pass for the residual or the answers, the floors and the banks, and the steps."""
+    """The pass for the residual and the answers, the floors and the banks, and the steps."""
     read = LOOK + budget.images + 5 * bank_of(budget.images)
-    if options.get("targets") == "answers":
+    if options.get("annotated", 1.0) < 1:
         read += options["steps"] * budget.batch_size
     return Bill(options["steps"], options["steps"] * budget.batch_size + read)
