@@ -188,17 +188,23 @@ def test_without_options_the_weights_are_protected() -> None:
 
 
 def test_on_few_images_little_of_a_target_is_its_annotation() -> None:
-    """Too few for a check, so one training is all."""
+    """No check, so one training is all: 3 steps are 5.25 passes over 32 images, and 9 are 3 / .35."""
     world = tiny_world(images=64)
     outcome = forget_labels(world.model, ["top"], world.data, method="auto")
-    assert outcome.history.steps == outcome.options["steps"] == 20
-    assert outcome.options["annotated"] == 3 / 20  # 3 steps are 5.25 passes over 32 images
+    assert outcome.history.steps == outcome.options["steps"] == 9
+    assert outcome.options["annotated"] == 0.35
     assert outcome.images_used == 32
 
 
 @pytest.mark.parametrize(
     ("images", "epochs", "trained"),
-    [(1024, 0, [20, 10, 7, 20]), (1024, 100, [20, 10, 10, 20]), (664, 0, [20, 20]), (256, 0, [20, 20])],
+    [
+        (1024, 0, [20, 10, 7, 20]),
+        (1024, 100, [20, 10, 10, 20]),
+        (664, 0, [20, 20]),
+        (256, 0, [20]),
+        (64, 0, [9]),
+    ],
 )
 def test_trainings_on_annotations_are_few_passes_or_three_tenths_of_the_originals(
     images: int, epochs: int, trained: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
@@ -298,6 +304,18 @@ def checked(after: float, loss: float = 0.0, site: str = "stage1") -> SelfCheck:
     found = Finding(site, "top", 0.5, after, 0.01, 0.0)
     before, now = (Estimate(value, np.zeros(4), np.arange(4), np.arange(4)) for value in (0.9, 0.9 - loss))
     return SelfCheck("weights", (found,), Retained(("middle",), 4, True, before, now), 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("loss", "spread", "spent"), [(0.04, 0.02, False), (0.04, 0.001, True), (0.029, 0, False)]
+)
+def test_harm_is_a_loss_past_the_most_for_certain(loss: float, spread: float, spent: bool) -> None:
+    found = checked(0.1, loss)
+    assert found.retained.before is not None
+    noisy = replace(
+        found.retained.before, influence=spread / 2 * np.array([1, -1, 1, -1]), used=np.ones(4, bool)
+    )
+    assert replace(found, retained=replace(found.retained, before=noisy)).spent is spent
 
 
 def test_what_all_sites_tell_beyond_their_aims_counts_and_not_the_worst_alone() -> None:

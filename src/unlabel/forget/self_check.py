@@ -145,8 +145,11 @@ class SelfCheck:
 
     @property
     def spent(self) -> bool:
-        """Whether the retained labels lost so much that no further attempt should be made."""
-        return self.retained.loss is not None and self.retained.loss.value > MOST_LOSS
+        """Whether the retained labels lost so much that no further attempt should be made.
+
+        That is so if the loss is larger for certain (one-sided 95 %): on few images chance is as large.
+        """
+        return self.retained.loss is not None and self.retained.loss.lower() > MOST_LOSS
 
     def to_json(self) -> dict[str, Any]:
         """JSON-plain copy for a run's record."""

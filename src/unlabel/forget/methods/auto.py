@@ -48,7 +48,7 @@ MILDER = 0.05  # strength of an erasure after a training if the first of those c
 FURTHER = 2  # trainings of half the length that may follow, while a site still tells too much
 PASSES = 5.25  # over the images, at most: on few images more would learn them by heart
 SHARE = 0.3  # of the original's training, at most, if that is more
-ANNOTATED = 0.35  # of each target, at most, on so few images
+ANNOTATED = 0.35  # of each target on so few images, which may then be passed over more often by as much
 GENTLER = (
     0.25  # of the rate: where the first training did harm, and further on, where few steps are left to repair
 )
@@ -76,16 +76,16 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     * what the trainings leave at the last features is erased there in closed form, on top, mildly if the
       usual erasure costs too much;
     * if nothing did harm, with one more training from the original, at twice the pressure. It counts only if
-      every site then tells little enough;
+      every site then tells little enough. A training on the original's answers has no such one after it;
     * if every training did harm, or the last features still tell too much, with an erasure of the original's
       last features, in closed form. A training that misses its aim then counts only if it costs at most .02
       more mean AUC.
 
     All trainings on annotations together pass at most 5.25 times over the images, or three tenths as often as
-    the original's training if that is more. On few images those are fewer than 600 steps. Then it takes 600
-    all the same, and each target is an annotation only in part: .35, or as much as these steps allow
-    (``deep-probes --annotated``). The rest is what the original answers. The last two count only if they cost
-    the retained labels at most .005 more mean AUC on the images held back.
+    the original's training if that is more. On few images those are fewer than 600 steps. Then each target is
+    an annotation only by .35 (``deep-probes --annotated .35``), and the steps are as many more, 600 at most.
+    The rest of a target is what the original answers. The last two count only if they cost the retained
+    labels at most .005 more mean AUC on the images held back.
 
     Of classes that exclude each other, a site may tell more before it counts as too much: a network that
     learns what the others are learns what belongs to none of them.
@@ -210,15 +210,13 @@ class Case:
     def annotated(self) -> float:
         """How much of a target is its annotation: all, a part on few images, or none if it would only teach.
 
-        On few images annotations count no more in all steps than alone in the steps that these allow.
         Classes that exclude each other are always trained on their annotations.
         """
         if self.used.exclusive:
             return 1.0
         if self.hardly_tells:
             return 0.0
-        allowed = self.steps_annotated / self.method.steps
-        return min(ANNOTATED, allowed) if allowed < 1 else 1.0
+        return ANNOTATED if self.steps_annotated < self.method.steps else 1.0
 
     @property
     def steps_annotated(self) -> int:
@@ -229,7 +227,9 @@ class Case:
     @property
     def most_steps(self) -> int:
         """Optimiser steps of a model, at most."""
-        return max(self.steps_annotated, self.method.steps) if self.answers else self.steps_annotated
+        if self.answers is None:
+            return self.steps_annotated
+        return min(ceil(self.steps_annotated / ANNOTATED), self.method.steps)
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
@@ -421,7 +421,7 @@ def _weights(case: Case) -> list[Attempt]:
     if _best(attempts).unfinished:
         attempts = _erased(case, adversary, attempts)
     harmless = chosen == method and not any(attempt.spent for attempt in attempts)
-    if _best(attempts).unfinished and harmless:
+    if _best(attempts).unfinished and harmless and case.answers is None:
         attempts = _harder(case, method, adversary, attempts)
     if not slight(case.before) and (_best(attempts).spent or _best(attempts).leaks_at_the_end):
         attempts = _from_original(case, adversary, attempts)
