@@ -76,7 +76,7 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     * what the trainings leave at the last features is erased there in closed form, on top, mildly if the
       usual erasure costs too much;
     * if nothing did harm, with one more training from the original, at twice the pressure. It counts only if
-      every site then tells little enough. A training on the original's answers has no such one after it;
+      every site then tells little enough;
     * if every training did harm, or the last features still tell too much, with an erasure of the original's
       last features, in closed form. A training that misses its aim then counts only if it costs at most .02
       more mean AUC.
@@ -229,7 +229,8 @@ class Case:
         """Optimiser steps of a model, at most."""
         if self.answers is None:
             return self.steps_annotated
-        return min(ceil(self.steps_annotated / ANNOTATED), self.method.steps)
+        part = self.method.annotated
+        return min(ceil(self.steps_annotated / part), self.method.steps) if part else self.method.steps
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
@@ -421,7 +422,7 @@ def _weights(case: Case) -> list[Attempt]:
     if _best(attempts).unfinished:
         attempts = _erased(case, adversary, attempts)
     harmless = chosen == method and not any(attempt.spent for attempt in attempts)
-    if _best(attempts).unfinished and harmless and case.answers is None:
+    if _best(attempts).unfinished and harmless:
         attempts = _harder(case, method, adversary, attempts)
     if not slight(case.before) and (_best(attempts).spent or _best(attempts).leaks_at_the_end):
         attempts = _from_original(case, adversary, attempts)
