@@ -229,8 +229,7 @@ class Case:
         """Optimiser steps of a model, at most."""
         if self.answers is None:
             return self.steps_annotated
-        part = self.method.annotated
-        return min(ceil(self.steps_annotated / part), self.method.steps) if part else self.method.steps
+        return min(ceil(self.steps_annotated / ANNOTATED), self.method.steps)
 
     def judged(self, work: Work, floors: Mapping[str, Tensor] | None = None) -> Attempt:
         """An attempt with its check."""
