@@ -75,8 +75,8 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
       the retained labels, it starts again at a quarter of the rate;
     * what the trainings leave at the last features is erased there in closed form, on top, mildly if the
       usual erasure costs too much;
-    * if nothing did harm, with one more training from the original, at twice the pressure. It counts only if
-      every site then tells little enough;
+    * if nothing did harm and the targets are annotations alone, with one more training from the original, at
+      twice the pressure. It counts only if every site then tells little enough;
     * if every training did harm, or the last features still tell too much, with an erasure of the original's
       last features, in closed form. A training that misses its aim then counts only if it costs at most .02
       more mean AUC.
@@ -421,7 +421,7 @@ def _weights(case: Case) -> list[Attempt]:
     if _best(attempts).unfinished:
         attempts = _erased(case, adversary, attempts)
     harmless = chosen == method and not any(attempt.spent for attempt in attempts)
-    if _best(attempts).unfinished and harmless:
+    if _best(attempts).unfinished and harmless and case.answers is None:
         attempts = _harder(case, method, adversary, attempts)
     if not slight(case.before) and (_best(attempts).spent or _best(attempts).leaks_at_the_end):
         attempts = _from_original(case, adversary, attempts)
