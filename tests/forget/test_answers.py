@@ -91,6 +91,18 @@ def test_the_more_the_outputs_are_held_the_less_is_spared(annotated: float, spar
         assert found.annotated == annotated
 
 
+def test_next_to_no_annotation_is_none(run: Run) -> None:
+    """A part so small that s = .5 / a is past every number leaves the residuals finite."""
+    world = tiny_world()
+    logits = retained_logits(world.model, REQUEST, world.data, run)
+    least, none = (
+        Residuals.of(logits, REQUEST, world.data, run, DeepProbes(0.15, 0.06, 1, 0.2, annotated).spare)
+        for annotated in (1e-308, 0.0)
+    )
+    assert torch.equal(least.values, none.values)
+    assert least.values.isfinite().all()
+
+
 def test_the_loss_is_the_mean_cross_entropy_and_least_at_the_target(run: Run) -> None:
     world = tiny_world()
     answers, batch = answers_of(world, run), batch_of(world.data, range(8), run.device)

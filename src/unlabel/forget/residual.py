@@ -16,7 +16,6 @@ both.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ Floats = NDArray[np.float64]
 TWINS = 5  # images of each kind that show that two labels are one
 ALIKE = 0.98  # share of images in which a label that is no copy agrees, at most
 CHANCE = 0.05  # that all images agree by luck
+MOST = 1e12  # strength past which nothing is spared
 SHRINK = 1.0  # images' worth of shrinkage: two equal columns are then no singular system
 
 
@@ -177,9 +177,9 @@ class Residuals:
             strength: See `residuals`.
         """
         retain = request.retained_columns
-        if logits is None or data.exclusive or strength == inf:
+        if logits is None or data.exclusive or strength > MOST:
             logits = np.zeros((len(data), 0))
-        values = residuals(data, request.masked_columns, retain, logits, strength)
+        values = residuals(data, request.masked_columns, retain, logits, min(strength, MOST))
         return cls._ordered(values, request, data, run)
 
     @classmethod

@@ -82,10 +82,12 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
       more mean AUC.
 
     All trainings on annotations together pass at most 5.25 times over the images, or three tenths as often as
-    the original's training if that is more. On few images those are fewer than 600 steps. Then each target is
-    an annotation only by .35 (``deep-probes --annotated .35``), and the steps are as many more, 600 at most.
-    The rest of a target is what the original answers. The last two count only if they cost the retained
-    labels at most .005 more mean AUC on the images held back.
+    the original's training if that is more. The last two count only if they cost the retained labels at most
+    .005 more mean AUC on the images held back.
+
+    On few images those passes are fewer than 600 steps. Then each target is an annotation only by .35, and
+    for the rest what the original answers (``deep-probes --annotated .35``). The steps are as many more, 600
+    at most.
 
     Of classes that exclude each other, a site may tell more before it counts as too much: a network that
     learns what the others are learns what belongs to none of them.
@@ -93,10 +95,10 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
     original tells more than .05 of the label's residual, hardly anything is there to be pushed out. A
     training on annotations would then only make the model better at the retained labels, which give the label
-    away. So it trains on what the original answers of them alone (``deep-probes --annotated 0``). If the
-    result then does harm or misses its aim, `auto` only removes the output. So it does if probes of the label
-    itself find more than before, on average. This is read if the training keeps to the answers, if the aim is
-    missed, or if earlier requests were made.
+    away. So it trains on what the original answers of them alone (``deep-probes --annotated 0``), as many
+    steps as with .35. If the result then does harm or misses its aim, `auto` only removes the output. So it
+    does if probes of the label itself find more than before, on average. This is read if the training keeps
+    to the answers, if the aim is missed, or if earlier requests were made.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
