@@ -426,7 +426,8 @@ def test_without_steps_left_a_harder_training_counts_if_it_succeeds_and_the_reta
         return plain(self, model, adversary, *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DeepProbes, "train", note)
-    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    world = tiny_world(images=1024)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
     first, harder = pressures
     assert harder == (2 * first[0], 2 * first[1])
     assert outcome.options["pressure"] == (harder if kept else first)[0]
@@ -505,7 +506,8 @@ def test_an_erasure_that_is_not_possible_leaves_what_was_trained(
         return unlearner
 
     monkeypatch.setattr(room, "erasure", refuse)
-    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    world = tiny_world(images=1024)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
     assert outcome.self_check is not None
     assert outcome.self_check["attempts"] == 2  # the training, and the harder one
     assert "erasure_strength" not in outcome.options
@@ -546,7 +548,8 @@ def test_a_later_training_that_fails_leaves_what_was_trained_before(
     monkeypatch.setattr(DeepProbes, "train", fragile)
     monkeypatch.setattr(room, "FURTHER", 1 if where == "further" else 0)
     monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.3))
-    outcome = forget_labels(tiny_world().model, ["top"], tiny_world().data, method="auto", run=run)
+    world = tiny_world(images=1024)
+    outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
     assert len(calls) > 1
     assert outcome.self_check is not None
     assert outcome.self_check["attempts"] == 1
