@@ -380,7 +380,7 @@ def test_no_page_or_source_names_this_machine_or_promises_too_much(path: Path) -
 
 @pytest.mark.slow
 def test_the_readmes_python_runs_as_it_stands(tmp_path: Path, monkeypatch, capsys) -> None:
-    """About 20 seconds: two small trainings, then a quick audit."""
+    """About a minute: two small trainings, an unlearning, a quick audit."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(snippet(README), "README.md", "exec"), names)
