@@ -318,7 +318,9 @@ def _answered(case: Case, data: Dataset) -> Case:
         case.run.log.say(f"{why}, as annotations would only teach the model further")
     else:
         part = f"{1 - case.annotated:.0%} of each target is {others}"
-        case.run.log.say(f"{len(case.used):,} images are few: {part}, as annotations are learnt by heart")
+        case.run.log.say(
+            f"{len(case.used):,} images are few: {part}, as annotations alone would be learnt by heart"
+        )
     method = replace(case.method, annotated=case.annotated)
     told = Residuals.of(case.logits, case.request, data, case.run, method.spare)
     answers = method.answers(case.original, case.logits, case.request, data, case.run)
