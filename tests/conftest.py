@@ -21,6 +21,19 @@ settings.register_profile(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all`, which `make test-all` gives."""
+    parser.addoption("--all", action="store_true", help="every case, where else a fixed part of them is run")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips what is marked `exhaustive`, unless all is asked for."""
+    if not config.getoption("--all"):
+        for item in items:
+            if item.get_closest_marker("exhaustive"):
+                item.add_marker(pytest.mark.skip(reason="run by make test-all"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before torch is imported: it reads the number of threads once."""
     settings.load_profile("no-clock")
@@ -32,6 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(os.environ["UNLABEL_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def every(pytestconfig: pytest.Config) -> Callable[[int], int]:
+    """``every(n)`` is the step through a list of cases: n, or 1 under `make test-all`."""
+    return lambda step: 1 if pytestconfig.getoption("--all") else step
 
 
 @pytest.fixture(scope="session", autouse=True)
