@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 
-from unlabel.audit.attacks.logistic import Standard, platt
+from unlabel.audit.attacks.logistic import NARROW, Standard, fit_logistic, platt
 from unlabel.audit.attacks.mlp import fit_mlps
 from unlabel.audit.attacks.probes import (
     INNER,
@@ -85,6 +86,22 @@ def test_a_member_that_watches_nothing_is_trained_to_the_end():
 
     losses = [np.mean(np.logaddexp(0, np.where(y, -said, said))) for said in map(fitted, (1, 10, 40))]
     assert losses[0] > losses[1] + 0.05 > losses[2] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("images", "columns", "exact"), [(60, 90, 1e-6), (900, 40, 1e-6), (80, NARROW + 1, 0.03)]
+)
+@pytest.mark.parametrize("c", [0.01, 10.0])
+def test_a_logistic_regression_ends_where_its_gradient_is_0(images, columns, exact, c):
+    """The mean gradient of c x log loss + |w|^2 / 2, in closed form; two columns are copies."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(images, columns))
+    x[:, 1] = x[:, 0]
+    y = x[:, 0] + rng.logistic(size=images) > 0
+    fitted = fit_logistic(x, y, c)
+    off = expit(fitted.decision_function(x)) - y
+    assert np.abs(c * x.T @ off + fitted.coef_[0]).max() < exact * c * images
+    assert abs(off.sum()) < exact * images
 
 
 def test_platt_agrees_with_sklearn():

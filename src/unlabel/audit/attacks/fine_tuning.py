@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from unlabel.audit.attacks.annotated import Target, curve_sizes, tune_sizes
 from unlabel.audit.attacks.lessons import Lesson, batch_at, draw_images
-from unlabel.audit.attacks.starts import can_attack, start_of
+from unlabel.audit.attacks.starts import START, can_attack, start_of
 from unlabel.audit.inputs.attackers import ADAM, ATTACKERS, CURVE, Attacker
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.sets import Sets
@@ -153,7 +153,7 @@ def tuned(
         def fits(tables: Tables) -> bool:
             return tables["scores"].shape == (draws, len(test))
 
-        return kept_tables(make, fits, test, where, key_of(item, sets.digest, "tuned", key))
+        return kept_tables(make, fits, test, where, key_of(item, sets.digest, "tuned", START, key))
 
     first = partial(best_of_rates, item.model, rated, test, attacker, where, stage=stage)
     tables = kept(first, len(rated), sizes)

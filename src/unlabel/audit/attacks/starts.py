@@ -33,6 +33,7 @@ from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.head import find_head
 from unlabel.models.sites import find_stages
 
+START = "newton"  # how a new head starts: a part of the name of all that is kept of a training from it
 LOOK = 2  # images by which the stages are found
 DISTILLED = 3  # times as many steps for the new network as for the training after it
 DISTILLING_RATE = 1e-3  # of Adam

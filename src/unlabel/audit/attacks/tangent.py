@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from unlabel.audit.attacks.annotated import tune_sizes
 from unlabel.audit.attacks.fine_tuning import scaled
 from unlabel.audit.attacks.lessons import draw_images
-from unlabel.audit.attacks.starts import LOOK, renewed, replace_head, stage_of_weights
+from unlabel.audit.attacks.starts import LOOK, START, renewed, replace_head, stage_of_weights
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.sets import Sets
 from unlabel.audit.inputs.tuned import Predicted
@@ -123,7 +123,7 @@ def predicted(
         lambda tables: tables["scores"].shape == (len(draws), len(scored)),
         test,
         where,
-        key_of(item, sets.digest, "tangent", f"{name}/{n}/{len(draws)}/{options.seed}/{SCORED}"),
+        key_of(item, sets.digest, "tangent", START, f"{name}/{n}/{len(draws)}/{options.seed}/{SCORED}"),
     )
     shares = dict(zip(names, map(float, tables["shares"].mean(0)), strict=True))
     scores = np.full((len(draws), len(test)), np.nan, np.float32)
