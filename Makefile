@@ -34,10 +34,10 @@ demo: .venv/run.stamp
 	$(BIN)/unlabel demo --out demo
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: .venv/dev.stamp
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --all
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --all
 
 test-quick: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow' $(QUICK)
@@ -50,7 +50,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python -m pytest -q -m 'not slow' tests/test_docs.py
 
 # The options and the figures come from the program; `make docs` also writes their pages anew.
 docs: .venv/dev.stamp
