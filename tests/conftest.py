@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with slow tests go first, so that no process waits for them at the end; `exhaustive` ones are skipped."""
+    """Files with slow tests go first, so that no process waits at the end; `exhaustive` tests are skipped."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     if not config.getoption("--all"):

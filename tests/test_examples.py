@@ -1,4 +1,4 @@
-"""Every script of examples/ runs as it stands, in an empty folder, with small audits."""
+"""Every script of examples/ runs as it stands, in an empty folder, with small audits and short trainings."""
 
 import runpy
 from functools import partial
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import unlabel
+from unlabel.forget.methods import auto
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL: dict[str, Any] = {
@@ -18,10 +19,13 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder to run in, where audits from Python are small."""
+    """An empty folder to run in, where audits from Python are small and `auto` trains briefly."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setattr(unlabel, "audit_model", partial(unlabel.audit_model, **SMALL))
+    monkeypatch.setattr(unlabel, "AuditOptions", partial(unlabel.AuditOptions, **SMALL))
+    monkeypatch.setattr(auto, "PASSES", 0.25)
+    monkeypatch.setattr(auto, "SHARE", 0.0)
     return tmp_path
 
 

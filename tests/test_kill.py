@@ -1,9 +1,12 @@
 """Whenever a command is killed, the old run or the new one is there, whole, and the next command works.
 
-The commands run in forked children. A child kills itself at its n-th change of the file system, for every n
-until the command completes; others are killed after a delay drawn at random. No verdict depends on a clock.
+The commands run in forked children. A child kills itself at its n-th change of the file system: the first
+of each kind, the last, and a fixed part of the others, or every one under `make test-all`. Other children are
+killed after a delay drawn at random. No verdict depends on a clock.
 """
 
+import gc
+import importlib
 import json
 import os
 import random
@@ -13,7 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +29,8 @@ import torch
 
 from unlabel.audit.document.results import plain
 from unlabel.audit.run import folders as auditing
+from unlabel.cli import app
 from unlabel.cli import demo_steps as demo
-from unlabel.cli.app import main
 from unlabel.cli.demo_networks import DemoSettings
 from unlabel.core import engine, files, places
 from unlabel.core.errors import MissingFiles, UnlabelError
@@ -47,16 +51,33 @@ Command = Callable[[], object]
 
 
 def cli(*arguments: object) -> Command:
-    return lambda: main([str(argument) for argument in arguments])
+    """A command; where the fixture `world` keeps the parsers, its children find theirs built."""
+    words = [str(argument) for argument in arguments]
+    app.build_app(app.asked_methods(words))
+    return lambda: app.main(words)
 
 
 def forked(
-    job: Command, folder: Path, *, kill_at: int | None = None, kill_after: float | None = None
+    job: Command,
+    folder: Path,
+    *,
+    kill_at: int | None = None,
+    kill_after: float | None = None,
+    told: Path | None = None,
 ) -> int | None:
-    """Runs a job in a child process with this working folder; its exit code, or None where it was killed."""
+    """Runs a job in a child process with this working folder; its exit code, or None where it was killed.
+
+    Args:
+        job: The command.
+        folder: Where it runs.
+        kill_at: The number of the change at which it kills itself.
+        kill_after: The seconds after which it is killed.
+        told: A file elsewhere that gets the kinds of its changes, in order, and the modules it imported.
+    """
     child = os.fork()
     if child == 0:
-        code = 1
+        code, changes = 1, list[str]()
+        gc.disable()  # a collection would copy all that the parent holds
         try:
             os.chdir(folder)
             nowhere = os.open(os.devnull, os.O_RDWR)
@@ -67,13 +88,15 @@ def forked(
                 os.environ["UNLABEL_CACHE"] = str(folder / "cache")
             os.environ["UNLABEL_CONFIG"] = str(folder / "config")
             os.fsync = lambda _: None  # what a killed process wrote is in the kernel's hands
-            if kill_at is not None:
-                kill_self_at(kill_at, folder)
+            if kill_at is not None or told is not None:
+                changes = kill_self_at(kill_at or 0, folder)
             job()
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0
         finally:
+            if told is not None:
+                told.write_text(json.dumps([changes, [*sys.modules]]))
             os._exit(code)
     if kill_after is not None:
         time.sleep(kill_after)
@@ -82,9 +105,12 @@ def forked(
     return None if code == -signal.SIGKILL else code
 
 
-def kill_self_at(number: int, folder: Path) -> None:
-    """Kills this process before its n-th change under a folder; a write of bytes counts in its middle too."""
-    left = number
+def kill_self_at(number: int, folder: Path) -> list[str]:
+    """Kills this process before its n-th change under a folder; a write of bytes counts in its middle too.
+
+    Returns the kinds of the changes, which grow as they happen: what is done in which folder.
+    """
+    left, kinds = number, list[str]()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
@@ -95,6 +121,11 @@ def kill_self_at(number: int, folder: Path) -> None:
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+            parent, hidden = Path(arguments[0]).parent, re.compile(r"\d+\.[0-9a-f]{16}")
+            only = (
+                len(kinds) if parent == Path() else ""
+            )  # here runs change places: no moment is like another
+            kinds.append(f"{event} {hidden.sub('*', str(parent))} {only}")
 
     def write_bytes(self: Path, data: bytes) -> int:
         with self.open("wb", buffering=0) as file:
@@ -119,6 +150,24 @@ def kill_self_at(number: int, folder: Path) -> None:
     Path.write_bytes = write_bytes  # pyright: ignore[reportAttributeAccessIssue]
     files.create = create  # pyright: ignore[reportAttributeAccessIssue]
     sys.addaudithook(hook)
+    return kinds
+
+
+def moments(job: Command, folder: Path, step: int) -> list[int]:
+    """The changes at which a job is to be killed, until it completes; it runs once unharmed.
+
+    Of each kind the first, of all every ``step``-th, and from the last on all.
+    """
+    told = folder.parent / "told"
+    assert forked(job, folder, told=told) == 0
+    kinds, modules = json.loads(told.read_text())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in set(modules) - {*sys.modules}:  # or each child would import them anew
+            with suppress(ImportError):
+                importlib.import_module(name)
+    last = len(kinds)
+    return sorted({*(kinds.index(kind) + 1 for kind in kinds), *range(1, last, step), *range(last, 1000)})
 
 
 def runs_under(folder: Path) -> Iterator[Path]:
@@ -173,9 +222,16 @@ class World:
 
 
 @pytest.fixture
-def world(base: Path) -> Iterator[World]:
-    """In memory where Linux offers it: most of the time would be the disk's."""
-    memory = Path("/dev/shm")
+def world(base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """In memory where Linux offers it: most of the time would be the disk's. A parser is built once."""
+    memory, build, built = Path("/dev/shm"), app.build_app, dict[tuple[str, ...], Any]()
+
+    def build_once(asked: Collection[str] = (), settings: object = None) -> Any:
+        if tuple(asked) not in built:
+            built[tuple(asked)] = build(asked)
+        return built[tuple(asked)]
+
+    monkeypatch.setattr(app, "build_app", build_once)
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield World(Path(folder), base)
 
@@ -188,7 +244,7 @@ def check_every_kill(
     cache: bool = False,
     replacing: Command | None = None,
     always: bool = False,
-    step: int = 1,
+    step: int,
 ) -> int:
     """Kills a job that writes the run ``out`` at every change it makes; returns how many those were.
 
@@ -199,15 +255,15 @@ def check_every_kill(
         cache: Whether the cache is empty before.
         replacing: The command to repeat where the killed one had finished the run; the same by default.
         always: Whether a run is at its place before anything puts one back.
-        step: 2 for every other change.
+        step: 2 for every other change, where their kind has been.
     """
     whole = world.fresh(old=old, cache=cache)
-    assert forked(job, whole) == 0
+    numbers = moments(job, whole, step)
     expected = weights(whole / "out")
     before = file_sha256(world.base / MODEL) if old else None
     assert expected not in (None, before)
     seen: set[str] = set()
-    for number in range(1, 1000, step):
+    for number in numbers:
         here = world.fresh(old=old, cache=cache)
         code = forked(job, here, kill_at=number)
         if always:
@@ -229,38 +285,40 @@ def check_every_kill(
     raise AssertionError("the command never completes")
 
 
-def test_training_killed_at_every_change(world: World, photos: Path, monkeypatch) -> None:
+def test_training_killed_at_every_change(world: World, photos: Path, every, monkeypatch) -> None:
     """Images in the cache, checkpoints after every step, the run."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     train = ["train", f"folder:{photos}", "--out", "out", "--seed", 5, *FEW]
-    assert check_every_kill(world, cli(*train), cache=True, replacing=cli(*train, "--force")) > 30
+    replacing = cli(*train, "--force")
+    assert check_every_kill(world, cli(*train), cache=True, replacing=replacing, step=every(8)) > 30
 
 
 FORGET = ["forget", "head-removal", "base", "--labels", "top", "--out", "out", "--quiet"]
 
 
-def test_replacing_by_training_killed_at_every_change(world: World, photos: Path) -> None:
+def test_replacing_by_training_killed_at_every_change(world: World, photos: Path, every) -> None:
     train = ["train", f"folder:{photos}", "--out", "out", "--seed", 5, "--force", *FEW]
-    assert check_every_kill(world, cli(*train), old=True) > 20
+    assert check_every_kill(world, cli(*train), old=True, step=every(8)) > 20
 
 
-def test_forgetting_killed_at_every_change(world: World) -> None:
-    assert check_every_kill(world, cli(*FORGET), replacing=cli(*FORGET, "--force")) > 12
+def test_forgetting_killed_at_every_change(world: World, every) -> None:
+    replacing = cli(*FORGET, "--force")
+    assert check_every_kill(world, cli(*FORGET), replacing=replacing, step=every(8)) > 12
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="two folders can be swapped on Linux only")
-def test_a_swap_leaves_no_moment_without_a_run(world: World) -> None:
+def test_a_swap_leaves_no_moment_without_a_run(world: World, every) -> None:
     """Also for a reader that knows nothing of this, and puts no old run back first."""
-    assert check_every_kill(world, cli(*FORGET, "--force"), old=True, always=True) > 15
+    assert check_every_kill(world, cli(*FORGET, "--force"), old=True, always=True, step=every(8)) > 15
 
 
-def test_replacing_without_a_swap_killed_at_every_change(world: World, monkeypatch) -> None:
+def test_replacing_without_a_swap_killed_at_every_change(world: World, every, monkeypatch) -> None:
     """Two renames, as on a file system that cannot swap: the old run is put back by whoever reads it."""
     monkeypatch.setattr(places, "_swap", lambda one, other: False)
-    assert check_every_kill(world, cli(*FORGET, "--force"), old=True) > 15
+    assert check_every_kill(world, cli(*FORGET, "--force"), old=True, step=every(8)) > 15
 
 
-def test_adopting_killed_at_every_change(world: World, photos: Path, base: Path, tmp_path: Path) -> None:
+def test_adopting_killed_at_every_change(world: World, photos: Path, every, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     from unlabel.testing import tiny_world
@@ -275,7 +333,7 @@ def test_adopting_killed_at_every_change(world: World, photos: Path, base: Path,
     adopt = ["adopt", "small", "--weights", known / "weights.safetensors", "--labels", known / "labels.txt"]
     adopt += ["--data", f"folder:{photos}", "--image-size", 16, "--mean", 0.5, "--std", 0.25]
     adopt += ["--out", "out", "--quiet"]
-    assert check_every_kill(world, cli(*adopt, "--force"), old=True, step=2) > 15
+    assert check_every_kill(world, cli(*adopt, "--force"), old=True, step=every(8)) > 15
 
 
 def training_state(photos: Path, folder: Path) -> dict[str, torch.Tensor]:
@@ -286,14 +344,15 @@ def training_state(photos: Path, folder: Path) -> dict[str, torch.Tensor]:
 
 
 def check_every_kill_of_a_file(
-    world: World, job: Command, file: str, prepare: Callable[[Path], None], *, step: int = 1
+    world: World, job: Command, file: str, prepare: Callable[[Path], None], *, step: int
 ) -> int:
     """Kills a job that writes a file beside the run ``base``: the old file or the new one is there, whole."""
     whole = world.fresh(cache=True)
     prepare(whole)
-    assert forked(job, whole) == 0
+    (whole / file).write_bytes(b"old")
+    numbers = moments(job, whole, step)
     new, seen = (whole / file).read_bytes(), set()
-    for number in range(1, 1000, step):
+    for number in numbers:
         here = world.fresh(cache=True)
         prepare(here)
         (here / file).write_bytes(b"old")
@@ -320,8 +379,8 @@ def audited(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder / "less", auditing.audit_run(folder / "less", base, [], run)
 
 
-def test_an_audit_killed_at_every_change(world: World, audited, monkeypatch) -> None:
-    """At every third: eight models' outputs are kept in the same four changes. The attacks write nothing."""
+def test_an_audit_killed_at_every_change(world: World, audited, every, monkeypatch) -> None:
+    """Eight models' outputs are kept in the same four changes. The attacks write nothing."""
     less, found = audited
     monkeypatch.setattr(auditing, "audit_outputs", lambda *_, **__: found)
     # one process, so that the changes are made in it
@@ -330,16 +389,15 @@ def test_an_audit_killed_at_every_change(world: World, audited, monkeypatch) -> 
     def prepare(here: Path) -> None:
         shutil.copytree(less, here / "less")
 
-    assert check_every_kill_of_a_file(world, job, "less/audit.json", prepare, step=3) > 20
+    assert check_every_kill_of_a_file(world, job, "less/audit.json", prepare, step=every(40)) > 60
 
 
-def test_a_report_killed_at_every_change(world: World, audited) -> None:
+def test_a_report_killed_at_every_change(world: World, audited, every) -> None:
     def prepare(here: Path) -> None:
         shutil.copytree(audited[0], here / "less")
 
-    assert (
-        check_every_kill_of_a_file(world, cli("report", "less", "--force"), "less/report.html", prepare) >= 3
-    )
+    job = cli("report", "less", "--force")
+    assert check_every_kill_of_a_file(world, job, "less/report.html", prepare, step=every(8)) >= 3
 
 
 def test_a_signing_killed_at_every_change(world: World, audited, tmp_path: Path) -> None:
@@ -351,15 +409,15 @@ def test_a_signing_killed_at_every_change(world: World, audited, tmp_path: Path)
     def job() -> object:
         return sign_run(Path("less"), key, force=True, issued_at="2026-11-24T18:00:00Z")
 
-    assert check_every_kill_of_a_file(world, job, f"less/{STATEMENT}", prepare) >= 3
+    assert check_every_kill_of_a_file(world, job, f"less/{STATEMENT}", prepare, step=1) >= 3
 
 
 def test_an_export_killed_at_every_change(world: World) -> None:
     job = cli("export", "base", "--to", "state-dict", "--out", "model.safetensors", "--force")
-    assert check_every_kill_of_a_file(world, job, "model.safetensors", lambda here: None) >= 3
+    assert check_every_kill_of_a_file(world, job, "model.safetensors", lambda here: None, step=1) >= 3
 
 
-def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypatch) -> None:
+def test_a_demo_goes_on_after_every_kill(world: World, audited, every, monkeypatch) -> None:
     """The same folder is killed again and again, each time a little later, until the demo is done."""
     done = audited[1]
     monkeypatch.setattr(
@@ -376,7 +434,7 @@ def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypat
         demo.run_demo(Path("demo"), run, settings, networks=None)
 
     whole = world.fresh(cache=True)
-    assert forked(job, whole) == 0
+    moments(job, whole, 1)
     names = ("original", "retrained-1", "unlearned")
     expected = {name: file_sha256(whole / "demo" / name / MODEL) for name in names}
     here, number, code = world.fresh(cache=True), 1, None
@@ -384,7 +442,7 @@ def test_a_demo_goes_on_after_every_fourth_kill(world: World, audited, monkeypat
         code = forked(job, here, kill_at=number)
         for name in names:
             assert weights(here / "demo" / name) in (None, expected[name])
-        number += 4
+        number += 4 * every(3)
         assert number < 1000
     assert code == 0
     assert (here / "demo" / "report.html").is_file()
@@ -412,26 +470,23 @@ def test_kills_at_random_moments_leave_a_run_and_no_litter(world: World, photos:
     assert litter(here) == []
 
 
-@pytest.mark.slow
-def test_the_program_itself_killed_at_random_moments(world: World, photos: Path) -> None:
-    """Three new interpreters, about 5 s each."""
+def test_the_program_itself_killed_at_random_moments(world: World, photos: Path, every) -> None:
+    """A new interpreter, killed soon after it began to write, leaves the old run or the new one."""
     arguments = ["train", f"folder:{photos}", "--out", "out", "--seed", "5", "--force", *FEW]
-    line = [sys.executable, "-m", "unlabel.cli.app", *arguments]
-    here = world.fresh(old=True)
+    whole, here = World(world.folder / "other", world.base).fresh(old=True), world.fresh(old=True)
     old = weights(here / "out")
-    started = time.perf_counter()
-    assert subprocess.run(line, cwd=here, capture_output=True, check=False).returncode == 0
-    seconds, new = time.perf_counter() - started, weights(here / "out")
-    shutil.rmtree(here / "out")
-    shutil.copytree(world.base, here / "out")
-    chance = random.Random(1)
-    for _ in range(3):
+    assert forked(cli(*arguments), whole) == 0
+    new, chance = weights(whole / "out"), random.Random(1)
+    for _ in range(3)[:: every(3)]:
+        line = [sys.executable, "-m", "unlabel.cli.app", *arguments]
         child = subprocess.Popen(line, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds * (0.6 + 0.5 * chance.random()))  # before that it only imports
+        while not litter(here) and child.poll() is None:  # it imports
+            time.sleep(0.002)
+        time.sleep(0.3 * chance.random())
         child.kill()
-        child.wait()
+        assert child.wait() in (0, -signal.SIGKILL)
         assert weights(here / "out") in (old, new)
-    assert subprocess.run(line, cwd=here, capture_output=True, check=False).returncode == 0
+    assert forked(cli(*arguments), here) == 0
     assert weights(here / "out") == new
     assert litter(here) == []
 

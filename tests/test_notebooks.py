@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import unlabel
+from unlabel.forget.methods import auto
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
@@ -28,9 +29,11 @@ def cells(file: Path, kind: str = "code") -> list[dict[str, Any]]:
 @pytest.mark.slow
 @each
 def test_its_code_runs_in_plain_python(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """About 10 seconds each, with small audits."""
+    """About 10 seconds each, with small audits and short trainings of `auto`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(unlabel, "audit_model", partial(unlabel.audit_model, **SMALL))
+    monkeypatch.setattr(auto, "PASSES", 0.25)
+    monkeypatch.setattr(auto, "SHARE", 0.0)
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(cells(file)):
         exec(compile("".join(cell["source"]), f"{file.stem}, cell {number}", "exec"), names)

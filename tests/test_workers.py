@@ -82,6 +82,11 @@ def place(devices: int, log: Heard | None = None) -> Run:
     )
 
 
+def _write_and_hold(folder: Path, made: Path, held: "Held[int]", run: Run, job: int) -> None:
+    _write(folder, run, job)
+    _made_by(made, held, run, job)
+
+
 def _write(folder: Path, run: Run, job: int) -> None:
     text = f"{os.getpid()} {torch.get_num_threads()} {run.seed} {run.micro_batch} {run.processes}"
     (folder / f"{job}").write_text(text)
@@ -92,17 +97,20 @@ def _write(folder: Path, run: Run, job: int) -> None:
 def test_every_job_is_done_in_a_worker_with_one_thread_in_the_same_place(
     start, left_running, tmp_path: Path
 ) -> None:
-    log = Heard()
-    with_threads = torch.get_num_threads()
+    """What the jobs share is made once a process, where it is not inherited by a fork."""
+    log, held = Heard(), Held(_make)
+    assert held.get(place(1)) == os.getpid()
+    with_threads, written, made = torch.get_num_threads(), tmp_path / "written", tmp_path / "made"
+    written.mkdir()
+    made.mkdir()
     torch.set_num_threads(2)
     try:
-        share_out(
-            range(5), partial(_write, tmp_path), place(2, log), stage="write", unit="files", start=start
-        )
+        work = partial(_write_and_hold, written, made, held)
+        share_out(range(5), work, place(2, log), stage="write", unit="files", start=start)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(with_threads)
-    found = [path.read_text().split() for path in sorted(tmp_path.iterdir())]
+    found = [path.read_text().split() for path in sorted(written.iterdir())]
     assert [rest for _, *rest in found] == [["1", "7", "9", "1"]] * 5
     assert os.getpid() not in {int(pid) for pid, *_ in found}
     assert log.lines[0] == "write 5 files"
@@ -110,6 +118,9 @@ def test_every_job_is_done_in_a_worker_with_one_thread_in_the_same_place(
     assert sorted(log.notes) == [f"{job}" for job in range(5)]
     assert log.done == 5
     assert left_running() == []
+    for path in made.iterdir():
+        maker, own = path.read_text().split()
+        assert maker == (f"{os.getpid()}" if start == "fork" else own)
 
 
 def test_one_process_does_the_jobs_itself_with_one_thread(tmp_path: Path) -> None:
@@ -209,7 +220,7 @@ def test_a_killed_worker_is_one_line_and_the_same_call_goes_on(start, left_runni
     (tmp_path / "kill").unlink()
     kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert len(kept) >= 2
-    share_out(range(4), work, place(2), stage="work", unit="jobs", start=start)
+    share_out(range(4), work, place(2), stage="work", unit="jobs")
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert sorted(found) == ["0", "1", "2", "3"]
     assert kept.items() <= found.items()
@@ -221,16 +232,6 @@ def _make(run: Run) -> int:
 
 def _made_by(folder: Path, held: Held[int], run: Run, job: int) -> None:
     (folder / f"{job}").write_text(f"{held.get(run)} {os.getpid()}")
-
-
-@pytest.mark.parametrize("start", STARTS)
-def test_what_jobs_share_is_made_once_a_process_and_inherited_by_a_fork(start, tmp_path: Path) -> None:
-    held = Held(_make)
-    assert held.get(place(1)) == os.getpid()
-    share_out(range(6), partial(_made_by, tmp_path, held), place(2), stage="ask", unit="jobs", start=start)
-    for path in tmp_path.iterdir():
-        maker, own = path.read_text().split()
-        assert maker == (f"{os.getpid()}" if start == "fork" else own)
 
 
 AFTER_THREADS = """

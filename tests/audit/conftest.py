@@ -17,7 +17,9 @@ from unlabel.statistics.estimate import Estimate
 
 LABELS = ("Male", "Bald", "Young", "Smiling", "Hat")
 FEATURES = 16
-QUICK = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
+QUICK = AuditOptions(
+    probe_seeds=1, folds=3, epochs=15, trees=15, permutations=10, resamples=30, raw_image=False
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -154,9 +154,12 @@ def test_retained_classes_are_judged_among_themselves(quick):
     assert never.labels["dog"]["util.bacc"].value == 0.5
 
 
+SMALL = {"probe_seeds": 1, "folds": 2, "epochs": 6, "trees": 15, "permutations": 10, "resamples": 30}
+
+
 @pytest.fixture(scope="module")
 def settings():
-    return AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
+    return AuditOptions(**SMALL, raw_image=False)
 
 
 @pytest.fixture(scope="module")
@@ -225,16 +228,34 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("classes") / "photos", pictures())
 
 
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two runs, `base` and, without frog, `again`; only to be read."""
+    folder, run = tmp_path_factory.mktemp("trained"), engine.start(accelerator="cpu")
+    shared = {"recipe": Recipe(epochs=3), "image_size": 16}
+    train_run(f"folder:{photos}", folder / "base", run, **shared)
+    train_run(f"folder:{photos}", folder / "again", run.with_seed(1), without=["frog"], **shared)
+    return folder
+
+
+@pytest.fixture
+def small_audits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's audits with fewer seeds, folds, epochs and trees."""
+    made = AuditOptions.__init__
+    given = zip(fields(AuditOptions), made.__defaults__, strict=True)  # every option has a default
+    monkeypatch.setattr(made, "__defaults__", tuple(SMALL.get(item.name, value) for item, value in given))
+
+
+@pytest.mark.usefixtures("small_audits")
 @pytest.mark.parametrize("method", ["head-removal", "confusion"])
-def test_classes_go_from_training_to_the_page_without_another_flag(method, photos, tmp_path, command) -> None:
+def test_classes_go_from_training_to_the_page_without_another_flag(
+    method, trained, tmp_path, command
+) -> None:
     run = engine.start(accelerator="cpu")
     options = {"steps": 6} if method == "confusion" else {}
-    shared = {"recipe": Recipe(epochs=3), "image_size": 16}
-    train_run(f"folder:{photos}", tmp_path / "base", run, **shared)
-    train_run(f"folder:{photos}", tmp_path / "again", run.with_seed(1), without=["frog"], **shared)
-    forget_run(method, tmp_path / "base", ["frog"], tmp_path / "less", run, **options)
+    forget_run(method, trained / "base", ["frog"], tmp_path / "less", run, **options)
     assert load_run(tmp_path / "less").config.activation == "softmax"
-    ran = command("audit", "less", "--before", "base", "--reference", "again", "--quiet")
+    ran = command("audit", "less", "--before", trained / "base", "--reference", trained / "again", "--quiet")
     assert (ran.code, ran.err) == (0, "")
     assert "C1 PASS" in ran.out
     found = json.loads((tmp_path / "less" / "audit.json").read_text("utf-8"))
@@ -282,6 +303,7 @@ def test_a_model_forgets_as_it_answers_whatever_the_data_are(photos, tmp_path, c
     assert not source.train.exclusive
 
 
+@pytest.mark.usefixtures("small_audits")
 def test_data_that_changed_since_the_training_are_told_by_forget_and_audit(photos, tmp_path, command) -> None:
     folder = shutil.copytree(photos, tmp_path / "copied")
     run = engine.start(accelerator="cpu")

@@ -18,7 +18,7 @@ from unlabel.data.splits import PEOPLE
 from unlabel.statistics.estimate import advantage, auc
 
 OPTIONS = AuditOptions(
-    probe_seeds=1, epochs=10, trees=30, permutations=10, resamples=100, raw_image=False, rare=100
+    probe_seeds=1, folds=2, epochs=6, trees=15, permutations=10, resamples=30, raw_image=False, rare=100
 )
 
 

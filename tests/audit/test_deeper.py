@@ -14,6 +14,7 @@ from unlabel.audit.claims.c4_durable import claim_durable
 from unlabel.audit.claims.judging import Cell
 from unlabel.audit.claims.sample_size import needs, references_for
 from unlabel.audit.document.stages import TOGETHER
+from unlabel.audit.inputs.memory import Memory
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.subject import Altered
@@ -35,7 +36,7 @@ from unlabel.testing import tiny_world, write_folder
 from unlabel.training.run import train_run
 
 OPTIONS = AuditOptions(
-    probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False, draws=10,
+    probe_seeds=1, folds=3, epochs=15, trees=15, permutations=10, resamples=30, raw_image=False, draws=4,
     budget="full", few=(16, 64), tune=(128,), tune_draws=2, tune_steps=20,
 )  # fmt: skip
 
@@ -190,7 +191,7 @@ def test_models_that_were_not_measured_alike_are_refused(figure):
 @pytest.fixture(scope="module")
 def full_audit(world_of_tables):
     """Full audits of tables: with whole models and a stage, or of what has neither."""
-    here = world_of_tables
+    here, memory = world_of_tables, Memory()
 
     def staged(subject, know):
         other = here.subject("reference", know, network=77)
@@ -223,7 +224,7 @@ def full_audit(world_of_tables):
             altered=[Altered("fp16", item) for item in subjects[1:]],
             tuned=tuned if deep else (),
         )  # fmt: skip
-        return audit_outputs(inputs, OPTIONS)
+        return audit_outputs(inputs, OPTIONS, memory=memory)
 
     return {deep: make(deep=deep) for deep in (True, False)}
 

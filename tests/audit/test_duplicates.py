@@ -19,7 +19,7 @@ from unlabel.forget.run import forget_run
 from unlabel.testing import tiny_world, write_folder
 from unlabel.training.run import train_run
 
-SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)
+SMALL = AuditOptions(probe_seeds=1, folds=2, epochs=5, trees=10, permutations=10, resamples=30)
 
 
 class Saying(Silent):

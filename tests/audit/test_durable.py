@@ -16,6 +16,7 @@ from unlabel.audit.claims.c4_recovery import few_cells
 from unlabel.audit.claims.own_check import unread_sites, with_own_check
 from unlabel.audit.document.results import Claim
 from unlabel.audit.figures import DISTANCES, FIGURES, TRANSFORMS
+from unlabel.audit.inputs.memory import Memory
 from unlabel.audit.inputs.options import BUDGETS, AuditOptions
 from unlabel.audit.inputs.question import Context, ask
 from unlabel.audit.inputs.subject import Altered, Subject
@@ -29,7 +30,7 @@ from unlabel.statistics.contrast import combined
 from unlabel.testing import differing, tiny_network, tiny_world
 
 OPTIONS = AuditOptions(
-    probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False, draws=10
+    probe_seeds=1, folds=3, epochs=15, trees=15, permutations=10, resamples=30, raw_image=False, draws=10
 )
 STANDARD = replace(OPTIONS, budget="standard")
 SITES = [{"site": site, "reached": site == "stage1"} for site in ("stage1", "stage3", "grid2", "outputs")]
@@ -377,7 +378,7 @@ def rounded(subject):
 @pytest.fixture(scope="module")
 def audited(make_world):
     """Audits with C4 of a model like the retrained ones that keeps, or after int8 regains, the label."""
-    world = make_world(n=2500, people=1)
+    world, memory = make_world(n=2500, people=1), Memory()
 
     def make(regained):
         after = world.subject("after", 0.1, network=5, absent=["Male"])
@@ -391,14 +392,14 @@ def audited(make_world):
             altered=[rounded(item) for item in (other, *references)],
             models={"after": CHECKED},
         )  # fmt: skip
-        return audit_outputs(inputs, STANDARD)
+        return audit_outputs(inputs, STANDARD, memory=memory)
 
     return {regained: make(regained) for regained in (False, True)}
 
 
 @pytest.mark.slow
 def test_a_durable_model_is_called_unlearned(audited):
-    """Two standard audits of five models, about 8 s."""
+    """Two standard audits of five models, about 6 s."""
     claims = audited[False].claims
     assert {name: claims[name].verdict for name in ("C1", "C2", "C4", "C5")} == dict.fromkeys(
         ("C1", "C2", "C4", "C5"), "PASS"

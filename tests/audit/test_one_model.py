@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from unlabel.audit.inputs.options import AuditOptions
+from unlabel.audit.probe import one_model
 from unlabel.audit.probe.findings import Probed, gate, lines
 from unlabel.audit.probe.one_model import probe_model
 from unlabel.core import engine
@@ -26,13 +28,19 @@ from unlabel.testing import tiny_world, write_folder
 from unlabel.training.fit import LabelLoss, fit
 from unlabel.training.run import train_run
 
-OPTIONS = AuditOptions(probe_seeds=1, epochs=10, trees=30, permutations=10, rare=0)
+OPTIONS = AuditOptions(probe_seeds=1, folds=2, epochs=10, trees=15, permutations=10, resamples=30, rare=0)
 HALF = (0.5, 0.5, 0.5)
 
 
 @pytest.fixture(scope="module")
 def where():
     return engine.start(accelerator="cpu")
+
+
+@pytest.fixture
+def small_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's probes with fewer seeds, folds, epochs and trees."""
+    monkeypatch.setattr(one_model, "AuditOptions", partial(replace, OPTIONS))
 
 
 def values(probed: Probed, role: str = "model") -> dict[tuple[str, str | None], float]:
@@ -188,6 +196,7 @@ def test_a_label_that_the_run_never_had_is_read_from_the_data(base: Path, tmp_pa
     assert values(found, "truth")["floor.adv", None] == 1.0  # it is the opposite of "top"
 
 
+@pytest.mark.usefixtures("small_probes")
 def test_other_columns_and_bad_photos_of_the_data_do_not_matter(
     photos: Path, tmp_path: Path, command, where
 ) -> None:
@@ -245,12 +254,12 @@ def test_mistakes_are_named(base: Path, photos: Path, saved, where, tmp_path: Pa
 # -- the exam: a gender network in ONNX, whose output nobody named
 
 
-DRAWINGS = "faces:train=2000,probe=400,test=400,size=32"
+DRAWINGS = "faces:train=1600,probe=400,test=400,size=32"
 
 
 @pytest.fixture(scope="module")
 def gender(tmp_path_factory: pytest.TempPathFactory, where) -> Path:
-    """A network trained to tell Male of drawings, as ONNX without any name: 4 s."""
+    """A network trained to tell Male of drawings, as ONNX without any name."""
     source = load(DRAWINGS, labels=["Male"])
     layers: list[nn.Module] = []
     for before, after in ((3, 16), (16, 32), (32, 32)):
@@ -293,6 +302,7 @@ def test_a_gender_network_gives_itself_away_without_a_name(gender: Path, where) 
     assert found.valid, found.invalid_because
 
 
+@pytest.mark.usefixtures("small_probes")
 def test_the_gate_of_the_command_ends_a_pipeline(gender: Path, command) -> None:
     scale = ("--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25", "--data", DRAWINGS, "--quiet")
     ran = command("probe", f"onnx:{gender}", "--label", "Male", "--fail-above", 0.6, *scale)

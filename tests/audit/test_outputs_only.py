@@ -34,7 +34,14 @@ from unlabel.report.page import render
 from unlabel.training.run import train_run
 
 SETTINGS = AuditOptions(
-    probe_seeds=1, epochs=10, trees=30, permutations=10, resamples=50, raw_image=False, cross_fit=False
+    probe_seeds=1,
+    folds=2,
+    epochs=6,
+    trees=15,
+    permutations=10,
+    resamples=30,
+    raw_image=False,
+    cross_fit=False,
 )
 
 
@@ -446,7 +453,8 @@ def test_a_file_is_read_with_the_framing_of_its_run(wide: Path, where) -> None:
     texts = [f"onnx:{wide}/squash-after.onnx", f"onnx:{wide}/squash.onnx"]
     found = audit_deployed(Named(*texts), data, ["top"], where, settings)
     own = {row.model: row.value for row in found.metrics if (row.id, row.label) == ("own.adv", "top")}
-    probed = [probe_model(text, "top", where, data=data) for text in (texts[1], str(wide / "squash"))]
+    both = (texts[1], str(wide / "squash"))
+    probed = [probe_model(text, "top", where, data=data, options=settings) for text in both]
     figures = [{row.key: row.value for row in one.rows if row.role == "model"} for one in probed]
     auc = figures[1]["own.adv", None]
     assert auc > 0.95  # the middle of the photos tells less
@@ -500,7 +508,7 @@ def test_any_number_of_processes_reads_runs_beside_files(exported: Path, base: P
     texts, data = (f"onnx:{exported / 'after.onnx'}", str(base)), f"folder:{photos}"
     found = audit_deployed(Named(*texts), data, ["top"], two, SETTINGS)
     assert found.claims["C1"].verdict == "PASS"
-    probed = probe_model(base, "top", two, data=data)
+    probed = probe_model(base, "top", two, data=data, options=SETTINGS)
     assert probed.of("model")
 
 

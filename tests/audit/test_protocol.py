@@ -40,7 +40,9 @@ def audit(world, after, references, quick, labels=("Male",), forgotten=(), befor
 
 @pytest.fixture(scope="module")
 def settings():
-    return AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)
+    return AuditOptions(
+        probe_seeds=1, folds=3, epochs=15, trees=15, permutations=10, resamples=30, raw_image=False
+    )
 
 
 @pytest.fixture(scope="module")

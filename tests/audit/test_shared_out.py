@@ -25,7 +25,7 @@ from unlabel.training.run import train_run
 
 FULL = AuditOptions(
     budget="full", probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, rare=5,
-    raw_image=False, few=(64,), tune=(128,), tune_draws=2, tune_steps=10,
+    raw_image=False, few=(64,), draws=2, tune=(128,), tune_draws=2, rated_draws=1, tune_steps=10,
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class Runs(NamedTuple):
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """A network with BatchNorm that knows three labels, one without top, and one that was to forget it."""
     folder = tmp_path_factory.mktemp("shared")
-    photos = write_folder(folder / "photos", tiny_world(images=1200).source)
+    photos = write_folder(folder / "photos", tiny_world(images=880).source)
     run, recipe = engine.start(accelerator="cpu", batch_size=16), Recipe(epochs=2, lr=0.1)
     for name, seed, without in (("before", 0, ()), ("reference", 1, ("top",))):
         train_run(
@@ -125,7 +125,7 @@ def test_one_process_makes_every_table_itself(runs, alone, cache, monkeypatch) -
 
 
 def test_each_reading_counts_the_images_that_it_reads(runs) -> None:
-    """What is trained on counts three times: 3 rates, 2 draws of 10 steps of 64 images here."""
+    """What is trained on counts three times: 3 rates of one draw, which alone looks, and 1 of the other."""
     at_hand = opened(runs)
     sets, found = at_hand.sets, {job.name: job.images for job in readings(at_hand)}
     splits = {"probe": len(sets.probe), "test": len(sets.test), "train": len(sets.train)}
@@ -133,7 +133,7 @@ def test_each_reading_counts_the_images_that_it_reads(runs) -> None:
         assert found[f"before, {part} split"] == images
     assert found["after (int8)"] == splits["probe"] + splits["test"]
     held, looks = 1024, 10 // 10
-    assert found["tune before (128)"] == 6 * (3 * 10 * 64 + looks * held) + 2 * splits["test"]
+    assert found["tune before (128)"] == 4 * 3 * 10 * 64 + 3 * looks * held + 2 * splits["test"]
 
 
 def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(
@@ -161,7 +161,7 @@ def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(
 def test_a_process_that_starts_anew_opens_the_runs_and_finds_the_same(
     runs, alone, cache, monkeypatch
 ) -> None:
-    """As on GPUs, where no process may be forked. About 12 seconds."""
+    """As on GPUs, where no process may be forked."""
     honest = shared_out.share_out
     monkeypatch.setattr(shared_out, "share_out", lambda *rest, **more: honest(*rest, **more, start="spawn"))
     read_ahead(opened(runs), place(2), None)

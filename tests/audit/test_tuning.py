@@ -248,8 +248,8 @@ def test_further_draws_are_trained_at_the_rate_that_the_first_ones_chose(
     )  # the last look is not the best
     noise = np.random.default_rng(0).integers(0, 2, sets.probe.target.shape).astype(np.int8)
     sets = replace(sets, probe=replace(sets.probe, target=noise))  # so the best look is rarely the last
-    fewer = replace(OPTIONS, tune_steps=50, tune_draws=2)
-    more = replace(fewer, tune_draws=5, rated_draws=2)
+    fewer = replace(OPTIONS, tune_steps=30, tune_draws=2)
+    more = replace(fewer, tune_draws=4, rated_draws=2)
 
     def found(options):
         return tuned(item, "top", 24, attacker, sets, request, options, run)
@@ -266,14 +266,14 @@ def test_further_draws_are_trained_at_the_rate_that_the_first_ones_chose(
 def test_every_model_label_and_size_is_trained_once_and_kept(world, sets, run, tmp_path, monkeypatch):
     items = [loaded(world.model, world.labels, tmp_path, name) for name in ("one", "two")]
     request = Request.make(["top", "bottom"], world.labels)
-    options = replace(OPTIONS, tune=(8, 60), tune_steps=10, tune_draws=3, rated_draws=2)
+    options = replace(OPTIONS, tune=(8, 60), tune_steps=10, tune_draws=2, rated_draws=1)
     for name in ("annotated", "lessons"):
         monkeypatch.setattr(f"unlabel.audit.attacks.{name}.LEAST", 8)
     found = tune_all(items, sets, request, options, run)
     assert [(item.run, item.label, item.images) for item in found] == [
         (str(item.path), label, 8) for item in items for label in ("top", "bottom")
     ]  # 60 of 64 would leave too few
-    assert found[0].scores.shape == (3, len(sets.test))
+    assert found[0].scores.shape == (2, len(sets.test))
     assert found[0].rate in (1e-4, 1e-3, 1e-2)
     for name in ("best_of_rates", "at_rate"):  # everything is read back
         monkeypatch.setattr(f"unlabel.audit.attacks.fine_tuning.{name}", pytest.fail)

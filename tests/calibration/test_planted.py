@@ -78,7 +78,9 @@ def test_retained_columns_leak_what_is_said():
 
 
 def test_a_world_goes_through_a_whole_audit():
-    options = AuditOptions(probe_seeds=1, epochs=10, trees=20, permutations=5, resamples=50, raw_image=False)
+    options = AuditOptions(
+        probe_seeds=1, folds=2, epochs=6, trees=15, permutations=10, resamples=30, raw_image=False
+    )
     world = draw(plant("line", 0.3), columns(0.6), images=2000)
     before = world.model("before", plant=plant("line", 0.9))
     references = [world.model("reference", network=k) for k in (1, 2, 3)]

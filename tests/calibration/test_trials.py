@@ -17,6 +17,7 @@ from calibration.trials import (
 )
 from calibration.trials_durable import durable_at
 from calibration.truth import columns
+from unlabel.audit.claims import c4_durable
 from unlabel.audit.inputs.options import AuditOptions
 
 QUICK = AuditOptions(probe_seeds=1, trees=60)
@@ -44,7 +45,7 @@ def test_attacks_find_what_was_planted_and_not_more(shape):
 
 def test_clustered_errors_are_the_bootstraps_and_the_truth_lies_in_its_interval():
     trials = [errors(seed, images=1500, adv=0.5) for seed in range(150)]
-    again = [errors(seed, images=1500, adv=0.5, resamples=300) for seed in range(8)]
+    again = [errors(seed, images=1500, adv=0.5, resamples=300) for seed in range(4)]
     for name in ("adv", "bits"):
         ratio = np.mean([found[name].clustered / found[name].bootstrap for found in again])
         assert ratio == pytest.approx(1, abs=0.10)
@@ -56,7 +57,7 @@ def test_clustered_errors_are_the_bootstraps_and_the_truth_lies_in_its_interval(
 
 
 def test_retrained_passes_and_a_model_at_the_margin_does_not():
-    trials, passed, alarms = 60, 0, 0
+    trials, passed, alarms = 40, 0, 0
     for seed in range(trials):
         verdicts = equivalent(seed, images=1500, excesses=(0.1,), references=(5,))
         passed += verdicts[5, 0.1] == "PASS"
@@ -97,8 +98,10 @@ def test_an_honest_reference_is_not_called_unfair_and_one_trained_for_one_epoch_
 
 
 @pytest.mark.parametrize(("few", "margin"), [(False, 0.1), (True, 0.03)])
-def test_c4_never_fails_a_retrained_model_nor_passes_what_comes_back(few, margin):
-    trials, passed, alarms, found = 20, 0, 0, 0
+def test_c4_never_fails_a_retrained_model_nor_passes_what_comes_back(few, margin, monkeypatch):
+    """A model at the margin passes in at most 4 of 15 trials; one that passed in every second would in 8."""
+    monkeypatch.setattr(c4_durable, "margins", lambda *_, **__: {})  # notes, two thirds of the time
+    trials, passed, alarms, found = 15, 0, 0, 0
     for seed in range(trials):
         verdicts = durable_at(seed, images=2000, excesses=(margin, 3 * margin), references=(4,), few=few)
         passed += verdicts[4, margin] == "PASS"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from unlabel.audit.attacks import probes
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.compare.cells import CellResult, Cells, Job, run_cells
 from unlabel.compare.table import table
@@ -16,9 +17,16 @@ from unlabel.testing import tiny_world, write_folder
 from unlabel.training.run import train_run
 
 TINY = AuditOptions(
-    probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, rare=5, raw_image=False
-)
+    probe_seeds=1, folds=2, epochs=5, trees=5, permutations=2, resamples=10, rare=5, raw_image=False,
+    cross_fit=False,
+)  # fmt: skip
 Compare = Callable[..., Cells]
+
+
+@pytest.fixture(autouse=True)
+def one_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice of a probe's penalty takes half the time of an audit, and these tests are not about it."""
+    monkeypatch.setattr(probes, "PENALTIES", (0.1,))
 
 
 class Runs(NamedTuple):

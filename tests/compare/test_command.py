@@ -236,12 +236,12 @@ def test_the_choice_never_sees_e(made, tmp_path: Path, quick) -> None:
         Image.new("RGB", (16, 16), (at % 256, 0, 0)).save(spoilt / "images" / name)
     (spoilt / "attributes.csv").write_text("\n".join(rows) + "\n")
     where = engine.start(accelerator="cpu", batch_size=16)
-    budget = Budget(10, 16, 64)
+    budget = Budget(4, 16, 64)
     jobs = [spend(Job(name, images=64), budget) for name in ("confusion", "random-label")]
 
     def look(data: Path, out: str):
         case = open_request(["top"], made.base, made.references, where, f"folder:{data}")
-        found, best = search(case, jobs, where, tmp_path / out, budget, 3, data=f"folder:{data}")
+        found, best = search(case, jobs, where, tmp_path / out, budget, 2, data=f"folder:{data}")
         tries = {name: row["tries"] for name, row in found["methods"].items()}
         for each in tries.values():
             for one in each:

@@ -74,7 +74,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torchvision.models import resnet18
 
     folder = tmp_path_factory.mktemp("resnet")
-    world = tiny_world()
+    world = tiny_world(images=256)
     write_folder(folder / "photos", world.source)
     (folder / "labels.txt").write_text("\n".join(NAMES))
     with torch.random.fork_rng(devices=[]):

@@ -142,7 +142,7 @@ def test_no_pass_is_needed_if_nothing_is_spared(run: Run) -> None:
 
 def test_the_original_stays_and_what_it_did_not_know_is_not_learnt(run: Run) -> None:
     """The original says next to nothing of "middle": annotations teach it, and its own answers do not."""
-    world = tiny_world(images=1024)
+    world = tiny_world()
     model = copy.deepcopy(world.model)
     _, head = find_head(model, 3)
     with torch.no_grad():

@@ -78,7 +78,8 @@ def test_a_stronger_confusion_forgets_more(run: Run) -> None:
     reader = find_head(world.model, 3)[1].weight[0].detach().numpy()
     spread = []
     for strength in (1e-4, 0.3):
-        model = forget_labels(world.model, ["top"], world.data, method="confusion", strength=strength).model
+        options = {"method": "confusion", "strength": strength, "steps": 60}
+        model = forget_labels(world.model, ["top"], world.data, **options).model
         spread.append(float(np.std(outputs(model, world.source.test, run).features[PENULTIMATE] @ reader)))
     assert spread[1] < 0.5 * spread[0]
 

@@ -38,7 +38,11 @@ def attacks(model, world: World) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("confusion", {"steps": 60}), ("weight-filtering", {"tau": 20.0}), ("weight-pruning", {})],
+    [
+        ("confusion", {"steps": 60}),
+        ("weight-filtering", {"tau": 20.0, "steps": 60}),
+        ("weight-pruning", {"steps": 60}),
+    ],
 )
 def test_a_second_request_does_not_bring_the_first_label_back(method: str, options) -> None:
     world = tiny_world(batchnorm=True)
@@ -59,11 +63,11 @@ def test_a_second_request_does_not_bring_the_first_label_back(method: str, optio
     ("method", "options"),
     [
         ("bad-teacher", {"steps": 60}),
-        ("scrub", {}),
+        ("scrub", {"rounds": 2}),
         ("scrub", {"min_steps": 0, "max_steps": 20}),  # the max pass by itself
         ("unsir", {}),
-        ("random-label", {}),
-        ("cf-k", {}),
+        ("random-label", {"steps": 60}),
+        ("cf-k", {"steps": 60}),
     ],
 )
 def test_every_repair_keeps_the_reader_of_an_earlier_label_blind(

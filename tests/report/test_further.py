@@ -30,6 +30,7 @@ def lines(text: str, testid: str) -> int:
 
 def test_every_kind_of_figure_has_its_section_and_table(make_standard: Make):
     text = render(make_standard())
+    assert text == render(make_standard())
     assert {name: lines(text, name) for name in ("gains", "few", "canaries", "membership", "groups")} == {
         "gains": 1 + 7 + 7 * 6,
         "few": 1 + 3,
@@ -254,11 +255,9 @@ def test_the_widest_gap_is_named_and_the_picture_stays_small(make_standard: Make
     assert "from +0.120 ± 0.030 to +0.154 ± 0.030; retrained models have +0.120 ± 0.010." in found["text"]
 
 
-def test_forty_labels_under_the_standard_budget_stay_small_and_the_same(make_standard: Make):
+def test_forty_labels_under_the_standard_budget_stay_small(make_standard: Make):
     labels = [f"Label_{at}" for at in range(40)]
-    text = render(make_standard(labels=labels, forget=labels[:3]))
-    assert len(text.encode()) < 430_000
-    assert text == render(make_standard(labels=labels, forget=labels[:3]))
+    assert len(render(make_standard(labels=labels, forget=labels[:3])).encode()) < 430_000
 
 
 def test_many_forgotten_labels_have_smaller_pictures_and_whole_tables(make_standard: Make):

@@ -34,11 +34,19 @@ def drawn(rng, references=3, spread=0.0, n=800, people=2):
 
 
 @pytest.mark.parametrize(
-    ("references", "spread"), [(1, 0.0), (2, 0.5), (2, 4.0), (3, 0.0), (3, 0.5), (3, 4.0)]
+    ("references", "spread"),
+    [
+        (1, 0.0),
+        pytest.param(2, 0.5, marks=pytest.mark.exhaustive),
+        (2, 4.0),
+        pytest.param(3, 0.0, marks=pytest.mark.exhaustive),
+        (3, 0.5),
+        pytest.param(3, 4.0, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_all_bounds_hold_together_as_often_as_they_say(references, spread):
-    """Also where the spread of the retrained models is most of the error."""
-    worlds, held, alarms, apart = 200, 0, 0, 0
+    """Also where the spread of the retrained models is most of the error; `--all` pairs the values anew."""
+    worlds, held, alarms, apart = 150, 0, 0, 0
     for seed in range(worlds):
         rng = np.random.default_rng((seed, references))
         model, others, _ = drawn(rng, references, spread, n=400)
@@ -47,9 +55,9 @@ def test_all_bounds_hold_together_as_often_as_they_say(references, spread):
         alarms += any(band.lower > 0 for band in found)
         each = 1 - 0.05 / GROUPS
         apart += any(contrast(own, at).lower(each) > 0 for own, *at in zip(model, *others, strict=True))
-    # 200 worlds: 5 % has a standard error of 1.5 points; three of them are allowed
-    assert held / worlds > 0.95 - 0.046
-    assert alarms / worlds < 0.05 + 0.046
+    # 150 worlds: 5 % has a standard error of 1.8 points; three of them are allowed
+    assert held / worlds > 0.95 - 0.053
+    assert alarms / worlds < 0.05 + 0.053
     if spread > 1:
         assert apart / worlds > 0.1, "Satterthwaite's bounds must be seen to fail here"
 
