@@ -1,10 +1,12 @@
 """Standardising, ranks, penalised logistic regression and Platt scaling, shared by every linear attack."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.float64]
@@ -63,7 +65,8 @@ def fit_logistic(x: Floats, y: NDArray[np.bool_], c: float = 1.0) -> LogisticReg
     """L2-penalised logistic regression at its optimum; `c` as in scikit-learn.
 
     By Newton steps: four to seven reach the optimum to 1e-5 of a score, where L-BFGS takes hundreds and
-    stops .06 away. Past `NARROW` columns, whose square each Newton step solves, by L-BFGS.
+    stops .06 away. Past `NARROW` columns, whose square each Newton step solves, by L-BFGS. So does
+    scikit-learn itself where rounding hides what a Newton step gains, and its warning of that is not shown.
 
     Args:
         x: (image, column), standardised.
@@ -71,7 +74,8 @@ def fit_logistic(x: Floats, y: NDArray[np.bool_], c: float = 1.0) -> LogisticReg
         c: Inverse of the penalty.
     """
     if x.shape[1] <= NARROW:
-        return LogisticRegression(C=c, solver="newton-cholesky", tol=GRADIENT).fit(x, y)
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+            return LogisticRegression(C=c, solver="newton-cholesky", tol=GRADIENT).fit(x, y)
     return LogisticRegression(C=c, solver="lbfgs", max_iter=2000).fit(x, y)
 
 
