@@ -1,6 +1,6 @@
 """All pages, made once at a size that only shows that they can be made: figures mean nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -96,20 +96,47 @@ def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "train_run", refuse)
 
 
+class Lazy(Mapping[str, Any]):
+    """A value for every page, each made when it is first asked for."""
+
+    def __init__(self, make: Callable[[str], Any]) -> None:
+        self.make, self.made = make, dict[str, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in PAGES:
+            raise KeyError(name)
+        if name not in self.made:
+            self.made[name] = self.make(name)
+        return self.made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(PAGES)
+
+    def __len__(self) -> int:
+        return len(PAGES)
+
+
 @pytest.fixture(scope="session")
 def pages(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """The Markdown of every page."""
     out, run = tmp_path_factory.mktemp("pages"), engine.start(accelerator="cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "PENALTIES", (0.1,))
-        patch.setattr(measure, "AuditOptions", lambda: AuditOptions(folds=2))
-        return {
-            name: make_page(Request(name, scale_of(name), out, cache, f"unlabel reproduce {name}"), run)
-            for name in PAGES
-        }
+
+    def make(name: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(probes, "PENALTIES", (0.1,))
+            patch.setattr(measure, "AuditOptions", lambda: AuditOptions(folds=2))
+            return make_page(Request(name, scale_of(name), out, cache, f"unlabel reproduce {name}"), run)
+
+    return Lazy(make)
+
+
+@pytest.fixture(scope="session")
+def every_page(pages: Mapping[str, Path]) -> Mapping[str, Path]:
+    """The same, and all of them are there."""
+    return dict(pages)
 
 
 @pytest.fixture(scope="session")
 def contents(pages: Mapping[str, Path]) -> Mapping[str, dict[str, Any]]:
     """The JSON beside every page."""
-    return {name: read_json(path.with_suffix(".json")) for name, path in pages.items()}
+    return Lazy(lambda name: read_json(pages[name].with_suffix(".json")))

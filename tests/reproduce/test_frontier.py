@@ -158,11 +158,12 @@ def test_runs_that_are_trained_already_are_taken_as_they_are(
 
 
 def test_runs_that_do_not_belong_together_are_refused(pages: Any, cache: Path, tmp_path: Path) -> None:
+    assert pages["frontier"].is_file()
     original, first, second = runs_of(cache, "celeba")
-    other = first.with_name("without-Young-seed1")
-    longer = tmp_path / "longer"
+    other, longer = tmp_path / "other", tmp_path / "longer"
     run = engine.start(accelerator="cpu", batch_size=32, seed=3)
-    train_run(read_source(original), longer, run, recipe=Recipe(epochs=0.5), image_size=16, without=["Male"])
+    for out, label in ((other, "Young"), (longer, "Male")):
+        train_run(read_source(original), out, run, recipe=Recipe(epochs=0.5), image_size=16, without=[label])
     for given, message in (
         ((f"A={original}",), "write TITLE=ORIGINAL,RETRAIN"),
         ((f"{original},{first}",), "write TITLE=ORIGINAL,RETRAIN"),
@@ -217,6 +218,7 @@ def test_each_method_reads_as_many_images_as_it_does_by_itself() -> None:
 
 
 def test_the_command_plans_runs_and_says_so_without_paths(command: Any, cache: Path, pages: Any) -> None:
+    assert pages["frontier"].is_file()
     runs = ",".join(map(str, runs_of(cache, "celeba")))
     done = command(
         "reproduce", "frontier", "--runs", f"Faces={runs}", "--methods", "erasure,fine-tune",

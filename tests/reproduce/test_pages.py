@@ -92,7 +92,7 @@ def test_a_removed_class_is_never_answered_and_its_images_go_to_retained_ones(co
 
 
 def test_making_a_page_again_computes_no_cell(
-    pages: Mapping[str, Path],
+    every_page: Mapping[str, Path],
     sizes: Callable[[str], Scale],
     cache: Path,
     tmp_path: Path,
@@ -101,10 +101,10 @@ def test_making_a_page_again_computes_no_cell(
     run = engine.start(accelerator="cpu")
     for name in sorted({*PAGES} - {"figure3"}):
         again = make_page(Request(name, sizes(name), tmp_path, cache, f"unlabel reproduce {name}"), run)
-        assert again.read_bytes() == pages[name].read_bytes()
+        assert again.read_bytes() == every_page[name].read_bytes()
 
 
-def test_pages_share_cells_and_trainings(pages: Mapping[str, Path], cache: Path) -> None:
+def test_pages_share_cells_and_trainings(every_page: Mapping[str, Path], cache: Path) -> None:
     runs = sorted(
         str(path.parent.relative_to(cache / "runs")) for path in cache.glob("runs/*/*/unlabel.json")
     )

@@ -49,6 +49,7 @@ def test_the_small_plan_needs_no_data_and_trains_each_model_once(tmp_path: Path)
 
 
 def test_a_dry_run_says_what_is_there(pages: Any, tiny: Scale, cache: Path, tmp_path: Path) -> None:
+    assert pages["table2"].is_file()
     wanted = Request("table2", tiny, tmp_path, cache, "")
     lines = plan_lines(wanted)
     assert all(line.endswith("is there already") for line in lines if line.startswith("train"))
@@ -144,6 +145,7 @@ def test_the_full_size_asks_for_its_data(tmp_path: Path) -> None:
 
 
 def test_cells_are_kept_with_the_version_of_what_reads_them(pages: Any, cache: Path) -> None:
+    assert all(pages[name].is_file() for name in ("table2", "frontier"))
     cells = [read_json(path) for path in (cache / "cells").iterdir()]
     versions = {"Reader(version=1)": "labels", "Relearner(version=1)": "relearnt"}
     assert {cell["identity"]["also"] for cell in cells} == {*versions}

@@ -393,7 +393,11 @@ def key_draws(run: Run, stream: str, *keys: int) -> None:
         stream: What the numbers are for.
         keys: Such as the step and the micro-batch.
     """
-    torch.manual_seed(int(float(uniform(run.seed, f"network/{stream}", *keys)) * 2.0**53))
+    seed = int(float(uniform(run.seed, f"network/{stream}", *keys)) * 2.0**53)
+    if run.device.type == "cuda":
+        torch.manual_seed(seed)
+    else:  # without asking after other devices, for which torch notes the whole stack each time
+        torch.default_generator.manual_seed(seed)
 
 
 def reduce_sums(run: Run, tensors: Sequence[Tensor]) -> None:

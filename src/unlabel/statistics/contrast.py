@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import stdtrit
 from scipy.stats import t as student
 
 from unlabel.statistics.estimate import Estimate, mean
@@ -27,11 +28,11 @@ class Contrast:
 
     def lower(self, level: float = 0.95) -> float:
         """One-sided lower bound."""
-        return self.value - float(student.ppf(level, self.df)) * self.se
+        return self.value - float(stdtrit(self.df, level)) * self.se
 
     def upper(self, level: float = 0.95) -> float:
         """One-sided upper bound."""
-        return self.value + float(student.ppf(level, self.df)) * self.se
+        return self.value + float(stdtrit(self.df, level)) * self.se
 
     def p_above(self, margin: float) -> float:
         """p-value of the hypothesis that the difference is at most `margin`."""

@@ -17,9 +17,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, stdtrit
 from scipy.stats import beta, rankdata
-from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
 ECE_BINS = 15
@@ -112,7 +111,7 @@ class Estimate:
 
     def quantile(self, level: float) -> float:
         """Multiplier of the standard error for a one-sided bound at this level: Student's."""
-        return float(student.ppf(level, self.df))
+        return float(stdtrit(self.df, level))
 
     def interval(
         self, level: float = 0.95, low: float = -np.inf, high: float = np.inf
@@ -353,7 +352,7 @@ def share_bounds(
     elif item.se == 0.0:
         independent = float(n)
     else:
-        reach = float(student.ppf(level, n - 1)) / item.quantile(level)
+        reach = float(stdtrit(n - 1, level)) / item.quantile(level)
         independent = min(n, item.value * (1 - item.value) * (reach / item.se) ** 2)
     return clopper_pearson(item.value * independent, independent, level)
 

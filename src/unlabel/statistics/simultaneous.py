@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import hypot, sqrt
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from unlabel.statistics.estimate import Estimate, mean
 
@@ -66,5 +66,5 @@ def _band(own: Estimate, others: Sequence[Estimate], level: float) -> Band:
     half = excess.quantile(level) * excess.se
     if count > 1:
         spread = float(np.std([item.value for item in others], ddof=1))
-        half = hypot(half, float(student.ppf(level, count - 1)) * spread / sqrt(count))
+        half = hypot(half, float(stdtrit(count - 1, level)) * spread / sqrt(count))
     return Band(excess.value, excess.value - half, excess.value + half, excess.n)

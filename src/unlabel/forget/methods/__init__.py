@@ -10,8 +10,10 @@ folder and no file of settings, see `find_method`.
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -466,10 +468,22 @@ def plugin_names() -> dict[str, str]:
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    plugins = {point.name: point for point in entry_points(group="unlabel.methods")}
+    folders = [folder for entry in sys.path if (folder := Path(entry or ".")).is_dir()]
+    path = tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders)  # an install changes one
+    plugins = {point.name: point for point in _installed(path)}
     if clash := sorted({*plugins} & {*METHODS}):
         raise OptionError(f"a plug-in names its method '{clash[0]}', which unlabel has; rename the plug-in's")
     return plugins
+
+
+@cache
+def _installed(path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """The methods that installed packages bring, read once for folders that stay as they are.
+
+    Args:
+        path: The folders that are looked through, and when each was changed.
+    """
+    return tuple(entry_points(group="unlabel.methods"))
 
 
 OWN = OwnCode("method", "a function of keyword-only options that returns an unlearner", OptionError)
