@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from unlabel.audit.document.results import plain
-from unlabel.audit.inputs.memory import digest
+from unlabel.audit.inputs.memory import SHAPE, digest
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.setup import Case
 from unlabel.compare.cell_figures import Also
@@ -71,6 +71,7 @@ def identity_of(case: Case, options: AuditOptions, where: Run, also: Also | None
             "data": case.source.facts.get("digest"),
             "splits": [len(part) for part in (case.source.train, case.source.probe, case.source.test)],
             "audit": options.to_json(),
+            "attacks": SHAPE,
             "audit_seed": where.seed,
             "batch_size": where.batch_size,
             "micro_batch": where.micro_batch,

@@ -28,7 +28,7 @@ from unlabel.statistics.estimate import Estimate
 Finding: TypeAlias = Mapping[str, Estimate] | Mapping[str, Contrast]  # figure -> how well an attack does
 
 MOST_BYTES = 1_000_000_000
-SHAPE = 4
+SHAPE = 5
 """Raised when what an attack computes, or how it is kept, changes within one version."""
 
 LIBRARIES = ("unlabel", "numpy", "scipy", "scikit-learn", "torch")
