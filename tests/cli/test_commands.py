@@ -28,7 +28,14 @@ RECORDED = {
     "seed",
     "versions",
 }
-FEW_STEPS = {name: ["--steps", "3"] for name in ("confusion", "deep-probes", "fine-tune", "undo")}
+STEPPED = (
+    "bad-teacher", "cf-k", "confusion", "deep-probes", "eu-k", "fine-tune", "l1-sparse", "neg-grad",
+    "neg-grad-plus", "random-label", "salun", "undo", "weight-filtering", "weight-pruning",
+)  # fmt: skip
+FEW_STEPS = {name: ["--steps", "3"] for name in STEPPED} | {
+    "scrub": ["--rounds", "2", "--ascents", "1", "--min-steps", "1", "--max-steps", "1"],
+    "unsir": ["--noise-steps", "2", "--impair-steps", "1", "--repair-steps", "2"],
+}
 
 
 def record_of(run: Path) -> dict:
