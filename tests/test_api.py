@@ -28,6 +28,7 @@ from unlabel.audit.run.folders import NO_UNTRAINED, audit_run
 from unlabel.core import engine
 from unlabel.core.recipe import Recipe
 from unlabel.data.images.cache_folder import cache_folder
+from unlabel.forget.methods import auto
 from unlabel.forget.run import forget_run
 from unlabel.models.head import find_head
 from unlabel.testing import World, tiny_network, tiny_world, write_folder
@@ -101,7 +102,9 @@ def rows(audit: Audit) -> list[tuple[Any, ...]]:
 
 @pytest.mark.slow
 def test_the_documentation_runs_as_it_stands(tmp_path: Path, monkeypatch, capsys) -> None:
-    """Every example of docs/python.md, in one namespace; the first is README's program. About a minute."""
+    """Every example of docs/python.md, in one namespace; the first is README's. `auto` trains briefly."""
+    monkeypatch.setattr(auto, "PASSES", 0.5)
+    monkeypatch.setattr(auto, "SHARE", 0.0)
     found = tiny_world(images=96).source.with_labels(["top", "middle", "bottom"])
     named = [
         replace(part, labels=("Male", "Young", "Smiling")) for part in (found.train, found.probe, found.test)
