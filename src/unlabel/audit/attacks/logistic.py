@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 FLOAT32_RESOLUTION = 1e-7  # relative spread below which a float32 column holds rounding noise only
 WIDEST = 10.0  # standard deviations: a unit that is almost always 0 would otherwise dominate every fit
-NARROW = 512  # columns
+NARROW = 256  # columns
 GRADIENT = 1e-8  # of the mean log loss, at the optimum
 STEPS = 50
 TOLERANCE = 1e-8  # fall of the log loss that the next Newton step promises
@@ -64,8 +64,8 @@ def ranks(fitted: NDArray[np.floating], table: NDArray[np.floating]) -> Floats:
 def fit_logistic(x: Floats, y: NDArray[np.bool_], c: float = 1.0) -> LogisticRegression:
     """L2-penalised logistic regression at its optimum; `c` as in scikit-learn.
 
-    By Newton steps: four to seven reach the optimum to 1e-5 of a score, where L-BFGS takes hundreds and
-    stops .06 away. Past `NARROW` columns, whose square each Newton step solves, by L-BFGS. So does
+    By Newton steps: four to seven reach the optimum to 1e-5 of a score, where L-BFGS takes up to hundreds
+    and stops .05 away. Past `NARROW` columns, whose square each Newton step solves, by L-BFGS. So does
     scikit-learn itself where rounding hides what a Newton step gains, and its warning of that is not shown.
 
     Args:
