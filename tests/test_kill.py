@@ -122,10 +122,9 @@ def kill_self_at(number: int, folder: Path) -> list[str]:
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             parent, hidden = Path(arguments[0]).parent, re.compile(r"\d+\.[0-9a-f]{16}")
-            only = (
-                len(kinds) if parent == Path() else ""
-            )  # here runs change places: no moment is like another
-            kinds.append(f"{event} {hidden.sub('*', str(parent))} {only}")
+            # in the working folder runs change places: there no moment is like another
+            own = len(kinds) if parent == Path() else ""
+            kinds.append(f"{event} {hidden.sub('*', str(parent))} {own}")
 
     def write_bytes(self: Path, data: bytes) -> int:
         with self.open("wb", buffering=0) as file:

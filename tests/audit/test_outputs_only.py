@@ -34,15 +34,9 @@ from unlabel.report.page import render
 from unlabel.training.run import train_run
 
 SETTINGS = AuditOptions(
-    probe_seeds=1,
-    folds=2,
-    epochs=6,
-    trees=15,
-    permutations=10,
-    resamples=30,
-    raw_image=False,
+    probe_seeds=1, folds=2, epochs=6, trees=15, permutations=10, resamples=30, raw_image=False,
     cross_fit=False,
-)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import inspect
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_an_installed_plug_in_joins_the_catalogue(monkeypatch: pytest.MonkeyPatc
     assert (outcome.method, outcome.changed) == ("mine", 17)
     with pytest.raises(OptionError, match="Close: mine"):
         find_method("mime")
+
+
+def test_a_plug_in_that_is_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "later" not in methods.plugin_names()
+    package = tmp_path / "later-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: later\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[unlabel.methods]\nlater = later:METHOD\n")
+    assert methods.plugin_names()["later"] == "plug-in later:METHOD"
 
 
 def test_a_plug_in_with_a_name_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_the_full_size_asks_for_its_data(tmp_path: Path) -> None:
 def test_cells_are_kept_with_the_version_of_what_reads_them(pages: Any, cache: Path) -> None:
     assert all(pages[name].is_file() for name in ("table2", "frontier"))
     cells = [read_json(path) for path in (cache / "cells").iterdir()]
-    versions = {"Reader(version=2)": "labels", "Relearner(version=2)": "relearnt"}
+    versions = {"Reader(version=1)": "labels", "Relearner(version=1)": "relearnt"}
     assert {cell["identity"]["also"] for cell in cells} == {*versions}
     assert all(
         cell["also"][versions[cell["identity"]["also"]]] for cell in cells if cell["outcome"] == "done"

@@ -127,7 +127,7 @@ def entropy_counts(read: Outputs, retained: tuple[int, ...]) -> list[int]:
 class Reader:
     """Reads one model; its version is part of the key of what is kept."""
 
-    version: int = 2
+    version: int = 1
 
     def __call__(
         self, loaded: Loaded, subject: Subject, before: Subject, sets: Sets, request: Request

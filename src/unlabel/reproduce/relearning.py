@@ -38,7 +38,7 @@ class Relearner:
 
     options: AuditOptions = field(repr=False)
     where: Run = field(repr=False)
-    version: int = 2
+    version: int = 1
 
     def __call__(
         self, loaded: Loaded, subject: Subject, before: Subject, sets: Sets, request: Request

@@ -468,8 +468,8 @@ def plugin_names() -> dict[str, str]:
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    folders = [folder for entry in sys.path if (folder := Path(entry or ".")).is_dir()]
-    path = tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders)  # an install changes one
+    places = [Path(entry or ".") for entry in sys.path]
+    path = tuple((str(place), place.stat().st_mtime_ns if place.exists() else 0) for place in places)
     plugins = {point.name: point for point in _installed(path)}
     if clash := sorted({*plugins} & {*METHODS}):
         raise OptionError(f"a plug-in names its method '{clash[0]}', which unlabel has; rename the plug-in's")
@@ -478,10 +478,10 @@ def _plugins() -> dict[str, EntryPoint]:
 
 @cache
 def _installed(path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
-    """The methods that installed packages bring, read once for folders that stay as they are.
+    """The methods that installed packages bring, read once for a path that stays as it is.
 
     Args:
-        path: The folders that are looked through, and when each was changed.
+        path: Its entries, and when each was changed: an installation changes one.
     """
     return tuple(entry_points(group="unlabel.methods"))
 
