@@ -21,10 +21,11 @@ from sklearn.metrics import roc_auc_score
 from unlabel.cli.demo_networks import FILES, LIST, SHIPPED, DemoSettings, networks_of
 from unlabel.core import engine
 from unlabel.core.files import RECORD, write_json
-from unlabel.core.reading import read_json
+from unlabel.core.reading import file_sha256, read_json
 from unlabel.data import load
 from unlabel.models.features import outputs
-from unlabel.runs.folder import CONFIG, MODEL, file_sha256, load_run
+from unlabel.runs.files import CONFIG, MODEL
+from unlabel.runs.folder import load_run
 
 DRAWINGS = 300
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from unlabel.cli.app import build_app
 from unlabel.forget.methods import METHODS
-from unlabel.runs.folder import MODEL
+from unlabel.runs.files import MODEL
 from unlabel.training import fit as training
 from unlabel.training.checkpoints import Checkpoint
 

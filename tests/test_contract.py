@@ -16,6 +16,7 @@ import torch
 
 from unlabel.core import engine
 from unlabel.core.errors import EmptySelection, OptionError
+from unlabel.core.places import staged
 from unlabel.core.recipe import Blueprint, History, Recipe
 from unlabel.core.request import Request
 from unlabel.forget.driver import forget_labels
@@ -26,7 +27,8 @@ from unlabel.models import build
 from unlabel.models.eraser import eraser_of
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
-from unlabel.runs import folder as runs
+from unlabel.runs.config import Config
+from unlabel.runs.folder import load_run, write_run
 from unlabel.testing import World, check_unlearner, differing, tiny_network, tiny_world
 from unlabel.testing.passes import count_passes
 from unlabel.training.fit import LabelLoss, fit
@@ -158,14 +160,12 @@ def test_every_method_keeps_the_contract_on_networks_with_layer_norms(
 def test_a_run_loads_to_the_bits_that_were_written(method: str, tmp_path: Path) -> None:
     world = tiny_world(batchnorm=True)
     outcome = forget_labels(world.model, ["top"], world.data, method=method, **options_of(method, world))
-    config = runs.Config(
-        "tiny-norm", "imagenet", world.labels, ("top",), 16, (0.5,) * 3, (0.25,) * 3, (0.5,) * 3
-    )
+    config = Config("tiny-norm", "imagenet", world.labels, ("top",), 16, (0.5,) * 3, (0.25,) * 3, (0.5,) * 3)
     if layer := eraser_of(outcome.model):
         config = replace(config, eraser=layer.rank, erased=layer.labels)
-    with runs.staged(tmp_path / "run", force=False) as folder:
-        runs.write_run(folder, outcome.model, config, {"method": method, "labels": ["top"]}, outcome.history)
-    loaded = runs.load_run(tmp_path / "run")
+    with staged(tmp_path / "run", force=False) as folder:
+        write_run(folder, outcome.model, config, {"method": method, "labels": ["top"]}, outcome.history)
+    loaded = load_run(tmp_path / "run")
     assert differing(outcome.model, loaded.model) == []
     assert loaded.config == config
     assert not loaded.model.training

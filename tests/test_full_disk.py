@@ -22,9 +22,11 @@ from unlabel.cli.app import main
 from unlabel.core import engine, files
 from unlabel.core.errors import DataError, UnlabelError
 from unlabel.core.files import RECORD, WriteError, write_bytes, write_json
+from unlabel.core.reading import file_sha256
 from unlabel.forget.run import forget_run
 from unlabel.report.marks import written
-from unlabel.runs.folder import MODEL, file_sha256, load_run
+from unlabel.runs.files import MODEL
+from unlabel.runs.folder import load_run
 from unlabel.training import fit as training
 
 CHANGES = ("open", "os.rename", "os.mkdir", "test.half-written")

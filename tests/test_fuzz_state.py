@@ -38,9 +38,10 @@ from unlabel.data.readers.tables import read_ids
 from unlabel.data.texts import Names
 from unlabel.exchange.predict import predict_files
 from unlabel.forget.run import forget_run
-from unlabel.report import write_card, write_report
+from unlabel.report.card import write_card
+from unlabel.report.page import write_report
 from unlabel.runs.description import chain, chain_table, describe, table
-from unlabel.runs.folder import CONFIG, MODEL
+from unlabel.runs.files import CONFIG, MODEL
 from unlabel.statement import sign_run, verify_run
 from unlabel.statement.contents import STATEMENT
 from unlabel.statement.keys import read_private, read_public, write_keys

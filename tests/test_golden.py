@@ -16,7 +16,8 @@ import pytest
 
 from unlabel.audit.setup import request_of
 from unlabel.exchange.predict import predict_files
-from unlabel.report import card, render, write_card, write_report
+from unlabel.report.card import card, write_card
+from unlabel.report.page import render, write_report
 from unlabel.runs.folder import load_run
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,9 +14,10 @@ from unlabel.core import engine
 from unlabel.core.errors import ModelError, UnlabelError
 from unlabel.core.files import RECORD
 from unlabel.forget.run import forget_run
-from unlabel.report import write_report
+from unlabel.report.page import write_report
 from unlabel.runs.config import Config
-from unlabel.runs.folder import CONFIG, load_run, read_config, read_record
+from unlabel.runs.files import CONFIG, read_config, read_record
+from unlabel.runs.folder import load_run
 
 DEEP = "[" * 100_000 + "]" * 100_000
 NESTED: Any = {}

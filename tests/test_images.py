@@ -27,8 +27,8 @@ from unlabel.exchange.predict import images_in, predict_files
 from unlabel.forget.run import forget_run
 from unlabel.models.channels import input_channels
 from unlabel.models.sites import find_sites, pooled, positions
-from unlabel.report import write_report
 from unlabel.report.examples import write_gallery
+from unlabel.report.page import write_report
 from unlabel.runs.config import Config
 from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of

@@ -35,9 +35,11 @@ from unlabel.cli.demo_networks import DemoSettings
 from unlabel.core import engine, files, places
 from unlabel.core.errors import MissingFiles, UnlabelError
 from unlabel.core.files import RECORD
+from unlabel.core.reading import file_sha256
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
-from unlabel.runs.folder import MODEL, STEPS, file_sha256, load_run
+from unlabel.runs.files import MODEL, STEPS
+from unlabel.runs.folder import load_run
 from unlabel.statement import sign_run
 from unlabel.statement.contents import STATEMENT
 from unlabel.statement.keys import write_keys

@@ -24,13 +24,15 @@ from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD
 from unlabel.core.places import check_file, check_folder, check_output, staged
+from unlabel.core.reading import file_sha256
 from unlabel.exchange import adopt as adopting
 from unlabel.exchange import export as exporting
 from unlabel.forget import run as forgetting
 from unlabel.forget.run import forget_run
-from unlabel.report import examples, write_report
+from unlabel.report import examples
+from unlabel.report.page import write_report
 from unlabel.reproduce import command as pages
-from unlabel.runs.folder import MODEL, file_sha256
+from unlabel.runs.files import MODEL
 from unlabel.statement.schema import audit_faults
 from unlabel.training import run as training
 

@@ -30,7 +30,7 @@ from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import Look, shares_of
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.models.sites import find_sites
-from unlabel.runs import folder as runs
+from unlabel.runs.folder import load_run
 from unlabel.testing import tiny_network, tiny_world, write_folder
 from unlabel.training.fit import LabelLoss, fit
 from unlabel.training.run import train_run
@@ -428,7 +428,7 @@ def test_the_commands_work_on_two_processes(tmp_path: Path) -> None:
             "confusion", tmp_path / f"base{devices}", ["top"], tmp_path / f"less{devices}", run, steps=2
         )
     for name in ("base", "less"):
-        one, two = (runs.load_run(tmp_path / f"{name}{devices}") for devices in (1, 2))
+        one, two = (load_run(tmp_path / f"{name}{devices}") for devices in (1, 2))
         assert two.record.processes == 2
         assert one.record.steps == two.record.steps
         for key, value in one.model.state_dict().items():

@@ -15,9 +15,10 @@ from unlabel.core.errors import ModelError, NothingToForget, OptionError, Unlabe
 from unlabel.core.files import write_json
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
-from unlabel.report import write_report
+from unlabel.report.page import write_report
 from unlabel.report.terminal import lines
-from unlabel.runs.folder import load_run, read_config, read_record
+from unlabel.runs.files import read_config, read_record
+from unlabel.runs.folder import load_run
 from unlabel.testing import differing, tiny_world, write_folder
 from unlabel.training import fit as training
 from unlabel.training.checkpoints import Checkpoint

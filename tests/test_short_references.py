@@ -27,7 +27,8 @@ from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
 from unlabel.report.page import render
 from unlabel.report.terminal import lines
-from unlabel.runs.folder import load_run, read_config, read_record
+from unlabel.runs.files import read_config, read_record
+from unlabel.runs.folder import load_run
 from unlabel.testing import tiny_world, write_folder
 from unlabel.training.run import train_run
 

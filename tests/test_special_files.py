@@ -19,7 +19,8 @@ from unlabel.core.files import RECORD
 from unlabel.core.progress import Silent
 from unlabel.core.reading import MOST_VALUES, ReadError, open_plain, parse_json, read_plain
 from unlabel.models.weights import read_weights
-from unlabel.runs.folder import CONFIG, MODEL, load_run, read_config
+from unlabel.runs.files import CONFIG, MODEL, read_config
+from unlabel.runs.folder import load_run
 from unlabel.statement.contents import contents
 from unlabel.statement.keys import write_keys
 

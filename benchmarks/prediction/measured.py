@@ -24,10 +24,12 @@ from unlabel.audit.reading.outputs import read_part
 from unlabel.core.engine import Run
 from unlabel.core.files import write_json
 from unlabel.core.randomness import uniform
+from unlabel.core.reading import file_sha256
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.features import Outputs
-from unlabel.runs.folder import MODEL, file_sha256, load_run
+from unlabel.runs.files import MODEL
+from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of
 
 OPTIONS = AuditOptions(probe_seeds=1)

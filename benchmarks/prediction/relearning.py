@@ -19,7 +19,8 @@ from unlabel.audit.inputs.memory import Memory, key_of
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.core.engine import Run
-from unlabel.runs.folder import MODEL, file_sha256
+from unlabel.core.reading import file_sha256
+from unlabel.runs.files import MODEL
 from unlabel.statistics.estimate import Estimate, mean
 
 SIZES = (64, 256)  # annotated images at which the error is measured

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unlabel.core.errors import UnlabelError
 from unlabel.core.files import RECORD
-from unlabel.runs.folder import read_record
+from unlabel.runs.files import read_record
 from unlabel.runs.origin import Record
 
 SHARES = (0.05, 0.1)

@@ -24,7 +24,7 @@ from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
-from unlabel.report import render
+from unlabel.report.page import render
 from unlabel.report.terminal import lines
 from unlabel.statement.schema import audit_faults
 from unlabel.statistics.estimate import auc

@@ -34,7 +34,8 @@ from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, plant
 from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.runs.folder import load_run, read_config, read_record
+from unlabel.runs.files import read_config, read_record
+from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of
 from unlabel.statistics.estimate import clopper_pearson
 from unlabel.testing import tiny_world, write_folder

@@ -24,9 +24,10 @@ from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.run import forget_run
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.report import write_report
+from unlabel.report.page import write_report
 from unlabel.report.terminal import lines
-from unlabel.runs.folder import load_run, read_config, read_record
+from unlabel.runs.files import read_config, read_record
+from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of
 from unlabel.testing import write_folder
 from unlabel.training.run import train_run

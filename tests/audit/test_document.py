@@ -9,7 +9,8 @@ import pytest
 
 from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import ModelError
-from unlabel.report import card, render
+from unlabel.report.card import card
+from unlabel.report.page import render
 
 STORED = Path(__file__).parent.parent / "golden" / "runs" / "less" / "audit.json"
 

@@ -14,7 +14,8 @@ from unlabel.audit.figures import FEATURES, FIGURES, Figure, find
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
-from unlabel.report import card, render
+from unlabel.report.card import card
+from unlabel.report.page import render
 from unlabel.report.terminal import lines
 from unlabel.statistics.estimate import Estimate
 

@@ -20,7 +20,8 @@ from unlabel.models.build import build
 from unlabel.models.cached_outputs import cached_outputs
 from unlabel.models.features import PENULTIMATE, outputs
 from unlabel.runs.config import Config
-from unlabel.runs.folder import Loaded, Record
+from unlabel.runs.folder import Loaded
+from unlabel.runs.origin import Record
 from unlabel.testing import tiny_world
 
 

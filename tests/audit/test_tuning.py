@@ -23,7 +23,8 @@ from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, insert_eraser
 from unlabel.models.features import outputs
 from unlabel.runs.config import Config
-from unlabel.runs.folder import Loaded, Record
+from unlabel.runs.folder import Loaded
+from unlabel.runs.origin import Record
 from unlabel.statistics.estimate import auc
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.stage import network, stage

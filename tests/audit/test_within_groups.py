@@ -16,7 +16,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Context, ask
 from unlabel.core.request import Request
 from unlabel.models.features import PENULTIMATE, Outputs
-from unlabel.report import render
+from unlabel.report.page import render
 from unlabel.statement.schema import audit_faults
 from unlabel.testing.stage import honest, stage
 

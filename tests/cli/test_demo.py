@@ -28,10 +28,12 @@ from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import RECORD
 from unlabel.core.progress import Silent
+from unlabel.core.reading import file_sha256
 from unlabel.data import load
 from unlabel.forget.run import forget_run
 from unlabel.models.features import outputs
-from unlabel.runs.folder import MODEL, file_sha256, load_run, read_record
+from unlabel.runs.files import MODEL, read_record
+from unlabel.runs.folder import load_run
 from unlabel.runs.lineage import history
 from unlabel.runs.origin import Plan
 from unlabel.training.run import train_run

@@ -145,7 +145,7 @@ def test_a_command_says_what_it_read_and_from_where(command, photos, toml, tmp_p
     ran = command("train", f"folder:{photos}", "--out", "run", "--batch-size", 48)
     assert ran.code == 0
     assert ran.err == f"unlabel: options read from {file}: epochs = 1, image-size = 16, quiet = true\n"
-    from unlabel.runs.folder import read_record
+    from unlabel.runs.files import read_record
 
     record = read_record(tmp_path / "run")
     assert record.blueprint.batch_size == 48

@@ -21,12 +21,13 @@ from unlabel.audit.run.folders import random_init
 from unlabel.cli.adopt import lines
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.reading import file_sha256
 from unlabel.data import load
 from unlabel.exchange.check import measure, refuse_chance, swap_advice
 from unlabel.models import custom
 from unlabel.models.build import build
 from unlabel.models.features import outputs
-from unlabel.runs.folder import file_sha256, load_run
+from unlabel.runs.folder import load_run
 from unlabel.statistics.estimate import auc
 from unlabel.testing import tiny_network, tiny_world, write_folder
 

@@ -23,7 +23,8 @@ from unlabel.models.eraser import Erase, fold_eraser, insert_eraser
 from unlabel.models.head import find_head
 from unlabel.models.named import preprocessing_of
 from unlabel.runs.config import Config
-from unlabel.runs.folder import load_run, read_config
+from unlabel.runs.files import read_config
+from unlabel.runs.folder import load_run
 from unlabel.testing import tiny_world
 
 timm = pytest.importorskip("timm")

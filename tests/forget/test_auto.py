@@ -37,7 +37,7 @@ from unlabel.forget.self_check import (
     unchecked,
 )
 from unlabel.models.sites import find_sites
-from unlabel.runs.folder import read_record
+from unlabel.runs.files import read_record
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.passes import count_passes

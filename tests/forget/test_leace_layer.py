@@ -14,7 +14,9 @@ from torch import nn
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import CheckpointMismatch, ModelError
+from unlabel.core.files import write_json
 from unlabel.core.progress import Silent
+from unlabel.core.reading import read_json
 from unlabel.core.recipe import Recipe
 from unlabel.exchange.adopt import ForeignModel, adopt_run
 from unlabel.exchange.export import export_run
@@ -27,7 +29,8 @@ from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, erasing, insert_eraser, rank_of
 from unlabel.models.features import PENULTIMATE, Outputs, outputs
 from unlabel.models.head import find_head
-from unlabel.runs import folder as runs
+from unlabel.runs.files import CONFIG
+from unlabel.runs.folder import load_run
 from unlabel.testing import World, check_unlearner, differing, tiny_world, write_folder
 from unlabel.training.run import train_run
 
@@ -243,17 +246,17 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_keeps_the_layer_and_later_commands_build_on_it(erased: Path, run: Run) -> None:
-    loaded = runs.load_run(erased / "less")
+    loaded = load_run(erased / "less")
     assert (loaded.config.eraser, loaded.config.erased) == (rank_of(loaded.model), ("top",))
     assert loaded.record.options["removed_variance"].keys() == {"middle", "bottom"}
     assert loaded.record.options["silenced_units"] + 1 == loaded.config.eraser
     record = forget_run("fine-tune", erased / "less", ["bottom"], erased / "later", run, steps=2)
-    later = runs.load_run(erased / "later")
+    later = load_run(erased / "later")
     assert later.config.eraser == loaded.config.eraser + 1
     assert later.config.erased == ("top",)
     assert "middle" in record["options"]["erased_again"]["removed_variance"]
     forget_run("retrain", erased / "less", ["bottom"], erased / "again", run)
-    assert runs.load_run(erased / "again").config.eraser == 0
+    assert load_run(erased / "again").config.eraser == 0
 
 
 @pytest.mark.parametrize(
@@ -271,10 +274,10 @@ def test_a_run_keeps_the_layer_and_later_commands_build_on_it(erased: Path, run:
 def test_a_config_that_does_not_fit_is_refused(erased: Path, change, says: str, tmp_path: Path) -> None:
     for file in (erased / "less").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    config = runs.read_json(tmp_path / runs.CONFIG)
-    runs.write_json(tmp_path / runs.CONFIG, {**config, **change})
+    config = read_json(tmp_path / CONFIG)
+    write_json(tmp_path / CONFIG, {**config, **change})
     with pytest.raises((CheckpointMismatch, ModelError), match=says):
-        runs.load_run(tmp_path)
+        load_run(tmp_path)
 
 
 def test_an_exported_state_dict_holds_the_layer_and_is_adopted_with_it(erased: Path, run: Run) -> None:
@@ -284,7 +287,7 @@ def test_an_exported_state_dict_holds_the_layer_and_is_adopted_with_it(erased: P
     tensors = load_file(file)
     with pytest.raises(RuntimeError, match="eraser"):
         build("small", 3).load_state_dict(tensors)
-    model = runs.load_run(erased / "less").model
+    model = load_run(erased / "less").model
     # by plain torch: the layer before the last linear one, as the note says
     plain = build("small", 3).eval()
     plain.load_state_dict({key: value for key, value in tensors.items() if "eraser" not in key})
@@ -298,7 +301,7 @@ def test_an_exported_state_dict_holds_the_layer_and_is_adopted_with_it(erased: P
     source = f"folder:{erased / 'photos'}"
     foreign = ForeignModel("small", file, erased / "labels.txt", "0.5", "0.25", ["top"])
     adopt_run(foreign, source, erased / "adopted", run, image_size=16)
-    adopted = runs.load_run(erased / "adopted")
+    adopted = load_run(erased / "adopted")
     assert adopted.config.eraser == rank_of(model)
     assert torch.equal(adopted.model(images)[:, 1:], expected[:, 1:])
 

@@ -42,7 +42,8 @@ def make_help() -> None:
 
 def make_pages() -> None:
     """Pages and cards of the audits that are there, and a signature over the run."""
-    from unlabel.report import card, render, write_card, write_report
+    from unlabel.report.card import card, write_card
+    from unlabel.report.page import render, write_report
     from unlabel.statement.keys import write_keys
     from unlabel.statement.sign import sign_run
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unlabel.report import render
+from unlabel.report.page import render
 
 Make = Callable[..., dict[str, Any]]
 Show = Callable[..., Any]

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.report import card, write_card, write_report
-from unlabel.report.card import plain, quoted
+from unlabel.report.card import card, plain, quoted, write_card
 from unlabel.report.marks import stale, written
+from unlabel.report.page import write_report
 
 Make = Callable[..., dict[str, Any]]
 EVIL = (

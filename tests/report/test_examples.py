@@ -15,8 +15,8 @@ from unlabel.core import engine
 from unlabel.core.errors import DataError, MissingFiles, ModelError, OptionError, UnlabelError
 from unlabel.data import load
 from unlabel.forget.run import forget_run
-from unlabel.report import write_report
 from unlabel.report.examples import gallery, write_gallery
+from unlabel.report.page import write_report
 from unlabel.report.pictures import STRIPS, address
 
 SMALL = AuditOptions(probe_seeds=1, epochs=5, trees=10, permutations=5, resamples=50)

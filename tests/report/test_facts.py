@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from unlabel.audit.document.typed import document_of
-from unlabel.report import render
+from unlabel.report.page import render
 from unlabel.report.sections.facts import rows
 
 Make = Callable[..., dict[str, Any]]

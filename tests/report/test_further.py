@@ -10,8 +10,9 @@ import pytest
 
 from unlabel.audit.document.typed import SmallestMargin, document_of
 from unlabel.audit.figures import OWN_PERTURBED, TRANSFORMS
-from unlabel.report import render, words
 from unlabel.report import tables as rows
+from unlabel.report import words
+from unlabel.report.page import render
 from unlabel.report.sections import durability, groups, margins
 from unlabel.report.sections import full_budget as deeper
 from unlabel.report.sections import memorisation as memory

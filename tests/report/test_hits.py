@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from unlabel.audit.document.typed import document_of
-from unlabel.report import render
+from unlabel.report.page import render
 from unlabel.report.sections.hits import MOST_DRAWN, MOST_SHOWN, hits
 
 Make = Callable[..., dict[str, Any]]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from unlabel.audit.document.typed import MarginRow, document_of
-from unlabel.report import render
 from unlabel.report.charts import Axis
+from unlabel.report.page import render
 from unlabel.report.sections.margins import margins, strip
 
 Make = Callable[..., dict[str, Any]]

@@ -14,7 +14,8 @@ from unlabel.audit.claims.validity import SHUFFLED
 from unlabel.audit.document.results import Audit
 from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import MissingFiles, ModelError, OptionError
-from unlabel.report import card, render, write_report
+from unlabel.report.card import card
+from unlabel.report.page import render, write_report
 from unlabel.report.sections.controls import controls
 from unlabel.report.sentences import FINDINGS, banners, finding, worst_label
 from unlabel.report.terminal import lines

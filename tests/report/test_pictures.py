@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlabel.report import render
+from unlabel.report.page import render
 from unlabel.report.pictures import LONGEST, SIDE, STRIPS, Example, Gallery, Picture, address, pick, room
 
 

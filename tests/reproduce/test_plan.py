@@ -18,7 +18,7 @@ from unlabel.reproduce.pages import table2, table4, table5
 from unlabel.reproduce.scale import FULL, SMALL, TEN, Scale
 from unlabel.reproduce.settings import Setting
 from unlabel.reproduce.study import Study, carry_out, planned, trainings, with_data
-from unlabel.runs.folder import read_record
+from unlabel.runs.files import read_record
 from unlabel.testing import write_folder
 
 

@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, OptionError, UnlabelError
 from unlabel.core.files import RECORD, write_json, write_text
 from unlabel.core.places import check_output, staged
-from unlabel.runs.folder import CONFIG, MODEL, file_sha256, load_run, versions
+from unlabel.core.reading import file_sha256
+from unlabel.runs.files import CONFIG, MODEL, versions
+from unlabel.runs.folder import load_run
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from unlabel.core import engine
 from unlabel.core.errors import ModelError
 from unlabel.core.files import write_json
+from unlabel.core.reading import file_sha256
 from unlabel.forget.run import forget_run
 from unlabel.runs.description import chain, chain_table
-from unlabel.runs.folder import file_sha256, read_record
+from unlabel.runs.files import read_record
 from unlabel.runs.lineage import MOST, history
 
 

@@ -11,7 +11,8 @@ from unlabel.audit.run.folders import audit_run
 from unlabel.core import engine
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
-from unlabel.report import write_card, write_report
+from unlabel.report.card import write_card
+from unlabel.report.page import write_report
 from unlabel.statement.keys import write_keys
 from unlabel.statement.sign import sign_run
 from unlabel.testing import tiny_world, write_folder

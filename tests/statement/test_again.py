@@ -19,8 +19,9 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.cli.verify import lines
 from unlabel.core.errors import ModelError
 from unlabel.core.files import write_json
-from unlabel.report import write_card, write_report
-from unlabel.runs.folder import file_sha256
+from unlabel.core.reading import file_sha256
+from unlabel.report.card import write_card
+from unlabel.report.page import write_report
 from unlabel.statement.again import Figure, measure_again
 from unlabel.statement.needed import bounds, margin_of
 from unlabel.statement.verdicts import contradictions, headline_fault, unborne

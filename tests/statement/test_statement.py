@@ -19,9 +19,10 @@ from unlabel.core import engine
 from unlabel.core.errors import MissingFiles, ModelError, OptionError
 from unlabel.core.files import write_json
 from unlabel.core.install import install_command
+from unlabel.core.reading import file_sha256
 from unlabel.forget.run import forget_run
-from unlabel.report import write_card, write_report
-from unlabel.runs.folder import file_sha256
+from unlabel.report.card import write_card
+from unlabel.report.page import write_report
 from unlabel.statement import sign_run, tensors_sha256, verify_run
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import MOST_FILES, STATEMENT

@@ -8,7 +8,7 @@ from PIL import Image
 
 from unlabel.core import engine
 from unlabel.core.recipe import Recipe
-from unlabel.runs.folder import read_config
+from unlabel.runs.files import read_config
 from unlabel.training.run import train_run
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"

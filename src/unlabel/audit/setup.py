@@ -20,7 +20,8 @@ from unlabel.core.wording import listing
 from unlabel.data.canaries import Planting, digest
 from unlabel.data.dataset import Source
 from unlabel.forget.methods import METHODS
-from unlabel.runs.folder import CANARIES, Loaded, load_run
+from unlabel.runs.files import CANARIES
+from unlabel.runs.folder import Loaded, load_run
 from unlabel.runs.record import planted_source
 
 

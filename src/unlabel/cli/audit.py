@@ -144,7 +144,7 @@ def audit(
 def _before(run: Path) -> str | None:
     """The option that names the run which a run records as its parent; None if that is not there."""
     from unlabel.core.files import RECORD
-    from unlabel.runs.folder import read_record
+    from unlabel.runs.files import read_record
 
     parent = read_record(run).parent
     if parent is None or not parent.run or not (Path(parent.run) / RECORD).is_file():

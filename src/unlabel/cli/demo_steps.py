@@ -21,13 +21,15 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD, STATEMENT
 from unlabel.core.places import check_file, check_folder, check_output
+from unlabel.core.reading import file_sha256
 from unlabel.core.wording import in_shell
 from unlabel.core.workers import one_thread
 from unlabel.forget.run import forget_run
-from unlabel.report import write_card, write_report
+from unlabel.report.card import write_card
 from unlabel.report.marks import written
+from unlabel.report.page import write_report
 from unlabel.report.terminal import lines
-from unlabel.runs.folder import MODEL, file_sha256, read_record
+from unlabel.runs.files import MODEL, read_record
 from unlabel.runs.origin import Plan
 from unlabel.training.run import train_run
 

@@ -33,7 +33,8 @@ def report(
         json_: Print where the page and the model card are as JSON.
     """
     from unlabel.compare.command import JSON, write_page
-    from unlabel.report import check_page, write_card, write_report
+    from unlabel.report.card import write_card
+    from unlabel.report.page import check_page, write_report
 
     compared = (run / JSON).is_file() and not (run / "audit.json").is_file()
     if license_ is not None and (compared or out is not None or with_images):

@@ -24,7 +24,6 @@ def sign(
         json_: Print what was signed as JSON.
         force: Replace an earlier statement.
     """
-    from unlabel.report.page import before_audit
     from unlabel.statement.sign import sign_run
 
     out, document, key_id = sign_run(run, key, signer=signer, force=force)
@@ -35,5 +34,7 @@ def sign(
         return
     print(f"{predicate['headline']}; {len(document['subject'])} files; key {key_id}")
     if predicate["audit"] is None:
+        from unlabel.report.page import before_audit
+
         print(f"signed without an audit; {before_audit(run)}")
     print(out)

@@ -23,12 +23,12 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.files import make_parent, write_bytes, write_json, write_text
 from unlabel.core.places import check_file, check_folder
-from unlabel.core.reading import read_json
+from unlabel.core.reading import file_sha256, read_json
 from unlabel.core.request import as_names
 from unlabel.core.wording import listing
 from unlabel.forget.bill import DEFAULT_IMAGES, Budget
 from unlabel.report.marks import marked, written
-from unlabel.runs.folder import MODEL, file_sha256
+from unlabel.runs.files import MODEL
 
 MOST_SEEDS = 100
 JSON, CSV, PAGE = "compare.json", "compare.csv", "compare.html"

@@ -17,7 +17,8 @@ from unlabel.data.dataset import Source
 from unlabel.forget.bill import DEFAULT_IMAGES
 from unlabel.forget.driver import check_options
 from unlabel.forget.methods import code_of, find_method
-from unlabel.runs.folder import Loaded, versions
+from unlabel.runs.files import versions
+from unlabel.runs.folder import Loaded
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from unlabel.audit.inputs.question import Context, ask
 from unlabel.audit.run.folders import SharedOutputs
 from unlabel.compare.cell_figures import Also, figure_rows, reading
 from unlabel.core.progress import Log
-from unlabel.runs.folder import Loaded, Record
+from unlabel.runs.folder import Loaded
+from unlabel.runs.origin import Record
 
 
 def read_models(

@@ -23,7 +23,8 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.run import forget_run
-from unlabel.runs.folder import Loaded, Record, load_run
+from unlabel.runs.folder import Loaded, load_run
+from unlabel.runs.origin import Record
 from unlabel.runs.record import blueprint_of, source_of
 
 CLAIMS = ("C1", "C2", "C3", "C5")

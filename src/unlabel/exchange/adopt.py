@@ -18,7 +18,7 @@ from unlabel.core.files import RECORD, write_json
 from unlabel.core.framing import CENTRE, Framing, Size, framing_facts, plain_size
 from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, staged
-from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
+from unlabel.core.reading import MOST_BYTES, ReadError, file_sha256, parse_json, read_plain, reason
 from unlabel.core.recipe import History
 from unlabel.core.request import as_names, spelt
 from unlabel.core.wording import joined, listing
@@ -49,7 +49,7 @@ from unlabel.models.named_options import packages_of
 from unlabel.models.normal_form import normal_form
 from unlabel.models.weights import Fitted, Weights, fit_weights, read_weights
 from unlabel.runs.config import MOST_LABELS, Config
-from unlabel.runs.folder import file_sha256, load_run, write_run
+from unlabel.runs.folder import load_run, write_run
 from unlabel.runs.record import SCHEMA, data_record, place_record
 
 UNKNOWN = "unknown"

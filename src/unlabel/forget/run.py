@@ -13,6 +13,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import MethodError, OptionError
 from unlabel.core.framing import sides_of
 from unlabel.core.places import check_output, staged
+from unlabel.core.reading import file_sha256
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.readers.tables import read_ids
@@ -23,7 +24,8 @@ from unlabel.forget.retained import sentence_of
 from unlabel.forget.self_check import instead_of
 from unlabel.models.eraser import eraser_of
 from unlabel.runs.config import Config
-from unlabel.runs.folder import file_sha256, load_run, read_config, read_record, write_run
+from unlabel.runs.files import read_config, read_record
+from unlabel.runs.folder import load_run, write_run
 from unlabel.runs.lineage import ancestors
 from unlabel.runs.origin import Record
 from unlabel.runs.record import SCHEMA, blueprint_of, data_record, place_record, source_of

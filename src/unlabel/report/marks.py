@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from unlabel.audit.document.typed import Document
-from unlabel.core.reading import ReadError, read_plain
-from unlabel.runs.folder import file_sha256
+from unlabel.core.reading import ReadError, file_sha256, read_plain
 
 PAGE, CARD = "report.html", "README.md"
 _MARK = re.compile(

@@ -29,6 +29,7 @@ from unlabel.report.sections import memorisation as memory
 from unlabel.report.sections.controls import controls, flat
 from unlabel.report.sections.evasion import condemning
 from unlabel.report.sections.margins import margins
+from unlabel.runs.files import read_config
 
 NEEDED = ("headline", "valid", "request", "claims", "metrics", "comparisons", "models", "data", "options")
 
@@ -119,8 +120,6 @@ def unreadable(run: Path, fault: str) -> ModelError:
 
 def before_audit(run: Path) -> str:
     """What to do with a folder that has no audit: audit it, or, if it has forgotten no label, forget one."""
-    from unlabel.runs.folder import read_config  # imports torch
-
     forgot = True
     with suppress(UnlabelError):
         forgot = bool(read_config(run).forgotten)

@@ -21,7 +21,7 @@ from unlabel.core.reading import read_json
 from unlabel.reproduce.numbers import Entry, text
 from unlabel.reproduce.published import published
 from unlabel.reproduce.scale import Scale
-from unlabel.runs.folder import versions
+from unlabel.runs.files import versions
 
 SCHEMA = "unlabel.reproduce/1"
 

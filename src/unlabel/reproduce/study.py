@@ -30,7 +30,7 @@ from unlabel.reproduce.measure import Reader
 from unlabel.reproduce.relearning import Relearner, attack_in_words
 from unlabel.reproduce.scale import Scale, Task
 from unlabel.reproduce.settings import Setting
-from unlabel.runs.folder import read_record
+from unlabel.runs.files import read_record
 from unlabel.training.run import train_run
 
 DRAWN = ("faces", "shapes", "ages")

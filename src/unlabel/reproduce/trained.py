@@ -9,7 +9,7 @@ from unlabel.core.errors import OptionError
 from unlabel.core.wording import listing
 from unlabel.forget.methods import find_method
 from unlabel.reproduce.scale import Scale, Task
-from unlabel.runs.folder import read_config, read_record
+from unlabel.runs.files import read_config, read_record
 
 MOST_SEEDS = 100
 

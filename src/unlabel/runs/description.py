@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.core.framing import framing_facts, plain_size, size_text
-from unlabel.core.reading import read_json
-from unlabel.runs.folder import MODEL, file_sha256, read_config, read_record
+from unlabel.core.reading import file_sha256, read_json
+from unlabel.runs.files import MODEL, read_config, read_record
 from unlabel.runs.lineage import MADE, history
 
 

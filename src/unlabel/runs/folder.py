@@ -12,11 +12,8 @@
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +22,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, UnlabelError
-from unlabel.core.files import RECORD, visible, write_bytes, write_json, write_text
-from unlabel.core.places import check_output, restore, staged
-from unlabel.core.reading import ReadError, file_sha256, read_json, read_plain, reason, typed
+from unlabel.core.errors import CheckpointMismatch, MissingFiles
+from unlabel.core.files import RECORD, write_json
+from unlabel.core.reading import read_plain, reason
 from unlabel.core.recipe import History
 from unlabel.models.build import build
 from unlabel.models.eraser import insert_empty
 from unlabel.models.source import code_of
 from unlabel.runs.config import Config
-from unlabel.runs.origin import Record, record_of
+from unlabel.runs.files import CANARIES, CONFIG, MODEL, STEPS, read_config, read_record
+from unlabel.runs.origin import Record
 
-__all__ = [
-    "CANARIES",
-    "CONFIG",
-    "MODEL",
-    "RECORD",
-    "STEPS",
-    "Config",
-    "Loaded",
-    "Record",
-    "check_output",
-    "file_sha256",
-    "load_run",
-    "read_config",
-    "read_record",
-    "staged",
-    "versions",
-    "write_bytes",
-    "write_json",
-    "write_run",
-    "write_text",
-]
-
-MODEL, CONFIG, STEPS = "model.safetensors", "config.json", "log.jsonl"
-CANARIES = "canaries.json"
 MOST_NAMES = 25_000_000  # bytes of a weight file that are no weights
 
 
@@ -142,56 +115,6 @@ def load_run(path: str | Path) -> Loaded:
     return Loaded(path, model.eval(), config, record, sha256, code_of(config.network))
 
 
-def read_config(path: Path) -> Config:
-    """Reads ``config.json`` of a run folder."""
-    raw = _read_json(path, CONFIG)
-    try:
-        return typed(raw, Config)
-    except (ModelError, ValueError) as error:
-        raise _damaged(path / CONFIG, error) from error
-
-
-def read_record(path: Path) -> Record:
-    """Reads ``unlabel.json`` of a run folder; what it holds is printed, so it holds no control characters."""
-    raw = _visible(_read_json(path, RECORD))
-    try:
-        return record_of(raw)
-    except (UnlabelError, ValueError) as error:
-        raise _damaged(path / RECORD, error) from error
-
-
-def _visible(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {visible(key): _visible(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_visible(item) for item in value]
-    return visible(value) if isinstance(value, str) else value
-
-
-def _damaged(file: Path, error: Exception) -> ModelError:
-    return ModelError(f"{file} is damaged ({str(error)[:200]}); expected the file that unlabel wrote")
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    restore(path)
-    if not path.is_dir():
-        raise MissingFiles(
-            f"no run folder {path}; expected one that `unlabel train`, `adopt` or `forget` wrote"
-        )
-    file = path / name
-    if not file.is_file():
-        raise MissingFiles(f"{path} is no run folder: it has no {name}; name a folder that unlabel wrote")
-    try:
-        value = read_json(file)
-    except (ValueError, ReadError) as error:
-        raise ModelError(
-            f"{file} is not JSON ({reason(error)}); expected the file that unlabel wrote"
-        ) from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{file} holds no JSON object; expected the file that unlabel wrote")
-    return value
-
-
 def write_run(
     folder: Path,
     model: nn.Module,
@@ -215,12 +138,3 @@ def packed(model: nn.Module) -> bytes:
     """Weights and buffers of a model as its run's file holds them."""
     state = model.state_dict()
     return save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result may depend on."""
-    installed = {"python": platform.python_version()}
-    for name in ("unlabel", "torch", "torchvision", "lightning-fabric", "scikit-learn", "numpy", "pillow"):
-        with suppress(PackageNotFoundError):
-            installed[name] = version(name)
-    return installed

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unlabel.core.errors import ModelError, UnlabelError
-from unlabel.runs.folder import MODEL, file_sha256, read_record
+from unlabel.core.reading import file_sha256
+from unlabel.runs.files import MODEL, read_record
 from unlabel.runs.origin import MADE, Ancestor, Record
 
 State = Literal["here", "unchanged", "changed", "missing"]

@@ -15,7 +15,7 @@ from unlabel.data import constant_labels, load
 from unlabel.data.canaries import CanaryPlan, Planting, plant
 from unlabel.data.dataset import Dataset, Source
 from unlabel.runs.config import Config
-from unlabel.runs.folder import versions
+from unlabel.runs.files import versions
 from unlabel.runs.origin import DataRecord, Record
 
 SCHEMA = "unlabel.run/1"

@@ -19,7 +19,7 @@ from unlabel.core.errors import ModelError
 from unlabel.core.files import RECORD
 from unlabel.core.reading import read_json
 from unlabel.core.wording import in_shell
-from unlabel.runs.folder import CONFIG, MODEL, read_config, read_record
+from unlabel.runs.files import CONFIG, MODEL, read_config, read_record
 from unlabel.runs.origin import MADE
 from unlabel.statement.schema import audit_faults
 from unlabel.statement.tensors import file_tensors_sha256

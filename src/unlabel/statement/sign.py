@@ -10,7 +10,7 @@ from unlabel.core.leftovers import sweep_inside
 from unlabel.core.places import held
 from unlabel.core.wording import in_shell, listing
 from unlabel.report.marks import stale
-from unlabel.runs.folder import read_record
+from unlabel.runs.files import read_record
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import STATEMENT, contents
 from unlabel.statement.envelope import MOST_BYTES, key_id, seal

@@ -19,7 +19,7 @@ from unlabel.core.places import restore
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.reading import parse_json, read_plain, reason
 from unlabel.core.wording import in_shell
-from unlabel.runs.folder import CONFIG, MODEL
+from unlabel.runs.files import CONFIG, MODEL
 from unlabel.statement.canonical import canonical
 from unlabel.statement.contents import MOST_FILES, STATEMENT, Contents, contents
 from unlabel.statement.envelope import MOST_BYTES, Opened, key_id, open_envelope

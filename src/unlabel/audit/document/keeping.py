@@ -16,9 +16,9 @@ from unlabel.audit.document.results import Audit
 from unlabel.core.errors import OptionError
 from unlabel.core.files import visible, write_json
 from unlabel.core.places import held
-from unlabel.core.reading import read_json
+from unlabel.core.reading import file_sha256, read_json
 from unlabel.core.wording import joined
-from unlabel.runs.folder import MODEL, file_sha256
+from unlabel.runs.files import MODEL
 
 AUDIT = "audit.json"
 MOST_EARLIER = 100  # audits that are noted, the latest ones

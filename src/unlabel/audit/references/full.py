@@ -25,7 +25,7 @@ from unlabel.core.files import RECORD
 from unlabel.core.framing import sides_of
 from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.data.canaries import CanaryPlan
-from unlabel.runs.folder import read_config, read_record
+from unlabel.runs.files import read_config, read_record
 from unlabel.runs.origin import Plan, Record
 from unlabel.runs.record import blueprint_of, canaries_of
 from unlabel.training.micro_batch import with_micro_batch

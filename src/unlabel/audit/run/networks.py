@@ -29,7 +29,8 @@ from unlabel.data.dataset import Source
 from unlabel.models.custom import copied
 from unlabel.models.head import check_in_layout
 from unlabel.runs.config import Config
-from unlabel.runs.folder import Loaded, Record, load_run, packed
+from unlabel.runs.folder import Loaded, load_run, packed
+from unlabel.runs.origin import Record
 from unlabel.runs.record import as_answered, planted_again
 
 Model: TypeAlias = nn.Module | Loaded | str | Path

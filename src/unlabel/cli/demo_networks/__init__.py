@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from unlabel.core.errors import ModelError
+from unlabel.core.files import RECORD
 from unlabel.core.places import staged
-from unlabel.core.reading import read_json
+from unlabel.core.reading import file_sha256, read_json
 from unlabel.core.recipe import Recipe
-from unlabel.runs.folder import CONFIG, MODEL, RECORD, file_sha256
+from unlabel.runs.files import CONFIG, MODEL
 
 SHIPPED = Path(__file__).parent
 LIST = "networks.json"
