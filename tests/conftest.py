@@ -36,6 +36,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="run by make test-all"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One process runs all tests of a file; and all of `reproduce`, which share the pages that they make."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "tests/reproduce" if file.startswith("tests/reproduce/") else file
+
+    return ByFile(config, log)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before torch is imported: it reads the number of threads once."""
     settings.load_profile("no-clock")

@@ -210,7 +210,7 @@ def test_a_network_without_references_differs_from_its_run_in_what_untrained_net
     assert bounds[0] != bounds[1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_run_folders_and_networks_are_audited_alike_by_the_full_budget(
     runs: Path, photos: Path, monkeypatch
 ) -> None:

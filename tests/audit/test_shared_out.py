@@ -157,7 +157,7 @@ def test_a_killed_worker_loses_its_table_alone_and_the_same_call_goes_on(
     assert tables(cache) == alone.tables
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_process_that_starts_anew_opens_the_runs_and_finds_the_same(
     runs, alone, cache, monkeypatch
 ) -> None:

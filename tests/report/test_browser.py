@@ -89,7 +89,7 @@ def test_axe_finds_no_violation(show: Show, make_standard: Make, make_gallery: M
     assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]] == []
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.exhaustive), 390])
 def test_hard_audit_still_fits(show: Show, readable: Check, make_standard: Make, width: int):
     """Forty labels, some with very long names and markup, three forgotten, no valid verdict."""
     labels = ["W" * 90, "<i>lean</i>", "Wearing_a_very_long_name " * 6, *(f"Label_{at}" for at in range(37))]

@@ -256,6 +256,7 @@ def test_the_widest_gap_is_named_and_the_picture_stays_small(make_standard: Make
     assert "from +0.120 ± 0.030 to +0.154 ± 0.030; retrained models have +0.120 ± 0.010." in found["text"]
 
 
+@pytest.mark.exhaustive
 def test_forty_labels_under_the_standard_budget_stay_small(make_standard: Make):
     labels = [f"Label_{at}" for at in range(40)]
     assert len(render(make_standard(labels=labels, forget=labels[:3])).encode()) < 430_000
