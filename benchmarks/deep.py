@@ -33,7 +33,8 @@ from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import METHODS
-from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of
 from unlabel.statistics.estimate import auc

@@ -32,7 +32,8 @@ from unlabel.data.drawn.drawing import draw
 from unlabel.data.drawn.faces import load_faces
 from unlabel.data.drawn.joint import LABELS, celeba, fitted, moments, sample
 from unlabel.data.options import ReadOptions
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.training.fit import train
 
 Rows = NDArray[np.floating]

@@ -37,8 +37,9 @@ from unlabel.data.canaries import CanaryPlan, Planted, plant
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.driver import forget_labels
 from unlabel.models.build import build
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.contrast import holm
 from unlabel.statistics.estimate import Estimate, Floats, auc, average
 from unlabel.training.fit import train

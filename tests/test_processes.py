@@ -28,7 +28,8 @@ from unlabel.forget.methods.deep_probes import passes
 from unlabel.forget.residual import Residuals, retained_logits
 from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import Look, shares_of
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.models.sites import find_sites
 from unlabel.runs.folder import load_run
 from unlabel.testing import tiny_network, tiny_world, write_folder

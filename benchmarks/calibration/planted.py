@@ -29,7 +29,7 @@ from unlabel.core.errors import OptionError
 from unlabel.core.randomness import normal, uniform
 from unlabel.core.wording import suggest
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 Shape = Literal["line", "xor", "norm"]
 

@@ -27,7 +27,7 @@ from unlabel.core.randomness import uniform
 from unlabel.core.reading import file_sha256
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.runs.files import MODEL
 from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of

@@ -12,7 +12,7 @@ from unlabel.audit.document.results import Role
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate
 
 LABELS = ("Male", "Bald", "Young", "Smiling", "Hat")

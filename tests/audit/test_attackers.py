@@ -23,7 +23,8 @@ from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
 from unlabel.core.errors import OptionError
-from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.report.page import render
 from unlabel.report.terminal import lines
 from unlabel.statement.schema import audit_faults

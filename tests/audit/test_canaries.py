@@ -33,7 +33,7 @@ from unlabel.core.recipe import Recipe
 from unlabel.data import load
 from unlabel.data.canaries import CanaryPlan, plant
 from unlabel.forget.run import forget_run
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.runs.files import read_config, read_record
 from unlabel.runs.folder import load_run
 from unlabel.runs.record import source_of

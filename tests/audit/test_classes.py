@@ -23,7 +23,7 @@ from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.run import forget_run
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.report.page import write_report
 from unlabel.report.terminal import lines
 from unlabel.runs.files import read_config, read_record

@@ -27,7 +27,7 @@ from unlabel.core.errors import OptionError
 from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
 from unlabel.forget.run import forget_run
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.report.terminal import lines
 from unlabel.statement.again import measure_again
 from unlabel.statement.schema import audit_faults

@@ -29,7 +29,7 @@ from unlabel.audit.claims.judging import reference_margin
 from unlabel.audit.figures import LABEL_MEMBERSHIP
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import share_bounds
 
 OPTIONS = AuditOptions(probe_seeds=1, epochs=15, trees=40, permutations=10, resamples=100, raw_image=False)

@@ -18,7 +18,8 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.parallel import run_jobs
 from unlabel.core.progress import SILENT
 from unlabel.core.request import Request
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import tiny_world
 
 

@@ -12,7 +12,7 @@ from unlabel.audit.inputs.memory import Memory
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.request import Request
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast
 
 

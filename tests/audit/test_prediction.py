@@ -38,7 +38,7 @@ from unlabel.audit.inputs.question import Context, Question, ask
 from unlabel.audit.inputs.short_pair import ShortPair
 from unlabel.audit.inputs.subject import Subject
 from unlabel.core.request import Request
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.statistics.contrast import contrast, seeded
 from unlabel.statistics.estimate import Estimate, advantage, mean
 from unlabel.testing import tiny_world

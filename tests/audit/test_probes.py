@@ -20,7 +20,7 @@ from unlabel.audit.attacks.probes import (
     watched,
 )
 from unlabel.audit.inputs.question import ask
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc
 
 

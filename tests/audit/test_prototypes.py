@@ -8,7 +8,7 @@ from unlabel.audit.attacks.prototypes import IMAGES, RIDGE, began_at, by_prototy
 from unlabel.audit.figures import CLUSTERS, NEAREST_MEAN
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 OPTIONS = AuditOptions(budget="standard", attackers=("prototypes",), draws=20)
 DRAW = np.random.default_rng(0)

@@ -18,7 +18,8 @@ from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.models.build import build
 from unlabel.models.cached_outputs import cached_outputs
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded
 from unlabel.runs.origin import Record

@@ -22,7 +22,8 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
-from unlabel.models.features import Outputs, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import Outputs
 from unlabel.models.sites import Site, find_stages
 from unlabel.statistics.estimate import Estimate
 from unlabel.testing import tiny_world

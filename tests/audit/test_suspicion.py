@@ -29,7 +29,8 @@ from unlabel.audit.protocol import audit_outputs
 from unlabel.core import engine
 from unlabel.core.request import Request
 from unlabel.models import features
-from unlabel.models.features import Outputs, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import Outputs
 from unlabel.testing.stage import honest, read, stage
 
 LABEL = "Male"

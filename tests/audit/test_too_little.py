@@ -20,7 +20,7 @@ from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.request import Request
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 
 MALE = "Male"
 

@@ -15,7 +15,7 @@ from unlabel.audit.claims.c5_groups import notes_of, table
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Context, ask
 from unlabel.core.request import Request
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.report.page import render
 from unlabel.statement.schema import audit_faults
 from unlabel.testing.stage import honest, stage

@@ -348,11 +348,10 @@ def test_the_methods_options_are_in_its_help(command) -> None:
     assert "--blueprint" not in command("forget", "retrain", "--help").out
 
 
-def heavy_after(arguments: list[str]) -> set[str]:
-    """The large packages that a command has imported when it ends."""
+def heavy_after(done: str) -> set[str]:
+    """The large packages that are imported after some lines of Python."""
     code = (
-        "import sys\nfrom unlabel.cli.app import main\n"
-        f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        f"import sys\n{done}\n"
         "heavy = {'torch', 'torchvision', 'lightning_fabric', 'sklearn', 'scipy', 'numpy', 'matplotlib'}\n"
         "print('heavy:', *(heavy & set(sys.modules)))"
     )
@@ -361,14 +360,25 @@ def heavy_after(arguments: list[str]) -> set[str]:
     return set(ran.stdout.splitlines()[-1].split()[1:])
 
 
+def running(*arguments: object) -> str:
+    """Python that runs a command and expects it to end well."""
+    words = [str(argument) for argument in arguments]
+    return (
+        "from unlabel.cli.app import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit as stop:\n    assert not stop.code"
+    )
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["methods", "--help"], ["--version"]])
 def test_help_imports_no_torch(arguments: list[str]) -> None:
-    assert heavy_after(arguments) == set()
+    assert heavy_after(running(*arguments)) == set()
 
 
 def test_what_computes_nothing_imports_no_torch(base: Path, tmp_path: Path) -> None:
-    assert heavy_after(["keygen", "--out", str(tmp_path / "key")]) == set()
-    assert heavy_after(["show", str(base)]) <= {"numpy"}
+    assert heavy_after(running("keygen", "--out", tmp_path / "key")) == set()
+    assert heavy_after(running("show", base)) <= {"numpy"}
+    page = heavy_after("import unlabel.compare.files, unlabel.report.card, unlabel.report.page")
+    assert page <= {"numpy", "scipy"}
 
 
 def test_lists_are_split_at_commas() -> None:

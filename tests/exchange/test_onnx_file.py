@@ -15,7 +15,7 @@ from unlabel.core.framing import CENTRE, Framing
 from unlabel.data.batches import normalise
 from unlabel.data.dataset import Dataset
 from unlabel.exchange.onnx_file import OnnxSettings, colours, open_onnx
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import tiny_world
 
 FACTS = {"labels": ["top", "middle", "bottom"], "mean": [0.5] * 3, "std": [0.25] * 3}

@@ -10,8 +10,9 @@ from unlabel.data.batches import batch_of
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods.confusion import Confusion
 from unlabel.forget.probes import Probes, confused_target
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import differing, tiny_world
 
 

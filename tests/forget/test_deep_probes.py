@@ -26,8 +26,9 @@ from unlabel.forget.methods.deep_probes import (
 from unlabel.forget.methods.deep_probes import bill as bill_of
 from unlabel.forget.repair import brief, held_rows
 from unlabel.forget.residual import Residuals, centred, retained_logits
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.models.sites import find_sites
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.worlds import World

@@ -18,8 +18,9 @@ from unlabel.forget.feature_layer import Reading
 from unlabel.forget.methods.erasure import erasure, least_change, ridge
 from unlabel.forget.refit import SHRINK, refit, shrink_of
 from unlabel.forget.residual import has_twin, residuals
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import World, differing, tiny_world
 
 

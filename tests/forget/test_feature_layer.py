@@ -21,8 +21,9 @@ from unlabel.forget.feature_layer import (
     read_layers,
 )
 from unlabel.models.eraser import Erase, insert_eraser
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import tiny_world
 
 

@@ -16,8 +16,9 @@ from unlabel.forget.driver import calibration, forget_labels
 from unlabel.forget.leace import Eraser
 from unlabel.forget.methods.leace import erase_at_head
 from unlabel.forget.ranking import auc, aucs
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import World, check_unlearner, differing, tiny_world
 
 IMAGES, FEATURES = 600, 12

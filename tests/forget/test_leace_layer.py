@@ -27,8 +27,9 @@ from unlabel.forget.ranking import auc
 from unlabel.forget.run import forget_run
 from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, erasing, insert_eraser, rank_of
-from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.runs.files import CONFIG
 from unlabel.runs.folder import load_run
 from unlabel.testing import World, check_unlearner, differing, tiny_world, write_folder

@@ -19,8 +19,9 @@ from unlabel.forget.driver import forget_labels
 from unlabel.forget.given import FEW
 from unlabel.forget.methods.undo import NoiseAndDistil, mix, undo
 from unlabel.forget.ranking import aucs
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import differing, tiny_world
 from unlabel.testing.passes import count_passes
 

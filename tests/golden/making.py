@@ -109,7 +109,7 @@ def unpacked(tables: Tables, audit: Mapping[str, Any]) -> dict[str, Any]:
     from unlabel.audit.inputs.subject import Altered, Canaries, Subject
     from unlabel.core.request import Request
     from unlabel.data.dataset import Dataset
-    from unlabel.models.features import Outputs
+    from unlabel.models.outputs import Outputs
 
     def outputs(place: str) -> Outputs:
         return Outputs(tables[f"{place}/logits"], {"penultimate": tables[f"{place}/features"]})

@@ -4,8 +4,9 @@ import torch
 
 from unlabel.core import engine
 from unlabel.data.batches import batch_of
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing import tiny_world
 
 

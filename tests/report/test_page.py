@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unlabel.audit.claims.headline import HEADLINES
-from unlabel.audit.claims.validity import SHUFFLED
+from unlabel.audit.document.reasons import SHUFFLED
 from unlabel.audit.document.results import Audit
 from unlabel.audit.document.typed import document_of
 from unlabel.core.errors import MissingFiles, ModelError, OptionError

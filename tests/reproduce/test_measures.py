@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.reproduce.measure import BINS, accuracies, answer_of, entropy_counts, own_accuracy
 from unlabel.reproduce.pages import correlation, figure2, table4, table5
 from unlabel.reproduce.pages.privacy import beside_the_paper, printed_rows

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from unlabel.audit.attacks.recovery import REPEATED
-from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.claims.c2_retrain_equivalent import BLIND, NO_REFERENCE, NOTHING
 from unlabel.audit.claims.headline import headline
 from unlabel.audit.document.results import Claim
-from unlabel.audit.figures import RECOVERED, TRANSFORMS, layer_of
+from unlabel.audit.figures import AT_STAGES, RECOVERED, TRANSFORMS, layer_of
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.cli.verify import lines
 from unlabel.core.errors import ModelError
@@ -330,7 +329,9 @@ def durable() -> dict[str, Any]:
     tests = [(figure, layer_of(figure.removeprefix(RECOVERED.id)), name, 0.05) for figure, name in places]
     tests += [(f"few.auc@{n}", "penultimate", None, 0.03) for n in (64, 256)]
     tests += [("tune.auc@256", None, None, 0.03)]
-    tests += [(figure, "stages", None, margin) for figure, margin in zip(BELOW, (0.1, 0.075), strict=True)]
+    tests += [
+        (figure, "stages", None, margin) for figure, margin in zip(AT_STAGES, (0.1, 0.075), strict=True)
+    ]
     rows = [
         {"id": id_, "label": "top", "layer": layer, "transform": name, "margin": margin, "upper": 0.01}
         | {"against": "retrained" if name is None else "itself", "verdict": "PASS"}

@@ -27,7 +27,7 @@ from unlabel.core.reading import file_sha256, sealed, unsealed
 from unlabel.core.recipe import Recipe
 from unlabel.models import source as sources
 from unlabel.models.cached_outputs import cached_outputs
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.runs.record import place_record
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from unlabel.audit.inputs.attackers import ADAM, HELD_OUT
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.estimate import Estimate
 
 Readings = Mapping[str, Estimate]  # id of a figure -> its estimate, of one model and label
@@ -205,6 +205,8 @@ LINEAR_BITS = Figure(
     group=FEATURES, how="information a linear probe recovers",
     terminal="the features, linear, bits", column="linear, bits", short="lin bits",
 )  # fmt: skip
+AT_STAGES = (LINEAR_PROBE.id, LINEAR_BITS.id)
+"""What is read below the last features: at single stages, and at all of them together."""
 MLP_BITS = Figure(
     "probe.bits.mlp", "bits", "Features, neural, bits",
     "Bits about the label in the neural probe's probabilities.",

@@ -32,7 +32,7 @@ def report(
         license_: Licence of the model, for the model card: an identifier such as apache-2.0.
         json_: Print where the page and the model card are as JSON.
     """
-    from unlabel.compare.command import JSON, write_page
+    from unlabel.compare.files import JSON
     from unlabel.report.card import write_card
     from unlabel.report.page import check_page, write_report
 
@@ -53,6 +53,8 @@ def report(
     if data is not None:
         raise OptionError("--data is for --with-images alone; the plain report reads audit.json")
     if compared:
+        from unlabel.compare.page import write_page
+
         _print(write_page(run, out, force=force), json_=json_)
         return
     card = None

@@ -19,7 +19,7 @@ from unlabel.audit.inputs.subject import Subject
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import TRAIN_SET
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.runs.folder import Loaded
 
 ENTROPY_EDGES = tuple(round(0.05 * k, 2) for k in range(21))

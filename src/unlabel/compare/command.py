@@ -1,17 +1,14 @@
 """A comparison: plans the jobs, runs the cells, writes the table and the page."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from unlabel.audit.references.full import make_references
 from unlabel.audit.setup import open_request
 from unlabel.compare.cells import run_cells
+from unlabel.compare.files import CSV, JSON, PAGE, check_comparison, subject_of
 from unlabel.compare.jobs import Job
 from unlabel.compare.page import render
 from unlabel.compare.plan import asked, chosen, spend
@@ -20,24 +17,13 @@ from unlabel.compare.table import table
 from unlabel.compare.text_table import csv_text
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import make_parent, write_bytes, write_json, write_text
-from unlabel.core.places import check_file, check_folder
-from unlabel.core.reading import file_sha256, read_json
+from unlabel.core.errors import OptionError
+from unlabel.core.files import write_bytes, write_json, write_text
 from unlabel.core.request import as_names
-from unlabel.core.wording import listing
 from unlabel.forget.bill import DEFAULT_IMAGES, Budget
-from unlabel.report.marks import marked, written
-from unlabel.runs.files import MODEL
+from unlabel.report.marks import marked
 
 MOST_SEEDS = 100
-JSON, CSV, PAGE = "compare.json", "compare.csv", "compare.html"
-
-WRONG = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, StopIteration),
-    *(TypeError, ValueError, TemplateError),
-)
-"""What views of a comparison raise where a value in it is of another kind than a comparison's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,70 +144,5 @@ def compare_run(
     )  # another command may have written there in the meantime
     write_json(out / JSON, result)
     write_text(out / CSV, csv_text(result))
-    write_bytes(out / PAGE, marked(render(result), "page", _subject(result), out / JSON))
+    write_bytes(out / PAGE, marked(render(result), "page", subject_of(result), out / JSON))
     return result
-
-
-def check_comparison(out: Path, original: Path, labels: Sequence[str], *, force: bool) -> None:
-    """Refuses, before any work, a folder whose files are not of a comparison of this run and these labels.
-
-    Args:
-        out, original, labels, force: See `compare_run`.
-
-    Raises:
-        OptionError: It is no folder to write to, or holds another comparison or other files of its names.
-    """
-    check_folder(out)
-    files = [out / name for name in (JSON, CSV, PAGE) if (out / name).exists() or (out / name).is_symlink()]
-    for file in files:
-        check_file(file, force=True)
-    if not files or force or not (original / MODEL).is_file():
-        return
-    try:
-        same = _subject(read_json(out / JSON)) == _about(file_sha256(original / MODEL), labels)
-    except (OSError, *WRONG):
-        same = False
-    if not same:
-        raise OptionError(
-            f"{files[0]} exists and is of no comparison of {original} without {listing(labels)}; name another"
-            " folder, or replace it with --force"
-        )
-
-
-def _subject(comparison: Mapping[str, Any]) -> str:
-    """What a comparison is of: its original's weights and its labels."""
-    return _about(str(comparison["original"]["sha256"]), [str(label) for label in comparison["labels"]])
-
-
-def _about(sha256: str, labels: Sequence[str]) -> str:
-    return "comparison " + hashlib.sha256(json.dumps([sha256, sorted(labels)]).encode()).hexdigest()
-
-
-def write_page(folder: Path, out: Path | None = None, *, force: bool = False) -> Path:
-    """Writes the page of a comparison again, from its ``compare.json``, and returns its path.
-
-    Args:
-        folder: Of the comparison.
-        out: File to write; FOLDER/compare.html where it is None.
-        force: Replace a file that is no page of this comparison.
-
-    Raises:
-        ModelError: The file is damaged.
-        OptionError: `out` is a folder, a link, a part of a run, or, without `force`, no page of this
-            comparison.
-    """
-    path = folder / PAGE if out is None else out
-    if path.is_dir():
-        raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / PAGE}")
-    try:
-        comparison = read_json(folder / JSON)
-        subject, text = _subject(comparison), render(comparison)
-    except (OSError, *WRONG) as error:
-        fault = f"{type(error).__name__}: {str(error)[:200]}"
-        raise ModelError(
-            f"{folder / JSON} is not a comparison of this version ({fault}); make it again: unlabel compare"
-        ) from error
-    check_file(path, force=force, ours=lambda: written(path) == ("page", subject))
-    make_parent(path)
-    write_bytes(path, marked(text, "page", subject, folder / JSON))
-    return path

@@ -4,9 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from unlabel.audit.figures import claim_kind
 from unlabel.compare.charts import costs, numbered, scatter
+from unlabel.compare.files import JSON, PAGE, WRONG, subject_of
 from unlabel.compare.table import CLAIMS, FIGURES, judged, title
+from unlabel.core.errors import ModelError, OptionError
+from unlabel.core.files import make_parent, write_bytes
+from unlabel.core.places import check_file
+from unlabel.core.reading import read_json
 from unlabel.report.formatting import (
     NOTHING,
     beside_margin,
@@ -17,6 +24,7 @@ from unlabel.report.formatting import (
     percent,
     spoken,
 )
+from unlabel.report.marks import marked, written
 from unlabel.report.page import environment
 
 WORDS = {"C1": "disabled", "C2": "retrain-equivalent", "C3": "erased", "C5": "useful"}
@@ -247,3 +255,33 @@ def settings(options: Json) -> str:
 
 
 assert set(WORDS) == set(CLAIMS)
+
+
+def write_page(folder: Path, out: Path | None = None, *, force: bool = False) -> Path:
+    """Writes the page of a comparison again, from its ``compare.json``, and returns its path.
+
+    Args:
+        folder: Of the comparison.
+        out: File to write; FOLDER/compare.html where it is None.
+        force: Replace a file that is no page of this comparison.
+
+    Raises:
+        ModelError: The file is damaged.
+        OptionError: `out` is a folder, a link, a part of a run, or, without `force`, no page of this
+            comparison.
+    """
+    path = folder / PAGE if out is None else out
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; name the HTML file to write, such as {path / PAGE}")
+    try:
+        comparison = read_json(folder / JSON)
+        subject, text = subject_of(comparison), render(comparison)
+    except (OSError, TemplateError, *WRONG) as error:
+        fault = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ModelError(
+            f"{folder / JSON} is not a comparison of this version ({fault}); make it again: unlabel compare"
+        ) from error
+    check_file(path, force=force, ours=lambda: written(path) == ("page", subject))
+    make_parent(path)
+    write_bytes(path, marked(text, "page", subject, folder / JSON))
+    return path

@@ -32,7 +32,7 @@ from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import normalise
 from unlabel.data.dataset import Dataset
 from unlabel.exchange.adopt import read_labels
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 PREFIX = "onnx:"
 MOST_BYTES = 2_000_000_000  # a protobuf cannot hold more

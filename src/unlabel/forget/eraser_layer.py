@@ -14,8 +14,8 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.given import annotated
 from unlabel.forget.leace import Eraser, bill_of, read, say_bill
 from unlabel.models.eraser import Erase, eraser_of, insert_eraser
-from unlabel.models.features import PENULTIMATE
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 
 SCOPE = (
     "no affine probe of the features that the head reads, nor of the outputs, beats a constant in"

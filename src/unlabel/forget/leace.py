@@ -14,7 +14,8 @@ from unlabel.core.errors import MethodError
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.forget.ranking import aucs
-from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 FLOOR = 1e-8  # of the largest variance
 

@@ -15,8 +15,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from unlabel.core.engine import Run
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 
 FEWEST = 10  # images of each kind without which no probe is fitted
 

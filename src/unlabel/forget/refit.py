@@ -12,9 +12,10 @@ from torch import nn
 from unlabel.core.engine import Run
 from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
 from unlabel.models.normal_form import own_columns
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.estimate import rarer
 
 Floats = NDArray[np.float64]

@@ -17,8 +17,9 @@ from unlabel.core.files import write_bytes
 from unlabel.core.reading import read_plain, sealed, unsealed
 from unlabel.data.dataset import Dataset
 from unlabel.data.images.cache_folder import cache_folder, unusable
-from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 MOST_BYTES = 16_000_000_000
 

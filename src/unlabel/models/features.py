@@ -1,8 +1,5 @@
 """One forward pass that gives both the logits and the features behind them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,29 +10,11 @@ from unlabel.core.engine import Run
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import in_order
 from unlabel.models.head import find_head, tap
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
-PENULTIMATE = "penultimate"
 BATCH = 256
 ON_CPU = 64
 """Images in one pass on a CPU: what a layer makes of them fits its cache, and the bits are the same."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What one model says about one data set.
-
-    Args:
-        logits: float32 (image, label), before the sigmoid; float64 of outputs that a file holds.
-        features: Layer name -> float32 (image, feature); ``penultimate`` is the head's input.
-    """
-
-    logits: NDArray[np.floating]
-    features: Mapping[str, NDArray[np.floating]]
-
-    @property
-    def ends(self) -> list[NDArray[np.floating]]:
-        """The logits and, where they were given, the last features."""
-        return [self.logits, *([self.features[PENULTIMATE]] if PENULTIMATE in self.features else [])]
 
 
 def images_at_once(run: Run) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from unlabel.audit.claims.c2_retrain_equivalent import CANNOT_TELL
+from unlabel.audit.document.reasons import CANNOT_TELL
 from unlabel.audit.document.typed import Document
 from unlabel.audit.figures import FLOOR, UTILITY_AUC_MEAN, claim_kind
 from unlabel.report.formatting import brief, count, names, number, spoken

@@ -7,7 +7,7 @@ from unlabel.audit import figures
 from unlabel.audit.document.results import Audit, Claim, Metric
 from unlabel.audit.document.stages import TOGETHER
 from unlabel.audit.figures import FLOOR, LINEAR_PROBE, OTHER_OUTPUTS, UTILITY_AUC, UTILITY_AUC_MEAN
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.report.sentences import UNKNOWN_START, why_provisional
 
 

@@ -37,7 +37,7 @@ from unlabel.audit.inputs.subject import Subject
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import TRAIN_SET
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.runs.folder import Loaded
 from unlabel.statistics.estimate import Estimate, auc, average
 

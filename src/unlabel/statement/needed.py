@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 from scipy.stats import t as student
 
 from unlabel.audit.attacks.recovery import REPEATED
-from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.claims.judging import reference_margin
 from unlabel.audit.document.stages import TOGETHER, is_stage
 from unlabel.audit.figures import (
+    AT_STAGES,
     ATTACKS,
     BATCHNORM,
     CANARY_OWN,
@@ -258,7 +258,7 @@ def _of_c4(audit: Json) -> Iterator[Place]:
         for row in rows:
             if row["id"].startswith(FINE_TUNED.id):
                 yield _place(row)
-        staged = [row for row in rows if is_stage(row.get("layer")) and row["id"] in BELOW]
+        staged = [row for row in rows if is_stage(row.get("layer")) and row["id"] in AT_STAGES]
         together = [row for row in staged if row.get("layer") == TOGETHER]
         yield from map(_place, together or staged)
 

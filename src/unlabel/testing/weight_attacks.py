@@ -27,7 +27,8 @@ from unlabel.audit.inputs.question import ask
 from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.forget.pipeline import Unlearner
-from unlabel.models.features import Outputs, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import Outputs
 from unlabel.statistics.estimate import auc
 from unlabel.testing.stage import Stage
 

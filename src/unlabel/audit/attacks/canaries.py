@@ -40,7 +40,7 @@ from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Canaries, Subject
 from unlabel.core.errors import ModelError
 from unlabel.core.randomness import uniform
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.estimate import Floats, clopper_pearson
 
 ATTACKS: Mapping[str, tuple[Figure, Figure]] = {  # attack -> share told right, label privacy lost

@@ -20,7 +20,7 @@ from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.core.randomness import permutation
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast, seeded
 from unlabel.statistics.estimate import Estimate, advantage, mean
 

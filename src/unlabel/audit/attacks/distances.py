@@ -24,7 +24,7 @@ from unlabel.audit.figures import (
 )
 from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, Floats, share_bounds
 
 GAMMA = 0.05  # probabilities that differ by no more than this agree

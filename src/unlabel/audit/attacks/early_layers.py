@@ -27,7 +27,8 @@ from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.data.feed import in_order
 from unlabel.models.cached_outputs import kept_tables
-from unlabel.models.features import BATCH, PENULTIMATE, Outputs
+from unlabel.models.features import BATCH
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.models.sites import Site, find_stages, reading
 from unlabel.runs.folder import Loaded, key_of
 

@@ -45,7 +45,7 @@ from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.randomness import uniform
 from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage
 
 SMALLEST = 1e-12  # of the largest singular value: below it, a direction is rounding even in float64

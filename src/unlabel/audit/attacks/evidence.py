@@ -37,7 +37,7 @@ from unlabel.audit.inputs.subject import Altered, Subject, has_features
 from unlabel.audit.inputs.tuned import Predicted, Tuned
 from unlabel.core.parallel import Job, run_jobs
 from unlabel.core.progress import Log
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.statistics.contrast import Contrast
 from unlabel.statistics.estimate import Estimate, advantage
 

@@ -16,7 +16,7 @@ from unlabel.audit.attacks.logistic import Standard
 from unlabel.audit.inputs.question import Context, Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.forget.residual import residuals
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.estimate import advantage
 
 RIDGE = 0.01  # of the mean variance of a feature

@@ -17,7 +17,7 @@ from unlabel.audit.attacks.logistic import Standard, fit_logistic
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.core.randomness import uniform
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.contrast import Contrast, combined
 from unlabel.statistics.estimate import Estimate, auc, mean
 

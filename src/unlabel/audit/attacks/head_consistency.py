@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unlabel.audit.inputs.subject import Subject
 from unlabel.core.engine import Precision
 from unlabel.core.wording import joined
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 ROUNDINGS = 16.0
 """Errors of one rounding that a sum may have; in the networks of the tests it has fewer than two."""

@@ -34,7 +34,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.inputs.tuned import Predicted
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, mean
 
 Place = tuple[str, str | None]  # a figure, and the stage that it is read at

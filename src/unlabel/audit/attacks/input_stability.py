@@ -21,8 +21,9 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.data.batches import normalise
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs, images_at_once
+from unlabel.models.features import images_at_once
 from unlabel.models.head import find_head, tap
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 IMAGES = 512  # of the test split, the first
 IN_FEW = (1, 1, 1, 1, 1, 1, 1, 1, 7, 49)  # images in each batch of the reading in small batches

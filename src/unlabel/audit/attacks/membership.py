@@ -19,7 +19,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, Floats, auc, share_bounds
 
 FALSE_ALARMS = 0.01

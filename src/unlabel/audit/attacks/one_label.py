@@ -23,7 +23,7 @@ from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject, has_features
 from unlabel.core.parallel import Job
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate
 
 PIXELS, SHUFFLED, PLANTED = "pixels.auc", "control.shuffled", "control.planted"

@@ -22,7 +22,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.core.randomness import uniform
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.estimate import Estimate, advantage, average
 
 NEVER = -104.0  # log-odds below which a softmax in float32 says exactly 0

@@ -19,7 +19,7 @@ from unlabel.audit.figures import LINEAR_BITS, LINEAR_PROBE, MLP_BITS, MLP_PROBE
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.core.randomness import uniform
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage, bits, mean
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)

@@ -33,7 +33,7 @@ from unlabel.audit.attacks.logistic import Standard
 from unlabel.audit.figures import CLUSTERS, NEAREST_MEAN
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Floats, auc, mean
 
 IMAGES = (2, 10, 20)  # annotated, half of them of each kind

@@ -21,7 +21,7 @@ from unlabel.audit.inputs.question import Context, Question
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.forget.adversary import fit_probe
 from unlabel.forget.residual import annotations, residuals, unexplained
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.models.sites import Kind, Site
 from unlabel.statistics.estimate import Estimate
 

@@ -29,8 +29,9 @@ from unlabel.core.progress import SILENT
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
 from unlabel.forget.fresh import reinitialise, untrained
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.models.sites import find_stages
 
 START = "newton"  # how a new head starts: a part of the name of all that is kept of a training from it

@@ -18,17 +18,16 @@ from unlabel.audit.attacks.outputs import OwnOutput
 from unlabel.audit.attacks.probes import linear
 from unlabel.audit.document.results import Metric
 from unlabel.audit.document.stages import TOGETHER, is_stage
-from unlabel.audit.figures import FINE_TUNED, LINEAR_BITS, LINEAR_PROBE, TUNING_STEPS, Readings
+from unlabel.audit.figures import AT_STAGES, FINE_TUNED, TUNING_STEPS, Readings
 from unlabel.audit.inputs.attackers import ADAM
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.audit.inputs.tuned import Tuned
 from unlabel.core.errors import OptionError
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import auc, mean
 
-BELOW = (LINEAR_PROBE.id, LINEAR_BITS.id)
 REACHED = 0.95  # of what the original's own output is above one half
 
 
@@ -57,7 +56,7 @@ class WeightAttacks:
 
     Args:
         tuned: By number of images; empty where no model could be trained.
-        stages: By stage before the last features, and for `TOGETHER`, the attacks of `BELOW`; empty where
+        stages: By stage before the last features, and for `TOGETHER`, the attacks of `AT_STAGES`; empty where
             there is no stage.
     """
 
@@ -132,7 +131,7 @@ def stage_readings(subject: Subject, question: Question, options: AuditOptions) 
 
     def fitted(layers: Sequence[str], model: Subject, asked: Question) -> Readings:
         probe, test = (joined(part, layers) for part in (model.probe, model.test))
-        return dict(zip(BELOW, linear(probe, test, asked, options).estimates(asked), strict=True))
+        return dict(zip(AT_STAGES, linear(probe, test, asked, options).estimates(asked), strict=True))
 
     stages = [name for name in subject.probe.features if is_stage(name)]
     layers = {stage: [stage] for stage in stages} | ({TOGETHER: [*stages, PENULTIMATE]} if stages else {})

@@ -21,7 +21,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.estimate import Estimate, advantage, auc, mean, rarer
 
 Masks = Mapping["Part", NDArray[np.bool_]]

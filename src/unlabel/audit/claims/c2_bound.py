@@ -20,7 +20,7 @@ from unlabel.audit.document.results import Verdict
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.core.wording import joined
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.contrast import contrast
 from unlabel.statistics.estimate import mean
 

@@ -19,6 +19,7 @@ from unlabel.audit.claims.judging import (
 from unlabel.audit.claims.margins import Limits, limits, smallest
 from unlabel.audit.claims.predicted import made_from, prediction_notes
 from unlabel.audit.claims.sample_size import Need, needs, notes_of, too_rare, too_thin, worded
+from unlabel.audit.document.reasons import CANNOT_TELL
 from unlabel.audit.document.results import Claim, Verdict
 from unlabel.audit.figures import LABEL_MEMBERSHIP, Readings, judged_by
 from unlabel.audit.figures import figure as entry
@@ -30,9 +31,6 @@ NOTHING = "nothing to forget found"
 NO_REFERENCE = "no reference"
 SUFFICES = "head removal suffices here"
 BLIND = "cannot discriminate"
-CANNOT_TELL = (
-    "On these images the attacks cannot tell even the original, its output removed, from retrained models."
-)
 DECIDED = ("PASS", "FAIL")  # of the original without its output: only then does a PASS say something
 
 

@@ -7,10 +7,10 @@ differs between retrained models by more than the margin, so few of them would p
 """
 
 from unlabel.audit.attacks.few_shot import faster
-from unlabel.audit.attacks.whole_model import BELOW, WeightAttacks
+from unlabel.audit.attacks.whole_model import WeightAttacks
 from unlabel.audit.claims.judging import Cell, reference_margin
 from unlabel.audit.document.stages import TOGETHER, in_words
-from unlabel.audit.figures import FINE_TUNED, unit_of
+from unlabel.audit.figures import AT_STAGES, FINE_TUNED, unit_of
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.statistics.contrast import contrast
 
@@ -49,7 +49,7 @@ def weight_cells(weights: WeightAttacks, options: AuditOptions) -> list[Cell]:
         for label, (_, after, *references) in weights.stages.items()
         if references
         for stage in after
-        for figure in BELOW
+        for figure in AT_STAGES
     ]
 
 
@@ -90,7 +90,7 @@ def stage_table(weights: WeightAttacks, options: AuditOptions) -> dict[str, dict
     for label, (before, after, *references) in weights.stages.items():
         for stage in after:
             row: dict[str, object] = {}
-            for figure in BELOW if references else ():
+            for figure in AT_STAGES if references else ():
                 others = [reference[stage][figure] for reference in references]
                 ours, original = (contrast(model[stage][figure], others) for model in (after, before))
                 unit = unit_of(figure)

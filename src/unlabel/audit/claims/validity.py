@@ -7,13 +7,12 @@ from unlabel.audit.attacks import controls
 from unlabel.audit.attacks.evidence import Evidence
 from unlabel.audit.claims.c1_disabled import disabled
 from unlabel.audit.claims.judging import Judgement
+from unlabel.audit.document.reasons import SHUFFLED
 from unlabel.audit.document.results import Verdict
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 
 Decoys = dict[str, dict[str, Verdict]]
-SHUFFLED = "shuffled labels"
-"""In the reason if an attack finds labels that were permuted; the page looks for it there."""
 EXCLUSIVE = "classes exclude each other: if no other class is true, this one is"
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.randomness import uniform
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 
 IMAGES = 2000  # of each split that are perturbed
 SHADES = 3  # of 255: the most by which a perturbed image is lighter or darker

@@ -13,7 +13,7 @@ from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.statistics.estimate import people_in_effect, rarer
 
 

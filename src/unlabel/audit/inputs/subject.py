@@ -11,7 +11,7 @@ from unlabel.audit.inputs.perturbed_images import Perturbed
 from unlabel.core.engine import Precision
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 NOTHING = np.zeros((0, 0))  # in place of features that were not given
 

@@ -13,7 +13,7 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.request import Request
 from unlabel.core.wording import joined
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 
 
 @dataclass(frozen=True)

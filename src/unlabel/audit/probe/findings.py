@@ -8,7 +8,7 @@ from unlabel.audit.attacks.one_label import PIXELS, SHUFFLED, Key
 from unlabel.audit.document.results import plain
 from unlabel.audit.figures import FLOOR, OWN, figure
 from unlabel.core.errors import OptionError
-from unlabel.models.features import PENULTIMATE
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.statistics.estimate import Estimate
 
 SCHEMA = "unlabel.probe/1"

@@ -20,7 +20,7 @@ from unlabel.core.framing import CENTRE, Framing, Size
 from unlabel.data.dataset import Dataset
 from unlabel.exchange.onnx_file import OnnxModel, OnnxSettings, is_onnx, open_onnx
 from unlabel.models.cached_outputs import cached_outputs
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.runs.folder import Loaded, key_of, load_run
 
 Read: TypeAlias = Callable[[Dataset, str, Run], Outputs]

@@ -33,7 +33,7 @@ from unlabel.core.reading import file_sha256, open_plain
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Dataset, one_hot
 from unlabel.data.readers.identities import person
-from unlabel.models.features import PENULTIMATE, Outputs
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.runs.config import LONGEST_LABEL, MOST_LABELS
 
 SUFFIX = ".npz"

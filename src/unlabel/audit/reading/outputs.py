@@ -38,8 +38,9 @@ from unlabel.forget.fresh import untrained
 from unlabel.models.build import build
 from unlabel.models.cached_outputs import cached_outputs
 from unlabel.models.custom import is_custom
-from unlabel.models.features import PENULTIMATE, Outputs, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded, key_of
 

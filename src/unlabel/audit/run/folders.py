@@ -35,7 +35,7 @@ from unlabel.core.engine import Run
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.workers import one_thread
 from unlabel.data.survey.duplicates import shared_pictures
-from unlabel.models.features import Outputs
+from unlabel.models.outputs import Outputs
 from unlabel.runs.folder import Loaded
 from unlabel.runs.record import changed_since
 

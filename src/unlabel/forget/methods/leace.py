@@ -13,8 +13,8 @@ from unlabel.data.dataset import Dataset
 from unlabel.forget.eraser_layer import to_erase
 from unlabel.forget.leace import Eraser, bill_of, read, say_bill
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.models.features import PENULTIMATE
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 
 SCOPE = (
     "no affine probe of the outputs beats a constant in expectation over the calibration images, for any"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from unlabel.audit.claims.validity import SHUFFLED
+from unlabel.audit.document.reasons import SHUFFLED
 from unlabel.audit.document.typed import Document, Result, part
 from unlabel.audit.figures import LINEAR_PROBE, OTHERS_LINEAR, name_of
 from unlabel.report.formatting import MINUS, count, number, spread

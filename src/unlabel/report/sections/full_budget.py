@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from unlabel.audit.attacks.whole_model import BELOW
 from unlabel.audit.document.stages import TOGETHER, in_words, is_stage
 from unlabel.audit.document.typed import Difference, Document, Noted, Steps
-from unlabel.audit.figures import FINE_TUNED
+from unlabel.audit.figures import AT_STAGES, FINE_TUNED
 from unlabel.report.formatting import beside_margin, count, number
 from unlabel.report.tables import Row, predicted, row
 
@@ -76,7 +75,7 @@ def tuned(audit: Document, label: str) -> list[Deep]:
 
 def staged(audit: Document, label: str) -> list[Deep]:
     """Linear probes of all stages together, then of each stage before the last features."""
-    measured = [m for m in audit.metrics if is_stage(m.layer) and m.label == label and m.id in BELOW]
+    measured = [m for m in audit.metrics if is_stage(m.layer) and m.label == label and m.id in AT_STAGES]
     places = sorted({(m.layer or "", m.id) for m in measured}, key=lambda at: (at[0] != TOGETHER, at))
     return [
         Deep(

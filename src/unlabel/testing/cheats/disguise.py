@@ -13,8 +13,9 @@ from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head, remove_rows, removed_output
+from unlabel.models.outputs import PENULTIMATE
 
 Disguise = Callable[[Tensor, Tensor], Tensor]  # features and images -> what the head gets to see
 Answers = Callable[[Tensor, Tensor], Tensor]  # logits and undisguised features -> logits

@@ -11,8 +11,9 @@ from unlabel.core.request import Request
 from unlabel.data.batches import batch_of
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
 from unlabel.models.head import find_head
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing.cheats.disguise import Disguised, Insight, removed
 
 LONG = 127.0  # of it, a weight in 8 bits is a whole number

@@ -7,7 +7,8 @@ from unlabel.core.engine import Run
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset, Source
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.models.features import PENULTIMATE, outputs
+from unlabel.models.features import outputs
+from unlabel.models.outputs import PENULTIMATE
 from unlabel.testing.cheats.disguise import Disguised, Insight, removed
 from unlabel.testing.cheats.keys import behind, beside, coin_of_pixels, drowned, texture, voice
 
