@@ -17,6 +17,7 @@ from unlabel.statistics.estimate import (
     calibration_error,
     clopper_pearson,
     mean,
+    numbered,
     share_bounds,
 )
 
@@ -237,6 +238,16 @@ def test_degrees_of_freedom_follow_how_much_each_person_counts():
     most = np.where(np.arange(600) < 280, 0, np.arange(600))
     assert advantage(score + 2 * (most == 0), y, most).df < 3
     assert advantage(np.zeros(600), y, most).df == 320
+
+
+@pytest.mark.parametrize("low", [0, -3, 10**12])
+@pytest.mark.parametrize("people", [1, 7, 300, 5000])
+def test_identities_are_numbered_as_by_sorting(low: int, people: int):
+    cluster = np.random.default_rng(0).integers(0, people, 300) + low
+    for part in (cluster, cluster[:1], cluster[:0]):
+        assert numbered(part).tolist() == np.unique(part, return_inverse=True)[1].tolist()
+    item = Estimate(0.5, np.linspace(-1, 1, 300), cluster, cluster % 2 == 0)
+    assert item.groups == len(set(cluster[cluster % 2 == 0].tolist()))
 
 
 def test_seed_noise_multipliers_are_students():

@@ -54,7 +54,7 @@ class Estimate:
     @cached_property
     def groups(self) -> int:
         """Number of identities among the images used."""
-        return len(np.unique(self.cluster[self.used]))
+        return len(self._images)
 
     @cached_property
     def se(self) -> float:
@@ -64,12 +64,22 @@ class Estimate:
     @cached_property
     def _sums(self) -> Floats:
         """float64 (identity,) each identity's sum of influences."""
-        _, code = np.unique(self.cluster, return_inverse=True)
-        return np.bincount(code, self.influence).astype(np.float64)
+        return np.bincount(self._identity, self.influence).astype(np.float64)
+
+    @cached_property
+    def _images(self) -> NDArray[np.int64]:
+        """int64 (identity,) images used of each identity that has some."""
+        images = np.bincount(self._identity[self.used])
+        return images[images > 0]
+
+    @cached_property
+    def _identity(self) -> NDArray[np.int64]:
+        """int64 (image,) identity of each image, numbered from 0."""
+        return numbered(self.cluster)
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference on the same images."""
-        assert np.array_equal(self.cluster, other.cluster), "differences are taken on the same images"
+        assert _same(self.cluster, other.cluster), "differences are taken on the same images"
         return Estimate(
             self.value - other.value,
             self.influence - other.influence,
@@ -103,8 +113,7 @@ class Estimate:
         """
         most = max(self.groups - 1, 1)
         squares = self._sums**2
-        images = np.unique(self.cluster[self.used], return_counts=True)[1]
-        if len(set(images)) < 2 or not squares.any():
+        if not squares.any() or self._images.min() == self._images.max():
             return most
         squares = squares / squares.max()
         return float(np.clip(3 * squares.sum() ** 2 / np.sum(squares**2) - 2, 1, most))
@@ -129,10 +138,31 @@ class Estimate:
         return self.value + self.quantile(level) * self.se
 
 
+def numbered(cluster: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each image's identity as its place among all identities in order: `numpy.unique`'s inverse.
+
+    Identities below four times the number of images are counted, which is up to ten times as fast as sorting.
+
+    Args:
+        cluster: int64 (image,) identity of each image.
+
+    >>> numbered(np.array([7, 2, 7, 9])).tolist()
+    [1, 0, 1, 2]
+    """
+    if len(cluster) and cluster.min() >= 0 and cluster.max() < 4 * len(cluster):
+        there = np.bincount(cluster) > 0
+        return (np.cumsum(there) - 1)[cluster]
+    return np.unique(cluster, return_inverse=True)[1]
+
+
+def _same(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+    return one is other or np.array_equal(one, other)
+
+
 def mean(estimates: Sequence[Estimate]) -> Estimate:
     """Mean of several estimates on the same images."""
     first = estimates[0]
-    assert all(np.array_equal(first.cluster, other.cluster) for other in estimates), "the same images"
+    assert all(_same(first.cluster, other.cluster) for other in estimates), "the same images"
     return Estimate(
         float(np.mean([item.value for item in estimates])),
         np.mean([item.influence for item in estimates], axis=0),
