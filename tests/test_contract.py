@@ -451,7 +451,7 @@ OTHERS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "network"), OTHERS)
 def test_every_method_runs_on_every_network_by_name(method: str, network: str) -> None:
-    """Once, as far as the contract needs no second run; of the pairs a third, but for `make test-all`."""
+    """Once, as far as the contract needs no second run; of the pairs a sixth, but for `make test-all`."""
     world = own(network)
     outcome = forget_labels(
         world.model, ["top"], world.data, method=method, **options_by_name(method, network)
