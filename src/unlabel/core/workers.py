@@ -286,15 +286,23 @@ class _Place:
 def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: int, work: Work[Any]) -> None:
     """What a worker does: one job after another, until its parent ends it.
 
-    It then leaves no half-written file: SIGTERM ends it as an exception does.
+    It then leaves no half-written file: SIGTERM ends it as an exception does. Python drops an exception that
+    a signal raises inside a finaliser, so no further job is waited for after SIGTERM.
     """
+    ended = False
+
+    def end(number: int, _: object) -> None:
+        nonlocal ended
+        ended = True
+        sys.exit(128 + number)
+
     follow_parent(parent)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, end)
     torch.set_num_threads(1)
     threadpool_limits(1)
     try:
         run = place.start(number, lambda kind, text: channel.send((kind, text)))
-        while True:
+        while not ended:
             job = channel.recv()
             channel.send(("done", KEPT if work(run, job) == KEPT else ""))
     except EOFError:

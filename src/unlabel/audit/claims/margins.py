@@ -7,6 +7,7 @@ the verdict changes at two multiples of the margins and nowhere else.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from unlabel.audit.claims.judging import Cell
@@ -59,8 +60,9 @@ def limits(
         bound = cell.contrast.lower(level) if cell.only_fails else cell.upper(options)
         return bound / cell.margin
 
-    easiest = [min(choice, key=needed) for choice in means or choices]
-    factors = [(max(needed(cell), 0.0), cell) for cell in easiest]
+    by_need = [[(needed(cell), cell) for cell in choice] for choice in means or choices]
+    easiest = [min(choice, key=itemgetter(0)) for choice in by_need]
+    factors = [(max(factor, 0.0), cell) for factor, cell in easiest]
     singles = [cell for (cell,) in choices if cell.label and not cell.only_fails] if means else []
     factors += [(max(cell.contrast.value / cell.margin, 0.0), cell) for cell in singles]
     binding: dict[str, tuple[float, Cell]] = {}
