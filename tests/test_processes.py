@@ -46,7 +46,7 @@ def patience() -> Iterator[None]:
     def late(*_: object) -> None:
         for child in multiprocessing.active_children():
             child.kill()
-        raise TimeoutError("two processes took more than 60 s: does one wait for the other?")
+        raise RuntimeError("two processes took more than 60 s: does one wait for the other?")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(60)
