@@ -287,7 +287,7 @@ def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: 
     """What a worker does: one job after another, until its parent ends it.
 
     It then leaves no half-written file: SIGTERM ends it as an exception does. Python drops an exception that
-    a signal raises inside a finaliser, so no further job is waited for after SIGTERM.
+    a signal raises inside a finaliser or a callback, so the worker waits for no further job after SIGTERM.
     """
     ended = False
 

@@ -16,7 +16,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.data.splits import PEOPLE
-from unlabel.statistics.estimate import Estimate, people, rarer
+from unlabel.statistics.estimate import Estimate, numbered, people, rarer
 
 TOGETHER = 4 / 3  # spread of a pooled, fitted figure over what independent directions would have
 
@@ -73,7 +73,7 @@ def pooled(on_test: Estimate, on_probe: Estimate, question: Question, together: 
     """
     sizes = rarer(question.test), rarer(question.probe)
     share = sizes[0] / sum(sizes)
-    here, there = (np.unique(item.cluster, return_inverse=True)[1] for item in (on_test, on_probe))
+    here, there = (numbered(item.cluster) for item in (on_test, on_probe))
     return Estimate(
         share * on_test.value + (1 - share) * on_probe.value,
         together * np.concatenate([share * on_test.influence, (1 - share) * on_probe.influence]),

@@ -14,7 +14,7 @@ from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.models.outputs import Outputs
-from unlabel.statistics.estimate import people_in_effect, rarer
+from unlabel.statistics.estimate import numbered, people_in_effect, rarer
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ class Question:
         """People in effect of the kind of which the judged images show fewer; none is in two splits."""
         if not self.crossed:
             return self.people_on_test
-        here, there = (
-            np.unique(each, return_inverse=True)[1] for each in (self.test_cluster, self.probe_cluster)
-        )
+        here, there = (numbered(each) for each in (self.test_cluster, self.probe_cluster))
         return min(people_in_effect(self.judged, np.concatenate([here, there + len(here)])))
 
     @property
