@@ -109,8 +109,9 @@ def test_banks_keep_the_latest_rows_and_probes_stay_between_fits() -> None:
     rows, residual = world(40)
     batch = Seen({"stage1": rows, "grid1": rows}, residual, torch.ones(40, 1, dtype=torch.bool))
     adversary.keep(batch)
-    assert torch.equal(adversary.banks["stage1"][0], rows[-10:])
-    assert torch.equal(adversary.banks["grid1"][1], residual[-20:])
+    banks = adversary.banks()
+    assert torch.equal(banks["stage1"].rows["stage1"], rows[-10:])
+    assert torch.equal(banks["grid1"].residual, residual[-20:])
     adversary.fit()
     before = adversary.probes["stage1"]
     adversary.keep(batch)

@@ -25,6 +25,7 @@ labels each rises slower, by the root of their number: together they would push 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -145,18 +146,25 @@ def _random(
     """The keyed parts of a probe: random sums of wide rows, and the mix and offset of the ReLU features."""
     width, sums = rows.shape[1], None
     if width > WIDEST:
-        sums = _normal(seed, f"{site.name}/sums/{number}", (width, WIDEST), rows) / width**0.5
+        sums = _normal(seed, f"{site.name}/sums/{number}", (width, WIDEST)).to(rows) / width**0.5
         width = WIDEST
     if site.kind == "grid":
         return sums, None, None
-    mix = _normal(seed, f"{site.name}/mix", (width, RANDOM), rows) / width**0.5
-    return sums, mix, _normal(seed, f"{site.name}/offset", (RANDOM,), rows)
+    mix, offset = _features(seed, site.name, width)
+    return sums, mix.to(rows) / width**0.5, offset.to(rows)
 
 
-def _normal(seed: int, stream: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Keyed standard normal numbers, the same on every device."""
-    drawn = normal(seed, f"adversary/{stream}", np.arange(int(np.prod(shape)))).reshape(shape)
-    return torch.from_numpy(drawn).to(like)
+@lru_cache(maxsize=16)  # sites of a network; the same at every fit
+def _features(seed: int, name: str, width: int) -> tuple[Tensor, Tensor]:
+    """The keyed mix and offset of the ReLU features of a site."""
+    return _normal(seed, f"{name}/mix", (width, RANDOM)), _normal(seed, f"{name}/offset", (RANDOM,))
+
+
+def _normal(seed: int, stream: str, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
+    """Keyed standard normal numbers in float64, the same on every device."""
+    return torch.from_numpy(
+        normal(seed, f"adversary/{stream}", np.arange(int(np.prod(shape)))).reshape(shape)
+    )
 
 
 def share(
@@ -211,7 +219,7 @@ class Adversary:
         pressure: Rho, >= 0; at 0 the weights never rise above their gates.
         bank: Rows a site; at a grid, whose rows are wide, twice as many.
         floors: By site, the share a label that is plain to any network; empty for 0.
-        banks: By site, the latest rows, their residuals, and which of these are known.
+        met: What the latest batches showed; `fit` joins them and lets go what no bank holds.
         probes: By site, the latest; empty before the first fit.
         running: By site, the running mean of the share, one number a label.
         multipliers: By site, m, one number a label.
@@ -224,30 +232,33 @@ class Adversary:
     pressure: float = 0.0
     bank: int = BANK
     floors: Mapping[str, Tensor] = field(default_factory=dict)
-    banks: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    met: list[Seen] = field(default_factory=list)
     probes: dict[str, Probe] = field(default_factory=dict)
     running: dict[str, Tensor] = field(default_factory=dict)
     multipliers: dict[str, Tensor] = field(default_factory=dict)
     fits: int = 0
 
     def keep(self, seen: Seen) -> None:
-        """Adds rows to the banks; the oldest leave."""
-        for site in self.sites:
-            rows, residual, known = seen.rows[site.name], seen.residual, seen.known
-            if site.name in self.banks:
-                new = (rows, residual, known)
-                rows, residual, known = map(torch.cat, zip(self.banks[site.name], new, strict=True))
-            most = self.bank * (2 if site.kind == "grid" else 1)
-            self.banks[site.name] = rows[-most:], residual[-most:], known[-most:]
+        """Adds rows to the banks."""
+        self.met.append(seen)
+
+    def banks(self) -> dict[str, Seen]:
+        """By site, the latest rows, which a probe is fitted on. The oldest leave."""
+        latest = joined(self.met).part(slice(-2 * self.bank, None))
+        self.met = [latest]
+        narrow = latest.part(slice(-self.bank, None))
+        return {site.name: latest if site.kind == "grid" else narrow for site in self.sites}
 
     def fit(self, run: Run | None = None) -> None:
         """Fits every probe anew on its bank; the processes of a run share the sites out."""
         world, rank = (run.world, run.rank) if run else (1, 0)
         costly = sorted(self.sites, key=lambda site: (site.kind != "grid", -site.width))
+        banks = self.banks()
         for number, site in enumerate(costly):
             fit = fit_probe if number % world == rank else blank_probe
-            rows, residual, known = self.banks[site.name]
-            self.probes[site.name] = fit(site, rows, residual, self.seed, self.fits, known)
+            bank = banks[site.name]
+            rows = bank.rows[site.name]
+            self.probes[site.name] = fit(site, rows, bank.residual, self.seed, self.fits, bank.known)
         if run:  # a sum with zeros is the number itself
             engine.reduce_sums(run, [part for site in self.sites for part in self.probes[site.name].fitted])
         self.fits += 1

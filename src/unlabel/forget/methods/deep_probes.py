@@ -216,7 +216,7 @@ class AgainstProbes:
         run: Where.
         answers: What the retained labels are trained on; None: their annotations alone.
         met: What this process's micro-batches showed since the last step.
-        weights: By site, see `adversary.Adversary.weights`.
+        weights: By site, see `adversary.Adversary.weights`; without sites whose weights are all 0.
         steps: Steps taken.
     """
 
@@ -238,8 +238,7 @@ class AgainstProbes:
         loss = self.retained(logits, batch)
         unit = self.told.pull(residual, known)
         for name, weight in self.weights.items():
-            if bool(weight.any()):
-                loss = loss + (self.adversary.probes[name](rows[name]) * unit * weight).sum(1)
+            loss = loss + (self.adversary.probes[name](rows[name]) * unit * weight).sum(1)
         return loss
 
     def retained(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -266,7 +265,7 @@ class AgainstProbes:
         self.steps += 1
         if self.steps % REFIT == 0:
             self.adversary.fit(self.run)
-        self.weights = self.adversary.weights()
+        self.weights = {name: each for name, each in self.adversary.weights().items() if bool(each.any())}
 
 
 def gathered(met: Sequence[Seen], nothing: Seen, run: Run, images: int) -> Seen:
