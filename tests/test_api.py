@@ -635,6 +635,46 @@ def test_a_name_or_a_model_may_stand_for_a_list_of_one(world: World, retrained: 
     assert len(audit.to_json()["models"]["references"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"precision": "16"}, "--precision is '16'; expected 32, bf16"),
+        ({"accelerator": "tpu"}, "--accelerator is 'tpu'; expected auto, cpu, cuda"),
+        ({"seed": "a"}, "--seed is 'a'; expected a whole number from 0"),
+        ({"seed": 1.5}, "--seed is 1.5; expected a whole number"),
+        ({"batch_size": 64.0}, "--batch-size is 64.0; expected a whole number from 2"),
+        ({"devices": True}, "--devices is True; expected a whole number from 1 to 64"),
+        ({"workers": "two"}, "--workers is 'two'; expected a whole number from 0"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(unlabel.errors.OptionError, match=says):
+        unlabel.start(**wrong)
+
+
+def test_other_mistakes_of_a_python_caller_are_one_line_too(world: World) -> None:
+    wrong = unlabel.errors.OptionError
+    with pytest.raises(wrong, match="--epochs is '3'; expected a number above 0"):
+        Recipe(epochs="3")  # type: ignore[arg-type]
+    with pytest.raises(wrong, match="--images is '100'; expected a whole number from 16"):
+        unlabel.forget_labels(world.model, "top", world.data, images="100")  # type: ignore[arg-type]
+    with pytest.raises(wrong, match=r"trains anew by the recipe of a run, .* unlabel\.train"):
+        unlabel.forget_labels(world.model, "top", world.data, "retrain")
+    two = unlabel.start(devices=2, accelerator="cpu")
+    with pytest.raises(wrong, match="the run has 2 processes, and this function works in one"):
+        unlabel.forget_labels(world.model, "top", world.data, run=two)
+    with pytest.raises(wrong, match=r"use unlabel\.start\(devices=1\)"):
+        unlabel.train(world.data, Recipe(epochs=0.5), two)
+
+
+def test_an_audit_takes_the_seed_of_its_run(world: World, retrained: nn.Module) -> None:
+    gone = unlabel.forget_labels(world.model, "top", world.data, "head-removal").model
+    models = (world.model, gone, retrained, world.source, "top")
+    where = unlabel.start(seed=7)
+    assert unlabel.audit_model(*models, run=where, **TINY).options["seed"] == 7
+    assert unlabel.audit_model(*models, seed=2, run=where, **TINY).options["seed"] == 2
+
+
 # -- the package
 
 

@@ -20,8 +20,8 @@ import pytest
 from unlabel.audit.run import folders as auditing
 from unlabel.cli.app import main
 from unlabel.core import engine, files
-from unlabel.core.errors import DataError, UnlabelError
-from unlabel.core.files import RECORD, WriteError, write_bytes, write_json
+from unlabel.core.errors import DataError, UnlabelError, WriteError
+from unlabel.core.files import RECORD, write_bytes, write_json
 from unlabel.core.reading import file_sha256
 from unlabel.forget.run import forget_run
 from unlabel.report.marks import written

@@ -35,6 +35,7 @@ from unlabel.cli.demo_networks import DemoSettings
 from unlabel.core import engine, files, places
 from unlabel.core.errors import MissingFiles, UnlabelError
 from unlabel.core.files import RECORD
+from unlabel.core.leftovers import machine
 from unlabel.core.reading import file_sha256
 from unlabel.core.recipe import Recipe
 from unlabel.forget.run import forget_run
@@ -46,6 +47,7 @@ from unlabel.statement.keys import write_keys
 from unlabel.training import fit as training
 from unlabel.training.run import train_run
 
+TOKEN = f"{machine()}89abcdef"
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "test.half-written")
 FEW = ["--epochs", "0.1", "--batch-size", "8", "--image-size", "16", "--quiet"]
 
@@ -501,14 +503,14 @@ def test_a_run_moved_away_by_a_killed_command_is_put_back_by_whoever_reads_it(wo
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    (here / "out").rename(here / f".out.{dead}.0123456789abcdef.old")
+    (here / "out").rename(here / f".out.{dead}.{TOKEN}.old")
     assert weights(here / "out") == file_sha256(world.base / MODEL)
     assert litter(here) == []
 
 
 def test_a_run_that_a_living_command_is_replacing_is_left_to_it(world: World) -> None:
     here = world.fresh(old=True)
-    kept = here / f".out.{os.getppid()}.0123456789abcdef.old"
+    kept = here / f".out.{os.getppid()}.{TOKEN}.old"
     (here / "out").rename(kept)
     assert weights(here / "out") is None
     assert forked(cli(*FORGET), here) == 0
@@ -522,8 +524,8 @@ def test_what_is_left_of_a_deleted_run_is_not_put_back(world: World) -> None:
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    (here / "out").rename(here / f".out.{dead}.0123456789abcdef.old")
-    (here / f".out.{dead}.0123456789abcdef.old" / RECORD).unlink()
+    (here / "out").rename(here / f".out.{dead}.{TOKEN}.old")
+    (here / f".out.{dead}.{TOKEN}.old" / RECORD).unlink()
     assert weights(here / "out") is None
     assert forked(cli(*FORGET, "--force"), here) == 0
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unlabel.core.errors import CheckpointMismatch, DataError, ModelError
+from unlabel.core.errors import CheckpointMismatch, DataError, ModelError, ReadError
 from unlabel.core.files import RECORD
 from unlabel.core.progress import Silent
-from unlabel.core.reading import MOST_VALUES, ReadError, open_plain, parse_json, read_plain
+from unlabel.core.reading import MOST_VALUES, open_plain, parse_json, read_plain
 from unlabel.models.weights import read_weights
 from unlabel.runs.files import CONFIG, MODEL, read_config
 from unlabel.runs.folder import load_run

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 from unlabel.core import parallel
-from unlabel.core.errors import DataError
-from unlabel.core.files import WriteError, write_bytes
-from unlabel.core.leftovers import beside, is_leftover, sweep
+from unlabel.core.errors import DataError, WriteError
+from unlabel.core.files import write_bytes
+from unlabel.core.leftovers import beside, is_leftover, machine, sweep
 from unlabel.core.places import held, staged
 from unlabel.data.drawn import source as drawn
 from unlabel.data.images.cache_folder import cache_folder
 from unlabel.data.options import ReadOptions
 
 NOBODY = 65534
-TOKEN = "0123456789abcdef"
+TOKEN = f"{machine()}89abcdef"
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 FEW = ["--epochs", "0.1", "--batch-size", "8", "--image-size", "16", "--quiet"]
 
@@ -170,13 +170,24 @@ def test_leftovers_of_ended_processes_are_removed_and_no_others(tmp_path: Path) 
     kept = [f".a.json.{os.getppid()}.{TOKEN}.tmp", f".b.json.{dead}.{TOKEN}.tmp", f".a.json.{dead}.tmp"]
     for name in (*gone, *kept):
         (tmp_path / name).write_text("half")
-    (tmp_path / f".a.json.{dead}.{TOKEN[::-1]}.tmp").symlink_to(tmp_path / "elsewhere")
+    link = tmp_path / f".a.json.{dead}.{machine()}01234567.tmp"
+    link.symlink_to(tmp_path / "elsewhere")
     with beside(tmp_path / "a.json", "tmp") as own:
         own.write_text("half")
         write_bytes(tmp_path / "a.json", b"{}")
         assert own.exists(), "another thread's file was taken for a leftover"
     there = {path.name for path in tmp_path.iterdir()}
-    assert there == {"a.json", own.name, *kept, f".a.json.{dead}.{TOKEN[::-1]}.tmp"}
+    assert there == {"a.json", own.name, *kept, link.name}
+
+
+def test_what_another_machine_left_in_a_shared_folder_stays_for_a_day(tmp_path: Path) -> None:
+    left = tmp_path / f".a.json.{ended()}.{machine()[::-1]}89abcdef.tmp"
+    left.write_text("half")
+    sweep(tmp_path / "a.json")
+    assert left.exists(), "its process may be running there"
+    os.utime(left, (time.time() - 90_000,) * 2)
+    sweep(tmp_path / "a.json")
+    assert not left.exists()
 
 
 @root

@@ -17,7 +17,7 @@ import torch
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import DataError, UnlabelError
+from unlabel.core.errors import DataError, OutOfMemory, UnlabelError, WriteError
 from unlabel.core.progress import Advance
 from unlabel.core.workers import KEPT, Held, one_thread, share_out
 
@@ -180,9 +180,18 @@ def test_no_more_processes_start_than_there_are_jobs(tmp_path: Path) -> None:
     assert (tmp_path / "4").read_text().startswith(f"{os.getpid()} ")
 
 
+FAILURES = {
+    "user": DataError("no images"),
+    "disk": OSError("full"),
+    "write": WriteError("cannot write out: no space"),
+    "memory": torch.OutOfMemoryError("CUDA out of memory"),
+    "bug": KeyError("oops"),
+}
+
+
 def _fail(kind: str, run: Run, job: int) -> None:
     if job == 1:
-        raise {"user": DataError("no images"), "disk": OSError("full"), "bug": KeyError("oops")}[kind]
+        raise FAILURES[kind]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +199,8 @@ def _fail(kind: str, run: Run, job: int) -> None:
     [
         ("user", DataError, "^no images$"),
         ("disk", UnlabelError, "^full$"),
+        ("write", WriteError, "^cannot write out: no space$"),
+        ("memory", OutOfMemory, "set --micro-batch to less"),
         ("bug", RuntimeError, "KeyError: 'oops'"),
     ],
 )

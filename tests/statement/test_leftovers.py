@@ -8,11 +8,12 @@ import pytest
 
 from unlabel.audit.document.keeping import keeping
 from unlabel.core.errors import OptionError
+from unlabel.core.leftovers import machine
 from unlabel.core.places import held
 from unlabel.statement import sign_run, verify_run
 from unlabel.statement.contents import STATEMENT
 
-TOKEN = "0123456789abcdef"
+TOKEN = f"{machine()}89abcdef"
 
 
 def ended() -> int:

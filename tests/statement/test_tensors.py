@@ -112,6 +112,7 @@ HEADERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "a shape of text": lambda header: header["a"].update(shape=["4"]),
     "a shape that is true": lambda header: header["a"].update(shape=[True, 4]),
     "a huge shape": lambda header: header["a"].update(shape=[10**400]),
+    "more axes than any tensor has": lambda header: header["a"].update(shape=[4] + [1] * 100),
     "no place": lambda header: header["a"].pop("data_offsets"),
     "an entry that is a number": lambda header: header.update(a=3),
 }

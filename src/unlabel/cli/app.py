@@ -53,8 +53,8 @@ from unlabel.cli.sign import sign
 from unlabel.cli.train import train
 from unlabel.cli.try_models import try_
 from unlabel.cli.verify import verify
-from unlabel.core.errors import UnlabelError
-from unlabel.core.files import FULL, NO_MEMORY, TOO_MANY, advice, visible
+from unlabel.core.errors import FULL, NO_MEMORY, TOO_MANY, UnlabelError, advice
+from unlabel.core.files import visible
 from unlabel.core.own_code import is_custom
 
 COMMANDS = (

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
@@ -92,17 +93,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Shows a drawing."""
-        self._answer(lambda pages: pages.drawing(self._number()))
+        self._answer(lambda: partial(self.server.pages.drawing, self._number()))
 
     def do_POST(self) -> None:
         """Shows the picture of the form."""
-        self._answer(lambda pages: pages.picture(self._upload().content))
+        self._answer(lambda: partial(self.server.pages.picture, self._upload().content))
 
-    def _answer(self, make: Callable[[Pages], str]) -> None:
+    def _answer(self, read: Callable[[], Callable[[], str]]) -> None:
+        """Reads what is asked, then makes the page, one at a time: a slow sender holds up no other."""
         try:
             self._check()
+            make = read()
             with self.server.lock:
-                text, status = make(self.server.pages), HTTPStatus.OK
+                text, status = make(), HTTPStatus.OK
         except Refused as refused:
             text, status = f"{refused}\n", refused.status
         content = text.encode("utf-8", "backslashreplace")

@@ -18,7 +18,7 @@ from unlabel.compare.cell_figures import Also, reading
 from unlabel.compare.jobs import Job
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import UnlabelError
+from unlabel.core.errors import PlaceError, UnlabelError
 from unlabel.data.dataset import Dataset
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
@@ -76,11 +76,14 @@ class CellRunner:
         return cls(shared, train, options, memory, data, keep_models, also)
 
     def work(self, job: Job, key: str, where: Run) -> dict[str, Any]:
-        """Does one job in the place of one process; a method's failure is an outcome, a full disk is not."""
+        """Does one job in the place of one process; a method's failure is an outcome.
+
+        A full disk is not, and neither is too little memory: the same command tries such a job again.
+        """
         try:
             return {"outcome": "done", "error": None, **self._audited(job, key, where)}
         except UnlabelError as error:
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | PlaceError):
                 raise
             return {"outcome": "failed", "error": {"kind": type(error).__name__, "message": str(error)}}
 

@@ -32,7 +32,7 @@ from unlabel.compare.plan import spend
 from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import DataError, OptionError, UnlabelError
+from unlabel.core.errors import DataError, OptionError, PlaceError, UnlabelError
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
 from unlabel.core.workers import Held, one_thread, share_out
@@ -256,7 +256,7 @@ class ProbeHalves:
             made = runner.unlearned(job, "", where)
             attacks, retained = self.figures(made, where)
         except UnlabelError as error:
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | PlaceError):
                 raise
             return {**nothing, "error": f"{type(error).__name__}: {error}"}
         over = {name: (attacks[name] - goal[name]) / reference_margin(name, self.options) for name in ATTACKS}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from unlabel.core.caching import Cache, checked_cache
 from unlabel.core.cluster import LAUNCHER, Joined, OneMachine, environment, ignored
 from unlabel.core.errors import OptionError, OutOfMemory, ProcessLost, UnlabelError
 from unlabel.core.files import write_text
+from unlabel.core.kinds import is_whole
 from unlabel.core.notebook import default_log
 from unlabel.core.progress import SILENT, Log, Track
 from unlabel.core.randomness import uniform
@@ -150,12 +151,18 @@ def start(
         ("batch-size", batch_size, 2, MOST_BATCH),
         ("micro-batch", MICRO_BATCH if micro_batch is None else micro_batch, 2, MOST_BATCH),
     ):
-        if not least <= value <= most:
-            raise OptionError(f"--{name} is {value}; expected {least} or more, {most:,} at most")
-    if not 0 <= seed < 2**31:
-        raise OptionError(f"--seed is {seed}; expected 0 to 2147483647")
-    if workers is not None and not 0 <= workers <= MOST_WORKERS:
-        raise OptionError(f"--workers is {workers}; expected 0 or more, {MOST_WORKERS} at most")
+        if not (is_whole(value) and least <= value <= most):
+            raise OptionError(f"--{name} is {value!r}; expected a whole number from {least} to {most:,}")
+    if not (is_whole(seed) and 0 <= seed < 2**31):
+        raise OptionError(f"--seed is {seed!r}; expected a whole number from 0 to 2147483647")
+    if workers is not None and not (is_whole(workers) and 0 <= workers <= MOST_WORKERS):
+        raise OptionError(f"--workers is {workers!r}; expected a whole number from 0 to {MOST_WORKERS}")
+    for name, value, choices in (
+        ("accelerator", accelerator, get_args(Accelerator)),
+        ("precision", precision, get_args(Precision)),
+    ):
+        if value not in choices:
+            raise OptionError(f"--{name} is {value!r}; expected {', '.join(choices)}")
     checked_cache(cache)
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise OptionError("--accelerator is cuda, but no CUDA device is visible; use cpu or auto")
@@ -234,6 +241,19 @@ def fewer(run: Run, processes: int) -> Run:
     return replace(run, fabric=started.fabric, processes=processes)
 
 
+def check_launched(run: Run) -> None:
+    """Refuses to compute where the other processes of a run have not been started.
+
+    Raises:
+        OptionError: They have not; commands start them, and functions of Python do not.
+    """
+    if run.processes > 1 and not dist.is_initialized():
+        raise OptionError(
+            f"the run has {run.processes} processes, and this function works in one; use"
+            " unlabel.start(devices=1), or the command line, which starts several"
+        )
+
+
 def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
     """Runs ``job(run, *arguments)`` on every process and returns what rank 0 returned.
 
@@ -249,7 +269,7 @@ def launch(run: Run, job: Callable[..., Any], *arguments: Any) -> Any:
     """
     if run.processes == 1:
         _deterministic(run.device)
-        with _in_one_line(run):
+        with place_errors(run):
             return job(run, *arguments)
     joined = isinstance(run.fabric.strategy.cluster_environment, Joined)  # type: ignore[attr-defined]
     if not joined:
@@ -303,7 +323,7 @@ def raise_told(folder: Path) -> None:
     told = []
     for file in sorted(file for file in folder.iterdir() if file.name.isdigit()):
         kind, _, message = file.read_text("utf-8").partition("\n")
-        told.append(getattr(errors, kind, UnlabelError)(message))
+        told.append(errors.again(kind, message))
     for error in sorted(told, key=lambda each: isinstance(each, ProcessLost)):
         raise error from None
 
@@ -316,7 +336,7 @@ def _entry(
     _deterministic(fabric.device)
     log = run.log if fabric.global_rank == 0 else SILENT
     try:
-        with _in_one_line(run):
+        with place_errors(run):
             fabric.barrier()  # one that ends at once would break the connections that others still make
             return job(replace(run, fabric=fabric, log=log), *arguments)
     except (UnlabelError, OSError) as error:  # only a traceback would reach the parent process
@@ -326,8 +346,8 @@ def _entry(
 
 
 @contextmanager
-def _in_one_line(run: Run) -> Iterator[None]:
-    """Says in one line what is no fault of the program: too little memory, and processes that are gone."""
+def place_errors(run: Run) -> Iterator[None]:
+    """Raises a `PlaceError`, one line, where memory is too small or a process of the run is gone."""
     try:
         yield
     except RuntimeError as error:

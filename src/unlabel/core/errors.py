@@ -4,15 +4,25 @@
 
     UnlabelError                    exit code 2
       RequestError                  UnknownLabel · NothingToForget · NothingLeft
-      DataError                     MissingFiles · LabelMismatch
+      DataError                     MissingFiles · LabelMismatch · ReadError
       ModelError                    NoLinearHead · CheckpointMismatch
       OptionError
       MethodError                   EmptySelection · Diverged
       PlaceError                    OutOfMemory · ProcessLost
+      WriteError
 
 A message says what was found, what was expected and what to do, in one line: the command line prints
 it without a traceback. A mistake of our own is an ``assert`` or any other exception: exit code 1.
+`ReadError` and `WriteError` are an ``OSError``, too.
 """
+
+import errno
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TOO_MANY = (errno.EMFILE, errno.ENFILE)
+NO_MEMORY = (errno.ENOMEM, errno.EAGAIN)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UnlabelError(Exception):
@@ -85,3 +95,52 @@ class OutOfMemory(PlaceError):
 
 class ProcessLost(PlaceError):
     """A process of the command was killed, or its machine is gone."""
+
+
+class ReadError(DataError, OSError):
+    """A file cannot be read: it is not there, is no regular file, is too large, or may not be read."""
+
+    @classmethod
+    def at(cls, file: Path, reason: str) -> "ReadError":
+        """The error of reading a file, with the reason alone as `strerror`."""
+        failure = cls(
+            f"cannot read {file}: {reason}; expected a regular file of a usual size, which you may read"
+        )
+        failure.strerror = reason
+        return failure
+
+
+class WriteError(UnlabelError, OSError):
+    """A file or folder could not be written; what was there before is there still."""
+
+    @classmethod
+    def at(cls, target: Path, error: OSError) -> "WriteError":
+        """The error of writing a place that the user named, though it struck in a hidden file beside it."""
+        reason = error.strerror or str(error)
+        failure = cls(f"cannot write {target}: {reason}; {advice(error)}; nothing was half-written")
+        failure.strerror = reason
+        return failure
+
+
+def advice(error: OSError) -> str:
+    """What to do about an error of the file system, or about a limit of the machine."""
+    number = error.errno or getattr(error.__cause__, "errno", None)
+    if number in FULL:
+        return "free some space there, or name another place"
+    if number in TOO_MANY:
+        return "allow more open files (ulimit -n), or name fewer --devices"
+    if number in NO_MEMORY:
+        return "free some memory, or name fewer --devices"
+    if number in FORBIDDEN:
+        return "allow access to it, or name another place"
+    return "check that place, or name another"
+
+
+def again(kind: str, message: str) -> UnlabelError:
+    """The error that another process told by its name; a plain `UnlabelError` if no error is called so."""
+    named = globals().get(kind)
+    return (
+        named(message)
+        if isinstance(named, type) and issubclass(named, UnlabelError)
+        else UnlabelError(message)
+    )

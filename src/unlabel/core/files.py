@@ -1,6 +1,5 @@
 """Files that appear whole or not at all, whenever a command is killed."""
 
-import errno
 import json
 import os
 import re
@@ -8,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unlabel.core.errors import UnlabelError
+from unlabel.core.errors import WriteError
 from unlabel.core.leftovers import beside, create, mode_at, sweep
 
 RECORD = "unlabel.json"
@@ -17,38 +16,8 @@ RECORD = "unlabel.json"
 STATEMENT = "statement.dsse.json"
 """What `unlabel sign` writes into a run."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-TOO_MANY = (errno.EMFILE, errno.ENFILE)
-NO_MEMORY = (errno.ENOMEM, errno.EAGAIN)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, line breaks, and marks that turn the reading direction."""
-
-
-class WriteError(UnlabelError, OSError):
-    """A file or folder could not be written; what was there before is there still."""
-
-    @classmethod
-    def at(cls, target: Path, error: OSError) -> "WriteError":
-        """The error of writing a place that the user named, though it struck in a hidden file beside it."""
-        reason = error.strerror or str(error)
-        failure = cls(f"cannot write {target}: {reason}; {advice(error)}; nothing was half-written")
-        failure.strerror = reason
-        return failure
-
-
-def advice(error: OSError) -> str:
-    """What to do about an error of the file system, or about a limit of the machine."""
-    number = error.errno or getattr(error.__cause__, "errno", None)
-    if number in FULL:
-        return "free some space there, or name another place"
-    if number in TOO_MANY:
-        return "allow more open files (ulimit -n), or name fewer --devices"
-    if number in NO_MEMORY:
-        return "free some memory, or name fewer --devices"
-    if number in FORBIDDEN:
-        return "allow access to it, or name another place"
-    return "check that place, or name another"
 
 
 def make_parent(file: Path) -> None:

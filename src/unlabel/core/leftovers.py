@@ -6,30 +6,41 @@
     .NAME.PID.TOKEN.new    a run that is being written, or the old one that it has just replaced
     .NAME.PID.TOKEN.old    a run that is being replaced, where the file system cannot swap two folders
 
-TOKEN is random, so nobody can put a link there beforehand. Of leftovers, only those of this user, that are no
-link and whose process has ended, are touched.
+TOKEN begins with a mark of the machine; its rest is random, so nobody can put a link there beforehand. Of
+leftovers, only those of this user, that are no link and whose process has ended, are touched. Whether a
+process of another machine has ended cannot be asked: what it left in a shared folder stays for a day.
 """
 
 import hashlib
 import os
+import platform
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | getattr(os, "O_BINARY", 0)
 _ENDING = r"\.(\d{1,10})\.([0-9a-f]{16})\."
+_DAY = 86_400.0  # seconds
 _LONGEST = 200  # bytes of a name, so that the hidden one stays below the usual 255
 _in_use: set[str] = set()
+
+
+@cache
+def machine() -> str:
+    """A mark of this machine, or of this container: the first 8 of the 16 characters of a token."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 @contextmanager
 def beside(path: Path, kind: str) -> Iterator[Path]:
     """A hidden name beside a path that nobody can guess; this process's own leftover is told from it."""
-    token = secrets.token_hex(8)
+    token = machine() + secrets.token_hex(4)
     _in_use.add(token)
     try:
         yield path.with_name(f".{_stem(path)}.{os.getpid()}.{token}.{kind}")
@@ -127,7 +138,7 @@ def _abandoned(folder: Path, stem: str, kind: str, *, removable: bool = True) ->
     name = re.compile(rf"\.{stem}{_ENDING}{kind}", re.DOTALL)
     with suppress(OSError):
         matches = [match for match in map(name.fullmatch, os.listdir(folder)) if match]
-        ended = [folder / match[0] for match in matches if not _lives(int(match[1]), match[2])]
+        ended = [folder / match[0] for match in matches if not _lives(folder, match)]
         return [path for path in ended if _is_usable(path, removable)]
     return []
 
@@ -139,8 +150,13 @@ def _is_usable(path: Path, removable: bool) -> bool:
     return False
 
 
-def _lives(process: int, token: str) -> bool:
-    """Whether who uses a name is running; this process's number may have been another's before."""
+def _lives(folder: Path, name: "re.Match[str]") -> bool:
+    """Whether who uses a name may be running; this process's number may have been another's before."""
+    process, token = int(name[1]), name[2]
+    if not token.startswith(machine()):
+        with suppress(OSError):
+            return time.time() - os.lstat(folder / name[0]).st_mtime < _DAY
+        return True
     return token in _in_use if process == os.getpid() else _runs(process)
 
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from unlabel.core.errors import OptionError
-from unlabel.core.files import RECORD, STATEMENT, WriteError
+from unlabel.core.errors import OptionError, WriteError
+from unlabel.core.files import RECORD, STATEMENT
 from unlabel.core.leftovers import NOFOLLOW, beside, is_own, left, mode_at, permit
 
 try:

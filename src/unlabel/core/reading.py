@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from unlabel.core.errors import DataError
+from unlabel.core.errors import ReadError
 from unlabel.core.files import visible
 
 MOST_BYTES = 16_000_000
@@ -37,19 +37,6 @@ _KINDS = (
     (stat.S_ISCHR, "it is a device"),
     (stat.S_ISBLK, "it is a device"),
 )
-
-
-class ReadError(DataError, OSError):
-    """A file cannot be read: it is not there, is no regular file, is too large, or may not be read."""
-
-    @classmethod
-    def at(cls, file: Path, reason: str) -> "ReadError":
-        """The error of reading a file, with the reason alone as `strerror`."""
-        failure = cls(
-            f"cannot read {file}: {reason}; expected a regular file of a usual size, which you may read"
-        )
-        failure.strerror = reason
-        return failure
 
 
 def reason(error: Exception) -> str:

@@ -1,10 +1,11 @@
 """How long and how fast to train, and what a training did: plain data, no torch."""
 
 from dataclasses import asdict, dataclass
-from math import ceil, cos, isfinite, pi
+from math import ceil, cos, pi
 from typing import Any, Literal
 
 from unlabel.core.errors import OptionError
+from unlabel.core.kinds import is_number
 from unlabel.core.layout import Layout
 
 
@@ -37,9 +38,9 @@ class Recipe:
             ("weight_decay", 1, True),
         ):
             value = getattr(self, name)
-            if not (isfinite(value) and 0 <= value < high and (zero or value > 0)):
+            if not (is_number(value) and 0 <= value < high and (zero or value > 0)):
                 option, least = name.replace("_", "-"), "from" if zero else "above"
-                raise OptionError(f"--{option} is {value}; expected a number {least} 0 and below {high:,}")
+                raise OptionError(f"--{option} is {value!r}; expected a number {least} 0 and below {high:,}")
 
         if self.schedule not in ("one-cycle", "constant"):
             raise OptionError(f"no schedule {self.schedule!r}; expected one-cycle or constant")

@@ -121,7 +121,7 @@ class Request:
     @property
     def columns(self) -> tuple[int, ...]:
         """Output columns to forget now, in the order of the names."""
-        return tuple(self.labels.index(name) for name in self.forget)
+        return self._columns(self.forget)
 
     @property
     def masked(self) -> tuple[str, ...]:
@@ -132,17 +132,22 @@ class Request:
     @property
     def masked_columns(self) -> tuple[int, ...]:
         """Output columns of `masked`."""
-        return tuple(self.labels.index(name) for name in self.masked)
+        return self._columns(self.masked)
 
     @property
     def retained(self) -> tuple[str, ...]:
         """Names that must keep working, in output order."""
-        return tuple(name for name in self.labels if name not in self.masked)
+        gone = set(self.masked)
+        return tuple(name for name in self.labels if name not in gone)
 
     @property
     def retained_columns(self) -> tuple[int, ...]:
         """Output columns of `retained`."""
-        return tuple(self.labels.index(name) for name in self.retained)
+        return self._columns(self.retained)
+
+    def _columns(self, names: Sequence[str]) -> tuple[int, ...]:
+        column = {name: number for number, name in enumerate(self.labels)}
+        return tuple(column[name] for name in names)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -46,6 +46,7 @@ If it returns `KEPT`, an earlier process had done the job: that counts for the b
 """
 
 KEPT = "kept"
+BUG = "bug"  # what a worker says of an error that is none of `errors`
 
 Shared = TypeVar("Shared")
 
@@ -103,7 +104,9 @@ def share_out(
         with one_thread():
             alone = replace(engine.alone(run), log=Told(tell))
             for job in jobs:
-                finished(job, work(alone, job))
+                with engine.place_errors(alone):
+                    found = work(alone, job)
+                finished(job, found)
 
 
 @dataclass(frozen=True)
@@ -250,8 +253,7 @@ def _received(worker: _Worker) -> tuple[str, str]:
 
 
 def _raised(kind: str, text: str) -> Exception:
-    error_type = getattr(errors, kind, None)
-    return RuntimeError(text) if error_type is None else error_type(text)
+    return RuntimeError(text) if kind == BUG else errors.again(kind, text)
 
 
 # -- the worker
@@ -304,11 +306,13 @@ def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: 
         run = place.start(number, lambda kind, text: channel.send((kind, text)))
         while not ended:
             job = channel.recv()
-            channel.send(("done", KEPT if work(run, job) == KEPT else ""))
+            with engine.place_errors(run):
+                kept = work(run, job) == KEPT
+            channel.send(("done", KEPT if kept else ""))
     except EOFError:
         pass
     except (UnlabelError, OSError) as error:
         kind = type(error).__name__ if isinstance(error, UnlabelError) else "UnlabelError"
         channel.send((kind, str(error)))
     except Exception:
-        channel.send(("bug", traceback.format_exc()))
+        channel.send((BUG, traceback.format_exc()))

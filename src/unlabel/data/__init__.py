@@ -7,6 +7,7 @@ public data sets where they lie; see `READERS`.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -204,9 +205,9 @@ def _check_colours(mean: Colours | None, std: Colours | None) -> None:
 def _check_labels(labels: Sequence[str]) -> None:
     if not labels:
         raise OptionError("no label is named; name one or more with --labels A,B, or leave it out for all")
-    for name in labels:
-        if list(labels).count(name) > 1:
-            raise OptionError(f"label {name!r} is named more than once; name each label once")
+    twice = next((name for name, count in Counter(labels).items() if count > 1), None)
+    if twice is not None:
+        raise OptionError(f"label {twice!r} is named more than once; name each label once")
 
 
 def _unknown(source: str, kind: str) -> OptionError:

@@ -123,15 +123,15 @@ class Dataset:
             LabelMismatch: A label has no column here.
         """
         labels = spelt(as_names(labels), self.labels)
+        column = {name: number for number, name in enumerate(self.labels)}
         for name in labels:
-            if name not in self.labels:
+            if name not in column:
                 raise LabelMismatch(
                     f"the data has no label column '{name}' among its {len(self.labels)}."
                     f"{suggest(name, self.labels)} Name columns of the data, or use the data the"
                     " model was trained on"
                 )
-        columns = [self.labels.index(name) for name in labels]
-        return replace(self, target=self.target[:, columns], labels=labels)
+        return replace(self, target=self.target[:, [column[name] for name in labels]], labels=labels)
 
     def answerable(self, columns: Sequence[int]) -> "Dataset":
         """Of exclusive classes, the images whose class is among these columns; otherwise all images.

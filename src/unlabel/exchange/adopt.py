@@ -13,12 +13,19 @@ from torch import nn
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.errors import CheckpointMismatch, LabelMismatch, MissingFiles, ModelError, OptionError
+from unlabel.core.errors import (
+    CheckpointMismatch,
+    LabelMismatch,
+    MissingFiles,
+    ModelError,
+    OptionError,
+    ReadError,
+)
 from unlabel.core.files import RECORD, write_json
 from unlabel.core.framing import CENTRE, Framing, Size, framing_facts, plain_size
 from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, staged
-from unlabel.core.reading import MOST_BYTES, ReadError, file_sha256, parse_json, read_plain, reason
+from unlabel.core.reading import MOST_BYTES, file_sha256, parse_json, read_plain, reason
 from unlabel.core.recipe import History
 from unlabel.core.request import as_names, spelt
 from unlabel.core.wording import joined, listing

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlabel.core.errors import DataError, MissingFiles, ModelError
+from unlabel.core.errors import DataError, MissingFiles, ModelError, ReadError
 from unlabel.core.files import visible
 from unlabel.core.framing import Frame
 from unlabel.core.progress import SILENT, Log
-from unlabel.core.reading import ReadError, read_plain, reason
+from unlabel.core.reading import read_plain, reason
 from unlabel.data.batches import normalise
 from unlabel.data.images.decoding import MAX_BYTES, Unreadable, decode
 from unlabel.runs.config import Config

@@ -11,6 +11,7 @@ from torch import nn
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import EmptySelection, LabelMismatch, MethodError, OptionError
+from unlabel.core.kinds import is_whole
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request, as_names
 from unlabel.core.wording import listing, suggest
@@ -86,7 +87,13 @@ def forget_labels(
         raise OptionError(
             f"data is a {type(data).__name__}; expected images to learn from, such as source.train"
         )
-    entry = as_method(method)
+    entry, run = as_method(method), run or engine.start()
+    engine.check_launched(run)
+    if entry.reference and "blueprint" not in options:
+        raise OptionError(
+            f"method '{entry.name}' trains anew by the recipe of a run, which a network does not have; use"
+            " unlabel.train(data, recipe, run, without=labels)"
+        )
     if rows and not entry.rows:
         able = ", ".join(name for name, each in methods().items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
@@ -100,7 +107,6 @@ def forget_labels(
     check_options(entry, options)
     parameters = entry.options()
     unlearner = entry.load()(**options)
-    run = run or engine.start()
     sample, held = shown(
         entry, data, entry.images if images is None else images, run.seed, listed=request.rows
     )
@@ -210,8 +216,8 @@ def calibration(data: Dataset, images: int, seed: int, *, listed: Sequence[int] 
 
     Images that are listed by their position in the whole source are always in it.
     """
-    if not 16 <= images <= MOST_IMAGES:
-        raise OptionError(f"--images is {images}; expected 16 or more, {MOST_IMAGES:,} at most")
+    if not (is_whole(images) and 16 <= images <= MOST_IMAGES):
+        raise OptionError(f"--images is {images!r}; expected a whole number from 16 to {MOST_IMAGES:,}")
     rank = uniform(seed, "calibration", data.rows)
     rank[np.isin(data.rows, np.array(listed, np.int64))] = -1.0
     images = max(images, len(listed))

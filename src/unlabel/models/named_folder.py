@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError
+from unlabel.core.errors import CheckpointMismatch, MissingFiles, ModelError, ReadError
 from unlabel.core.files import visible
 from unlabel.core.framing import Framing
-from unlabel.core.reading import MOST_BYTES, ReadError, parse_json, read_plain, reason
+from unlabel.core.reading import MOST_BYTES, parse_json, read_plain, reason
 from unlabel.core.wording import listing
 from unlabel.models.custom import one_line
 from unlabel.models.named_hf import (

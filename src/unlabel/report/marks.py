@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from unlabel.audit.document.typed import Document
-from unlabel.core.reading import ReadError, file_sha256, read_plain
+from unlabel.core.errors import ReadError
+from unlabel.core.reading import file_sha256, read_plain
 
 PAGE, CARD = "report.html", "README.md"
 _MARK = re.compile(

@@ -6,10 +6,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from unlabel.core.errors import MissingFiles, ModelError, UnlabelError
+from unlabel.core.errors import MissingFiles, ModelError, ReadError, UnlabelError
 from unlabel.core.files import RECORD, visible
 from unlabel.core.places import restore
-from unlabel.core.reading import ReadError, read_json, reason, typed
+from unlabel.core.reading import read_json, reason, typed
 from unlabel.runs.config import Config
 from unlabel.runs.origin import Record, record_of
 

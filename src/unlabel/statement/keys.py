@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlabel.core.errors import MissingFiles, OptionError
-from unlabel.core.files import WriteError, make_parent
+from unlabel.core.errors import MissingFiles, OptionError, ReadError, WriteError
+from unlabel.core.files import make_parent
 from unlabel.core.leftovers import create
-from unlabel.core.reading import ReadError, read_plain, reason
+from unlabel.core.reading import read_plain, reason
 from unlabel.statement.packages import package
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ TORCH: Mapping[str, str] = {
 """torch's name of a number format -> safetensors' name."""
 
 MOST_HEADER = 25_000_000  # bytes of names, shapes and places
+MOST_AXES = 64  # the product of more sizes could take hours
 _CHUNK = 2**20
 
 
@@ -124,7 +125,7 @@ def _header(handle: BinaryIO) -> tuple[int, list[tuple[str, str, list[int], int,
         kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if kind not in BYTES or not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
             raise ValueError(f"'{name[:50]}' is described by something else than a format, sizes and a place")
-        if end - begin != BYTES[kind] * math.prod(shape):
+        if len(shape) > MOST_AXES or end - begin != BYTES[kind] * math.prod(shape):
             raise ValueError(f"'{name[:50]}' has another size than its shape")
         places.append((name, kind, shape, begin, end))
     at = 0

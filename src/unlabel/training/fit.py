@@ -123,6 +123,7 @@ def fit(
         ModelError: No weight may be trained.
         CheckpointMismatch: The checkpoint is damaged, or is another training's.
     """
+    engine.check_launched(run)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ModelError(
             "no weight of the model may be trained, as requires_grad is off for all; expected some that may:"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from unlabel.audit.document.stages import is_stage
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.files import write_bytes
+from unlabel.core.files import make_parent, write_bytes
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_EVALUATED"]
 Role = Literal["before", "after", "reference"]
@@ -213,7 +213,7 @@ class Audit:
             )
         if path.exists() and not force:
             raise OptionError(f"{path} is there already; name another file, or replace it with force=True")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         write_bytes(path, render(self.to_json()).encode())
         return path
 

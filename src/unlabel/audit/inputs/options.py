@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import isfinite
-from numbers import Integral, Real
 from typing import Any
 
 from unlabel.audit.inputs.attackers import chosen
 from unlabel.core.errors import OptionError
+from unlabel.core.kinds import is_number, is_whole
 from unlabel.core.wording import listing, suggest
 
 
@@ -70,28 +69,20 @@ BUDGETS: Mapping[str, Budget] = {budget.name: budget for budget in (QUICK, STAND
 MOST_SEED = 2**31 - 1
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
-
-
 def _is_thresholds(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        isinstance(name, str) and _is_number(threshold) for name, threshold in value.items()
+        isinstance(name, str) and is_number(threshold) for name, threshold in value.items()
     )
 
 
 KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("True or False", lambda value: isinstance(value, bool)),
-    int: ("a whole number", _is_whole),
-    float: ("a number", _is_number),
+    int: ("a whole number", is_whole),
+    float: ("a number", is_number),
     str: ("a text", lambda value: isinstance(value, str)),
     tuple[int, ...]: (
         "whole numbers, such as (16, 64)",
-        lambda value: isinstance(value, tuple) and all(map(_is_whole, value)),
+        lambda value: isinstance(value, tuple) and all(map(is_whole, value)),
     ),
     tuple[str, ...]: (
         "names",

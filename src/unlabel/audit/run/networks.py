@@ -46,7 +46,7 @@ def audit_model(
     source: Source,
     labels: str | Sequence[str],
     budget: str = "quick",
-    seed: int = 0,
+    seed: int | None = None,
     *,
     forgotten: str | Sequence[str] = (),
     start: str = "unknown",
@@ -70,11 +70,11 @@ def audit_model(
         source: Data of the original's labels; see `load`.
         labels: Names to audit: what `after` has forgotten and `before` has not.
         budget: ``quick``, ``standard`` or ``full``.
-        seed: Key of all randomness, 0 to 2147483647.
+        seed: Key of all randomness, 0 to 2147483647; the run's by default.
         forgotten: Labels that `before` had forgotten earlier; a run folder remembers them itself.
         start: What the training of `before` began from, such as ``random``; ``unknown`` leaves C2
             provisional. A run folder remembers it itself.
-        run: Where to compute; this machine by default.
+        run: Where to compute, always in one process; this machine and seed 0 by default.
         **options: Margins and sizes of `AuditOptions`, such as ``d_reference=0.05``.
 
     Returns:
@@ -102,8 +102,9 @@ def audit_model(
             raise OptionError(
                 f"an audit has no option '{name}'.{suggest(name, allowed)} See unlabel.AuditOptions"
             )
-    settings = AuditOptions(**options, budget=budget, seed=seed)
-    where = engine.alone(run or engine.start(seed=seed)).with_seed(seed)
+    run = run or engine.start()
+    settings = AuditOptions(**options, budget=budget, seed=run.seed if seed is None else seed)
+    where = engine.alone(run).with_seed(settings.seed)
     case = _case(before, after, references, source, labels, forgotten, start, where)
     return audit_case(case, where, settings)
 

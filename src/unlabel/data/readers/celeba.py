@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.errors import DataError
-from unlabel.core.reading import ReadError, reason
+from unlabel.core.errors import DataError, ReadError
+from unlabel.core.reading import reason
 from unlabel.core.wording import listing
 from unlabel.data.dataset import Source
 from unlabel.data.images.photos import decoded

@@ -9,8 +9,8 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.errors import DataError
-from unlabel.core.reading import ReadError, open_plain, reason
+from unlabel.core.errors import DataError, ReadError
+from unlabel.core.reading import open_plain, reason
 from unlabel.data.readers.matlab import read_arrays
 
 MAX_IMAGES = 1_000_000

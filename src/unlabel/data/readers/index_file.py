@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.reading import ReadError
+from unlabel.core.errors import ReadError
 from unlabel.data.images.cache_folder import cache_folder, unusable
 from unlabel.data.readers.sheet import Column, Lists, Sheet
 from unlabel.data.texts import Coded, Names

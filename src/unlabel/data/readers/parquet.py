@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.errors import DataError, OptionError
+from unlabel.core.errors import DataError, OptionError, ReadError
 from unlabel.core.install import install_command
-from unlabel.core.reading import ReadError, open_plain, reason
+from unlabel.core.reading import open_plain, reason
 from unlabel.data.dataset import Source
 from unlabel.data.options import DEFAULTS, ReadOptions
 from unlabel.data.readers import sheet as sheets

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.errors import DataError
-from unlabel.core.reading import ReadError, parse_json, reason
+from unlabel.core.errors import DataError, ReadError
+from unlabel.core.reading import parse_json, reason
 from unlabel.core.wording import listing
 from unlabel.data.readers.plain_csv import Block, plain_blocks, text_of
 from unlabel.data.readers.tables import (
@@ -328,14 +328,15 @@ class _Reading:
             self._add_names(part, lines, of[self.key], images)
 
     def _add_block(self, part: Part, block: Block, lines: Sequence[int], images: Images) -> None:
+        place = {name: number for number, name in enumerate(self.header)}
         for name, column in self.columns.items():
-            at = self.header.index(name)
+            at = place[name]
             keys = block.keys(at) if isinstance(column, _Marks) else None
             if isinstance(column, _Marks) and keys is not None:
                 column.add_keys(keys, self.rows)
             else:
                 column.add(block.texts(at), self.rows)
-        self._add_names(part, lines, block.texts(self.header.index(self.key)), images)
+        self._add_names(part, lines, block.texts(place[self.key]), images)
 
     def _add_names(self, part: Part, lines: Sequence[int], written: Sequence[str], images: Images) -> None:
         names = _plain_names(part, lines, written, images, self.key)

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -12,8 +13,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from unlabel.core.errors import DataError, LabelMismatch, MissingFiles
-from unlabel.core.reading import ReadError, open_plain, reason
+from unlabel.core.errors import DataError, LabelMismatch, MissingFiles, ReadError
+from unlabel.core.reading import open_plain, reason
 from unlabel.core.wording import listing, suggest
 from unlabel.data.texts import Coded, Names
 
@@ -237,11 +238,12 @@ def check_header(path: Path, header: Sequence[str]) -> None:
     """
     if not header:
         raise DataError(f"{path} is empty; expected a header line with a column image_id")
+    counts = Counter(header)
     for column, name in enumerate(header, 1):
         if not name or not name.isprintable():
             raise DataError(f"{path}: column {column} has the name {name[:40]!r}; give every column a name")
-        if header.count(name) > 1:
-            raise DataError(f"{path} has {header.count(name)} columns {name[:40]!r}; name each column once")
+        if counts[name] > 1:
+            raise DataError(f"{path} has {counts[name]} columns {name[:40]!r}; name each column once")
 
 
 def _even_rows(path: Path, reader: Any, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabel.core.errors import DataError
-from unlabel.core.reading import ReadError, open_plain, parse_json, reason
+from unlabel.core.errors import DataError, ReadError
+from unlabel.core.reading import open_plain, parse_json, reason
 from unlabel.data.images.decoding import MAX_BYTES
 from unlabel.data.readers.files import ENDINGS
 from unlabel.data.readers.sheet import UNKNOWN, Opened, even_rows
