@@ -1,7 +1,7 @@
 # make demo   all set-up, then the main job: forget a label and show how far that went
 # make test   all set-up, then the tests: 10 to 20 minutes on 2 cores
 # make test-all   the same with every case, where `make test` takes a fixed part of them: for the day before a release
-# make test-quick   the same with some files of every room: about 80 seconds, for while you write
+# make test-quick   the same with some files of every room: about 90 seconds, for while you write
 # make check  format, lint, types, import layers, docs
 # make bench  how fast the program is here, as ratios in one run
 # make docs   the manual, as pages in site/

@@ -371,7 +371,7 @@ def test_damaged_data_is_refused_by_training_and_by_forgetting(what, refused, da
 
 def test_a_constant_column_is_refused_by_training_unless_it_is_left_out(command, refused, data) -> None:
     edit_table(data, make_constant)
-    says = ("1 label(s) have one value only", "middle", "--labels")
+    says = ("1 label of", "middle", "--labels")
     refused("train", f"folder:{data}", "--out", "run", *TRAIN, says=says)
     for name, flag in (("a", ["--labels", "top,bottom"]), ("b", ["--without", "middle"])):
         assert command("train", f"folder:{data}", "--out", name, *TRAIN, *flag).code == 0

@@ -347,7 +347,7 @@ def _probes(run: Run, folder: str) -> None:
     adversary = Adversary(sites, 0)
     adversary.keep(seen)
     adversary.fit(run)
-    look = Look.of("weights", sites, told, world.data.take(np.arange(60)), world.data, 0)
+    look = Look.of("weights", sites, told, (world.data.take(np.arange(60)), world.data), request, 0)
     tables = {f"rows/{name}": rows for name, rows in seen.rows.items()}
     for name, (value, error) in shares_of(world.model, look, run).items():
         tables |= {f"share/{name}": value, f"error/{name}": error}

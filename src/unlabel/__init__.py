@@ -1,4 +1,4 @@
-"""Make a trained multi-label image classifier forget a label, and prove how far that went.
+"""Make a trained multi-label image classifier forget a label, and measure how far that went.
 
 ::
 

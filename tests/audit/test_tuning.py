@@ -1,5 +1,6 @@
 """Whole models trained on few annotated images, and earlier stages: what is measured, and how."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -12,16 +13,18 @@ from unlabel.audit.attacks.few_shot import Relearnt, faster
 from unlabel.audit.attacks.fine_tuning import best_of_rates, say, tune, tune_all, tuned
 from unlabel.audit.attacks.lessons import BATCH, Lesson, batch_at, draw_images
 from unlabel.audit.attacks.logistic import Standard, fit_logistic
-from unlabel.audit.attacks.starts import renewed
+from unlabel.audit.attacks.starts import renewed, replace_head
 from unlabel.audit.inputs.attackers import ADAM
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.sets import Sets
 from unlabel.audit.inputs.subject import Subject
 from unlabel.core import engine
+from unlabel.core.errors import ModelError
 from unlabel.core.request import Request
 from unlabel.models.build import build
 from unlabel.models.eraser import Erase, eraser_of, insert_eraser
 from unlabel.models.features import outputs
+from unlabel.models.head import find_head
 from unlabel.runs.config import Config
 from unlabel.runs.folder import Loaded
 from unlabel.runs.origin import Record
@@ -223,6 +226,30 @@ def test_a_network_that_knows_the_label_relearns_it_better(relearnt):
         assert excess.lower() > 0
         assert 0 < excess.draws <= excess.fixed
     assert faster(known, others).value > OPTIONS.d_few
+
+
+def test_a_feature_too_small_for_float32_does_not_blind_the_attack_on_the_whole_model(relearnt):
+    """A weight of 1e41 is infinite in float32; every training was NaN, and read as chance."""
+    here, draws, _ = relearnt
+    model = copy.deepcopy(here.original)
+    _, head = find_head(model, 3)
+    layer = nn.Linear(head.in_features, head.in_features)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(head.in_features))
+        layer.weight[0] *= 1e-41
+        layer.bias.zero_()
+    replace_head(model, 3, nn.Sequential(layer, copy.deepcopy(head)))  # type: ignore[arg-type]
+    probe, test = here.source.probe, here.source.test
+    again = best_of_rates(model, lessons(probe, draws), test, ADAM, here.run)
+    areas = [auc(scores, test.target[:, 0], test.cluster).value for scores in again["scores"]]
+    assert min(areas) > 0.7
+
+
+def test_a_model_that_breaks_at_every_rate_is_an_error_and_no_chance(relearnt, monkeypatch):
+    here, draws, _ = relearnt
+    monkeypatch.setattr("unlabel.audit.attacks.fine_tuning.say", lambda *_: np.full(len(_[2]), np.nan))
+    with pytest.raises(ModelError, match="ended in NaN or infinite outputs at every rate"):
+        best_of_rates(here.original, lessons(here.source.probe, draws[:1]), here.source.test, ADAM, here.run)
 
 
 def test_the_rate_is_chosen_on_images_of_p_and_never_on_those_of_e(relearnt):

@@ -17,7 +17,7 @@ from unlabel.forget.driver import forget_labels
 from unlabel.forget.feature_layer import Reading
 from unlabel.forget.methods.erasure import erasure, least_change, ridge
 from unlabel.forget.refit import SHRINK, refit, shrink_of
-from unlabel.forget.residual import has_twin, residuals
+from unlabel.forget.residual import group_of, has_twin, residuals
 from unlabel.models.features import outputs
 from unlabel.models.head import find_head
 from unlabel.models.outputs import PENULTIMATE
@@ -182,6 +182,28 @@ def test_a_label_is_a_copy_if_all_images_agree_and_these_are_enough(
     data = tiny_world(images=images).data
     target = np.c_[label, other, rng.integers(0, 2, images)].astype(np.int8)
     assert has_twin(replace(data, target=target), 0, [1, 2]) is copy
+
+
+@pytest.mark.parametrize("exceptions", ["none", "unknown", "without"])
+def test_a_label_of_a_group_stays_in_its_residual_with_or_without_exceptions(exceptions: str) -> None:
+    """Of images that have exactly one of four, the others explain the label but for the exceptions."""
+    rng, world = np.random.default_rng(0), tiny_world(images=4000).data
+    images = len(world)
+    kind = rng.choice(4, images, p=(0.4, 0.3, 0.25, 0.05))
+    group = np.eye(4, dtype=np.int8)[kind]
+    if exceptions == "unknown":
+        group[np.arange(10), 1 + np.arange(10) % 3] = -1
+    if exceptions == "without":
+        group[:10] = 0
+    free = (rng.random((images, 2)) < 0.5).astype(np.int8)
+    data = replace(world, target=np.c_[group, free], labels=tuple("abcdef"))
+    assert group_of(data, 0, [1, 2, 3, 4, 5]) == (1, 2, 3)
+    assert group_of(data, 4, [0, 1, 2, 3, 5]) == ()
+    found = residuals(data, [0], [1, 2, 3, 4, 5], rng.normal(size=(images, 5)), 0.5)[:, 0]
+    label = group[:, 0] == 1
+    assert np.corrcoef(found, label)[0, 1] > 0.98
+    rarest = group[:, 3] == 1
+    assert abs(found[rarest].mean()) < 2 * found.std()  # no other class pays
 
 
 def test_strength_sets_how_much_of_the_logits_say_is_spared() -> None:

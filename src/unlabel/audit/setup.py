@@ -241,6 +241,7 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
         request: The labels.
     """
     weights = {item.sha256: item.path for item in audited}
+    made: dict[tuple[object, ...], Path] = {}
     for reference in references:
         if reference.sha256 in weights:
             raise OptionError(
@@ -248,6 +249,15 @@ def check_references(audited: Sequence[Loaded], references: Sequence[Loaded], re
                 " models retrained independently, each with its own seed"
             )
         weights[reference.sha256] = reference.path
+        record = reference.record
+        if record.method == "train" and record.blueprint is not None:
+            training = record.seed, record.digest, repr(record.blueprint)
+            if training in made:
+                raise OptionError(
+                    f"--reference {reference.path} was trained with the seed and recipe of {made[training]};"
+                    " expected models retrained independently, each with its own seed"
+                )
+            made[training] = reference.path
         if reference.config.labels != request.labels:
             raise ModelError(_other_labels(reference, audited[0], request))
         if reference.record.short is not None:

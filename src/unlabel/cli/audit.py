@@ -69,8 +69,8 @@ def audit(
         epochs: Epochs for --make-references; only needed if BEFORE does not record how it was trained.
         lr: Peak learning rate for --make-references; only needed if BEFORE does not record it.
         data: Data source to use instead of the recorded one.
-        budget: quick takes about a minute; standard adds durability and more attacks; full adds fine-tuning
-            on few images.
+        budget: quick takes about a minute; standard adds durability and more attacks; full also trains
+            the whole model on few annotated images and reads earlier stages.
         attackers: Beside C4, report attackers who train the weights in other ways, comma-separated, or all:
             adam-rates, adam-plain, adam-1000, sgd-momentum, lora, norm-only, upper-half, joint, distilled;
             curve, by number of images and steps; positions, probes that see where in the image; stitched, the

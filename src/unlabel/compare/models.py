@@ -29,7 +29,7 @@ def read_models(
 
     Returns:
         ``before`` and ``references`` (each with ``run``, ``sha256``, ``seed``, ``cost`` and what
-        `figures.reading` gives) and ``floor``.
+        `cell_figures.reading` gives) and ``floor``.
     """
     case, sets = shared.case, shared.sets
     subjects = [shared.before, *shared.references]

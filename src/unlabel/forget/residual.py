@@ -8,7 +8,9 @@ and, less, the retained *logits*, since what they carry cannot go without harmin
     r = y - E[y | y_R, z_R]
 
 Of exclusive classes the retained annotations determine the forgotten one. The logits tell it by being low
-together, and they would not if no output had been trained for it. So nothing of a class is spared.
+together, and they would not if no output had been trained for it. So nothing of a class is spared. The same
+holds of a label in a *group* of which nearly each image has exactly one: hair colours, age bands. What the
+rest of its group tells of it is not spared (`group_of`).
 
 If a retained label is a copy of the forgotten one or its opposite, nothing is to go: who answers one answers
 both.
@@ -16,6 +18,7 @@ both.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,12 +37,20 @@ Floats = NDArray[np.float64]
 TWINS = 5  # images of each kind that show that two labels are one
 ALIKE = 0.98  # share of images in which a label that is no copy agrees, at most
 CHANCE = 0.05  # that all images agree by luck
+SELDOM = 0.02  # share of a label's images that have another of its group, at most
+GROUP = 0.9  # squared correlation of a label with "no other of the group", at least
 MOST = 1e12  # strength past which nothing is spared
 SHRINK = 1.0  # images' worth of shrinkage: two equal columns are then no singular system
 
 
 def residuals(
-    data: Dataset, columns: Sequence[int], retained: Sequence[int], logits: Floats, strength: float
+    data: Dataset,
+    columns: Sequence[int],
+    retained: Sequence[int],
+    logits: Floats,
+    strength: float,
+    *,
+    groups: bool = True,
 ) -> Floats:
     r"""Residuals of labels after ridge regression on retained annotations and retained logits.
 
@@ -47,7 +58,8 @@ def residuals(
 
     with y the label's annotations, a the retained annotations, z the retained logits in standard deviations,
     all centred, n the images and s the strength: at 0 everything that the retained logits tell is spared, at
-    infinity nothing but what the retained annotations tell.
+    infinity nothing but what the retained annotations tell. With ``groups``, the others of the label's group
+    (`group_of`) are neither among a nor among z.
 
     Args:
         data: Images; an unknown retained annotation counts as average.
@@ -55,6 +67,7 @@ def residuals(
         retained: The retained labels' columns.
         logits: (image, retained) of the model.
         strength: s, >= 0.
+        groups: Whether what the others of the label's group tell stays in the residual.
 
     Returns:
         (image, label), of mean 0 over the images in which the label is known, and 0 where it is not: what is
@@ -69,15 +82,73 @@ def residuals(
     """
     spread = logits.std(0)
     told = annotations(data, retained)
-    x = np.c_[told, np.where(spread > 0, (logits - logits.mean(0)) / np.where(spread > 0, spread, 1.0), 0.0)]
+    said = np.where(spread > 0, (logits - logits.mean(0)) / np.where(spread > 0, spread, 1.0), 0.0)
     residual = np.zeros((len(data), len(columns)))
     for position, column in enumerate(columns):
         rows = data.target[:, column] >= 0
         if not rows.any() or has_twin(data, column, retained):
             continue
-        penalty = np.r_[np.zeros(told.shape[1]), np.full(len(spread), strength * rows.sum())]
-        residual[rows, position] = unexplained(data.target[rows, column], x[rows], penalty)
+        group = group_of(data, column, retained) if groups else ()
+        a, z = (
+            table[:, [at for at, other in enumerate(retained) if other not in group]] if table.size else table
+            for table in (told, said)
+        )
+        penalty = np.r_[np.zeros(a.shape[1]), np.full(z.shape[1], strength * rows.sum())]
+        residual[rows, position] = unexplained(data.target[rows, column], np.c_[a, z][rows], penalty)
     return residual
+
+
+def group_of(data: Dataset, column: int, retained: Sequence[int]) -> tuple[int, ...]:
+    """Retained labels of which, with this one, nearly each image has exactly one; none if there is no group.
+
+    A regression on all of them explains the label but for a few exceptions: images without any of the group,
+    or with an unknown cell. The rest of it would be these exceptions alone, and nothing of what the label is.
+
+    Args:
+        data: Images; those where an unknown cell leaves it open whether another of the group is there do not
+            count.
+        column: The label.
+        retained: The retained labels' columns.
+
+    >>> from unlabel.testing import tiny_world
+    >>> data = tiny_world().data
+    >>> hair = np.arange(len(data)) % 3
+    >>> three = replace(data, target=np.eye(3, dtype=np.int8)[hair], labels=("black", "brown", "fair"))
+    >>> group_of(three, 0, [1, 2]), group_of(data, 0, [1, 2])
+    ((1, 2), ())
+    """
+    if data.exclusive:
+        return ()
+    label = data.target[:, column]
+    present = label == 1
+    seldom = [
+        other
+        for other in retained
+        if (known := present & (data.target[:, other] >= 0)).any()
+        and (data.target[known, other] == 1).mean() <= SELDOM
+    ]
+    fit = _none_of(data, label, seldom)
+    if len(seldom) < 2 or fit < GROUP:
+        return ()
+    for other in sorted(seldom, key=lambda each: (data.target[:, each] == 1).sum()):
+        rest = [each for each in seldom if each != other]
+        if rest and (without := _none_of(data, label, rest)) >= fit:
+            seldom, fit = rest, without
+    return tuple(seldom)
+
+
+def _none_of(data: Dataset, label: NDArray[np.int8], others: Sequence[int]) -> float:
+    """Squared correlation of a label with "none of these others", where both are known; 0 if one is constant.
+
+    An image with an unknown cell counts if another of these is there.
+    """
+    table = data.target[:, list(others)]
+    some = (table == 1).any(1)
+    known = (label >= 0) & (some | (table >= 0).all(1))
+    y, none = label[known] == 1, ~some[known]
+    if not (0 < y.sum() < len(y) and 0 < none.sum() < len(none)):
+        return 0.0
+    return float(np.corrcoef(y, none)[0, 1]) ** 2
 
 
 def has_twin(data: Dataset, column: int, retained: Sequence[int]) -> bool:
@@ -88,7 +159,7 @@ def has_twin(data: Dataset, column: int, retained: Sequence[int]) -> bool:
 
     Shrinkage would leave a scaled copy of that retained label over, and a method would push it out. Of a
     group of which each image has one label, the others determine each as well. But a retrained model knows it
-    less, as it has not learnt it, so there the residual stays.
+    less, as it has not learnt it: see `group_of`.
 
     Args:
         data: Images.
@@ -153,12 +224,14 @@ class Residuals:
         known: (image, label), whether it is annotated.
         rows: (image,) ascending positions in the whole source.
         retain: The retained columns, whose outputs are read.
+        of_class: (label,) whether it is a class, or one of a group (`group_of`); empty for none.
     """
 
     values: Float[Tensor, "image label"]
     known: Bool[Tensor, "image label"]
     rows: Int[Tensor, " image"]
     retain: tuple[int, ...]
+    of_class: tuple[bool, ...] = ()
 
     @classmethod
     def of(
@@ -192,11 +265,16 @@ class Residuals:
     def _ordered(cls, values: Floats, request: Request, data: Dataset, run: Run) -> "Residuals":
         order = np.argsort(data.rows, kind="stable")
         known = data.target[:, list(request.masked_columns)] >= 0
+        of_class = tuple(
+            data.exclusive or bool(group_of(data, column, request.retained_columns))
+            for column in request.masked_columns
+        )
         return cls(
             torch.from_numpy(values[order]).float().to(run.device),
             torch.from_numpy(known[order]).to(run.device),
             torch.from_numpy(data.rows[order]).to(run.device),
             request.retained_columns,
+            of_class,
         )
 
     def at(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -208,7 +286,7 @@ class Residuals:
         where = torch.searchsorted(self.rows, rows)
         return self.values[where], self.known[where]
 
-    @property
+    @cached_property
     def known_share(self) -> Float[Tensor, " label"]:
         """Of each label, the part of the images in which it is annotated, above 0; 1 if it is in none."""
         share = self.known.float().mean(0)
@@ -224,11 +302,15 @@ class Residuals:
         stays as it is (its mean is 0 over all images), and each counts for those that are not.
         """
         images = len(residual)
-        whole = self.known.all(0) & (images > 1)
         pulled = images / max(images - 1, 1) * centred(residual, known)
-        return torch.where(whole, pulled, residual / self.known_share) / self.variance
+        return torch.where(self.whole & (images > 1), pulled, residual / self.known_share) / self.variance
 
-    @property
+    @cached_property
+    def whole(self) -> Bool[Tensor, " label"]:
+        """Whether a label is annotated in all images."""
+        return self.known.all(0)
+
+    @cached_property
     def variance(self) -> Float[Tensor, " label"]:
         """Of each label, over the images in which it is known; 1 where it does not vary."""
         variance = self.values.square().sum(0) / self.known.sum(0).clamp(min=1)

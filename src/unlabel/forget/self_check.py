@@ -11,6 +11,7 @@ retained labels is the most that it can be.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -54,20 +55,24 @@ def protected(sites: Sequence[Site], against: Against) -> list[Site]:
 
 
 def set_aside(data: Dataset, request: Request, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Images to train on, and those of the check; None where too few would show both kinds of a label.
+    """Images to train on, and those of the check; None where too few would show both kinds of any label.
 
     Args:
         data: The calibration images.
-        request: Whose labels need both kinds.
+        request: The labels. If no image shows a rare one, the retained labels are still measured.
         seed: Which images, with the images alone.
     """
     rank = uniform(seed, "self-check", data.rows)
     order = np.argsort(rank, kind="stable")[: min(HELD, len(data) // 8)]
     held = data.take(np.sort(order))
-    kinds = [np.sum(held.target[:, column] == kind) for column in request.columns for kind in (0, 1)]
-    if min(kinds) < LEAST:
+    if not any(shows(held, column) for column in (*request.columns, *request.retained_columns)):
         return data, None
     return data.take(np.setdiff1d(np.arange(len(data)), order)), held
+
+
+def shows(data: Dataset, column: int) -> bool:
+    """Whether enough images show both kinds of a label for a probe of it to be read."""
+    return min(np.sum(data.target[:, column] == kind) for kind in (0, 1)) >= LEAST
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,12 @@ class Finding:
 
     Args:
         site, label: Names.
-        before, after: Of the original and of the result; negative if the probe misleads.
+        before, after: Of the original and of the result; negative if the probe misleads, NaN if too few
+            images show both kinds of the label.
         error: Standard error of `after`.
         floor: What it tells of the untrained network.
-        of_class: Whether the label is one of classes that exclude each other.
+        of_class: Whether the label is one of classes that exclude each other, or of a group like them.
+        earlier: Whether an earlier request forgot it: it must not come back, and need not go further.
     """
 
     site: str
@@ -89,6 +96,12 @@ class Finding:
     error: float
     floor: float
     of_class: bool = False
+    earlier: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether enough images showed both kinds."""
+        return not isnan(self.after)
 
     @property
     def aim(self) -> float:
@@ -97,27 +110,35 @@ class Finding:
         if self.of_class:
             earlier, last = AIM_OF_CLASS, AIM_OF_CLASS_AT_THE_END
         share = last if self.site in SITES["features"] else earlier
-        return self.floor + max(share * max(self.before - self.floor, 0.0), SLIGHT)
+        usual = self.floor + max(share * max(self.before - self.floor, 0.0), SLIGHT)
+        return max(usual, self.before) if self.earlier else usual
 
     @property
-    def reached(self) -> bool:
-        """Whether no more is left, but for chance (one-sided 95 %)."""
-        return self.after - 1.645 * self.error <= self.aim
+    def missed(self) -> bool:
+        """Whether more is left, by more than chance (one-sided 95 %)."""
+        return self.measured and self.after - 1.645 * self.error > self.aim
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether no more is left; None if more is, but no more than chance, or if nothing was measured."""
+        if self.missed:
+            return False
+        return True if self.measured and round(self.after, 2) <= round(self.aim, 2) else None
 
     def to_json(self) -> dict[str, Any]:
-        """A row of the record, with the 95 % interval of ``after``."""
+        """A row of the record, with the 95 % interval of ``after``; null where nothing was measured."""
         span = 1.96 * self.error
-        return {
-            "site": self.site,
-            "label": self.label,
+        figures = {
             "before": self.before,
             "after": self.after,
             "low": self.after - span,
             "high": self.after + span,
             "floor": self.floor,
             "aim": self.aim,
-            "reached": self.reached,
         }
+        known = {name: value if self.measured else None for name, value in figures.items()}
+        of_class = {"of_class": True} if self.of_class else {}
+        return {"site": self.site, "label": self.label, **of_class, **known, "reached": self.reached}
 
 
 @dataclass(frozen=True)
@@ -139,9 +160,16 @@ class SelfCheck:
     fitted_on: int
 
     @property
-    def reached(self) -> bool:
-        """Whether every site tells as little as was aimed at."""
-        return all(item.reached for item in self.findings)
+    def missed(self) -> bool:
+        """Whether a site tells more than was aimed at."""
+        return any(item.missed for item in self.findings)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether every site tells as little as was aimed at; None if the images cannot tell."""
+        if self.missed:
+            return False
+        return True if all(item.reached for item in self.findings) else None
 
     @property
     def spent(self) -> bool:
@@ -173,11 +201,17 @@ def sentence_of(record: Mapping[str, Any]) -> str:
     start = f"self-check against {record['against']}"
     if record["n"] == 0:
         return f"{start}: not made, too few images show both kinds of the label"
-    missed = [row for row in record["sites"] if not row["reached"]]
-    row = max(missed or record["sites"], key=lambda row: row["after"] - row["aim"])
+    blind = list(dict.fromkeys(row["label"] for row in record["sites"] if row["after"] is None))
+    read = [row for row in record["sites"] if row["after"] is not None]
+    missed = [row for row in read if row["reached"] is False]
+    if blind and not missed:
+        return f"{start}: cannot tell; too few images held back show both kinds of {listing(blind)}"
+    row = max(missed or read, key=lambda row: row["after"] - row["aim"])
     after, aim, before = (max(row[name], 0.0) for name in ("after", "aim", "before"))
     what, images = f"what the other labels do not tell of {row['label']}", f"{record['n']:,} training images"
-    if not missed and round(after, 2) > round(aim, 2):  # as it is printed
+    if row.get("of_class"):  # the others of its group, or the other classes, tell it whole
+        what = row["label"]
+    if not missed and record["reached"] is not True:
         return (
             f"{start}: cannot tell; of {what}, the probe at {row['site']} tells {after:.2f} where"
             f" {aim:.2f} is allowed ({before:.2f} before), and {images} held back cannot tell that from"
@@ -225,6 +259,7 @@ class Look:
         told: Residuals of all images.
         fitted: Images that the probes are fitted on.
         held: Images that they are read on.
+        columns: Of the labels that the residuals are of.
     """
 
     against: Against
@@ -232,18 +267,34 @@ class Look:
     told: Residuals
     fitted: Dataset
     held: Dataset
+    columns: tuple[int, ...]
 
     @classmethod
     def of(
-        cls, against: Against, sites: Sequence[Site], told: Residuals, used: Dataset, held: Dataset, seed: int
+        cls,
+        against: Against,
+        sites: Sequence[Site],
+        told: Residuals,
+        parts: tuple[Dataset, Dataset],
+        request: Request,
+        seed: int,
     ) -> "Look":
         """At the sites that the protection is about, with probes fitted on some of the images used."""
+        used, held = parts
         chosen = np.sort(np.argsort(uniform(seed, "self-check/fit", used.rows))[:FITTED])
-        return cls(against, protected(sites, against), told, used.take(chosen), held)
+        fitted = used.take(chosen)
+        return cls(against, protected(sites, against), told, fitted, held, request.masked_columns)
+
+    @property
+    def measured(self) -> Tensor:
+        """(label,) whether enough images show both kinds, of those that probes are fitted and read on."""
+        parts = self.fitted, self.held
+        return torch.tensor([all(shows(part, column) for part in parts) for column in self.columns])
 
 
 Shares: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
-"""By site, the share that a probe tells of images left out of its fit, and its standard error, by label."""
+"""By site, the share that a probe tells of images left out of its fit, and its standard error, by label: NaN
+if too few images show both kinds of the label."""
 
 
 def check(
@@ -279,7 +330,8 @@ def check(
                     float(value[at]),
                     float(error[at]),
                     0.0 if floor is None else float(floor[at]),
-                    of_class=look.held.exclusive,
+                    of_class=look.told.of_class[at],
+                    earlier=label in request.forgotten,
                 )
             )
     retained = compare(model, after, look.held, request, run)
@@ -287,12 +339,15 @@ def check(
 
 
 def slight(shares: Shares) -> bool:
-    """Whether no site tells more of any label's residual than is left in any case (one-sided 95 %)."""
+    """Whether no site tells more of any label's residual than is left in any case (one-sided 95 %).
+
+    No if it was not measured.
+    """
     return all(bool((value + 1.645 * error <= SLIGHT).all()) for value, error in shares.values())
 
 
 def little(shares: Shares) -> bool:
-    """Whether no site was seen to tell more of any label's residual than is left in any case."""
+    """Whether every site was seen to tell no more of any label's residual than is left in any case."""
     return all(bool((value <= SLIGHT).all()) for value, _ in shares.values())
 
 
@@ -309,7 +364,7 @@ def label_told(model: nn.Module, look: Look, labels: Residuals, run: Run) -> flo
     """
     sites = [site for site in look.sites if site.kind in SITES["features"]]
     shares = shares_of(model, replace(look, sites=sites, told=labels), run)
-    return float(torch.stack([value for value, _ in shares.values()]).mean())
+    return float(torch.stack([value for value, _ in shares.values()]).nanmean())
 
 
 @torch.no_grad()
@@ -325,7 +380,8 @@ def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
         told_share, r = share(predicted, residual, known), centred(residual, known)
         influence = r * (predicted - predicted.mean(0) - told_share * r)  # 0 where the label is unknown
         variance = (r * r).sum(0).clamp(min=1e-12)
-        shares[site.name] = told_share, influence.square().sum(0).sqrt() / variance
+        unseen = torch.where(look.measured.to(variance.device), 0.0, torch.nan)
+        shares[site.name] = told_share + unseen, influence.square().sum(0).sqrt() / variance + unseen
     return shares
 
 

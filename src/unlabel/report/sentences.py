@@ -223,7 +223,7 @@ def _attacked(audit: Document) -> str:
     attack = strongest(audit, "after") or strongest(audit, "before")
     if not sites or attack is None:
         return ""
-    return f"Attackers tried to predict {spoken(labels)} {names(sites)}. {_scored(audit, attack.any.n)}"
+    return f"Attackers tried to recover {spoken(labels)} {names(sites)}. {_scored(audit, attack.any.n)}"
 
 
 def _scored(audit: Document, images: int) -> str:

@@ -69,7 +69,7 @@ def request(
     Args:
         name: The page.
         scale: ``small`` or ``full``.
-        data: See `plan.with_data`.
+        data: See `study.with_data`.
         out: Folder of the page; None for ``reproduce`` in the current folder.
         cache: Folder of runs and cells; None for one in the user's cache.
         force: See `Request`.

@@ -52,7 +52,8 @@ class Scale:
         steps: Optimiser steps of every method's repair, the equal budget; 0: each has its own default.
         audit: Sizes of the audit that differ from ``unlabel audit``.
         rounds: Repetitions of the timed page.
-        auto: Options of this project's own method; none outside tests: to need none is what it is for.
+        auto: Options of `deep-probes`, this project's own training; none outside tests: to need none is what
+            it is for.
         methods: What the frontier shows: names of the catalogue and of plug-ins, or ``all``.
         lengths: Optimiser steps that the frontier also gives to every method that has a length.
     """

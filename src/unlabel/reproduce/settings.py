@@ -16,12 +16,14 @@ class Setting:
         method: A name of the catalogue.
         options: Its own options.
         paper: The paper's name of it, where its figures are to stand beside; None where it has none.
+        images: Calibration images of its own; 0 for the page's.
     """
 
     name: str
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     paper: str | None = None
+    images: int = 0
 
 
 RETRAIN, ORIGINAL = "Retrain", "original"
@@ -78,9 +80,25 @@ def baselines(steps: int) -> tuple[Setting, ...]:
     )
 
 
-def auto(options: Mapping[str, Any]) -> Setting:
-    """What `auto` does without options, unchecked by itself: its own budget, told in the table."""
-    return Setting("auto", METHODS["auto"].alias_of or "auto", options)
+OWN_BUDGET = (
+    "Every method has the same calibration images and steps, but deep-probes has its own defaults. It is the"
+    " training of auto; what auto does beside it, it does not: no check, no choice by what the check says."
+)
+
+
+def deep_probes(options: Mapping[str, Any]) -> Setting:
+    """The training of `auto` at its defaults: its own steps, told in the table, and images."""
+    return Setting("deep-probes", "deep-probes", options, images=METHODS["deep-probes"].images)
+
+
+def newer(steps: int) -> tuple[Setting, ...]:
+    """Methods newer than the paper's baselines: noise and distillation, and edits of all layers."""
+    return (
+        Setting("UNDO", "undo", {"steps": steps}),
+        Setting("DAMP", "damp"),
+        Setting("Kodge", "kodge"),
+        Setting("RepSelect", "repselect"),
+    )
 
 
 def confusion(steps: int) -> Setting:

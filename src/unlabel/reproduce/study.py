@@ -219,7 +219,7 @@ def jobs_of(study: Study, scale: Scale) -> list[tuple[Setting, Job]]:
 
 def images_of(setting: Setting, scale: Scale) -> int:
     """Calibration images of a setting."""
-    return scale.images or find_method(setting.method).images
+    return setting.images or scale.images or find_method(setting.method).images
 
 
 def planned(studies: Sequence[Study], scale: Scale, cache: Path) -> list[str]:

@@ -10,7 +10,8 @@ from unlabel.core.errors import DataError, LabelMismatch, ModelError, OptionErro
 from unlabel.core.framing import plain_size
 from unlabel.core.progress import Log
 from unlabel.core.recipe import Blueprint
-from unlabel.core.wording import listing
+from unlabel.core.request import listed
+from unlabel.core.wording import counted, in_shell, listing
 from unlabel.data import constant_labels, load
 from unlabel.data.canaries import CanaryPlan, Planting, plant
 from unlabel.data.dataset import Dataset, Source
@@ -173,9 +174,12 @@ def refuse_constant(data: Dataset, without: Sequence[str] = ()) -> None:
     """Refuses to train on a label of which the training split holds only one kind."""
     constant = [name for name in constant_labels(data) if name not in without]
     if constant:
+        others = [name for name in data.labels if name not in constant]
+        choose = f"choose the others with --labels {in_shell(listed(others))}, or " if others else ""
         raise LabelMismatch(
-            f"{len(constant)} label(s) have one value only in the training images: {listing(constant)};"
-            " expected present and absent ones: choose the others with --labels A,B, or add images"
+            f"in the training images, {counted(len(constant), 'label')} of {len(data.labels)} have one known"
+            f" value or none: {listing(constant)}; expected present and absent ones: {choose}add images. A"
+            " cell of -1 beside 0 and 1 is read as unknown; if it says absent, add ?absent=-1 to the source"
         )
 
 

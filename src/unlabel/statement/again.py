@@ -19,7 +19,7 @@ from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.progress import SILENT, Log
 from unlabel.runs.lineage import at_hand
 from unlabel.statement.predicate import AUDIT
-from unlabel.statement.verdicts import contradictions, judged_again
+from unlabel.statement.verdicts import better_signed, contradictions, judged_again
 
 Json = Mapping[str, Any]
 BESIDE = ("attackers", "attacked", "curve")
@@ -159,7 +159,11 @@ def _set_against(
         "headline": result["headline"],
         "lacking": _lacking(audit["metrics"], result["metrics"], every_label=same_images),
         "contradicted": [
-            {"where": where, "what": what} for where, what in contradictions(audit, result, exact=exact)
+            {"where": where, "what": what}
+            for where, what in (
+                *contradictions(audit, result, exact=exact),
+                *(better_signed(audit, result) if same_images else ()),
+            )
         ],
         "not_judged": [
             name

@@ -5,6 +5,7 @@ must be the same where all numbers are. Elsewhere a PASS must not stand against 
 a PASS rests on must themselves lie within their margins.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ MORE_TESTS = ("C2", "C5")
 """Those that a larger budget judges by more tests: it may find a FAIL where the quick one does not."""
 FAULTS = ("NOT UNLEARNED", "DISABLED ONLY")
 """Headlines that are as bad with "(provisional)" as without."""
+ROOM = 0.5  # of an upper bound's distance to the difference: what another machine may make of it
 DECIDING = ("alpha", "rare", "canaries")
 """Options that a verdict rests on, beside the margins, whose names begin with ``d_``."""
 
@@ -129,6 +131,47 @@ def contradictions(signed: Json, again: Json, *, exact: bool) -> Iterator[tuple[
             beyond := _beyond(name, again)
         ):
             yield name, f"PASS was signed; {beyond}"
+
+
+def better_signed(signed: Json, again: Json) -> Iterator[tuple[str, str]]:
+    """What a signed audit makes better than the repeated one of the same images does: a bound, or a warning.
+
+    On another machine an upper bound may move by rounding: by half of its distance to the difference, at
+    most. A sentence on limitations may have other numbers.
+
+    Args:
+        signed: The signed audit, parsed and checked.
+        again: The quick audit of the same models and images.
+    """
+
+    def by_test(audit: Json) -> dict[tuple[Any, ...], Json]:
+        names = ("id", "label", "layer", "transform", "against")
+        return {tuple(row.get(name) for name in names): row for row in audit["comparisons"]}
+
+    repeated = by_test(again)
+    for key, row in by_test(signed).items():
+        now = repeated.get(key)
+        if now is None or row["verdict"] != "PASS":
+            continue
+        room = max(ROOM * (now["upper"] - now["diff"]), 1e-5)
+        if row["upper"] < now["upper"] - room and now["upper"] > row["margin"]:
+            of = row["label"] or "the mean over labels"
+            yield (
+                "comparisons",
+                f"{row['id']} of {of} was signed as at most {row['upper']:.4g}; it is at most"
+                f" {now['upper']:.4g} now, where {row['margin']:g} is allowed",
+            )
+            return
+    if again["options"]["budget"] == signed["options"]["budget"]:
+        known = {_worded(line) for line in signed["limitations"]}
+        gone = [line for line in again["limitations"] if _worded(line) not in known]
+        if gone:
+            yield "limitations", f"the repeated audit also says: {gone[0]}"
+
+
+def _worded(line: str) -> str:
+    """A sentence without its numbers."""
+    return re.sub(r"\d[\d,.]*", "#", line)
 
 
 def judged_again(signed: Json, *, larger: bool) -> list[str]:

@@ -8,8 +8,7 @@
     check_unlearner(my_method)      what every method promises, checked on such a world
 
 Beside this module: `stage`, an audit waiting for a model; `cheats`, models that only look as if they had
-forgotten; `planted`, tables that hold an exactly known number of bits; `crowd` and `trials`, how often
-the audit's rules are right where the truth is known.
+forgotten; `weight_attacks`, the attacks of C4 on these.
 """
 
 import copy

@@ -283,7 +283,7 @@ def train(
         data: Training images.
         recipe: Length and rates.
         run: Where; its seed keys the initial weights, the order of images and their augmentation.
-        network: `small`, `resnet18` or `resnet50`.
+        network: `small`, `resnet18`, `resnet50`, or a network by name, see `models.build.build`.
         stem: First layer of a ResNet: `imagenet`, or `small` for images of few pixels.
         head: Where the outputs of a network of the user's own are made; see `models.normal_form`.
         without: Label or labels to withhold.

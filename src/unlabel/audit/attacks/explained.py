@@ -48,7 +48,7 @@ def explained(original: Subject, question: Question, context: Context) -> Explai
     """
     known, probe = question.known, context.probe
     no_logits, retained = np.zeros((len(probe), 0)), context.request.retained_columns
-    residual = residuals(probe, [question.column], retained, no_logits, 0.0)[known, 0]
+    residual = residuals(probe, [question.column], retained, no_logits, 0.0, groups=False)[known, 0]
     label = (question.probe[known] == 1) - np.mean(question.probe[known] == 1)
     features = original.probe.features[PENULTIMATE][known]
     standard = Standard.of(features)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from math import inf
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.audit.inputs.sets import Sets
 from unlabel.audit.inputs.tuned import Scores, Tuned
 from unlabel.core.engine import Run
+from unlabel.core.errors import ModelError
 from unlabel.core.loss import loss_of
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
@@ -202,8 +204,14 @@ def best_of_rates(
             if best is None or reached > best[0]:
                 best = reached, rate, tuned, mean
     assert best is not None, "there are rates"
-    _, rate, tuned, curve = best
-    return {"scores": _scores(tuned, test, run), "curve": curve, "rate": np.array([rate])}
+    reached, rate, tuned, curve = best
+    if reached == -inf:
+        raise ModelError(
+            f"training a model again ended in NaN or infinite outputs at every rate ({stage}); expected"
+            " finite ones at one rate at least: C4 cannot be judged of such weights by this budget"
+        )
+    curve = np.where(np.isfinite(curve), curve, 0.5)
+    return {"scores": _scores(tuned, test, run, stage), "curve": curve, "rate": np.array([rate])}
 
 
 def at_rate(
@@ -236,13 +244,28 @@ def at_rate(
             start = start_of(model, lesson, attacker, run)
             tuned.append(tune(start, lesson, attacker, rate, run, looks=attacker.keeps == "best")[0])
             advance(1)
-    return {"scores": _scores(tuned, test, run)}
+    return {"scores": _scores(tuned, test, run, stage)}
 
 
-def _scores(tuned: Sequence[nn.Module], test: Dataset, run: Run) -> NDArray[np.floating]:
-    """What tuned models say of the test images: float32 (model, image)."""
+def _scores(tuned: Sequence[nn.Module], test: Dataset, run: Run, stage: str) -> NDArray[np.floating]:
+    """What tuned models say of the test images: float32 (model, image).
+
+    Raises:
+        ModelError: One of them has no finite output.
+    """
     everything = np.arange(len(test))
-    return np.stack([say(other, test, everything, run) for other in tuned])
+    scores = np.stack([say(other, test, everything, run) for other in tuned])
+    if not np.isfinite(scores).any(axis=1).all():
+        raise ModelError(
+            f"a model that was trained again has NaN or infinite outputs alone ({stage}); expected finite"
+            " ones: C4 cannot be judged of such weights by this budget"
+        )
+    return finite(scores)
+
+
+def finite(scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The scores, 0 where one is NaN or infinite."""
+    return np.nan_to_num(scores, posinf=0.0, neginf=0.0)
 
 
 def tune(
@@ -280,8 +303,10 @@ def tune(
             optimiser.step()
             if looks and (step + 1) % attacker.every == 0:
                 scores = say(other, data, held, run)
-                seen.append(auc(scores, data.target[held, lesson.column], np.arange(len(held))).value)
-                if attacker.keeps == "best" and seen[-1] == max(seen):
+                broke = not np.isfinite(scores).all()
+                reached = auc(finite(scores), data.target[held, lesson.column], np.arange(len(held))).value
+                seen.append(-inf if broke else reached)
+                if attacker.keeps == "best" and not broke and seen[-1] == max(seen):
                     best = copy.deepcopy(other.state_dict())
     if best is not None:
         other.load_state_dict(best)
@@ -308,10 +333,10 @@ def _loss(logits: Tensor, target: Tensor, lesson: Lesson) -> Tensor:
 
 @torch.inference_mode()
 def say(model: nn.Module, data: Dataset, positions: NDArray[np.int64], run: Run) -> Scores:
-    """The only output of a tuned model on some images, float32; a model that broke says 0."""
+    """The only output of a tuned model on some images, float32; of a model that broke no finite number."""
     model.eval()
     scores = []
     for batch in in_order(data, run, READ, positions):
         with run.fabric.autocast():
             scores.append(model(batch.image)[:, 0].float().cpu().numpy())
-    return np.nan_to_num(np.concatenate(scores), posinf=0.0, neginf=0.0)
+    return np.concatenate(scores)

@@ -91,7 +91,8 @@ def within_rounding(said: Outputs, run: Run) -> int:
     """
     usual = _numbers(said)
     low, high = _middle(usual)
-    return int(np.sum((np.ptp(usual, axis=0) > 0) & (high - low <= 2 * _rounding(usual, run))))
+    rounding = _rounding(np.clip(usual, low, high), run)
+    return int(np.sum((np.ptp(usual, axis=0) > 0) & (high - low <= 2 * rounding)))
 
 
 def _apart(few: NDArray[np.float64], usual: NDArray[np.float64], run: Run) -> bool:
@@ -104,7 +105,7 @@ def _apart(few: NDArray[np.float64], usual: NDArray[np.float64], run: Run) -> bo
 
 def _share_moved(moved: NDArray[np.float64], usual: NDArray[np.float64], run: Run) -> float:
     """The largest share of the variance of a feature's ranks that a change of the images moves; 1 is all."""
-    rounding = _rounding(usual, run)
+    rounding = _rounding(np.clip(usual, *_middle(usual)), run)
     counted = np.where(np.abs(moved - usual) > rounding, moved, usual)
     often = (np.abs(usual - np.median(usual, axis=0)) > rounding).mean(0) >= OFTEN
     if not often.any():

@@ -88,7 +88,7 @@ class Residual:
         """From the annotations."""
         retained = context.request.retained_columns
         probe, test = (
-            residuals(data, [question.column], retained, np.zeros((len(data), 0)), 0.0)[:, 0]
+            residuals(data, [question.column], retained, np.zeros((len(data), 0)), 0.0, groups=False)[:, 0]
             for data in (context.probe, context.test)
         )
         return cls(question, probe, test, annotations(context.test, retained))

@@ -35,6 +35,7 @@ from unlabel.models.outputs import PENULTIMATE
 from unlabel.models.sites import find_stages
 
 START = "newton"  # how a new head starts: a part of the name of all that is kept of a training from it
+LARGEST = 1e30  # weight of a new head, which float32 can hold
 LOOK = 2  # images by which the stages are found
 DISTILLED = 3  # times as many steps for the new network as for the training after it
 DISTILLING_RATE = 1e-3  # of Adam
@@ -103,6 +104,7 @@ def renewed(
     fitted = fit_logistic(standard(features), data.target[rows, column] == 1)
     weight = np.zeros(features.shape[1])
     weight[standard.keep] = fitted.coef_[0][: len(standard.keep)] / standard.scale
+    weight[np.abs(weight) > LARGEST] = 0.0  # of features so small, the product with float32 is inf or NaN
     bias = float(np.ravel(fitted.intercept_)[0] - weight[standard.keep] @ standard.centre)
     _, head = find_head(other, len(data.labels))
     fresh = nn.Linear(head.in_features, 1 + len(beside), device="meta").to_empty(

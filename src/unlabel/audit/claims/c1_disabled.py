@@ -96,7 +96,7 @@ def claim_disabled(
         for name, own in owns.items()
         if own.signed(questions[name]).upper(options.level) < -options.d_chance
     ]
-    back = {name: abs(item.value) for name, item in put_back.items() if item is not None}
+    back = {name: item.value for name, item in put_back.items() if item is not None}
     need = {
         name: _need(of[name], questions[name], options)
         for name, each in per_label.items()
@@ -150,7 +150,7 @@ def _sentence(
         )
     sentence = f"The model no longer predicts {joined(names)}: its output is the same number for every image."
     if back:
-        most = max(back, key=lambda name: back[name])
+        most = max(back, key=lambda name: abs(back[name]))
         sentence += (
             f" If the original's output row for {most} is put back, the advantage is {back[most]:.2f}."
         )

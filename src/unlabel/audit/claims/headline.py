@@ -6,7 +6,7 @@ import numpy as np
 
 from unlabel.audit.claims.c2_retrain_equivalent import NO_REFERENCE, SUFFICES
 from unlabel.audit.document.results import Claim
-from unlabel.audit.inputs.options import JUDGED_PEOPLE, Budget
+from unlabel.audit.inputs.options import JUDGED_PEOPLE, AuditOptions, Budget
 from unlabel.audit.inputs.question import Context
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.core.wording import joined
@@ -64,6 +64,9 @@ PREDICTED_LIMIT = (
     " trainings. How far such predictions miss was measured on small networks and a few data sets. Elsewhere"
     " they may miss by more."
 )
+SIZES = ("probe_seeds", "hidden", "epochs", "trees")
+RELEARNING_SIZES = ("few", "draws")
+TUNING_SIZES = ("tune", "tune_draws", "rated_draws", "tune_steps")
 TRAINING_IMAGES = 5000
 
 
@@ -235,9 +238,32 @@ def limitations(
             f"Numbers of the unlearned model that vary by no more than rounding: {unchecked}, of its features"
             " and outputs together. The audit could not check whether noise hides a label there."
         )
-    if options.probe_seeds < 5:
-        lines.append(f"Probe figures average {options.probe_seeds} seeds; 5 are the default.")
+    if smaller := smaller_sizes(options):
+        lines.append(f"The attacks are weaker than the usual ones: {joined(smaller)}.")
     return tuple(lines)
+
+
+def smaller_sizes(options: AuditOptions) -> list[str]:
+    """Options that make attacks weaker than by default, with the default."""
+    usual, budget = AuditOptions(), options.includes
+    names = [
+        *SIZES,
+        *(RELEARNING_SIZES if budget.durability else ()),
+        *(TUNING_SIZES if budget.fine_tuning else ()),
+    ]
+    pairs = [(name, getattr(options, name), getattr(usual, name)) for name in names]
+    return [
+        f"{name} is {_size(given)}, not {_size(full)}" for name, given, full in pairs if _less(given, full)
+    ]
+
+
+def _less(given: int | tuple[int, ...], usual: int | tuple[int, ...]) -> bool:
+    """Whether a size is smaller; of several, whether the largest is."""
+    return max(np.atleast_1d(given), default=0) < max(np.atleast_1d(usual))
+
+
+def _size(value: int | tuple[int, ...]) -> str:
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _about_references(inputs: AuditInputs, labels: Sequence[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
+from unlabel.core.wording import counted
 from unlabel.data.dataset import Dataset
 from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
 from unlabel.models.outputs import Outputs
@@ -99,9 +100,10 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
             identities = len(np.unique(data.cluster[rows]))
             if int(rows.sum()) < LEAST_OF_A_KIND or (data is probe and identities < PEOPLE):
                 raise DataError(
-                    f"label '{label}' is {word} in {int(rows.sum())} images of {identities} people in {name};"
-                    f" an audit needs at least {LEAST_OF_A_KIND} images of {PEOPLE} people: add images, or"
-                    " use another split"
+                    f"label '{label}' is {word} in {counted(int(rows.sum()), 'image')} of"
+                    f" {counted(identities, 'identity', 'identities')} in {name}; an audit needs at least"
+                    f" {LEAST_OF_A_KIND} images of {PEOPLE} identities: add images, or give other splits in"
+                    " meta.csv"
                 )
     p, e, t = (part.target[:, column] for part in (probe, test, train))
     return Question(label, column, p, e, t, probe.cluster, test.cluster, train.cluster)

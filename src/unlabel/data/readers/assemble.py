@@ -255,8 +255,8 @@ def _identity_facts(codes: NDArray[np.int8], cluster: NDArray[np.int64], identit
         note = "No identities are known: each image counts as one. Intervals may be too narrow."
     elif overlap:
         note = (
-            f"{overlap:,} identities have images in more than one split: the audit may recognise what"
-            " the model was trained on."
+            f"{counted(overlap, 'identity has', 'identities have')} images in more than one split: an audit"
+            " of these data is INVALID. Give each identity one split in meta.csv."
         )
     elif identified < len(identity):
         note = f"{len(identity) - identified:,} images have no identity: each counts as one of its own."

@@ -130,12 +130,13 @@ def is_image(name: str) -> bool:
 
 
 def _by_form(files: Iterable[str]) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
-    """The files by their plain form, and the images by it without an ending."""
+    """The files by their plain form and by it in small letters, and the images by it without an ending."""
     forms: dict[str, list[str]] = {}
     stems: dict[str, list[str]] = {}
     for name in files:
         form = plain_form(name)
-        forms.setdefault(form, []).append(name)
+        for each in {form, form.casefold()}:
+            forms.setdefault(each, []).append(name)
         if is_image(form):
             stems.setdefault(os.path.splitext(form)[0], []).append(name)
     return forms, stems
@@ -154,7 +155,7 @@ def _resolved(
     form = plain_form(written)
     if form in files:
         return form
-    fitting = forms.get(form) or ([] if is_image(form) else stems.get(form)) or []
+    fitting = forms.get(form) or ([] if is_image(form) else stems.get(form)) or forms.get(form.casefold(), [])
     if len(fitting) > 1:
         raise DataError(
             f"{table}: {written!r} fits {' and '.join(repr(one) for one in sorted(fitting)[:3])};"

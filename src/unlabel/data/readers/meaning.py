@@ -237,10 +237,10 @@ def _check_marks(
     at = next(at for at, text in enumerate(folded) if text not in EMPTY and text not in kind)
     good = [name for name in (*marked, *named) if name not in odd]
     if labels is None:
-        shown = ",".join(good[:5]) + (",..." if len(good) > 5 else "") if good else "A,B"
+        shown = ",".join(good[:5]) + (",..." if len(good) > 5 else "")
         kinds = f"{len(odd)} columns hold" if len(odd) > 1 else "this column holds"
         left = f" ({listing([repr(name) for name in odd], 8)})" if len(odd) > 1 else ""
-        advice = f"; if {kinds} no label{left}, name the labels: --labels {shown}"
+        advice = f"; if {kinds} no label{left}, name the labels: --labels {shown}" if good else ""
     else:
         advice = "; leave the column out of --labels, or correct it"
     raise DataError(

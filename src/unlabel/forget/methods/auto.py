@@ -131,8 +131,8 @@ class Attempt:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to be tried: the aim is reached, or nothing can be measured."""
-        return self.checked is None or (self.checked.reached and not self.spent)
+        """Whether nothing is left to be tried: no site misses the aim, or nothing can be measured."""
+        return self.checked is None or not (self.checked.missed or self.spent)
 
     @property
     def unfinished(self) -> bool:
@@ -143,7 +143,7 @@ class Attempt:
     def leaks_at_the_end(self) -> bool:
         """Whether the last features or the outputs are among the sites that tell too much."""
         findings = self.checked.findings if self.checked else ()
-        return any(item.site in SITES["features"] and not item.reached for item in findings)
+        return any(item.site in SITES["features"] and item.missed for item in findings)
 
     @property
     def spent(self) -> bool:
@@ -157,7 +157,7 @@ class Attempt:
         loss = self.checked.retained.loss
         if (self.spent or self.costly) and loss is not None:
             return True, loss.value
-        return False, sum(item.after - item.aim for item in self.checked.findings if not item.reached)
+        return False, sum(item.after - item.aim for item in self.checked.findings if item.missed)
 
     def costs(self, other: "Attempt") -> float:
         """How much lower the mean AUC of the retained labels is than another attempt's; 0 if unknown."""
@@ -263,11 +263,14 @@ class Auto:
                 f"the original tells next to nothing of {listing(request.masked)} beyond what its other"
                 " labels give away: removing the output (head-removal) may be enough"
             )
-        nothing = not bool(case.told.values.any())
-        if nothing:
+        copies = [
+            name for name, rest in zip(request.masked, case.told.values.T, strict=True) if not rest.any()
+        ]
+        nothing = len(copies) == len(request.masked)
+        if copies:
             run.log.say(
-                f"a retained label is a copy of {listing(request.masked)} or its opposite, so nothing else is"
-                " to be forgotten: only the output is removed"
+                f"a retained label is a copy of {listing(copies)} or its opposite, so nothing else is to be"
+                f" forgotten{'' if nothing else ' of it'}: only the output is removed"
             )
         read = LOOK + case.method.read_first(data) + case.checked_on
         if self.against == "weights" and case.annotated < 1 and not nothing:
@@ -304,7 +307,7 @@ class Auto:
         method = cast(DeepProbes, deep_probes())
         logits = method.logits(model, request, data, run)
         told = Residuals.of(logits, request, data, run, method.spare)
-        look = Look.of(self.against, sites, told, used, held, run.seed) if held else None
+        look = Look.of(self.against, sites, told, (used, held), request, run.seed) if held else None
         before = shares_of(model.eval(), look, run) if look else {}
         images = self.images_trained
         return Case(model, request, used, told, logits, sites, run, look, before, images, method)
@@ -368,16 +371,23 @@ def _best(attempts: Sequence[Attempt]) -> Attempt:
 
 
 def _kept(attempts: Sequence[Attempt], original: nn.Module) -> list[Attempt]:
-    """The same attempts, of which only the best and the last keep a network of their own."""
+    """The same attempts; only those that may still be chosen keep a network of their own.
+
+    These are the last, and each to which no other is preferable by its rank and by what the labels pay.
+    """
     if len(attempts) < 2:
         return list(attempts)
-    chosen = (_best(attempts), attempts[-1])
     return [
         attempt
-        if any(attempt is each for each in chosen)
+        if attempt is attempts[-1] or not any(_better(other, attempt) for other in attempts)
         else replace(attempt, work=replace(attempt.work, model=original))
         for attempt in attempts
     ]
+
+
+def _better(one: Attempt, other: Attempt) -> bool:
+    """Whether an attempt is of less rank than another, and its retained labels pay no more."""
+    return one.rank < other.rank and one.costs(other) <= 0
 
 
 def _together(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -421,6 +431,9 @@ def _weights(case: Case) -> list[Attempt]:
     seconds = time.perf_counter() - started
     now, again = copy.deepcopy(adversary), copy.deepcopy(adversary)
     attempts, chosen, now = _first(case, method, now, again)
+    if not attempts:
+        case.run.log.say("no training was possible: erasing at the last features, in closed form")
+        return _features(case, adversary.floors)
     attempts = _further(case, chosen, now, attempts)
     if _best(attempts).unfinished:
         attempts = _erased(case, adversary, attempts)
@@ -437,7 +450,10 @@ def _weights(case: Case) -> list[Attempt]:
 def _first(
     case: Case, method: DeepProbes, now: Adversary, again: Adversary
 ) -> tuple[list[Attempt], DeepProbes, Adversary]:
-    """A training from the original, and a gentler one if it did harm; with what to go on with."""
+    """A training from the original, and a gentler one if it did harm; with what to go on with.
+
+    No attempt if both diverged.
+    """
     attempts: list[Attempt] = []
     try:
         attempts.append(_trained(case, method, Work(case.original), now, case.run))
@@ -451,7 +467,10 @@ def _first(
             " of the rate"
         )
     method = replace(method, lr=method.lr * GENTLER)
-    attempts.append(_trained(case, method, Work(case.original), again, case.run))
+    try:
+        attempts.append(_trained(case, method, Work(case.original), again, case.run))
+    except MethodError as error:
+        case.run.log.say(f"{error}; {'the attempt before it stands' if attempts else 'it failed as well'}")
     return _kept(attempts, case.original), method, again
 
 

@@ -95,7 +95,11 @@ PROTECTED: Mapping[str, str] = {
     "features": "against features: others get its last features, too",
     "weights": "against weights: others have the model",
 }
-CHECKED = {True: "its self-check was passed", False: "its self-check was NOT passed"}
+CHECKED = {
+    True: "its self-check was passed",
+    False: "its self-check was NOT passed",
+    None: "its self-check could not tell whether it fell short",
+}
 
 
 def protection(record: object) -> str:
@@ -110,9 +114,10 @@ def protection(record: object) -> str:
     options, checked = facts.get("options"), facts.get("self_check")
     against = options.get("against") if isinstance(options, Mapping) else None
     reached = checked.get("reached") if isinstance(checked, Mapping) else None
+    made = isinstance(checked, Mapping) and bool(checked.get("n"))
     clauses = [
         PROTECTED.get(against, "") if isinstance(against, str) else "",
-        CHECKED[reached] if isinstance(reached, bool) else "",
+        CHECKED[reached] if isinstance(reached, bool) or (reached is None and made) else "",
     ]
     return "; ".join(part for part in clauses if part)
 

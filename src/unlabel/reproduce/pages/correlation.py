@@ -8,7 +8,7 @@ from unlabel.reproduce.numbers import Entry, percent, spread
 from unlabel.reproduce.published import published
 from unlabel.reproduce.rows import Models, by_name, failures, forgotten, listed, original, retrained
 from unlabel.reproduce.scale import Scale
-from unlabel.reproduce.settings import auto, paper_methods
+from unlabel.reproduce.settings import OWN_BUDGET, deep_probes, paper_methods
 from unlabel.reproduce.study import Made, Study, bare
 
 SHOWN = ((OTHERS_LINEAR.id, "others, linear"), (LINEAR_PROBE.id, "linear probe"))
@@ -20,7 +20,7 @@ LEARNT = 0.10  # advantage of a probe below which there is nothing to forget, as
 
 def studies(scale: Scale) -> list[Study]:
     """Male of both data sets by the paper's methods and ours."""
-    methods = (*paper_methods(scale.steps), auto(scale.auto))
+    methods = (*paper_methods(scale.steps), deep_probes(scale.auto))
     return [Study(task, "Male", methods) for task in ("celeba", "decorrelated")]
 
 
@@ -31,6 +31,7 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
         "Correlation: original against decorrelated labels",
         [
             *_about(together, apart),
+            OWN_BUDGET,
             f"The paper's study is not at hand: {published()['correlation']['said']}.",
         ],
         findings(together, apart),

@@ -20,7 +20,7 @@ from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import listed
 from unlabel.reproduce.scale import Scale
 from unlabel.reproduce.settings import RETRAIN, Setting
-from unlabel.reproduce.study import Made, Study
+from unlabel.reproduce.study import Made, Study, images_of
 from unlabel.runs.folder import load_run
 from unlabel.training.fit import train
 
@@ -43,6 +43,14 @@ class Timed:
         self.seconds.append(seconds)
         self.steps.append(steps)
         self.images.append(images)
+
+    def ratios(self, retrain: "Timed") -> list[float]:
+        """How many times as long Retrain takes, by round."""
+        return [full / seconds for full, seconds in zip(retrain.seconds, self.seconds, strict=True)]
+
+    def faster(self, retrain: "Timed") -> float:
+        """Their mean."""
+        return fmean(self.ratios(retrain))
 
 
 def studies(scale: Scale) -> list[Study]:
@@ -128,7 +136,7 @@ def measured(made: Made, scale: Scale, where: Run) -> tuple[list[Timed], list[fl
                     [made.study.label],
                     data,
                     method=setting.method,
-                    images=scale.images,
+                    images=images_of(setting, scale),
                     run=where.with_seed(scale.unlearning_seeds[number % len(scale.unlearning_seeds)]),
                     **setting.options,
                 )
@@ -148,12 +156,11 @@ def _warm_up(data: Dataset, scale: Scale, where: Run) -> None:
 
 def _row(item: Timed, retrain: Timed) -> list[Entry]:
     figures = published()["figure3"]
-    ratios = [full / seconds for full, seconds in zip(retrain.seconds, item.seconds, strict=True)]
     images = fmean(item.images)
     return [
         item.name,
         spread(item.seconds, 2),
-        spread(ratios, 1) if item is not retrain else "1",
+        spread(item.ratios(retrain), 1) if item is not retrain else "1",
         whole(item.steps),
         whole(item.images),
         spread([fmean(retrain.images) / images], 1) if images else "-",
@@ -170,11 +177,8 @@ def picture(timed: Sequence[Timed]) -> Picture:
         mean = fmean(item.seconds)
         words = f"{mean:.3g} s"
         if item is not retrain:
-            words += (
-                f", {fmean(retrain.seconds) / mean:,.0f}x faster"
-                if mean * 10 < fmean(retrain.seconds)
-                else (f", {fmean(retrain.seconds) / mean:.1f}x faster")
-            )
+            ratio = item.faster(retrain)
+            words += f", {ratio:,.0f}x faster" if ratio > 10 else f", {ratio:.1f}x faster"
         rows.append(Bar(item.name, mean, min(item.seconds), max(item.seconds), words, item is retrain))
     return Picture(
         "figure3.svg",
@@ -188,11 +192,9 @@ def findings(timed: Sequence[Timed]) -> list[str]:
     retrain, methods = timed[0], timed[1:]
     base = fmean(retrain.seconds)
     training = [item for item in methods if fmean(item.steps) > 0]
-    ratio = {item.name: base / fmean(item.seconds) for item in training}
+    ratio = {item.name: item.faster(retrain) for item in training}
     fastest, slowest = max(ratio, key=ratio.__getitem__), min(ratio, key=ratio.__getitem__)
-    idle = [
-        f"{item.name} ({base / fmean(item.seconds):,.0f} times)" for item in methods if fmean(item.steps) == 0
-    ]
+    idle = [f"{item.name} ({item.faster(retrain):,.0f} times)" for item in methods if fmean(item.steps) == 0]
     printed = published()["figure3"]["speed_up_vggface2"]
     steps = fmean(retrain.steps)
     longest = max(fmean(item.steps) for item in training)

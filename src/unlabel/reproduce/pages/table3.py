@@ -8,13 +8,13 @@ from unlabel.reproduce.pages import classes
 from unlabel.reproduce.published import published
 from unlabel.reproduce.rows import Models, failures, original, retrained
 from unlabel.reproduce.scale import Scale
-from unlabel.reproduce.settings import auto, baselines, paper_methods
+from unlabel.reproduce.settings import OWN_BUDGET, baselines, deep_probes, paper_methods
 from unlabel.reproduce.study import Made, Study
 
 
 def studies(scale: Scale) -> list[Study]:
     """The middle group, by every method."""
-    methods = (*paper_methods(scale.steps), *baselines(scale.steps), auto(scale.auto))
+    methods = (*paper_methods(scale.steps), *baselines(scale.steps), deep_probes(scale.auto))
     return [Study("mufac", label, methods) for label in scale.tasks["mufac"].forget]
 
 
@@ -29,6 +29,7 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
             " softmax.",
             "An image of the forgotten group has no right answer left; the nearest ones are"
             f" {' and '.join(near)}.",
+            OWN_BUDGET,
             f"The paper's table is not at hand: {published()['table3']['said']}.",
         ],
         findings(item),

@@ -8,7 +8,7 @@ from unlabel.reproduce.pages import classes
 from unlabel.reproduce.published import published, shown
 from unlabel.reproduce.rows import Models, by_name, failures, forgotten, retrained
 from unlabel.reproduce.scale import Scale
-from unlabel.reproduce.settings import auto, baselines, paper_methods
+from unlabel.reproduce.settings import OWN_BUDGET, baselines, deep_probes, paper_methods
 from unlabel.reproduce.study import Made, Study
 
 SETS = ("cifar10", "mnist", "svhn")
@@ -17,7 +17,7 @@ SETS = ("cifar10", "mnist", "svhn")
 def studies(scale: Scale) -> list[Study]:
     """One class of each set, by the paper's methods, its best baseline and ours."""
     salun = [setting for setting in baselines(scale.steps) if setting.name == "SalUn"]
-    methods = (*paper_methods(scale.steps), *salun, auto(scale.auto))
+    methods = (*paper_methods(scale.steps), *salun, deep_probes(scale.auto))
     return [Study(task, scale.tasks[task].forget[0], methods) for task in SETS]
 
 
@@ -28,6 +28,7 @@ def content(made: Sequence[Made], scale: Scale) -> Content:
         "Table 5: classes of three image sets",
         [
             "One class of each set is forgotten; the network answers by a softmax over the ten.",
+            OWN_BUDGET,
             "A stand-in is as easy or hard as it was drawn: only the order of methods within one set can be"
             " compared with the paper's, never a value.",
         ],
