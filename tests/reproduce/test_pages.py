@@ -1,5 +1,6 @@
 """Claims about the pages: what their JSON renders to, with the paper's figures, resumable."""
 
+import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from math import isfinite
@@ -119,6 +120,20 @@ def test_pages_share_cells_and_trainings(every_page: Mapping[str, Path], cache: 
     kept = len(list((cache / "cells").iterdir()))
     # MNIST's stand-in is SVHN's here, so one of table 5's three sets is shared
     assert kept == sum(settings.values()) - 7
+
+
+def test_a_training_records_the_command_that_makes_it_again(
+    every_page: Mapping[str, Path], cache: Path, tiny: Scale
+) -> None:
+    (file,) = cache.glob("runs/celeba-*/without-Male-seed1/unlabel.json")
+    record = read_json(file)
+    words = shlex.split(record["command"])
+    given = dict(zip(words[3::2], words[4::2], strict=True))
+    assert words[:3] == ["unlabel", "train", record["data"]["source"]]
+    assert given["--without"] == "Male"
+    assert given["--seed"] == "1"
+    assert float(given["--epochs"]) == tiny.recipe.epochs
+    assert given["--batch-size"] == str(tiny.batch_size)
 
 
 def test_pictures_are_whole_and_say_what_they_show(pages: Mapping[str, Path]) -> None:

@@ -44,6 +44,7 @@ RIDGE = 0.02  # of the mean diagonal of their covariance
 WIDEST = 512  # features of a row that a probe sees at most; of wider rows, random sums, new for every probe
 MEMORY = 0.95  # of a step, in the running mean of the share
 MOST = 3.0  # a multiplier rises no further: a label that stays however it is pushed would end the network
+DRAWN = 2**14  # numbers that are drawn at a time
 FLAT = 1e-6  # of the largest spread: a feature that varies less is constant
 
 
@@ -161,10 +162,11 @@ def _features(seed: int, name: str, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _normal(seed: int, stream: str, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
-    """Keyed standard normal numbers in float64, the same on every device."""
-    return torch.from_numpy(
-        normal(seed, f"adversary/{stream}", np.arange(int(np.prod(shape)))).reshape(shape)
-    )
+    """Keyed standard normal numbers in float64, the same on every device; in blocks that a cache holds."""
+    numbers = np.arange(int(np.prod(shape)))
+    blocks = np.array_split(numbers, max(len(numbers) // DRAWN, 1))
+    drawn = [normal(seed, f"adversary/{stream}", block) for block in blocks]
+    return torch.from_numpy(np.concatenate(drawn).reshape(shape))
 
 
 def share(

@@ -38,6 +38,7 @@ TWINS = 5  # images of each kind that show that two labels are one
 ALIKE = 0.98  # share of images in which a label that is no copy agrees, at most
 CHANCE = 0.05  # that all images agree by luck
 SELDOM = 0.02  # share of a label's images that have another of its group, at most
+EXACTLY_ONE = 0.95  # share of images that have one of a group, at least
 GROUP = 0.9  # squared correlation of a label with "no other of the group", at least
 MOST = 1e12  # strength past which nothing is spared
 SHRINK = 1.0  # images' worth of shrinkage: two equal columns are then no singular system
@@ -134,7 +135,9 @@ def group_of(data: Dataset, column: int, retained: Sequence[int]) -> tuple[int, 
         rest = [each for each in seldom if each != other]
         if rest and (without := _none_of(data, label, rest)) >= fit:
             seldom, fit = rest, without
-    return tuple(seldom)
+    table = data.target[:, [column, *seldom]]
+    one = (table[(table >= 0).all(1)] == 1).sum(1) == 1
+    return tuple(seldom) if len(seldom) > 1 and one.size and one.mean() >= EXACTLY_ONE else ()
 
 
 def _none_of(data: Dataset, label: NDArray[np.int8], others: Sequence[int]) -> float:

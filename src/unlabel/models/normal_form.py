@@ -28,7 +28,6 @@ from unlabel.models.custom import one_line
 from unlabel.models.eraser import eraser_of
 from unlabel.models.head import REMOVED_CLASS
 
-HEAD = "head"
 CHANGED = "is the network's code still the code that the model was adopted with?"
 
 

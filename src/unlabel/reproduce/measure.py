@@ -213,7 +213,3 @@ def _attack(rows: Mapping[str, Metric], share: Figure, adv: Figure, bits: Figure
 
 def _with_interval(item: Estimate) -> dict[str, Any]:
     return {"value": item.value, "ci": item.interval(0.95, 0.0, 1.0), "n": item.n}
-
-
-Measures = Mapping[str, Any]
-"""What a `Reader` found, as kept in a cell."""

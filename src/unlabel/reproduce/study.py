@@ -9,6 +9,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,9 @@ from unlabel.compare.jobs import Job
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD
+from unlabel.core.framing import size_text
+from unlabel.core.recipe import Recipe
+from unlabel.core.request import listed
 from unlabel.core.wording import suggest
 from unlabel.data import load
 from unlabel.data.readers.location import absolute_name
@@ -286,11 +290,30 @@ def train_all(
             image_size=training.task.image_size,
             labels=training.task.labels,
             without=training.without,
-            command=f"unlabel train {training.source}"
-            + (f" --without {training.without[0]}" if training.without else "")
-            + f" --seed {training.seed}",
+            command=_typed(training, scale),
         )
     return made
+
+
+def _typed(training: Training, scale: Scale) -> str:
+    """The command that makes the same run; empty if none does, as of a constant rate."""
+    recipe, (network, stem), task = scale.recipe, training.network, training.task
+    if recipe != Recipe(epochs=recipe.epochs, lr=recipe.lr):
+        return ""
+    size = task.image_size
+    given = {
+        "--model": network,
+        "--stem": stem,
+        "--epochs": f"{recipe.epochs:g}",
+        "--lr": f"{recipe.lr:g}",
+        "--batch-size": str(scale.batch_size),
+        "--image-size": None if size is None else size_text(size),
+        "--labels": listed(task.labels) if task.labels else None,
+        "--without": listed(training.without) if training.without else None,
+        "--seed": str(training.seed),
+    }
+    words = [word for flag, value in given.items() if value is not None for word in (flag, value)]
+    return shlex.join(["unlabel", "train", training.source, *words])
 
 
 def audit_options(scale: Scale, seed: int) -> AuditOptions:

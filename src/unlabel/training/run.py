@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -136,7 +136,8 @@ def train_run(
     }
     record["versions"] |= packages_of(network)
     try:
-        return engine.launch(run, _train_job, data, out, config, record, recipe, force, listed, judge)
+        job = _Job(data, out, config, record, recipe, force, listed, judge)
+        return engine.launch(run, _train_job, job)
     except Diverged:
         shutil.rmtree(_unfinished(out), ignore_errors=True)  # going on would end the same way
         raise
@@ -151,27 +152,43 @@ def _told_of_duplicates(data: Source, run: Run) -> Source:
     return replace(data, facts={**data.facts, "shared_pictures": told})
 
 
-def _train_job(run: Run, data: Source, out: Path, *options: Any) -> dict[str, Any]:
-    with claimed(_unfinished(out)) if run.rank == 0 else nullcontext():
-        return _trained(run, data, out, *options)
+@dataclass(frozen=True)
+class _Job:
+    """What every process of a training is given.
+
+    Args:
+        data: The source, planted and normalised.
+        out: Folder to write.
+        config: Of the network.
+        record: What is known before the training.
+        recipe: Length and rates.
+        force: Whether `out` may be replaced.
+        canaries: Their list, for the run folder.
+        judge: See `train_run`.
+    """
+
+    data: Source
+    out: Path
+    config: Config
+    record: Mapping[str, Any]
+    recipe: Recipe
+    force: bool
+    canaries: dict[str, Any] | None
+    judge: Judge | None
 
 
-def _trained(
-    run: Run,
-    data: Source,
-    out: Path,
-    config: Config,
-    record: dict[str, Any],
-    recipe: Recipe,
-    force: bool,
-    canaries: dict[str, Any] | None = None,
-    judge: Judge | None = None,
-) -> dict[str, Any]:
-    checkpoint = _unfinished_training(out, record, config, run, force=force)
+def _train_job(run: Run, job: _Job) -> dict[str, Any]:
+    with claimed(_unfinished(job.out)) if run.rank == 0 else nullcontext():
+        return _trained(run, job)
+
+
+def _trained(run: Run, job: _Job) -> dict[str, Any]:
+    data, config, record = job.data, job.config, dict(job.record)
+    checkpoint = _unfinished_training(job.out, record, config, run, force=job.force)
     started = time.perf_counter()
     model, history = train(
         data.train,
-        recipe,
+        job.recipe,
         run,
         network=config.network,
         stem=config.stem,
@@ -189,11 +206,11 @@ def _trained(
         "steps": history.steps,
         "seconds": {"train": history.seconds, "total": history.earlier + time.perf_counter() - started},
     }
-    if judge and (found := judge(model, data.probe, run, config.forgotten)):
+    if job.judge and (found := job.judge(model, data.probe, run, config.forgotten)):
         record["val"] = found
     if run.rank == 0:
-        with staged(out, force=force) as folder:
-            write_run(folder, model, config, record, history, canaries)
+        with staged(job.out, force=job.force) as folder:
+            write_run(folder, model, config, record, history, job.canaries)
         shutil.rmtree(checkpoint.file.parent, ignore_errors=True)
     return record
 

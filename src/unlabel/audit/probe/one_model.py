@@ -299,7 +299,7 @@ def measure(asked: Asked, label: str, options: AuditOptions, where: Run) -> Prob
         row_of((FLOOR.id, None), item, "true labels", "truth") for item in done.get(("truth", 0), {}).values()
     ]
     record = {**done["shuffled", 0], **done["planted", 0]}
-    objections = tuple(_objections(record, asked.overlap, options))
+    objections = tuple(_objections(record, asked.overlap))
     return Probed(
         model=first.name,
         label=label,
@@ -328,7 +328,7 @@ def _counts(question: Question) -> dict[str, int]:
     }
 
 
-def _objections(record: Mapping[str, Any], shared: str | None, options: AuditOptions) -> Iterator[str]:
+def _objections(record: Mapping[str, Any], shared: str | None) -> Iterator[str]:
     for name, item in record.items():
         if not item["passed"] and name == PLANTED:
             yield (

@@ -244,19 +244,10 @@ def use_on(case: Case, sets: Sets, subjects: Sequence[Subject], where: Run) -> U
     )
 
 
-def calibration_images(source: Source, seed: int, leave_out: Sequence[int] = ()) -> Dataset:
-    """A keyed sample of the training images, drawn anew: not the one that the method was given.
-
-    Args:
-        source: The data.
-        seed: Its key.
-        leave_out: Positions in the whole source of images that may not be drawn.
-    """
-    train = source.train
-    rank = uniform(seed, "audit/calibration", train.rows)
-    rank[np.isin(train.rows, np.asarray(leave_out, np.int64))] = 2.0
-    order = np.argsort(rank, kind="stable")
-    return train.take(np.sort(order[: min(CALIBRATION, int(np.sum(rank < 1.0)))]))
+def calibration_images(source: Source, seed: int) -> Dataset:
+    """A keyed sample of the training images, drawn anew: not the one that the method was given."""
+    order = np.argsort(uniform(seed, "audit/calibration", source.train.rows), kind="stable")
+    return source.train.take(np.sort(order[:CALIBRATION]))
 
 
 def alter(
