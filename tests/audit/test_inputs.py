@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from unlabel.audit.attacks.evidence import gather_larger
 from unlabel.audit.inputs.options import BUDGETS, FULL, QUICK, STANDARD, AuditOptions, Budget
@@ -13,13 +14,18 @@ from unlabel.audit.inputs.subject import Altered, Canaries
 from unlabel.audit.inputs.tables import AuditInputs
 from unlabel.audit.protocol import audit_outputs
 from unlabel.audit.reading.outputs import read_model
+from unlabel.audit.setup import check_references
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
 from unlabel.core.parallel import run_jobs
 from unlabel.core.progress import SILENT
+from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
 from unlabel.models.features import outputs
 from unlabel.models.outputs import PENULTIMATE
+from unlabel.runs.config import Config
+from unlabel.runs.folder import Loaded
+from unlabel.runs.origin import Plan, Record
 from unlabel.testing import tiny_world
 
 
@@ -175,3 +181,19 @@ def test_any_network_becomes_a_subject_in_one_way() -> None:
 def test_results_stand_in_the_order_of_the_jobs() -> None:
     jobs = {name: (lambda name=name: name.upper()) for name in "dacb"}
     assert list(run_jobs(jobs, SILENT).items()) == [("d", "D"), ("a", "A"), ("c", "C"), ("b", "B")]
+
+
+def test_two_references_of_one_training_are_refused(tmp_path):
+    """Three copies of one model with a little noise are no three retrained models."""
+    config = Config("small", "imagenet", ("a", "b"), ("a",), 32, (0.5,) * 3, (0.25,) * 3, (0.5, 0.5))
+    plan = Plan("small", "imagenet", Recipe(), 64, 32, None)
+
+    def run(name: str, seed: int) -> Loaded:
+        record = Record(method="train", blueprint=plan, seed=seed)
+        return Loaded(tmp_path / name, nn.Identity(), config, record, name)
+
+    request = Request.make("a", ("a", "b"))
+    original = replace(run("original", 0), config=replace(config, forgotten=()))
+    check_references([original], [run("r1", 1), run("r2", 2)], request)
+    with pytest.raises(OptionError, match=r"r2 was trained with the seed and recipe of .*r1; expected"):
+        check_references([original], [run("r1", 1), run("r2", 1)], request)

@@ -309,6 +309,20 @@ def test_rows_without_a_file_are_named_and_counted(make_folder) -> None:
         read(root)
 
 
+def test_a_name_of_other_letter_case_is_found_if_one_file_fits(make_folder) -> None:
+    rows = [[name.upper(), str(n % 2)] for n, name in enumerate(IDS)]
+    root = make_folder(attributes=[["image_id", "Male"], *rows])
+    assert sorted(name for part in splits(read(root)).values() for name in part.ids) == IDS
+    (root / "images" / "00.Png").write_bytes((root / "images" / "00.png").read_bytes())
+    with pytest.raises(DataError, match=r"'00.PNG' fits '00.Png' and '00.png'; write the whole name"):
+        read(root)
+
+
+def test_a_meta_table_without_a_row_is_refused(make_folder) -> None:
+    with pytest.raises(DataError, match=r"meta.csv has a header and no rows; add a row an image, or take"):
+        read(make_folder(meta=[["image_id", "split"]]))
+
+
 def test_a_name_without_its_ending_is_completed(make_folder) -> None:
     rows = [[name[:2], str(n % 2)] for n, name in enumerate(IDS)]
     root = make_folder(attributes=[["image_id", "Male"], *rows])

@@ -78,12 +78,28 @@ def test_a_label_of_one_kind_is_left_out_and_without_any_nothing_is_said(run: en
     found = val_quality(world.model, replace(val(world), target=target), run)
     assert found is not None
     assert list(found["labels"]) == ["top", "bottom"]
+    assert found["left_out"] == ["middle"]
+    assert "over 2 of 3 labels: too few images of a kind show middle" in sentence_of(found)
     assert val_quality(world.model, replace(val(world), target=np.zeros_like(target)), run) is None
     assert val_quality(world.model, val(world).take(np.arange(0)), run) is None
     broken = tiny_network(3).eval()
     with torch.no_grad():
         find_head(broken, 3)[1].bias[1] = float("nan")
     assert val_quality(broken, val(world), run) is None
+
+
+def test_one_image_of_a_kind_or_one_identity_does_not_say_what_a_network_knows(run: engine.Run) -> None:
+    world = tiny_world("never-learnt", images=2048)
+    target = val(world).target.copy()
+    target[:, 0] = 0
+    target[:3, 0] = 1
+    few = val_quality(world.model, replace(val(world), target=target), run)
+    assert few is not None
+    assert "top" not in few["labels"]
+    one = replace(val(world), cluster=np.zeros(len(val(world)), np.int64))
+    found = val_quality(world.model, one, run)
+    assert found is not None
+    assert found["near_chance"] == []
 
 
 def test_of_a_large_split_a_part_is_read_that_the_seed_chooses(
@@ -95,7 +111,7 @@ def test_of_a_large_split_a_part_is_read_that_the_seed_chooses(
     assert found is not None
     assert found == again
     assert found != other
-    assert sentence_of(found).startswith("val split, 40 of 128 images: mean AUC ")
+    assert sentence_of(found).startswith("probe split, 40 of 128 images: mean AUC ")
 
 
 def record_in(out: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from unlabel.report.card import write_card
 from unlabel.report.page import write_report
 from unlabel.statement.again import Figure, measure_again
 from unlabel.statement.needed import bounds, margin_of
-from unlabel.statement.verdicts import contradictions, headline_fault, unborne
+from unlabel.statement.verdicts import better_signed, contradictions, headline_fault, unborne
 from unlabel.statement.verify import Verified
 from unlabel.testing import tiny_world, write_folder
 
@@ -523,6 +523,33 @@ def audits(was: str, now: str, *, budget: str = "quick", diff: float = 0.0, **no
 def test_verdicts_that_cannot_both_be_right(was, now, more, exact, wrong) -> None:
     found = [where for where, _ in contradictions(*audits(was, now, **more), exact=exact)]
     assert found == (["C2"] if wrong else [])
+
+
+@pytest.mark.parametrize(
+    ("signed", "now", "wrong"),
+    [
+        (0.097, 0.163, True),  # what a forger wrote, and what the data give
+        (0.099, 0.102, False),  # another machine: rounding
+        (0.05, 0.09, False),  # both below the margin
+    ],
+)
+def test_a_bound_that_is_signed_smaller_than_the_same_images_give_is_a_fault(signed, now, wrong) -> None:
+    def audit(upper: float, *limits: str) -> dict[str, Any]:
+        row = {
+            "id": "probe.adv.lin",
+            "label": "top",
+            "diff": 0.02,
+            "upper": upper,
+            "margin": 0.1,
+            "verdict": "PASS",
+        }
+        return {"comparisons": [row], "limitations": [*limits], "options": {"budget": "quick"}}
+
+    assert [where for where, _ in better_signed(audit(signed), audit(now))] == ["comparisons"] * wrong
+    said = audit(0.05, "The check uses 180 images; 5,000 are advised.")
+    other = audit(0.05, "The check uses 181 images; 5,000 are advised.")
+    assert list(better_signed(said, other)) == []
+    assert [where for where, _ in better_signed(audit(0.05), other)] == ["limitations"]
 
 
 def test_a_predicted_level_is_not_repeated_and_says_nothing_against_the_signer() -> None:

@@ -19,7 +19,7 @@ MORE_TESTS = ("C2", "C5")
 """Those that a larger budget judges by more tests: it may find a FAIL where the quick one does not."""
 FAULTS = ("NOT UNLEARNED", "DISABLED ONLY")
 """Headlines that are as bad with "(provisional)" as without."""
-ROOM = 0.5  # of an upper bound's distance to the difference: what another machine may make of it
+ROOM = 0.25  # of an upper bound's distance to the difference: what another machine may make of it
 DECIDING = ("alpha", "rare", "canaries")
 """Options that a verdict rests on, beside the margins, whose names begin with ``d_``."""
 
@@ -136,7 +136,7 @@ def contradictions(signed: Json, again: Json, *, exact: bool) -> Iterator[tuple[
 def better_signed(signed: Json, again: Json) -> Iterator[tuple[str, str]]:
     """What a signed audit makes better than the repeated one of the same images does: a bound, or a warning.
 
-    On another machine an upper bound may move by rounding: by half of its distance to the difference, at
+    On another machine an upper bound may move by rounding: by a quarter of its distance to the difference, at
     most. A sentence on limitations may have other numbers.
 
     Args:
