@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
-from unlabel.core.wording import listing
+from unlabel.core.wording import counted, listing
 from unlabel.data.dataset import Dataset
 from unlabel.data.texts import Coded, Names
 
@@ -159,7 +159,10 @@ def straddling(codes: NDArray[np.int8], cluster: NDArray[np.int64]) -> int:
 
 
 def check_sizes(
-    codes: NDArray[np.int8], rule: str, remedy: str = "add images, or give the splits in meta.csv"
+    codes: NDArray[np.int8],
+    rule: str,
+    remedy: str = "add images, or give the splits in meta.csv",
+    identities: int = 0,
 ) -> dict[str, int]:
     """Images in each split by name.
 
@@ -167,6 +170,7 @@ def check_sizes(
         codes: The split of each image.
         rule: How they were split, in words, for the message.
         remedy: What the user can do when a split is too small.
+        identities: How many are known; each stays in one split.
 
     Raises:
         DataError: A split has fewer than 2 images.
@@ -175,8 +179,11 @@ def check_sizes(
     for name, count in counts.items():
         if count < 2:
             shown = {"probe": "P (probe)", "test": "E (test)"}.get(name, name)
+            of = (
+                f" of {counted(identities, 'identity', 'identities')}, which stay whole" if identities else ""
+            )
             raise DataError(
-                f"the {shown} split has {count} of {len(codes):,} images, by {rule};"
+                f"the {shown} split has {count} of {len(codes):,} images{of}, by {rule};"
                 f" each split needs at least 2: {remedy}"
             )
     return counts

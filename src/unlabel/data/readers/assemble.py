@@ -68,7 +68,9 @@ class Annotations:
             DataError: A split has fewer than 2 images.
         """
         codes, rule = assign_splits(self.ids, self.people, self.split, giver=wording.splits)
-        check_sizes(codes, rule, wording.remedy)
+        owners = self.people
+        known = owners.codes[owners.known()]
+        check_sizes(codes, rule, wording.remedy, len(np.unique(known)))
         return codes, rule
 
 

@@ -57,8 +57,6 @@ def read_meta(path: Path, names: Names, images: Images) -> Meta:
     if not path.exists() and not path.is_symlink():
         return Meta(nothing, nothing, 0)
     sheet = read_sheet([Part(path)], images, least=0)
-    if not len(sheet.names) and len(names):
-        raise DataError(f"{path} has a header and no rows; add a row an image, or take {path.name} away")
     read = special_columns(sheet)
     if "split" not in read:
         _refuse_misnamed(sheet, path)
