@@ -227,8 +227,7 @@ LEAST_SQUARES = Figure(
 )  # fmt: skip
 RANKED = Figure(
     "probe.adv.rank", "adv", "Features, ranks",
-    "Advantage of logistic regression on each feature's rank among the probe images, and on how far "
-    "that rank is from the middle.",
+    "Advantage of logistic regression on each feature's rank among the probe images.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
     in_words="to a linear probe on the ranks of features",
 )  # fmt: skip

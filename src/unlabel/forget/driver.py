@@ -89,11 +89,6 @@ def forget_labels(
         )
     entry, run = as_method(method), run or engine.start()
     engine.check_launched(run)
-    if entry.reference and "blueprint" not in options:
-        raise OptionError(
-            f"method '{entry.name}' trains anew by the recipe of a run, which a network does not have; use"
-            " unlabel.train(data, recipe, run, without=labels)"
-        )
     if rows and not entry.rows:
         able = ", ".join(name for name, each in methods().items() if each.rows)
         raise OptionError(f"method '{entry.name}' forgets whole labels only; with --rows, use one of {able}")
@@ -105,6 +100,11 @@ def forget_labels(
         see="in source.train.labels",
     )
     check_options(entry, options)
+    if entry.reference and "blueprint" not in options:
+        raise OptionError(
+            f"method '{entry.name}' trains anew by the recipe of a run, which a network does not have; use"
+            " unlabel.train(data, recipe, run, without=labels)"
+        )
     parameters = entry.options()
     unlearner = entry.load()(**options)
     sample, held = shown(

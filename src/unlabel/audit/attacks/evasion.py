@@ -102,18 +102,13 @@ def whatever_scale(subject: Subject, question: Question, options: AuditOptions) 
     annotated = question.known
     features, shown = subject.probe.features[PENULTIMATE][annotated], subject.test.features[PENULTIMATE]
     y, judged = question.probe[annotated] == 1, (question.test, question.test_cluster)
-    score = guess_linear(_folded(ranks(features, features)), y, _folded(ranks(features, shown)))
+    score = guess_linear(ranks(features, features), y, ranks(features, shown))
     readings = {RANKED.id: advantage(score, *judged)}
     keep = Standard.of(features).keep
     fine, fine_shown = (np.delete(table, keep, axis=1) for table in (features, shown))
     if (np.ptp(fine, axis=0) > 0).any():
         readings[FINE.id] = advantage(guess_trees(fine, y, fine_shown, options), *judged)
     return readings
-
-
-def _folded(rank: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Ranks, and how far each is from the middle: a label may be told by both ends of a feature alike."""
-    return np.concatenate([rank, np.abs(2.0 * rank - 1.0)], axis=1)
 
 
 def views(subject: Subject, question: Question, seed: int) -> dict[str, tuple[Subject, Question]]:
