@@ -239,7 +239,7 @@ def limitations(
             " and outputs together. The audit could not check whether noise hides a label there."
         )
     if smaller := smaller_sizes(options):
-        lines.append(f"The attacks are weaker than the usual ones: {joined(smaller)}.")
+        lines.append(f"The attacks are smaller than usual: {joined(smaller)}.")
     return tuple(lines)
 
 
@@ -253,7 +253,7 @@ def smaller_sizes(options: AuditOptions) -> list[str]:
     ]
     pairs = [(name, getattr(options, name), getattr(usual, name)) for name in names]
     return [
-        f"{name} is {_size(given)}, not {_size(full)}" for name, given, full in pairs if _less(given, full)
+        f"{name} {_size(given)} (usually {_size(full)})" for name, given, full in pairs if _less(given, full)
     ]
 
 
