@@ -8,9 +8,9 @@ and, less, the retained *logits*, since what they carry cannot go without harmin
     r = y - E[y | y_R, z_R]
 
 Of exclusive classes the retained annotations determine the forgotten one. The logits tell it by being low
-together, and they would not if no output had been trained for it. So nothing of a class is spared. The same
-holds of a label in a *group* of which nearly each image has exactly one: hair colours, age bands. What the
-rest of its group tells of it is not spared (`group_of`).
+together, and they would not if no output had been trained for it. So nothing of a class is spared. In a
+*group* of labels of which nearly each image has exactly one, hair colours or age bands, the annotations of
+the others determine one as well, and are left out (`group_of`); their logits count as all logits do.
 
 If a retained label is a copy of the forgotten one or its opposite, nothing is to go: who answers one answers
 both.
@@ -60,7 +60,7 @@ def residuals(
     with y the label's annotations, a the retained annotations, z the retained logits in standard deviations,
     all centred, n the images and s the strength: at 0 everything that the retained logits tell is spared, at
     infinity nothing but what the retained annotations tell. With ``groups``, the others of the label's group
-    (`group_of`) are neither among a nor among z.
+    (`group_of`) are not among a.
 
     Args:
         data: Images; an unknown retained annotation counts as average.
@@ -90,12 +90,10 @@ def residuals(
         if not rows.any() or has_twin(data, column, retained):
             continue
         group = group_of(data, column, retained) if groups else ()
-        a, z = (
-            table[:, [at for at, other in enumerate(retained) if other not in group]] if table.size else table
-            for table in (told, said)
-        )
-        penalty = np.r_[np.zeros(a.shape[1]), np.full(z.shape[1], strength * rows.sum())]
-        residual[rows, position] = unexplained(data.target[rows, column], np.c_[a, z][rows], penalty)
+        others = [at for at, other in enumerate(retained) if other not in group]
+        a = told[:, others] if group else told
+        penalty = np.r_[np.zeros(a.shape[1]), np.full(said.shape[1], strength * rows.sum())]
+        residual[rows, position] = unexplained(data.target[rows, column], np.c_[a, said][rows], penalty)
     return residual
 
 
