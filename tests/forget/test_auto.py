@@ -372,6 +372,19 @@ def test_a_rare_label_leaves_the_retained_ones_measured(run: Run) -> None:
     assert len(used) + len(held) == len(data)
 
 
+def test_a_training_is_not_dropped_for_a_label_that_too_few_images_show(run: Run) -> None:
+    """What was not measured is no reason to say that probes find more, or that sites tell too much."""
+    world = tiny_world(images=256)
+    target = world.data.target.copy()
+    target[:, 0] = 0
+    target[:12, 0] = 1
+    outcome = forget_labels(world.model, ["top"], replace(world.data, target=target), "auto", run=run)
+    assert outcome.method == "deep-probes"
+    assert outcome.self_check is not None
+    assert outcome.self_check["label_told"] == {"before": None, "after": None}
+    assert "cannot tell" in sentence_of(outcome.self_check)
+
+
 def test_of_a_class_more_may_be_left_as_retrain_learns_what_belongs_to_no_other_class() -> None:
     assert Finding("grid3", "top", 0.4, 0.2, 0.0, 0.1, of_class=True).aim == pytest.approx(0.31)
     assert Finding("features", "top", 0.5, 0.2, 0.0, 0.1, of_class=True).aim == pytest.approx(0.3)

@@ -105,8 +105,8 @@ def share_out(
             alone = replace(engine.alone(run), log=Told(tell))
             for job in jobs:
                 with engine.place_errors(alone):
-                    found = work(alone, job)
-                finished(job, found)
+                    outcome = work(alone, job)
+                finished(job, outcome)
 
 
 @dataclass(frozen=True)
@@ -307,8 +307,8 @@ def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: 
         while not ended:
             job = channel.recv()
             with engine.place_errors(run):
-                kept = work(run, job) == KEPT
-            channel.send(("done", KEPT if kept else ""))
+                outcome = work(run, job)
+            channel.send(("done", KEPT if outcome == KEPT else ""))
     except EOFError:
         pass
     except (UnlabelError, OSError) as error:

@@ -44,12 +44,12 @@ def val_quality(
     if not len(part):
         return None
     scores = outputs(model, part, run, stage="val").logits
-    known = [
+    measured = [
         name
         for column, name in enumerate(part.labels)
         if name not in without and rarer(part.target[:, column]) >= LEAST_OF_A_KIND
     ]
-    left_out = [name for name in part.labels if name not in without and name not in known]
+    left_out = [name for name in part.labels if name not in without and name not in measured]
     estimates = areas(scores, part, (*without, *left_out)) if np.isfinite(scores).all() else {}
     if not estimates:
         return None

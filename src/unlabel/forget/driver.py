@@ -100,11 +100,7 @@ def forget_labels(
         see="in source.train.labels",
     )
     check_options(entry, options)
-    if entry.reference and "blueprint" not in options:
-        raise OptionError(
-            f"method '{entry.name}' trains anew by the recipe of a run, which a network does not have; use"
-            " unlabel.train(data, recipe, run, without=labels)"
-        )
+    check_blueprint(entry, options)
     parameters = entry.options()
     unlearner = entry.load()(**options)
     sample, held = shown(
@@ -192,6 +188,15 @@ def check_options(entry: Method, options: Iterable[str]) -> None:
             raise OptionError(
                 f"method '{entry.name}' has no option '{name}'; it has {flags}.{suggest(name, parameters)}"
             )
+
+
+def check_blueprint(entry: Method, options: Iterable[str]) -> None:
+    """Refuses a method that trains anew where nobody says how the network was trained."""
+    if entry.reference and "blueprint" not in options:
+        raise OptionError(
+            f"method '{entry.name}' trains anew by the recipe of a run, which a network does not have; use"
+            " unlabel.train(data, recipe, run, without=labels)"
+        )
 
 
 def positions_of(data: Dataset, names: Sequence[str]) -> tuple[int, ...]:

@@ -145,8 +145,8 @@ def _none_of(data: Dataset, label: NDArray[np.int8], others: Sequence[int]) -> f
     """
     table = data.target[:, list(others)]
     some = (table == 1).any(1)
-    known = (label >= 0) & (some | (table >= 0).all(1))
-    y, none = label[known] == 1, ~some[known]
+    sure = (label >= 0) & (some | (table >= 0).all(1))
+    y, none = label[sure] == 1, ~some[sure]
     if not (0 < y.sum() < len(y) and 0 < none.sum() < len(none)):
         return 0.0
     return float(np.corrcoef(y, none)[0, 1]) ** 2

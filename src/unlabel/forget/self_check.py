@@ -354,7 +354,8 @@ def little(shares: Shares) -> bool:
 def label_told(model: nn.Module, look: Look, labels: Residuals, run: Run) -> float:
     """The share of the labels' own variance that the probes tell at the last features and the outputs, mean.
 
-    The residual leaves out what the retained annotations tell of a label, and this does not.
+    The residual leaves out what the retained annotations tell of a label, and this does not. NaN if too few
+    images show both kinds of each.
 
     Args:
         model: On the run's device, in eval mode, with all its output rows.

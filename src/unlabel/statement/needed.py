@@ -46,9 +46,6 @@ Place: TypeAlias = tuple[str, str | None, str | None, str | None]
 MAY_LACK = (FP16.id, BATCHNORM.id)
 """Transforms that some models cannot have: weights too large for 16 bits, and no BatchNorm."""
 
-LEAST_TUNED = (256,)
-"""Annotated images on which whole models are trained where an audit names no number: it must name one."""
-
 CONDEMNING = tuple(item.id for item in FIGURES if "C2" in item.claims and item.condemning)
 """Figures that can only FAIL C2."""
 
@@ -261,7 +258,12 @@ def _of_c4(audit: Json) -> Iterator[Place]:
         trained = [row for row in rows if row["id"].startswith(FINE_TUNED.id)]
         yield from map(_place, trained)
         if not trained and audit["options"]["budget"] == "full":
-            yield FINE_TUNED.of(min(audit["options"]["tune"] or LEAST_TUNED)), label, FINE_TUNED.layer, None
+            yield (
+                FINE_TUNED.of(min(audit["options"]["tune"] or AuditOptions().tune)),
+                label,
+                FINE_TUNED.layer,
+                None,
+            )
         staged = [row for row in rows if is_stage(row.get("layer")) and row["id"] in AT_STAGES]
         together = [row for row in staged if row.get("layer") == TOGETHER]
         yield from map(_place, together or staged)

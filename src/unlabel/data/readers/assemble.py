@@ -69,8 +69,7 @@ class Annotations:
         """
         codes, rule = assign_splits(self.ids, self.people, self.split, giver=wording.splits)
         owners = self.people
-        known = owners.codes[owners.known()]
-        check_sizes(codes, rule, wording.remedy, len(np.unique(known)))
+        check_sizes(codes, rule, wording.remedy, len(np.unique(owners.codes[owners.known()])))
         return codes, rule
 
 

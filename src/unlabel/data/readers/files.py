@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 from unicodedata import normalize
 
 from unlabel.core.errors import DataError
@@ -63,10 +64,10 @@ def find_files(root: Path, names: Names, table: str, *, whole: bool) -> Found:
 
 def _completed(names: Names, files: Collection[str], table: str) -> list[str]:
     """The file that each name means, or the name where there is none; no two mean the same."""
-    forms, stems = _by_form(files)
+    by_form = _by_form(files)
     first: dict[str, str] = {}
     for written in names:
-        name = _resolved(written, files, forms, stems, table)
+        name = _resolved(written, files, by_form, table)
         if first.setdefault(name, written) != written:
             raise DataError(
                 f"two rows of {table} mean the file {name!r}: {first[name]!r} and {written!r};"
@@ -129,33 +130,32 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].casefold() in ENDINGS
 
 
-def _by_form(files: Iterable[str]) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
-    """The files by their plain form and by it in small letters, and the images by it without an ending."""
+ByForm: TypeAlias = tuple[Mapping[str, list[str]], Mapping[str, list[str]], Mapping[str, list[str]]]
+
+
+def _by_form(files: Iterable[str]) -> ByForm:
+    """The files by their plain form, the images by it without an ending, and the files in small letters."""
     forms: dict[str, list[str]] = {}
     stems: dict[str, list[str]] = {}
+    small: dict[str, list[str]] = {}
     for name in files:
         form = plain_form(name)
-        for each in {form, form.casefold()}:
-            forms.setdefault(each, []).append(name)
+        forms.setdefault(form, []).append(name)
+        small.setdefault(form.casefold(), []).append(name)
         if is_image(form):
             stems.setdefault(os.path.splitext(form)[0], []).append(name)
-    return forms, stems
+    return forms, stems, small
 
 
-def _resolved(
-    written: str,
-    files: Collection[str],
-    forms: Mapping[str, list[str]],
-    stems: Mapping[str, list[str]],
-    table: str,
-) -> str:
+def _resolved(written: str, files: Collection[str], by_form: ByForm, table: str) -> str:
     """The file that a name means, or the name where there is none."""
     if written in files:
         return written
     form = plain_form(written)
     if form in files:
         return form
-    fitting = forms.get(form) or ([] if is_image(form) else stems.get(form)) or forms.get(form.casefold(), [])
+    forms, stems, small = by_form
+    fitting = forms.get(form) or ([] if is_image(form) else stems.get(form)) or small.get(form.casefold(), [])
     if len(fitting) > 1:
         raise DataError(
             f"{table}: {written!r} fits {' and '.join(repr(one) for one in sorted(fitting)[:3])};"

@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, isnan
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -343,8 +343,9 @@ def _no_worse(
     labels = Residuals.of_annotations(case.request, data, case.run)
     before = label_told(case.original, look, labels, case.run)
     after = label_told(best.work.model.eval(), look, labels, case.run)
-    record = {"label_told": {"before": before, "after": after}}
-    if done and after <= before:
+    told = {"before": before, "after": after}
+    record = {"label_told": {name: None if isnan(value) else value for name, value in told.items()}}
+    if done and not after > before:  # nor if too few images show the label
         return best, record
     if best.spent:
         why = "the retained labels would pay too much"
