@@ -88,6 +88,28 @@ def test_a_member_that_watches_nothing_is_trained_to_the_end():
     assert losses[0] > losses[1] + 0.05 > losses[2] + 0.1
 
 
+def test_each_probe_is_kept_as_it_was_where_the_images_it_watches_lose_least():
+    """The oracle trains to the end from the start, once for every number of epochs."""
+    rng = np.random.default_rng(1)
+    x, x_test = rng.normal(size=(900, 40)), rng.normal(size=(50, 40))
+    y = x[:, 0] + 2 * rng.normal(size=900) > 0
+    watch = np.stack([np.arange(900) % 2 == 0, np.arange(900) < 600], axis=1)
+
+    def fitted(watched, epochs):
+        return fit_mlps(x, y, ~watch, watched, x_test, hidden=8, epochs=epochs, seed=0)
+
+    every = [fitted(np.zeros_like(watch), epochs) for epochs in range(1, 31)]
+    losses = np.logaddexp(
+        0, np.where(y[:, None], *(sign * np.stack([on for on, _ in every]) for sign in (-1, 1)))
+    )
+    lowest = np.stack([losses[:, part, k].mean(1) for k, part in enumerate(watch.T)]).argmin(1)
+    assert 0 < min(lowest) < max(lowest) < 26
+    found = fitted(watch, 30)
+    for k, epoch in enumerate(lowest):
+        for said, expected in zip(found, every[epoch], strict=True):
+            assert np.array_equal(said[:, k], expected[:, k])
+
+
 @pytest.mark.parametrize(
     ("images", "columns", "exact"), [(60, 90, 1e-6), (900, 40, 1e-6), (80, NARROW + 1, 0.03)]
 )
