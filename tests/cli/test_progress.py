@@ -6,7 +6,7 @@ import pytest
 from rich import progress as rich
 
 from unlabel.cli import progress
-from unlabel.core.progress import advance_by
+from unlabel.core.progress import advance_by, warn
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,16 @@ def test_lines_tell_the_speed_of_this_process(capsys: pytest.CaptureFixture[str]
         "train     70/100 images, 30 s left  loss 0.5",
         "train     40 images in 30.0 s (1/s)",
     ]
+
+
+def test_quiet_prints_warnings_and_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    log = progress.terminal_log(quiet=True)
+    with log.track("train", 2, "images") as advance:
+        advance(1, "loss 0.5")
+        advance(1)
+    log.say("going on with the unfinished training in a")
+    warn(log, "2 images cannot be read")
+    assert capsys.readouterr().err == "warning: 2 images cannot be read\n"
 
 
 def test_lines_tell_no_time_left_before_anything_is_done(capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,7 +157,7 @@ def test_files_without_a_row_are_counted_and_ignored(make_folder) -> None:
     source = read(make_folder(extra={"Thumbs.db": b"x", "spare.jpg": b"y"}), log=log)
     assert source.facts["ignored_files"] == 2
     assert source.facts["images"] == 40
-    assert log.lines == ["2 files in images/ have no row in attributes.csv: ignored"]
+    assert log.lines == ["warning: 2 files in images/ have no row in attributes.csv: ignored"]
 
 
 # -- splits and identities
@@ -205,7 +205,7 @@ def test_an_identity_in_two_given_splits_is_told(make_folder) -> None:
         "1 identity has images in more than one split: an audit of these data is INVALID"
         in (facts["identity_note"])
     )
-    assert log.lines == [facts["identity_note"]]
+    assert log.lines == [f"warning: {facts['identity_note']}"]
 
 
 def test_images_of_unknown_identity_are_their_own_cluster(make_folder) -> None:
@@ -248,7 +248,7 @@ def test_skipping_bad_images_equals_deleting_them(make_folder) -> None:
     log = Saying()
     skipped = read(root, skip_bad=True, log=log)
     assert skipped.facts["skipped_bad"] == ["03.png", "07.png"]
-    assert log.lines == ["2 images cannot be read: left out ('03.png', '07.png')"]
+    assert log.lines == ["warning: 2 images cannot be read: left out ('03.png', '07.png')"]
     rows = [
         [name, str(n % 2), str(n // 2 % 2)] for n, name in enumerate(IDS) if name not in ("03.png", "07.png")
     ]
@@ -389,14 +389,15 @@ def test_identities_under_another_name_are_told(make_folder, name: str) -> None:
     log = Saying()
     facts = read(make_folder(meta=meta), log=log).facts
     assert facts["ignored_meta_columns"] == ["age", name]
-    said = f"meta.csv: not read: 'age', {name!r}; if {name!r} says whose each image is, name it 'identity'"
+    advice = f"if {name!r} says whose each image is, name it 'identity'"
+    said = f"warning: meta.csv: not read: 'age', {name!r}; {advice}"
     assert said in log.lines
 
 
 def test_other_columns_of_a_meta_table_are_told_without_advice(make_folder) -> None:
     log = Saying()
     read(make_folder(meta=meta_of("identity", "camera", "person", identity="")), log=log)
-    assert "meta.csv: not read: 'camera', 'person'" in log.lines
+    assert "warning: meta.csv: not read: 'camera', 'person'" in log.lines
 
 
 def test_meta_reads_splits_and_names_of_columns_as_attributes_does(make_folder) -> None:

@@ -409,7 +409,7 @@ def test_that_minus_one_is_read_as_absent_is_told(
     source = load(f"{kind}:{tmp_path if kind == 'folder' else file}{option}", image_size=16, log=log)
     assert source.facts["table"]["absent"] == "-1"
     said = "no column of attributes.csv has a 0, so -1 is read as absent, as in CelebA; if it means unknown,"
-    assert (f"{said} add ?absent=0 to the source" in log.lines) == told
+    assert (f"warning: {said} add ?absent=0 to the source" in log.lines) == told
 
 
 def test_in_attributes_csv_minus_one_is_unknown_beside_a_0(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def data(
         cache: Where decoded photos are kept: disk, memory or none.
         workers: Processes that decode photos; by default one a core.
         force: Replace these files.
-        quiet: Print no progress.
+        quiet: Print warnings and errors alone.
         json_: Print as JSON.
     """
     from unlabel.cli.progress import terminal_log

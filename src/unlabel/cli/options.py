@@ -43,7 +43,7 @@ class Place:
         workers: Threads of each process that prepare batches, and processes that decode photos once; by
             default what usually pays.
         compile: Compile the network for training, if a compiler is there; otherwise say why not.
-        quiet: Print no progress.
+        quiet: Print warnings and errors alone.
     """
 
     seed: int = 0
@@ -108,7 +108,7 @@ class Places(Place):
         devices: Number of worker processes, one per device; by default one per core, or per GPU.
         accelerator: auto uses a GPU if there is one.
         precision: 32 (float32), or bf16 (autocast to bfloat16).
-        quiet: Print no progress.
+        quiet: Print warnings and errors alone.
     """
 
     devices: int | None = None

@@ -30,7 +30,7 @@ def predict(
         skip_bad: Leave out and name unreadable images instead of refusing.
         json_: Print one JSON list.
         force: Replace an existing file.
-        quiet: Print no progress.
+        quiet: Print warnings and errors alone.
     """
     from unlabel.cli.progress import terminal_log
     from unlabel.core.files import make_parent, write_text

@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from unlabel.cli.output import raw
 from unlabel.core.files import visible
 from unlabel.core.notebook import Notebook, in_notebook
-from unlabel.core.progress import SILENT, Advance, Log
+from unlabel.core.progress import Advance, Log, Warnings
 
 PLAIN_SECONDS = 10.0
 
 
 def terminal_log(*, quiet: bool = False) -> Log:
-    """Bars when stderr is a terminal, a line every ten seconds when it is not, nothing when quiet."""
-    if quiet:
-        return SILENT
-    return Bars() if sys.stderr.isatty() else Lines()
+    """Bars when stderr is a terminal, a line every ten seconds when it is not, warnings alone when quiet."""
+    log = Bars() if sys.stderr.isatty() else Lines()
+    return Warnings(log) if quiet else log
 
 
 def progress() -> Log:

@@ -40,7 +40,7 @@ def verify(
         before: With --data: the original, if it is neither at its recorded place nor beside RUN.
         reference: With --data: retrained models, comma-separated, if they are not found either.
         json_: Print as JSON.
-        quiet: No progress.
+        quiet: Print warnings and errors alone.
     """
     from unlabel.cli.progress import terminal_log
     from unlabel.statement.verify import Problem, verify_run

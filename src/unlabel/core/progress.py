@@ -54,6 +54,34 @@ class Silent:
 
 SILENT: Log = Silent()
 
+_WARNING = "warning: "
+
+
+def warn(log: Log, text: str) -> None:
+    """One line on what a person should know before the result is used, such as data that are left out.
+
+    Args:
+        log: Receives it, with ``warning:`` before it.
+        text: Lower case, without a full stop.
+    """
+    log.say(f"{_WARNING}{text}")
+
+
+class Warnings(Silent):
+    """Reports no progress, and hands warnings on.
+
+    Args:
+        log: Receives them.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def say(self, line: str) -> None:
+        """Hands a line on if it is a warning."""
+        if line.startswith(_WARNING):
+            self._log.say(line)
+
 
 @contextmanager
 def going_on(log: Log, stage: str, total: int, unit: str, done: int) -> Iterator[Advance]:

@@ -8,7 +8,7 @@ from typing import Any
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, LabelMismatch, ModelError, OptionError
 from unlabel.core.framing import plain_size
-from unlabel.core.progress import Log
+from unlabel.core.progress import Log, warn
 from unlabel.core.recipe import Blueprint
 from unlabel.core.request import listed
 from unlabel.core.wording import counted, in_shell, listing
@@ -75,7 +75,7 @@ def planted_source(
     )
     source = as_answered(source.normalised(config.mean, config.std), config)
     if (said := changed_since(source, record)) is not None:
-        run.log.say(f"warning: {said}")
+        warn(run.log, said)
     return planted_again(source, record, another=bool(data), log=run.log)
 
 
@@ -141,7 +141,7 @@ def planted_again(source: Source, record: Record, *, another: bool, log: Log) ->
         return source, {}
     same = source.facts.get("digest") == record.digest
     if another and not same:
-        log.say(f"{name} is not what the run was trained on: its canaries are not planted there")
+        warn(log, f"{name} is not what the run was trained on: its canaries are not planted there")
         return source, {}
     plan = CanaryPlan(canaries["count"], tuple(canaries["labels"]), canaries["seed"])
     changed, planting = plant(source, plan) if same else (source, {})

@@ -24,6 +24,7 @@ from unlabel.core.engine import Run
 from unlabel.core.errors import CheckpointMismatch, OptionError
 from unlabel.core.files import write_bytes, write_json
 from unlabel.core.places import empty
+from unlabel.core.progress import warn
 from unlabel.core.reading import read_json, read_plain, sealed, unsealed
 
 Row = dict[str, float]
@@ -128,7 +129,7 @@ def open_checkpoint(
             if checkpoint.file.exists():
                 run.log.say(f"going on with the unfinished training in {folder}")
                 if differing := _differing(began, place):
-                    run.log.say(f"warning: sums may be rounded otherwise from here on{differing}")
+                    warn(run.log, f"sums may be rounded otherwise from here on{differing}")
             place = {**place, **began}
         elif folder.exists():
             if recorded is None and not force:

@@ -19,6 +19,7 @@ from unlabel.core.errors import Diverged
 from unlabel.core.framing import CENTRE, Framing, Size, sides_of
 from unlabel.core.layout import Layout
 from unlabel.core.places import check_output, claimed, staged
+from unlabel.core.progress import warn
 from unlabel.core.recipe import Blueprint, Recipe
 from unlabel.core.request import Request, as_names
 from unlabel.data import load
@@ -148,7 +149,7 @@ def _told_of_duplicates(data: Source, run: Run) -> Source:
     told = shared_pictures(data)
     if told is None:
         return data
-    run.log.say(f"warning: {told}")
+    warn(run.log, told)
     return replace(data, facts={**data.facts, "shared_pictures": told})
 
 

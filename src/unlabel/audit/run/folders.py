@@ -32,7 +32,7 @@ from unlabel.audit.run.jobs import Opened, read_ahead
 from unlabel.audit.setup import Case, differences, open_case, with_shorts
 from unlabel.core import engine
 from unlabel.core.engine import Run
-from unlabel.core.progress import SILENT, Log
+from unlabel.core.progress import SILENT, Log, warn
 from unlabel.core.workers import one_thread
 from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.outputs import Outputs
@@ -246,7 +246,7 @@ def read_shared(case: Case, sets: Sets, where: Run) -> SharedOutputs:
     crossing = overlap(case.source)
     same = shared_pictures(case.source) if crossing is None else None
     if same is not None:
-        where.log.say(f"warning: {same}")
+        warn(where.log, same)
     changed = None if case.original.in_memory else changed_since(case.source, case.original.record)
     return SharedOutputs(
         case,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError, MissingFiles, OptionError
 from unlabel.core.framing import framing_facts, plain_size
-from unlabel.core.progress import Log
+from unlabel.core.progress import Log, warn
 from unlabel.core.wording import counted, listing
 from unlabel.data.dataset import Dataset, Source, one_hot
 from unlabel.data.images.cache import Decoded
@@ -234,7 +234,7 @@ def source_of_images(
     }
     _tell(every, wording, log)
     if (said := crowd(identity)) is not None:
-        log.say(f"warning: {said}")
+        warn(log, said)
     train, probe, test = (whole.take(codes == code) for code in (TRAIN, PROBE, TEST))
     return Source(name, train, probe, test, every, folder, images.photos)
 
@@ -294,19 +294,21 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     if facts["exclusive"]:
         log.say("every image has exactly one label: they are taken for classes, answered by a softmax")
     if facts["ignored_files"]:
-        log.say(
-            f"{facts['ignored_files']:,} files in {wording.images} have no row in {wording.table}: ignored"
+        warn(
+            log,
+            f"{facts['ignored_files']:,} files in {wording.images} have no row in {wording.table}: ignored",
         )
     if facts["ignored_meta_rows"]:
         count = facts["ignored_meta_rows"]
-        log.say(
+        warn(
+            log,
             f"{counted(count, 'row')} of {wording.meta} {'names' if count == 1 else 'name'} no image of"
-            f" {wording.table}: ignored"
+            f" {wording.table}: ignored",
         )
     if facts["skipped_bad"]:
         shown = listing([repr(name) for name in facts["skipped_bad"]], 3)
-        log.say(f"{counted(facts['skipped_bad_count'], 'image')} cannot be read: left out ({shown})")
+        warn(log, f"{counted(facts['skipped_bad_count'], 'image')} cannot be read: left out ({shown})")
     for depth, count in facts.get("depths", {}).items():
         log.say(f"{count:,} images have more than 8 bits a channel: {depth}")
     if facts["identity_overlap"]:
-        log.say(facts["identity_note"])
+        warn(log, facts["identity_note"])

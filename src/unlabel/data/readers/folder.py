@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from unlabel.core.errors import DataError, MissingFiles
+from unlabel.core.progress import warn
 from unlabel.data.dataset import Source
 from unlabel.data.images.photos import decoded
 from unlabel.data.options import DEFAULTS, ReadOptions
@@ -134,7 +135,7 @@ def source_of_tables(
         root, annotations.ids, options.frame(), cache=options.cache, workers=options.workers, log=options.log
     )
     if meta.remark:
-        options.log.say(meta.remark)
+        warn(options.log, meta.remark)
     facts = {
         "ignored_files": files.ignored,
         "ignored_meta_rows": meta.ignored,

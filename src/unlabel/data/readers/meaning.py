@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabel.core.errors import DataError
-from unlabel.core.progress import SILENT, Log
+from unlabel.core.progress import SILENT, Log, warn
 from unlabel.core.request import spelt
 from unlabel.core.wording import listing
 from unlabel.data.readers.sheet import MANY, NAMES_OF_LABELS, UNKNOWN, Column, Lists, Sheet
@@ -146,18 +146,20 @@ def _tell_of_minus(
 ) -> None:
     """Says that -1 is absent, where a table has it and does not tell what it means."""
     if values["-1"] == 0 and any(-1 in _marks(column) for column in columns):
-        log.say(
+        warn(
+            log,
             f"no column of {sheet.path.name} has a 0, so -1 is read as absent, as in CelebA; if it means"
-            " unknown, add ?absent=0 to the source"
+            " unknown, add ?absent=0 to the source",
         )
 
 
 def _tell_of_marks(sheet: Sheet, identity: str | None, log: Log) -> None:
     """Says that a column that may be a label is read as identities."""
     if identity is not None and _marks(sheet.columns[identity]) & {0, 1}:
-        log.say(
+        warn(
+            log,
             f"column {identity!r} of {sheet.path.name} holds marks alone, such as 0 and 1, and is read as"
-            " whose each image is; if it is a label, name it among others with --labels"
+            " whose each image is; if it is a label, name it among others with --labels",
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unlabel.core.engine import Run
 from unlabel.core.errors import LabelMismatch, MethodError, OptionError
+from unlabel.core.progress import warn
 from unlabel.core.request import Request
 from unlabel.core.wording import listing, suggest
 from unlabel.data.batches import batch_of
@@ -254,9 +255,10 @@ class Auto:
         case = self._case(model, request, data, run)
         enough = case.look is not None and slight(case.before)
         if self.against == "weights" and not any(site.kind in ("stage", "grid") for site in case.sites):
-            run.log.say(
+            warn(
+                run.log,
                 "no layer before the last features of this network can be read: neither the training nor the"
-                " check sees one, so they may still tell the label"
+                " check sees one, so they may still tell the label",
             )
         if enough:
             run.log.say(
