@@ -213,9 +213,9 @@ def test_what_is_ignored_is_counted_and_told(make: MakeCelebA) -> None:
     facts = read(root, log=log).facts
     assert (facts["ignored_files"], facts["ignored_meta_rows"]) == (1, 1)
     assert log.lines == [
-        "warning: 1 files in img_align_celeba/ have no row in list_attr_celeba.txt: ignored",
-        "warning: 1 row of list_eval_partition.txt and identity_CelebA.txt names no image of list_attr_celeba.txt:"
-        " ignored",
+        "warning: 1 file in img_align_celeba/ has no row in list_attr_celeba.txt: ignored",
+        "warning: 1 row of list_eval_partition.txt and identity_CelebA.txt names no image of"
+        " list_attr_celeba.txt: ignored",
     ]
 
 

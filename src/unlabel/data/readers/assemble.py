@@ -294,9 +294,11 @@ def _tell(facts: Mapping[str, Any], wording: Wording, log: Log) -> None:
     if facts["exclusive"]:
         log.say("every image has exactly one label: they are taken for classes, answered by a softmax")
     if facts["ignored_files"]:
+        count = facts["ignored_files"]
         warn(
             log,
-            f"{facts['ignored_files']:,} files in {wording.images} have no row in {wording.table}: ignored",
+            f"{counted(count, 'file')} in {wording.images} {'has' if count == 1 else 'have'} no row in"
+            f" {wording.table}: ignored",
         )
     if facts["ignored_meta_rows"]:
         count = facts["ignored_meta_rows"]
