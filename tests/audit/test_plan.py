@@ -1,7 +1,10 @@
 """The plan of an audit: its numbers follow from counts, and reading it costs no attack."""
 
+import csv
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,3 +149,34 @@ def test_the_command_plans_attackers(command, base):
     assert (
         "no attacker 'zzz'" in command("audit", base, "--plan", "--labels", "top", "--attackers", "zzz").err
     )
+
+
+def test_forget_and_the_plan_tell_of_data_that_an_audit_refuses(command, base, photos, tmp_path):
+    """Of the probe images, three have the label."""
+    data = shutil.copytree(photos, tmp_path / "photos")
+    meta = list(csv.DictReader((data / "meta.csv").read_text().splitlines()))
+    probe = {row["image_id"] for row in meta if row["split"] == "val"}
+    rows = list(csv.DictReader((data / "attributes.csv").read_text().splitlines()))
+    present = [row for row in rows if row["image_id"] in probe and row["top"] == "1"]
+    assert len(present) > 3
+    for row in present[3:]:
+        row["top"] = "-1"
+    with (data / "attributes.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    said = "label 'top' is present in 3 images of"
+    given = ("--data", f"folder:{data}", "--quiet")
+    ran = command("forget", "head-removal", base, "--labels", "top", "--out", "less", *given)
+    assert ran.code == 0
+    assert f"these data are not enough to measure how far: {said}" in ran.out
+    assert "unlabel audit" not in ran.out
+    assert said in json.loads(Path("less/unlabel.json").read_text())["too_few_to_audit"]
+    ran = command("audit", "less", "--before", base, "--plan", *given)
+    assert f"an audit is refused: {said}" in ran.out
+    assert said in command("audit", "less", "--before", base, *given).err
+    ran = command("forget", "head-removal", base, "--labels", "top", "--out", "more", "--quiet")
+    assert "to measure how far: unlabel audit" in ran.out
+    assert "too_few_to_audit" not in json.loads(Path("more/unlabel.json").read_text())
+    plan = json.loads(command("audit", "more", "--before", base, "--plan", "--json", "--quiet").out)
+    assert plan["labels"]["top"]["too_few"] is None

@@ -178,7 +178,9 @@ def _print_outcome(record: Mapping[str, Any], run: Path, shared: ForgetOptions) 
         print(of_check(record["self_check"]))
     if line := retraining_line(record, run, shared):
         print(line)
-    if "rows" not in record:
+    if "too_few_to_audit" in record:
+        print(f"these data are not enough to measure how far: {record['too_few_to_audit']}")
+    elif "rows" not in record:
         command = f"unlabel audit {in_shell(shared.out)} --before {in_shell(run)} --reference RETRAINED"
         recipe = "" if record.get("adopted") is None else " --epochs EPOCHS --lr LR"
         print(f"to measure how far: {command}")

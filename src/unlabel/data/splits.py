@@ -39,6 +39,32 @@ PROBE_SHARE_OF_TRAIN = 0.20
 """Share of the given train split that becomes P where no `val` is left for it."""
 
 
+def too_few(label: str, probe: Dataset, test: Dataset, train: Dataset) -> str | None:
+    """Why an audit of a label is refused on these images, and what to do; None if they are enough.
+
+    Args:
+        label: Its name.
+        probe, test, train: The splits, with the same labels. If there are no training images, none are asked
+            for.
+    """
+    column = test.labels.index(label)
+    splits = {"the probe split": probe, "the test split": test, "the training images": train}
+    for name, data in splits.items():
+        if data is train and not len(train):
+            continue
+        for kind, word in ((1, "present"), (0, "absent")):
+            rows = data.target[:, column] == kind
+            images, people = int(rows.sum()), len(np.unique(data.cluster[rows]))
+            if images < LEAST_OF_A_KIND or (data is probe and people < PEOPLE):
+                return (
+                    f"label '{label}' is {word} in {counted(images, 'image')} of"
+                    f" {counted(people, 'identity', 'identities')} in {name}; an audit needs at least"
+                    f" {LEAST_OF_A_KIND} images of {PEOPLE} identities: add images, or give other splits in"
+                    " meta.csv"
+                )
+    return None
+
+
 def hash_fraction(text: str) -> float:
     """A number in [0, 1) from the first 8 bytes of the text's SHA-256: stable across machines.
 

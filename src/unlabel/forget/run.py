@@ -17,6 +17,7 @@ from unlabel.core.reading import file_sha256
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.readers.tables import read_ids
+from unlabel.data.splits import too_few
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
@@ -87,6 +88,8 @@ def forget_run(
     if "images_trained" in entry.options() and not options.get("images_trained"):
         options["images_trained"] = images_trained(record, len(source.train))
     retraining = 0 if entry.reference else images_trained(record, len(source.train))
+    parts = (source.probe, source.test, source.train)
+    short = next((told for name in labels if (told := too_few(name, *parts)) is not None), None)
     new: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(labels),
@@ -96,6 +99,7 @@ def forget_run(
         "adopted": record.raw.get("adopted"),  # the user's own names, though the parent may be deleted
         "data": data_record(source),
         **({"retraining": {"images": retraining}} if retraining else {}),
+        **({} if rows or short is None else {"too_few_to_audit": short}),
         **place_record(run, command),
     }
     listed = read_ids(rows) if rows else ()

@@ -11,9 +11,8 @@ from unlabel.audit.inputs.options import AuditOptions
 from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
-from unlabel.core.wording import counted
 from unlabel.data.dataset import Dataset
-from unlabel.data.splits import LEAST_OF_A_KIND, PEOPLE
+from unlabel.data.splits import too_few
 from unlabel.models.outputs import Outputs
 from unlabel.statistics.estimate import numbered, people_in_effect, rarer
 
@@ -91,20 +90,8 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
             scored.
     """
     column = test.labels.index(label)
-    splits = {"the probe split": probe, "the test split": test, "the training images": train}
-    for name, data in splits.items():
-        if data is train and not len(train):
-            continue
-        for kind, word in ((1, "present"), (0, "absent")):
-            rows = data.target[:, column] == kind
-            identities = len(np.unique(data.cluster[rows]))
-            if int(rows.sum()) < LEAST_OF_A_KIND or (data is probe and identities < PEOPLE):
-                raise DataError(
-                    f"label '{label}' is {word} in {counted(int(rows.sum()), 'image')} of"
-                    f" {counted(identities, 'identity', 'identities')} in {name}; an audit needs at least"
-                    f" {LEAST_OF_A_KIND} images of {PEOPLE} identities: add images, or give other splits in"
-                    " meta.csv"
-                )
+    if (short := too_few(label, probe, test, train)) is not None:
+        raise DataError(short)
     p, e, t = (part.target[:, column] for part in (probe, test, train))
     return Question(label, column, p, e, t, probe.cluster, test.cluster, train.cluster)
 

@@ -31,6 +31,7 @@ from unlabel.audit.plan.trainings import (
 from unlabel.audit.references.full import duration, reference_seconds
 from unlabel.audit.references.short import can_be_short, least_budget
 from unlabel.audit.setup import Case
+from unlabel.data.splits import too_few
 from unlabel.statistics.estimate import people_in_effect, rarer
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
@@ -111,9 +112,9 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     Returns:
         ``labels``: by name, what the test split holds and, by claim, ``images``, ``references`` and
         ``canaries`` that it needs and whether there are as many; ``annotated`` images that C4 learns from;
-        ``reference_budget``, the least, None if references cannot be predicted; ``predictable``, whether
-        they could be with more optimiser steps; ``seconds`` of reading, references and attacks;
-        ``attackers``, rows of those that the options name; ``assumed``, in a
+        ``too_few``, why an audit is refused, or None. ``reference_budget``, the least, None if references
+        cannot be predicted; ``predictable``, whether they could be with more optimiser steps; ``seconds`` of
+        reading, references and attacks; ``attackers``, rows of those that the options name; ``assumed``, in a
         sentence.
     """
     sets = sets_of(case.source, seed, case.planting)
@@ -145,6 +146,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     }
     for name, item in labels.items():
         item["annotated"] = annotated(on_probe[name], options)
+        item["too_few"] = too_few(name, probe, test, sets.train.with_labels(case.request.labels))
     wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
     models = max(wanted, given) + 2
     size = (len(probe), len(test))
@@ -265,6 +267,8 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     for name, item in plan["labels"].items():
         sets = "test and probe images" if item["crossed"] else "test images"
         text.append(f"{name}: {item['present']:,} of {item['images']:,} {sets} have it")
+        if item["too_few"] is not None:
+            text.append(f"  an audit is refused: {item['too_few']}")
         for claim, need in item["claims"].items():
             if claim == "C6":
                 what = f"{need['canaries_needed']:,} canaries ({need['canaries']:,} planted)"
