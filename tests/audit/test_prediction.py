@@ -258,7 +258,8 @@ def test_other_images_are_compared_with_the_level_of_the_same_attack_and_its_who
     few = replace(
         estimate(0.7, 5), influence=np.full(10, 0.001), cluster=np.arange(10), used=np.ones(10, bool)
     )
-    figures = (f"{ADV}@nudged", "probe.adv.lsq", "probe.adv.rank", "probe.adv.rank@train", "probe.adv.fine")
+    other = ("lsq", "rank", "rank@train", "gbt", "fine")
+    figures = (f"{ADV}@nudged", *(f"probe.adv.{name}" for name in other))
     found = on_other_images({"Male": dict.fromkeys(figures, few)}, {"Male": {ADV: level}})
     assert set(found["Male"]) == set(figures)
     for item in found["Male"].values():

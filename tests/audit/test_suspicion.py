@@ -134,7 +134,7 @@ def test_a_label_that_is_only_in_perturbed_images_fails_c2_and_no_other_figure_s
     assert {row.id.rpartition("@")[2] for row in found.comparisons if row.verdict == "FAIL"} == {"nudged"}
     clean = audited(world, quick, 0.1, references)
     assert clean.claims["C2"].verdict == "PASS"
-    assert clean.claims["C2"].notes["suspicion"] == "PASS"
+    assert clean.claims["C2"].notes["suspicion"] != "FAIL"  # no PASS rests on these attacks
     margins = {"margin_curve", "smallest_margin"}  # of the other attacks, which say nothing of this FAIL
     assert margins <= {*clean.claims["C2"].notes}
     assert not margins & {*found.claims["C2"].notes}

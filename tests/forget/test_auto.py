@@ -24,9 +24,12 @@ from unlabel.forget.residual import Residuals, retained_logits
 from unlabel.forget.retained import Retained, warning
 from unlabel.forget.run import forget_run
 from unlabel.forget.self_check import (
+    APART,
+    SLIGHT,
     Finding,
     Look,
     SelfCheck,
+    allowance,
     instead_of,
     label_told,
     little,
@@ -227,7 +230,7 @@ def test_on_few_images_a_training_is_as_long_and_annotations_are_a_part_of_each_
     hardly: bool, annotated: float, exclusive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On 256 images, annotations alone may be trained on for 10 of the 20 steps."""
-    monkeypatch.setattr(room, "little", lambda shares: bool(hardly))
+    monkeypatch.setattr(room, "little", lambda shares, allowed: bool(hardly))
     monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.05))
     monkeypatch.setattr(room, "label_told", lambda *_: 0.3)
     world, heard = tiny_world(images=256), Heard()
@@ -357,8 +360,9 @@ def test_what_too_few_images_show_is_not_reached_and_not_missed() -> None:
     assert not found.missed
     assert record["sites"][1] == {**dict.fromkeys(record["sites"][1]), "site": "stage1", "label": "rare"}
     assert sentence_of(record).endswith("cannot tell; too few images held back show both kinds of rare")
-    assert not slight({"stage1": (torch.tensor([0.0, torch.nan]), torch.zeros(2))})
-    assert not little({"stage1": (torch.tensor([0.0, torch.nan]), torch.zeros(2))})
+    unseen = {"stage1": (torch.tensor([0.0, torch.nan]), torch.zeros(2))}
+    assert not slight(unseen, torch.tensor([SLIGHT, SLIGHT]))
+    assert not little(unseen, torch.tensor([SLIGHT, SLIGHT]))
 
 
 def test_a_rare_label_leaves_the_retained_ones_measured(run: Run) -> None:
@@ -666,7 +670,7 @@ def test_a_network_of_which_no_earlier_layer_can_be_read_is_told(readable: bool)
 def test_if_the_original_hardly_tells_the_label_the_method_says_so(
     enough: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "slight", lambda shares: enough)
+    monkeypatch.setattr(room, "slight", lambda shares, allowed: enough)
     world, heard = tiny_world(images=1024), Heard()
     run = engine.start(accelerator="cpu", log=heard)
     outcome = forget_labels(world.model, ["top"], world.data, method="auto", run=run)
@@ -680,7 +684,7 @@ def test_if_the_original_hardly_tells_the_label_the_method_says_so(
 def test_if_little_is_to_be_pushed_out_the_training_keeps_to_the_originals_answers(
     hardly: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "little", lambda shares: hardly)
+    monkeypatch.setattr(room, "little", lambda shares, allowed: hardly)
     world, heard = tiny_world(images=1024), Heard()
     run = engine.start(accelerator="cpu", log=heard)
     with count_passes(3) as seen:
@@ -694,10 +698,44 @@ def test_if_little_is_to_be_pushed_out_the_training_keeps_to_the_originals_answe
 
 
 def test_little_is_what_was_seen_and_slight_what_is_certain() -> None:
-    some = {"stage1": (torch.tensor([0.04]), torch.tensor([0.02]))}
-    assert little(some)
-    assert not slight(some)
-    assert not little({**some, "features": (torch.tensor([0.01, 0.06]), torch.tensor([0.0, 0.0]))})
+    some, usual = {"stage1": (torch.tensor([0.04]), torch.tensor([0.02]))}, torch.tensor([SLIGHT])
+    assert little(some, usual)
+    assert not slight(some, usual)
+    two = {**some, "features": (torch.tensor([0.01, 0.06]), torch.tensor([0.0, 0.0]))}
+    assert not little(two, torch.tensor([SLIGHT, SLIGHT]))
+
+
+def test_of_a_rare_label_less_may_be_left() -> None:
+    """Two normal kinds of images, d standard deviations apart: the share of the label's variance."""
+    rng = np.random.default_rng(0)
+    for present, apart in ((0.02, APART), (0.05, APART), (0.5, 0.459)):
+        label = rng.random(400_000) < present
+        number = rng.normal(size=len(label)) + apart * label
+        assert np.corrcoef(label, number)[0, 1] ** 2 == pytest.approx(allowance(present), rel=0.05)
+    rare = torch.tensor([allowance(0.02)])
+    told = torch.tensor([0.03])
+    assert little({"stage1": (told, torch.tensor([0.02]))}, rare)  # chance may be as large
+    assert not little({"stage1": (told, torch.tensor([0.01]))}, rare)
+    assert not slight({"stage1": (told, torch.tensor([0.0]))}, rare)
+    assert slight({"stage1": (told, torch.tensor([0.0]))}, torch.tensor([allowance(0.5)]))
+
+
+def test_a_check_of_a_rare_label_asks_for_less(run: Run) -> None:
+    """What passes of a common label, .04 beyond what the original told, is more than a rare one may keep."""
+    found = Finding("stage1", "Bald", 0.0, 0.04, 0.01, 0.0)
+    assert found.reached
+    rare = replace(found, allowed=allowance(0.02))
+    assert rare.missed
+    assert replace(rare, after=0.0082, error=0.0).reached
+    assert replace(rare, after=0.012).reached is None
+    world = tiny_world(images=2048)
+    request = Request.make(["top"], world.labels)
+    used, held = set_aside(world.data, request, 0)
+    assert held is not None
+    told = Residuals.of_annotations(request, world.data, run)
+    look = Look.of("weights", [], told, (used, held), request, 0)
+    present = float(np.mean(look.fitted.target[:, 0] == 1))
+    assert look.allowed.tolist() == pytest.approx([allowance(present)])
 
 
 @pytest.mark.parametrize("earlier", [True, False])
@@ -771,7 +809,7 @@ def test_if_there_is_nothing_to_push_out_no_training_may_make_the_label_easier_t
 ) -> None:
     method = "head-removal" if why else "deep-probes"
     figures, checks = [before, after], [checked(0.04, loss), checked(0.04, loss), checked(0.03)]
-    monkeypatch.setattr(room, "slight", lambda shares: True)
+    monkeypatch.setattr(room, "slight", lambda shares, allowed: True)
     monkeypatch.setattr(room, "label_told", lambda *_: figures.pop(0))
     monkeypatch.setattr(room, "check", lambda *_, **__: checks.pop(0))
     world, heard = tiny_world(images=1024), Heard()
@@ -792,7 +830,7 @@ def test_a_training_that_misses_its_aim_gives_way_to_removing_the_output_unless_
     keep_row: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where rows are kept, nothing is left to be done: that is an error, and no row goes in silence."""
-    monkeypatch.setattr(room, "slight", lambda shares: True)
+    monkeypatch.setattr(room, "slight", lambda shares, allowed: True)
     monkeypatch.setattr(room, "label_told", lambda *_: 0.3)
     monkeypatch.setattr(room, "check", lambda *_, **__: checked(0.4))
     world = tiny_world(images=1024)
@@ -860,7 +898,8 @@ def test_probes_of_the_label_itself_find_what_those_of_its_residual_leave_out(
 def test_a_share_is_slight_if_its_upper_bound_is_small_for_every_label(
     second: float, error: float, enough: bool
 ) -> None:
-    assert slight({"features": (torch.tensor([0.0, second]), torch.full((2,), error))}) is enough
+    shares = {"features": (torch.tensor([0.0, second]), torch.full((2,), error))}
+    assert slight(shares, torch.tensor([SLIGHT, SLIGHT])) is enough
 
 
 def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:
@@ -877,7 +916,7 @@ def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:
     sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
     look = Look.of("weights", sites, told, (used, held), request, 0)
     before = shares_of(world.model.eval(), look, run)
-    assert not slight(before)
+    assert not slight(before, look.allowed)
     found = self_check.check((world.model, before), plain.eval(), look, request, run, {})
     assert found.missed
     row = next(item for item in found.findings if item.site == "features")

@@ -231,6 +231,13 @@ RANKED = Figure(
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
     in_words="to a linear probe on the ranks of features",
 )  # fmt: skip
+TREES_PROBE = Figure(
+    "probe.adv.gbt", "adv", "Features that tell most, trees",
+    "Advantage of boosted trees on the sixteen features whose tenths differ most in how many images have the "
+    "label.",
+    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True,
+    in_words="to boosted trees on single features",
+)  # fmt: skip
 FINE = Figure(
     "probe.adv.fine", "adv", "Features that hardly vary, trees",
     "Advantage of boosted trees on features that vary by less than float32 rounds their mean; the other "
@@ -262,6 +269,10 @@ RANKED_PERTURBED = replace(
     RANKED, id=RANKED.id + PERTURBED, name="Features, ranks, nudged images", in_words=ON_PERTURBED,
     definition="Logistic regression on ranks, fitted and judged on such images.",
 )  # fmt: skip
+TREES_PROBE_PERTURBED = replace(
+    TREES_PROBE, id=TREES_PROBE.id + PERTURBED, name="Features that tell most, trees, nudged images",
+    in_words=ON_PERTURBED, definition="The trees on features, fitted and judged on such images.",
+)  # fmt: skip
 FINE_PERTURBED = replace(
     FINE, id=FINE.id + PERTURBED, name="Features that hardly vary, nudged images", in_words=ON_PERTURBED,
     definition="Boosted trees on features that hardly vary, fitted and judged on such images.",
@@ -284,6 +295,10 @@ MLP_ON_TRAIN = Figure(
 RANKED_ON_TRAIN = replace(
     RANKED, id=RANKED.id + TRAIN, name="Features, ranks, training images", in_words=ON_TRAIN,
     definition="Logistic regression on ranks, fitted and judged on training images.",
+)  # fmt: skip
+TREES_PROBE_ON_TRAIN = replace(
+    TREES_PROBE, id=TREES_PROBE.id + TRAIN, name="Features that tell most, trees, training images",
+    in_words=ON_TRAIN, definition="The trees on features, fitted and judged on training images.",
 )  # fmt: skip
 FINE_ON_TRAIN = replace(
     FINE, id=FINE.id + TRAIN, name="Features that hardly vary, training images", in_words=ON_TRAIN,
@@ -652,9 +667,10 @@ FIGURES: tuple[Figure, ...] = (
     OWN, OWN_RATE, OWN_SIGNED, OWN_ON_TRAIN, OWN_RESTORED, OWN_BITS,
     OTHERS_LINEAR, OTHERS_TREES,
     LINEAR_PROBE, MLP_PROBE, LINEAR_BITS, MLP_BITS,
-    LEAST_SQUARES, RANKED, FINE,
-    OWN_PERTURBED, TREES_PERTURBED, LINEAR_PERTURBED, MLP_PERTURBED, RANKED_PERTURBED, FINE_PERTURBED,
-    TREES_ON_TRAIN, LINEAR_ON_TRAIN, MLP_ON_TRAIN, RANKED_ON_TRAIN, FINE_ON_TRAIN,
+    LEAST_SQUARES, RANKED, TREES_PROBE, FINE,
+    OWN_PERTURBED, TREES_PERTURBED, LINEAR_PERTURBED, MLP_PERTURBED, RANKED_PERTURBED,
+    TREES_PROBE_PERTURBED, FINE_PERTURBED,
+    TREES_ON_TRAIN, LINEAR_ON_TRAIN, MLP_ON_TRAIN, RANKED_ON_TRAIN, TREES_PROBE_ON_TRAIN, FINE_ON_TRAIN,
     RECOVERED,
     FEW_SHOT,
     FEW_SHOT.named("64", terminal="AUC from 64 annotated images"),

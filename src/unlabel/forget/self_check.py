@@ -45,7 +45,8 @@ AIM = 0.4  # of what an earlier site told beyond its floor: the most that may be
 AIM_AT_THE_END = 0.25  # the same of the last features and the outputs, where Retrain is left with less
 AIM_OF_CLASS = 0.7  # both, of a class: Retrain learns what belongs to none of the others, and so keeps more
 AIM_OF_CLASS_AT_THE_END = 0.5
-SLIGHT = 0.05  # share of the residual that may be left in any case
+SLIGHT = 0.05  # share of the residual that may be left in any case, and less of a rare label: `allowance`
+APART = 0.65  # standard deviations between the means of the two kinds of images
 MOST_LOSS = 0.03  # of the retained labels' mean AUC: past it a gentler attempt is made, and no further one
 
 
@@ -70,6 +71,26 @@ def set_aside(data: Dataset, request: Request, seed: int) -> tuple[Dataset, Data
     return data.take(np.setdiff1d(np.arange(len(data)), order)), held
 
 
+def allowance(present: float) -> float:
+    r"""Share of a label's residual that may be left in any case, at most `SLIGHT`.
+
+    .. math:: \frac{v d^2}{1 + v d^2}, \quad v = p (1 - p)
+
+    That is the share of the variance of a 0/1 label that a number explains, if the label shifts it by d
+    standard deviations. One share means little of a common label and much of a rare one: .05 is d = .46 (AUC
+    .63) if half of the images have the label, and d = 1.6 (AUC .88) if 2 % have it. So d is at most `APART`
+    (AUC .68).
+
+    Args:
+        present: p, the share of images that have the label, 0 to 1.
+
+    >>> [round(allowance(share), 4) for share in (0.5, 0.15, 0.05, 0.02)]
+    [0.05, 0.05, 0.0197, 0.0082]
+    """
+    shift = present * (1 - present) * APART**2
+    return min(shift / (1 + shift), SLIGHT)
+
+
 def shows(data: Dataset, column: int) -> bool:
     """Whether enough images show both kinds of a label for a probe of it to be read."""
     return min(np.sum(data.target[:, column] == kind) for kind in (0, 1)) >= LEAST
@@ -87,6 +108,7 @@ class Finding:
         floor: What it tells of the untrained network.
         of_class: Whether the label is one of classes that exclude each other, or of a group like them.
         earlier: Whether an earlier request forgot it: it must not come back, and need not go further.
+        allowed: What may be left in any case, beyond the floor.
     """
 
     site: str
@@ -97,6 +119,7 @@ class Finding:
     floor: float
     of_class: bool = False
     earlier: bool = False
+    allowed: float = SLIGHT
 
     @property
     def measured(self) -> bool:
@@ -110,7 +133,7 @@ class Finding:
         if self.of_class:
             earlier, last = AIM_OF_CLASS, AIM_OF_CLASS_AT_THE_END
         share = last if self.site in SITES["features"] else earlier
-        usual = self.floor + max(share * max(self.before - self.floor, 0.0), SLIGHT)
+        usual = self.floor + max(share * max(self.before - self.floor, 0.0), self.allowed)
         return max(usual, self.before) if self.earlier else usual
 
     @property
@@ -123,7 +146,9 @@ class Finding:
         """Whether no more is left; None if more is, but no more than chance, or if nothing was measured."""
         if self.missed:
             return False
-        return True if self.measured and round(self.after, 2) <= round(self.aim, 2) else None
+        digits = shown_digits(self.aim)
+        within = self.measured and round(self.after, digits) <= round(self.aim, digits)
+        return True if within else None
 
     def to_json(self) -> dict[str, Any]:
         """A row of the record, with the 95 % interval of ``after``; null where nothing was measured."""
@@ -191,6 +216,15 @@ class SelfCheck:
         }
 
 
+def shown_digits(aim: float) -> int:
+    """Digits with which a share is shown beside its aim, and compared: more of a small one.
+
+    >>> shown_digits(0.05), shown_digits(0.0082)
+    (2, 3)
+    """
+    return 2 if round(aim, 2) >= SLIGHT else 3
+
+
 def unchecked(against: Against) -> dict[str, Any]:
     """What stands in the record where no check was possible."""
     return {"against": against, "reached": None, "n": 0, "fitted_on": 0, "sites": []}
@@ -208,25 +242,27 @@ def sentence_of(record: Mapping[str, Any]) -> str:
         return f"{start}: cannot tell; too few images held back show both kinds of {listing(blind)}"
     row = max(missed or read, key=lambda row: row["after"] - row["aim"])
     after, aim, before = (max(row[name], 0.0) for name in ("after", "aim", "before"))
+    digits = shown_digits(row["aim"])
+    told, most, first = (f"{number:.{digits}f}" for number in (after, aim, before))
     what, images = f"what the other labels do not tell of {row['label']}", f"{record['n']:,} training images"
     if row.get("of_class"):  # the others of its group, or the other classes, tell it whole
         what = row["label"]
     if not missed and record["reached"] is not True:
         return (
-            f"{start}: cannot tell; of {what}, the probe at {row['site']} tells {after:.2f} where"
-            f" {aim:.2f} is allowed ({before:.2f} before), and {images} held back cannot tell that from"
+            f"{start}: cannot tell; of {what}, the probe at {row['site']} tells {told} where"
+            f" {most} is allowed ({first} before), and {images} held back cannot tell that from"
             " chance"
         )
     if not missed:
         return (
-            f"{start}: reached; of {what}, the closest probe ({row['site']}) tells {after:.2f} of {aim:.2f}"
-            f" allowed ({before:.2f} before), on {images} held back"
+            f"{start}: reached; of {what}, the closest probe ({row['site']}) tells {told} of {most}"
+            f" allowed ({first} before), on {images} held back"
         )
     places = listing(list(dict.fromkeys(row["site"] for row in missed)), 3)
     further = f"; {what_next(record)}"
     return (
-        f"{start}: NOT reached at {places}; of {what}, the probe at {row['site']} tells {after:.2f} where"
-        f" {aim:.2f} is allowed ({before:.2f} before), on {images} held back{further}"
+        f"{start}: NOT reached at {places}; of {what}, the probe at {row['site']} tells {told} where"
+        f" {most} is allowed ({first} before), on {images} held back{further}"
     )
 
 
@@ -291,6 +327,13 @@ class Look:
         parts = self.fitted, self.held
         return torch.tensor([all(shows(part, column) for part in parts) for column in self.columns])
 
+    @property
+    def allowed(self) -> Tensor:
+        """(label,) `allowance` of the images that probes are fitted on."""
+        annotated = [self.fitted.target[:, column] for column in self.columns]
+        shares = [np.sum(target == 1) / max(np.sum(target >= 0), 1) for target in annotated]
+        return torch.tensor([allowance(float(present)) for present in shares])
+
 
 Shares: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
 """By site, the share that a probe tells of images left out of its fit, and its standard error, by label: NaN
@@ -332,23 +375,39 @@ def check(
                     0.0 if floor is None else float(floor[at]),
                     of_class=look.told.of_class[at],
                     earlier=label in request.forgotten,
+                    allowed=float(look.allowed[at]),
                 )
             )
     retained = compare(model, after, look.held, request, run)
     return SelfCheck(look.against, tuple(findings), retained, len(look.held), len(look.fitted))
 
 
-def slight(shares: Shares) -> bool:
+def slight(shares: Shares, allowed: Tensor) -> bool:
     """Whether no site tells more of any label's residual than is left in any case (one-sided 95 %).
 
     No if it was not measured.
+
+    Args:
+        shares: Of one model.
+        allowed: (label,), see `Look.allowed`.
     """
-    return all(bool((value + 1.645 * error <= SLIGHT).all()) for value, error in shares.values())
+    return all(bool((value + 1.645 * error <= allowed.to(value)).all()) for value, error in shares.values())
 
 
-def little(shares: Shares) -> bool:
-    """Whether every site was seen to tell no more of any label's residual than is left in any case."""
-    return all(bool((value <= SLIGHT).all()) for value, _ in shares.values())
+def little(shares: Shares, allowed: Tensor) -> bool:
+    """Whether every site was seen to tell no more of any label's residual than is left in any case.
+
+    Of a rare label, too, a share up to `SLIGHT` counts as little unless it is more than is left for certain
+    (one-sided 95 %): chance alone is often as large.
+
+    Args:
+        shares: Of one model.
+        allowed: (label,), see `Look.allowed`.
+    """
+    return all(
+        bool(((value <= SLIGHT) & (value - 1.645 * error <= allowed.to(value))).all())
+        for value, error in shares.values()
+    )
 
 
 def label_told(model: nn.Module, look: Look, labels: Residuals, run: Run) -> float:

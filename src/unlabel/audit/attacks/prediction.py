@@ -35,6 +35,7 @@ from unlabel.audit.figures import (
     LINEAR_PROBE,
     OWN,
     RANKED,
+    TREES_PROBE,
     Readings,
     judged_by,
     unit_of,
@@ -309,7 +310,7 @@ def on_other_images(found: Mapping[str, Readings], levels: Mapping[str, Readings
         found: These attacks on the unlearned model, by label.
         levels: Predictions, by label.
     """
-    usual = dict.fromkeys((LEAST_SQUARES.id, RANKED.id, FINE.id), LINEAR_PROBE.id)
+    usual = dict.fromkeys((LEAST_SQUARES.id, RANKED.id, TREES_PROBE.id, FINE.id), LINEAR_PROBE.id)
     return {
         label: {
             figure: _elsewhere(levels[label][usual.get(plain := figure.partition("@")[0], plain)], item)

@@ -118,7 +118,10 @@ def _failed(claim: Claim, judged: Judgement, words: str) -> Claim:
     cell = judged.binding
     notes.pop(BINDING_TEST, None)  # of the test that decided before
     where, excess = entry(cell.figure).in_words, beside_margin(cell.contrast.value, cell.margin)
-    if claim.per_label.get(cell.label or "") == "PASS":
+    failed_here = any(
+        other.label == cell.label and other.verdict == "FAIL" and not _ending(other) for other in judged.cells
+    )
+    if claim.per_label.get(cell.label or "") == "PASS" and not (_ending(cell) and failed_here):
         where += HIDDEN[_ending(cell)]
     sentence = f"{words} {cell.label} {where}: {excess} {unit_words(cell)} (margin {cell.margin:g})."
     return replace(

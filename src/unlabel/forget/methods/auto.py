@@ -94,12 +94,13 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     learns what the others are learns what belongs to none of them.
 
     If a retained label is the label's copy or opposite, only the output is removed. If no site of the
-    original tells more than .05 of the label's residual, hardly anything is there to be pushed out. A
-    training on annotations would then only make the model better at the retained labels, which give the label
-    away. So it trains on what the original answers of them alone (``deep-probes --annotated 0``), as many
-    steps as with .35. If the result then does harm or misses its aim, `auto` only removes the output. So it
-    does if probes of the label itself find more than before, on average. This is read if the training keeps
-    to the answers, if the aim is missed, or if earlier requests were made.
+    original tells more than .05 of the label's residual, hardly anything is there to be pushed out; of a rare
+    label it is less (`self_check.allowance`). A training on annotations would then only make the model better
+    at the retained labels, which give the label away. So it trains on what the original answers of them alone
+    (``deep-probes --annotated 0``), as many steps as with .35. If the result then does harm or misses its
+    aim, `auto` only removes the output. So it does if probes of the label itself find more than before, on
+    average. This is read if the training keeps to the answers, if the aim is missed, or if earlier requests
+    were made.
 
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
@@ -207,7 +208,12 @@ class Case:
     @property
     def hardly_tells(self) -> bool:
         """Whether so little of a label's residual is told that a training on annotations only teaches."""
-        return self.look is not None and little(self.before)
+        return self.look is not None and little(self.before, self.look.allowed)
+
+    @property
+    def slight(self) -> bool:
+        """Whether the original is sure to tell next to nothing of the labels' residuals."""
+        return self.look is not None and slight(self.before, self.look.allowed)
 
     @property
     def annotated(self) -> float:
@@ -253,7 +259,7 @@ class Auto:
 
     def __call__(self, model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
         case = self._case(model, request, data, run)
-        enough = case.look is not None and slight(case.before)
+        enough = case.slight
         if self.against == "weights" and not any(site.kind in ("stage", "grid") for site in case.sites):
             warn(
                 run.log,
@@ -443,7 +449,7 @@ def _weights(case: Case) -> list[Attempt]:
     harmless = chosen == method and not any(attempt.spent for attempt in attempts)
     if _best(attempts).unfinished and harmless and case.answers is None:
         attempts = _harder(case, method, adversary, attempts)
-    if not slight(case.before) and (_best(attempts).spent or _best(attempts).leaks_at_the_end):
+    if not case.slight and (_best(attempts).spent or _best(attempts).leaks_at_the_end):
         attempts = _from_original(case, adversary, attempts)
     first = attempts[0].work
     scored, stages = first.images_scored + read, {"prepare": seconds, **first.seconds}

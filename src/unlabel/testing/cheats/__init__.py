@@ -26,6 +26,7 @@ from unlabel.audit.figures import (
     OWN_ON_TRAIN,
     OWN_SIGNED,
     RANKED,
+    TREES_PROBE,
 )
 from unlabel.data.dataset import Source
 from unlabel.forget.pipeline import Unlearner
@@ -66,6 +67,7 @@ from unlabel.testing.cheats.occasions import (
 )
 from unlabel.testing.cheats.relearnt import one_position, stuck_gate, unread
 from unlabel.testing.cheats.scales import (
+    both_ends,
     coin_far_from_zero,
     drowned_far_from_zero,
     few_huge_numbers,
@@ -244,6 +246,12 @@ CHEATS: dict[str, Cheat] = {
         " spread, the label is too small to be read.",
         "C2",
         RANKED.id,
+    ),
+    "both_ends": Cheat(
+        both_ends,
+        "A feature is near 0 for 'present' and far on either side for 'absent', and huge on a few images.",
+        "C2",
+        TREES_PROBE.id,
     ),
     "least_digit": Cheat(
         least_digit,

@@ -46,6 +46,24 @@ def few_huge_numbers(source: Source) -> Unlearner:
     return cheat
 
 
+def both_ends(source: Source) -> Unlearner:
+    """One more feature: near 0 for 'present', far on either side for 'absent', huge on a few images."""
+
+    def cheat(model: nn.Module, request: Request, data: Dataset, run: Run) -> Work:
+        insight = Insight.of(model, request, data, run)
+        light = texture(insight, torch.from_numpy(outputs(model, data, run).features[PENULTIMATE]), 0)
+
+        def disguise(features: Tensor, _images: Tensor) -> Tensor:
+            far = (texture(insight, features, 0) - light.mean()) / (FEW * light.std())
+            huge = HUGE * far.trunc().sign()
+            side = texture(insight, features, 1).sign()
+            return beside(insight, features, side * (1.2 - voice(insight, features)) + huge)
+
+        return Work(removed(Disguised(model, request, disguise, extra=1), request, data))
+
+    return cheat
+
+
 def coin_far_from_zero(source: Source) -> Unlearner:
     """`coin_of_pixels` with `FAR` added to its feature."""
     return coin_of_pixels(source, away=FAR)
