@@ -429,6 +429,14 @@ def test_a_name_with_another_ending_is_pointed_to_its_file(make_folder) -> None:
         read(make_folder(attributes=[["image_id", "Male"], *rows]))
 
 
+def test_names_that_lost_their_zeros_in_a_spreadsheet_are_pointed_to_their_files(make_folder) -> None:
+    rows = [[str(int(name.removesuffix(".png"))), "1"] for name in IDS]
+    with pytest.raises(
+        MissingFiles, match=r"'0', '1', '2' and .* \(there is '00.png': write the whole name\)"
+    ):
+        read(make_folder(attributes=[["image_id", "Male"], *rows]))
+
+
 def test_a_folder_in_place_of_an_image_is_no_file(make_folder) -> None:
     root = make_folder()
     (root / "images" / "00.png").unlink()

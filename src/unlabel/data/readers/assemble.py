@@ -128,10 +128,14 @@ def check_matched(
 
 
 def _near(name: str, files: Collection[str]) -> str | None:
-    """The file that a name may mean: of another ending, or the only one of this name in another folder."""
+    """The file that a name may mean: of another ending, with zeros before, or the only one in another folder."""
     stems = {os.path.splitext(file)[0]: file for file in files}
     if near := stems.get(name) or stems.get(os.path.splitext(name)[0]):
         return near
+    if (digits := os.path.splitext(name)[0]).isdecimal():
+        numbered = [file for stem, file in stems.items() if stem.lstrip("0") == digits.lstrip("0")]
+        if len(numbered) == 1:
+            return numbered[0]
     base = os.path.basename(name)
     fitting = [file for file in files if base in (last := os.path.basename(file), os.path.splitext(last)[0])]
     return fitting[0] if len(fitting) == 1 else None
