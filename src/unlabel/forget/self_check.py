@@ -197,6 +197,17 @@ class SelfCheck:
         return True if all(item.reached for item in self.findings) else None
 
     @property
+    def taken_at_the_end(self) -> float:
+        """Of what the last features and the outputs told beyond their floors, the share that is gone.
+
+        At most 1; 1 if there was nothing, negative if they tell more than before.
+        """
+        at = [item for item in self.findings if item.site in SITES["features"] and item.measured]
+        told = sum(max(item.before - item.floor, 0.0) for item in at)
+        left = sum(max(item.after - item.floor, 0.0) for item in at)
+        return 1 - left / told if told > 0 else 1.0
+
+    @property
     def spent(self) -> bool:
         """Whether the retained labels lost so much that no further attempt should be made.
 

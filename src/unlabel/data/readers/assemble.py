@@ -128,7 +128,7 @@ def check_matched(
 
 
 def _near(name: str, files: Collection[str]) -> str | None:
-    """The file that a name may mean: of another ending, with zeros before, or the only one in another folder."""
+    """The file that a name may mean: with another ending, zeros before, or alone in another folder."""
     stems = {os.path.splitext(file)[0]: file for file in files}
     if near := stems.get(name) or stems.get(os.path.splitext(name)[0]):
         return near

@@ -54,6 +54,7 @@ GENTLER = (
     0.25  # of the rate: where the first training did harm, and further on, where few steps are left to repair
 )
 HARDER = 2.0  # times the pressure, from the original again, where no steps are left
+TAKEN = 0.25  # of what the last features and the outputs told: less is not worth a changed model
 WORTH = 0.005  # of mean AUC: what the harder training may cost the retained labels
 
 
@@ -102,6 +103,9 @@ def auto(*, against: Against = "weights", images_trained: int = 0) -> Unlearner:
     average. This is read if the training keeps to the answers, if the aim is missed, or if earlier requests
     were made.
 
+    If the last features or the outputs miss their aims, and less than a quarter is gone of what they told,
+    the trainings did little but change the model. Then, too, only the output is removed.
+
     The best attempt is returned, and what was seen of it stands in the run as ``self_check``. It is no audit.
 
     Args:
@@ -146,6 +150,11 @@ class Attempt:
         """Whether the last features or the outputs are among the sites that tell too much."""
         findings = self.checked.findings if self.checked else ()
         return any(item.site in SITES["features"] and item.missed for item in findings)
+
+    @property
+    def hardly_helped(self) -> bool:
+        """Whether the last features and the outputs miss their aims and tell nearly as much as before."""
+        return self.leaks_at_the_end and self.checked is not None and self.checked.taken_at_the_end < TAKEN
 
     @property
     def spent(self) -> bool:
@@ -287,6 +296,13 @@ class Auto:
         best = _best(attempts)
         label_record: dict[str, Any] = {}
         doubtful = enough or case.answers is not None or not best.done or bool(request.forgotten)
+        if self.against == "weights" and not nothing and best.hardly_helped:
+            case.run.log.say(
+                f"only the output is removed: after {best.work.method} the last features and the outputs"
+                f" would tell nearly as much of {listing(request.masked)} as before"
+            )
+            best, doubtful = _removed(case), False
+            attempts = [*attempts, best]
         if case.look and doubtful and not nothing:
             chosen, label_record = _no_worse(case, case.look, data, best, done=best.done or not enough)
             attempts, best = attempts if chosen is best else [*attempts, chosen], chosen
