@@ -250,60 +250,32 @@ OWN_PERTURBED = Figure(
     "Advantage of the own output on images mirrored, moved by one pixel and relit.",
     claims=("C1",), condemning=True, in_words=ON_PERTURBED,
 )  # fmt: skip
-TREES_PERTURBED = Figure(
-    OTHERS_TREES.id + PERTURBED, "adv", "Other outputs, trees, nudged images",
-    "Boosted trees on the other outputs, fitted and judged on such images.",
-    range=SIGNED_RANGE, claims=("C2",), condemning=True, in_words=ON_PERTURBED,
-)  # fmt: skip
-LINEAR_PERTURBED = Figure(
-    LINEAR_PROBE.id + PERTURBED, "adv", "Features, linear, nudged images",
-    "The linear probe on the features, fitted and judged on such images.",
-    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_PERTURBED,
-)  # fmt: skip
-MLP_PERTURBED = Figure(
-    MLP_PROBE.id + PERTURBED, "adv", "Features, neural, nudged images",
-    "The neural probe on the features, fitted and judged on such images.",
-    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_PERTURBED,
-)  # fmt: skip
-RANKED_PERTURBED = replace(
-    RANKED, id=RANKED.id + PERTURBED, name="Features, ranks, nudged images", in_words=ON_PERTURBED,
-    definition="Logistic regression on ranks, fitted and judged on such images.",
-)  # fmt: skip
-TREES_PROBE_PERTURBED = replace(
-    TREES_PROBE, id=TREES_PROBE.id + PERTURBED, name="Features that tell most, trees, nudged images",
-    in_words=ON_PERTURBED, definition="The trees on features, fitted and judged on such images.",
-)  # fmt: skip
-FINE_PERTURBED = replace(
-    FINE, id=FINE.id + PERTURBED, name="Features that hardly vary, nudged images", in_words=ON_PERTURBED,
-    definition="Boosted trees on features that hardly vary, fitted and judged on such images.",
-)  # fmt: skip
-TREES_ON_TRAIN = Figure(
-    OTHERS_TREES.id + TRAIN, "adv", "Other outputs, trees, training images",
-    "Boosted trees on the other outputs, fitted and judged on training images.",
-    range=SIGNED_RANGE, claims=("C2",), condemning=True, in_words=ON_TRAIN,
-)  # fmt: skip
-LINEAR_ON_TRAIN = Figure(
-    LINEAR_PROBE.id + TRAIN, "adv", "Features, linear, training images",
-    "The linear probe on the features, fitted and judged on training images.",
-    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_TRAIN,
-)  # fmt: skip
-MLP_ON_TRAIN = Figure(
-    MLP_PROBE.id + TRAIN, "adv", "Features, neural, training images",
-    "The neural probe on the features, fitted and judged on training images.",
-    range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2",), condemning=True, in_words=ON_TRAIN,
-)  # fmt: skip
-RANKED_ON_TRAIN = replace(
-    RANKED, id=RANKED.id + TRAIN, name="Features, ranks, training images", in_words=ON_TRAIN,
-    definition="Logistic regression on ranks, fitted and judged on training images.",
-)  # fmt: skip
-TREES_PROBE_ON_TRAIN = replace(
-    TREES_PROBE, id=TREES_PROBE.id + TRAIN, name="Features that tell most, trees, training images",
-    in_words=ON_TRAIN, definition="The trees on features, fitted and judged on training images.",
-)  # fmt: skip
-FINE_ON_TRAIN = replace(
-    FINE, id=FINE.id + TRAIN, name="Features that hardly vary, training images", in_words=ON_TRAIN,
-    definition="Boosted trees on features that hardly vary, fitted and judged on training images.",
-)  # fmt: skip
+_FITTED_AGAIN: Mapping[Figure, str] = {
+    OTHERS_TREES: "Boosted trees on the other outputs",
+    LINEAR_PROBE: "The linear probe on the features",
+    MLP_PROBE: "The neural probe on the features",
+    RANKED: "Logistic regression on ranks",
+    TREES_PROBE: "The trees on features",
+    FINE: "Boosted trees on features that hardly vary",
+}
+"""Attacks that are made again on other images than the audit's own, as a sentence calls them."""
+
+
+def _again(figure: Figure, ending: str) -> Figure:
+    """The same attack, fitted and judged on perturbed or on training images: it can only fail C2."""
+    kind, images, where = {
+        PERTURBED: ("nudged images", "such images", ON_PERTURBED),
+        TRAIN: ("training images", "training images", ON_TRAIN),
+    }[ending]
+    definition = f"{_FITTED_AGAIN[figure]}, fitted and judged on {images}."
+    return Figure(
+        figure.id + ending, figure.unit, f"{figure.name}, {kind}", definition,
+        range=SIGNED_RANGE, layer=figure.layer, claims=("C2",), condemning=True, in_words=where,
+    )  # fmt: skip
+
+
+ON_PERTURBED_IMAGES = tuple(_again(figure, PERTURBED) for figure in _FITTED_AGAIN)
+ON_TRAINING_IMAGES = tuple(_again(figure, TRAIN) for figure in _FITTED_AGAIN)
 
 RECOVERED = Figure(
     "recover.", "adv", "{}",
@@ -668,9 +640,7 @@ FIGURES: tuple[Figure, ...] = (
     OTHERS_LINEAR, OTHERS_TREES,
     LINEAR_PROBE, MLP_PROBE, LINEAR_BITS, MLP_BITS,
     LEAST_SQUARES, RANKED, TREES_PROBE, FINE,
-    OWN_PERTURBED, TREES_PERTURBED, LINEAR_PERTURBED, MLP_PERTURBED, RANKED_PERTURBED,
-    TREES_PROBE_PERTURBED, FINE_PERTURBED,
-    TREES_ON_TRAIN, LINEAR_ON_TRAIN, MLP_ON_TRAIN, RANKED_ON_TRAIN, TREES_PROBE_ON_TRAIN, FINE_ON_TRAIN,
+    OWN_PERTURBED, *ON_PERTURBED_IMAGES, *ON_TRAINING_IMAGES,
     RECOVERED,
     FEW_SHOT,
     FEW_SHOT.named("64", terminal="AUC from 64 annotated images"),

@@ -18,13 +18,13 @@ from typing import Literal
 from unlabel.audit.figures import (
     FINE,
     LEAST_SQUARES,
-    LINEAR_PERTURBED,
     LINEAR_PROBE,
     MLP_BITS,
     MLP_PROBE,
     OTHERS_TREES,
     OWN_ON_TRAIN,
     OWN_SIGNED,
+    PERTURBED,
     RANKED,
     TREES_PROBE,
 )
@@ -220,7 +220,7 @@ CHEATS: dict[str, Cheat] = {
         memorised_features,
         "Only the features of the probe and test images are clean; the model has memorised these images.",
         "C2",
-        LINEAR_PERTURBED.id,
+        LINEAR_PROBE.id + PERTURBED,
     ),
     "opposite_noise": Cheat(
         opposite_noise,
