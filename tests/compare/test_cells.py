@@ -73,7 +73,7 @@ def test_a_cell_is_forget_and_audit(made, compare, where, tiny, tmp_path) -> Non
     expected = {(row["id"], row["label"]): (row["value"], row["ci"], row["n"]) for row in after}
     found = {(row["id"], row["label"]): (row["value"], row["ci"], row["n"]) for row in cell.record["figures"]}
     assert found == {key: row for key, row in expected.items() if not key[0].startswith("util.")}
-    assert len(found) == 23
+    assert len(found) == 26
     assert cell.record["utility"]["E"]["macro"]["value"] == expected["util.auc.macro", None][0]
     assert cell.record["utility"]["E"]["labels"]["bottom"]["value"] == expected["util.auc", "bottom"][0]
     assert cell.record["headline"] == audit["headline"]

@@ -129,7 +129,7 @@ def telling(ranked: NDArray[np.floating], y: NDArray[np.bool_]) -> NDArray[np.in
 
     >>> rank = np.linspace(0, 1, 100)
     >>> both_ends = (rank < 0.2) | (rank > 0.8)
-    >>> telling(np.column_stack([np.roll(rank, 37), rank]), both_ends)[0]
+    >>> int(telling(np.column_stack([np.roll(rank, 37), rank]), both_ends)[0])
     1
     """
     tenth = np.minimum(ranked * 10, 9).astype(np.int8)
