@@ -51,6 +51,7 @@ from unlabel.models.outputs import PENULTIMATE, Outputs
 from unlabel.statistics.estimate import Estimate, advantage
 
 TRIED = 16  # features that trees are fitted on
+TREES = 30  # of them: what stands in one feature is found by few
 SMALLEST = 1e-12  # of the largest singular value: below it, a direction is rounding even in float64
 
 
@@ -109,7 +110,8 @@ def whatever_scale(subject: Subject, question: Question, options: AuditOptions) 
     ranked = ranks(features, features)
     score = guess_linear(ranked, y, ranks(features, shown))
     best = telling(ranked, y)
-    trees = guess_trees(features[:, best], y, shown[:, best], options)
+    few = replace(options, trees=min(options.trees, TREES))
+    trees = guess_trees(features[:, best], y, shown[:, best], few)
     readings = {RANKED.id: advantage(score, *judged), TREES_PROBE.id: advantage(trees, *judged)}
     keep = Standard.of(features).keep
     fine, fine_shown = (np.delete(table, keep, axis=1) for table in (features, shown))
