@@ -69,6 +69,13 @@ def test_a_cheat_fails_the_claim_that_should_catch_it(name):
 
 
 @pytest.mark.slow
+def test_what_the_audits_own_images_show_too_is_not_said_to_be_hidden_there():
+    sentence = audited("both_ends").claims["C2"].sentence
+    assert "on training images" in sentence
+    assert "though not" not in sentence
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_an_audit_of_a_model_that_is_no_plain_network_is_invalid(name):
     """About 10 seconds in all."""

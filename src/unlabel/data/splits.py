@@ -39,7 +39,7 @@ PROBE_SHARE_OF_TRAIN = 0.20
 """Share of the given train split that becomes P where no `val` is left for it."""
 
 
-def too_few(label: str, probe: Dataset, test: Dataset, train: Dataset) -> str | None:
+def audit_refusal(label: str, probe: Dataset, test: Dataset, train: Dataset) -> str | None:
     """Why an audit of a label is refused on these images, and what to do; None if they are enough.
 
     Args:

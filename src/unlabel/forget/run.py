@@ -17,7 +17,7 @@ from unlabel.core.reading import file_sha256
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
 from unlabel.data.readers.tables import read_ids
-from unlabel.data.splits import too_few
+from unlabel.data.splits import audit_refusal
 from unlabel.forget.driver import forget_labels
 from unlabel.forget.methods import find_method
 from unlabel.forget.methods.ranges import in_range
@@ -89,7 +89,7 @@ def forget_run(
         options["images_trained"] = images_trained(record, len(source.train))
     retraining = 0 if entry.reference else images_trained(record, len(source.train))
     parts = (source.probe, source.test, source.train)
-    short = next((told for name in labels if (told := too_few(name, *parts)) is not None), None)
+    short = next((told for name in labels if (told := audit_refusal(name, *parts)) is not None), None)
     new: dict[str, Any] = {
         "schema": SCHEMA,
         "labels": list(labels),

@@ -12,7 +12,7 @@ from unlabel.core.errors import DataError
 from unlabel.core.progress import SILENT, Log
 from unlabel.core.request import Request
 from unlabel.data.dataset import Dataset
-from unlabel.data.splits import too_few
+from unlabel.data.splits import audit_refusal
 from unlabel.models.outputs import Outputs
 from unlabel.statistics.estimate import numbered, people_in_effect, rarer
 
@@ -90,7 +90,7 @@ def ask(label: str, probe: Dataset, test: Dataset, train: Dataset) -> Question:
             scored.
     """
     column = test.labels.index(label)
-    if (short := too_few(label, probe, test, train)) is not None:
+    if (short := audit_refusal(label, probe, test, train)) is not None:
         raise DataError(short)
     p, e, t = (part.target[:, column] for part in (probe, test, train))
     return Question(label, column, p, e, t, probe.cluster, test.cluster, train.cluster)

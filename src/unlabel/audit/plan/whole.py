@@ -31,7 +31,7 @@ from unlabel.audit.plan.trainings import (
 from unlabel.audit.references.full import duration, reference_seconds
 from unlabel.audit.references.short import can_be_short, least_budget
 from unlabel.audit.setup import Case
-from unlabel.data.splits import too_few
+from unlabel.data.splits import audit_refusal
 from unlabel.statistics.estimate import people_in_effect, rarer
 
 SEED_SPREAD = 0.02  # of an advantage over references; measured on this tool's own demos
@@ -146,7 +146,7 @@ def plan_audit(case: Case, options: AuditOptions, seed: int, *, made: int = 0) -
     }
     for name, item in labels.items():
         item["annotated"] = annotated(on_probe[name], options)
-        item["too_few"] = too_few(name, probe, test, sets.train.with_labels(case.request.labels))
+        item["too_few"] = audit_refusal(name, probe, test, sets.train.with_labels(case.request.labels))
     wanted = max(claim["references"] for item in labels.values() for claim in item["claims"].values())
     models = max(wanted, given) + 2
     size = (len(probe), len(test))

@@ -297,11 +297,8 @@ class Auto:
         label_record: dict[str, Any] = {}
         doubtful = enough or case.answers is not None or not best.done or bool(request.forgotten)
         if self.against == "weights" and not nothing and best.hardly_helped:
-            case.run.log.say(
-                f"only the output is removed: after {best.work.method} the last features and the outputs"
-                f" may tell as much of {listing(request.masked)} as before"
-            )
-            best, doubtful = _removed(case), False
+            why = f"the last features and the outputs may tell as much of {listing(request.masked)} as before"
+            best, doubtful = _removed_after(case, best, why), False
             attempts = [*attempts, best]
         if case.look and doubtful and not nothing:
             chosen, label_record = _no_worse(case, case.look, data, best, done=best.done or not enough)
@@ -381,8 +378,13 @@ def _no_worse(
             why = f"probes would find more of {label}, {now} and not {then}"
     else:
         why = "some sites would tell too much"
+    return _removed_after(case, best, why), record
+
+
+def _removed_after(case: Case, best: Attempt, why: str) -> Attempt:
+    """The same as `_removed`, in place of the best attempt, and says why."""
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
-    return _removed(case), record
+    return _removed(case)
 
 
 def _removed(case: Case) -> Attempt:
