@@ -325,3 +325,16 @@ def test_a_worker_whose_signal_was_swallowed_ends_too(left_running, tmp_path: Pa
     with pytest.raises(DataError, match="no images"):
         share_out(["wait", "fail"], partial(_swallow_or_fail, tmp_path), place(2), stage="hold", unit="jobs")
     assert left_running() == []
+
+
+def _turn_deaf(_: Run, job: str) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def test_a_waiting_worker_that_sigterm_does_not_wake_ends_too(left_running) -> None:
+    """As if the signal came after Python has looked for signals, and before it waits for a job.
+
+    It was seen once, on a busy machine: the last answer of a worker is what makes its parent end it.
+    """
+    share_out(["one", "two"], _turn_deaf, place(2), stage="turn", unit="jobs")
+    assert left_running() == []

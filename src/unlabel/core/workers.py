@@ -47,6 +47,7 @@ If it returns `KEPT`, an earlier process had done the job: that counts for the b
 
 KEPT = "kept"
 BUG = "bug"  # what a worker says of an error that is none of `errors`
+NO_JOB = ()  # what a worker is given to end it; a job is given as a tuple of it alone
 
 Shared = TypeVar("Shared")
 
@@ -184,6 +185,14 @@ class _Worker:
 
     def give(self, job: Any) -> None:
         self.job = job
+        self._send((job,))
+
+    def end(self) -> None:
+        """Ends it, whatever it does: one that waits for a job may miss a signal that comes just before."""
+        self.process.terminate()
+        self._send(NO_JOB)
+
+    def _send(self, job: tuple[Any, ...]) -> None:
         with suppress(BrokenPipeError):  # it has ended: what is read next says so
             self.channel.send(job)
 
@@ -205,7 +214,7 @@ def _workers(count: int, work: Work[Any], run: Run, how: Start) -> Iterator[list
         yield workers
     finally:
         for worker in workers:
-            worker.process.terminate()
+            worker.end()
         for worker in workers:
             worker.process.join()
             worker.channel.close()
@@ -289,7 +298,8 @@ def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: 
     """What a worker does: one job after another, until its parent ends it.
 
     It then leaves no half-written file: SIGTERM ends it as an exception does. Python drops an exception that
-    a signal raises inside a finaliser or a callback, so the worker waits for no further job after SIGTERM.
+    a signal raises inside a finaliser or a callback, so the worker waits for no further job after SIGTERM. If
+    the signal comes just before the wait begins, Python raises nothing until the wait ends: `NO_JOB` ends it.
     """
     ended = False
 
@@ -304,10 +314,9 @@ def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: 
     threadpool_limits(1)
     try:
         run = place.start(number, lambda kind, text: channel.send((kind, text)))
-        while not ended:
-            job = channel.recv()
+        while not ended and (given := channel.recv()) != NO_JOB:
             with engine.place_errors(run):
-                outcome = work(run, job)
+                outcome = work(run, *given)
             channel.send(("done", KEPT if outcome == KEPT else ""))
     except EOFError:
         pass
