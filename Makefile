@@ -6,7 +6,7 @@
 # make bench  how fast the program is here, as ratios in one run
 # make docs   the manual, as pages in site/
 PYTHON ?= python3
-PIP_FLAGS := --quiet --disable-pip-version-check
+PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 BIN := .venv/bin
 
 # Files that test one room each and train hardly anything; tests marked slow are left out. `tests/test_docs.py` sees to it that no room lacks one.
@@ -28,7 +28,7 @@ QUICK := $(addprefix tests/, \
 	testing/test_cheats.py training/test_fit.py \
 	test_docs.py)
 
-.PHONY: demo test test-all test-quick check bench docs format clean
+.PHONY: demo test test-all test-quick check check-types check-style check-docs bench docs format clean
 
 demo: .venv/run.stamp
 	$(BIN)/unlabel demo --out demo
@@ -45,11 +45,18 @@ test-quick: .venv/dev.stamp
 bench: .venv/run.stamp
 	$(BIN)/unlabel bench --out bench.json --force
 
-check: .venv/dev.stamp
+# Three parts, which `make --jobs 2 check` runs side by side.
+check: check-types check-style check-docs
+
+check-types: .venv/dev.stamp
+	$(BIN)/basedpyright
+
+check-style: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+check-docs: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -m 'not slow' tests/test_docs.py
 
 # The options and the figures come from the program; `make docs` also writes their pages anew.
@@ -68,14 +75,20 @@ clean:
 
 # A half-made environment is removed again, so that the next call makes it anew.
 # A stamp is newer than pyproject.toml once its install has succeeded, so a second call is quick.
+# pip writes bytecode on one core; `compileall` takes all. Some packages hold files for other Pythons: it fails on
+# those, and goes on.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib src || true
+
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unlabel needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/run.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable .
+	$(COMPILE)
 	touch $@
 
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[dev]'
+	$(COMPILE)
 	touch $@ .venv/run.stamp

@@ -293,7 +293,7 @@ def test_training_killed_at_every_change(world: World, photos: Path, every, monk
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     train = ["train", f"folder:{photos}", "--out", "out", "--seed", 5, *FEW]
     replacing = cli(*train, "--force")
-    assert check_every_kill(world, cli(*train), cache=True, replacing=replacing, step=every(8)) > 30
+    assert check_every_kill(world, cli(*train), cache=True, replacing=replacing, step=every(16)) > 30
 
 
 FORGET = ["forget", "head-removal", "base", "--labels", "top", "--out", "out", "--quiet"]
@@ -301,24 +301,24 @@ FORGET = ["forget", "head-removal", "base", "--labels", "top", "--out", "out", "
 
 def test_replacing_by_training_killed_at_every_change(world: World, photos: Path, every) -> None:
     train = ["train", f"folder:{photos}", "--out", "out", "--seed", 5, "--force", *FEW]
-    assert check_every_kill(world, cli(*train), old=True, step=every(8)) > 20
+    assert check_every_kill(world, cli(*train), old=True, step=every(16)) > 20
 
 
 def test_forgetting_killed_at_every_change(world: World, every) -> None:
     replacing = cli(*FORGET, "--force")
-    assert check_every_kill(world, cli(*FORGET), replacing=replacing, step=every(8)) > 12
+    assert check_every_kill(world, cli(*FORGET), replacing=replacing, step=every(16)) > 12
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="two folders can be swapped on Linux only")
 def test_a_swap_leaves_no_moment_without_a_run(world: World, every) -> None:
     """Also for a reader that knows nothing of this, and puts no old run back first."""
-    assert check_every_kill(world, cli(*FORGET, "--force"), old=True, always=True, step=every(8)) > 15
+    assert check_every_kill(world, cli(*FORGET, "--force"), old=True, always=True, step=every(16)) > 15
 
 
 def test_replacing_without_a_swap_killed_at_every_change(world: World, every, monkeypatch) -> None:
     """Two renames, as on a file system that cannot swap: the old run is put back by whoever reads it."""
     monkeypatch.setattr(places, "_swap", lambda one, other: False)
-    assert check_every_kill(world, cli(*FORGET, "--force"), old=True, step=every(8)) > 15
+    assert check_every_kill(world, cli(*FORGET, "--force"), old=True, step=every(16)) > 15
 
 
 def test_adopting_killed_at_every_change(world: World, photos: Path, every, tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_adopting_killed_at_every_change(world: World, photos: Path, every, tmp_
     adopt = ["adopt", "small", "--weights", known / "weights.safetensors", "--labels", known / "labels.txt"]
     adopt += ["--data", f"folder:{photos}", "--image-size", 16, "--mean", 0.5, "--std", 0.25]
     adopt += ["--out", "out", "--quiet"]
-    assert check_every_kill(world, cli(*adopt, "--force"), old=True, step=every(8)) > 15
+    assert check_every_kill(world, cli(*adopt, "--force"), old=True, step=every(16)) > 15
 
 
 def training_state(photos: Path, folder: Path) -> dict[str, torch.Tensor]:
@@ -392,7 +392,7 @@ def test_an_audit_killed_at_every_change(world: World, audited, every, monkeypat
     def prepare(here: Path) -> None:
         shutil.copytree(less, here / "less")
 
-    assert check_every_kill_of_a_file(world, job, "less/audit.json", prepare, step=every(40)) > 60
+    assert check_every_kill_of_a_file(world, job, "less/audit.json", prepare, step=every(80)) > 60
 
 
 def test_a_report_killed_at_every_change(world: World, audited, every) -> None:
@@ -400,7 +400,7 @@ def test_a_report_killed_at_every_change(world: World, audited, every) -> None:
         shutil.copytree(audited[0], here / "less")
 
     job = cli("report", "less", "--force")
-    assert check_every_kill_of_a_file(world, job, "less/report.html", prepare, step=every(8)) >= 3
+    assert check_every_kill_of_a_file(world, job, "less/report.html", prepare, step=every(16)) >= 3
 
 
 def test_a_signing_killed_at_every_change(world: World, audited, tmp_path: Path) -> None:

@@ -237,6 +237,7 @@ def test_same_seed_same_bits(world, male, quick):
     assert first["probe.adv.mlp"].value != other["probe.adv.mlp"].value
 
 
+@pytest.mark.usefixtures("every_penalty")
 def test_a_stronger_penalty_is_chosen_where_there_is_less_to_find():
     rng = np.random.default_rng(0)
     y = rng.random(300) < 0.5

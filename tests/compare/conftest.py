@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from unlabel.audit.attacks import probes
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.compare.cells import CellResult, Cells, Job, run_cells
 from unlabel.compare.table import table
@@ -21,12 +20,6 @@ TINY = AuditOptions(
     cross_fit=False,
 )  # fmt: skip
 Compare = Callable[..., Cells]
-
-
-@pytest.fixture(autouse=True)
-def one_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choice of a probe's penalty takes half the time of an audit, and these tests are not about it."""
-    monkeypatch.setattr(probes, "PENALTIES", (0.1,))
 
 
 class Runs(NamedTuple):

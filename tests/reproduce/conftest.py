@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from unlabel.audit.attacks import probes
 from unlabel.audit.inputs.options import AuditOptions
 from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
@@ -79,12 +78,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("reproduce")
 
 
-@pytest.fixture(autouse=True)
-def one_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choice of a probe's penalty costs much, and these tests are not about it."""
-    monkeypatch.setattr(probes, "PENALTIES", (0.1,))
-
-
 @pytest.fixture
 def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on, a test fails if a model is trained or a cell is computed."""
@@ -123,7 +116,6 @@ def pages(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str,
 
     def make(name: str) -> Path:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(probes, "PENALTIES", (0.1,))
             patch.setattr(measure, "AuditOptions", lambda: AuditOptions(folds=2))
             return make_page(Request(name, scale_of(name), out, cache, f"unlabel reproduce {name}"), run)
 
