@@ -72,6 +72,7 @@ def test_a_difference_is_seen() -> None:
         assert list(differences(now, then)), now
 
 
+@pytest.mark.usefixtures("every_penalty")
 @pytest.mark.parametrize("budget", AUDITS)
 def test_the_audit_of_stored_tables_comes_out_the_same(budget: str) -> None:
     then = golden(budget)
