@@ -17,8 +17,6 @@ from unlabel.audit.reading.outputs import read_model
 from unlabel.audit.setup import check_references
 from unlabel.core import engine
 from unlabel.core.errors import ModelError, OptionError
-from unlabel.core.parallel import run_jobs
-from unlabel.core.progress import SILENT
 from unlabel.core.recipe import Recipe
 from unlabel.core.request import Request
 from unlabel.models.features import outputs
@@ -176,11 +174,6 @@ def test_any_network_becomes_a_subject_in_one_way() -> None:
     assert before.perturbed is None
     assert after.perturbed is not None
     assert not np.array_equal(after.perturbed.test.logits, plain.logits)
-
-
-def test_results_stand_in_the_order_of_the_jobs() -> None:
-    jobs = {name: (lambda name=name: name.upper()) for name in "dacb"}
-    assert list(run_jobs(jobs, SILENT).items()) == [("d", "D"), ("a", "A"), ("c", "C"), ("b", "B")]
 
 
 def test_two_references_of_one_training_are_refused(tmp_path):

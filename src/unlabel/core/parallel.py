@@ -1,4 +1,4 @@
-"""Work done side by side: on many small files by several processes, on arrays by several threads."""
+"""Work done side by side by several processes: on many small files, and on arrays."""
 
 import multiprocessing
 import os
@@ -6,8 +6,9 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from threading import Thread
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
+from unlabel.core.errors import ProcessLost
 from unlabel.core.progress import Log
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,7 +58,7 @@ def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
     if workers <= 1 or items < _FEW:
         yield map
         return
-    if sys.platform == "linux" and not multiprocessing.current_process().daemon:
+    if _may_fork():
         fork = multiprocessing.get_context("fork")
         pool = ProcessPoolExecutor(workers, fork, follow_parent, (os.getpid(),))
     else:
@@ -65,6 +67,11 @@ def side_by_side(items: int, workers: int | None = None) -> Iterator[Each]:
         yield partial(_in_order, pool, _AHEAD * workers)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _may_fork() -> bool:
+    """Whether this process may start others that go on from its memory."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def _in_order(
@@ -101,28 +108,76 @@ def run_jobs(
 ) -> dict[Key, Any]:
     """Runs independent jobs of arrays, one core each; their results in the order of the jobs.
 
-    Every library inside is held to one thread: the jobs are many and small, threads inside them would
-    wait for each other far longer than they work, and the order of a sum would depend on their number.
+    Forked processes run them: threads would hold each other up where Python works. Threads stand in where
+    forking is unsafe or forbidden. Every library inside is held to one thread: the jobs are many and small,
+    threads inside them would wait for each other far longer than they work, and the order of a sum would
+    depend on their number.
 
     Args:
-        jobs: What to run, by whatever names it.
+        jobs: What to run, by whatever names it. In a process, a job changes nothing that others see.
         log: Receives progress.
         stage, unit: What is done to what, in the progress display.
+
+    Raises:
+        ProcessLost: A process was killed.
     """
     threads = torch.get_num_threads()
-
-    def alone() -> None:
-        torch.set_num_threads(1)
-        threadpool_limits(1)
-
     results: dict[Key, Any] = {}
     with threadpool_limits(1), log.track(stage, len(jobs), unit) as advance:
         try:
-            with ThreadPoolExecutor(threads, initializer=alone) as pool:
-                waiting = {pool.submit(job): key for key, job in jobs.items()}
+            with _begun([*jobs.values()], threads) as begun:
+                waiting = dict(zip(begun, jobs, strict=True))
                 for future in as_completed(waiting):
                     results[waiting[future]] = future.result()
                     advance(1)
+        except BrokenProcessPool:
+            raise ProcessLost(
+                "a process of the audit was killed; if memory ran out, start the same command again with"
+                " OMP_NUM_THREADS=1 in the environment: then one attack runs at a time"
+            ) from None
         finally:
             torch.set_num_threads(threads)
     return {key: results[key] for key in jobs}
+
+
+_jobs: list[Job] = []
+"""What `_run` finds by number: a forked process inherits closures, which cannot be sent to it."""
+
+
+@contextmanager
+def _begun(jobs: Sequence[Job], workers: int) -> Iterator[list["Future[Any]"]]:
+    """Jobs that run side by side; if the block fails, their processes end, and what waits never begins."""
+    pool: Executor
+    others = multiprocessing.active_children()
+    if workers > 1 and len(jobs) > 1 and _may_fork() and not torch.cuda.is_initialized():
+        _jobs[:] = jobs
+        fork = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(min(workers, len(jobs)), fork, _follow_alone, (os.getpid(),))
+        begun = [pool.submit(_run, number) for number in range(len(jobs))]
+    else:
+        pool = ThreadPoolExecutor(workers, initializer=_alone)
+        begun = [pool.submit(job) for job in jobs]
+    try:
+        yield begun
+    except BaseException:
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        _jobs.clear()
+
+
+def _run(number: int) -> Any:
+    return _jobs[number]()
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def _follow_alone(parent: int) -> None:
+    follow_parent(parent)
+    _alone()
