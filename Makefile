@@ -8,6 +8,9 @@
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 BIN := .venv/bin
+# pip writes bytecode on one core; `compileall` takes all. Some packages hold files for other Pythons: it fails on
+# those, and goes on.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib src || true
 
 # Files that test one room each and train hardly anything; tests marked slow are left out. `tests/test_docs.py` sees to it that no room lacks one.
 QUICK := $(addprefix tests/, \
@@ -75,10 +78,6 @@ clean:
 
 # A half-made environment is removed again, so that the next call makes it anew.
 # A stamp is newer than pyproject.toml once its install has succeeded, so a second call is quick.
-# pip writes bytecode on one core; `compileall` takes all. Some packages hold files for other Pythons: it fails on
-# those, and goes on.
-COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib src || true
-
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unlabel needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -69,24 +69,25 @@ def every(pytestconfig: pytest.Config) -> Callable[[int], int]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_penalty() -> Iterator[None]:
+def one_penalty() -> Iterator[tuple[float, ...]]:
     """Linear probes choose among one penalty: the choice among four takes up to half the time of an audit.
 
     `every_penalty` gives the four back, for tests of the choice.
     """
     from unlabel.audit.attacks import probes
 
+    every = probes.PENALTIES
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probes, "PENALTIES", (0.1,))
-        yield
+        yield every
 
 
 @pytest.fixture
-def every_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+def every_penalty(one_penalty: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Linear probes choose their penalty as they do for a user."""
     from unlabel.audit.attacks import probes
 
-    monkeypatch.setattr(probes, "PENALTIES", (0.01, 0.1, 1.0, 10.0))
+    monkeypatch.setattr(probes, "PENALTIES", one_penalty)
 
 
 @pytest.fixture(scope="session", autouse=True)

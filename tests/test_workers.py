@@ -18,8 +18,9 @@ import torch
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, OutOfMemory, UnlabelError, WriteError
+from unlabel.core.parallel import one_thread
 from unlabel.core.progress import Advance
-from unlabel.core.workers import KEPT, Held, one_thread, share_out
+from unlabel.core.workers import KEPT, Held, share_out
 
 STARTS = ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
 """To start two processes anew takes about 8 seconds of a core."""
@@ -334,7 +335,7 @@ def _turn_deaf(_: Run, job: str) -> None:
 def test_a_waiting_worker_that_sigterm_does_not_wake_ends_too(left_running) -> None:
     """As if the signal came after Python has looked for signals, and before it waits for a job.
 
-    It was seen once, on a busy machine: the last answer of a worker is what makes its parent end it.
+    It was seen twice, on a busy machine: the last answer of a worker is what makes its parent end it.
     """
     share_out(["one", "two"], _turn_deaf, place(2), stage="turn", unit="jobs")
     assert left_running() == []

@@ -78,22 +78,24 @@ def test_an_error_is_raised_as_it_was_and_what_waits_never_begins(tmp_path: Path
 
 @pytest.mark.usefixtures("two")
 def test_a_killed_process_is_one_line(left_running) -> None:
-    with pytest.raises(ProcessLost, match=r"a process of the audit was killed.*OMP_NUM_THREADS=1"):
+    with pytest.raises(ProcessLost, match=r"a process that ran attacks was killed.*OMP_NUM_THREADS=1"):
         run_jobs({n: (lambda: os.kill(os.getpid(), signal.SIGKILL)) for n in range(3)}, SILENT)
     assert left_running() == []
 
 
 @pytest.mark.usefixtures("two")
-def test_who_stops_the_command_waits_for_no_job(left_running) -> None:
-    """Each of the others would sleep for ten minutes."""
+def test_who_stops_the_command_waits_for_no_job(tmp_path: Path, left_running) -> None:
+    """A job that had begun does not come to its end."""
 
     def interrupted(number: int) -> None:
         if number == 0:
             raise KeyboardInterrupt
-        time.sleep(600)
+        time.sleep(20)
+        (tmp_path / str(number)).touch()
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs({n: (lambda n=n: interrupted(n)) for n in range(4)}, SILENT)
+    assert [*tmp_path.iterdir()] == []
     assert left_running() == []
 
 

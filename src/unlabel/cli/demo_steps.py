@@ -20,10 +20,10 @@ from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import OptionError
 from unlabel.core.files import RECORD, STATEMENT
+from unlabel.core.parallel import one_thread
 from unlabel.core.places import check_file, check_folder, check_output
 from unlabel.core.reading import file_sha256
 from unlabel.core.wording import in_shell
-from unlabel.core.workers import one_thread
 from unlabel.forget.run import forget_run
 from unlabel.report.card import write_card
 from unlabel.report.marks import written

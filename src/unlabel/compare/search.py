@@ -33,9 +33,10 @@ from unlabel.compare.run_cell import CellRunner
 from unlabel.core import engine
 from unlabel.core.engine import Run
 from unlabel.core.errors import DataError, OptionError, PlaceError, UnlabelError
+from unlabel.core.parallel import one_thread
 from unlabel.core.randomness import uniform
 from unlabel.core.request import Request
-from unlabel.core.workers import Held, one_thread, share_out
+from unlabel.core.workers import Held, share_out
 from unlabel.data.dataset import Dataset
 from unlabel.forget.bill import Budget
 from unlabel.forget.methods import MOST_SETTINGS, find_method

@@ -103,6 +103,18 @@ def follow_parent(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While open, libraries compute with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def run_jobs(
     jobs: Mapping[Key, Job], log: Log, stage: str = "audit", unit: str = "attacks"
 ) -> dict[Key, Any]:
@@ -123,7 +135,7 @@ def run_jobs(
     """
     threads = torch.get_num_threads()
     results: dict[Key, Any] = {}
-    with threadpool_limits(1), log.track(stage, len(jobs), unit) as advance:
+    with one_thread(), log.track(stage, len(jobs), unit) as advance:
         try:
             with _begun([*jobs.values()], threads) as begun:
                 waiting = dict(zip(begun, jobs, strict=True))
@@ -132,11 +144,9 @@ def run_jobs(
                     advance(1)
         except BrokenProcessPool:
             raise ProcessLost(
-                "a process of the audit was killed; if memory ran out, start the same command again with"
-                " OMP_NUM_THREADS=1 in the environment: then one attack runs at a time"
+                f"a process that ran {unit} was killed; if memory ran out, start the same command again with"
+                " OMP_NUM_THREADS=1 in the environment: then they run one at a time"
             ) from None
-        finally:
-            torch.set_num_threads(threads)
     return {key: results[key] for key in jobs}
 
 
@@ -152,7 +162,7 @@ def _begun(jobs: Sequence[Job], workers: int) -> Iterator[list["Future[Any]"]]:
     if workers > 1 and len(jobs) > 1 and _may_fork() and not torch.cuda.is_initialized():
         _jobs[:] = jobs
         fork = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), fork, _follow_alone, (os.getpid(),))
+        pool = ProcessPoolExecutor(min(workers, len(jobs)), fork, follow_alone, (os.getpid(),))
         begun = [pool.submit(_run, number) for number in range(len(jobs))]
     else:
         pool = ThreadPoolExecutor(workers, initializer=_alone)
@@ -178,6 +188,7 @@ def _alone() -> None:
     threadpool_limits(1)
 
 
-def _follow_alone(parent: int) -> None:
+def follow_alone(parent: int) -> None:
+    """What a worker process that computes begins with: as `follow_parent`, and with one thread."""
     follow_parent(parent)
     _alone()

@@ -29,13 +29,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-import torch
-from threadpoolctl import threadpool_limits
-
 from unlabel.core import engine, errors
 from unlabel.core.engine import Run
 from unlabel.core.errors import UnlabelError
-from unlabel.core.parallel import follow_parent
+from unlabel.core.parallel import follow_alone, one_thread
 from unlabel.core.progress import Advance, advance_by
 
 Item = TypeVar("Item")
@@ -130,18 +127,6 @@ class Held(Generic[Shared]):
         if not self.made:
             self.made.append(self.make(run))
         return self.made[0]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """While open, libraries compute with one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -308,10 +293,8 @@ def _serve(channel: "Connection[Any, Any]", parent: int, place: _Place, number: 
         ended = True
         sys.exit(128 + number)
 
-    follow_parent(parent)
+    follow_alone(parent)
     signal.signal(signal.SIGTERM, end)
-    torch.set_num_threads(1)
-    threadpool_limits(1)
     try:
         run = place.start(number, lambda kind, text: channel.send((kind, text)))
         while not ended and (given := channel.recv()) != NO_JOB:

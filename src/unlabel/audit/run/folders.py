@@ -32,8 +32,8 @@ from unlabel.audit.run.jobs import Opened, read_ahead
 from unlabel.audit.setup import Case, differences, open_case, with_shorts
 from unlabel.core import engine
 from unlabel.core.engine import Run
+from unlabel.core.parallel import one_thread
 from unlabel.core.progress import SILENT, Log, warn
-from unlabel.core.workers import one_thread
 from unlabel.data.survey.duplicates import shared_pictures
 from unlabel.models.outputs import Outputs
 from unlabel.runs.folder import Loaded
