@@ -190,11 +190,11 @@ LINEAR_PROBE = Figure(
     terminal="the features, linear probe", column="linear probe", short="probe lin",
 )  # fmt: skip
 MLP_PROBE = Figure(
-    "probe.adv.mlp", "adv", "Features, neural",
-    "Advantage of a small neural network on the last features, mean of its seeds.",
+    "probe.adv.mlp", "adv", "Features, MLP",
+    "Advantage of an MLP, a small neural network, on the last features, mean of its seeds.",
     range=SIGNED_RANGE, layer=PENULTIMATE, claims=("C2", "C3"),
-    in_words="a small neural probe on the features",
-    group=FEATURES, how="small neural network on the features",
+    in_words="an MLP probe on the features",
+    group=FEATURES, how="MLP, a small neural network, on the features",
     terminal="the features, MLP probe", column="MLP probe", short="probe mlp",
 )  # fmt: skip
 LINEAR_BITS = Figure(
@@ -208,11 +208,11 @@ LINEAR_BITS = Figure(
 AT_STAGES = (LINEAR_PROBE.id, LINEAR_BITS.id)
 """What is read below the last features: at single stages, and at all of them together."""
 MLP_BITS = Figure(
-    "probe.bits.mlp", "bits", "Features, neural, bits",
-    "Bits about the label in the neural probe's probabilities.",
+    "probe.bits.mlp", "bits", "Features, MLP, bits",
+    "Bits about the label in the MLP probe's probabilities.",
     layer=PENULTIMATE, claims=("C2", "C3"),
-    in_words="a small neural probe on the features",
-    group=FEATURES, how="information a neural probe recovers",
+    in_words="an MLP probe on the features",
+    group=FEATURES, how="information an MLP probe recovers",
     terminal="the features, MLP, bits", column="MLP, bits", short="mlp bits",
 )  # fmt: skip
 
@@ -253,7 +253,7 @@ OWN_PERTURBED = Figure(
 _FITTED_AGAIN: Mapping[Figure, str] = {
     OTHERS_TREES: "Boosted trees on the other outputs",
     LINEAR_PROBE: "The linear probe on the features",
-    MLP_PROBE: "The neural probe on the features",
+    MLP_PROBE: "The MLP probe on the features",
     RANKED: "Logistic regression on ranks",
     TREES_PROBE: "The trees on features",
     FINE: "Boosted trees on features that hardly vary",
@@ -322,8 +322,8 @@ GRID_PROBE = Figure(
     range=SIGNED_RANGE, budget="asked",
 )  # fmt: skip
 STAGE_MLP = Figure(
-    "depth.adv.mlp", "adv", "Mean over positions, neural",
-    "Advantage of a small neural network on the mean over positions at the end of a stage.",
+    "depth.adv.mlp", "adv", "Mean over positions, MLP",
+    "Advantage of an MLP on the mean over positions at the end of a stage.",
     range=SIGNED_RANGE, budget="asked",
 )  # fmt: skip
 ALL_STAGES = Figure(
@@ -363,8 +363,8 @@ CLUSTERS = Figure(
     layer=PENULTIMATE, budget="asked",
 )  # fmt: skip
 ALL_STAGES_MLP = Figure(
-    "depth.adv.all.mlp", "adv", "All stages together, neural",
-    "Advantage of a small neural network on the same.",
+    "depth.adv.all.mlp", "adv", "All stages together, MLP",
+    "Advantage of an MLP on the same.",
     range=SIGNED_RANGE, budget="asked",
 )  # fmt: skip
 CANARY_OWN = Figure(

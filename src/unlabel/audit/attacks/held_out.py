@@ -131,7 +131,7 @@ def depth_readings(subject: Subject, question: Question, options: AuditOptions) 
 
 
 def position_readings(subject: Subject, question: Question, options: AuditOptions) -> dict[Place, Estimate]:
-    """Probes on cells of positions, on each stage by a neural probe, and on all stages together."""
+    """Probes on cells of positions, on each stage by an MLP, and on all stages together."""
     few = replace(options, probe_seeds=1)
 
     def read(layers: Sequence[str], probe: Probe, model: Subject, asked: Question) -> dict[str, Estimate]:

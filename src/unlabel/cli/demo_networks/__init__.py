@@ -42,7 +42,7 @@ class DemoSettings:
     source: str = "faces:train=12000,probe=6000,test=12000"
     epochs: float = 10.0
     references: int = 3
-    drawings: str = "faces:train=12000,probe=2000,test=3000"
+    drawings: str = "faces:train=12000,probe=1000,test=2000"
 
     @property
     def recipe(self) -> Recipe:

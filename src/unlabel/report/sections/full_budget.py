@@ -55,8 +55,8 @@ def level(audit: Document, measured: str) -> str:
 def measured(attack: str, unit: str) -> str:
     """An attack and the unit of its figures.
 
-    >>> measured("Features, neural, bits", "bits"), measured("the whole model", "auc")
-    ('Features, neural, in bits', 'the whole model, in AUC')
+    >>> measured("Features, MLP, bits", "bits"), measured("the whole model", "auc")
+    ('Features, MLP, in bits', 'the whole model, in AUC')
     """
     return f"{attack.removesuffix(', bits')}, in {SPOKEN_UNITS.get(unit, 'advantage')}"
 
