@@ -33,6 +33,7 @@ from unlabel.forget.self_check import (
     instead_of,
     label_told,
     little,
+    rows_of,
     sentence_of,
     set_aside,
     shares_of,
@@ -406,7 +407,8 @@ def test_the_check_knows_whether_labels_are_classes(exclusive: bool, run: Run) -
     told = Residuals.of(logits, request, data, run, 0.5)
     look = Look.of("weights", sites, told, (used, held), request, 0)
     model = world.model.eval()
-    found = self_check.check((model, shares_of(model, look, run)), model, look, request, run, {})
+    read = model, shares_of(rows_of(model, look, run), look, run)
+    found = self_check.check(read, read, look, request, run, {})
     assert [item.of_class for item in found.findings] == [exclusive] * len(look.sites)
 
 
@@ -914,17 +916,18 @@ def test_probes_of_the_label_itself_find_what_those_of_its_residual_leave_out(
     assert held is not None
     sites = find_sites(world.model, len(world.labels), batch_of(data, range(4), run.device).image)
     look = Look.of("weights", sites, labels, (used, held), request, 0)
-    told = label_told(world.model.eval(), look, labels, run)
+    rows = rows_of(world.model.eval(), look, run)
+    told = label_told(rows, look, labels, run)
     order = torch.randperm(len(labels.values), generator=torch.Generator().manual_seed(0))
     noise = replace(labels, values=labels.values[order])
     assert told > 0.5
-    assert label_told(world.model.eval(), look, noise, run) < 0.2
+    assert label_told(rows, look, noise, run) < 0.2
     logits = retained_logits(world.model, request, data, run)
     rest = Residuals.of(logits, request, data, run, 1e-6)  # less nearly all that the outputs tell
     if exclusive:  # of a class nothing is spared, and the outputs are not read
         assert torch.equal(rest.values, labels.values)
     else:
-        assert label_told(world.model.eval(), look, rest, run) < told
+        assert label_told(rows, look, rest, run) < told
 
 
 @pytest.mark.parametrize(
@@ -950,9 +953,10 @@ def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:
     told = Residuals.of(logits, request, world.data, run, 0.5)
     sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
     look = Look.of("weights", sites, told, (used, held), request, 0)
-    before = shares_of(world.model.eval(), look, run)
+    before = shares_of(rows_of(world.model.eval(), look, run), look, run)
     assert not slight(before, look.allowed)
-    found = self_check.check((world.model, before), plain.eval(), look, request, run, {})
+    after = shares_of(rows_of(plain.eval(), look, run), look, run)
+    found = self_check.check((world.model, before), (plain, after), look, request, run, {})
     assert found.missed
     row = next(item for item in found.findings if item.site == "features")
     assert row.after == pytest.approx(row.before, abs=1e-6)

@@ -191,7 +191,7 @@ def sample_to_measure(data: Dataset, seed: int) -> Dataset:
 def compare(
     before: nn.Module, after: nn.Module, held: Dataset, request: Request, run: Run, *, unseen: bool = True
 ) -> Retained:
-    """Measures the retained labels of two models on the same images, each read once.
+    """Measures the retained labels of two models on the same images, each read once; of one, if they are one.
 
     Exclusive classes are ranked by their log-odds among the retained ones, on images of those. The mean is
     over the labels with `ENOUGH` images of both kinds, or over all measured if there is none.
@@ -218,7 +218,8 @@ def compare(
     if not chosen:
         return Retained((), len(held), unseen, out_of=len(columns), unmeasured=request.retained)
     areas: list[list[Estimate]] = []
-    for model, which in ((before, "before"), (after, "after")):
+    models = [(before, "before")] if after is before else [(before, "before"), (after, "after")]
+    for model, which in models:
         scores = outputs(model, held, run, stage="check").logits[:, columns]
         if not np.isfinite(scores).all():
             raise MethodError(
@@ -228,8 +229,9 @@ def compare(
         if held.exclusive:
             scores = log_odds(torch.from_numpy(scores).double()).numpy()
         areas.append([auc(scores[:, position], target[:, position], held.cluster) for position in chosen])
-    falls = tuple(one - other for one, other in zip(*areas, strict=True))
-    there, here = (mean(list(compress(part, sure))) for part in areas)
+    first, last = areas[0], areas[-1]
+    falls = tuple(one - other for one, other in zip(first, last, strict=True))
+    there, here = (mean(list(compress(part, sure))) for part in (first, last))
     rare = tuple(label for label, counts in zip(labels, sure, strict=True) if not counts)
     missing = tuple(name for name in request.retained if name not in labels)
     return Retained(labels, len(held), unseen, there, here, falls, rare, len(columns), missing)

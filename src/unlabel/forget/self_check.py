@@ -349,9 +349,13 @@ Shares: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
 if too few images show both kinds of the label."""
 
 
+Rows: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
+"""By site, the rows of the images that probes are fitted on, and of those held back."""
+
+
 def check(
     original: tuple[nn.Module, Shares],
-    after: nn.Module,
+    after: tuple[nn.Module, Shares],
     look: Look,
     request: Request,
     run: Run,
@@ -360,15 +364,14 @@ def check(
     """Reads a model at the sites of a look, and says what the label's probes tell of it and of the original.
 
     Args:
-        original: On the run's device, in eval mode, and what was read of it: `shares_of`.
-        after: The result, likewise.
+        original: On the run's device, in eval mode, and what its probes tell: `shares_of`.
+        after: The result, likewise; the original itself if nothing was changed.
         look: Where, and on what images.
         request: What was asked.
         run: Where.
         floors: By site, the share that an untrained network tells; empty for 0.
     """
-    model, before = original
-    shares = shares_of(after, look, run)
+    (model, before), (made, shares) = original, after
     findings = []
     for site in look.sites:
         for at, label in enumerate(request.masked):
@@ -387,7 +390,7 @@ def check(
                     allowed=float(look.allowed[at]),
                 )
             )
-    retained = compare(model, after, look.held, request, run)
+    retained = compare(model, made, look.held, request, run)
     return SelfCheck(look.against, tuple(findings), retained, len(look.held), len(look.fitted))
 
 
@@ -419,33 +422,43 @@ def little(shares: Shares, allowed: Tensor) -> bool:
     )
 
 
-def label_told(model: nn.Module, look: Look, labels: Residuals, run: Run) -> float:
+def label_told(rows: Rows, look: Look, labels: Residuals, run: Run) -> float:
     """The share of the labels' own variance that the probes tell at the last features and the outputs, mean.
 
     The residual leaves out what the retained annotations tell of a label, and this does not. NaN if too few
     images show both kinds of each.
 
     Args:
-        model: On the run's device, in eval mode, with all its output rows.
+        rows: Of a model with all its output rows, at these sites or more.
         look: Where, and on what images.
         labels: `Residuals.of_annotations` of these images.
         run: Where.
     """
-    sites = [site for site in look.sites if site.kind in SITES["features"]]
-    shares = shares_of(model, replace(look, sites=sites, told=labels), run)
+    shares = shares_of(rows, replace(look, sites=at_the_end(look.sites), told=labels), run)
     return float(torch.stack([value for value, _ in shares.values()]).nanmean())
 
 
+def at_the_end(sites: Sequence[Site]) -> list[Site]:
+    """The last features and the outputs."""
+    return [site for site in sites if site.kind in SITES["features"]]
+
+
 @torch.no_grad()
-def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
-    """What the probes tell of a model, which is on the run's device and in eval mode."""
-    told = look.told
-    halves = (_rows(model, look.sites, told, part, run) for part in (look.fitted, look.held))
-    rows, where = zip(*halves, strict=True)
+def rows_of(model: nn.Module, look: Look, run: Run) -> Rows:
+    """What a model shows of a look's images, each passed once; it is on the run's device and in eval mode."""
+    fitted, held = (_rows(model, look, part, run) for part in (look.fitted, look.held))
+    return {site.name: (fitted[site.name], held[site.name]) for site in look.sites}
+
+
+@torch.no_grad()
+def shares_of(rows: Rows, look: Look, run: Run) -> Shares:
+    """What the probes tell of a model, of which these are the rows."""
+    parts = (look.fitted, look.held)
+    fitted, held = (look.told.of_rows(torch.from_numpy(part.rows).to(run.device)) for part in parts)
     shares = {}
     for site in look.sites:
-        probe = fit_probe(site, rows[0][site.name], where[0][0], run.seed, known=where[0][1])
-        predicted, (residual, known) = probe(rows[1][site.name]), where[1]
+        probe = fit_probe(site, rows[site.name][0], fitted[0], run.seed, known=fitted[1])
+        predicted, (residual, known) = probe(rows[site.name][1]), held
         told_share, r = share(predicted, residual, known), centred(residual, known)
         influence = r * (predicted - predicted.mean(0) - told_share * r)  # 0 where the label is unknown
         variance = (r * r).sum(0).clamp(min=1e-12)
@@ -454,21 +467,18 @@ def shares_of(model: nn.Module, look: Look, run: Run) -> Shares:
     return shares
 
 
-def _rows(
-    model: nn.Module, sites: Sequence[Site], told: Residuals, data: Dataset, run: Run
-) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """Each site's rows, and the residuals with which are known; the processes share the images out."""
-    run = replace(run, micro_batch=BATCH)
+def _rows(model: nn.Module, look: Look, data: Dataset, run: Run) -> dict[str, Tensor]:
+    """Each site's rows of some images; the processes share the images out."""
+    sites, retain, run = look.sites, look.told.retain, replace(run, micro_batch=BATCH)
     micro_batches, blocks = run.micro_batches(len(data)), []
     for batch in batches(
         data, ((micro_batches[number], None) for number in run.shard(len(micro_batches))), run
     ):
         with reading(model, sites) as rows, run.fabric.autocast():
             logits = model(batch.image)
-        rows["outputs"] = logits[:, list(told.retain)].float()
+        rows["outputs"] = logits[:, list(retain)].float()
         blocks.append(torch.cat([rows[site.name] for site in sites], 1))
-    widths = [len(told.retain) if site.kind == "outputs" else site.width for site in sites]
-    mine = torch.cat([told.values.new_zeros((0, sum(widths))), *blocks])
+    widths = [len(retain) if site.kind == "outputs" else site.width for site in sites]
+    mine = torch.cat([look.told.values.new_zeros((0, sum(widths))), *blocks])
     whole = engine.gather_micro_batches(run, mine, len(data)).split(widths, 1)
-    named = {site.name: rows.contiguous() for site, rows in zip(sites, whole, strict=True)}
-    return named, told.of_rows(torch.from_numpy(data.rows).to(run.device))
+    return {site.name: rows.contiguous() for site, rows in zip(sites, whole, strict=True)}

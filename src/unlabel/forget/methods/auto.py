@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, isnan
 from typing import Any, cast
 
@@ -32,11 +32,14 @@ from unlabel.forget.self_check import (
     SITES,
     Against,
     Look,
+    Rows,
     SelfCheck,
     Shares,
+    at_the_end,
     check,
     label_told,
     little,
+    rows_of,
     set_aside,
     shares_of,
     slight,
@@ -129,11 +132,13 @@ class Attempt:
         work: The model, and how it was made.
         checked: The check.
         costly: Whether it is no choice, as it gained too little for what the retained labels paid.
+        rows: What the check read at the last features and the outputs.
     """
 
     work: Work
     checked: SelfCheck | None
     costly: bool = False
+    rows: Rows = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -190,7 +195,8 @@ class Case:
         sites: Where the network is read.
         run: Where.
         look: What the check reads; None if it cannot be made.
-        before: What the check read of the original.
+        rows: What the check read of the original, at the last features and the outputs.
+        before: What its probes tell of the original.
         images_trained: In the original's training.
         method: The training.
         answers: What the retained labels are trained on; None: their annotations alone.
@@ -204,6 +210,7 @@ class Case:
     sites: list[Site]
     run: Run
     look: Look | None
+    rows: Rows
     before: Shares
     images_trained: int
     method: DeepProbes
@@ -253,10 +260,26 @@ class Case:
         """An attempt with its check."""
         if self.look is None:
             return Attempt(work, None)
+        rows = rows_of(work.model.eval(), self.look, self.run)
+        after = work.model, shares_of(rows, self.look, self.run)
         original = self.original, self.before
-        self_check = check(original, work.model.eval(), self.look, self.request, self.run, floors or {})
-        read = self_check.fitted_on + self_check.images + 2 * self_check.retained.images
-        return Attempt(replace(work, images_scored=work.images_scored + read), self_check)
+        self_check = check(original, after, self.look, self.request, self.run, floors or {})
+        read = self.checked_on + 2 * self_check.retained.images
+        work = replace(work, images_scored=work.images_scored + read)
+        return Attempt(work, self_check, rows=_last(rows, self.look))
+
+    def unchanged(self) -> Attempt:
+        """The original as it is, with its check, for which only its retained labels are still to be read.
+
+        Whoever called `auto` removes its output, or keeps it if that is asked for.
+        """
+        work = Work(copy.deepcopy(self.original), method="head-removal")
+        if self.look is None:
+            return Attempt(work, None)
+        original = self.original, self.before
+        self_check = check(original, original, self.look, self.request, self.run, {})
+        work = replace(work, images_scored=self_check.retained.images)
+        return Attempt(work, self_check, rows=self.rows)
 
 
 @dataclass(frozen=True)
@@ -292,7 +315,7 @@ class Auto:
         read = LOOK + case.method.read_first(data) + case.checked_on
         if self.against == "weights" and case.annotated < 1 and not nothing:
             case = _answered(case, data)
-        attempts = [_removed(case)] if nothing else _ATTEMPTS[self.against](case)
+        attempts = [case.unchanged()] if nothing else _ATTEMPTS[self.against](case)
         best = _best(attempts)
         label_record: dict[str, Any] = {}
         doubtful = enough or case.answers is not None or not best.done or bool(request.forgotten)
@@ -303,7 +326,6 @@ class Auto:
         if case.look and doubtful and not nothing:
             chosen, label_record = _no_worse(case, case.look, data, best, done=best.done or not enough)
             attempts, best = attempts if chosen is best else [*attempts, chosen], chosen
-            read += 2 * case.checked_on
         if best.work.method == "leace-head":  # the costs of attempts that are dropped say nothing
             say_bill(best.work.settings, run)
         works = [attempt.work for attempt in attempts]
@@ -329,9 +351,10 @@ class Auto:
         logits = method.logits(model, request, data, run)
         told = Residuals.of(logits, request, data, run, method.spare)
         look = Look.of(self.against, sites, told, (used, held), request, run.seed) if held else None
-        before = shares_of(model.eval(), look, run) if look else {}
+        rows = rows_of(model.eval(), look, run) if look else {}
+        before, last = (shares_of(rows, look, run), _last(rows, look)) if look else ({}, {})
         images = self.images_trained
-        return Case(model, request, used, told, logits, sites, run, look, before, images, method)
+        return Case(model, request, used, told, logits, sites, run, look, last, before, images, method)
 
 
 def _answered(case: Case, data: Dataset) -> Case:
@@ -362,8 +385,7 @@ def _no_worse(
         done: Whether it may stand if probes find no more of the label than before.
     """
     labels = Residuals.of_annotations(case.request, data, case.run)
-    before = label_told(case.original, look, labels, case.run)
-    after = label_told(best.work.model.eval(), look, labels, case.run)
+    before, after = (label_told(rows, look, labels, case.run) for rows in (case.rows, best.rows))
     told = {"before": before, "after": after}
     record = {"label_told": {name: None if isnan(value) else value for name, value in told.items()}}
     if done and not after > before:  # nor if too few images show the label
@@ -382,14 +404,14 @@ def _no_worse(
 
 
 def _removed_after(case: Case, best: Attempt, why: str) -> Attempt:
-    """The same as `_removed`, in place of the best attempt, and says why."""
+    """The original less its output, in place of the best attempt; and says why."""
     case.run.log.say(f"only the output is removed: after {best.work.method} {why}")
-    return _removed(case)
+    return case.unchanged()
 
 
-def _removed(case: Case) -> Attempt:
-    """The original as it is: whoever called `auto` removes its output, or keeps it if that is asked for."""
-    return case.judged(Work(copy.deepcopy(case.original), method="head-removal"))
+def _last(rows: Rows, look: Look) -> Rows:
+    """Those of the last features and the outputs, which `label_told` reads again."""
+    return {site.name: rows[site.name] for site in at_the_end(look.sites)}
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt:
