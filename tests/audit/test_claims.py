@@ -364,7 +364,8 @@ def utility(figure):
             {
                 name: {"util.auc": figure(named.get(name, auc), 0.001), "util.ece": figure(ece, 0.001)}
                 for name in names
-            }
+            },
+            steady=names,
         )
 
     return make
@@ -396,6 +397,18 @@ def test_a_mean_says_over_how_many_labels_it_is(utility):
     for used, count in ((base, "3"), (replace(base, steady=("Young", "Smiling")), "2 of 3")):
         found = claim_useful(used, used, [used] * 3, ("Young",), OPTIONS)
         assert f"mean AUC over {count} retained labels " in found.sentence
+
+
+@pytest.mark.parametrize("auc", [0.9, 0.7])
+def test_useful_is_open_if_too_few_people_show_every_retained_label(utility, auc):
+    """Of one identity an error is 0: without this, any value would be certain."""
+    base, thin = utility(), replace(utility(auc=auc), steady=())
+    for references in ([], [replace(base, steady=())] * 3):
+        found = claim_useful(thin, replace(base, steady=()), references, (), OPTIONS)
+        assert found.verdict == "INCONCLUSIVE"
+        assert (
+            f"show {OPTIONS.least_people} identities in effect with it, and as many without" in found.sentence
+        )
 
 
 def test_an_open_claim_names_the_test_that_left_it_open(utility):

@@ -168,7 +168,8 @@ def test_no_full_audit_passes_without_training_the_whole_model(judged):
     assert (claim.verdict, claim.notes["probe_images_needed"]) == ("INCONCLUSIVE", {"Male": 64})
     assert "60 of the rarer kind; 64 would be enough" in claim.sentence
     claim, _ = judged(sizes=(), few_sizes=(16, 64, 128), present=64)
-    assert claim.verdict == "PASS"  # no model was given to train, which the audit says by itself
+    assert claim.verdict == "INCONCLUSIVE"  # none was given that was trained, as in Python it may be
+    assert "was not relearnt from" in claim.sentence
     assert not claim.notes["whole_model"]
 
 

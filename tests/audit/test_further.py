@@ -21,6 +21,7 @@ from unlabel.audit.attacks.membership import (
     membership_rows,
     retained_loss,
     sample_membership,
+    unmembered,
 )
 from unlabel.audit.attacks.outputs import best_cut, guess_linear
 from unlabel.audit.attacks.utility import Utility
@@ -80,6 +81,15 @@ def test_small_losses_on_training_images_give_them_away(world):
     assert fewer.bounds[0] < found.bounds[0]
     assert fewer.bounds[1] > found.bounds[1]
     assert plain.caught[0] / plain.caught[1] < 0.03
+
+
+def test_membership_needs_people_with_a_known_retained_label(world):
+    """Without any there is no loss to rank by; of one person its error would be 0."""
+    assert unmembered(world.train, world.test, KEPT, OPTIONS) == ()
+    unknown = replace(world.train, target=np.full_like(world.train.target, -1))
+    assert "only 0 identities of the training images" in unmembered(unknown, world.test, KEPT, OPTIONS)[0]
+    one = replace(world.test, cluster=np.zeros_like(world.test.cluster))
+    assert "only 1 identities of the test images" in unmembered(world.train, one, KEPT, OPTIONS)[0]
 
 
 def test_membership_above_the_retrained_ones_fails_c5(world):

@@ -164,6 +164,15 @@ def test_decision_bits_do_not_care_which_way_round(world, male, quick):
     assert 0.3 < low < value < high < 1
 
 
+@pytest.mark.parametrize("people", [1, 2, 3])
+def test_decision_bits_of_few_people_have_an_interval(world, male, quick, people):
+    """Of n identities, a resample holds none with a chance of exp(-n)."""
+    few = replace(male, test_cluster=np.arange(len(male.test)) % people)
+    value, (low, high) = decision_bits(OwnOutput.of(world.subject("before"), few), few, quick)
+    assert 0 <= low <= value <= high <= 1
+    assert ((low, high) == (0, 1)) is (people == 1)
+
+
 def test_poisson_weights_have_mean_and_variance_one():
     weights = poisson_weights(0, 200, 500)
     # 100,000 draws: three standard errors of the mean are 0.0095, of the variance about 0.02.

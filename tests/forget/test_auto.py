@@ -962,3 +962,21 @@ def test_the_check_sees_a_label_that_stays_and_one_that_goes(run: Run) -> None:
     assert row.after == pytest.approx(row.before, abs=1e-6)
     assert row.after > 0.8
     assert "NOT reached" in sentence_of(found.to_json())
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_only_a_label_with_a_copy_among_the_retained_ones_is_called_one(copied: bool, run: Run) -> None:
+    """A label forgotten earlier may be unannotated: no residual is left of it, and it is nobody's copy."""
+    world, heard = tiny_world(images=1024), Heard()
+    removed = forget_labels(world.model, ["top"], world.data, method="head-removal").model
+    target = world.data.target.copy()
+    target[:, 0] = -1
+    if copied:
+        target[:, 2] = target[:, 1]
+    data = replace(world.data, target=target)
+    heard_run = engine.start(accelerator="cpu", log=heard)
+    options = {"against": "outputs", "forgotten": ["top"], "run": heard_run}
+    forget_labels(removed, ["middle"], data, "auto", **options)  # pyright: ignore[reportArgumentType]
+    said = [line for line in heard.lines if "is a copy of" in line]
+    assert bool(said) is copied
+    assert all("copy of middle" in line for line in said)

@@ -1,15 +1,19 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from unlabel.core import engine
 from unlabel.core.engine import Run
+from unlabel.core.errors import MethodError
 from unlabel.core.recipe import History
 from unlabel.core.request import Request
 from unlabel.forget.pipeline import Bands, Pipeline, apply_edits, everything, keep, uniform
+from unlabel.forget.repair import brief
 from unlabel.testing import differing, tiny_network, tiny_world
+from unlabel.training.fit import LabelLoss
 
 
 @pytest.fixture
@@ -122,3 +126,10 @@ def test_a_pipeline_of_nothing_changes_nothing(run: Run) -> None:
     assert work.model is not world.model
     assert differing(work.model, world.model) == []
     assert (work.images_scored, work.history.steps) == (0, 0)
+
+
+def test_a_training_that_would_pass_few_images_too_often_is_refused_with_what_to_change() -> None:
+    world = tiny_world()
+    run = engine.start(accelerator="cpu", batch_size=512)
+    with pytest.raises(MethodError, match=r"pass 19,200 times over 16 images; expected fewer than 10,000"):
+        brief(world.model, LabelLoss((0, 1, 2)), world.data.take(np.arange(16)), run, steps=600, lr=0.1)

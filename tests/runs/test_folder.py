@@ -242,6 +242,14 @@ def test_a_run_is_not_made_inside_another_run(run: Path, tmp_path: Path) -> None
     check_output(run.parent / "beside", force=False)
 
 
+def test_a_run_that_holds_another_one_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    """A user may have moved the original there: it would be gone."""
+    shutil.copytree(run, run / "older" / "original")
+    with pytest.raises(OptionError, match=r"holds another run, .*original, which --force would delete"):
+        check_output(run, force=True)
+    assert (run / "older" / "original" / RECORD).is_file()
+
+
 def test_a_place_that_is_no_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="is not a folder one can write to"):

@@ -23,6 +23,7 @@ from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion, too_few
 from unlabel.audit.attacks.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
 from unlabel.audit.attacks.explained import explained
 from unlabel.audit.attacks.head_consistency import tampered
+from unlabel.audit.attacks.membership import unmembered
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
 from unlabel.audit.attacks.prediction import Prediction, on_other_images, predict_all, predict_relearning
@@ -365,11 +366,13 @@ def _not_tested(
     inputs: AuditInputs, claims: Mapping[str, Claim], measured: Measured, context: Context
 ) -> tuple[str, ...]:
     """What the budget leaves out, what was not given, and what the training images do not allow."""
+    options, retained = context.options, context.request.retained_columns
     return (
-        *not_tested(claims, context.options.includes),
+        *not_tested(claims, options.includes),
         *untested(inputs),
-        *thin_on_train(measured.evidence.owns[1], context.questions, context.options),
+        *thin_on_train(measured.evidence.owns[1], context.questions, options),
         *unattacked(measured.evasion[0], len(inputs.train)),
+        *(unmembered(inputs.train, inputs.test, retained, options) if options.includes.membership else ()),
     )
 
 

@@ -40,8 +40,8 @@ def check_output(out: Path, *, force: bool) -> None:
     """Refuses, before any work, a run folder that must not be made or replaced.
 
     Raises:
-        OptionError: The folder exists, or exists and is no run, is a link or read-only, cannot be made, or
-            lies inside a run.
+        OptionError: The folder exists, or exists and is no run or holds another one, is a link or read-only,
+            cannot be made, or lies inside a run.
     """
     _check_new(out, force=force)
     if around := next((folder for folder in out.resolve().parents if (folder / RECORD).is_file()), None):
@@ -66,6 +66,11 @@ def _check_new(out: Path, *, force: bool) -> None:
     if not (out / RECORD).is_file():
         raise OptionError(
             f"--out {out} exists and is no run folder, so --force will not replace it; name another"
+        )
+    if inside := next((file.parent for file in out.rglob(RECORD) if file.parent != out), None):
+        raise OptionError(
+            f"--out {out} holds another run, {inside}, which --force would delete; move that one, or name"
+            " another folder"
         )
     _check_writable(out)
 

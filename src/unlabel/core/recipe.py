@@ -8,6 +8,8 @@ from unlabel.core.errors import OptionError
 from unlabel.core.kinds import is_number
 from unlabel.core.layout import Layout
 
+MOST_EPOCHS = 10_000  # passes over the images of one training, fewer than so many
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -32,7 +34,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, high, zero in (
-            ("epochs", 10_000, False),
+            ("epochs", MOST_EPOCHS, False),
             ("lr", 10, False),
             ("momentum", 1, True),
             ("weight_decay", 1, True),

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from unlabel.core.engine import Run
-from unlabel.core.recipe import History, Recipe
+from unlabel.core.errors import MethodError
+from unlabel.core.recipe import MOST_EPOCHS, History, Recipe
 from unlabel.core.request import Request
 from unlabel.data.batches import Batch
 from unlabel.data.dataset import Dataset
@@ -66,15 +67,25 @@ def brief(
         clip: Longest gradient, see `fit`.
         stage: Name in the progress display.
         images_read: Images that went through the network to set the objective, for the bill.
+
+    Raises:
+        MethodError: So many steps of so many images pass over these too often.
     """
     if steps == 0:
         return History()
+    epochs = steps * run.batch_size / len(data)
+    if epochs >= MOST_EPOCHS:
+        raise MethodError(
+            f"{steps:,} steps of {run.batch_size:,} images pass {epochs:,.0f} times over {len(data):,}"
+            f" images; expected fewer than {MOST_EPOCHS:,} times: use more images (--images), fewer --steps,"
+            " or a smaller --batch-size"
+        )
 
     def after_step(now: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         for each in after:
             each(now, optimiser)
 
-    recipe = Recipe(epochs=steps * run.batch_size / len(data), lr=lr)
+    recipe = Recipe(epochs=epochs, lr=lr)
     history = fit(model, objective, data, recipe, run, after_step=after_step, clip=clip, stage=stage)
     return replace(history, images_processed=history.images_processed + images_read)
 

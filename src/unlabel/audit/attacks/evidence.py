@@ -18,7 +18,13 @@ from unlabel.audit.attacks.few_shot import Relearnt, few_shot
 from unlabel.audit.attacks.groups import group_rows
 from unlabel.audit.attacks.held_out import HeldOut, depth_readings, foretold, held_out_rows
 from unlabel.audit.attacks.hits import Hits, hit_rows, served
-from unlabel.audit.attacks.membership import Membership, label_membership, membership_rows, sample_membership
+from unlabel.audit.attacks.membership import (
+    Membership,
+    label_membership,
+    membership_rows,
+    sample_membership,
+    unmembered,
+)
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_others_linear
 from unlabel.audit.attacks.persons import persons
@@ -203,7 +209,7 @@ class Larger:
     altered: Mapping[tuple[str, str], Mapping[str, Readings]]  # (transform, run) -> label -> attack
     recovery: Recovery
     labels: Sequence[Mapping[str, Estimate]]  # of each model: label-level membership, by label
-    samples: Sequence[Membership]  # of each model: sample-level membership
+    samples: Sequence[Membership]  # of each model: sample-level membership; none if it cannot be measured
     described: Sequence[Metric]  # figures that no verdict rests on
     hits: Hits | None = None  # within groups and by person; None among classes, or where not asked for
     shorts: Mapping[str, Sequence[Mapping[int, Relearnt]]] = field(default_factory=dict)
@@ -263,14 +269,14 @@ def gather_larger(
         beside,
     )
     members = subjects if includes.membership else ()
-    samples = [done["sample", "", subject.run] for subject in members]
+    samples = [done[place] for subject in members if (place := ("sample", "", subject.run)) in done]
     described = [
         metric
         for place, found in done.items()
         if place[0] in ("aia", "mdl", "groups", "distances", "nearer")
         for metric in found
     ]
-    for subject, found in zip(members, samples, strict=True):
+    for subject, found in zip(members if samples else (), samples, strict=True):
         described += membership_rows(subject, found)
     return Larger(
         changed,
@@ -355,7 +361,7 @@ def _larger_jobs(
         }
     if includes.few_shot:
         jobs |= _few_jobs(subjects, context)
-    if includes.membership:
+    if includes.membership and not unmembered(train, test, columns, options):
         for subject in subjects:
             jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, columns)
     if includes.groups:

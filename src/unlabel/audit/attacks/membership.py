@@ -9,6 +9,7 @@ retrained models.
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import log_expit, log_softmax
 
 from unlabel.audit.attacks.metric_rows import row
@@ -81,6 +82,26 @@ def retained_loss(outputs: Outputs, data: Dataset, columns: tuple[int, ...]) -> 
     terms = np.where(annotated, -log_expit(np.where(target == 1, logits, -logits)), 0.0)
     count = annotated.sum(1)
     return np.where(count > 0, terms.sum(1) / np.maximum(count, 1), np.nan)
+
+
+def unmembered(
+    train: Dataset, test: Dataset, columns: tuple[int, ...], options: AuditOptions
+) -> tuple[str, ...]:
+    """Why `sample_membership` cannot be measured, in a sentence: of too few people a label is known."""
+    people = [len(np.unique(part.cluster[_answered(part, columns)])) for part in (train, test)]
+    if min(people) >= options.least_people:
+        return ()
+    return (
+        f"Whether training images can be told from others: only {min(people)} identities of the"
+        f" {'training' if people[0] <= people[1] else 'test'} images have a known retained label;"
+        f" {options.least_people} are needed.",
+    )
+
+
+def _answered(data: Dataset, columns: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Images of which a retained label is known; of classes, those of a retained class."""
+    target = data.target[:, list(columns)]
+    return np.asarray(((target == 1) if data.exclusive else (target >= 0)).any(1))
 
 
 def sample_membership(

@@ -155,6 +155,7 @@ def decision_bits(
     """Bits that the own output's decisions reveal, threshold and sign from the probe split.
 
     The 95 % interval is a percentile bootstrap over identities (Poisson weights, the same for every model).
+    Of few identities some resamples hold none, and are left out. Of one, the interval is the whole range.
     """
     annotated = question.known
     if own.absent:
@@ -165,9 +166,12 @@ def decision_bits(
     cell = 2 * guesses.astype(int) + (question.test[used] == 1)
     names, code = np.unique(question.test_cluster[used], return_inverse=True)
     counts = np.stack([np.bincount(code, cell == kind, len(names)) for kind in range(4)], axis=1)
-    weights = poisson_weights(options.seed, options.resamples, len(names))
-    low, high = np.quantile(mutual_bits(weights @ counts), [0.025, 0.975])
     value = float(mutual_bits(counts.sum(0)))
+    resampled = poisson_weights(options.seed, options.resamples, len(names)) @ counts
+    resampled = resampled[resampled.any(1)]
+    if len(names) < 2 or not len(resampled):
+        return value, (0.0, 1.0)
+    low, high = np.quantile(mutual_bits(resampled), [0.025, 0.975])
     return value, (min(float(low), value), max(float(high), value))
 
 

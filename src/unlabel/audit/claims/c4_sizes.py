@@ -121,7 +121,7 @@ def sizes_of(recovery: Recovery, questions: Mapping[str, Question], options: Aud
             measured = [n for n in recovery.few[name][1] if n >= least]
             few[name] = Tried(wanted, possible, measured, least // 2)
         allowed = tune_sizes(question.probe, options)
-        if options.includes.fine_tuning and (weights.sizes or not allowed):
+        if options.includes.fine_tuning:
             measured = sorted(weights.tuned[name][1]) if name in weights.tuned else []
             tuned[name] = Tried(options.tune, allowed, measured, least // 2 + LEAST)
     return Sizes(few, tuned)

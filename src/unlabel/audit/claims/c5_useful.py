@@ -107,6 +107,9 @@ def claim_useful(
     whom = "models retrained without the label" if references else "the original"
     rates = [membership[1], *(membership[2:] or membership[:1])] if membership else []
     judged = judge(losses(after, against, frequent, options, rates), frozenset(), options)
+    few = not after.steady
+    if few:  # no error can be trusted; of one identity it is 0
+        judged = replace(judged, verdict="INCONCLUSIVE")
     cells = judged.cells
     original = losses(after, [before], frequent, options, membership[1::-1])
     notes: dict[str, object] = {
@@ -133,7 +136,13 @@ def claim_useful(
         "INCONCLUSIVE": f"The data cannot decide whether the retained labels work as well as in {whom}:"
         f" {change}. What is open: {_opened(judged.binding, options)}.",
     }[judged.verdict]
-    if judged.verdict == "INCONCLUSIVE":
+    if few:
+        sentence = (
+            f"The data cannot decide whether the retained labels work as well as in {whom}: {change}. Of no"
+            f" retained label does the test split show {options.least_people} identities in effect with it,"
+            " and as many without."
+        )
+    elif judged.verdict == "INCONCLUSIVE":
         n, count = after.macro(WORST).n, len(references)
         whole = need_of(cells, n, count, options)
         named = need_of(cells, n, count, options, judged.binding)

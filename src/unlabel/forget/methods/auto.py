@@ -26,7 +26,7 @@ from unlabel.forget.methods.leace import erase_at_head
 from unlabel.forget.methods.ranges import in_range
 from unlabel.forget.phases import joined, phase
 from unlabel.forget.pipeline import Unlearner, Work
-from unlabel.forget.residual import Floats, Residuals
+from unlabel.forget.residual import Floats, Residuals, has_twin
 from unlabel.forget.retained import NOTABLE
 from unlabel.forget.self_check import (
     SITES,
@@ -304,7 +304,9 @@ class Auto:
                 " labels give away: removing the output (head-removal) may be enough"
             )
         copies = [
-            name for name, rest in zip(request.masked, case.told.values.T, strict=True) if not rest.any()
+            name
+            for name, column in zip(request.masked, request.masked_columns, strict=True)
+            if has_twin(data, column, request.retained_columns)
         ]
         nothing = len(copies) == len(request.masked)
         if copies:
