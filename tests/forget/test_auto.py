@@ -980,3 +980,21 @@ def test_only_a_label_with_a_copy_among_the_retained_ones_is_called_one(copied: 
     said = [line for line in heard.lines if "is a copy of" in line]
     assert bool(said) is copied
     assert all("copy of middle" in line for line in said)
+
+
+def test_the_error_of_a_share_counts_images_of_one_identity_as_one(run: Run) -> None:
+    """Each image twice, as of one identity: as sure as each once."""
+    world, request = tiny_world(images=1024), Request.make(["top"], tiny_world().labels)
+    used, held = set_aside(world.data, request, 0)
+    assert held is not None
+    held = replace(held, cluster=np.arange(len(held)))
+    twice = held.take(np.repeat(np.arange(len(held)), 2))
+    logits = retained_logits(world.model, request, world.data, run)
+    told = Residuals.of(logits, request, world.data, run, 0.5)
+    sites = find_sites(world.model, 3, batch_of(world.data, range(2), run.device).image)
+    errors = []
+    for part in (held, twice, replace(twice, cluster=np.arange(len(twice)))):
+        look = Look.of("features", sites, told, (used, part), request, 0)
+        errors.append(float(shares_of(rows_of(world.model.eval(), look, run), look, run)["features"][1]))
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)
+    assert errors[2] == pytest.approx(errors[0] / 2**0.5, rel=1e-3)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlabel.core import engine
@@ -30,6 +31,7 @@ from unlabel.forget.residual import Residuals, centred
 from unlabel.forget.retained import LEAST, OTHERS, Retained, compare
 from unlabel.models.features import BATCH
 from unlabel.models.sites import Site, reading
+from unlabel.statistics.estimate import numbered
 
 Against: TypeAlias = Literal["outputs", "features", "weights"]
 """Whom the model is given to: who sees its outputs, its last features as well, or has the weights."""
@@ -345,8 +347,8 @@ class Look:
 
 
 Shares: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
-"""By site, the share that a probe tells of images left out of its fit, and its standard error, by label: NaN
-if too few images show both kinds of the label."""
+"""By site, the share that a probe tells of images left out of its fit, and its standard error over their
+identities, by label: NaN if too few images show both kinds of the label."""
 
 
 Rows: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
@@ -463,8 +465,20 @@ def shares_of(rows: Rows, look: Look, run: Run) -> Shares:
         influence = r * (predicted - predicted.mean(0) - told_share * r)  # 0 where the label is unknown
         variance = (r * r).sum(0).clamp(min=1e-12)
         unseen = torch.where(look.measured.to(variance.device), 0.0, torch.nan)
-        shares[site.name] = told_share + unseen, influence.square().sum(0).sqrt() / variance + unseen
+        error = by_identity(influence, look.held.cluster).square().sum(0).sqrt() / variance
+        shares[site.name] = told_share + unseen, error + unseen
     return shares
+
+
+def by_identity(influence: Tensor, cluster: NDArray[np.int64]) -> Tensor:
+    """(identity, label) sums of the images' influences: images of one identity err together.
+
+    >>> by_identity(torch.tensor([[1.0], [2.0], [4.0]]), np.array([7, 3, 7])).tolist()
+    [[2.0], [5.0]]
+    """
+    identity = torch.from_numpy(numbered(cluster)).to(influence.device)
+    sums = influence.new_zeros((int(identity.max()) + 1, influence.shape[1]))
+    return sums.index_add_(0, identity, influence)
 
 
 def _rows(model: nn.Module, look: Look, data: Dataset, run: Run) -> dict[str, Tensor]:
