@@ -92,9 +92,9 @@ def unmembered(
     if min(people) >= options.least_people:
         return ()
     return (
-        f"Whether training images can be told from others: only {min(people)} identities of the"
-        f" {'training' if people[0] <= people[1] else 'test'} images have a known retained label;"
-        f" {options.least_people} are needed.",
+        f"Whether training images can be told from others: fewer than {options.least_people} identities of"
+        f" the {'training' if people[0] <= people[1] else 'test'} images have a known retained label"
+        f" ({min(people)}).",
     )
 
 
