@@ -27,7 +27,7 @@ from unlabel.forget.methods import find_method
 from unlabel.forget.methods.deep_probes import passes
 from unlabel.forget.residual import Residuals, retained_logits
 from unlabel.forget.run import forget_run
-from unlabel.forget.self_check import Look, shares_of
+from unlabel.forget.self_check import Look, rows_of, shares_of
 from unlabel.models.features import outputs
 from unlabel.models.outputs import PENULTIMATE
 from unlabel.models.sites import find_sites
@@ -349,7 +349,7 @@ def _probes(run: Run, folder: str) -> None:
     adversary.fit(run)
     look = Look.of("weights", sites, told, (world.data.take(np.arange(60)), world.data), request, 0)
     tables = {f"rows/{name}": rows for name, rows in seen.rows.items()}
-    for name, (value, error) in shares_of(world.model, look, run).items():
+    for name, (value, error) in shares_of(rows_of(world.model, look, run), look, run).items():
         tables |= {f"share/{name}": value, f"error/{name}": error}
     for name, probe in adversary.probes.items():
         tables |= {f"{name}/{number}": part for number, part in enumerate(probe.fitted)}

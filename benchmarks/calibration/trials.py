@@ -183,7 +183,7 @@ def _utility(labels: Mapping[str, Crowd], loss: float, noise: float) -> Utility:
             UTILITY_AUC.id: auc(odds, crowd.y, crowd.cluster),
             UTILITY_CALIBRATION.id: calibration_error(odds, crowd.y, crowd.cluster),
         }
-    return Utility(rows)
+    return Utility(rows, steady=tuple(rows))
 
 
 def fair_at(
