@@ -407,7 +407,8 @@ def test_useful_is_open_if_too_few_people_show_every_retained_label(utility, auc
         found = claim_useful(thin, replace(base, steady=()), references, (), OPTIONS)
         assert found.verdict == "INCONCLUSIVE"
         assert (
-            f"show {OPTIONS.least_people} identities in effect with it, and as many without" in found.sentence
+            f"fewer than {OPTIONS.least_people} identities in effect of the test split have it"
+            in found.sentence
         )
 
 

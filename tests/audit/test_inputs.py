@@ -77,6 +77,26 @@ def test_only_what_a_budget_includes_is_measured(world, quick, monkeypatch) -> N
     assert (list(found.labels), list(found.samples)) == ([], [])
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_membership_is_measured_if_training_images_have_known_retained_labels(
+    known, world, quick, monkeypatch
+) -> None:
+    """Without one there is no loss to rank images by: the audit goes on without that figure."""
+    monkeypatch.setitem(BUDGETS, "members", Budget("members", membership=True))
+    models = [world.subject("before"), world.subject("after", 0.1, absent=["Male"])]
+    request, train = Request.make(["Male"], world.probe.labels), world.train
+    if not known:
+        target = np.full_like(train.target, -1)
+        target[:, 0] = train.target[:, 0]
+        train = replace(train, target=target)
+    splits = world.probe, world.test, train
+    context = Context({"Male": ask("Male", *splits)}, request, *splits, replace(quick, budget="members"))
+    found = gather_larger(models, context)
+    assert len(found.samples) == (2 if known else 0)
+    assert ("mia.sample.tpr@1%" in {row.id for row in found.described}) is known
+    assert [list(labels) for labels in found.labels] == [["Male"], ["Male"]]
+
+
 def test_inputs_that_do_not_fit_are_refused_before_any_attack(world) -> None:
     before, after = world.subject("before"), world.subject("after")
     request = Request.make(["Male"], world.probe.labels)

@@ -23,7 +23,7 @@ from unlabel.audit.attacks.evasion import evasion_rows, gather_evasion, too_few
 from unlabel.audit.attacks.evidence import Evidence, Larger, apart, gather, gather_larger, larger_rows
 from unlabel.audit.attacks.explained import explained
 from unlabel.audit.attacks.head_consistency import tampered
-from unlabel.audit.attacks.membership import unmembered
+from unlabel.audit.attacks.membership import membership_untested
 from unlabel.audit.attacks.metric_rows import floor_rows, label_rows, utility_rows
 from unlabel.audit.attacks.outputs import restored
 from unlabel.audit.attacks.prediction import Prediction, on_other_images, predict_all, predict_relearning
@@ -372,7 +372,11 @@ def _not_tested(
         *untested(inputs),
         *thin_on_train(measured.evidence.owns[1], context.questions, options),
         *unattacked(measured.evasion[0], len(inputs.train)),
-        *(unmembered(inputs.train, inputs.test, retained, options) if options.includes.membership else ()),
+        *(
+            membership_untested(inputs.train, inputs.test, retained, options)
+            if options.includes.membership
+            else ()
+        ),
     )
 
 

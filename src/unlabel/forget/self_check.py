@@ -455,8 +455,9 @@ def rows_of(model: nn.Module, look: Look, run: Run) -> Rows:
 @torch.no_grad()
 def shares_of(rows: Rows, look: Look, run: Run) -> Shares:
     """What the probes tell of a model, of which these are the rows."""
-    parts = (look.fitted, look.held)
-    fitted, held = (look.told.of_rows(torch.from_numpy(part.rows).to(run.device)) for part in parts)
+    fitted, held = (
+        look.told.of_rows(torch.from_numpy(part.rows).to(run.device)) for part in (look.fitted, look.held)
+    )
     shares = {}
     for site in look.sites:
         probe = fit_probe(site, rows[site.name][0], fitted[0], run.seed, known=fitted[1])

@@ -22,8 +22,8 @@ from unlabel.audit.attacks.membership import (
     Membership,
     label_membership,
     membership_rows,
+    membership_untested,
     sample_membership,
-    unmembered,
 )
 from unlabel.audit.attacks.metric_rows import row
 from unlabel.audit.attacks.outputs import OwnOutput, floor, read_others, read_others_linear
@@ -269,14 +269,15 @@ def gather_larger(
         beside,
     )
     members = subjects if includes.membership else ()
-    samples = [done[place] for subject in members if (place := ("sample", "", subject.run)) in done]
+    told = [subject for subject in members if ("sample", "", subject.run) in done]
+    samples = [done["sample", "", subject.run] for subject in told]
     described = [
         metric
         for place, found in done.items()
         if place[0] in ("aia", "mdl", "groups", "distances", "nearer")
         for metric in found
     ]
-    for subject, found in zip(members if samples else (), samples, strict=True):
+    for subject, found in zip(told, samples, strict=True):
         described += membership_rows(subject, found)
     return Larger(
         changed,
@@ -361,7 +362,7 @@ def _larger_jobs(
         }
     if includes.few_shot:
         jobs |= _few_jobs(subjects, context)
-    if includes.membership and not unmembered(train, test, columns, options):
+    if includes.membership and not membership_untested(train, test, columns, options):
         for subject in subjects:
             jobs["sample", "", subject.run] = lambda s=subject: sample_membership(s, train, test, columns)
     if includes.groups:

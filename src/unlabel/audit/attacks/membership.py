@@ -21,7 +21,7 @@ from unlabel.audit.inputs.question import Question
 from unlabel.audit.inputs.subject import Subject
 from unlabel.data.dataset import Dataset
 from unlabel.models.outputs import PENULTIMATE, Outputs
-from unlabel.statistics.estimate import Estimate, Floats, auc, share_bounds
+from unlabel.statistics.estimate import Estimate, Floats, auc, people_in_effect, share_bounds
 
 FALSE_ALARMS = 0.01
 
@@ -84,24 +84,25 @@ def retained_loss(outputs: Outputs, data: Dataset, columns: tuple[int, ...]) -> 
     return np.where(count > 0, terms.sum(1) / np.maximum(count, 1), np.nan)
 
 
-def unmembered(
+def membership_untested(
     train: Dataset, test: Dataset, columns: tuple[int, ...], options: AuditOptions
 ) -> tuple[str, ...]:
     """Why `sample_membership` cannot be measured, in a sentence: of too few people a label is known."""
-    people = [len(np.unique(part.cluster[_answered(part, columns)])) for part in (train, test)]
+    people = [people_in_effect(_answered(part, columns), part.cluster)[0] for part in (train, test)]
     if min(people) >= options.least_people:
         return ()
     return (
-        f"Whether training images can be told from others: fewer than {options.least_people} identities of"
-        f" the {'training' if people[0] <= people[1] else 'test'} images have a known retained label"
-        f" ({min(people)}).",
+        f"Whether training images can be told from others: fewer than {options.least_people} identities in"
+        f" effect of the {'training' if people[0] <= people[1] else 'test'} images have a known retained"
+        " label.",
     )
 
 
-def _answered(data: Dataset, columns: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Images of which a retained label is known; of classes, those of a retained class."""
+def _answered(data: Dataset, columns: tuple[int, ...]) -> NDArray[np.int8]:
+    """(image,) 1 where a retained label is known, else 0; of classes, where the image's class is retained."""
     target = data.target[:, list(columns)]
-    return np.asarray(((target == 1) if data.exclusive else (target >= 0)).any(1))
+    known = (target == 1) if data.exclusive else (target >= 0)
+    return np.asarray(known.any(1), np.int8)
 
 
 def sample_membership(

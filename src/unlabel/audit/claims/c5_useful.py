@@ -106,10 +106,9 @@ def claim_useful(
     against = list(references) or [before]
     whom = "models retrained without the label" if references else "the original"
     rates = [membership[1], *(membership[2:] or membership[:1])] if membership else []
-    judged = judge(losses(after, against, frequent, options, rates), frozenset(), options)
-    few = not after.steady
-    if few:  # no error can be trusted; of one identity it is 0
-        judged = replace(judged, verdict="INCONCLUSIVE")
+    few = not after.steady  # people of each kind, so no error can be trusted; of one identity it is 0
+    rare = frozenset(after.labels) if few else frozenset[str]()
+    judged = judge(losses(after, against, frequent, options, rates), rare, options)
     cells = judged.cells
     original = losses(after, [before], frequent, options, membership[1::-1])
     notes: dict[str, object] = {
@@ -138,9 +137,9 @@ def claim_useful(
     }[judged.verdict]
     if few:
         sentence = (
-            f"The data cannot decide whether the retained labels work as well as in {whom}: {change}. Of no"
-            f" retained label does the test split show {options.least_people} identities in effect with it,"
-            " and as many without."
+            f"The data cannot decide whether the retained labels work as well as in {whom}: {change}. For"
+            f" every retained label, fewer than {options.least_people} identities in effect of the test split"
+            " have it, or lack it."
         )
     elif judged.verdict == "INCONCLUSIVE":
         n, count = after.macro(WORST).n, len(references)
